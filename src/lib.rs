@@ -1,0 +1,3 @@
+//! nano
+mod error;
+pub use error::{Error, Result, code};
