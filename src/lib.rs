@@ -1,3 +1,7 @@
 //! nano
+pub mod handshake;
+pub mod message;
+pub mod packet;
+
 mod error;
 pub use error::{Error, Result, code};

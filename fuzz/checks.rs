@@ -1,0 +1,151 @@
+//! What holds for the decoders on any input, shared by the fuzz targets and the tests.
+
+use std::ops::Range;
+
+use bytes::{Bytes, BytesMut};
+use nano::{
+    handshake::{Reply, Request, decode_kick, encode_kick},
+    message::{Dictionary, Kind, Message, MessageError, RouteFault},
+    packet::{self, Decoder, HEADER, Packet, PacketError},
+};
+use serde_json::Value;
+
+/// The first byte chooses the limit and how the rest is split. A split stream gives the packets of an unsplit one, and each byte ends up
+/// in a packet, in the decoder, or behind an error.
+pub(crate) fn packet(data: &[u8]) {
+    let [choice, stream @ ..] = data else { return };
+    let limit = [0, 4, 64, 65_536][usize::from(choice % 4)];
+    let (expected, error, rest) = cut(stream, limit);
+
+    for step in [usize::from(choice / 4) + 1, stream.len().max(1)] {
+        let mut decoder = Decoder::new(limit);
+        let mut packets = Vec::new();
+        let mut failed = None;
+        for chunk in stream.chunks(step) {
+            decoder.feed(chunk);
+            failed = drain(&mut decoder, &mut packets);
+        }
+        assert_eq!(packets, expected);
+        assert_eq!(failed, error);
+        assert_eq!(decoder.is_empty(), error.is_some() || rest.is_empty());
+    }
+
+    let mut again = BytesMut::new();
+    for Packet { kind, body } in &expected {
+        packet::encode(*kind, body, &mut again).unwrap();
+    }
+    assert_eq!([&again[..], rest].concat(), stream);
+}
+
+/// The packets of a stream, the error that ends it, and the bytes that are in none of them.
+fn cut(mut stream: &[u8], limit: usize) -> (Vec<Packet>, Option<PacketError>, &[u8]) {
+    let mut packets = Vec::new();
+    while stream.len() >= HEADER {
+        let size = stream[1..HEADER].iter().fold(0, |size, &byte| size * 256 + usize::from(byte));
+        let kind = match packet::Kind::try_from(stream[0]) {
+            Ok(kind) if size <= limit => kind,
+            Ok(_) => return (packets, Some(PacketError::TooLarge { size, limit }), stream),
+            Err(error) => return (packets, Some(error), stream),
+        };
+        if stream.len() - HEADER < size {
+            break;
+        }
+        packets.push(Packet { kind, body: Bytes::copy_from_slice(&stream[HEADER..HEADER + size]) });
+        stream = &stream[HEADER + size..];
+    }
+    (packets, None, stream)
+}
+
+fn drain(decoder: &mut Decoder, packets: &mut Vec<Packet>) -> Option<PacketError> {
+    loop {
+        match decoder.decode() {
+            Ok(Some(packet)) => packets.push(packet),
+            Ok(None) => return None,
+            Err(error) => {
+                assert_eq!(decoder.decode(), Err(error), "an error stays");
+                return Some(error);
+            }
+        }
+    }
+}
+
+/// A message accounts for each byte of its data and survives encoding with and without a dictionary; an error says what is wrong.
+pub(crate) fn message(data: &[u8]) {
+    let dictionary = Dictionary::new([("Echo.Echo", 1), ("onEcho", 2), ("Dict.known", 300), ("T.PushThenResp", 65_535)]).unwrap();
+    match Message::decode(Bytes::copy_from_slice(data), &dictionary) {
+        Ok(message) => {
+            assert_eq!(route(data).end + message.body.len(), data.len());
+            assert!(data.ends_with(&message.body));
+            for dictionary in [dictionary, Dictionary::default()] {
+                let mut again = BytesMut::new();
+                message.encode(&dictionary, &mut again).unwrap();
+                assert_eq!(Message::decode(again.freeze(), &dictionary), Ok(message.clone()));
+            }
+        }
+        Err(MessageError::Empty) => assert!(data.is_empty()),
+        Err(MessageError::Kind(kind)) => assert!(kind > 3 && data[0] >> 1 & 7 == kind),
+        Err(MessageError::Id) => assert!(data[1..].iter().all(|byte| byte & 0x80 != 0)),
+        Err(MessageError::Route { kind, id, fault: RouteFault::Missing | RouteFault::Truncated }) => {
+            // With bytes enough behind it, it is the same message, and no longer too short.
+            let longer = [data, &[0; 256]].concat();
+            match Message::decode(longer.into(), &dictionary) {
+                Ok(message) => assert_eq!((message.kind, message.id), (kind, id)),
+                Err(MessageError::Route { kind: same, id: also, fault: RouteFault::UnknownCode(_) | RouteFault::NotUtf8 }) => {
+                    assert_eq!((same, also), (kind, id));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Err(MessageError::Route { fault: RouteFault::UnknownCode(code), .. }) => assert_eq!(dictionary.route(code), None),
+        Err(MessageError::Route { fault: RouteFault::NotUtf8, .. }) => assert!(std::str::from_utf8(&data[route(data)]).is_err()),
+        Err(error @ MessageError::RouteTooLong(_)) => panic!("{error}"),
+    }
+}
+
+/// Where the route or its code stands, if the data is long enough; the body follows it.
+fn route(data: &[u8]) -> Range<usize> {
+    let [request, response] = [Kind::Request, Kind::Response].map(|kind| kind as u8);
+    let kind = data[0] >> 1 & 7;
+    let mut start = 1;
+    if kind == request || kind == response {
+        start += 1 + data[start..].iter().take_while(|&&byte| byte & 0x80 != 0).count();
+    }
+    if kind == response {
+        start..start
+    } else if data[0] & 1 != 0 {
+        start..start + 2
+    } else {
+        start + 1..start + 1 + usize::from(data[start])
+    }
+}
+
+/// What was understood of a body survives encoding.
+pub(crate) fn handshake(data: &[u8]) {
+    let request = Request::decode(data);
+    if exact(&request.user) && request.sys.others.values().all(exact) {
+        assert_eq!(Request::decode(&request.encode()), request);
+    }
+
+    if let Ok(reply) = Reply::decode(data) {
+        let again = Reply::decode(&reply.encode()).unwrap();
+        assert_eq!((again.code, &again.message), (reply.code, &reply.message));
+        assert_eq!((again.heartbeat, again.servertime), (reply.heartbeat, reply.servertime));
+        assert_eq!(again.dictionary, reply.dictionary);
+        if reply.user.as_ref().is_none_or(exact) {
+            assert_eq!(again.user, reply.user);
+        }
+    }
+
+    let reason = decode_kick(data);
+    assert_eq!(decode_kick(&encode_kick(&reason)), reason);
+}
+
+/// Whether it has no floats: they may lose their last digit when they are parsed, which matters to nobody here.
+fn exact(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => !number.is_f64(),
+        Value::Array(values) => values.iter().all(exact),
+        Value::Object(fields) => fields.values().all(exact),
+        _ => true,
+    }
+}

@@ -1,0 +1,145 @@
+//! Handshake and kick bodies.
+
+use std::time::Duration;
+
+use nano::{
+    handshake::{self, HandshakeError, OLD_CLIENT, Reply, ReplyTemplate, Request, Sys, decode_kick, encode_kick},
+    message::{Dictionary, DictionaryError},
+};
+use proptest::{collection::vec, option, prelude::*};
+use serde_json::json;
+
+use crate::{dictionary, json_value};
+
+#[test]
+fn a_reply_is_the_bytes_that_nano_sends() {
+    let reply = Reply { heartbeat: Some(Duration::from_secs(60)), servertime: 1_795_198_612, ..Reply::default() };
+    assert_reply(&reply, r#"{"code":200,"sys":{"heartbeat":60,"servertime":1795198612}}"#);
+
+    let reply = Reply { servertime: 1_795_198_631, dictionary: dictionary(), ..reply };
+    let dict = r#"{"Dict.known":300,"Echo.Echo":1,"T.PushThenResp":65535,"onEcho":2}"#;
+    assert_reply(&reply, &format!(r#"{{"code":200,"sys":{{"dict":{dict},"heartbeat":60,"servertime":1795198631}}}}"#));
+}
+
+#[test]
+fn a_heartbeat_is_written_in_seconds_as_go_writes_floats() {
+    let heartbeats = [
+        (Duration::from_millis(1500), "1.5"),
+        (Duration::from_millis(250), "0.25"),
+        (Duration::from_micros(1), "0.000001"),
+        (Duration::from_nanos(15), "1.5e-8"),
+        (Duration::from_secs(86_400), "86400"),
+    ];
+    for (heartbeat, seconds) in heartbeats {
+        let reply = Reply { heartbeat: Some(heartbeat), ..Reply::default() };
+        assert_reply(&reply, &format!(r#"{{"code":200,"sys":{{"heartbeat":{seconds},"servertime":0}}}}"#));
+    }
+    let none = r#"{"code":200,"sys":{"servertime":0}}"#;
+    assert_reply(&Reply::default(), none);
+    assert_eq!(Reply { heartbeat: Some(Duration::ZERO), ..Reply::default() }.encode(), none.as_bytes());
+}
+
+#[test]
+fn text_is_escaped_as_go_escapes_it() {
+    let reply = Reply {
+        dictionary: Dictionary::new([("a<b>&\"c", 1)]).unwrap(),
+        user: Some(json!({ "z": "\u{2028}\u{2029}\n\u{1}é", "a": 1 })),
+        ..Reply::default()
+    };
+    let dict = r#"{"a\u003cb\u003e\u0026\"c":1}"#;
+    let user = r#"{"a":1,"z":"\u2028\u2029\n\u0001é"}"#;
+    assert_reply(&reply, &format!(r#"{{"code":200,"sys":{{"dict":{dict},"servertime":0}},"user":{user}}}"#));
+}
+
+#[test]
+fn a_refusal_carries_its_code_and_the_reason() {
+    assert_reply(&Reply::refusal(OLD_CLIENT, "update < 2"), r#"{"code":501,"msg":"update \u003c 2"}"#);
+    assert_reply(&Reply { message: None, ..Reply::refusal(handshake::REFUSED, "") }, r#"{"code":500}"#);
+}
+
+#[test]
+fn a_reply_is_read_with_tolerance() {
+    let decoded = |body: &str| Reply::decode(body.as_bytes()).unwrap();
+    assert_eq!(decoded(r#"{"code":200}"#), Reply::default());
+    assert_eq!(decoded(r#"{"code":200,"sys":7,"new":[{}]}"#), Reply::default());
+    for heartbeat in ["0", "-1", "-0.0", "1e-12", "86401", "1e300", "\"60\"", "\"NaN\"", "null", "{}"] {
+        assert_eq!(decoded(&format!(r#"{{"code":200,"sys":{{"heartbeat":{heartbeat}}}}}"#)).heartbeat, None, "{heartbeat}");
+    }
+    assert_eq!(decoded(r#"{"code":200,"sys":{"heartbeat":3e0}}"#).heartbeat, Some(Duration::from_secs(3)));
+    assert_eq!(decoded(r#"{"code":200,"sys":{"servertime":12.9}}"#).servertime, 12);
+    assert_eq!(decoded(r#"{"code":500}"#), Reply { code: 500, ..Reply::default() });
+}
+
+#[test]
+fn a_reply_that_cannot_be_used_is_an_error() {
+    let error = |body: &str| Reply::decode(body.as_bytes()).unwrap_err();
+    assert!(matches!(error(""), HandshakeError::Json(_)));
+    for body in ["[]", "{}", r#"{"code":"200"}"#, r#"{"code":70000}"#, r#"{"code":-1}"#] {
+        assert!(matches!(error(body), HandshakeError::Code), "{body}");
+    }
+    let ambiguous = error(r#"{"code":200,"sys":{"dict":{"a":1,"b":1}}}"#);
+    assert!(matches!(ambiguous, HandshakeError::Dictionary(DictionaryError::DuplicateCode { code: 1, .. })));
+    assert!(matches!(error(r#"{"code":200,"sys":{"dict":{"a":65536}}}"#), HandshakeError::RouteCode(route) if route == "a"));
+}
+
+#[test]
+fn a_request_of_a_javascript_client_is_understood() {
+    let request = Request::decode(br#"{"sys":{"version":"1.1.1","type":"js-websocket","rsa":{}},"user":{"token":"t"}}"#);
+    assert_eq!((&request.sys.kind[..], &request.sys.version[..]), ("js-websocket", "1.1.1"));
+    assert_eq!((&request.sys.others["rsa"], &request.user), (&json!({}), &json!({ "token": "t" })));
+    assert_eq!(request.encode(), br#"{"sys":{"rsa":{},"type":"js-websocket","version":"1.1.1"},"user":{"token":"t"}}"#);
+}
+
+#[test]
+fn an_empty_or_garbled_request_says_nothing() {
+    for body in [&b""[..], b"\xff\x00\x01\x02\x03", b"{}", b"[1]", b"null", br#"{"sys":"#, br#"{"sys":3}"#] {
+        assert_eq!(Request::decode(body), Request::default());
+    }
+    assert_eq!(Request::decode(br#"{"sys":3,"user":1}"#).user, json!(1));
+}
+
+#[test]
+fn a_kick_tells_its_reason_and_other_bodies_are_taken_as_text() {
+    assert_eq!(encode_kick("<bye>"), br#"{"reason":"\u003cbye\u003e"}"#);
+    for (body, reason) in [
+        (&br#"{"reason":"bye","x":1}"#[..], "bye"),
+        (br#"{"reason":7}"#, "7"),
+        (br#"{"reason":null}"#, ""),
+        (b"bye!", "bye!"),
+        (b"", ""),
+        (b"\xff", "\u{FFFD}"),
+    ] {
+        assert_eq!(decode_kick(body), reason);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_reply_survives_the_wire_and_its_template_makes_the_same_bytes(
+        millis in option::of(1..86_400_000u64), servertime: i64, routes in vec("[ -~é]{1,9}", 0..5), user in option::of(json_value()),
+    ) {
+        let reply = Reply {
+            heartbeat: millis.map(Duration::from_millis),
+            servertime,
+            dictionary: Dictionary::from_routes(routes).unwrap_or_default(),
+            user,
+            ..Reply::default()
+        };
+        prop_assert_eq!(&Reply::decode(&reply.encode()).unwrap(), &reply);
+        let template = ReplyTemplate::new(reply.heartbeat, &reply.dictionary);
+        prop_assert_eq!(template.encode(servertime, reply.user.as_ref()), reply.encode());
+    }
+
+    #[test]
+    fn a_request_and_a_kick_survive_the_wire(kind in "\\PC*", version in "\\PC*", user in json_value(), reason in any::<String>()) {
+        let request = Request { sys: Sys { kind, version, ..Sys::default() }, user };
+        prop_assert_eq!(&Request::decode(&request.encode()), &request);
+        prop_assert_eq!(decode_kick(&encode_kick(&reason)), reason);
+    }
+}
+
+#[track_caller]
+fn assert_reply(reply: &Reply, bytes: &str) {
+    assert_eq!(String::from_utf8(reply.encode()).unwrap(), bytes);
+    assert_eq!(&Reply::decode(bytes.as_bytes()).unwrap(), reply);
+}
