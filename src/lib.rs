@@ -4,4 +4,6 @@ pub mod message;
 pub mod packet;
 
 mod error;
+pub mod scheduler;
 pub use error::{Error, Result, code};
+pub use scheduler::{Full, Scheduler, Timer};

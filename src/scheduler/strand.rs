@@ -1,0 +1,225 @@
+//! The queue behind a scheduler, and one turn of it.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use super::{Full, Task, pool::Shared};
+
+/// Tasks of one turn: enough to spread the cost of taking them out, few enough that a busy scheduler does not starve the others.
+const BATCH: usize = 256;
+
+/// An idle queue gives memory beyond this many places back: thousands of rooms must not each keep that of their worst burst.
+const KEPT: usize = 64;
+
+/// A turn longer than this is worth a warning.
+const LONG_TURN: Duration = Duration::from_millis(100);
+
+thread_local! {
+    /// The address of the strand this thread runs a turn of, or zero.
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+pub(super) struct Strand {
+    pub(super) name: Arc<str>,
+    pub(super) capacity: usize,
+    /// How often condition timers look.
+    pub(super) precision: Duration,
+    pub(super) pool: Arc<Shared>,
+    /// Notified when the queue has drained to half and somebody waits for it.
+    pub(super) room: Notify,
+    state: Mutex<State>,
+    /// Tasks taken out for the turn that is under way and not started. Written by that turn alone.
+    in_hand: AtomicUsize,
+    /// Whether somebody waits for room. Set under the lock; a turn looks at it between tasks without.
+    room_wanted: AtomicBool,
+}
+
+struct State {
+    queue: VecDeque<Task>,
+    /// Whether the pool has it: waiting for a turn or in one.
+    scheduled: bool,
+    /// Set when the pool has ended: nothing queued from here on would ever run.
+    closed: bool,
+    /// The length of the queue that earns the next warning; doubles with each.
+    warn_length: usize,
+    /// The length of a turn that earns the next warning; doubles with each.
+    warn_turn: Duration,
+}
+
+impl Strand {
+    pub(super) fn new(name: Arc<str>, capacity: usize, precision: Duration, pool: Arc<Shared>) -> Self {
+        let capacity = capacity.max(1);
+        let state = State {
+            queue: VecDeque::new(),
+            scheduled: false,
+            closed: false,
+            warn_length: capacity.div_ceil(2).max(2),
+            warn_turn: LONG_TURN,
+        };
+        let (in_hand, room_wanted) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { name, capacity, precision, pool, room: Notify::new(), state: Mutex::new(state), in_hand, room_wanted }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting(&self.state.lock())
+    }
+
+    pub(super) fn is_current(&self) -> bool {
+        CURRENT.get() == self.address()
+    }
+
+    pub(super) fn push(self: &Arc<Self>, task: Task) -> Result<(), Full> {
+        if self.pool.is_closing() {
+            return Err(Full::Closed(task));
+        }
+        self.insert(task, self.capacity)
+    }
+
+    pub(super) fn push_always(self: &Arc<Self>, task: Task) -> Result<(), Task> {
+        self.insert(task, usize::MAX).map_err(Full::into_task)
+    }
+
+    fn insert(self: &Arc<Self>, task: Task, limit: usize) -> Result<(), Full> {
+        let (idle, long) = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(Full::Closed(task));
+            }
+            let length = self.waiting(&state);
+            if length >= limit {
+                return Err(Full::Queue(task));
+            }
+            state.queue.push_back(task);
+            let long = length + 1 >= state.warn_length;
+            if long {
+                state.warn_length = (length + 1).saturating_mul(2);
+            }
+            (!std::mem::replace(&mut state.scheduled, true), long.then_some(length + 1))
+        };
+        if let Some(length) = long {
+            tracing::warn!(scheduler = %self.name, length, capacity = self.capacity, "the queue is getting long");
+        }
+        if idle && !self.pool.submit(self) {
+            // The pool ended since. The queue was empty before, so its first task is the one just pushed.
+            let mut left = self.close();
+            let task = left.pop_front();
+            self.discard(left);
+            return task.map_or(Ok(()), |task| Err(Full::Closed(task)));
+        }
+        Ok(())
+    }
+
+    /// Runs one batch of tasks; whether more wait for another turn. `batch` is scratch space, empty before and after.
+    pub(super) fn turn(&self, batch: &mut Vec<Task>) -> bool {
+        {
+            let mut state = self.state.lock();
+            let count = state.queue.len().min(BATCH);
+            batch.extend(state.queue.drain(..count));
+            self.in_hand.store(count, Ordering::Relaxed);
+        }
+        let began = Instant::now();
+        let outer = CURRENT.replace(self.address());
+        let count = batch.len();
+        for (index, task) in batch.drain(..).enumerate() {
+            self.in_hand.store(count - index - 1, Ordering::Relaxed);
+            if self.pool.has_ended() {
+                // The deadline of a shutdown passed while a task before this one was stuck.
+                self.guard(|| drop(task));
+                continue;
+            }
+            if self.room_wanted.load(Ordering::Relaxed) {
+                self.offer_room();
+            }
+            self.guard(task);
+        }
+        CURRENT.set(outer);
+        self.end_turn(began.elapsed(), count)
+    }
+
+    fn end_turn(&self, took: Duration, tasks: usize) -> bool {
+        if self.pool.has_ended() {
+            self.abandon();
+            return false;
+        }
+        // Once more, and under the lock: between tasks the wish for room may have been seen too late.
+        self.offer_room();
+        let (more, long) = {
+            let mut state = self.state.lock();
+            let long = took > state.warn_turn;
+            if long {
+                state.warn_turn = took.saturating_mul(2);
+            }
+            if state.queue.is_empty() {
+                state.scheduled = false;
+                state.queue.shrink_to(KEPT);
+            }
+            (state.scheduled, long)
+        };
+        if long {
+            tracing::warn!(scheduler = %self.name, ?took, tasks, "a long turn: its tasks held the scheduler up");
+        }
+        more
+    }
+
+    /// Calls user code. A panic in it is logged and counted, and the answer is `None`.
+    pub(super) fn guard<R>(&self, call: impl FnOnce() -> R) -> Option<R> {
+        self.pool.guard(&self.name, call)
+    }
+
+    /// Whether a push would find room, or the pool's end. If not, the next time the queue drains to half is announced.
+    pub(super) fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        if state.closed || self.pool.is_closing() || self.waiting(&state) < self.capacity {
+            return true;
+        }
+        self.room_wanted.store(true, Ordering::Relaxed);
+        false
+    }
+
+    fn offer_room(&self) {
+        {
+            let state = self.state.lock();
+            if !self.room_wanted.load(Ordering::Relaxed) || self.waiting(&state) > self.capacity / 2 {
+                return;
+            }
+            self.room_wanted.store(false, Ordering::Relaxed);
+        }
+        self.room.notify_waiters();
+    }
+
+    /// Takes no more tasks and drops those that wait.
+    pub(super) fn abandon(&self) {
+        let left = self.close();
+        self.discard(left);
+    }
+
+    fn close(&self) -> VecDeque<Task> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        std::mem::take(&mut state.queue)
+    }
+
+    fn discard(&self, tasks: VecDeque<Task>) {
+        for task in tasks {
+            self.guard(|| drop(task));
+        }
+    }
+
+    fn waiting(&self, state: &State) -> usize {
+        state.queue.len() + self.in_hand.load(Ordering::Relaxed)
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+}
