@@ -1,0 +1,83 @@
+// The chat page. What it says and hears, on the WebSocket at `/nano`, bodies in JSON:
+//
+//   request room.join     {"name": "Ann"}                                       -> {"code": 0, "result": "success"}
+//   notify  room.message  {"name": "Ann", "content": "hello"}
+//   push    onMembers     {"members": [7, 8], "names": [{"id": 7, "name": "Ben"}, {"id": 8, "name": ""}]}
+//                         to the newcomer, before the reply: who was there already; `members` may be null when that is nobody
+//   push    onNewUser     {"content": "New user: 9", "id": 9, "name": "Ann"}    to those who were there already
+//   push    onMessage     {"name": "Ann", "content": "hello"}                   to everybody in the room, the sender included
+//   push    onLeave       {"id": 9, "name": "Ann", "content": "User left: 9"}   to those who stay
+//
+// This is the protocol of nano's chat demo, with more in it: `name` in room.join, `names` in onMembers, `id` and `name` in onNewUser, and onLeave.
+// Pages that do not know these work all the same: they join with `{}` or no body, have the name "", and ignore what is new to them.
+// Ids are session ids, numbers below 2^53.
+
+import { Client } from './nano.js'
+import { Room } from './view.js'
+
+const url = new URL('/nano', location.href)
+url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
+
+const view = new Room(document)
+view.name = localStorage.getItem('name') ?? ''
+
+view.onjoin = async (name) => {
+  const client = new Client(url, { reconnect: { max: 5000 } })
+  // Of the messages with our name, ours are those we wait for.
+  const awaited = []
+
+  client.on('onMembers', ({ members, names }) => {
+    const named = new Map((names ?? []).map((member) => [member.id, member.name]))
+    view.members = (members ?? []).map((id) => ({ id, name: nameOf(id, named.get(id)) }))
+  })
+  client.on('onNewUser', ({ id, name, content }) => {
+    if (id === undefined) return view.notice(content)
+    view.arrived({ id, name: nameOf(id, name) })
+  })
+  client.on('onLeave', ({ id, name }) => view.left({ id, name: nameOf(id, name) }))
+  client.on('onMessage', ({ name: sender, content }) => {
+    const mine = sender === name && awaited.includes(content)
+    if (mine) awaited.splice(awaited.indexOf(content), 1)
+    view.message({ name: sender || 'Somebody', content, mine })
+  })
+
+  client.addEventListener('reconnecting', ({ detail: { attempt } }) => {
+    awaited.length = 0
+    view.offline(attempt === 1 ? 'The connection is gone. Reconnecting…' : `Still reconnecting, attempt ${attempt}…`)
+  })
+  client.addEventListener('reconnected', async () => {
+    try {
+      await client.request('room.join', { name })
+      view.online()
+      view.notice('You are back in the room')
+    } catch (error) {
+      // If the connection broke again, the next `reconnected` follows.
+      if (client.state === 'open') client.close(error.msg)
+    }
+  })
+  client.addEventListener('close', ({ detail: { reason, kicked } }) => {
+    view.outside(kicked ? `You were asked to leave: ${reason}` : reason)
+  })
+
+  view.onsend = (content) => {
+    const sent = client.notify('room.message', { name, content })
+    if (sent) awaited.push(content)
+    return sent
+  }
+  view.onleave = () => client.close('')
+
+  try {
+    await client.connect()
+    await client.request('room.join', { name })
+  } catch (error) {
+    client.close()
+    view.outside(`The room cannot be reached (${error.msg ?? error.message})`)
+    return
+  }
+  localStorage.setItem('name', name)
+  view.inside(name)
+}
+
+function nameOf(id, name) {
+  return name || `Guest ${String(id).slice(-4)}`
+}

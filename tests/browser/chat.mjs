@@ -1,0 +1,108 @@
+// The chat page, driven by two people in two browsers and one who speaks nano's chat demo as it always was.
+// usage: node chat.mjs http://127.0.0.1:3250/web/ shots [server command...]
+import assert from 'node:assert/strict'
+
+import { WebSocket } from 'ws'
+
+import { connect } from '../../examples/web/nano.js'
+import { run } from './support.mjs'
+
+const NASTY = '<img src=x onerror="window.hacked = 1"> <b>bold</b> & "quotes"'
+
+run(async ({ url, open, shoot, server }) => {
+  const ann = await open()
+  const ben = await open({ viewport: { width: 390, height: 780 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })
+  await ann.goto(url)
+  await shoot(ann, 'chat-lobby')
+  await join(ann, 'Ann')
+  await see(ann, '.notice', 'You are the first one here')
+  await ben.goto(url)
+  await join(ben, 'Ben <i>')
+  await members(ann, ['Ann', 'Ben <i>'])
+  await members(ben, ['Ben <i>', 'Ann'])
+  await see(ann, '.notice', 'Ben <i> joined')
+
+  await say(ann, 'Hello Ben, nice to see you here!')
+  await see(ben, '.message:not(.mine) .text', 'Hello Ben, nice to see you here!')
+  await see(ann, '.message.mine .text', 'Hello Ben, nice to see you here!')
+  await say(ben, 'Hi Ann 👋')
+  await say(ben, NASTY)
+  await see(ann, '.message:not(.mine) .text', 'Hi Ann 👋')
+  await see(ann, '.message:not(.mine) .text', NASTY)
+  for (const page of [ann, ben]) {
+    assert.equal(await page.locator('#log img, #log b, #members i').count(), 0, 'what people write is text, never HTML')
+    assert.equal(await page.evaluate(() => window.hacked), undefined)
+  }
+
+  const socket = new URL('/nano', url)
+  socket.protocol = 'ws:'
+  const old = await connect(socket.href, { WebSocket })
+  assert.deepEqual(await old.request('room.join', {}), { code: 0, result: 'success' })
+  await see(ann, '.notice', /^Guest \d+ joined$/)
+  old.notify('room.message', { name: 'guest1', content: 'hello from an old page' })
+  await see(ann, '.message .text', 'hello from an old page')
+  await see(ann, '.message .who', /^guest1/)
+  await shoot(ann, 'chat-desktop')
+  await shoot(ben, 'chat-phone')
+  old.close()
+  await see(ann, '.notice', /^Guest \d+ left$/)
+
+  if (server) await restart({ server, ann, ben, shoot })
+
+  await ben.close()
+  await see(ann, '.notice', 'Ben <i> left')
+  await members(ann, ['Ann'])
+  await ann.click('#leave')
+  await ann.waitForSelector('#join:visible')
+  await ann.click('#join button')
+  await members(ann, ['Ann'])
+})
+
+async function restart({ server, ann, ben, shoot }) {
+  for (const page of [ann, ben]) page.expectsOutage = true
+  await server.stop()
+  for (const page of [ann, ben]) await page.waitForSelector('#banner:visible')
+  assert.match(await ann.textContent('#banner'), /reconnecting/i)
+  assert.equal(await ann.isDisabled('#send'), true)
+  await ann.fill('#content', 'typed while away')
+  await ann.press('#content', 'Enter')
+  assert.equal(await ann.inputValue('#content'), 'typed while away', 'what cannot be sent stays')
+  await shoot(ann, 'chat-reconnecting')
+  await server.start()
+  for (const page of [ann, ben]) {
+    await page.waitForSelector('#banner', { state: 'hidden' })
+    await see(page, '.notice', 'You are back in the room')
+    page.expectsOutage = false
+  }
+  await members(ann, ['Ann', 'Ben <i>'])
+  await members(ben, ['Ben <i>', 'Ann'])
+  await ann.press('#content', 'Enter')
+  await see(ben, '.message:not(.mine) .text', 'typed while away')
+  await say(ben, 'and we chat on')
+  await see(ann, '.message:not(.mine) .text', 'and we chat on')
+  await shoot(ann, 'chat-back')
+}
+
+async function join(page, name) {
+  await page.fill('#name', name)
+  await page.click('#join button')
+  await page.waitForSelector('#room:visible')
+}
+
+async function say(page, text) {
+  await page.fill('#content', text)
+  await page.press('#content', 'Enter')
+}
+
+/** Waits until an element has this text, whole, or matches it. */
+async function see(page, selector, text) {
+  const pattern = text instanceof RegExp ? text : new RegExp(`^${text.replace(/[^\w\s]/gu, '\\$&')}$`, '')
+  await page.locator(selector, { hasText: pattern }).first().waitFor()
+}
+
+async function members(page, names) {
+  const listed = () => [...document.querySelectorAll('#members .name')].map((name) => name.textContent)
+  const same = (expected) => JSON.stringify([...document.querySelectorAll('#members .name')].map((name) => name.textContent)) === expected
+  await page.waitForFunction(same, JSON.stringify(names)).catch(async () => assert.deepEqual(await page.evaluate(listed), names))
+  assert.equal(await page.textContent('#count'), String(names.length))
+}

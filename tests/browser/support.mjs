@@ -1,0 +1,98 @@
+// What the page tests share: a browser, pages that fail on any console error, and a server to stop and start.
+import { spawn } from 'node:child_process'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+import { chromium } from 'playwright-core'
+
+const DEADLINE = 120_000
+const ARGS = '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync'
+
+/**
+ * Runs `script({ url, open, shoot, server })` from the command line `<base url> <screenshot dir> [server command...]` and sets the exit code.
+ * With a server command, the server is started first and stopped at the end; `server` is null without one.
+ */
+export async function run(script) {
+  const [url, shots, ...command] = process.argv.slice(2)
+  if (!url || !shots) {
+    console.error(`usage: node ${process.argv[1].split('/').at(-1)} <base url> <screenshot dir> [server command...]`)
+    process.exit(2)
+  }
+  await mkdir(shots, { recursive: true })
+  const server = command.length ? new Server(url, command) : null
+  const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium'
+  let browser
+  const late = setTimeout(() => fail(new Error(`not done after ${DEADLINE / 1000} s`)), DEADLINE)
+  const fail = (error) => {
+    console.error(error)
+    server?.kill()
+    process.exit(1)
+  }
+  try {
+    await server?.start()
+    browser = await chromium.launch({ executablePath, args: ARGS.split(' ') })
+    const problems = []
+    const shoot = (page, name) => page.screenshot({ path: join(shots, `${name}.png`), animations: 'disabled' })
+    const context = { url, server, open: (options) => open(browser, problems, options), shoot }
+    await script(context)
+    if (problems.length) throw new Error(`the pages complained:\n${problems.join('\n')}`)
+    console.log('ok')
+  } catch (error) {
+    return fail(error)
+  } finally {
+    clearTimeout(late)
+    await browser?.close()
+  }
+  await server?.stop()
+}
+
+/** A page in a profile of its own, so that two pages are two people. Its errors go to `problems`. */
+async function open(browser, problems, options) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 720 }, ...options })
+  const page = await context.newPage()
+  page.setDefaultTimeout(10_000)
+  page.on('console', (message) => {
+    // While a server is down its clients cannot connect, and Chromium says so whatever the page does about it.
+    const down = page.expectsOutage && /WebSocket connection to .* failed|ERR_CONNECTION_REFUSED/.test(message.text())
+    if (message.type() === 'error' && !down) problems.push(`${message.text()} (${message.location().url})`)
+  })
+  page.on('pageerror', (error) => problems.push(String(error)))
+  return page
+}
+
+class Server {
+  #url
+  #command
+  #process = null
+  #exited
+
+  constructor(url, command) {
+    this.#url = url
+    this.#command = command
+  }
+
+  /** Returns when the server answers. */
+  async start() {
+    const [program, ...args] = this.#command
+    // A group of its own, so that stopping reaches what the command started (`cargo run` starts the example).
+    this.#process = spawn(program, args, { detached: true, stdio: ['ignore', 'ignore', 'inherit'] })
+    this.#exited = new Promise((resolve) => this.#process.once('exit', resolve))
+    for (;;) {
+      const answer = await fetch(this.#url).catch(() => null)
+      if (answer?.ok) return
+      if (this.#process.exitCode !== null) throw new Error(`${this.#command.join(' ')}: exited with ${this.#process.exitCode}`)
+      await sleep(50)
+    }
+  }
+
+  async stop() {
+    this.kill()
+    await this.#exited
+    while (await fetch(this.#url).then(() => true, () => false)) await sleep(20)
+  }
+
+  kill() {
+    if (this.#process?.exitCode === null && this.#process.signalCode === null) process.kill(-this.#process.pid, 'SIGTERM')
+  }
+}
