@@ -15,6 +15,7 @@
 //! ```
 
 mod cron;
+mod driver;
 mod future;
 mod pool;
 mod strand;

@@ -1,6 +1,11 @@
 //! Schedulers: serial, first in first out, bounded, and safe from what user code does.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "scheduler/async_tasks.rs"]
+mod async_tasks;
+#[path = "scheduler/shutdown.rs"]
+mod shutdown;
+
 use std::{
     cell::RefCell,
     future::{pending, poll_fn},
@@ -53,19 +58,6 @@ async fn hold(scheduler: &Scheduler) -> mpsc::Sender<()> {
         .unwrap();
     within(wait).await.unwrap();
     release
-}
-
-/// Lets the scheduler run something else, once.
-async fn give_way() {
-    let mut polled = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut polled, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Tells when it is dropped.
@@ -159,7 +151,10 @@ async fn schedulers_of_one_pool_run_at_the_same_time() {
     let meeting = Arc::new(Barrier::new(2));
     for name in ["a", "b"] {
         let meeting = meeting.clone();
-        pool.scheduler(name, 1).push_task(move || drop(meeting.wait())).unwrap();
+        let meet = move || {
+            meeting.wait();
+        };
+        pool.scheduler(name, 1).push_task(meet).unwrap();
     }
     assert!(pool.shutdown(DEADLINE).await, "each waited for the other in vain");
 }
@@ -218,7 +213,9 @@ async fn a_full_scheduler_gives_the_task_back() {
     let ran = Arc::new(AtomicUsize::new(0));
     let task = || {
         let ran = ran.clone();
-        move || drop(ran.fetch_add(1, SeqCst))
+        move || {
+            ran.fetch_add(1, SeqCst);
+        }
     };
     for waiting in 0..3 {
         assert_eq!((scheduler.len(), scheduler.is_full()), (waiting, false));
@@ -286,275 +283,6 @@ async fn room_is_announced_when_the_queue_has_drained_to_half() {
 
     (0..3).for_each(|_| step.send(()).unwrap());
     assert!(pool.shutdown(DEADLINE).await);
-}
-
-#[tokio::test]
-async fn waiting_for_room_ends_when_the_pool_is_shut_down() {
-    let pool = pool(1);
-    let scheduler = pool.scheduler("room", 1);
-    let release = hold(&scheduler).await;
-    scheduler.push_task(|| ()).unwrap();
-    let waiter = scheduler.clone();
-    let waiter = tokio::spawn(async move { waiter.room().await });
-
-    assert!(!pool.shutdown(Duration::from_millis(1)).await);
-    within(waiter).await.unwrap();
-    assert!(scheduler.push_task(|| ()).unwrap_err().is_closed());
-    drop(release);
-}
-
-#[tokio::test]
-async fn an_async_task_takes_its_place_and_each_later_poll_is_one_more_turn() {
-    for threads in [0, 2] {
-        let pool = pool(threads);
-        let scheduler = pool.scheduler("room", 10);
-        let (log, mut seen) = channel::unbounded_channel();
-        let note = {
-            let own = scheduler.clone();
-            move |what: &'static str| log.send((what, own.is_current())).unwrap()
-        };
-        let own = scheduler.clone();
-        // From within a task, so that nothing runs before all are queued.
-        let queue = move || {
-            let (before, after, last) = (note.clone(), note.clone(), note.clone());
-            let pusher = own.clone();
-            own.push_task(move || before("before")).unwrap();
-            let future = async move {
-                note("first poll");
-                give_way().await;
-                note("second poll");
-                pusher.push_task(move || last("last")).unwrap();
-                give_way().await;
-                note("third poll");
-            };
-            own.run(future).unwrap();
-            own.push_task(move || after("after")).unwrap();
-        };
-        scheduler.push_task(queue).unwrap();
-
-        for expected in ["before", "first poll", "after", "second poll", "last", "third poll"] {
-            assert_eq!(within(seen.recv()).await, Some((expected, true)), "with {threads} threads");
-        }
-    }
-}
-
-#[tokio::test]
-async fn many_wakes_are_one_turn() {
-    let pool = pool(0);
-    let scheduler = pool.scheduler("room", 10);
-    let (polls, waker) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None::<Waker>)));
-    let (count, slot) = (polls.clone(), waker.clone());
-    let future = poll_fn(move |context| {
-        *slot.lock() = Some(context.waker().clone());
-        if count.fetch_add(1, SeqCst) == 1 {
-            // Woken within a poll: one more, however often.
-            context.waker().wake_by_ref();
-            context.waker().wake_by_ref();
-        }
-        Poll::Pending
-    });
-    scheduler.run(future).unwrap();
-    flush(&scheduler).await;
-    assert_eq!(polls.load(SeqCst), 1);
-
-    // Only now and then does this test let the scheduler run, so all of these come before the next poll.
-    let woken = waker.lock().clone().unwrap();
-    (0..1_000).for_each(|_| woken.wake_by_ref());
-    flush(&scheduler).await;
-    flush(&scheduler).await;
-    assert_eq!(polls.load(SeqCst), 3);
-}
-
-#[tokio::test]
-async fn no_wake_is_lost_and_no_poll_overlaps_in_a_storm() {
-    let (wakers, wakes) = (4, 2_000);
-    let pool = pool(3);
-    let scheduler = pool.scheduler("room", 10);
-    let (count, alone, slot) = (Arc::new(AtomicUsize::new(0)), Arc::new(Alone::default()), Arc::new(Mutex::new(None::<Waker>)));
-    let (done, finished) = oneshot::channel();
-    let future = {
-        let (count, alone, slot) = (count.clone(), alone.clone(), slot.clone());
-        async move {
-            let all = poll_fn(|context| {
-                *slot.lock() = Some(context.waker().clone());
-                alone.pass();
-                if count.load(SeqCst) == wakers * wakes { Poll::Ready(()) } else { Poll::Pending }
-            });
-            all.await;
-            done.send(()).unwrap();
-        }
-    };
-    scheduler.run(future).unwrap();
-    flush(&scheduler).await;
-    for _ in 0..wakers {
-        let (count, slot) = (count.clone(), slot.clone());
-        thread::spawn(move || {
-            for _ in 0..wakes {
-                count.fetch_add(1, SeqCst);
-                let waker = slot.lock().clone().unwrap();
-                waker.wake();
-            }
-        });
-    }
-
-    within(finished).await.expect("the last wake was lost");
-    assert_eq!(alone.overlaps.load(SeqCst), 0);
-}
-
-#[tokio::test]
-async fn spawn_runs_off_the_scheduler_and_its_output_comes_back_onto_it() {
-    let pool = pool(1);
-    let scheduler = pool.scheduler("room", 1);
-    // Full and held: the future runs all the same, and its continuation is not refused.
-    let release = hold(&scheduler).await;
-    scheduler.push_task(|| ()).unwrap();
-    let (sender, receiver) = oneshot::channel();
-    let (outside, inside) = (scheduler.clone(), scheduler.clone());
-    let (ran, off) = oneshot::channel();
-    let future = async move {
-        ran.send(()).unwrap();
-        outside.is_current()
-    };
-    scheduler.spawn(future, move |was_on| sender.send((was_on, inside.is_current())).unwrap());
-
-    within(off).await.unwrap();
-    drop(release);
-    assert_eq!(within(receiver).await.unwrap(), (false, true));
-}
-
-#[tokio::test]
-async fn a_panic_in_a_spawned_future_ends_it_alone() {
-    let pool = pool(1);
-    let scheduler = pool.scheduler("room", 10);
-    let (then, dropped) = OnDrop::new();
-    scheduler.spawn(async { panic!("on purpose") }, move |(): ()| {
-        drop(then);
-        unreachable!("there is no output");
-    });
-
-    within(dropped).await.unwrap();
-    flush(&scheduler).await;
-    assert_eq!(pool.panics(), 1);
-}
-
-#[tokio::test]
-async fn shutdown_runs_what_is_queued_and_takes_no_more() {
-    for threads in [0, 2] {
-        let pool = pool(threads);
-        let scheduler = pool.scheduler("room", 1_000);
-        let ran = Arc::new(AtomicUsize::new(0));
-        for _ in 0..1_000 {
-            let ran = ran.clone();
-            scheduler.push_task(move || drop(ran.fetch_add(1, SeqCst))).unwrap();
-        }
-        assert!(pool.shutdown(DEADLINE).await);
-        assert_eq!(ran.load(SeqCst), 1_000);
-
-        let refused = scheduler.push_task(|| ()).unwrap_err();
-        assert!(refused.is_closed());
-        assert_eq!(nano::Error::from(refused).code(), code::UNAVAILABLE);
-        assert!(pool.shutdown(DEADLINE).await, "a second time");
-    }
-}
-
-#[tokio::test]
-async fn shutdown_leaves_a_stuck_task_behind_at_its_deadline() {
-    let pool = pool(2);
-    let (stuck, behind) = (pool.scheduler("stuck", 10), pool.scheduler("behind", 10));
-    let release = hold(&stuck).await;
-    let _also = hold(&behind).await;
-    let ran = Arc::new(AtomicBool::new(false));
-    let (on_drop, dropped) = OnDrop::new();
-    let late = ran.clone();
-    let task = move || {
-        late.store(true, SeqCst);
-        drop(on_drop);
-    };
-    stuck.push_task(task).unwrap();
-    let third = pool.scheduler("third", 10);
-    let (on_drop, unrun) = OnDrop::new();
-    third.push_task(move || drop(on_drop)).unwrap();
-
-    let began = Instant::now();
-    assert!(!pool.shutdown(Duration::from_millis(50)).await);
-    assert!(began.elapsed() < DEADLINE);
-    within(unrun).await.expect("what had no thread was dropped");
-    drop(release);
-    within(dropped).await.unwrap();
-    assert!(!ran.load(SeqCst), "nothing starts after the deadline");
-}
-
-#[tokio::test]
-async fn shutdown_drops_futures_that_are_suspended() {
-    let pool = pool(1);
-    let scheduler = pool.scheduler("room", 10);
-    let (on_drop, mut dropped) = OnDrop::new();
-    let keep = Arc::new(Mutex::new(None::<Waker>));
-    let slot = keep.clone();
-    let future = async move {
-        let _on_drop = on_drop;
-        poll_fn::<(), _>(|context| {
-            *slot.lock() = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    };
-    scheduler.run(future).unwrap();
-    // A future that holds what wakes it would keep itself alive for ever.
-    let (on_drop, own) = OnDrop::new();
-    let knot = async move {
-        let _on_drop = on_drop;
-        let (_sender, receiver) = oneshot::channel::<()>();
-        receiver.await.unwrap();
-    };
-    scheduler.run(knot).unwrap();
-    flush(&scheduler).await;
-    assert!(dropped.try_recv().is_err());
-
-    assert!(pool.shutdown(DEADLINE).await);
-    within(dropped).await.unwrap();
-    within(own).await.unwrap();
-    keep.lock().clone().unwrap().wake();
-}
-
-#[tokio::test]
-async fn a_future_that_nothing_can_wake_is_dropped() {
-    let pool = pool(1);
-    let scheduler = pool.scheduler("room", 10);
-    let (on_drop, dropped) = OnDrop::new();
-    let future = async move {
-        let _on_drop = on_drop;
-        pending::<()>().await;
-    };
-    scheduler.run(future).unwrap();
-    within(dropped).await.unwrap();
-}
-
-#[tokio::test]
-async fn tasks_run_after_the_last_handle_of_their_scheduler_is_gone() {
-    let pool = pool(1);
-    let scheduler = pool.scheduler("room", 10);
-    let release = hold(&scheduler).await;
-    let (sender, receiver) = oneshot::channel();
-    scheduler.push_task(move || sender.send(()).unwrap()).unwrap();
-    drop(scheduler);
-    drop(release);
-    within(receiver).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_pool_that_is_dropped_runs_its_queues_empty_and_ends_its_threads() {
-    thread_local!(static AT_EXIT: RefCell<Option<OnDrop>> = const { RefCell::new(None) });
-    let pool = pool(1);
-    let scheduler = pool.scheduler("room", 10);
-    let release = hold(&scheduler).await;
-    let (on_exit, ended) = OnDrop::new();
-    scheduler.push_task(move || AT_EXIT.set(Some(on_exit))).unwrap();
-
-    drop(pool);
-    assert!(scheduler.push_task(|| ()).unwrap_err().is_closed());
-    drop(release);
-    within(ended).await.unwrap();
 }
 
 #[tokio::test]

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Scheduler, future::Futures, strand::Strand, timer::Timers};
+use super::{Scheduler, Task, driver::Timers, future::Futures, strand::Strand};
 use crate::error::{Error, Result, code};
 
 /// How often condition timers look, unless [`Pool::with_precision`] says otherwise.
@@ -235,7 +235,7 @@ impl Shared {
         }
     }
 
-    fn take_turn(self: &Arc<Self>, strand: Arc<Strand>, batch: &mut Vec<super::Task>) {
+    fn take_turn(self: &Arc<Self>, strand: Arc<Strand>, batch: &mut Vec<Task>) {
         if !strand.turn(batch) {
             // Dropped first: it may be the last handle, and what hangs on it belongs to the turn.
             drop(strand);

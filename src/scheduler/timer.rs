@@ -1,20 +1,13 @@
 //! Timers: callbacks that are due at an instant and run on a scheduler.
 
 use std::{
-    collections::BTreeMap,
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep_until},
-};
+use tokio::time::Instant;
 
 use super::{Scheduler, cron::CronSchedule, pool::Shared, strand::Strand};
 use crate::error::{Error, Result, code};
@@ -153,8 +146,9 @@ impl fmt::Debug for Timer {
     }
 }
 
-struct Entry {
-    id: u64,
+/// A timer, as its handles, the table of timers and a queued fire know it.
+pub(super) struct Entry {
+    pub(super) id: u64,
     strand: Arc<Strand>,
     progress: Mutex<Progress>,
 }
@@ -180,7 +174,7 @@ enum Schedule {
 
 impl Entry {
     /// Queues a fire if one is due; whether the timer is due again.
-    fn advance(self: &Arc<Self>, now: Instant) -> bool {
+    pub(super) fn advance(self: &Arc<Self>, now: Instant) -> bool {
         let Step { fire, again } = self.progress.lock().advance(now, &self.strand.pool);
         if fire {
             let entry = self.clone();
@@ -211,7 +205,17 @@ impl Entry {
         }
     }
 
-    fn stop(&self) {
+    /// When it is due next, unless it was stopped.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let progress = self.progress.lock();
+        (!progress.stopped).then_some(progress.due)
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Shared> {
+        &self.strand.pool
+    }
+
+    pub(super) fn stop(&self) {
         let (due, callback) = {
             let mut progress = self.progress.lock();
             progress.stopped = true;
@@ -265,101 +269,4 @@ fn next_tick(due: Instant, interval: Duration, now: Instant) -> Instant {
     }
     let past = late.as_nanos() % interval.as_nanos();
     now - Duration::new((past / 1_000_000_000) as u64, (past % 1_000_000_000) as u32) + interval
-}
-
-/// The timers of a pool, and the task that waits for the next one.
-#[derive(Default)]
-pub(super) struct Timers {
-    last_id: AtomicU64,
-    table: Mutex<Table>,
-    /// Wakes the driver when a timer is due before the one it waits for, or when the pool closes.
-    earlier: Notify,
-}
-
-#[derive(Default)]
-struct Table {
-    by_due: BTreeMap<(Instant, u64), Arc<Entry>>,
-    /// Whether a driver runs. It starts with the first timer and ends with the last.
-    driven: bool,
-    closed: bool,
-}
-
-impl Timers {
-    fn next_id(&self) -> u64 {
-        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn insert(&self, entry: &Arc<Entry>, due: Instant) {
-        let (first, driven) = {
-            let mut table = self.table.lock();
-            if table.closed {
-                drop(table);
-                return entry.stop();
-            }
-            let first = table.by_due.first_key_value().is_none_or(|(&(earliest, _), _)| due < earliest);
-            table.by_due.insert((due, entry.id), entry.clone());
-            (first, std::mem::replace(&mut table.driven, true))
-        };
-        if !driven {
-            let pool = &entry.strand.pool;
-            pool.runtime.spawn(drive(pool.clone()));
-        } else if first {
-            self.earlier.notify_one();
-        }
-    }
-
-    fn remove(&self, due: Instant, id: u64) {
-        let entry = self.table.lock().by_due.remove(&(due, id));
-        drop(entry);
-    }
-
-    fn take_due(&self, now: Instant) -> BTreeMap<(Instant, u64), Arc<Entry>> {
-        let mut table = self.table.lock();
-        let later = table.by_due.split_off(&(now, u64::MAX));
-        std::mem::replace(&mut table.by_due, later)
-    }
-
-    /// Takes timers back in that are due again; when the next one of all is due, if any.
-    fn put_back(&self, entries: Vec<Arc<Entry>>) -> Option<Instant> {
-        let mut table = self.table.lock();
-        if table.closed {
-            drop(table);
-            entries.iter().for_each(|entry| entry.stop());
-            return None;
-        }
-        for entry in &entries {
-            let progress = entry.progress.lock();
-            // Stopped while it was out: it must not come back.
-            if !progress.stopped {
-                table.by_due.insert((progress.due, entry.id), entry.clone());
-            }
-        }
-        let next = table.by_due.first_key_value().map(|(&(due, _), _)| due);
-        table.driven = next.is_some();
-        next
-    }
-
-    /// Stops all timers and takes no more.
-    pub(super) fn close(&self) {
-        let entries = {
-            let mut table = self.table.lock();
-            table.closed = true;
-            std::mem::take(&mut table.by_due)
-        };
-        entries.values().for_each(|entry| entry.stop());
-        self.earlier.notify_one();
-    }
-}
-
-async fn drive(pool: Arc<Shared>) {
-    loop {
-        let now = Instant::now();
-        let mut due: Vec<_> = pool.timers.take_due(now).into_values().collect();
-        due.retain(|entry| entry.advance(now));
-        let Some(next) = pool.timers.put_back(due) else { return };
-        tokio::select! {
-            () = sleep_until(next) => {}
-            () = pool.timers.earlier.notified() => {}
-        }
-    }
 }
