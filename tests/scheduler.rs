@@ -196,6 +196,27 @@ async fn a_scheduler_that_never_runs_dry_leaves_turns_to_others() {
 }
 
 #[tokio::test]
+async fn a_long_queue_is_worked_off_in_turns_of_256_tasks() {
+    let pool = pool(1);
+    let (busy, other) = (pool.scheduler("busy", 1_000), pool.scheduler("other", 10));
+    let release = hold(&busy).await;
+    let ran = Arc::new(AtomicUsize::new(0));
+    let (sender, receiver) = oneshot::channel();
+    let seen = ran.clone();
+    let look = move || other.push_task(move || sender.send(seen.load(SeqCst)).unwrap()).unwrap();
+    busy.push_task(look).unwrap();
+    for _ in 0..999 {
+        let ran = ran.clone();
+        let count = move || {
+            ran.fetch_add(1, SeqCst);
+        };
+        busy.push_task(count).unwrap();
+    }
+    drop(release);
+    assert_eq!(within(receiver).await.unwrap(), 255);
+}
+
+#[tokio::test]
 async fn a_panic_ends_its_own_task_alone() {
     let pool = pool(1);
     let scheduler = pool.scheduler("room", 10);

@@ -315,6 +315,26 @@ async fn a_timer_queues_one_fire_at_a_time_on_a_scheduler_that_is_held_up() {
     assert_eq!(counted.at().len(), 2);
 }
 
+#[tokio::test]
+async fn the_last_fire_of_a_count_may_be_queued_while_the_one_before_it_runs() {
+    let pool = Pool::new("test", 1, Handle::current()).unwrap();
+    let scheduler = pool.scheduler("room", 10);
+    let (sender, receiver) = oneshot::channel();
+    let (own, mut sender, mut fires) = (scheduler.clone(), Some(sender), 0);
+    let callback = move || {
+        fires += 1;
+        let deadline = Instant::now() + DEADLINE;
+        while fires == 1 && own.is_empty() {
+            assert!(Instant::now() < deadline, "the last fire is not queued");
+        }
+        if fires == 2 {
+            sender.take().unwrap().send(()).unwrap();
+        }
+    };
+    scheduler.count_timer(ms(2), 2, callback).unwrap();
+    timeout(DEADLINE, receiver).await.unwrap().expect("the timer ended before its last fire");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_a_timer_is_an_error_that_names_it() {
     #[track_caller]

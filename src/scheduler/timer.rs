@@ -270,3 +270,18 @@ fn next_tick(due: Instant, interval: Duration, now: Instant) -> Instant {
     let past = late.as_nanos() % interval.as_nanos();
     now - Duration::new((past / 1_000_000_000) as u64, (past % 1_000_000_000) as u32) + interval
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_tick_is_on_the_grid_and_after_now() {
+        let due = Instant::now();
+        let after = |late| next_tick(due, Duration::from_millis(100), due + Duration::from_millis(late)) - due;
+        assert_eq!(after(0), Duration::from_millis(100));
+        assert_eq!(after(99), Duration::from_millis(100));
+        assert_eq!(after(100), Duration::from_millis(200));
+        assert_eq!(after(100_000_050), Duration::from_millis(100_000_100));
+    }
+}

@@ -62,9 +62,15 @@ async fn shutdown_lets_async_tasks_that_need_no_more_than_turns_finish() {
 #[tokio::test]
 async fn shutdown_leaves_a_stuck_task_behind_at_its_deadline() {
     let pool = pool(2);
-    let (stuck, behind) = (pool.scheduler("stuck", 10), pool.scheduler("behind", 10));
-    let release = hold(&stuck).await;
-    let _also = hold(&behind).await;
+    let (stuck, other) = (pool.scheduler("stuck", 10), pool.scheduler("other", 10));
+    let (first, _second) = (hold(&stuck).await, hold(&other).await);
+    let (release, held) = mpsc::channel::<()>();
+    let (started, running) = oneshot::channel();
+    let stick = move || {
+        started.send(()).unwrap();
+        held.recv().unwrap_err();
+    };
+    stuck.push_task(stick).unwrap();
     let ran = Arc::new(AtomicBool::new(false));
     let (on_drop, dropped) = OnDrop::new();
     let late = ran.clone();
@@ -73,6 +79,9 @@ async fn shutdown_leaves_a_stuck_task_behind_at_its_deadline() {
         drop(on_drop);
     };
     stuck.push_task(task).unwrap();
+    drop(first);
+    // From here on the same turn has both tasks in hand.
+    within(running).await.unwrap();
     let third = pool.scheduler("third", 10);
     let (on_drop, unrun) = OnDrop::new();
     third.push_task(move || drop(on_drop)).unwrap();
