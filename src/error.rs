@@ -94,6 +94,13 @@ impl Error {
         self
     }
 
+    /// The same error under another code.
+    #[must_use]
+    pub fn recode(mut self, code: impl Into<Cow<'static, str>>) -> Self {
+        self.0.code = code.into();
+        self
+    }
+
     /// The code, for example `NANO-404`.
     pub fn code(&self) -> &str {
         &self.0.code

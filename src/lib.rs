@@ -1,9 +1,47 @@
-//! nano
+//! A game-server framework: components with handlers, sessions, groups, timers, and gates for nano and pomelo clients.
+#![doc = include_str!("../docs/overview.md")]
+#![forbid(unsafe_code)]
+
+// From the top down: a module imports only from those below it.
+mod app;
+pub use app::App;
+
+mod node;
+pub use node::Node;
+
+mod gate;
+pub use gate::{Listener, RateLimit, SlowClient};
+
+mod dispatch;
+
+mod component;
+pub use component::{Component, Handler, Handlers, Options};
+
+mod handle;
+pub use handle::Handle;
+
+mod group;
+pub use group::Group;
+
+pub mod pipeline;
+pub use pipeline::Pipeline;
+
+pub mod mock;
+
+mod session;
+pub use session::{CloseReason, Entity, Push, Responder, Router, Session, Sessions, State};
+
+pub mod scheduler;
+pub use scheduler::{Full, Pool, Scheduler, Timer};
+
+mod serialize;
+pub use serialize::{Decode, Encode, Json, Protobuf, Raw, Serializer};
+
 pub mod handshake;
 pub mod message;
 pub mod packet;
 
+pub mod metrics;
+
 mod error;
-pub mod scheduler;
 pub use error::{Error, Result, code};
-pub use scheduler::{Full, Scheduler, Timer};

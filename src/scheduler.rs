@@ -80,6 +80,11 @@ impl Scheduler {
         self.0.push(Box::new(task))
     }
 
+    /// [`push_task`](Self::push_task) of a task that has its box already.
+    pub(crate) fn push(&self, task: Task) -> Result<(), Full> {
+        self.0.push(task)
+    }
+
     /// Queues a task whatever the queue's length: for what is bounded elsewhere, as timers and wakers are. Gives the task back when the
     /// pool has ended. A pool that is shutting down still takes it, so that work under way can end.
     pub(crate) fn push_always(&self, task: Task) -> Result<(), Task> {

@@ -1,0 +1,23 @@
+//! A server with one handler for everything a client can meet: the one the recorded transcripts talk to, for tests and benchmarks.
+//!
+//! ```text
+//! cargo run --release --example peer -- --listen 127.0.0.1:3250
+//! cargo run --release --example peer -- --listen 127.0.0.1:3250 --ws --wspath /nano --hb 2s --dict Echo.Echo=1,onEcho=2
+//! ```
+
+use clap::Parser;
+use nano::Result;
+
+mod flags;
+mod services;
+
+#[tokio::main]
+async fn main() -> Result {
+    let flags = flags::Flags::parse();
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
+    let node = flags.app()?.start().await?;
+    for address in node.addresses() {
+        println!("listening on {address}");
+    }
+    node.run().await
+}

@@ -1,0 +1,114 @@
+//! One message on its way through its handler: whatever happens, its request ends and its session's next message goes on.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, thread};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use tracing::{Instrument, Span, debug, debug_span};
+
+use super::handlers::Bound;
+use crate::{
+    error::{Error, Result, code},
+    scheduler::Scheduler,
+    serialize::Serializer,
+    session::{Core, Session},
+};
+
+/// A message that waits for its scheduler, or runs on it. Dropped at any point before it has finished it answers its request with an error.
+pub(super) struct Turn<C, S: Serializer, F, H, Shape> {
+    session: Session<S>,
+    bound: Arc<Bound<C, S, F, H, Shape>>,
+    finished: bool,
+    /// Whether the session's next message still waits for this one.
+    in_lane: bool,
+}
+
+impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
+    pub(super) fn new(session: Session<S>, bound: Arc<Bound<C, S, F, H, Shape>>) -> Self {
+        Self { session, bound, finished: false, in_lane: true }
+    }
+
+    /// Runs a handler that returns at once.
+    pub(super) fn run(mut self, handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Result<Option<Bytes>>) {
+        let begun = Instant::now();
+        let result = self.span().in_scope(|| handler(&self.bound, &self.session));
+        self.bound.setup.failure.metrics.handler_seconds.record(begun.elapsed());
+        self.finish(result);
+    }
+
+    /// Runs a handler that may wait: its first part here and now, the rest as later turns of the same scheduler. The session's next message
+    /// starts when this one has been suspended for the first time.
+    pub(super) fn start<Fut>(mut self, scheduler: &Scheduler, handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Fut)
+    where
+        Fut: Future<Output = Result<Option<Bytes>>> + Send + 'static,
+        Self: Send + 'static,
+    {
+        let core = self.session.core().clone();
+        self.in_lane = false;
+        let _lane = InLane(&core);
+        let span = self.span();
+        let work = span.in_scope(|| handler(&self.bound, &self.session));
+        let work = async move {
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            self.finish(result.unwrap_or_else(|_| Err(self.panicked())));
+        };
+        scheduler.start(work.instrument(span));
+    }
+
+    fn finish(&mut self, result: Result<Option<Bytes>>) {
+        self.finished = true;
+        let request = self.session.request_id();
+        match result {
+            Ok(None) => {}
+            // As in nano, whatever the handler of a notify returns goes nowhere.
+            Ok(Some(_)) if request == 0 => {}
+            Ok(Some(body)) => {
+                if let Err(error) = self.session.answer(Ok(body)) {
+                    debug!(session = self.session.id(), uid = self.session.uid(), route = self.bound.route, request, %error, "reply dropped");
+                }
+            }
+            Err(error) => self.bound.setup.failure.fail(&self.session.typed(), &self.bound.route, error),
+        }
+    }
+
+    fn panicked(&self) -> Error {
+        self.bound.setup.failure.metrics.panics.increment(1);
+        Error::new(code::INTERNAL, "the handler panicked")
+    }
+
+    fn span(&self) -> Span {
+        debug_span!(
+            "message",
+            session = self.session.id(),
+            uid = self.session.uid(),
+            route = self.bound.route,
+            request = self.session.request_id()
+        )
+    }
+}
+
+impl<C, S: Serializer, F, H, Shape> Drop for Turn<C, S, F, H, Shape> {
+    fn drop(&mut self) {
+        if !self.finished {
+            let error = if thread::panicking() {
+                self.panicked()
+            } else {
+                Error::new(code::UNAVAILABLE, "the node dropped the message before it was handled")
+            };
+            self.finish(Err(error));
+        }
+        if self.in_lane {
+            self.session.core().lane.done();
+        }
+    }
+}
+
+/// A place in a session's lane that is given up even if the handler panics.
+struct InLane<'a>(&'a Core);
+
+impl Drop for InLane<'_> {
+    fn drop(&mut self) {
+        self.0.lane.done();
+    }
+}

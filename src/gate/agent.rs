@@ -1,0 +1,319 @@
+//! A client of this gate, as its session sees it.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{Gate, SlowClient, outbox::Outbox, pending::Pending};
+use crate::{
+    error::{Error, Result, code},
+    handshake,
+    message::{self, Kind, Message},
+    packet::{self, PacketError},
+    session::{CloseReason, Entity, Push, Session},
+};
+
+/// What fits into a packet beside the flag and the longest id.
+const MAX_RESPONSE: usize = packet::MAX_BODY - 16;
+
+/// The two sides of a connection meet here: any thread queues, the connection's task writes.
+pub(super) struct Agent {
+    gate: Arc<Gate>,
+    remote: SocketAddr,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    outbox: Outbox,
+    pending: Pending,
+    closing: Option<CloseReason>,
+    /// Set with [`CloseReason::Shutdown`]: what is in flight may still be answered.
+    draining: bool,
+    /// The connection's task, while it has nothing to write.
+    writer: Option<Waker>,
+}
+
+/// What the connection's task finds to do.
+pub(super) enum Output {
+    Packets,
+    Nothing,
+    /// Write the packets, then close.
+    Close(CloseReason),
+}
+
+impl Agent {
+    pub(super) fn new(gate: Arc<Gate>, remote: SocketAddr) -> Self {
+        Self { gate, remote, state: Mutex::default() }
+    }
+
+    /// A request has arrived and waits for its answer.
+    ///
+    /// # Errors
+    /// Too many do already.
+    pub(super) fn expect(&self, id: u64, now: Instant) -> Result {
+        let mut state = self.state.lock();
+        let limit = self.gate.settings.max_in_flight;
+        let full = state.pending.len() >= limit;
+        state.pending.insert(id, now);
+        if full { Err(Error::new(code::TOO_MANY, format!("more than {limit} requests in flight"))) } else { Ok(()) }
+    }
+
+    /// Answers every request that arrived at or before `then` with a timeout. When the oldest that is left arrived.
+    pub(super) fn expire(&self, then: Instant) -> Option<Instant> {
+        for id in self.overdue(then) {
+            self.gate.metrics.timed_out.increment(1);
+            // An answer that comes between the look and this one wins.
+            let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
+        }
+        self.oldest_request()
+    }
+
+    fn overdue(&self, then: Instant) -> Vec<u64> {
+        self.state.lock().pending.before(then)
+    }
+
+    pub(super) fn oldest_request(&self) -> Option<Instant> {
+        self.state.lock().pending.oldest()
+    }
+
+    /// Queues a packet of the protocol itself.
+    pub(super) fn send_control(&self, kind: packet::Kind, body: &[u8]) {
+        self.change(|state| {
+            if state.closing.is_none() && state.outbox.write(|out| packet::encode(kind, body, out)).is_err() {
+                // Only the user data of a handshake reply can be over 16 MiB.
+                state.closing = Some(CloseReason::Protocol("the handshake reply is too large".to_owned()));
+            }
+        });
+    }
+
+    /// Whether input is still wanted.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().closing.is_none()
+    }
+
+    /// Whether there is no point in waiting for the client to read on.
+    pub(super) fn closed_as_slow(&self) -> bool {
+        self.state.lock().closing == Some(CloseReason::SlowClient)
+    }
+
+    /// Why it is being closed.
+    pub(super) fn closing(&self) -> Option<CloseReason> {
+        self.state.lock().closing.clone()
+    }
+
+    /// Moves everything queued to `into`, or arranges for the task to be woken when there is something.
+    pub(super) fn poll_output(&self, session: &Session, into: &mut VecDeque<Bytes>, cx: &Context<'_>) -> Output {
+        self.run_pipeline(session);
+        let mut state = self.state.lock();
+        if state.outbox.has_unprocessed() {
+            // They came while the pipeline ran: another turn, for they are not to be overtaken.
+            cx.waker().wake_by_ref();
+        } else if let Some(reason) = state.may_close().cloned() {
+            self.say_goodbye(&mut state, &reason);
+            self.gate.metrics.sent.increment(state.outbox.take(into) as u64);
+            return Output::Close(reason);
+        }
+        match state.outbox.take(into) {
+            0 => {
+                if !state.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+                    state.writer = Some(cx.waker().clone());
+                }
+                Output::Nothing
+            }
+            messages => {
+                self.gate.metrics.sent.increment(messages as u64);
+                Output::Packets
+            }
+        }
+    }
+
+    /// The last packets of a connection: what its requests have not got yet, and why it ends.
+    fn say_goodbye(&self, state: &mut State, reason: &CloseReason) {
+        if *reason == CloseReason::SlowClient {
+            return state.outbox.clear();
+        }
+        if *reason == CloseReason::Shutdown && !self.gate.settings.silent {
+            let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
+            for id in state.pending.before(Instant::now()) {
+                state.pending.take(id);
+                let _: Result<(), PacketError> = state.outbox.write(|out| response(id, true, &body, out));
+            }
+        }
+        if let Some(kick) = reason.kick() {
+            let body = handshake::encode_kick(&kick);
+            if let Err(error) = state.outbox.write(|out| packet::encode(packet::Kind::Kick, &body, out)) {
+                warn!(%error, "kick reason not sent");
+            }
+        }
+    }
+
+    /// Runs the outbound pipeline where messages are written, so that it sees them in the order of the wire. No lock is held meanwhile: a
+    /// step may use the session.
+    fn run_pipeline(&self, session: &Session) {
+        if !self.has_pipeline() && !self.state.lock().outbox.has_unprocessed() {
+            return;
+        }
+        let messages = self.state.lock().outbox.take_unprocessed();
+        for message in messages {
+            let encoded = self.process(session, message);
+            let mut state = self.state.lock();
+            if let Err(error) = encoded.and_then(|message| state.outbox.write(|out| encode(&message, &self.gate, out))) {
+                debug!(session = session.id(), uid = session.uid(), %error, "message not sent");
+            }
+        }
+    }
+
+    /// A message the pipeline refuses is dropped; a response becomes an error reply, so that its request ends.
+    fn process(&self, session: &Session, mut message: Message) -> Result<Message> {
+        let outbound = self.gate.dispatch.outbound();
+        let (kind, id) = (message.kind, message.id);
+        let result = catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut message))).unwrap_or_else(|_| {
+            self.gate.metrics.panics.increment(1);
+            Err(Error::new(code::INTERNAL, "the pipeline panicked"))
+        });
+        match result {
+            Ok(()) => Ok(message),
+            Err(error) if kind == Kind::Response && !self.gate.settings.silent => {
+                let mut reply = Message::response(id, true, error.to_body());
+                // The reply goes through the pipeline as well, for the client expects what it does; if it is refused too, it goes as it is.
+                let original = reply.clone();
+                match catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut reply))) {
+                    Ok(Ok(())) => Ok(reply),
+                    _ => Ok(original),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes the state, and lets the connection's task look at it.
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        let writer = state.writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        result
+    }
+
+    /// Whether the queue takes another message. The connection of a client that does not read may end here.
+    fn admit(&self, state: &mut State, len: usize, droppable: bool) -> Result {
+        let settings = &self.gate.settings;
+        if state.closing.is_some() && !state.draining {
+            return Err(Error::new(code::CLOSED, "the connection is closed"));
+        }
+        if !state.outbox.is_full(len, settings.queue_bytes, settings.queue_messages) {
+            return Ok(());
+        }
+        if droppable && settings.slow_client == SlowClient::DropPushes {
+            self.gate.metrics.pushes_dropped.increment(1);
+            return Err(Error::new(code::TOO_MANY, "the client reads too slowly"));
+        }
+        state.closing = Some(CloseReason::SlowClient);
+        state.draining = false;
+        Err(Error::new(code::CLOSED, "the client reads too slowly and is disconnected"))
+    }
+
+    fn has_pipeline(&self) -> bool {
+        !self.gate.dispatch.outbound().is_empty()
+    }
+}
+
+impl State {
+    /// Why to close now: a shutdown waits for what is in flight.
+    fn may_close(&self) -> Option<&CloseReason> {
+        self.closing.as_ref().filter(|_| !self.draining || self.pending.is_empty())
+    }
+}
+
+impl Entity for Agent {
+    fn push(&self, push: &Push<'_>) -> Result {
+        push.check()?;
+        if self.has_pipeline() {
+            let message = Message::push(push.route(), push.body().clone());
+            return self.change(|state| {
+                self.admit(state, message.body.len(), true)?;
+                state.outbox.message(message);
+                Ok(())
+            });
+        }
+        let packet = push.packet(&self.gate.dictionary)?;
+        self.change(|state| {
+            self.admit(state, packet.len(), true)?;
+            state.outbox.packet(&packet);
+            Ok(())
+        })
+    }
+
+    fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
+        let answer = answer.and_then(|body| match body.len() {
+            len if len > MAX_RESPONSE => Err(Error::new(code::TOO_LARGE, format!("a response of {len} bytes"))),
+            _ => Ok(body),
+        });
+        let (failed, body) = match answer {
+            Ok(body) => (false, body),
+            Err(error) => (true, error.to_body()),
+        };
+        self.change(|state| {
+            if !state.pending.take(request) {
+                self.gate.metrics.responses_dropped.increment(1);
+                return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));
+            }
+            if failed && self.gate.settings.silent {
+                return Ok(());
+            }
+            self.admit(state, body.len(), false)?;
+            if self.has_pipeline() {
+                state.outbox.message(Message::response(request, failed, body));
+                return Ok(());
+            }
+            Ok(state.outbox.write(|out| response(request, failed, &body, out))?)
+        })
+    }
+
+    fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
+        self.gate.dispatch.rpc(session, &Message::notify(route, body))?.try_submit()
+    }
+
+    fn close(&self, reason: CloseReason) {
+        self.change(|state| {
+            // Asked twice: no more waiting.
+            state.draining = state.closing.is_none() && reason == CloseReason::Shutdown;
+            state.closing.get_or_insert(reason);
+        });
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        Some(self.remote)
+    }
+}
+
+fn response(id: u64, failed: bool, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {
+    packet::encode_with(packet::Kind::Data, out, |out| {
+        message::encode_response(id, failed, body, out);
+        Ok(())
+    })
+}
+
+fn encode(message: &Message, gate: &Gate, out: &mut BytesMut) -> Result {
+    packet::encode_with(packet::Kind::Data, out, |out| Ok::<_, Error>(message.encode(&gate.dictionary, out)?))
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").field("remote", &self.remote).finish_non_exhaustive()
+    }
+}

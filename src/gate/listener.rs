@@ -1,0 +1,133 @@
+//! Where clients connect.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use axum::{Router, http::request::Parts};
+use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio_rustls::TlsAcceptor;
+
+use super::tls;
+use crate::error::{Error, Result, code};
+
+/// How many connections the system keeps waiting between two accepts.
+const BACKLOG: u32 = 1024;
+
+type CheckOrigin = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+
+/// One address for clients. A node may have any number, of any kind.
+#[derive(Clone)]
+pub struct Listener {
+    address: String,
+    tls: Option<(PathBuf, PathBuf)>,
+    pub(super) websocket: Option<WebSocketOptions>,
+}
+
+#[derive(Clone)]
+pub(super) struct WebSocketOptions {
+    pub(super) path: String,
+    pub(super) check_origin: Option<CheckOrigin>,
+    pub(super) http: Router,
+}
+
+impl Listener {
+    /// Plain TCP at an address such as `0.0.0.0:3250`; port 0 lets the system choose.
+    pub fn tcp(address: impl Into<String>) -> Self {
+        Self { address: address.into(), tls: None, websocket: None }
+    }
+
+    /// WebSocket at an address and a path such as `/nano`, of which the leading slash may be left out. Other paths answer 404 unless
+    /// [`http`](Listener::http) gives them something to say.
+    pub fn websocket(address: impl Into<String>, path: &str) -> Self {
+        let path = format!("/{}", path.trim_start_matches('/'));
+        Self { websocket: Some(WebSocketOptions { path, check_origin: None, http: Router::new() }), ..Self::tcp(address) }
+    }
+
+    /// Encrypts it, with a certificate chain and its private key from PEM files.
+    #[must_use]
+    pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Decides by the head of its request who may open a WebSocket; others get 403. By default everybody may. On TCP it has no effect.
+    #[must_use]
+    pub fn check_origin(mut self, check: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.check_origin = Some(Arc::new(check));
+        }
+        self
+    }
+
+    /// Serves HTTP beside the WebSocket: whatever an [`axum`] router can do. On TCP it has no effect.
+    #[must_use]
+    pub fn http(mut self, router: Router) -> Self {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.http = std::mem::take(&mut websocket.http).merge(router);
+        }
+        self
+    }
+
+    /// Serves the files of a directory under a path such as `/web`, with `index.html` for directories. On TCP it has no effect.
+    #[must_use]
+    pub fn files(self, path: &str, directory: impl Into<PathBuf>) -> Self {
+        let files = tower_http::services::ServeDir::new(directory.into());
+        let path = path.trim_end_matches('/');
+        self.http(if path.is_empty() { Router::new().fallback_service(files) } else { Router::new().nest_service(path, files) })
+    }
+
+    /// Checks what can be checked, and takes the address without listening yet: a client that comes too early is refused, not kept waiting.
+    pub(super) async fn bind(self) -> Result<Bound> {
+        let acceptor = self.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
+        let socket = take(&self.address)
+            .await
+            .map_err(|error| Error::new(code::UNAVAILABLE, format!("cannot listen on {}: {error}", self.address)).with_source(error))?;
+        Ok(Bound { socket, acceptor, listener: self })
+    }
+}
+
+async fn take(address: &str) -> io::Result<TcpSocket> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address");
+    for address in lookup_host(address).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        // Not on Windows, where it would let two programs share the port.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address) {
+            Ok(()) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// A listener that has its address.
+pub(super) struct Bound {
+    socket: TcpSocket,
+    acceptor: Option<TlsAcceptor>,
+    listener: Listener,
+}
+
+impl Bound {
+    pub(super) fn listen(self) -> Result<Listening> {
+        let address = self.listener.address.clone();
+        let wrong = |error: io::Error| Error::new(code::UNAVAILABLE, format!("cannot listen on {address}: {error}")).with_source(error);
+        let socket = self.socket.listen(BACKLOG).map_err(wrong)?;
+        let address = socket.local_addr()?;
+        Ok(Listening { socket, address, acceptor: self.acceptor, websocket: self.listener.websocket })
+    }
+}
+
+/// A listener clients can reach.
+pub(super) struct Listening {
+    pub(super) socket: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) websocket: Option<WebSocketOptions>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.websocket.as_ref().map(|websocket| &websocket.path);
+        f.debug_struct("Listener").field("address", &self.address).field("websocket", &path).field("tls", &self.tls.is_some()).finish()
+    }
+}

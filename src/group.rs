@@ -1,0 +1,253 @@
+//! A set of sessions to broadcast to: a room, a desk, a channel.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use bytes::Bytes;
+use parking_lot::RwLock;
+use tracing::debug;
+
+use crate::{
+    error::{Error, Result, code},
+    serialize::{Encode, Json, Serializer},
+    session::{Membership, Push, Session},
+};
+
+/// Sessions that are told things together. A session that closes leaves by itself.
+///
+/// A cheap handle: clones are the same group. `S` is the format of its messages. Usable from any thread; nothing blocks: a broadcast
+/// encodes once and queues to each member's connection.
+pub struct Group<S: Serializer = Json> {
+    inner: Arc<Inner>,
+    format: std::marker::PhantomData<fn() -> S>,
+}
+
+struct Inner {
+    name: String,
+    members: RwLock<Members>,
+}
+
+#[derive(Default)]
+struct Members {
+    closed: bool,
+    by_id: HashMap<i64, Session>,
+}
+
+impl<S: Serializer> Group<S> {
+    /// An empty group. The name is for logs; groups are not registered anywhere.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self::of(Arc::new(Inner { name: name.into(), members: RwLock::default() }))
+    }
+
+    fn of(inner: Arc<Inner>) -> Self {
+        Self { inner, format: std::marker::PhantomData }
+    }
+
+    /// The same group in another format.
+    pub fn typed<T: Serializer>(&self) -> Group<T> {
+        Group::of(self.inner.clone())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Adds a session.
+    ///
+    /// # Errors
+    /// [`code::CONFLICT`] when it is a member already, [`code::CLOSED`] when the group or the session is closed.
+    pub fn add<T: Serializer>(&self, session: &Session<T>) -> Result {
+        let mut members = self.inner.members.write();
+        if members.closed {
+            return Err(self.inner.closed());
+        }
+        if members.by_id.contains_key(&session.id()) {
+            return Err(Error::new(code::CONFLICT, format!("session {} is in the group already", session.id())));
+        }
+        if !session.core().lifetime.join(self.inner.membership()) {
+            return Err(Error::new(code::CLOSED, format!("session {} is closed", session.id())));
+        }
+        members.by_id.insert(session.id(), session.typed().with_request(0));
+        Ok(())
+    }
+
+    /// Removes a session; one that is not a member is fine.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when the group is closed.
+    pub fn leave<T: Serializer>(&self, session: &Session<T>) -> Result {
+        let left = {
+            let mut members = self.inner.members.write();
+            if members.closed {
+                return Err(self.inner.closed());
+            }
+            members.by_id.remove(&session.id())
+        };
+        if let Some(left) = left {
+            left.core().lifetime.leave(&self.inner.membership());
+        }
+        Ok(())
+    }
+
+    /// Removes every session.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when the group is closed.
+    pub fn leave_all(&self) -> Result {
+        let left = {
+            let mut members = self.inner.members.write();
+            if members.closed {
+                return Err(self.inner.closed());
+            }
+            std::mem::take(&mut members.by_id)
+        };
+        self.inner.say_goodbye(left);
+        Ok(())
+    }
+
+    /// Pushes a message to every member. A member that cannot take it does not keep it from the others: its connection's policy deals with it.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when the group is closed, [`code::TOO_LARGE`], and whatever the format says of a message it cannot write.
+    pub fn broadcast<M: ?Sized>(&self, route: &str, message: &M) -> Result
+    where
+        S: Encode<M>,
+    {
+        self.broadcast_raw(route, S::encode(message)?)
+    }
+
+    /// [`broadcast`](Group::broadcast) of bytes as they are.
+    ///
+    /// # Errors
+    /// See [`broadcast`](Group::broadcast).
+    pub fn broadcast_raw(&self, route: &str, body: impl Into<Bytes>) -> Result {
+        self.send(&Push::new(route, body.into()), |_| true)
+    }
+
+    /// Pushes a message to the members for which `filter` says true.
+    ///
+    /// # Errors
+    /// See [`broadcast`](Group::broadcast).
+    pub fn multicast<M: ?Sized>(&self, route: &str, message: &M, filter: impl Fn(&Session<S>) -> bool) -> Result
+    where
+        S: Encode<M>,
+    {
+        self.send(&Push::new(route, S::encode(message)?), filter)
+    }
+
+    fn send(&self, push: &Push<'_>, filter: impl Fn(&Session<S>) -> bool) -> Result {
+        push.check()?;
+        // A copy of the handles, so that no lock is held while filters and connections are called.
+        for member in self.sessions()? {
+            if filter(&member)
+                && let Err(error) = member.entity().push(push)
+            {
+                debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "not broadcast to");
+            }
+        }
+        Ok(())
+    }
+
+    fn sessions(&self) -> Result<Vec<Session<S>>> {
+        let members = self.inner.members.read();
+        if members.closed {
+            return Err(self.inner.closed());
+        }
+        Ok(members.by_id.values().map(Session::typed).collect())
+    }
+
+    /// The member with this uid.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`].
+    pub fn member(&self, uid: i64) -> Result<Session<S>> {
+        self.find_member(|session| session.uid() == uid)
+    }
+
+    /// A member for which `filter` says true.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`].
+    pub fn find_member(&self, filter: impl Fn(&Session<S>) -> bool) -> Result<Session<S>> {
+        let members: Vec<Session<S>> = self.inner.members.read().by_id.values().map(Session::typed).collect();
+        members.into_iter().find(filter).ok_or_else(|| Error::new(code::NOT_FOUND, "member not found in the group"))
+    }
+
+    /// The uids of all members, in no order; 0 for each that is not bound.
+    pub fn members(&self) -> Vec<i64> {
+        self.inner.members.read().by_id.values().map(Session::uid).collect()
+    }
+
+    /// Whether a member has this uid.
+    pub fn contains(&self, uid: i64) -> bool {
+        self.inner.members.read().by_id.values().any(|session| session.uid() == uid)
+    }
+
+    /// How many members there are.
+    pub fn count(&self) -> usize {
+        self.inner.members.read().by_id.len()
+    }
+
+    /// Empties the group and closes it for good.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when it is closed already.
+    pub fn close(&self) -> Result {
+        let left = {
+            let mut members = self.inner.members.write();
+            if std::mem::replace(&mut members.closed, true) {
+                return Err(self.inner.closed());
+            }
+            std::mem::take(&mut members.by_id)
+        };
+        self.inner.say_goodbye(left);
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn closed(&self) -> Error {
+        Error::new(code::CLOSED, format!("group {} is closed", self.name))
+    }
+
+    fn membership(self: &Arc<Self>) -> Weak<dyn Membership> {
+        let weak: Weak<Self> = Arc::downgrade(self);
+        weak
+    }
+
+    fn say_goodbye(self: &Arc<Self>, left: HashMap<i64, Session>) {
+        let membership = self.membership();
+        for session in left.into_values() {
+            session.core().lifetime.leave(&membership);
+        }
+    }
+}
+
+impl Membership for Inner {
+    fn forget(&self, session: i64) {
+        let member = self.members.write().by_id.remove(&session);
+        drop(member);
+    }
+}
+
+impl<S: Serializer> Clone for Group<S> {
+    fn clone(&self) -> Self {
+        Self::of(self.inner.clone())
+    }
+}
+
+impl<S: Serializer> Default for Group<S> {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
+impl<S: Serializer> fmt::Debug for Group<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("name", &self.inner.name).field("count", &self.count()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,109 @@
+//! A node, as its components and the rest of the program see it.
+
+use std::{fmt, sync::Arc};
+
+use bytestring::ByteString;
+use parking_lot::RwLock;
+use tokio::sync::watch;
+
+use crate::{
+    scheduler::{Full, Pool, Scheduler},
+    session::{CloseReason, Session, Sessions},
+};
+
+/// A running node. A cheap handle: clone it, keep it, use it from any thread, also from outside of any runtime. Nothing blocks.
+#[derive(Clone)]
+pub struct Handle(Arc<Inner>);
+
+struct Inner {
+    pool: Pool,
+    scheduler: Scheduler,
+    capacity: usize,
+    sessions: Arc<Sessions>,
+    routes: RwLock<Vec<ByteString>>,
+    shutdown: watch::Sender<bool>,
+}
+
+impl Handle {
+    pub(crate) fn new(pool: Pool, capacity: usize) -> Self {
+        let scheduler = pool.scheduler("node", capacity);
+        let sessions = Sessions::new();
+        Self(Arc::new(Inner { pool, scheduler, capacity, sessions, routes: RwLock::default(), shutdown: watch::Sender::new(false) }))
+    }
+
+    /// The node's default scheduler: where handlers, timers and close callbacks run unless told otherwise. Timers are made on it.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.0.scheduler
+    }
+
+    /// A new scheduler on the node's threads, for a room or a desk. It lives as long as its handles.
+    pub fn new_scheduler(&self, name: impl Into<Arc<str>>) -> Scheduler {
+        self.0.pool.scheduler(name, self.0.capacity)
+    }
+
+    /// Runs a task on the default scheduler: [`Scheduler::push_task`].
+    ///
+    /// # Errors
+    /// Gives the task back when the queue is full, or the node has stopped.
+    pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+        self.0.scheduler.push_task(task)
+    }
+
+    /// The node's sessions: find, count, list them.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.0.sessions
+    }
+
+    /// The session with this id.
+    pub fn session(&self, id: i64) -> Option<Session> {
+        self.0.sessions.find(id)
+    }
+
+    /// The sessions bound to this uid.
+    pub fn sessions_by_uid(&self, uid: i64) -> Vec<Session> {
+        self.0.sessions.find_by_uid(uid)
+    }
+
+    /// Calls `callback` whenever a session has closed: [`Sessions::on_closed`].
+    pub fn on_session_closed(&self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) {
+        self.0.sessions.on_closed(callback);
+    }
+
+    /// The routes of this node's own handlers, sorted. Complete from `after_init` on.
+    pub fn routes(&self) -> Vec<ByteString> {
+        self.0.routes.read().clone()
+    }
+
+    /// Asks the node to stop. Returns at once; a second time is fine.
+    pub fn shutdown(&self) {
+        self.0.shutdown.send_replace(true);
+    }
+
+    /// Whether the node is stopping or has stopped.
+    pub fn is_shutting_down(&self) -> bool {
+        *self.0.shutdown.borrow()
+    }
+
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    pub(crate) fn name_routes(&self, routes: Vec<ByteString>) {
+        *self.0.routes.write() = routes;
+    }
+
+    /// Waits until somebody asks for the shutdown.
+    pub(crate) async fn shutdown_requested(&self) {
+        // The sender is part of this handle, so the wait cannot fail.
+        let _ = self.0.shutdown.subscribe().wait_for(|asked| *asked).await;
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("sessions", &self.0.sessions.count())
+            .field("stopping", &self.is_shutting_down())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,82 @@
+//! Every metric this crate reports, by name, in one place.
+//!
+//! They go through the [`metrics`] facade: install a recorder of your choice before a node starts (the handles are taken once, at
+//! start, so that counting costs an atomic add). Without a recorder they cost nothing.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+/// Connections accepted, by all listeners.
+pub const CONNECTIONS_ACCEPTED: &str = "nano_connections_accepted_total";
+/// Connections refused because the node is at its connection limit.
+pub const CONNECTIONS_REFUSED: &str = "nano_connections_refused_total";
+/// Connections closed, with a label `reason` (see [`CloseReason::label`](crate::CloseReason::label)).
+pub const CONNECTIONS_CLOSED: &str = "nano_connections_closed_total";
+/// Client connections open now.
+pub const CONNECTIONS: &str = "nano_connections";
+/// Messages received from clients.
+pub const MESSAGES_RECEIVED: &str = "nano_messages_received_total";
+/// Messages queued to clients.
+pub const MESSAGES_SENT: &str = "nano_messages_sent_total";
+/// Bytes read from clients, before decoding.
+pub const BYTES_RECEIVED: &str = "nano_bytes_received_total";
+/// Bytes written to clients.
+pub const BYTES_SENT: &str = "nano_bytes_sent_total";
+/// Requests answered with an error, whatever the reason.
+pub const REQUESTS_FAILED: &str = "nano_requests_failed_total";
+/// Requests nobody answered within the request timeout.
+pub const REQUESTS_TIMED_OUT: &str = "nano_requests_timed_out_total";
+/// Answers to a request that had been answered already, had timed out, or never was.
+pub const RESPONSES_DROPPED: &str = "nano_responses_dropped_total";
+/// Pushes dropped because a client reads too slowly and the node's policy is to drop.
+pub const PUSHES_DROPPED: &str = "nano_pushes_dropped_total";
+/// Client messages that reached nobody: unknown route, undecodable, refused by a pipeline, of a kind only servers send.
+pub const MESSAGES_REFUSED: &str = "nano_messages_refused_total";
+/// Handlers, callbacks and pipelines that panicked.
+pub const PANICS: &str = "nano_panics_total";
+/// Time a handler held its scheduler, in seconds.
+pub const HANDLER_SECONDS: &str = "nano_handler_seconds";
+
+/// The handles of one node.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) accepted: Counter,
+    pub(crate) refused_connections: Counter,
+    pub(crate) connections: Gauge,
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
+    pub(crate) bytes_received: Counter,
+    pub(crate) bytes_sent: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) timed_out: Counter,
+    pub(crate) responses_dropped: Counter,
+    pub(crate) pushes_dropped: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) panics: Counter,
+    pub(crate) handler_seconds: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            accepted: counter!(CONNECTIONS_ACCEPTED),
+            refused_connections: counter!(CONNECTIONS_REFUSED),
+            connections: gauge!(CONNECTIONS),
+            received: counter!(MESSAGES_RECEIVED),
+            sent: counter!(MESSAGES_SENT),
+            bytes_received: counter!(BYTES_RECEIVED),
+            bytes_sent: counter!(BYTES_SENT),
+            failed: counter!(REQUESTS_FAILED),
+            timed_out: counter!(REQUESTS_TIMED_OUT),
+            responses_dropped: counter!(RESPONSES_DROPPED),
+            pushes_dropped: counter!(PUSHES_DROPPED),
+            refused: counter!(MESSAGES_REFUSED),
+            panics: counter!(PANICS),
+            handler_seconds: histogram!(HANDLER_SECONDS),
+        }
+    }
+
+    /// Counts one closed connection under its reason; rare enough to look the handle up each time.
+    pub(crate) fn closed(reason: &'static str) {
+        counter!(CONNECTIONS_CLOSED, "reason" => reason).increment(1);
+    }
+}

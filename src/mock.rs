@@ -1,0 +1,116 @@
+//! A session without a client, for the unit tests of handlers.
+//!
+//! ```
+//! use nano::{Result, Session, mock};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize, PartialEq, Debug)]
+//! struct Hello { name: String }
+//!
+//! // A handler like any other.
+//! fn hello(session: &Session, name: String) -> Result {
+//!     session.push("onHello", &Hello { name: name.clone() })?;
+//!     session.response(&name.len())
+//! }
+//!
+//! let (session, entity) = mock::session();
+//! hello(&session.with_request(7), "Ann".to_owned()).unwrap();
+//! assert_eq!(entity.push_as::<Hello>("onHello").unwrap(), Hello { name: "Ann".to_owned() });
+//! assert_eq!(entity.response(7).unwrap().unwrap(), "3");
+//! ```
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    error::{Error, Result, code},
+    serialize::{Decode, Json},
+    session::{CloseReason, Entity, Push, Session},
+};
+
+/// A session with id 1 and an entity that records what is sent to it.
+pub fn session() -> (Session, Arc<MockEntity>) {
+    let entity = Arc::new(MockEntity::default());
+    (Session::new(1, entity.clone()), entity)
+}
+
+/// Records instead of sending. Every request id waits for an answer, once.
+#[derive(Debug, Default)]
+pub struct MockEntity(Mutex<Recorded>);
+
+/// A body, or code and message of an error.
+type Answer = Result<Bytes, (String, String)>;
+
+#[derive(Debug, Default)]
+struct Recorded {
+    pushes: Vec<(String, Bytes)>,
+    rpcs: Vec<(String, Bytes)>,
+    responses: Vec<(u64, Answer)>,
+    closed: Option<CloseReason>,
+}
+
+impl MockEntity {
+    /// All pushes so far: route and body.
+    pub fn pushes(&self) -> Vec<(String, Bytes)> {
+        self.0.lock().pushes.clone()
+    }
+
+    /// The first push with this route, from JSON.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`] when there is none, and what JSON says of a body of another type.
+    pub fn push_as<M: DeserializeOwned>(&self, route: &str) -> Result<M> {
+        let body = self.0.lock().pushes.iter().find(|(pushed, _)| pushed == route).map(|(_, body)| body.clone());
+        Json::decode(&body.ok_or_else(|| Error::new(code::NOT_FOUND, format!("nothing was pushed to {route}")))?)
+    }
+
+    /// What was sent to other services: route and body.
+    pub fn rpcs(&self) -> Vec<(String, Bytes)> {
+        self.0.lock().rpcs.clone()
+    }
+
+    /// The answer to request `id`: a body, or an error reply. `None` while there is none.
+    pub fn response(&self, id: u64) -> Option<Result<Bytes>> {
+        let recorded = self.0.lock();
+        let (_, answer) = recorded.responses.iter().find(|(answered, _)| *answered == id)?;
+        Some(answer.clone().map_err(|(code, message)| Error::new(code, message)))
+    }
+
+    /// Why it was closed, if it was.
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.0.lock().closed.clone()
+    }
+}
+
+impl Entity for MockEntity {
+    fn push(&self, push: &Push<'_>) -> Result {
+        self.0.lock().pushes.push((push.route().to_owned(), push.body().clone()));
+        Ok(())
+    }
+
+    fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
+        let mut recorded = self.0.lock();
+        if recorded.responses.iter().any(|(answered, _)| *answered == request) {
+            return Err(Error::new(code::CONFLICT, format!("request {request} is answered already")));
+        }
+        let answer = answer.map_err(|error| (error.code().to_owned(), error.message().to_owned()));
+        recorded.responses.push((request, answer));
+        Ok(())
+    }
+
+    fn rpc(&self, _: &Session, route: &str, body: Bytes) -> Result {
+        self.0.lock().rpcs.push((route.to_owned(), body));
+        Ok(())
+    }
+
+    fn close(&self, reason: CloseReason) {
+        self.0.lock().closed.get_or_insert(reason);
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}

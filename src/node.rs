@@ -1,0 +1,282 @@
+//! One running node: started bottom up, stopped in reverse.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytestring::ByteString;
+use tokio::{
+    runtime,
+    sync::{oneshot, watch},
+    time::{Instant, timeout_at},
+};
+use tracing::{error, info, warn};
+
+use crate::{
+    component::{Failure, Service},
+    dispatch::Dispatch,
+    error::{Error, Result, code},
+    gate::{Closed, Gate, Listener, Settings},
+    handle::Handle,
+    message::Dictionary,
+    metrics::Metrics,
+    packet,
+    pipeline::Pipeline,
+    scheduler::Pool,
+    session::{CloseReason, Session},
+};
+
+type BuildService = Box<dyn FnOnce(&Handle, &Arc<Failure>) -> Result<Service> + Send>;
+type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
+type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
+
+/// Everything an application chose.
+pub(crate) struct Blueprint {
+    pub(crate) components: Vec<BuildService>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) settings: Settings,
+    pub(crate) dictionary: DictionarySource,
+    pub(crate) pipeline: Arc<Pipeline>,
+    pub(crate) on_error: Option<OnError>,
+    pub(crate) on_session_closed: Vec<OnSessionClosed>,
+    pub(crate) scheduler_threads: usize,
+    pub(crate) scheduler_capacity: usize,
+    pub(crate) timer_precision: Duration,
+    pub(crate) shutdown_timeout: Duration,
+}
+
+pub(crate) enum DictionarySource {
+    Given(Vec<(ByteString, u16)>),
+    /// The routes of all handlers, and these.
+    Routes(Vec<ByteString>),
+}
+
+impl Blueprint {
+    /// # Errors
+    /// Names the option that cannot be.
+    fn check(&self) -> Result {
+        let Settings { heartbeat, handshake_timeout, request_timeout, max_packet, max_in_flight, rate_limit, .. } = &self.settings;
+        let zero = |name: &str| Err(Error::new(code::BAD_REQUEST, format!("{name} must not be zero")));
+        match () {
+            () if *heartbeat == Some(Duration::ZERO) => zero("heartbeat"),
+            () if handshake_timeout.is_zero() => zero("handshake_timeout"),
+            () if *request_timeout == Some(Duration::ZERO) => zero("request_timeout"),
+            () if *max_in_flight == 0 => zero("max_in_flight"),
+            () if self.scheduler_capacity == 0 => zero("scheduler_capacity"),
+            () if !(1..=packet::MAX_BODY).contains(max_packet) => {
+                Err(Error::new(code::BAD_REQUEST, format!("max_packet must be from 1 to {}, not {max_packet}", packet::MAX_BODY)))
+            }
+            () if rate_limit.is_some_and(|limit| !limit.is_valid()) => zero("rate_limit"),
+            () => Ok(()),
+        }
+    }
+}
+
+/// A running node. Dropping it does not stop it; see [`shutdown`](Node::shutdown).
+pub struct Node {
+    handle: Handle,
+    addresses: Vec<SocketAddr>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl Node {
+    pub(crate) async fn start(blueprint: Blueprint) -> Result<Self> {
+        blueprint.check()?;
+        let pool = Pool::new("nano", blueprint.scheduler_threads, runtime::Handle::current())?.with_precision(blueprint.timer_precision)?;
+        let handle = Handle::new(pool, blueprint.scheduler_capacity);
+        let shutdown_timeout = blueprint.shutdown_timeout;
+        match Running::start(blueprint, &handle).await {
+            Ok((running, addresses)) => {
+                let (tell, stopped) = watch::channel(false);
+                tokio::spawn(async move {
+                    running.handle.shutdown_requested().await;
+                    running.stop(shutdown_timeout).await;
+                    tell.send_replace(true);
+                });
+                Ok(Self { handle, addresses, stopped })
+            }
+            Err(error) => {
+                handle.shutdown();
+                handle.pool().shutdown(shutdown_timeout).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The handle its components have.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Where clients connect: the address of each listener, in the order they were added.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops the node in order and waits for the end: no new connections, requests in flight are finished, clients are told and disconnected,
+    /// close callbacks run, then the components' hooks. Never takes longer than the shutdown timeout.
+    pub async fn shutdown(&self) {
+        self.handle.shutdown();
+        self.stopped().await;
+    }
+
+    /// Waits until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or [`Handle::shutdown`] is called, and until the node has stopped in order.
+    ///
+    /// # Errors
+    /// The system does not let it listen for signals.
+    pub async fn run(&self) -> Result {
+        tokio::select! {
+            () = interrupted()? => self.handle.shutdown(),
+            () = self.stopped() => {}
+        }
+        self.stopped().await;
+        Ok(())
+    }
+
+    /// Waits until the node has stopped.
+    pub async fn stopped(&self) {
+        // A sender that is gone has stopped too.
+        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// Ready when the process is told to end.
+#[cfg(unix)]
+fn interrupted() -> Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut quit = signal(SignalKind::quit())?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = quit.recv() => {}
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn interrupted() -> Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without a handler for it Ctrl-C ends the process anyway.
+        let _ = tokio::signal::ctrl_c().await;
+    })
+}
+
+/// What stops when the node does.
+struct Running {
+    handle: Handle,
+    gate: Arc<Gate>,
+    services: Arc<Vec<Service>>,
+}
+
+impl Running {
+    async fn start(blueprint: Blueprint, handle: &Handle) -> Result<(Self, Vec<SocketAddr>)> {
+        let metrics = Arc::new(Metrics::new());
+        let failure = Arc::new(Failure { on_error: blueprint.on_error, metrics: metrics.clone() });
+        let services: Vec<_> = blueprint.components.into_iter().map(|build| build(handle, &failure)).collect::<Result<_>>()?;
+        let dispatch = Dispatch::new(&services, blueprint.pipeline, failure)?;
+        let dictionary = match blueprint.dictionary {
+            DictionarySource::Given(entries) => Dictionary::new(entries)?,
+            DictionarySource::Routes(pushes) => Dictionary::from_routes(dispatch.routes().into_iter().chain(pushes))?,
+        };
+        let listeners = Closed::bind(blueprint.listeners).await?;
+
+        for callback in blueprint.on_session_closed {
+            handle.on_session_closed(callback);
+        }
+        handle.name_routes(dispatch.routes());
+        let gate = Gate::new(blueprint.settings, dispatch, dictionary, metrics, handle.clone());
+        let running = Self { handle: handle.clone(), gate, services: Arc::new(services) };
+        for (phase, hook) in [("init", Hook::Init), ("after_init", Hook::AfterInit)] {
+            running.call_hooks(hook, false).await.map_err(|(component, error)| {
+                Error::new(error.code().to_owned(), format!("{phase} of component {component}: {}", error.message()))
+                    .with_source(error.to_string())
+            })?;
+        }
+        let addresses = listeners.open(&running.gate)?;
+        info!(services = running.services.len(), routes = handle.routes().len(), "node started");
+        Ok((running, addresses))
+    }
+
+    /// Everything in order, and nothing beyond the deadline.
+    async fn stop(self, within: Duration) {
+        let begun = Instant::now();
+        let (grace, deadline) = (begun + within / 2, begun + within);
+        info!(sessions = self.handle.sessions().count(), "node stopping");
+        self.gate.close_listeners();
+        self.gate.close_sessions();
+        if timeout_at(grace, self.gate.sessions_closed()).await.is_err() {
+            warn!(sessions = self.handle.sessions().count(), "requests still in flight are given up");
+            self.gate.close_sessions();
+        }
+        let closed = async {
+            self.gate.sessions_closed().await;
+            self.handle.sessions().callbacks_done().await;
+            for (phase, hook) in [("before_shutdown", Hook::BeforeShutdown), ("shutdown", Hook::Shutdown)] {
+                if let Err((component, error)) = self.call_hooks(hook, true).await {
+                    error!(component, phase, %error, "hook failed");
+                }
+            }
+        };
+        if timeout_at(deadline, closed).await.is_err() {
+            error!("shutdown took too long: what was left of it is dropped");
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(10));
+        if !self.handle.pool().shutdown(left).await {
+            error!("a task still runs on a scheduler: its thread is abandoned");
+        }
+        info!(took = ?begun.elapsed(), "node stopped");
+    }
+
+    /// Calls one hook of every component on the default scheduler, so that it shares the components' state as handlers do. Starting, the first
+    /// error ends it; stopping, all are called and the last error is told.
+    async fn call_hooks(&self, hook: Hook, stopping: bool) -> Result<(), (String, Error)> {
+        let (node, services) = (self.handle.clone(), self.services.clone());
+        let (done, result) = oneshot::channel();
+        let task = move || {
+            let mut result = Ok(());
+            let count = services.len();
+            for at in 0..count {
+                let service = &services[if stopping { count - 1 - at } else { at }];
+                if let Err(error) = hook.call(service, &node) {
+                    result = Err((service.name.clone(), error));
+                    if !stopping {
+                        break;
+                    }
+                }
+            }
+            // Nobody listens any more when the deadline has passed.
+            let _ = done.send(result);
+        };
+        let gone = || (String::new(), Error::new(code::UNAVAILABLE, "the scheduler is shut down"));
+        self.handle.scheduler().push_always(Box::new(task)).map_err(|_| gone())?;
+        result.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Hook {
+    Init,
+    AfterInit,
+    BeforeShutdown,
+    Shutdown,
+}
+
+impl Hook {
+    fn call(self, service: &Service, node: &Handle) -> Result {
+        let hooks = &service.hooks;
+        match self {
+            Self::Init => hooks.init(node),
+            Self::AfterInit => hooks.after_init(node),
+            Self::BeforeShutdown => hooks.before_shutdown(node),
+            Self::Shutdown => hooks.shutdown(node),
+        }
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("addresses", &self.addresses).field("handle", &self.handle).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! Payload formats: JSON, Protobuf, raw bytes, and the traits a format of your own implements.
+
+use std::any::{Any, TypeId};
+
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::{Error, Result, code};
+
+mod go_json;
+
+/// A payload format. A type of yours becomes one by implementing this marker together with [`Decode`] and [`Encode`] for the messages it
+/// can carry:
+///
+/// ```
+/// use bytes::Bytes;
+/// use nano::{Decode, Encode, Result, Serializer};
+///
+/// struct Text;
+///
+/// impl Serializer for Text {}
+/// impl Decode<String> for Text {
+///     fn decode(payload: &Bytes) -> Result<String> {
+///         Ok(String::from_utf8(payload.to_vec())?)
+///     }
+/// }
+/// impl Encode<String> for Text {
+///     fn encode(message: &String) -> Result<Bytes> {
+///         Ok(Bytes::copy_from_slice(message.as_bytes()))
+///     }
+/// }
+/// // A reply of `()` means "no reply of this form", so every format names it.
+/// impl Encode<()> for Text {
+///     fn encode(_: &()) -> Result<Bytes> {
+///         Ok(Bytes::new())
+///     }
+/// }
+/// ```
+pub trait Serializer: Sized + Send + Sync + 'static {}
+
+/// A format that can read an `M` from a payload.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot decode `{M}`",
+    label = "not a message of the format `{Self}`",
+    note = "with `Json` derive `serde::Deserialize` for it",
+    note = "a prost message needs the format `Protobuf`: `impl Component<Protobuf>` and `Session<Protobuf>`",
+    note = "with `Raw` the message is `bytes::Bytes`"
+)]
+pub trait Decode<M>: Serializer {
+    /// Reads the message; an error answers the request with [`code::BAD_REQUEST`].
+    fn decode(payload: &Bytes) -> Result<M>;
+}
+
+/// A format that can write an `M` as a payload.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot encode `{M}`",
+    label = "not a message of the format `{Self}`",
+    note = "with `Json` derive `serde::Serialize` for it",
+    note = "a prost message needs the format `Protobuf`: `impl Component<Protobuf>` and `Session<Protobuf>`",
+    note = "with `Raw` the message is `bytes::Bytes`, `Vec<u8>`, `[u8]`, `str` or `String`"
+)]
+pub trait Encode<M: ?Sized>: Serializer {
+    /// Writes the message. Runs at the call, so the message can be changed afterwards.
+    fn encode(message: &M) -> Result<Bytes>;
+}
+
+/// JSON through serde; written as Go's `encoding/json` writes it (`<`, `>`, `&` escaped, whole floats without fraction).
+#[derive(Debug, Clone, Copy)]
+pub struct Json;
+
+impl Serializer for Json {}
+
+impl<M: DeserializeOwned> Decode<M> for Json {
+    fn decode(payload: &Bytes) -> Result<M> {
+        serde_json::from_slice(payload).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid JSON: {error}")).with_source(error))
+    }
+}
+
+impl<M: Serialize + ?Sized> Encode<M> for Json {
+    fn encode(message: &M) -> Result<Bytes> {
+        Ok(go_json::to_vec(message)?.into())
+    }
+}
+
+/// Protocol Buffers through prost. Nano's default format.
+#[derive(Debug, Clone, Copy)]
+pub struct Protobuf;
+
+impl Serializer for Protobuf {}
+
+impl<M: prost::Message + Default> Decode<M> for Protobuf {
+    fn decode(payload: &Bytes) -> Result<M> {
+        M::decode(payload.clone()).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid protobuf: {error}")).with_source(error))
+    }
+}
+
+impl<M: prost::Message> Encode<M> for Protobuf {
+    fn encode(message: &M) -> Result<Bytes> {
+        Ok(message.encode_to_vec().into())
+    }
+}
+
+/// Bytes as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Raw;
+
+impl Serializer for Raw {}
+
+impl Decode<Bytes> for Raw {
+    fn decode(payload: &Bytes) -> Result<Bytes> {
+        Ok(payload.clone())
+    }
+}
+
+impl Decode<()> for Raw {
+    fn decode(_: &Bytes) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Encode<Bytes> for Raw {
+    fn encode(message: &Bytes) -> Result<Bytes> {
+        Ok(message.clone())
+    }
+}
+
+macro_rules! raw_encode {
+    ($($message:ty),*) => {$(
+        impl Encode<$message> for Raw {
+            fn encode(message: &$message) -> Result<Bytes> {
+                let bytes: &[u8] = message.as_ref();
+                Ok(Bytes::copy_from_slice(bytes))
+            }
+        }
+    )*};
+}
+raw_encode!([u8], &[u8], Vec<u8>, str, &str, String);
+
+impl Encode<()> for Raw {
+    fn encode(_: &()) -> Result<Bytes> {
+        Ok(Bytes::new())
+    }
+}
+
+/// Decodes the message of a handler. `()` stands for "whatever the payload is, I do not look at it", so that a request without a body
+/// reaches its handler in every format.
+pub(crate) fn decode_message<F: Decode<M>, M: 'static>(payload: &Bytes) -> Result<M> {
+    let mut nothing = Some(());
+    if let Some(slot) = (&mut nothing as &mut dyn Any).downcast_mut::<Option<M>>()
+        && let Some(unit) = slot.take()
+    {
+        return Ok(unit);
+    }
+    F::decode(payload).map_err(|error| if error.code() == code::INTERNAL { error.recode(code::BAD_REQUEST) } else { error })
+}
+
+/// Encodes the reply of a handler. `()` stands for "I answered, or will answer, myself".
+pub(crate) fn encode_reply<F: Encode<R>, R: 'static>(reply: &R) -> Result<Option<Bytes>> {
+    if TypeId::of::<R>() == TypeId::of::<()>() {
+        return Ok(None);
+    }
+    F::encode(reply).map(Some)
+}

@@ -1,0 +1,288 @@
+//! One player's session, wherever its connection is.
+
+use std::{fmt, marker::PhantomData, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    error::{Error, Result, code},
+    scheduler::Scheduler,
+    serialize::{Encode, Json, Serializer},
+};
+
+mod core;
+mod data;
+mod entity;
+mod lane;
+mod lifetime;
+mod registry;
+mod responder;
+mod router;
+
+pub(crate) use self::core::Core;
+pub use self::{
+    data::State, entity::Entity, entity::Push, lifetime::CloseReason, registry::Sessions, responder::Responder, router::Router,
+};
+pub(crate) use lifetime::Membership;
+
+/// A player's session, and the request being handled.
+///
+/// A cheap handle: clone it, keep it, use it from any thread. Every handle of one session shares its uid, data, bindings and
+/// connection. `S` is the format its messages are written in, a view that [`typed`](Session::typed) changes at no cost.
+///
+/// The handle a handler receives carries the id of that message's request, and so do its clones: a response sent through it, however
+/// late and from wherever, answers that request and no other.
+///
+/// Nothing here blocks, and nothing waits for the network: messages go into the connection's bounded queue.
+pub struct Session<S: Serializer = Json> {
+    core: Arc<Core>,
+    request: u64,
+    format: PhantomData<fn() -> S>,
+}
+
+impl<S: Serializer> Session<S> {
+    /// A session on an entity of your own, for unit tests (see [`mock`](crate::mock)). It belongs to no node: no table lists it, and nothing
+    /// runs its close callbacks.
+    pub fn new(id: i64, entity: Arc<dyn Entity>) -> Self {
+        Self::of(Arc::new(Core::detached(id, entity)), 0)
+    }
+
+    pub(crate) fn of(core: Arc<Core>, request: u64) -> Self {
+        Self { core, request, format: PhantomData }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// The same session and request, in another format.
+    pub fn typed<T: Serializer>(&self) -> Session<T> {
+        Session::of(self.core.clone(), self.request)
+    }
+
+    /// The same session as the handler of request `id` would see it: for code that keeps ids instead of sessions or responders.
+    pub fn with_request(&self, id: u64) -> Self {
+        Self::of(self.core.clone(), id)
+    }
+
+    /// The session's id: positive, below 2^53 (so that JavaScript can hold it), unique in a cluster without configuration, and the
+    /// same on every node.
+    pub fn id(&self) -> i64 {
+        self.core.id
+    }
+
+    /// The uid it is bound to; 0 while unbound.
+    pub fn uid(&self) -> i64 {
+        self.core.uid()
+    }
+
+    /// Binds it to a uid, which replaces an earlier one. Several sessions may share a uid.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for a uid below 1.
+    pub fn bind(&self, uid: i64) -> Result {
+        if uid < 1 {
+            return Err(Error::new(code::BAD_REQUEST, format!("illegal uid: {uid}")));
+        }
+        self.core.bind(uid);
+        Ok(())
+    }
+
+    /// The id of the request being handled; 0 for a notify, and outside of handlers.
+    pub fn request_id(&self) -> u64 {
+        self.request
+    }
+
+    /// Sends a message the client did not ask for.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when the connection is gone, [`code::TOO_LARGE`] for a route over 255 bytes or a message over 16 MiB, and whatever
+    /// the format says of a message it cannot write. A full queue closes the connection, unless the node's policy is to drop pushes:
+    /// then [`code::TOO_MANY`].
+    pub fn push<M: ?Sized>(&self, route: &str, message: &M) -> Result
+    where
+        S: Encode<M>,
+    {
+        self.push_raw(route, S::encode(message)?)
+    }
+
+    /// [`push`](Session::push) of bytes as they are.
+    pub fn push_raw(&self, route: &str, body: impl Into<Bytes>) -> Result {
+        self.core.entity.push(&Push::new(route, body.into()))
+    }
+
+    /// Answers the request this handle carries. The alternative to returning the reply from the handler.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] when the handle carries no request (a notify), [`code::CONFLICT`] when it is answered already or timed out,
+    /// and as [`push`](Session::push).
+    pub fn response<M: ?Sized>(&self, message: &M) -> Result
+    where
+        S: Encode<M>,
+    {
+        self.response_raw(S::encode(message)?)
+    }
+
+    /// [`response`](Session::response) of bytes as they are.
+    pub fn response_raw(&self, body: impl Into<Bytes>) -> Result {
+        self.answer(Ok(body.into()))
+    }
+
+    /// Answers request `id` of this session, for code that kept the id.
+    ///
+    /// # Errors
+    /// As [`response`](Session::response).
+    pub fn response_mid<M: ?Sized>(&self, id: u64, message: &M) -> Result
+    where
+        S: Encode<M>,
+    {
+        self.with_request(id).response(message)
+    }
+
+    /// Answers the request with an error reply, as returning the error from the handler does.
+    ///
+    /// # Errors
+    /// As [`response`](Session::response).
+    pub fn response_error(&self, error: Error) -> Result {
+        self.answer(Err(error))
+    }
+
+    pub(crate) fn answer(&self, answer: Result<Bytes>) -> Result {
+        if self.request == 0 {
+            return Err(Error::new(code::BAD_REQUEST, "this message is a notify, which takes no response"));
+        }
+        self.core.entity.respond(self.request, answer)
+    }
+
+    /// A handle that answers this request later, from anywhere, and answers it with an error if it is dropped first.
+    pub fn responder(&self) -> Responder<S> {
+        Responder::new(self.clone())
+    }
+
+    /// Sends a one-way message to the service of `route`, on behalf of this session. Its handler sees a notify of this session.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`] when no node offers the route, [`code::UNAVAILABLE`] when the one that does cannot take it.
+    pub fn rpc<M: ?Sized>(&self, route: &str, message: &M) -> Result
+    where
+        S: Encode<M>,
+    {
+        self.core.entity.rpc(&self.typed(), route, S::encode(message)?)
+    }
+
+    /// Sends what is queued, then closes the connection. Close callbacks see [`CloseReason::Closed`].
+    pub fn close(&self) {
+        self.close_because("");
+    }
+
+    /// [`close`](Session::close) with a reason of yours for the close callbacks. The client is not told.
+    pub fn close_because(&self, reason: impl Into<String>) {
+        self.core.entity.close(CloseReason::Closed(reason.into()));
+    }
+
+    /// Tells the client why, sends what is queued, then closes the connection. Close callbacks see [`CloseReason::Kicked`].
+    pub fn kick(&self, reason: impl Into<String>) {
+        self.core.entity.close(CloseReason::Kicked(reason.into()));
+    }
+
+    /// Whether its connection is gone, and why.
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.core.lifetime.closed()
+    }
+
+    /// Runs `callback` once when the session has closed, on the node's scheduler, after the handlers of all its messages have started. At
+    /// once, on this thread, when it is closed already.
+    pub fn on_closed(&self, callback: impl FnOnce(&Session, &CloseReason) + Send + 'static) {
+        if let Some((callback, reason)) = self.core.lifetime.on_closed(Box::new(callback)) {
+            callback(&self.typed(), &reason);
+        }
+    }
+
+    /// The client's address; `None` for an entity without one.
+    pub fn remote_addr(&self) -> Option<SocketAddr> {
+        self.core.entity.remote_addr()
+    }
+
+    /// What carries its messages.
+    pub fn entity(&self) -> &Arc<dyn Entity> {
+        &self.core.entity
+    }
+
+    /// The members its services are bound to.
+    pub fn router(&self) -> &Router {
+        &self.core.router
+    }
+
+    /// Runs the services registered with the scheduler name `name` on `scheduler` for this session: a room's or a desk's. Messages that wait
+    /// elsewhere keep their order.
+    pub fn pin(&self, name: &str, scheduler: &Scheduler) {
+        self.set(name, scheduler.clone());
+    }
+
+    /// Undoes [`pin`](Session::pin); requests to such services are then answered with [`code::UNAVAILABLE`].
+    pub fn unpin(&self, name: &str) {
+        self.remove(name);
+    }
+
+    /// Stores a value under a key.
+    pub fn set<T: Send + Sync + 'static>(&self, key: impl Into<String>, value: T) {
+        self.core.data.set(key.into(), value);
+    }
+
+    /// A copy of the value under a key, if there is one and it is a `T`. Store an `Arc` to share instead of copy.
+    pub fn value<T: Clone + 'static>(&self, key: &str) -> Option<T> {
+        self.core.data.value(key)
+    }
+
+    /// The value under a key, or the zero value of `T` where there is none or it is of another type: the meaning of nano's typed getters.
+    pub fn value_or_default<T: Clone + Default + 'static>(&self, key: &str) -> T {
+        self.value(key).unwrap_or_default()
+    }
+
+    /// Whether there is a value under a key.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.core.data.has_key(key)
+    }
+
+    /// Removes the value under a key.
+    pub fn remove(&self, key: &str) {
+        self.core.data.remove(key);
+    }
+
+    /// All its data, as a snapshot that later changes do not touch.
+    pub fn state(&self) -> State {
+        self.core.data.state()
+    }
+
+    /// Replaces all its data.
+    pub fn restore(&self, state: State) {
+        self.core.data.restore(state);
+    }
+
+    /// Forgets uid and data; bindings of the router stay.
+    pub fn clear(&self) {
+        self.core.unbind();
+        self.core.data.restore(State::default());
+    }
+}
+
+impl<S: Serializer> Clone for Session<S> {
+    fn clone(&self) -> Self {
+        Self::of(self.core.clone(), self.request)
+    }
+}
+
+/// Equal when they are the same session, whatever request they carry.
+impl<S: Serializer> PartialEq for Session<S> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl<S: Serializer> Eq for Session<S> {}
+
+impl<S: Serializer> fmt::Debug for Session<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("id", &self.id()).field("uid", &self.uid()).field("request", &self.request).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,68 @@
+//! Values an application keeps on a session.
+
+use std::{any::Any, collections::HashMap, fmt, sync::Arc};
+
+use parking_lot::RwLock;
+
+type Value = Arc<dyn Any + Send + Sync>;
+
+/// A snapshot of a session's data, to move it to another session or to bring it back later. The values are shared, not copied.
+#[derive(Clone, Default)]
+pub struct State(HashMap<String, Value>);
+
+impl State {
+    /// The keys, in no order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// A copy of the value under a key, if there is one and it is a `T`.
+    pub fn value<T: Clone + 'static>(&self, key: &str) -> Option<T> {
+        self.0.get(key)?.downcast_ref::<T>().cloned()
+    }
+
+    /// Adds a value, replacing one under the same key.
+    pub fn set<T: Send + Sync + 'static>(&mut self, key: impl Into<String>, value: T) {
+        self.0.insert(key.into(), Arc::new(value));
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Data(RwLock<State>);
+
+impl Data {
+    pub(super) fn set<T: Send + Sync + 'static>(&self, key: String, value: T) {
+        let old = self.0.write().0.insert(key, Arc::new(value));
+        // After the lock: dropping a value runs the application's code.
+        drop(old);
+    }
+
+    pub(super) fn value<T: Clone + 'static>(&self, key: &str) -> Option<T> {
+        let value = self.0.read().0.get(key).cloned();
+        value?.downcast_ref::<T>().cloned()
+    }
+
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        self.0.read().0.contains_key(key)
+    }
+
+    pub(super) fn remove(&self, key: &str) {
+        let old = self.0.write().0.remove(key);
+        drop(old);
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.0.read().clone()
+    }
+
+    pub(super) fn restore(&self, state: State) {
+        let old = std::mem::replace(&mut *self.0.write(), state);
+        drop(old);
+    }
+}

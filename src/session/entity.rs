@@ -1,0 +1,105 @@
+//! Where a session's messages go: what the gate implements for its connections, and a mock for tests.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{CloseReason, Session};
+use crate::{
+    error::{Error, Result, code},
+    message::{self, Dictionary},
+    packet,
+};
+
+/// The far end of a session. Nothing in it may block.
+pub trait Entity: Send + Sync + 'static {
+    /// Queues a push.
+    ///
+    /// # Errors
+    /// See [`Session::push`].
+    fn push(&self, push: &Push<'_>) -> Result;
+
+    /// Queues the answer of a request: a body, or an error reply. Only the first answer of a request is taken.
+    ///
+    /// # Errors
+    /// See [`Session::response`].
+    fn respond(&self, request: u64, answer: Result<Bytes>) -> Result;
+
+    /// Sends a one-way message to a service, for [`Session::rpc`].
+    ///
+    /// # Errors
+    /// See [`Session::rpc`].
+    fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result;
+
+    /// Begins to close; only the first reason counts.
+    fn close(&self, reason: CloseReason);
+
+    /// The client's address, where there is one.
+    fn remote_addr(&self) -> Option<SocketAddr>;
+}
+
+/// One push, perhaps to many sessions: its packet is encoded once and shared.
+#[derive(Debug)]
+pub struct Push<'a> {
+    route: &'a str,
+    body: Bytes,
+    packet: OnceLock<(Arc<Dictionary>, Bytes)>,
+}
+
+impl<'a> Push<'a> {
+    /// A push of an encoded body.
+    pub fn new(route: &'a str, body: Bytes) -> Self {
+        Self { route, body, packet: OnceLock::new() }
+    }
+
+    /// Its route.
+    pub fn route(&self) -> &'a str {
+        self.route
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Whether it can be sent at all, whoever the receiver is.
+    pub(crate) fn check(&self) -> Result {
+        if self.route.len() > message::MAX_ROUTE {
+            return Err(Error::new(
+                code::TOO_LARGE,
+                format!("a route of {} bytes, over the limit of {}", self.route.len(), message::MAX_ROUTE),
+            ));
+        }
+        if self.body.len() > packet::MAX_BODY - message::MAX_ROUTE - 2 {
+            return Err(Error::new(code::TOO_LARGE, format!("push {}: a body of {} bytes", self.route, self.body.len())));
+        }
+        Ok(())
+    }
+
+    /// The whole packet, as it goes to clients with this dictionary. All clients of a node share one dictionary, so a broadcast encodes
+    /// once per node.
+    pub(crate) fn packet(&self, dictionary: &Arc<Dictionary>) -> Result<Bytes> {
+        if let Some((of, packet)) = self.packet.get() {
+            if Arc::ptr_eq(of, dictionary) {
+                return Ok(packet.clone());
+            }
+            return self.encode(dictionary);
+        }
+        let packet = self.encode(dictionary)?;
+        // Two threads may both encode; either result serves.
+        let _ = self.packet.set((dictionary.clone(), packet.clone()));
+        Ok(packet)
+    }
+
+    fn encode(&self, dictionary: &Dictionary) -> Result<Bytes> {
+        let mut out = BytesMut::with_capacity(packet::HEADER + 2 + self.route.len() + self.body.len());
+        packet::encode_with(packet::Kind::Data, &mut out, |out| {
+            message::encode_push(self.route, &self.body, dictionary, out).map_err(|error| Error::new(code::TOO_LARGE, error.to_string()))
+        })
+        .map_err(|error| Error::new(code::TOO_LARGE, format!("push {}: {}", self.route, error.message())))?;
+        Ok(out.freeze())
+    }
+}

@@ -1,0 +1,102 @@
+//! The order of one session's messages (promise 1), also when its services run on different schedulers.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::Mutex;
+
+use crate::scheduler::{Full, Scheduler, Task};
+
+/// Messages that go to one scheduler follow each other in its queue. When the next one belongs to another scheduler it waits here until
+/// those before it have been started; so does everything behind it.
+#[derive(Default)]
+pub(crate) struct Lane(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// Where the messages in flight are; meaningful while `running` is not 0.
+    current: Option<Scheduler>,
+    /// How many are in `current`'s queue or running there.
+    running: usize,
+    waiting: VecDeque<(Scheduler, Task)>,
+    /// The reader that stopped because the lane is full.
+    reader: Option<Waker>,
+}
+
+impl Lane {
+    /// Queues a task behind all earlier ones. Whoever runs or drops it calls [`done`](Lane::done) once.
+    ///
+    /// # Errors
+    /// Gives the task back when the scheduler's queue is full or closed.
+    pub(crate) fn enter(&self, scheduler: &Scheduler, task: Task) -> Result<(), Full> {
+        self.enter_with(scheduler, task, Scheduler::push)
+    }
+
+    /// [`enter`](Lane::enter) past the scheduler's capacity, for the one task that ends a session.
+    pub(crate) fn enter_always(&self, scheduler: &Scheduler, task: Task) -> Result<(), Task> {
+        self.enter_with(scheduler, task, Scheduler::push_always)
+    }
+
+    fn enter_with<E>(&self, scheduler: &Scheduler, task: Task, push: fn(&Scheduler, Task) -> Result<(), E>) -> Result<(), E> {
+        let mut state = self.0.lock();
+        let here = state.running == 0 || state.current.as_ref() == Some(scheduler);
+        if !here || !state.waiting.is_empty() {
+            state.waiting.push_back((scheduler.clone(), task));
+            return Ok(());
+        }
+        // Under the lock, so that `done` of this very task finds itself counted.
+        push(scheduler, task)?;
+        state.running += 1;
+        if state.current.as_ref() != Some(scheduler) {
+            state.current = Some(scheduler.clone());
+        }
+        Ok(())
+    }
+
+    /// One task has been started (or never will be): lets the next ones go when the scheduler changes.
+    pub(crate) fn done(&self) {
+        let mut refused = Vec::new();
+        let reader = {
+            let mut state = self.0.lock();
+            state.running = state.running.saturating_sub(1);
+            if state.running == 0 {
+                state.advance(&mut refused);
+            }
+            mem::take(&mut state.reader)
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        // After the lock: a refused task says `done` as it drops.
+        drop(refused);
+    }
+
+    /// Ready while fewer than `limit` messages are on their way.
+    pub(crate) fn poll_room(&self, limit: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        if state.running + state.waiting.len() < limit {
+            return Poll::Ready(());
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl State {
+    /// Hands over the longest run of waiting tasks that share a scheduler. Their number is bounded by the reader's limit, so a full
+    /// queue cannot refuse them: the one who calls is a scheduler, and schedulers never wait.
+    fn advance(&mut self, refused: &mut Vec<Task>) {
+        let Some((scheduler, _)) = self.waiting.front() else { return };
+        let scheduler = scheduler.clone();
+        while self.waiting.front().is_some_and(|(next, _)| *next == scheduler) {
+            if let Some((_, task)) = self.waiting.pop_front() {
+                self.running += 1;
+                refused.extend(scheduler.push_always(task).err());
+            }
+        }
+        self.current = Some(scheduler);
+    }
+}

@@ -1,0 +1,155 @@
+//! The end of a session: why, and who wants to know.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+
+use super::Session;
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The client closed the connection.
+    Client,
+    /// The application closed it, with a reason of its own (empty from [`Session::close`]).
+    Closed(String),
+    /// The application kicked it; the client was sent this reason.
+    Kicked(String),
+    /// Nothing came from the client for two heartbeat intervals.
+    HeartbeatTimeout,
+    /// The client did not finish its handshake in time.
+    HandshakeTimeout,
+    /// The application refused the handshake, with this message.
+    HandshakeRefused(String),
+    /// The client sent something that is not of the protocol, or too large.
+    Protocol(String),
+    /// The client sent messages faster than the node allows.
+    RateLimit,
+    /// The client does not read what it is sent.
+    SlowClient,
+    /// The node is shutting down.
+    Shutdown,
+    /// The connection broke.
+    Broken(String),
+}
+
+impl CloseReason {
+    /// A short fixed name, for metrics and logs.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Closed(_) => "closed",
+            Self::Kicked(_) => "kicked",
+            Self::HeartbeatTimeout => "heartbeat_timeout",
+            Self::HandshakeTimeout => "handshake_timeout",
+            Self::HandshakeRefused(_) => "handshake_refused",
+            Self::Protocol(_) => "protocol",
+            Self::RateLimit => "rate_limit",
+            Self::SlowClient => "slow_client",
+            Self::Shutdown => "shutdown",
+            Self::Broken(_) => "broken",
+        }
+    }
+
+    /// What a kick packet tells the client, for the reasons that send one.
+    pub(crate) fn kick(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Kicked(reason) => Some(Cow::Borrowed(reason)),
+            Self::RateLimit => Some(Cow::Borrowed("rate limit exceeded")),
+            Self::Shutdown => Some(Cow::Borrowed("server is shutting down")),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(detail)
+            | Self::Kicked(detail)
+            | Self::HandshakeRefused(detail)
+            | Self::Protocol(detail)
+            | Self::Broken(detail)
+                if !detail.is_empty() =>
+            {
+                write!(f, "{}: {detail}", self.label())
+            }
+            _ => f.write_str(self.label()),
+        }
+    }
+}
+
+pub(crate) type OnClosed = Box<dyn FnOnce(&Session, &CloseReason) + Send>;
+
+/// A group, seen from its members: something to be forgotten by.
+pub(crate) trait Membership: Send + Sync {
+    fn forget(&self, session: i64);
+}
+
+/// Who is to hear of the end.
+pub(super) struct Ended {
+    pub(super) callbacks: Vec<OnClosed>,
+    pub(super) groups: Vec<Arc<dyn Membership>>,
+}
+
+/// The closing of one session, at most once.
+#[derive(Default)]
+pub(crate) struct Lifetime(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    closed: Option<CloseReason>,
+    callbacks: Vec<OnClosed>,
+    groups: Vec<Weak<dyn Membership>>,
+}
+
+impl Lifetime {
+    pub(crate) fn closed(&self) -> Option<CloseReason> {
+        self.0.lock().closed.clone()
+    }
+
+    /// Keeps the callback, or gives it back with the reason when it is too late.
+    pub(super) fn on_closed(&self, callback: OnClosed) -> Option<(OnClosed, CloseReason)> {
+        let mut state = self.0.lock();
+        match &state.closed {
+            Some(reason) => Some((callback, reason.clone())),
+            None => {
+                state.callbacks.push(callback);
+                None
+            }
+        }
+    }
+
+    /// Remembers a group that has this session as a member. False when the session is closed: it must not be added any more.
+    pub(crate) fn join(&self, group: Weak<dyn Membership>) -> bool {
+        let mut state = self.0.lock();
+        if state.closed.is_some() {
+            return false;
+        }
+        state.groups.push(group);
+        true
+    }
+
+    pub(crate) fn leave(&self, group: &Weak<dyn Membership>) {
+        let mut state = self.0.lock();
+        if let Some(at) = state.groups.iter().position(|joined| Weak::ptr_eq(joined, group)) {
+            state.groups.swap_remove(at);
+        }
+    }
+
+    /// Ends it; the first caller gets the callbacks to run and the groups to leave.
+    pub(super) fn end(&self, reason: &CloseReason) -> Option<Ended> {
+        let mut state = self.0.lock();
+        if state.closed.is_some() {
+            return None;
+        }
+        state.closed = Some(reason.clone());
+        let groups = std::mem::take(&mut state.groups);
+        Some(Ended { callbacks: std::mem::take(&mut state.callbacks), groups: groups.iter().filter_map(Weak::upgrade).collect() })
+    }
+}
