@@ -40,6 +40,8 @@ struct State {
     closing: Option<CloseReason>,
     /// Set with [`CloseReason::Shutdown`]: what is in flight may still be answered.
     draining: bool,
+    /// Set once the last packets are queued.
+    goodbye: bool,
     /// The connection's task, while it has nothing to write.
     writer: Option<Waker>,
 }
@@ -140,6 +142,9 @@ impl Agent {
 
     /// The last packets of a connection: what its requests have not got yet, and why it ends.
     fn say_goodbye(&self, state: &mut State, reason: &CloseReason) {
+        if std::mem::replace(&mut state.goodbye, true) {
+            return;
+        }
         if *reason == CloseReason::SlowClient {
             return state.outbox.clear();
         }
