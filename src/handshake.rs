@@ -13,11 +13,11 @@
 //! # Ok::<(), nano::handshake::HandshakeError>(())
 //! ```
 
-use std::{error, fmt, time::Duration};
+use std::{collections::HashMap, error, fmt, time::Duration};
 
 use serde_json::{Map, Value, json};
 
-use crate::message::{Dictionary, DictionaryError};
+use crate::message::{Dictionary, MAX_ROUTE};
 
 /// The code of a reply that lets the client in.
 pub const OK: u16 = 200;
@@ -122,7 +122,8 @@ impl Reply {
     /// Reads the body of a server's handshake packet.
     ///
     /// A heartbeat of less than a nanosecond or more than a day is none. Without a time it is 1970. The heartbeat is otherwise as the
-    /// server said it, however short.
+    /// server said it, however short. Left out of the dictionary is what no message could use: a route that is empty, over 255 bytes or
+    /// has two codes, a code that is no 16-bit number or stands for two routes.
     ///
     /// # Errors
     ///
@@ -142,7 +143,7 @@ impl Reply {
             message,
             heartbeat: sys["heartbeat"].as_f64().and_then(interval),
             servertime: whole(&sys["servertime"]),
-            dictionary: dictionary(&sys["dict"])?,
+            dictionary: dictionary(&sys["dict"]),
             user,
         })
     }
@@ -174,18 +175,13 @@ pub enum HandshakeError {
     Json(serde_json::Error),
     /// It has no numeric code.
     Code,
-    /// A code in its dictionary is not a 16-bit number; the route.
-    RouteCode(String),
-    /// Its dictionary is ambiguous or has an impossible route.
-    Dictionary(DictionaryError),
 }
 
 impl error::Error for HandshakeError {
     fn source(&self) -> Option<&(dyn error::Error + 'static)> {
         match self {
             Self::Json(error) => Some(error),
-            Self::Dictionary(error) => Some(error),
-            Self::Code | Self::RouteCode(_) => None,
+            Self::Code => None,
         }
     }
 }
@@ -195,8 +191,6 @@ impl fmt::Display for HandshakeError {
         match self {
             Self::Json(_) => f.write_str("the handshake reply is not JSON"),
             Self::Code => f.write_str("the handshake reply has no code"),
-            Self::RouteCode(route) => write!(f, "the code of the route {route:?} in the handshake reply is not a 16-bit number"),
-            Self::Dictionary(_) => f.write_str("the dictionary in the handshake reply is not usable"),
         }
     }
 }
@@ -266,13 +260,24 @@ fn interval(seconds: f64) -> Option<Duration> {
     (!interval.is_zero() && interval <= MAX_HEARTBEAT).then_some(interval)
 }
 
-fn dictionary(routes: &Value) -> Result<Dictionary, HandshakeError> {
-    let mut entries = Vec::new();
-    for (route, code) in routes.as_object().into_iter().flatten() {
-        let code = code.as_u64().and_then(|code| code.try_into().ok()).ok_or_else(|| HandshakeError::RouteCode(route.clone()))?;
-        entries.push((route.as_str(), code));
+/// Nano lets an application give one code to two routes. Neither can be told from the other, so both are sent in full.
+fn dictionary(routes: &Value) -> Dictionary {
+    let entries: Vec<(&str, u16)> = routes
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(route, code)| Some((route.trim(), u16::try_from(code.as_u64()?).ok()?)))
+        .collect();
+    let (mut routes, mut codes) = (HashMap::new(), HashMap::new());
+    for &(route, code) in &entries {
+        *routes.entry(route).or_insert(0) += 1;
+        *codes.entry(code).or_insert(0) += 1;
     }
-    Dictionary::new(entries).map_err(HandshakeError::Dictionary)
+
+    let usable = |route: &str| !route.is_empty() && route.len() <= MAX_ROUTE;
+    let unique = entries.into_iter().filter(|(route, code)| usable(route) && routes[route] == 1 && codes[code] == 1);
+    // Nothing is left to be refused.
+    Dictionary::new(unique).unwrap_or_default()
 }
 
 fn object(body: &[u8]) -> Map<String, Value> {

@@ -34,6 +34,8 @@ pub use session::{CloseReason, Entity, Push, Responder, Router, Session, Session
 pub mod scheduler;
 pub use scheduler::{Full, Pool, Scheduler, Timer};
 
+pub mod client;
+
 mod serialize;
 pub use serialize::{Decode, Encode, Json, Protobuf, Raw, Serializer};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nano::{
     handshake::{self, HandshakeError, OLD_CLIENT, Reply, ReplyTemplate, Request, Sys, decode_kick, encode_kick},
-    message::{Dictionary, DictionaryError},
+    message::Dictionary,
 };
 use proptest::{collection::vec, option, prelude::*};
 use serde_json::json;
@@ -77,9 +77,17 @@ fn a_reply_that_cannot_be_used_is_an_error() {
     for body in ["[]", "{}", r#"{"code":"200"}"#, r#"{"code":70000}"#, r#"{"code":-1}"#] {
         assert!(matches!(error(body), HandshakeError::Code), "{body}");
     }
-    let ambiguous = error(r#"{"code":200,"sys":{"dict":{"a":1,"b":1}}}"#);
-    assert!(matches!(ambiguous, HandshakeError::Dictionary(DictionaryError::DuplicateCode { code: 1, .. })));
-    assert!(matches!(error(r#"{"code":200,"sys":{"dict":{"a":65536}}}"#), HandshakeError::RouteCode(route) if route == "a"));
+}
+
+#[test]
+fn what_no_message_could_use_is_left_out_of_the_dictionary() {
+    let long = "r".repeat(256);
+    let dict = json!({
+        "a": 1, " b": 2, "first": 3, "second": 3, "c": 4, "c ": 5, "": 6, " ": 7, "big": 65_536, "negative": -1, "text": "8", "null": null,
+        &long: 9, "shares": 10, "r".repeat(257): 10, &long[1..]: 65_535,
+    });
+    let reply = Reply::decode(json!({ "code": 200, "sys": { "dict": dict } }).to_string().as_bytes()).unwrap();
+    assert_eq!(reply.dictionary, Dictionary::new([("a", 1), ("b", 2), (&long[1..], 65_535)]).unwrap());
 }
 
 #[test]
