@@ -119,16 +119,23 @@ impl Node {
     }
 
     /// Waits until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or [`Handle::shutdown`] is called, and until the node has stopped in order.
+    /// Signals count from the call on, not only from the first poll: whoever is told after the call that the node is up may stop it at once.
     ///
     /// # Errors
     /// The system does not let it listen for signals.
-    pub async fn run(&self) -> Result {
-        tokio::select! {
-            () = interrupted()? => self.handle.shutdown(),
-            () = self.stopped() => {}
+    ///
+    /// # Panics
+    /// Called outside of a runtime.
+    pub fn run(&self) -> impl Future<Output = Result> {
+        let interrupted = interrupted();
+        async {
+            tokio::select! {
+                () = interrupted? => self.handle.shutdown(),
+                () = self.stopped() => {}
+            }
+            self.stopped().await;
+            Ok(())
         }
-        self.stopped().await;
-        Ok(())
     }
 
     /// Waits until the node has stopped.

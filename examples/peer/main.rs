@@ -16,8 +16,10 @@ async fn main() -> Result {
     let flags = flags::Flags::parse();
     tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
     let node = flags.app()?.start().await?;
+    // Before anybody learns where it is: a signal ends it in order from here on.
+    let run = node.run();
     for address in node.addresses() {
         println!("listening on {address}");
     }
-    node.run().await
+    run.await
 }
