@@ -1,0 +1,92 @@
+use std::{
+    env,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{ExitStatus, Stdio},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+use super::{RawClient, within};
+
+/// The recorded server, `examples/peer`, in a process of its own. It is killed when dropped.
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    websocket: bool,
+    process: Child,
+    stderr: JoinHandle<String>,
+}
+
+/// How a peer ended.
+pub(crate) struct Exit {
+    pub(crate) status: ExitStatus,
+    pub(crate) stderr: String,
+}
+
+impl Peer {
+    /// Starts it on a port the system chooses, with these flags; ready for clients when this returns.
+    pub(crate) async fn start(flags: &[&str]) -> Self {
+        let mut process = Command::new(program())
+            .args(["--listen", "127.0.0.1:0"])
+            .args(flags)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut errors = process.stderr.take().unwrap();
+        let stderr = tokio::spawn(async move {
+            let mut text = Vec::new();
+            errors.read_to_end(&mut text).await.unwrap();
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let line = within("the peer's address", lines.next_line()).await.unwrap();
+        let Some(address) = line.as_deref().and_then(|line| line.strip_prefix("listening on ")) else {
+            panic!("the peer says {line:?} instead of its address; its errors: {}", stderr.await.unwrap())
+        };
+        Self { address: address.parse().unwrap(), websocket: flags.contains(&"--ws"), process, stderr }
+    }
+
+    /// A connection to it of the kind it listens for; nothing sent yet.
+    pub(crate) async fn connect(&self) -> RawClient {
+        if self.websocket { RawClient::websocket(self.address, "/nano").await } else { RawClient::tcp(self.address).await }
+    }
+
+    /// Asks it to stop, as a service manager does.
+    pub(crate) async fn terminate(&self) {
+        let id = self.process.id().unwrap();
+        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await.unwrap();
+        assert!(sent.success(), "SIGTERM not sent");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exited(mut self) -> Exit {
+        let status = within("the peer's end", self.process.wait()).await.unwrap();
+        Exit { status, stderr: self.stderr.await.unwrap() }
+    }
+
+    /// Stops it in order.
+    pub(crate) async fn stop(self) -> Exit {
+        self.terminate().await;
+        self.exited().await
+    }
+}
+
+/// Examples are built beside tests: `target/<profile>/examples` and `target/<profile>/deps`.
+fn program() -> PathBuf {
+    let test = env::current_exe().unwrap();
+    let program = test.parent().unwrap().with_file_name("examples").join(format!("peer{}", env::consts::EXE_SUFFIX));
+    assert!(
+        program.exists(),
+        "no {}: `cargo test` builds it, `cargo test --test` does not; `cargo build --example peer` does",
+        program.display()
+    );
+    program
+}
