@@ -1,0 +1,132 @@
+//! A chat room, and a page to join it from.
+//!
+//! ```text
+//! cargo run --example chat                      # then open http://127.0.0.1:3250/web/
+//! cargo run --example chat -- 0.0.0.0:8080      # somewhere else
+//! ```
+//!
+//! Routes and messages are those of nano's chat demo, so that its pages work here too. What ours has beyond them stands on top of
+//! `web/chat/chat.js`.
+
+use std::{collections::BTreeMap, env, io, sync::Arc};
+
+use axum::{Router, response::Redirect, routing::get};
+use bytes::Bytes;
+use nano::{App, Component, Group, Handle, Handlers, Listener, Options, Result, Session};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tower_http::services::ServeFile;
+
+const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+
+#[tokio::main]
+async fn main() -> Result {
+    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3250".to_owned());
+    let node = app(&address).start().await?;
+    println!("open http://{}/web/", node.addresses()[0]);
+    node.run().await
+}
+
+/// The whole server: a component, and where clients connect. A browser that asks for a page instead of a WebSocket gets a page.
+pub(crate) fn app(address: &str) -> App {
+    let pages = Router::new()
+        .route("/", get(|| async { Redirect::to("/web/") }))
+        .route_service("/web/nano.js", ServeFile::new(format!("{WEB}/nano.js")));
+    App::new()
+        .component_with(Room::default(), Options::new().name("room").name_func(str::to_lowercase))
+        .listen(Listener::websocket(address, "/nano").http(pages).files("/web", format!("{WEB}/chat")))
+}
+
+/// Everybody who is in. The group knows whom to tell, `names` who they are.
+#[derive(Default)]
+struct Room {
+    group: Group,
+    names: Mutex<BTreeMap<i64, String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Join {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct JoinResponse {
+    code: i32,
+    result: &'static str,
+}
+
+#[derive(Serialize)]
+struct Member {
+    id: i64,
+    name: String,
+}
+
+/// An empty list goes out as nano's demo sends it: `{"members":null}`.
+#[derive(Serialize)]
+struct AllMembers {
+    members: Option<Vec<i64>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<Member>,
+}
+
+#[derive(Serialize)]
+struct Notice {
+    content: String,
+    #[serde(flatten)]
+    member: Member,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+struct UserMessage {
+    name: String,
+    content: String,
+}
+
+impl Component for Room {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.raw("Join", Self::join).on("Message", Self::message)
+    }
+
+    fn init(self: &Arc<Self>, node: &Handle) -> Result {
+        let room = self.clone();
+        node.on_session_closed(move |session, _| room.left(session));
+        Ok(())
+    }
+}
+
+impl Room {
+    /// Takes bytes because pages may join without a body, which is no JSON. They have no name.
+    fn join(&self, session: &Session, body: Bytes) -> Result {
+        let Join { name } = serde_json::from_slice(&body).unwrap_or_default();
+        let id = session.id();
+        self.group.add(session)?;
+        session.bind(id)?;
+        session.push("onMembers", &self.members())?;
+        self.names.lock().insert(id, name.clone());
+        let notice = Notice { content: format!("New user: {id}"), member: Member { id, name } };
+        self.group.multicast("onNewUser", &notice, |member| member != session)?;
+        session.response(&JoinResponse { code: 0, result: "success" })
+    }
+
+    fn message(&self, _: &Session, message: UserMessage) -> Result {
+        self.group.broadcast("onMessage", &message)
+    }
+
+    /// Runs when a session has closed, which took it out of the group.
+    fn left(&self, session: &Session) {
+        let id = session.id();
+        let Some(name) = self.names.lock().remove(&id) else { return };
+        let notice = Notice { content: format!("User left: {id}"), member: Member { id, name } };
+        if let Err(error) = self.group.broadcast("onLeave", &notice) {
+            tracing::warn!(id, %error, "nobody was told who left");
+        }
+    }
+
+    fn members(&self) -> AllMembers {
+        let names: Vec<_> = self.names.lock().iter().map(|(&id, name)| Member { id, name: name.clone() }).collect();
+        AllMembers { members: (!names.is_empty()).then(|| names.iter().map(|member| member.id).collect()), names }
+    }
+}
