@@ -11,7 +11,8 @@
  * Bodies are JSON; a `Uint8Array` or `ArrayBuffer` is sent as it is, and `{ raw: true }` hands received bytes over undecoded.
  * A `Client` is an `EventTarget`. Its events, each with a `detail`:
  *
- * - `kick { reason }`: the server asked us to leave; a `close` follows, and no reconnect.
+ * - `kick { reason }`: the server asked us to leave; a `close` follows, and no reconnect. A server that stops kicks everybody, which is
+ *   nothing personal: with `reconnect` it counts as a broken connection.
  * - `reconnecting { attempt, delay, reason }`: the connection is gone, the next attempt starts in `delay` milliseconds.
  * - `reconnected { user }`: connected again, as a new session: join again whatever was joined.
  * - `close { reason, kicked }`: the end; nothing happens after it.
@@ -26,6 +27,8 @@ export const Kind = Object.freeze({ REQUEST: 0, NOTIFY: 1, RESPONSE: 2, PUSH: 3 
 const COMPRESSED = 0x01
 const ERROR = 0x20
 const MAX_BODY = 0xffffff
+/** With this reason a server kicks whoever is connected when it stops. */
+const SHUTDOWN = 'server is shutting down'
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
@@ -229,7 +232,7 @@ export class Client extends EventTarget {
             this.#heartbeat?.heard()
             if (type === Packet.HANDSHAKE) this.#welcome(socket, fromJson(body))
             else if (type === Packet.DATA) this.#receive(decodeMessage(body, this.#routes))
-            else if (type === Packet.KICK) this.#kicked(body)
+            else if (type === Packet.KICK) this.#kicked(socket, body)
           }
         } catch (error) {
           this.#lost(socket, `the server sent something else than nano's protocol: ${error.message}`)
@@ -288,13 +291,14 @@ export class Client extends EventTarget {
     }
   }
 
-  #kicked(body) {
+  #kicked(socket, body) {
     let reason = ''
     try {
       reason = fromJson(body)?.reason ?? ''
     } catch {
       reason = decoder.decode(body)
     }
+    if (reason === SHUTDOWN && this.#options.reconnect) return this.#lost(socket, reason)
     this.#emit('kick', { reason })
     this.#finish(reason || 'kicked by the server', true)
   }

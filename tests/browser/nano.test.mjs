@@ -303,6 +303,25 @@ test('a kick tells its reason and is final', async () => {
   assert.equal(client.state, 'closed')
 })
 
+test('a kick of a server that stops is not final for a client that reconnects', async () => {
+  const kick = packet(5, '{"reason":"server is shutting down"}')
+  const server = await serve((peer, count) => count === 1 && peer.send(kick))
+  const client = new Client(server.url, { WebSocket, reconnect: { min: 1 } })
+  cleanup.push(() => client.close())
+  client.addEventListener('kick', () => assert.fail('takes it personally'))
+  const [reconnecting, reconnected] = [event(client, 'reconnecting'), event(client, 'reconnected')]
+  await client.connect()
+  assert.equal((await reconnecting).reason, 'server is shutting down')
+  await reconnected
+  assert.equal(client.state, 'open')
+
+  const other = await serve((peer) => peer.send(kick))
+  const patient = new Client(other.url, { WebSocket })
+  const closed = event(patient, 'close')
+  await patient.connect()
+  assert.deepEqual(await closed, { reason: 'server is shutting down', kicked: true })
+})
+
 test('bytes that are not nano end the connection with a reason', async () => {
   const server = await serve((peer) => peer.send(hex('09000000')))
   const client = new Client(server.url, { WebSocket })

@@ -54,7 +54,7 @@ export async function behaves(client) {
   assert.equal(unknown.code, 'NANO-404')
   assert.equal(typeof unknown.msg, 'string')
   const refused = await request('T.Err', { a: '', n: 0 })
-  assert.equal(refused.code, 'NANO-500')
+  assert.equal(refused.code, 'T-ERR')
   assert.equal(refused.msg, 'handler says no')
   const panicked = await request('T.Panic', { a: '', n: 0 })
   assert.equal(panicked.code, 'NANO-500')
