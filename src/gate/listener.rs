@@ -2,9 +2,10 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use axum::{Router, http::request::Parts};
+use axum::{Router, http::request::Parts, response::Redirect, routing::get};
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
 use tokio_rustls::TlsAcceptor;
+use tower_http::services::ServeDir;
 
 use super::tls;
 use crate::error::{Error, Result, code};
@@ -70,9 +71,15 @@ impl Listener {
     /// Serves the files of a directory under a path such as `/web`, with `index.html` for directories. On TCP it has no effect.
     #[must_use]
     pub fn files(self, path: &str, directory: impl Into<PathBuf>) -> Self {
-        let files = tower_http::services::ServeDir::new(directory.into());
-        let path = path.trim_end_matches('/');
-        self.http(if path.is_empty() { Router::new().fallback_service(files) } else { Router::new().nest_service(path, files) })
+        let files = ServeDir::new(directory.into());
+        let path = path.trim_matches('/');
+        if path.is_empty() {
+            return self.http(Router::new().fallback_service(files));
+        }
+        // The page of a directory names its other files relative to the slash.
+        let redirect = Redirect::temporary(&format!("/{path}/"));
+        let router = Router::new().route(&format!("/{path}"), get(|| async { redirect }));
+        self.http(router.nest_service(&format!("/{path}/"), files))
     }
 
     /// Checks what can be checked, and takes the address without listening yet: a client that comes too early is refused, not kept waiting.
