@@ -11,6 +11,7 @@ use crate::{
 mod failure;
 mod handlers;
 mod service;
+mod signature;
 mod turn;
 
 pub(crate) use self::{

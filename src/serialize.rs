@@ -40,11 +40,11 @@ pub trait Serializer: Sized + Send + Sync + 'static {}
 
 /// A format that can read an `M` from a payload.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot decode `{M}`",
-    label = "not a message of the format `{Self}`",
-    note = "with `Json` derive `serde::Deserialize` for it",
-    note = "a prost message needs the format `Protobuf`: `impl Component<Protobuf>` and `Session<Protobuf>`",
-    note = "with `Raw` the message is `bytes::Bytes`"
+    message = "`{M}` cannot be read from a message of the format `{Self}`",
+    label = "`{Self}` cannot decode `{M}`",
+    note = "the format `Json` needs `#[derive(serde::Deserialize)]` on `{M}`, or on the types it is made of",
+    note = "a message made by prost needs the format `Protobuf`: `impl Component<Protobuf>`, `Handlers<Self, Protobuf>`, `Session<Protobuf>`",
+    note = "the format `Raw`, that of `Handlers::raw`, needs `bytes::Bytes`"
 )]
 pub trait Decode<M>: Serializer {
     /// Reads the message; an error answers the request with [`code::BAD_REQUEST`].
@@ -53,11 +53,11 @@ pub trait Decode<M>: Serializer {
 
 /// A format that can write an `M` as a payload.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot encode `{M}`",
-    label = "not a message of the format `{Self}`",
-    note = "with `Json` derive `serde::Serialize` for it",
-    note = "a prost message needs the format `Protobuf`: `impl Component<Protobuf>` and `Session<Protobuf>`",
-    note = "with `Raw` the message is `bytes::Bytes`, `Vec<u8>`, `[u8]`, `str` or `String`"
+    message = "`{M}` cannot be written as a message of the format `{Self}`",
+    label = "`{Self}` cannot encode `{M}`",
+    note = "the format `Json` needs `#[derive(serde::Serialize)]` on `{M}`, or on the types it is made of",
+    note = "a message made by prost needs the format `Protobuf`: `impl Component<Protobuf>`, `Handlers<Self, Protobuf>`, `Session<Protobuf>`",
+    note = "the format `Raw`, that of `Handlers::raw`, needs `bytes::Bytes`, `Vec<u8>`, `[u8]`, `String` or `str`"
 )]
 pub trait Encode<M: ?Sized>: Serializer {
     /// Writes the message. Runs at the call, so the message can be changed afterwards.
@@ -70,12 +70,14 @@ pub struct Json;
 
 impl Serializer for Json {}
 
+#[diagnostic::do_not_recommend]
 impl<M: DeserializeOwned> Decode<M> for Json {
     fn decode(payload: &Bytes) -> Result<M> {
         serde_json::from_slice(payload).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid JSON: {error}")).with_source(error))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<M: Serialize + ?Sized> Encode<M> for Json {
     fn encode(message: &M) -> Result<Bytes> {
         Ok(go_json::to_vec(message)?.into())
@@ -88,12 +90,14 @@ pub struct Protobuf;
 
 impl Serializer for Protobuf {}
 
+#[diagnostic::do_not_recommend]
 impl<M: prost::Message + Default> Decode<M> for Protobuf {
     fn decode(payload: &Bytes) -> Result<M> {
         M::decode(payload.clone()).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid protobuf: {error}")).with_source(error))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<M: prost::Message> Encode<M> for Protobuf {
     fn encode(message: &M) -> Result<Bytes> {
         Ok(message.encode_to_vec().into())
@@ -106,18 +110,21 @@ pub struct Raw;
 
 impl Serializer for Raw {}
 
+#[diagnostic::do_not_recommend]
 impl Decode<Bytes> for Raw {
     fn decode(payload: &Bytes) -> Result<Bytes> {
         Ok(payload.clone())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl Decode<()> for Raw {
     fn decode(_: &Bytes) -> Result<()> {
         Ok(())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl Encode<Bytes> for Raw {
     fn encode(message: &Bytes) -> Result<Bytes> {
         Ok(message.clone())
@@ -126,6 +133,7 @@ impl Encode<Bytes> for Raw {
 
 macro_rules! raw_encode {
     ($($message:ty),*) => {$(
+        #[diagnostic::do_not_recommend]
         impl Encode<$message> for Raw {
             fn encode(message: &$message) -> Result<Bytes> {
                 let bytes: &[u8] = message.as_ref();
@@ -136,6 +144,7 @@ macro_rules! raw_encode {
 }
 raw_encode!([u8], &[u8], Vec<u8>, str, &str, String);
 
+#[diagnostic::do_not_recommend]
 impl Encode<()> for Raw {
     fn encode(_: &()) -> Result<Bytes> {
         Ok(Bytes::new())

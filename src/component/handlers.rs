@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::{
     service::{Invoke, Setup},
+    signature::{FormatOf, IntoError, Outcome, Signature},
     turn::Turn,
 };
 use crate::{
-    error::{Error, Result},
+    error::Result,
     scheduler::{Scheduler, Task},
     serialize::{Decode, Encode, Json, Raw, Serializer, decode_message, encode_reply},
     session::Session,
@@ -42,8 +43,10 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
     /// async fn name(self: Arc<Self>, session: Session<S>, message: M) -> Result<R, E>        // waits for something
     /// ```
     ///
-    /// `M` is decoded and `R` encoded in the format `S`; `E` is anything that converts into [`Error`]. A message `()` ignores the payload. A
-    /// reply `()` means that the handler answered, or will answer, itself.
+    /// The future of one that waits must be `Send`: hold no `Rc` and no lock across an `await`.
+    ///
+    /// `M` is decoded and `R` encoded in the format `S`; `E` is anything that converts into [`Error`](crate::Error). A message `()` ignores
+    /// the payload. A reply `()` means that the handler answered, or will answer, itself.
     #[must_use]
     pub fn on<Shape: 'static, H: Handler<C, S, S, Shape>>(self, name: &str, handler: H) -> Self {
         self.add::<S, Shape, H>(name, handler)
@@ -80,13 +83,15 @@ impl<C, S: Serializer> fmt::Debug for Handlers<C, S> {
 }
 
 /// A function that [`Handlers::on`] accepts for a component `C` with sessions of format `S` and payloads of format `F`.
+///
+/// What is asked of its parts stands in traits of their own, so that the compiler names the part that is wrong; what it says of this trait is
+/// left to functions with other arguments.
 #[diagnostic::on_unimplemented(
-    message = "this function is not a handler of `{C}` with sessions of the format `{S}`",
-    label = "expected `fn(&{C}, &Session<{S}>, Message) -> Result<Reply, Error>`",
-    note = "or, to wait for something: `async fn(Arc<{C}>, Session<{S}>, Message) -> Result<Reply, Error>`, whose future must be `Send`",
-    note = "the message must be readable and the reply writable in the format `{F}`: with `Json` derive serde's `Deserialize` and `Serialize`; \
-            prost messages need `impl Component<Protobuf>` and `Session<Protobuf>`; `Handlers::raw` takes `Bytes`",
-    note = "the error must convert into `nano::Error`: implement `std::error::Error` for it, or `From<YourError> for nano::Error`"
+    message = "this function does not take the arguments of a handler of `{C}`",
+    label = "expected `fn(&{C}, &Session, Message) -> Result<Reply>`",
+    note = "a handler that returns at once: `fn name(&self, session: &Session, message: Message) -> Result<Reply>`",
+    note = "a handler that waits owns its arguments: `async fn name(self: Arc<Self>, session: Session, message: Message) -> Result<Reply>`",
+    note = "a handler without a message takes `()` in its place; a message owns its data"
 )]
 pub trait Handler<C, S: Serializer, F: Serializer, Shape>: Sized + Send + Sync + 'static {
     #[doc(hidden)]
@@ -127,60 +132,23 @@ where
     }
 }
 
-/// Marks handlers that return at once.
-#[derive(Debug)]
-pub struct Direct<M, R, E>(PhantomData<(M, R, E)>);
-
-impl<C, S, F, M, R, E, H> Handler<C, S, F, Direct<M, R, E>> for H
+impl<C, S, F, Shape, H> Handler<C, S, F, Shape> for H
 where
-    H: Fn(&C, &Session<S>, M) -> Result<R, E> + Send + Sync + 'static,
+    H: Signature<C, Shape, Format: FormatOf<S>, Message: Send + 'static, Work: Send + 'static> + Send + Sync + 'static,
+    H::Output: Outcome<Reply: 'static, Error: IntoError>,
+    F: Decode<H::Message> + Encode<<H::Output as Outcome>::Reply>,
     C: Send + Sync + 'static,
     S: Serializer,
-    F: Decode<M> + Encode<R>,
-    M: Send + 'static,
-    R: 'static,
-    E: Into<Error> + 'static,
+    Shape: 'static,
 {
-    fn prepare(bound: Arc<Bound<C, S, F, Self, Direct<M, R, E>>>, session: &Session, _: &Scheduler, body: &Bytes) -> Result<Task> {
-        let message = decode_message::<F, M>(body)?;
-        let turn = Turn::new(session.typed::<S>(), bound);
-        Ok(Box::new(move || {
-            turn.run(|bound, session| {
-                let reply = (bound.handler)(&bound.component, session, message).map_err(Into::into)?;
-                encode_reply::<F, R>(&reply)
-            });
-        }))
-    }
-}
-
-/// Marks handlers that wait.
-#[derive(Debug)]
-pub struct Waiting<M, R, E, Fut>(PhantomData<(M, R, E, Fut)>);
-
-impl<C, S, F, M, R, E, Fut, H> Handler<C, S, F, Waiting<M, R, E, Fut>> for H
-where
-    H: Fn(Arc<C>, Session<S>, M) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<R, E>> + Send + 'static,
-    C: Send + Sync + 'static,
-    S: Serializer,
-    F: Decode<M> + Encode<R>,
-    M: Send + 'static,
-    R: 'static,
-    E: Into<Error> + 'static,
-{
-    fn prepare(
-        bound: Arc<Bound<C, S, F, Self, Waiting<M, R, E, Fut>>>,
-        session: &Session,
-        scheduler: &Scheduler,
-        body: &Bytes,
-    ) -> Result<Task> {
-        let message = decode_message::<F, M>(body)?;
+    fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, scheduler: &Scheduler, body: &Bytes) -> Result<Task> {
+        let message = decode_message::<F, H::Message>(body)?;
         let (turn, scheduler) = (Turn::new(session.typed::<S>(), bound), scheduler.clone());
         Ok(Box::new(move || {
-            turn.start(&scheduler, |bound, session| {
-                let work = (bound.handler)(bound.component.clone(), session.clone(), message);
-                async move { encode_reply::<F, R>(&work.await.map_err(Into::into)?) }
-            });
+            let call = |bound: &Bound<C, S, F, H, Shape>, session: &Session<S>| {
+                bound.handler.call(&bound.component, H::Format::view(session), message)
+            };
+            turn.run(&scheduler, call, |output: H::Output| encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?));
         }))
     }
 }

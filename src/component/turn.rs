@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, debug_span};
 
-use super::handlers::Bound;
+use super::{handlers::Bound, signature::Called};
 use crate::{
     error::{Error, Result, code},
     scheduler::Scheduler,
@@ -29,26 +29,39 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
         Self { session, bound, finished: false, in_lane: true }
     }
 
-    /// Runs a handler that returns at once.
-    pub(super) fn run(mut self, handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Result<Option<Bytes>>) {
+    /// Runs the handler. One that waits has its first part here and now, the rest as later turns of the same scheduler; the session's next
+    /// message starts when it has been suspended for the first time.
+    pub(super) fn run<Output, Work>(
+        mut self,
+        scheduler: &Scheduler,
+        handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Called<Output, Work>,
+        encode: impl FnOnce(Output) -> Result<Option<Bytes>> + Send + 'static,
+    ) where
+        Work: Future<Output = Output> + Send + 'static,
+        Self: Send + 'static,
+    {
         let begun = Instant::now();
-        let result = self.span().in_scope(|| handler(&self.bound, &self.session));
-        self.bound.setup.failure.metrics.handler_seconds.record(begun.elapsed());
-        self.finish(result);
+        let span = self.span();
+        let returned = span.in_scope(|| match handler(&self.bound, &self.session) {
+            Called::Returned(output) => Called::Returned(encode(output)),
+            Called::Waits(work) => Called::Waits(async move { encode(work.await) }),
+        });
+        match returned {
+            Called::Returned(result) => {
+                self.bound.setup.failure.metrics.handler_seconds.record(begun.elapsed());
+                self.finish(result);
+            }
+            Called::Waits(work) => self.start(scheduler, span, work),
+        }
     }
 
-    /// Runs a handler that may wait: its first part here and now, the rest as later turns of the same scheduler. The session's next message
-    /// starts when this one has been suspended for the first time.
-    pub(super) fn start<Fut>(mut self, scheduler: &Scheduler, handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Fut)
+    fn start(mut self, scheduler: &Scheduler, span: Span, work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static)
     where
-        Fut: Future<Output = Result<Option<Bytes>>> + Send + 'static,
         Self: Send + 'static,
     {
         let core = self.session.core().clone();
         self.in_lane = false;
         let _lane = InLane(&core);
-        let span = self.span();
-        let work = span.in_scope(|| handler(&self.bound, &self.session));
         let work = async move {
             let result = AssertUnwindSafe(work).catch_unwind().await;
             self.finish(result.unwrap_or_else(|_| Err(self.panicked())));
