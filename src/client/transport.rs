@@ -83,7 +83,12 @@ impl Transport {
                         take(&bytes);
                         return Poll::Ready(Ok(bytes.len()));
                     }
-                    // The library answers pings and closing frames; the next write flushes what it says.
+                    Some(Ok(Message::Close(_))) => {
+                        // The library has queued the answer. If it does not leave at once, nobody misses it.
+                        let _ = Pin::new(&mut **socket).poll_flush(cx);
+                        return Poll::Ready(Ok(0));
+                    }
+                    // The library answers pings; the next write flushes what it says.
                     Some(Ok(_)) => self.unflushed = true,
                     Some(Err(error)) => return Poll::Ready(end_or_error(error)),
                     None => return Poll::Ready(Ok(0)),
