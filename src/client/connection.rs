@@ -64,16 +64,22 @@ impl Connection {
 
     /// Serves the client until the connection ends.
     pub(super) async fn run(mut self) {
-        let reason = {
+        let mut reason = {
             let mut alarm = pin!(sleep_until(self.due()));
             poll_fn(|cx| self.poll(cx, alarm.as_mut())).await
         };
-        debug!(%reason, "connection closed");
         if reason == CloseReason::Local {
             self.outgoing.unsplit(self.end.link.take());
             // Whether it is done in time or not, the socket is closed now.
             let _ = timeout(LINGER, poll_fn(|cx| self.poll_finish(cx))).await;
         }
+        if let CloseReason::Broken(_) = reason {
+            // What has arrived before can still be read, and a kick says more than a broken pipe.
+            if let Ok(kick @ CloseReason::Kicked(_)) = timeout(LINGER, poll_fn(|cx| self.poll_last_words(cx))).await {
+                reason = kick;
+            }
+        }
+        debug!(%reason, "connection closed");
         self.end.reason = reason;
     }
 
@@ -102,10 +108,8 @@ impl Connection {
     fn transfer(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.end.link.watch(cx.waker())?;
         // Before reading, for a server that sends without end would use up this turn's share of I/O.
-        let written = self.write(cx);
-        // Even if that failed: a kick that has arrived says more than a broken pipe.
+        self.write(cx)?;
         self.read(cx)?;
-        written?;
         self.write(cx)
     }
 
@@ -178,6 +182,13 @@ impl Connection {
                 Ok(())
             }
             Err(error) => Err(CloseReason::Protocol(error.to_string())),
+        }
+    }
+
+    fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        match self.read(cx) {
+            Ok(()) => Poll::Pending,
+            Err(reason) => Poll::Ready(reason),
         }
     }
 

@@ -259,3 +259,17 @@ impl From<Unsendable> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_that_was_given_up_is_forgotten() {
+        let link = Link::new(Reply::default(), Arc::default());
+        let answer = link.request(Message::request(0, "Echo.Echo", "")).await.unwrap();
+        assert_eq!(link.state.lock().pending.len(), 1);
+        drop(answer);
+        assert!(link.state.lock().pending.is_empty());
+    }
+}

@@ -45,6 +45,18 @@ async fn a_request_learns_of_the_kick_that_ended_it() {
 }
 
 #[tokio::test]
+async fn a_kick_that_has_arrived_says_more_than_a_broken_pipe() {
+    let (client, mut peer) = connected().await;
+    client.notify_raw("Echo.Sink", "never read, so that the socket is reset").await.unwrap();
+    within(peer.stream.readable()).await.unwrap();
+    // None of this waits, so the client sees all of it at once.
+    peer.write(&encode(Kind::Kick, br#"{"reason":"cheating"}"#)).await;
+    drop(peer);
+    client.notify_raw("Echo.Sink", "into the void").await.unwrap();
+    assert_eq!(within(client.closed()).await, CloseReason::Kicked("cheating".into()));
+}
+
+#[tokio::test]
 async fn what_is_not_of_the_protocol_closes_with_what_is_wrong() {
     for (bytes, fault) in [
         (&b"\x00\x00\x00\x00"[..], "no packet kind: 0"),
