@@ -22,12 +22,12 @@ pub(crate) async fn replay(transcript: Transcript) {
     let flags: Vec<_> = transcript.flags.iter().map(String::as_str).collect();
     let peer = Peer::start(&flags).await;
     if transcript.pace == Pace::Late {
+        // Neither the start nor the first handshake tells the time to all that follow.
+        peer.connect().await.handshake().await;
         let started = unix_seconds();
         eventually("the next second", || unix_seconds() > started).await;
     }
-    let began = unix_seconds();
-    let opened = Instant::now();
-    let mut replay = Replay { client: peer.connect().await, opened, began, session_id: None };
+    let mut replay = Replay::begin(peer.connect()).await;
     for (at, step) in transcript.steps.iter().enumerate() {
         let what = format!("{}, step {}", transcript.name, at + 1);
         replay.step(&what, step, transcript.pace).await;
@@ -47,15 +47,21 @@ pub(crate) async fn replay(transcript: Transcript) {
     assert_eq!((panics, exit.stderr.matches("\nboom\n").count()), (on_purpose, on_purpose), "{}: {}", transcript.name, exit.stderr);
 }
 
-struct Replay {
-    client: RawClient,
+/// One client of a transcript.
+pub(crate) struct Replay {
+    pub(crate) client: RawClient,
     opened: Instant,
     began: u64,
     session_id: Option<u64>,
 }
 
 impl Replay {
-    async fn step(&mut self, what: &str, step: &Step, pace: Pace) {
+    pub(crate) async fn begin(connect: impl Future<Output = RawClient>) -> Self {
+        let (opened, began) = (Instant::now(), unix_seconds());
+        Self { client: connect.await, opened, began, session_id: None }
+    }
+
+    pub(crate) async fn step(&mut self, what: &str, step: &Step, pace: Pace) {
         let sends = matches!(step.event, Event::Send(_) | Event::SendBytes(_));
         if pace == Pace::Recorded && sends {
             sleep_until(self.opened + step.at).await;

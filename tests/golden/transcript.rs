@@ -42,7 +42,7 @@ pub(crate) enum Pace {
     Brisk,
     /// At the recorded times, which are the subject.
     Recorded,
-    /// As `Brisk`, but the client connects when the server has been up for a while.
+    /// As `Brisk`, but the server has served another client before, in another second.
     Late,
 }
 
@@ -118,7 +118,8 @@ pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/transcripts")
 }
 
-fn steps(events: &[Value]) -> Vec<Step> {
+/// What happened on one connection.
+pub(crate) fn steps(events: &[Value]) -> Vec<Step> {
     let mut steps = Vec::new();
     // How much of the last packet is in the events that follow.
     let mut outstanding = 0;
