@@ -47,3 +47,8 @@ pub mod metrics;
 
 mod error;
 pub use error::{Error, Result, code};
+
+// The samples in it are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
