@@ -5,7 +5,7 @@ import assert from 'node:assert/strict'
 import { WebSocket } from 'ws'
 
 import { connect } from '../../examples/web/nano.js'
-import { run } from './support.mjs'
+import { look, run } from './support.mjs'
 
 const NASTY = '<img src=x onerror="window.hacked = 1"> <b>bold</b> & "quotes"'
 
@@ -42,7 +42,7 @@ run(async ({ url, open, shoot, server }) => {
   old.notify('room.message', { name: 'guest1', content: 'hello from an old page' })
   await see(ann, '.message .text', 'hello from an old page')
   await see(ann, '.message .who', /^guest1/)
-  await shoot(ann, 'chat-desktop')
+  await painted(ann, await shoot(ann, 'chat-desktop'))
   await shoot(ben, 'chat-phone')
   old.close()
   await see(ann, '.notice', /^Guest \d+ left$/)
@@ -81,6 +81,16 @@ async function restart({ server, ann, ben, shoot }) {
   await say(ben, 'and we chat on')
   await see(ann, '.message:not(.mine) .text', 'and we chat on')
   await shoot(ann, 'chat-back')
+}
+
+/** The picture shows what the page says it shows: letters and signs, on the colours they are to stand on. */
+async function painted(page, png) {
+  for (const selector of ['.message.mine .text', '.message:not(.mine) .text', '#send']) {
+    const element = page.locator(selector).first()
+    const { colours, commonest } = await look(page, png, element)
+    assert.equal(commonest, await element.evaluate((element) => getComputedStyle(element).backgroundColor), selector)
+    assert(colours > 8, `${selector} is empty: ${colours} colours`)
+  }
 }
 
 async function join(page, name) {

@@ -29,6 +29,7 @@ export async function run(script) {
     server?.kill()
     process.exit(1)
   }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => fail(new Error(signal)))
   try {
     await server?.start()
     browser = await chromium.launch({ executablePath, args: ARGS.split(' ') })
@@ -59,6 +60,29 @@ async function open(browser, problems, options) {
   })
   page.on('pageerror', (error) => problems.push(String(error)))
   return page
+}
+
+/**
+ * Looks at a picture of a page, as a PNG: how many colours an element has in it, and which of them is the commonest, as CSS writes it.
+ * The page must not be scaled.
+ */
+export async function look(page, png, locator) {
+  const box = await locator.boundingBox()
+  return page.evaluate(async ([png, { x, y, width, height }]) => {
+    const picture = new Image()
+    picture.src = `data:image/png;base64,${png}`
+    await picture.decode()
+    const ink = new OffscreenCanvas(picture.width, picture.height).getContext('2d')
+    ink.drawImage(picture, 0, 0)
+    const { data } = ink.getImageData(Math.ceil(x), Math.ceil(y), Math.floor(width) - 1, Math.floor(height) - 1)
+    const counts = new Map()
+    for (let at = 0; at < data.length; at += 4) {
+      const colour = `rgb(${data[at]}, ${data[at + 1]}, ${data[at + 2]})`
+      counts.set(colour, (counts.get(colour) ?? 0) + 1)
+    }
+    const [[commonest]] = [...counts].sort(([, a], [, b]) => b - a)
+    return { colours: counts.size, commonest }
+  }, [png.toString('base64'), box])
 }
 
 class Server {
