@@ -29,7 +29,7 @@ mod go_json;
 ///         Ok(Bytes::copy_from_slice(message.as_bytes()))
 ///     }
 /// }
-/// // A reply of `()` means "no reply of this form", so every format names it.
+/// // For handlers that return no reply; those that take no message need `Decode<()>` likewise.
 /// impl Encode<()> for Text {
 ///     fn encode(_: &()) -> Result<Bytes> {
 ///         Ok(Bytes::new())
@@ -44,7 +44,8 @@ pub trait Serializer: Sized + Send + Sync + 'static {}
     label = "`{Self}` cannot decode `{M}`",
     note = "the format `Json` needs `#[derive(serde::Deserialize)]` on `{M}`, or on the types it is made of",
     note = "a message made by prost needs the format `Protobuf`: `impl Component<Protobuf>`, `Handlers<Self, Protobuf>`, `Session<Protobuf>`",
-    note = "the format `Raw`, that of `Handlers::raw`, needs `bytes::Bytes`"
+    note = "the format `Raw`, that of `Handlers::raw`, needs `bytes::Bytes`",
+    note = "a format of your own needs `impl Decode<{M}>`, also where `{M}` is `()`"
 )]
 pub trait Decode<M>: Serializer {
     /// Reads the message; an error answers the request with [`code::BAD_REQUEST`].
@@ -57,7 +58,8 @@ pub trait Decode<M>: Serializer {
     label = "`{Self}` cannot encode `{M}`",
     note = "the format `Json` needs `#[derive(serde::Serialize)]` on `{M}`, or on the types it is made of",
     note = "a message made by prost needs the format `Protobuf`: `impl Component<Protobuf>`, `Handlers<Self, Protobuf>`, `Session<Protobuf>`",
-    note = "the format `Raw`, that of `Handlers::raw`, needs `bytes::Bytes`, `Vec<u8>`, `[u8]`, `String` or `str`"
+    note = "the format `Raw`, that of `Handlers::raw`, needs `bytes::Bytes`, `Vec<u8>`, `[u8]`, `String` or `str`",
+    note = "a format of your own needs `impl Encode<{M}>`, also where `{M}` is `()`"
 )]
 pub trait Encode<M: ?Sized>: Serializer {
     /// Writes the message. Runs at the call, so the message can be changed afterwards.
