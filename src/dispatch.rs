@@ -101,7 +101,7 @@ impl Dispatch {
             .filter(|invoke| origin == Origin::Node || !invoke.setup().internal)
             .ok_or_else(|| Error::new(code::NOT_FOUND, format!("route not found: {}", message.route)))?;
         let scheduler = invoke.setup().placement.scheduler(session)?;
-        let task = invoke.clone().prepare(session, &scheduler, &message.body)?;
+        let task = invoke.clone().prepare(session, &message.body)?;
         Ok(Job { session: session.clone(), scheduler, task })
     }
 }

@@ -42,6 +42,11 @@ pub type Task = Box<dyn FnOnce() + Send>;
 pub struct Scheduler(Arc<Strand>);
 
 impl Scheduler {
+    /// The scheduler whose task the calling thread runs now: in a handler, the one it runs on. `None` on any other thread.
+    pub fn current() -> Option<Self> {
+        Strand::current().map(Self)
+    }
+
     /// The name given at its creation, for logs.
     pub fn name(&self) -> &str {
         &self.0.name

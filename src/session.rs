@@ -224,6 +224,31 @@ impl<S: Serializer> Session<S> {
         self.remove(name);
     }
 
+    /// Runs `future` off the scheduler, on the runtime's threads, and then `then` with its output back on the scheduler this is called on: the
+    /// way for a handler to wait for something without holding up its scheduler, and to go on where no other handler runs beside it.
+    ///
+    /// ```
+    /// # use nano::{Result, Session};
+    /// # async fn load(uid: i64) -> String { String::new() }
+    /// fn profile(session: &Session) {
+    ///     session.spawn(load(session.uid()), |session, profile| {
+    ///         let _ = session.response(&profile);
+    ///     });
+    /// }
+    /// ```
+    ///
+    /// Outside of a scheduler, and when the future panics or the node has stopped, `then` does not run; the request is answered with an error
+    /// then.
+    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static, then: impl FnOnce(&Self, T) + Send + 'static) {
+        let answer = self.responder();
+        if let Some(scheduler) = Scheduler::current() {
+            scheduler.spawn(future, move |output| {
+                then(answer.session(), output);
+                answer.release();
+            });
+        }
+    }
+
     /// Stores a value under a key.
     pub fn set<T: Send + Sync + 'static>(&self, key: impl Into<String>, value: T) {
         self.core.data.set(key.into(), value);

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    scheduler::{Scheduler, Task},
+    scheduler::Task,
     serialize::{Decode, Encode, Json, Raw, Serializer, decode_message, encode_reply},
     session::Session,
 };
@@ -95,7 +95,7 @@ impl<C, S: Serializer> fmt::Debug for Handlers<C, S> {
 )]
 pub trait Handler<C, S: Serializer, F: Serializer, Shape>: Sized + Send + Sync + 'static {
     #[doc(hidden)]
-    fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, scheduler: &Scheduler, body: &Bytes) -> Result<Task>;
+    fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, body: &Bytes) -> Result<Task>;
 }
 
 /// A handler together with its component: one route.
@@ -127,8 +127,8 @@ where
         &self.setup
     }
 
-    fn prepare(self: Arc<Self>, session: &Session, scheduler: &Scheduler, body: &Bytes) -> Result<Task> {
-        H::prepare(self, session, scheduler, body)
+    fn prepare(self: Arc<Self>, session: &Session, body: &Bytes) -> Result<Task> {
+        H::prepare(self, session, body)
     }
 }
 
@@ -141,14 +141,14 @@ where
     S: Serializer,
     Shape: 'static,
 {
-    fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, scheduler: &Scheduler, body: &Bytes) -> Result<Task> {
+    fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, body: &Bytes) -> Result<Task> {
         let message = decode_message::<F, H::Message>(body)?;
-        let (turn, scheduler) = (Turn::new(session.typed::<S>(), bound), scheduler.clone());
+        let turn = Turn::new(session.typed::<S>(), bound);
         Ok(Box::new(move || {
             let call = |bound: &Bound<C, S, F, H, Shape>, session: &Session<S>| {
                 bound.handler.call(&bound.component, H::Format::view(session), message)
             };
-            turn.run(&scheduler, call, |output: H::Output| encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?));
+            turn.run(call, |output: H::Output| encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?));
         }))
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 /// One route of this node: decodes where the message arrived, and gives the task that runs the handler on a scheduler.
 pub(crate) trait Invoke: Send + Sync {
     fn setup(&self) -> &Setup;
-    fn prepare(self: Arc<Self>, session: &Session, scheduler: &Scheduler, body: &Bytes) -> Result<Task>;
+    fn prepare(self: Arc<Self>, session: &Session, body: &Bytes) -> Result<Task>;
 }
 
 /// What all routes of one service share.

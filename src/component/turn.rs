@@ -33,7 +33,6 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
     /// message starts when it has been suspended for the first time.
     pub(super) fn run<Output, Work>(
         mut self,
-        scheduler: &Scheduler,
         handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Called<Output, Work>,
         encode: impl FnOnce(Output) -> Result<Option<Bytes>> + Send + 'static,
     ) where
@@ -51,11 +50,11 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
                 self.bound.setup.failure.metrics.handler_seconds.record(begun.elapsed());
                 self.finish(result);
             }
-            Called::Waits(work) => self.start(scheduler, span, work),
+            Called::Waits(work) => self.start(span, work),
         }
     }
 
-    fn start(mut self, scheduler: &Scheduler, span: Span, work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static)
+    fn start(mut self, span: Span, work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static)
     where
         Self: Send + 'static,
     {
@@ -66,7 +65,10 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
             let result = AssertUnwindSafe(work).catch_unwind().await;
             self.finish(result.unwrap_or_else(|_| Err(self.panicked())));
         };
-        scheduler.start(work.instrument(span));
+        // Without one there is nobody to run it: dropping it answers.
+        if let Some(scheduler) = Scheduler::current() {
+            scheduler.start(work.instrument(span));
+        }
     }
 
     fn finish(&mut self, result: Result<Option<Bytes>>) {

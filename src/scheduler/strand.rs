@@ -1,7 +1,7 @@
 //! The queue behind a scheduler, and one turn of it.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     collections::VecDeque,
     sync::{
         Arc,
@@ -25,8 +25,8 @@ const KEPT: usize = 64;
 const LONG_TURN: Duration = Duration::from_millis(100);
 
 thread_local! {
-    /// The address of the strand this thread runs a turn of, or zero.
-    static CURRENT: Cell<usize> = const { Cell::new(0) };
+    /// The strand this thread runs a turn of.
+    static CURRENT: RefCell<Option<Arc<Strand>>> = const { RefCell::new(None) };
 }
 
 pub(super) struct Strand {
@@ -74,8 +74,13 @@ impl Strand {
         self.waiting(&self.state.lock())
     }
 
+    /// The strand whose turn the calling thread runs.
+    pub(super) fn current() -> Option<Arc<Self>> {
+        CURRENT.with_borrow(Clone::clone)
+    }
+
     pub(super) fn is_current(&self) -> bool {
-        CURRENT.get() == self.address()
+        CURRENT.with_borrow(|current| current.as_ref().is_some_and(|strand| std::ptr::eq(&**strand, self)))
     }
 
     pub(super) fn push(self: &Arc<Self>, task: Task) -> Result<(), Full> {
@@ -120,7 +125,7 @@ impl Strand {
     }
 
     /// Runs one batch of tasks; whether more wait for another turn. `batch` is scratch space, empty before and after.
-    pub(super) fn turn(&self, batch: &mut Vec<Task>) -> bool {
+    pub(super) fn turn(self: &Arc<Self>, batch: &mut Vec<Task>) -> bool {
         {
             let mut state = self.state.lock();
             let count = state.queue.len().min(BATCH);
@@ -128,7 +133,7 @@ impl Strand {
             self.in_hand.store(count, Ordering::Relaxed);
         }
         let began = Instant::now();
-        let outer = CURRENT.replace(self.address());
+        let outer = CURRENT.replace(Some(self.clone()));
         let count = batch.len();
         for (index, task) in batch.drain(..).enumerate() {
             self.in_hand.store(count - index - 1, Ordering::Relaxed);
@@ -217,9 +222,5 @@ impl Strand {
 
     fn waiting(&self, state: &State) -> usize {
         state.queue.len() + self.in_hand.load(Ordering::Relaxed)
-    }
-
-    fn address(&self) -> usize {
-        std::ptr::from_ref(self).addr()
     }
 }

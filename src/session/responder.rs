@@ -47,6 +47,13 @@ impl<S: Serializer> Responder<S> {
     }
 }
 
+impl<S: Serializer> Responder<S> {
+    /// Lets it go without an answer: somebody else has given one, or will.
+    pub(super) fn release(mut self) {
+        self.answered = true;
+    }
+}
+
 impl<S: Serializer> Drop for Responder<S> {
     fn drop(&mut self) {
         if !self.answered && self.session.request_id() != 0 {

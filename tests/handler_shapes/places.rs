@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -173,33 +173,26 @@ async fn an_internal_service_is_there_for_handlers_only() {
 /// Sends work off its scheduler and takes the result back onto it.
 #[derive(Default)]
 struct Bank {
-    node: OnceLock<Handle>,
-    opened: Notify,
+    opened: Arc<Notify>,
 }
 
 impl Component for Bank {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Ask", Self::ask).on("Open", Self::open)
-    }
-
-    fn init(self: &Arc<Self>, node: &Handle) -> Result {
-        self.node.get_or_init(|| node.clone());
-        Ok(())
+        h.on("Ask", Self::ask).on("Open", Self::open).on("Fail", Self::fail)
     }
 }
 
 impl Bank {
     /// A database that answers when somebody opens it.
-    async fn ask(self: Arc<Self>, session: Session, account: i64) -> Result {
-        let scheduler = self.node.get().unwrap().scheduler().clone();
-        let (responder, here) = (session.responder(), scheduler.clone());
+    fn ask(&self, session: &Session, account: i64) -> Result {
+        let (opened, here) = (self.opened.clone(), Scheduler::current());
         let work = async move {
-            self.opened.notified().await;
-            account * 100
+            opened.notified().await;
+            (account * 100, Scheduler::current())
         };
-        scheduler.spawn(work, move |balance| {
+        session.spawn(work, move |session, (balance, there)| {
             // The client asserts what this says.
-            drop(responder.response(&(balance, here.is_current())));
+            drop(session.response(&(balance, there.is_none(), Scheduler::current() == here)));
         });
         Ok(())
     }
@@ -208,13 +201,29 @@ impl Bank {
         self.opened.notify_one();
         Ok("open")
     }
+
+    fn fail(&self, session: &Session, (): ()) -> Result {
+        session.spawn(async { panic!("the database is gone") }, |session, ()| drop(session.response("never")));
+        Ok(())
+    }
 }
 
 #[tokio::test]
 async fn work_off_the_scheduler_comes_back_onto_it() {
+    for options in [Options::new(), Options::new().spread(3)] {
+        let (node, client) = serve(App::new().component_with(Bank::default(), options)).await;
+        let ask = client.request::<(i64, bool, bool), _>("Bank.Ask", &7);
+        let (balance, open) = tokio::join!(ask, client.request::<String, _>("Bank.Open", &()));
+        // `Open` ran behind `Ask` on the same scheduler, so `Ask` did not keep it.
+        assert_eq!((balance.unwrap(), open.as_deref().unwrap()), ((700, true, true), "open"));
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn work_that_panics_off_the_scheduler_ends_its_request() {
     let (node, client) = serve(App::new().component(Bank::default())).await;
-    let (balance, open) = tokio::join!(client.request::<(i64, bool), _>("Bank.Ask", &7), client.request::<String, _>("Bank.Open", &()));
-    // `Open` ran behind `Ask` on the same scheduler, so `Ask` did not keep it.
-    assert_eq!((balance.unwrap(), open.as_deref().unwrap()), ((700, true), "open"));
+    let error = client.request::<String, _>("Bank.Fail", &()).await.unwrap_err();
+    assert_eq!(error.code(), code::INTERNAL, "{error}");
     node.shutdown().await;
 }
