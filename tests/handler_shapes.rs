@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use nano::{App, Component, Error, Handlers, Node, Protobuf, Responder, Result, Session, client::Client, code};
+use nano::{App, Component, Error, Handlers, Node, Protobuf, Responder, Result, Serializer, Session, client::Client, code};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,8 @@ impl Component for Shapes {
     }
 }
 
-fn mirror<C>(_: &C, _: &Session, point: Point) -> Result<Point> {
+/// For any component of any format.
+fn mirror<C, S: Serializer>(_: &C, _: &Session<S>, point: Point) -> Result<Point> {
     Ok(Point { x: -point.x, ..point })
 }
 

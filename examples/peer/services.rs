@@ -45,13 +45,13 @@ pub(crate) struct Pb;
 
 impl Component<Json> for Pb {
     fn handlers(h: Handlers<Self, Json>) -> Handlers<Self, Json> {
-        h.on("Echo", Self::echo::<Json>)
+        h.on("Echo", Self::echo)
     }
 }
 
 impl Component<Protobuf> for Pb {
     fn handlers(h: Handlers<Self, Protobuf>) -> Handlers<Self, Protobuf> {
-        h.on("Echo", Self::echo::<Protobuf>)
+        h.on("Echo", Self::echo)
     }
 }
 
@@ -121,23 +121,23 @@ impl Component<Protobuf> for T {
 
 impl T {
     fn raw_handlers<S: Serializer>(h: Handlers<Self, S>) -> Handlers<Self, S> {
-        h.raw("Err", Self::err::<S>)
-            .raw("Panic", Self::panic::<S>)
-            .raw("Empty", Self::empty::<S>)
-            .raw("Twice", Self::twice::<S>)
-            .raw("PushEmpty", Self::push_empty::<S>)
-            .raw("PushThenResp", Self::push_then_resp::<S>)
-            .raw("Big", Self::big::<S>)
-            .raw("PushLongRoute", Self::push_long_route::<S>)
-            .raw("Close", Self::close::<S>)
-            .raw("RespClose", Self::resp_close::<S>)
-            .raw("SleepClose", Self::sleep_close::<S>)
-            .raw("Kick", Self::kick::<S>)
-            .raw("Ids", Self::ids::<S>)
-            .raw("Bind", Self::bind::<S>)
-            .raw("Flood", Self::flood::<S>)
-            .raw("Sleep", Self::sleep::<S>)
-            .raw("RPC", Self::rpc::<S>)
+        h.raw("Err", Self::err)
+            .raw("Panic", Self::panic)
+            .raw("Empty", Self::empty)
+            .raw("Twice", Self::twice)
+            .raw("PushEmpty", Self::push_empty)
+            .raw("PushThenResp", Self::push_then_resp)
+            .raw("Big", Self::big)
+            .raw("PushLongRoute", Self::push_long_route)
+            .raw("Close", Self::close)
+            .raw("RespClose", Self::resp_close)
+            .raw("SleepClose", Self::sleep_close)
+            .raw("Kick", Self::kick)
+            .raw("Ids", Self::ids)
+            .raw("Bind", Self::bind)
+            .raw("Flood", Self::flood)
+            .raw("Sleep", Self::sleep)
+            .raw("RPC", Self::rpc)
     }
 
     fn typed(&self, _: &Session, message: Typed) -> Result<Typed> {

@@ -134,20 +134,19 @@ where
 
 impl<C, S, F, Shape, H> Handler<C, S, F, Shape> for H
 where
-    H: Signature<C, Shape, Format: FormatOf<S>, Message: Send + 'static, Work: Send + 'static> + Send + Sync + 'static,
+    H: Signature<C, Shape, Message: Send + 'static, Work: Send + 'static> + Send + Sync + 'static,
     H::Output: Outcome<Reply: 'static, Error: IntoError>,
     F: Decode<H::Message> + Encode<<H::Output as Outcome>::Reply>,
     C: Send + Sync + 'static,
-    S: Serializer,
+    S: FormatOf<H::Format>,
     Shape: 'static,
 {
     fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, body: &Bytes) -> Result<Task> {
         let message = decode_message::<F, H::Message>(body)?;
         let turn = Turn::new(session.typed::<S>(), bound);
         Ok(Box::new(move || {
-            let call = |bound: &Bound<C, S, F, H, Shape>, session: &Session<S>| {
-                bound.handler.call(&bound.component, H::Format::view(session), message)
-            };
+            let call =
+                |bound: &Bound<C, S, F, H, Shape>, session: &Session<S>| bound.handler.call(&bound.component, S::view(session), message);
             turn.run(call, |output: H::Output| encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?));
         }))
     }

@@ -72,16 +72,17 @@ where
     }
 }
 
-/// A format whose sessions handlers of a component with the format `S` take: only `S` itself.
+/// A component's format as the format of a handler's session, `T`: they are the same. Asked of the component's side, which is known, so that a
+/// generic handler's is inferred.
 #[diagnostic::on_unimplemented(
-    message = "this handler takes a session of the format `{Self}`, but the format of its component is `{S}`",
-    label = "the session must be a `Session<{S}>`",
+    message = "this handler takes a session of the format `{T}`, but the format of its component is `{Self}`",
+    label = "the session must be a `Session<{Self}>`",
     note = "`Session` alone is `Session<Json>`, and `impl Component` alone is `impl Component<Json>`: both need the same format",
-    note = "inside the handler `session.typed::<{Self}>()` gives the same session in the other format"
+    note = "inside the handler `session.typed::<{T}>()` gives the same session in the other format"
 )]
-pub trait FormatOf<S: Serializer>: Serializer {
+pub trait FormatOf<T: Serializer>: Serializer {
     /// The session as the handler takes it.
-    fn view(session: &Session<S>) -> &Session<Self>;
+    fn view(session: &Session<Self>) -> &Session<T>;
 }
 
 impl<S: Serializer> FormatOf<S> for S {

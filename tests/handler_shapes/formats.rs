@@ -1,6 +1,6 @@
 //! Components of several formats beside each other.
 
-use nano::{Decode, Encode, Serializer};
+use nano::{Decode, Encode};
 
 use super::*;
 
