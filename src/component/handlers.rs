@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{
     service::{Invoke, Setup},
     signature::{FormatOf, IntoError, Outcome, Signature},
-    turn::Turn,
+    turn::{Bound, Turn},
 };
 use crate::{
     error::Result,
@@ -96,23 +96,6 @@ impl<C, S: Serializer> fmt::Debug for Handlers<C, S> {
 pub trait Handler<C, S: Serializer, F: Serializer, Shape>: Sized + Send + Sync + 'static {
     #[doc(hidden)]
     fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, body: &Bytes) -> Result<Task>;
-}
-
-/// A handler together with its component: one route.
-pub struct Bound<C, S, F, H, Shape> {
-    pub(super) route: String,
-    pub(super) setup: Arc<Setup>,
-    component: Arc<C>,
-    handler: H,
-    session: PhantomData<fn() -> S>,
-    format: PhantomData<fn() -> F>,
-    shape: PhantomData<fn() -> Shape>,
-}
-
-impl<C, S, F, H, Shape> fmt::Debug for Bound<C, S, F, H, Shape> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound").field("route", &self.route).finish_non_exhaustive()
-    }
 }
 
 impl<C, S, F, H, Shape> Invoke for Bound<C, S, F, H, Shape>

@@ -1,19 +1,36 @@
 //! One message on its way through its handler: whatever happens, its request ends and its session's next message goes on.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, thread};
+use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, thread};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, debug_span};
 
-use super::{handlers::Bound, signature::Called};
+use super::{service::Setup, signature::Called};
 use crate::{
     error::{Error, Result, code},
     scheduler::Scheduler,
     serialize::Serializer,
     session::{Core, Session},
 };
+
+/// A handler together with its component: one route.
+pub struct Bound<C, S, F, H, Shape> {
+    pub(super) route: String,
+    pub(super) setup: Arc<Setup>,
+    pub(super) component: Arc<C>,
+    pub(super) handler: H,
+    pub(super) session: PhantomData<fn() -> S>,
+    pub(super) format: PhantomData<fn() -> F>,
+    pub(super) shape: PhantomData<fn() -> Shape>,
+}
+
+impl<C, S, F, H, Shape> fmt::Debug for Bound<C, S, F, H, Shape> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bound").field("route", &self.route).finish_non_exhaustive()
+    }
+}
 
 /// A message that waits for its scheduler, or runs on it. Dropped at any point before it has finished it answers its request with an error.
 pub(super) struct Turn<C, S: Serializer, F, H, Shape> {
