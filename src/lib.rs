@@ -48,7 +48,14 @@ pub mod metrics;
 mod error;
 pub use error::{Error, Result, code};
 
+/// The version of this crate.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 // The samples in it are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-go-nano.md")]
+struct FromGoNano;
