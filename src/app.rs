@@ -189,7 +189,7 @@ impl App {
         self
     }
 
-    /// Makes the route dictionary from the routes of all handlers, and these routes of pushes.
+    /// Makes the route dictionary from the routes of all handlers that are open to clients, and these routes of pushes.
     #[must_use]
     pub fn dictionary_from_routes<R: Into<ByteString>>(mut self, pushes: impl IntoIterator<Item = R>) -> Self {
         self.blueprint.dictionary = DictionarySource::Routes(pushes.into_iter().map(Into::into).collect());

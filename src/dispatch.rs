@@ -53,6 +53,13 @@ impl Dispatch {
         routes
     }
 
+    /// Those that exist for clients, sorted.
+    pub(crate) fn open_routes(&self) -> Vec<ByteString> {
+        let mut routes = self.routes();
+        routes.retain(|route| self.routes.get(route).is_some_and(|invoke| !invoke.setup().internal));
+        routes
+    }
+
     pub(crate) fn outbound(&self) -> &Channel {
         self.pipeline.outbound()
     }

@@ -149,6 +149,14 @@ impl Gate {
         })
     }
 
+    /// What comes before a session ends with the node, for nobody else closes it.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            result = work => Some(result),
+            () = self.node.shutdown_requested() => None,
+        }
+    }
+
     async fn serve<T: Transport>(self: Arc<Self>, transport: T, remote: SocketAddr) {
         let agent = Arc::new(Agent::new(self.clone(), remote));
         let session = self.node.sessions().open(agent.clone());
@@ -203,10 +211,11 @@ async fn encrypt(
     websocket: Option<Arc<listener::WebSocketOptions>>,
     remote: SocketAddr,
 ) {
-    let stream = match timeout(gate.settings.handshake_timeout, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return debug!(%remote, %error, "TLS handshake failed"),
-        Err(_) => return debug!(%remote, "TLS handshake timed out"),
+    let stream = match gate.unless_stopped(timeout(gate.settings.handshake_timeout, acceptor.accept(stream))).await {
+        Some(Ok(Ok(stream))) => stream,
+        Some(Ok(Err(error))) => return debug!(%remote, %error, "TLS handshake failed"),
+        Some(Err(_)) => return debug!(%remote, "TLS handshake timed out"),
+        None => return,
     };
     match websocket {
         None => gate.serve(Stream::new(stream), remote).await,
@@ -219,13 +228,14 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     // In a box, so that what HTTP needs is gone when the WebSocket runs.
-    match Box::pin(http::serve(stream, options, gate.settings.handshake_timeout)).await {
-        Ok(Some((stream, read))) => {
+    let http = Box::pin(http::serve(stream, options, gate.settings.handshake_timeout));
+    match gate.unless_stopped(http).await {
+        Some(Ok(Some((stream, read)))) => {
             let socket = WebSocket::new(stream, read, gate.settings.max_packet).await;
             gate.serve(socket, remote).await;
         }
-        Ok(None) => {}
-        Err(error) => debug!(%remote, %error, "HTTP connection failed"),
+        Some(Err(error)) => debug!(%remote, %error, "HTTP connection failed"),
+        Some(Ok(None)) | None => {}
     }
 }
 

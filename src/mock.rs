@@ -19,7 +19,13 @@
 //! assert_eq!(entity.response(7).unwrap().unwrap(), "3");
 //! ```
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -31,10 +37,12 @@ use crate::{
     session::{CloseReason, Entity, Push, Session},
 };
 
-/// A session with id 1 and an entity that records what is sent to it.
+/// A session and the entity that records what is sent to it. Ids count from 1 up, over the whole process.
 pub fn session() -> (Session, Arc<MockEntity>) {
+    static NEXT_ID: AtomicI64 = AtomicI64::new(1);
+
     let entity = Arc::new(MockEntity::default());
-    (Session::new(1, entity.clone()), entity)
+    (Session::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), entity.clone()), entity)
 }
 
 /// Records instead of sending. Every request id waits for an answer, once.

@@ -185,7 +185,7 @@ impl Running {
         let dispatch = Dispatch::new(&services, blueprint.pipeline, failure)?;
         let dictionary = match blueprint.dictionary {
             DictionarySource::Given(entries) => Dictionary::new(entries)?,
-            DictionarySource::Routes(pushes) => Dictionary::from_routes(dispatch.routes().into_iter().chain(pushes))?,
+            DictionarySource::Routes(pushes) => Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?,
         };
         let listeners = Closed::bind(blueprint.listeners).await?;
 

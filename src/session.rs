@@ -214,7 +214,7 @@ impl<S: Serializer> Session<S> {
     }
 
     /// Runs the services registered with the scheduler name `name` on `scheduler` for this session: a room's or a desk's. Messages that wait
-    /// elsewhere keep their order.
+    /// elsewhere keep their order. The pin is part of the session's data: [`clear`](Session::clear) and [`restore`](Session::restore) replace it.
     pub fn pin(&self, name: &str, scheduler: &Scheduler) {
         self.set(name, scheduler.clone());
     }
@@ -225,26 +225,30 @@ impl<S: Serializer> Session<S> {
     }
 
     /// Runs `future` off the scheduler, on the runtime's threads, and then `then` with its output back on the scheduler this is called on: the
-    /// way for a handler to wait for something without holding up its scheduler, and to go on where no other handler runs beside it.
+    /// way for a handler to wait for something without holding up its scheduler, and to go on where no other handler runs beside it. An error
+    /// that `then` returns answers the request, as a handler's does.
     ///
     /// ```
     /// # use nano::{Result, Session};
     /// # async fn load(uid: i64) -> String { String::new() }
     /// fn profile(session: &Session) {
-    ///     session.spawn(load(session.uid()), |session, profile| {
-    ///         let _ = session.response(&profile);
-    ///     });
+    ///     session.spawn(load(session.uid()), |session, profile| session.response(&profile));
     /// }
     /// ```
     ///
     /// Outside of a scheduler, and when the future panics or the node has stopped, `then` does not run; the request is answered with an error
     /// then.
-    pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static, then: impl FnOnce(&Self, T) + Send + 'static) {
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+        then: impl FnOnce(&Self, T) -> Result + Send + 'static,
+    ) {
         let answer = self.responder();
         if let Some(scheduler) = Scheduler::current() {
-            scheduler.spawn(future, move |output| {
-                then(answer.session(), output);
-                answer.release();
+            scheduler.spawn(future, move |output| match then(answer.session(), output) {
+                Ok(()) => answer.release(),
+                // It is answered already, or the connection is gone: then nobody waits for this.
+                Err(error) => drop(answer.error(error)),
             });
         }
     }

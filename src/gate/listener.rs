@@ -1,6 +1,12 @@
 //! Where clients connect.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use axum::{Router, http::request::Parts, response::Redirect, routing::get};
 use tokio::net::{TcpListener, TcpSocket, lookup_host};
@@ -20,7 +26,8 @@ type CheckOrigin = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 pub struct Listener {
     address: String,
     tls: Option<(PathBuf, PathBuf)>,
-    pub(super) websocket: Option<WebSocketOptions>,
+    websocket: Option<WebSocketOptions>,
+    pages: Vec<Pages>,
 }
 
 #[derive(Clone)]
@@ -30,10 +37,17 @@ pub(super) struct WebSocketOptions {
     pub(super) http: Router,
 }
 
+/// What is served beside a WebSocket.
+#[derive(Clone)]
+enum Pages {
+    Router(Router),
+    Files(String, PathBuf),
+}
+
 impl Listener {
     /// Plain TCP at an address such as `0.0.0.0:3250`; port 0 lets the system choose.
     pub fn tcp(address: impl Into<String>) -> Self {
-        Self { address: address.into(), tls: None, websocket: None }
+        Self { address: address.into(), tls: None, websocket: None, pages: Vec::new() }
     }
 
     /// WebSocket at an address and a path such as `/nano`, of which the leading slash may be left out. Other paths answer 404 unless
@@ -59,36 +73,56 @@ impl Listener {
         self
     }
 
-    /// Serves HTTP beside the WebSocket: whatever an [`axum`] router can do. On TCP it has no effect.
+    /// Serves HTTP beside the WebSocket: whatever an [`axum`] router can do but upgrade connections itself. Routes that overlap with others of this
+    /// listener are a start-up error. On TCP it has no effect.
     #[must_use]
     pub fn http(mut self, router: Router) -> Self {
-        if let Some(websocket) = &mut self.websocket {
-            websocket.http = std::mem::take(&mut websocket.http).merge(router);
-        }
+        self.pages.push(Pages::Router(router));
         self
     }
 
-    /// Serves the files of a directory under a path such as `/web`, with `index.html` for directories. On TCP it has no effect.
+    /// Serves the files of a directory under a path such as `/web`, with `index.html` for directories. Overlaps and TCP as with
+    /// [`http`](Listener::http).
     #[must_use]
-    pub fn files(self, path: &str, directory: impl Into<PathBuf>) -> Self {
-        let files = ServeDir::new(directory.into());
-        let path = path.trim_matches('/');
-        if path.is_empty() {
-            return self.http(Router::new().fallback_service(files));
-        }
-        // The page of a directory names its other files relative to the slash.
-        let redirect = Redirect::temporary(&format!("/{path}/"));
-        let router = Router::new().route(&format!("/{path}"), get(|| async { redirect }));
-        self.http(router.nest_service(&format!("/{path}/"), files))
+    pub fn files(mut self, path: &str, directory: impl Into<PathBuf>) -> Self {
+        self.pages.push(Pages::Files(path.trim_matches('/').to_owned(), directory.into()));
+        self
     }
 
     /// Checks what can be checked, and takes the address without listening yet: a client that comes too early is refused, not kept waiting.
-    pub(super) async fn bind(self) -> Result<Bound> {
+    pub(super) async fn bind(mut self) -> Result<Bound> {
         let acceptor = self.tls.as_ref().map(|(certificate, key)| tls::acceptor(certificate, key)).transpose()?;
+        if let Some(websocket) = &mut self.websocket {
+            websocket.http = merge(&self.address, std::mem::take(&mut self.pages))?;
+        }
         let socket = take(&self.address)
             .await
             .map_err(|error| Error::new(code::UNAVAILABLE, format!("cannot listen on {}: {error}", self.address)).with_source(error))?;
         Ok(Bound { socket, acceptor, listener: self })
+    }
+}
+
+/// One router of all. Axum panics at routes that overlap or are none; here that is an error.
+fn merge(address: &str, pages: Vec<Pages>) -> Result<Router> {
+    let merged = catch_unwind(AssertUnwindSafe(|| pages.into_iter().fold(Router::new(), |all, pages| all.merge(pages.router()))));
+    merged.map_err(|panic| {
+        let why = panic.downcast_ref::<String>().map_or_else(|| panic.downcast_ref::<&str>().copied().unwrap_or_default(), String::as_str);
+        Error::new(code::BAD_REQUEST, format!("HTTP routes of {address}: {why}"))
+    })
+}
+
+impl Pages {
+    fn router(self) -> Router {
+        match self {
+            Self::Router(router) => router,
+            Self::Files(path, directory) if path.is_empty() => Router::new().fallback_service(ServeDir::new(directory)),
+            Self::Files(path, directory) => {
+                // The page of a directory names its other files relative to the slash.
+                let redirect = Redirect::temporary(&format!("/{path}/"));
+                let router = Router::new().route(&format!("/{path}"), get(|| async { redirect }));
+                router.nest_service(&format!("/{path}/"), ServeDir::new(directory))
+            }
+        }
     }
 }
 

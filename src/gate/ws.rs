@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
@@ -29,10 +29,8 @@ const WRITE_BUFFER: usize = 4 * 1024;
 
 pub(super) struct WebSocket<S> {
     inner: WebSocketStream<S>,
-    /// Packets cut out of the queue but not taken by the socket yet.
+    /// Whether the socket holds something back.
     unflushed: bool,
-    /// Bytes of a packet whose end is in the next chunk.
-    partial: BytesMut,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
@@ -46,7 +44,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
         let inner = WebSocketStream::from_partially_read(io, read, Role::Server, Some(config)).await;
-        Self { inner, unflushed: false, partial: BytesMut::new() }
+        Self { inner, unflushed: false }
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -54,41 +52,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
         self.unflushed = false;
         Poll::Ready(Ok(()))
     }
-
-    /// The next packet of the queue, in one piece.
-    fn next_packet(&mut self, from: &mut VecDeque<Bytes>) -> Option<Bytes> {
-        loop {
-            let chunk = from.front_mut()?;
-            if self.partial.is_empty()
-                && let Some(len) = packet_len(chunk)
-                && len <= chunk.len()
-            {
-                let packet = chunk.split_to(len);
-                if chunk.is_empty() {
-                    from.pop_front();
-                }
-                return Some(packet);
-            }
-            // Only a large body stands in a chunk of its own, behind the one with its header.
-            self.partial.extend_from_slice(chunk);
-            from.pop_front();
-            if let Some(len) = packet_len(&self.partial)
-                && len <= self.partial.len()
-            {
-                let packet = self.partial.split_to(len).freeze();
-                let rest = std::mem::take(&mut self.partial).freeze();
-                if !rest.is_empty() {
-                    from.push_front(rest);
-                }
-                return Some(packet);
-            }
-        }
-    }
 }
 
-fn packet_len(bytes: &[u8]) -> Option<usize> {
-    let mut header = bytes.get(1..HEADER)?;
-    Some(HEADER + header.get_uint(3) as usize)
+/// The next packet of the queue. A chunk holds whole packets.
+fn next_packet(from: &mut VecDeque<Bytes>) -> Option<Bytes> {
+    let chunk = from.front_mut()?;
+    let len = HEADER + chunk.get(1..HEADER)?.get_uint(3) as usize;
+    let packet = chunk.split_to(len.min(chunk.len()));
+    if chunk.is_empty() {
+        from.pop_front();
+    }
+    Some(packet)
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
@@ -117,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut VecDeque<Bytes>, written: &mut u64) -> Poll<io::Result<()>> {
         while !from.is_empty() {
             ready!(Pin::new(&mut self.inner).poll_ready(cx)).map_err(into_io)?;
-            let Some(packet) = self.next_packet(from) else { break };
+            let Some(packet) = next_packet(from) else { break };
             *written += packet.len() as u64;
             self.unflushed = true;
             Pin::new(&mut self.inner).start_send(Message::Binary(packet)).map_err(into_io)?;

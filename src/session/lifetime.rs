@@ -131,6 +131,10 @@ impl Lifetime {
         if state.closed.is_some() {
             return false;
         }
+        // Groups that were dropped with their members did not say goodbye. Looked for only where the list would grow.
+        if state.groups.len() == state.groups.capacity() {
+            state.groups.retain(|joined| joined.strong_count() > 0);
+        }
         state.groups.push(group);
         true
     }

@@ -111,11 +111,12 @@ impl Sessions {
     /// Ends a session, once: out of the table and its groups at once, callbacks on `scheduler` behind its last message.
     pub(crate) fn close(self: &Arc<Self>, session: &Session, reason: &CloseReason, scheduler: &Scheduler) {
         let Some(Ended { callbacks, groups }) = session.core().lifetime.end(reason) else { return };
+        // Before it leaves the table, so that there is no moment at which it is neither here nor closing.
+        self.closing.fetch_add(1, Ordering::AcqRel);
         self.table.write().remove(session.core());
         for group in groups {
             group.forget(session.id());
         }
-        self.closing.fetch_add(1, Ordering::AcqRel);
         let closing = Closing { sessions: self.clone(), session: session.typed(), reason: reason.clone() };
         let task = Box::new(move || closing.run(callbacks));
         // A scheduler that takes nothing any more is one that has been shut down; the drop of the task says so to those who wait.

@@ -33,8 +33,10 @@ impl<S: Serializer> Responder<S> {
     where
         S: Encode<M>,
     {
+        // A message that cannot be written leaves the answer to the drop.
+        let body = S::encode(message)?;
         self.answered = true;
-        self.session.response(message)
+        self.session.response_raw(body)
     }
 
     /// Answers with an error reply.

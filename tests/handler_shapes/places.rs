@@ -190,10 +190,8 @@ impl Bank {
             opened.notified().await;
             (account * 100, Scheduler::current())
         };
-        session.spawn(work, move |session, (balance, there)| {
-            // The client asserts what this says.
-            drop(session.response(&(balance, there.is_none(), Scheduler::current() == here)));
-        });
+        // The client asserts what this says.
+        session.spawn(work, move |session, (balance, there)| session.response(&(balance, there.is_none(), Scheduler::current() == here)));
         Ok(())
     }
 
@@ -203,7 +201,7 @@ impl Bank {
     }
 
     fn fail(&self, session: &Session, (): ()) -> Result {
-        session.spawn(async { panic!("the database is gone") }, |session, ()| drop(session.response("never")));
+        session.spawn(async { panic!("the database is gone") }, |session, ()| session.response("never"));
         Ok(())
     }
 }
