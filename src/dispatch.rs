@@ -94,9 +94,14 @@ impl Dispatch {
         if inbound.is_empty() {
             return Ok(());
         }
-        catch_unwind(AssertUnwindSafe(|| inbound.process(session, message))).unwrap_or_else(|_| {
+        self.guard("the pipeline panicked", || inbound.process(session, message))
+    }
+
+    /// Calls the application's code where messages are read.
+    fn guard<R>(&self, panicked: &'static str, call: impl FnOnce() -> Result<R>) -> Result<R> {
+        catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
             self.failure.metrics.panics.increment(1);
-            Err(Error::new(code::INTERNAL, "the pipeline panicked"))
+            Err(Error::new(code::INTERNAL, panicked))
         })
     }
 
@@ -108,7 +113,7 @@ impl Dispatch {
             .filter(|invoke| origin == Origin::Node || !invoke.setup().internal)
             .ok_or_else(|| Error::new(code::NOT_FOUND, format!("route not found: {}", message.route)))?;
         let scheduler = invoke.setup().placement.scheduler(session)?;
-        let task = invoke.clone().prepare(session, &message.body)?;
+        let task = self.guard("decoding the message panicked", || invoke.clone().prepare(session, &message.body))?;
         Ok(Job { session: session.clone(), scheduler, task })
     }
 }
@@ -131,7 +136,11 @@ impl Job {
     pub(crate) fn submit(self) -> Result<(), Self> {
         let Self { session, scheduler, task } = self;
         match session.core().lane.enter(&scheduler, task) {
-            Ok(()) | Err(Full::Closed(_)) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(Full::Closed(task)) => {
+                session.core().lane.refuse(task);
+                Ok(())
+            }
             Err(Full::Queue(task)) => Err(Self { session, scheduler, task }),
         }
     }
@@ -141,7 +150,19 @@ impl Job {
     /// # Errors
     /// The scheduler is full.
     pub(crate) fn try_submit(self) -> Result {
-        self.submit().map_err(|job| Error::new(code::TOO_MANY, format!("the scheduler {} is full", job.scheduler.name())))
+        // Those that wait for another scheduler are not in its queue yet.
+        let full = self.session.core().lane.waiting() >= self.scheduler.capacity();
+        let refused = if full { Err(self) } else { self.submit() };
+        refused.map_err(|job| {
+            let error = Error::new(code::TOO_MANY, format!("the scheduler {} is full", job.scheduler.name()));
+            job.refuse();
+            error
+        })
+    }
+
+    /// Ends it without running it.
+    pub(crate) fn refuse(self) {
+        self.session.core().lane.refuse(self.task);
     }
 
     /// Ready when its scheduler may have room.

@@ -110,10 +110,13 @@ impl Gate {
         Arc::new(Self { settings, dispatch, dictionary, handshake, metrics, node, connections, all_closed, accepting })
     }
 
-    /// Stops accepting.
-    pub(crate) fn close_listeners(&self) {
-        for accepting in self.accepting.lock().drain(..) {
-            accepting.abort();
+    /// Stops accepting, and waits until the addresses are free.
+    pub(crate) async fn close_listeners(&self) {
+        let accepting = std::mem::take(&mut *self.accepting.lock());
+        for task in accepting {
+            task.abort();
+            // It ends by the abort, which is an error to whoever waits.
+            let _ = task.await;
         }
     }
 

@@ -54,12 +54,15 @@ impl Blueprint {
     /// Names the option that cannot be.
     fn check(&self) -> Result {
         let Settings { heartbeat, handshake_timeout, request_timeout, max_packet, max_in_flight, rate_limit, .. } = &self.settings;
+        let Settings { max_connections, queue_bytes, queue_messages, .. } = &self.settings;
         let zero = |name: &str| Err(Error::new(code::BAD_REQUEST, format!("{name} must not be zero")));
         match () {
             () if *heartbeat == Some(Duration::ZERO) => zero("heartbeat"),
             () if handshake_timeout.is_zero() => zero("handshake_timeout"),
             () if *request_timeout == Some(Duration::ZERO) => zero("request_timeout"),
             () if *max_in_flight == 0 => zero("max_in_flight"),
+            () if *max_connections == 0 => zero("max_connections"),
+            () if *queue_bytes == 0 || *queue_messages == 0 => zero("send_queue"),
             () if self.scheduler_capacity == 0 => zero("scheduler_capacity"),
             () if !(1..=packet::MAX_BODY).contains(max_packet) => {
                 Err(Error::new(code::BAD_REQUEST, format!("max_packet must be from 1 to {}, not {max_packet}", packet::MAX_BODY)))
@@ -211,7 +214,7 @@ impl Running {
         let begun = Instant::now();
         let (grace, deadline) = (begun + within / 2, begun + within);
         info!(sessions = self.handle.sessions().count(), "node stopping");
-        self.gate.close_listeners();
+        self.gate.close_listeners().await;
         self.gate.close_sessions();
         if timeout_at(grace, self.gate.sessions_closed()).await.is_err() {
             warn!(sessions = self.handle.sessions().count(), "requests still in flight are given up");

@@ -1,6 +1,10 @@
 //! What becomes of a message that fails: mapped, logged, counted, and answered if it is a request.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use tracing::{debug, warn};
 
@@ -22,7 +26,10 @@ impl Failure {
     /// Ends a message with an error. `session` carries the request, if it is one.
     pub(crate) fn fail(&self, session: &Session, route: &str, error: Error) {
         let error = match &self.on_error {
-            Some(map) => map(session, route, error),
+            Some(map) => catch_unwind(AssertUnwindSafe(|| map(session, route, error))).unwrap_or_else(|_| {
+                self.metrics.panics.increment(1);
+                Error::new(code::INTERNAL, "the error hook panicked")
+            }),
             None => error,
         };
         let (id, uid, request) = (session.id(), session.uid(), session.request_id());
@@ -32,11 +39,10 @@ impl Failure {
         } else {
             debug!(session = id, uid, route, request, %error, "message refused");
         }
-        if request != 0 {
-            self.metrics.failed.increment(1);
-            if let Err(error) = session.response_error(error) {
-                debug!(session = id, uid, route, request, %error, "error reply not sent");
-            }
+        if request != 0
+            && let Err(error) = session.response_error(error)
+        {
+            debug!(session = id, uid, route, request, %error, "error reply not sent");
         }
     }
 }

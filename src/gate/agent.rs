@@ -42,8 +42,10 @@ struct State {
     draining: bool,
     /// Set once the last packets are queued.
     goodbye: bool,
-    /// The connection's task, while it has nothing to write.
+    /// The connection's task, while it has nothing to write or cannot.
     writer: Option<Waker>,
+    /// Whether it cannot: then more to write is no news to it, but the end is.
+    blocked: bool,
 }
 
 /// What the connection's task finds to do.
@@ -91,8 +93,14 @@ impl Agent {
 
     /// Queues a packet of the protocol itself.
     pub(super) fn send_control(&self, kind: packet::Kind, body: &[u8]) {
+        let settings = &self.gate.settings;
         self.change(|state| {
-            if state.closing.is_none() && state.outbox.write(|out| packet::encode(kind, body, out)).is_err() {
+            let full = state.outbox.is_full(body.len(), settings.queue_bytes, settings.queue_messages);
+            // What waits in a full queue is as good a sign of life as a heartbeat.
+            if state.closing.is_some() || (full && kind == packet::Kind::Heartbeat) || self.admit(state, body.len(), false).is_err() {
+                return;
+            }
+            if state.outbox.write(|out| packet::encode(kind, body, out)).is_err() {
                 // Only the user data of a handshake reply can be over 16 MiB.
                 state.closing = Some(CloseReason::Protocol("the handshake reply is too large".to_owned()));
             }
@@ -104,9 +112,15 @@ impl Agent {
         self.state.lock().closing.is_none()
     }
 
-    /// Whether there is no point in waiting for the client to read on.
-    pub(super) fn closed_as_slow(&self) -> bool {
-        self.state.lock().closing == Some(CloseReason::SlowClient)
+    /// Why to close although the client takes nothing; if there is no reason, the task is woken when there is one.
+    pub(super) fn poll_close(&self, cx: &Context<'_>) -> Option<CloseReason> {
+        let mut state = self.state.lock();
+        if let Some(reason) = state.may_close() {
+            return Some(reason.clone());
+        }
+        state.blocked = true;
+        state.wait(cx);
+        None
     }
 
     /// Why it is being closed.
@@ -118,6 +132,7 @@ impl Agent {
     pub(super) fn poll_output(&self, session: &Session, into: &mut VecDeque<Bytes>, cx: &Context<'_>) -> Output {
         self.run_pipeline(session);
         let mut state = self.state.lock();
+        state.blocked = false;
         if state.outbox.has_unprocessed() {
             // They came while the pipeline ran: another turn, for they are not to be overtaken.
             cx.waker().wake_by_ref();
@@ -128,9 +143,7 @@ impl Agent {
         }
         match state.outbox.take(into) {
             0 => {
-                if !state.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
-                    state.writer = Some(cx.waker().clone());
-                }
+                state.wait(cx);
                 Output::Nothing
             }
             messages => {
@@ -152,6 +165,7 @@ impl Agent {
             let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
             for id in state.pending.before(Instant::now()) {
                 state.pending.take(id);
+                self.gate.metrics.failed.increment(1);
                 let _: Result<(), PacketError> = state.outbox.write(|out| response(id, true, &body, out));
             }
         }
@@ -182,7 +196,7 @@ impl Agent {
     /// A message the pipeline refuses is dropped; a response becomes an error reply, so that its request ends.
     fn process(&self, session: &Session, mut message: Message) -> Result<Message> {
         let outbound = self.gate.dispatch.outbound();
-        let (kind, id) = (message.kind, message.id);
+        let (kind, id, failed) = (message.kind, message.id, message.error);
         let result = catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut message))).unwrap_or_else(|_| {
             self.gate.metrics.panics.increment(1);
             Err(Error::new(code::INTERNAL, "the pipeline panicked"))
@@ -190,6 +204,7 @@ impl Agent {
         match result {
             Ok(()) => Ok(message),
             Err(error) if kind == Kind::Response && !self.gate.settings.silent => {
+                self.gate.metrics.failed.increment(u64::from(!failed));
                 let mut reply = Message::response(id, true, error.to_body());
                 // The reply goes through the pipeline as well, for the client expects what it does; if it is refused too, it goes as it is.
                 let original = reply.clone();
@@ -206,7 +221,7 @@ impl Agent {
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state);
-        let writer = state.writer.take();
+        let writer = if state.blocked && state.closing.is_none() { None } else { state.writer.take() };
         drop(state);
         if let Some(writer) = writer {
             writer.wake();
@@ -241,6 +256,12 @@ impl State {
     /// Why to close now: a shutdown waits for what is in flight.
     fn may_close(&self) -> Option<&CloseReason> {
         self.closing.as_ref().filter(|_| !self.draining || self.pending.is_empty())
+    }
+
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+            self.writer = Some(cx.waker().clone());
+        }
     }
 }
 
@@ -277,8 +298,11 @@ impl Entity for Agent {
                 self.gate.metrics.responses_dropped.increment(1);
                 return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));
             }
-            if failed && self.gate.settings.silent {
-                return Ok(());
+            if failed {
+                self.gate.metrics.failed.increment(1);
+                if self.gate.settings.silent {
+                    return Ok(());
+                }
             }
             self.admit(state, body.len(), false)?;
             if self.has_pipeline() {

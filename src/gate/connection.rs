@@ -88,7 +88,10 @@ impl<T: Transport> Connection<T> {
         self.agent.close(reason.clone());
         self.gate.close(&self.session, &reason);
         let orderly = !matches!(reason, CloseReason::Broken(_) | CloseReason::SlowClient);
-        let Self { transport, session, agent, gate, .. } = self;
+        let Self { transport, session, agent, gate, held, .. } = self;
+        if let Some(job) = held {
+            job.refuse();
+        }
         drop((session, agent, gate));
         if orderly {
             linger(transport).await;
@@ -129,8 +132,14 @@ impl<T: Transport> Connection<T> {
             match self.transport.poll_write(cx, &mut self.outgoing, &mut written) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => break Poll::Ready(broken(&error)),
-                Poll::Pending if self.agent.closed_as_slow() => break Poll::Ready(CloseReason::SlowClient),
-                Poll::Pending => break Poll::Pending,
+                Poll::Pending => match self.agent.poll_close(cx) {
+                    Some(CloseReason::SlowClient) => break Poll::Ready(CloseReason::SlowClient),
+                    Some(_) => {
+                        self.closing_by.get_or_insert(self.now + LINGER);
+                        break Poll::Pending;
+                    }
+                    None => break Poll::Pending,
+                },
             }
             match self.agent.poll_output(&self.session, &mut self.outgoing, cx) {
                 Output::Packets => {}
@@ -211,7 +220,7 @@ impl<T: Transport> Connection<T> {
             if limit.disconnect {
                 return Err(CloseReason::RateLimit);
             }
-            // This message is taken on credit; the next one waits for both.
+            // This message is taken on credit; the next one waits until it is paid for.
             self.pause = Some(Box::pin(sleep(wait)));
         }
         Ok(())
@@ -269,7 +278,9 @@ impl<T: Transport> Connection<T> {
 
     /// The earliest point in time at which something is due.
     fn alarm(&self) -> Instant {
-        let deadlines = [self.closing_by, self.requests_by, self.protocol.deadline()];
+        // A connection that ends keeps no heartbeats.
+        let protocol = if self.closing_by.is_none() { self.protocol.deadline() } else { None };
+        let deadlines = [self.closing_by, self.requests_by, protocol];
         deadlines.into_iter().flatten().min().unwrap_or(self.now + IDLE)
     }
 

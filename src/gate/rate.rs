@@ -41,15 +41,15 @@ impl Bucket {
         Self { tokens: limit.burst, filled: now }
     }
 
-    /// Takes a token, or says how long until there is one.
+    /// Takes a token. If there was none it is owed, and the error is how long it takes to pay that back.
     pub(crate) fn take(&mut self, limit: &RateLimit, now: Instant) -> Result<(), Duration> {
         let gained = now.saturating_duration_since(self.filled).as_secs_f64() * limit.per_second;
         self.tokens = (self.tokens + gained).min(limit.burst);
         self.filled = now;
-        if self.tokens < 1.0 {
-            return Err(Duration::from_secs_f64((1.0 - self.tokens) / limit.per_second));
-        }
         self.tokens -= 1.0;
+        if self.tokens < 0.0 {
+            return Err(Duration::from_secs_f64(-self.tokens / limit.per_second));
+        }
         Ok(())
     }
 }

@@ -74,6 +74,17 @@ impl Lane {
         drop(refused);
     }
 
+    /// Drops a task that has not entered: it says [`done`](Lane::done) as it drops, so it is counted first.
+    pub(crate) fn refuse(&self, task: Task) {
+        self.0.lock().running += 1;
+        drop(task);
+    }
+
+    /// How many wait for those before them, in no scheduler's queue yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.lock().waiting.len()
+    }
+
     /// Ready while fewer than `limit` messages are on their way.
     pub(crate) fn poll_room(&self, limit: usize, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();

@@ -1,0 +1,135 @@
+//! What is wrong with an application is an error that names it, before anything listens.
+
+use std::{net::TcpListener, time::Duration};
+
+use nano::{App, Component, Error, Handlers, Listener, Options, RateLimit, Session, code};
+
+use crate::{harness::start, listeners::Certificate};
+
+/// A component with the handlers of these names.
+macro_rules! component {
+    ($name:ident, $($handler:expr),*) => {
+        struct $name;
+        impl Component for $name {
+            fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+                h$(.on($handler, |_: &Self, _: &Session, _: ()| Ok::<_, Error>(())))*
+            }
+        }
+    };
+}
+
+component!(Fine, "Do");
+component!(Empty,);
+component!(Twice, "Do", "Do");
+component!(Nameless, "");
+component!(Dotted, "Do.It");
+
+async fn refused(app: App) -> Error {
+    // A port of its own: that of an application that is refused must be free afterwards.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = app.tcp(address.to_string()).start().await.expect_err("it starts");
+    TcpListener::bind(address).unwrap();
+    error
+}
+
+async fn expect_refusal(app: App, names: &str) {
+    let error = refused(app).await;
+    assert!(error.message().contains(names), "{names:?} is not named by {error}");
+}
+
+#[tokio::test]
+async fn components_and_routes() {
+    expect_refusal(App::new().component(Fine).component(Fine), "two components named Fine").await;
+    expect_refusal(App::new().component(Fine).component_with(Empty, Options::new().name("Fine")), "Fine").await;
+    expect_refusal(App::new().component(Empty), "Empty has no handlers").await;
+    expect_refusal(App::new().component(Twice), "Twice.Do").await;
+    expect_refusal(App::new().component(Nameless), "\"Nameless.\"").await;
+    expect_refusal(App::new().component(Dotted), "\"Dotted.Do.It\"").await;
+    let named = |name: String| App::new().component_with(Fine, Options::new().name(name));
+    expect_refusal(named(String::new()), "\".Do\"").await;
+    expect_refusal(named("x".repeat(253)), "256 bytes").await;
+    start(named("x".repeat(252))).await;
+    start(named("dots.in.the.service".to_owned())).await;
+    expect_refusal(App::new().component_with(Fine, Options::new().spread(0)), "Fine: spread over 0").await;
+}
+
+#[tokio::test]
+async fn options_of_zero() {
+    let fine = || App::new().component(Fine);
+    for (app, names) in [
+        (fine().heartbeat(Duration::ZERO), "heartbeat"),
+        (fine().handshake_timeout(Duration::ZERO), "handshake_timeout"),
+        (fine().request_timeout(Duration::ZERO), "request_timeout"),
+        (fine().max_in_flight(0), "max_in_flight"),
+        (fine().max_connections(0), "max_connections"),
+        (fine().max_packet(0), "max_packet"),
+        (fine().max_packet(nano::packet::MAX_BODY + 1), "max_packet"),
+        (fine().scheduler_capacity(0), "scheduler_capacity"),
+        (fine().send_queue(0, 1), "send_queue"),
+        (fine().send_queue(1, 0), "send_queue"),
+        (fine().rate_limit(RateLimit::throttle(0, 1)), "rate_limit"),
+        (fine().rate_limit(RateLimit::disconnect(1, 0)), "rate_limit"),
+        (fine().timer_precision(Duration::from_micros(999)), "precision"),
+    ] {
+        expect_refusal(app, names).await;
+    }
+}
+
+#[tokio::test]
+async fn dictionaries() {
+    let fine = || App::new().component(Fine);
+    expect_refusal(fine().dictionary([("a", 1), ("b", 1)]), "1").await;
+    expect_refusal(fine().dictionary([("a", 1), ("a", 2)]), "a").await;
+    expect_refusal(fine().dictionary([("r".repeat(256), 1)]), "255").await;
+}
+
+#[tokio::test]
+async fn addresses() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let fine = || App::new().component(Fine);
+    expect_refusal(fine().tcp(&address), &address).await;
+    expect_refusal(fine().websocket(&address, "/nano"), &address).await;
+    expect_refusal(fine().tcp("nonsense"), "nonsense").await;
+    expect_refusal(fine().tcp("127.0.0.1:99999"), "127.0.0.1:99999").await;
+
+    // Twice in one application: only one of the two can listen, so neither does.
+    drop(taken);
+    let error = fine().tcp(&address).tcp(&address).start().await.unwrap_err();
+    assert!(error.message().contains(&address), "{error}");
+    TcpListener::bind(&address).unwrap();
+
+    // By another node.
+    let node = start(fine()).await;
+    let address = node.addresses()[0].to_string();
+    let error = fine().tcp(&address).start().await.unwrap_err();
+    assert_eq!(error.code(), code::UNAVAILABLE);
+    assert!(error.message().contains(&address), "{error}");
+}
+
+#[tokio::test]
+async fn certificates_and_keys() {
+    let (good, other) = (Certificate::new(), Certificate::new());
+    let listen =
+        |chain: &std::path::Path, key: &std::path::Path| App::new().component(Fine).listen(Listener::tcp("127.0.0.1:0").tls(chain, key));
+    let missing = good.chain.with_file_name("missing.pem");
+    let empty = good.chain.with_file_name("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    expect_refusal(listen(&missing, &good.key), "missing.pem").await;
+    expect_refusal(listen(&good.chain, &missing), "missing.pem").await;
+    expect_refusal(listen(&empty, &good.key), "empty.pem").await;
+    expect_refusal(listen(&good.chain, &empty), "empty.pem").await;
+    expect_refusal(listen(&good.key, &good.key), "key.pem").await;
+    expect_refusal(listen(&good.chain, &other.key), "chain.pem").await;
+    listen(&good.chain, &good.key).start().await.unwrap();
+}
+
+#[tokio::test]
+async fn timers() {
+    let node = start(App::new().component(Fine)).await;
+    let scheduler = node.handle().scheduler();
+    assert_eq!(scheduler.timer(Duration::ZERO, || {}).unwrap_err().code(), code::BAD_REQUEST);
+    assert_eq!(scheduler.count_timer(Duration::ZERO, 1, || {}).unwrap_err().code(), code::BAD_REQUEST);
+    assert_eq!(scheduler.timer(Duration::MAX, || {}).unwrap_err().code(), code::BAD_REQUEST);
+    assert_eq!(scheduler.cron_timer("nonsense", || {}).unwrap_err().code(), code::BAD_REQUEST);
+}

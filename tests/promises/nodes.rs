@@ -1,0 +1,97 @@
+//! Promise 8: no globals. Nodes live side by side, stop, and start again in one process; their handles work from any thread.
+
+use std::{sync::Arc, thread};
+
+use bytes::Bytes;
+use nano::{App, Component, Error, Group, Handlers, Node, Raw, Session, code};
+use tokio::sync::oneshot;
+
+use crate::harness::{Client, start, until, within};
+
+/// Says which node it is on.
+struct Name(&'static str);
+
+impl Component<Raw> for Name {
+    fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
+        h.on("Say", |name: &Self, _: &Session<Raw>, _: ()| Ok::<_, Error>(name.0))
+    }
+}
+
+async fn named(name: &'static str, address: &str) -> Node {
+    App::new().component(Name(name)).dictionary([("Name.Say", name.len() as u16)]).tcp(address).start().await.unwrap()
+}
+
+#[tokio::test]
+async fn several_nodes_run_in_one_process_and_know_nothing_of_each_other() {
+    let nodes = [named("one", "127.0.0.1:0").await, named("three", "127.0.0.1:0").await];
+    let mut clients = [Client::connect(&nodes[0]).await, Client::connect(&nodes[1]).await];
+    for (client, name) in clients.iter_mut().zip(["one", "three"]) {
+        assert_eq!(client.ask("Name.Say", "").await.unwrap(), name);
+        assert_eq!(client.shake_hands().await.dictionary.code("Name.Say"), Some(name.len() as u16));
+    }
+    assert_eq!(nodes.each_ref().map(|node| node.handle().sessions().count()), [1, 1]);
+
+    nodes[0].shutdown().await;
+    assert_eq!(clients[0].end().await.as_deref(), Some("server is shutting down"));
+    assert_eq!(clients[1].ask("Name.Say", "").await.unwrap(), "three");
+    assert_eq!(nodes[1].handle().push_task(|| {}).map_err(|full| full.to_string()), Ok(()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_starts_again_at_the_address_of_one_that_has_stopped() {
+    let first = named("first", "127.0.0.1:0").await;
+    let address = first.addresses()[0].to_string();
+    let mut client = Client::connect(&first).await;
+    client.ask("Name.Say", "").await.unwrap();
+    first.shutdown().await;
+    for _ in 0..20 {
+        let node = named("next", &address).await;
+        let mut client = Client::connect(&node).await;
+        assert_eq!(client.ask("Name.Say", "").await.unwrap(), "next");
+        node.shutdown().await;
+        node.shutdown().await;
+        assert_eq!(node.handle().push_task(|| {}).unwrap_err().to_string(), "the scheduler is shut down");
+    }
+}
+
+#[tokio::test]
+async fn a_handle_works_from_a_thread_outside_of_any_runtime() {
+    let node = start(App::new().component(Name("node"))).await;
+    let mut client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    let (handle, group) = (node.handle().clone(), Arc::new(Group::<Raw>::new("room")));
+    let (done, task) = oneshot::channel();
+    thread::spawn(move || {
+        assert!(tokio::runtime::Handle::try_current().is_err());
+        session.push_raw("onPush", "pushed").unwrap();
+        group.add(&session).unwrap();
+        group.broadcast("onBroadcast", "broadcast").unwrap();
+        session.rpc("Name.Say", "").unwrap();
+        handle.push_task(|| done.send(()).unwrap()).unwrap();
+        handle.scheduler().spawn(async { 1 }, |_| {});
+        handle.new_scheduler("another").after_timer(std::time::Duration::ZERO, || {}).unwrap();
+        handle.shutdown();
+        handle.shutdown();
+        assert!(handle.is_shutting_down());
+    })
+    .join()
+    .unwrap();
+    assert_eq!(client.push("onPush").await, Bytes::from("pushed"));
+    assert_eq!(client.push("onBroadcast").await, Bytes::from("broadcast"));
+    within(task).await.unwrap();
+    assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+    within(node.stopped()).await;
+}
+
+#[tokio::test]
+async fn a_node_stops_by_its_handle_while_it_runs() {
+    let node = start(App::new().component(Name("node"))).await;
+    let handle = node.handle().clone();
+    let running = tokio::spawn(async move { node.run().await });
+    let session = || handle.sessions().list().pop();
+    assert!(session().is_none());
+    handle.shutdown();
+    within(running).await.unwrap().unwrap();
+    until("it takes no tasks", || handle.push_task(|| {}).is_err_and(|full| full.is_closed())).await;
+    assert_eq!(Error::from(handle.push_task(|| {}).unwrap_err()).code(), code::UNAVAILABLE);
+}

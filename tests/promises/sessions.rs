@@ -1,0 +1,173 @@
+//! Sessions: ids, uids, data, how they are found, and how they end.
+
+use std::{collections::HashSet, sync::Arc};
+
+use nano::{App, CloseReason, Component, Handle, Handlers, Node, Result, Session, code};
+use parking_lot::{Mutex, RwLock};
+
+use crate::harness::{Client, Ends, Latch, start, until};
+
+/// A player may be logged in once.
+#[derive(Default)]
+struct Login {
+    node: RwLock<Option<Handle>>,
+    latch: Arc<Latch>,
+}
+
+impl Component for Login {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Login", Self::login).on("Id", Self::id).on("Remember", Self::remember).on("Block", Self::block)
+    }
+
+    fn init(self: &Arc<Self>, node: &Handle) -> Result {
+        *self.node.write() = Some(node.clone());
+        Ok(())
+    }
+}
+
+impl Login {
+    fn login(&self, session: &Session, uid: i64) -> Result<i64> {
+        let node = self.node.read();
+        for old in node.iter().flat_map(|node| node.sessions_by_uid(uid)) {
+            old.close_because("logged in elsewhere");
+        }
+        session.bind(uid)?;
+        Ok(session.id())
+    }
+
+    fn id(&self, session: &Session, _: ()) -> Result<i64> {
+        Ok(session.id())
+    }
+
+    fn remember(&self, session: &Session, words: String) -> Result<bool> {
+        session.set("words", words);
+        Ok(true)
+    }
+
+    fn block(&self, session: &Session, _: ()) -> Result {
+        self.latch.wait();
+        session.set("words", "after all".to_owned());
+        Ok(())
+    }
+}
+
+async fn login(app: App) -> (Node, Arc<Latch>) {
+    let login = Login::default();
+    let latch = login.latch.clone();
+    (start(app.component(login)).await, latch)
+}
+
+#[tokio::test]
+async fn ids_are_unique_positive_and_fit_into_a_javascript_number() {
+    let mut ids = HashSet::new();
+    for _ in 0..3 {
+        let (node, _) = login(App::new()).await;
+        for _ in 0..20 {
+            let mut client = Client::connect(&node).await;
+            let id: i64 = serde_json::from_slice(&client.ask("Login.Id", "").await.unwrap()).unwrap();
+            assert!((1..1 << 53).contains(&id), "{id}");
+            assert!(ids.insert(id), "{id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_found_by_id_and_by_uid() {
+    let (node, _) = login(App::new()).await;
+    let (mut first, second) = (Client::connect(&node).await, Client::connect(&node).await);
+    let (one, two) = (first.session(&node).await, second.session(&node).await);
+    let handle = node.handle();
+    assert_eq!((one.uid(), handle.sessions().count(), handle.sessions().list().len()), (0, 2, 2));
+    assert_eq!(handle.session(one.id()), Some(one.clone()));
+    assert_eq!(handle.session(one.id() - 1), None);
+
+    one.bind(7).unwrap();
+    two.bind(7).unwrap();
+    assert_eq!(handle.sessions_by_uid(7), [one.clone(), two.clone()]);
+    one.bind(8).unwrap();
+    assert_eq!((handle.sessions_by_uid(7), handle.sessions_by_uid(8)), (vec![two.clone()], vec![one.clone()]));
+    two.clear();
+    assert_eq!((two.uid(), handle.sessions_by_uid(7), handle.sessions_by_uid(0)), (0, vec![], vec![]));
+    for uid in [0, -1] {
+        assert_eq!(one.bind(uid).unwrap_err().code(), code::BAD_REQUEST);
+    }
+    assert_eq!(one.uid(), 8);
+    assert!(first.ask("Login.Id", "").await.is_ok());
+    drop(first);
+    until("it is gone", || handle.sessions().count() == 1).await;
+    assert_eq!((handle.session(one.id()), handle.sessions_by_uid(8)), (None, vec![]));
+}
+
+#[tokio::test]
+async fn a_second_login_can_replace_the_first() {
+    let (app, ends) = Ends::of(App::new());
+    let (node, _) = login(app).await;
+    let (mut first, mut second) = (Client::connect(&node).await, Client::connect(&node).await);
+    first.ask("Login.Login", "5").await.unwrap();
+    second.ask("Login.Login", "5").await.unwrap();
+    assert_eq!(first.end().await, None, "the client is not told by this way of closing");
+    assert_eq!(ends.first().await, CloseReason::Closed("logged in elsewhere".to_owned()));
+    assert_eq!(node.handle().sessions_by_uid(5), [second.session(&node).await]);
+}
+
+#[tokio::test]
+async fn a_kick_tells_the_client_why_behind_everything_it_was_sent_before() {
+    let (app, ends) = Ends::of(App::new());
+    let (node, _) = login(app).await;
+    let mut client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    for number in 0..100 {
+        session.push("on", &number).unwrap();
+    }
+    session.kick("you <won>");
+    session.kick("again");
+    assert_eq!(session.push("on", "too late").unwrap_err().code(), code::CLOSED);
+    for number in 0..100 {
+        assert_eq!(client.push("on").await, number.to_string());
+    }
+    assert_eq!(client.end().await.as_deref(), Some("you <won>"));
+    assert_eq!(ends.first().await, CloseReason::Kicked("you <won>".to_owned()));
+}
+
+#[tokio::test]
+async fn close_callbacks_come_after_the_last_handler_and_see_reason_uid_and_data() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let app = App::new().on_session_closed(move |session, reason| {
+        let words = session.value::<String>("words");
+        log.lock().push(("node", session.uid(), words, reason.clone(), session.closed()));
+    });
+    let (node, latch) = login(app).await;
+    let mut client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    let log = seen.clone();
+    session.on_closed(move |session, reason| {
+        let words = session.value_or_default("words");
+        log.lock().push(("session", session.uid(), Some(words), reason.clone(), session.closed()));
+    });
+    client.ask("Login.Login", "5").await.unwrap();
+    client.ask("Login.Remember", r#""hello""#).await.unwrap();
+    client.notify("Login.Block", "").await;
+    latch.reached(1).await;
+    drop(client);
+    until("the session is gone", || node.handle().sessions().count() == 0).await;
+    assert_eq!(seen.lock().len(), 0, "a handler of this session still runs");
+    latch.open();
+
+    until("both are called", || seen.lock().len() == 2).await;
+    let (words, reason) = (Some("after all".to_owned()), CloseReason::Client);
+    let expected = ["session", "node"].map(|who| (who, 5, words.clone(), reason.clone(), Some(reason.clone())));
+    assert_eq!(*seen.lock(), expected);
+}
+
+#[tokio::test]
+async fn handlers_have_the_session_of_their_own_client() {
+    let (node, _) = login(App::new()).await;
+    for _ in 0..3 {
+        let mut client = Client::connect(&node).await;
+        let session = client.session(&node).await;
+        assert_eq!(client.ask("Login.Id", "").await.unwrap(), session.id().to_string());
+        client.ask("Login.Remember", r#""mine""#).await.unwrap();
+        assert_eq!((session.value_or_default::<String>("words").as_str(), session.value::<i64>("words")), ("mine", None));
+    }
+}

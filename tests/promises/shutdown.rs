@@ -1,0 +1,105 @@
+//! What a shutdown does to clients and their requests.
+
+use std::{sync::Arc, time::Duration};
+
+use nano::{App, CloseReason, Component, Error, Handlers, Node, Responder, Result, Session, code};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::harness::{Client, Ends, Latch, start, until};
+
+#[derive(Default)]
+struct Inner {
+    kept: Mutex<Vec<Responder>>,
+    latch: Latch,
+}
+
+struct Mail(Arc<Inner>);
+
+impl Component for Mail {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Keep", Self::keep)
+            .on("Work", Self::work)
+            .on("Forever", Self::forever)
+            .on("Thing", |_: &Self, _: &Session, _: ()| Ok::<_, Error>(1))
+    }
+}
+
+impl Mail {
+    fn keep(&self, session: &Session, _: ()) -> Result {
+        self.0.kept.lock().push(session.responder());
+        Ok(())
+    }
+
+    fn work(&self, _: &Session, _: ()) -> Result<&'static str> {
+        self.0.latch.wait();
+        Ok("worked")
+    }
+
+    async fn forever(self: Arc<Self>, _: Session, _: ()) -> Result {
+        std::future::pending().await
+    }
+}
+
+async fn mail(app: App) -> (Arc<Inner>, Node, Ends) {
+    let inner = Arc::new(Inner::default());
+    let (app, ends) = Ends::of(app.component(Mail(inner.clone())));
+    (inner, start(app).await, ends)
+}
+
+#[tokio::test]
+async fn requests_in_flight_are_finished_before_clients_are_kicked() {
+    let (inner, node, ends) = mail(App::new()).await;
+    let (mut first, mut second) = (Client::connect(&node).await, Client::connect(&node).await);
+    let worked = first.request("Mail.Work", "").await;
+    inner.latch.reached(1).await;
+    let (kept, queued) = (first.request("Mail.Keep", "").await, first.request("Mail.Thing", "").await);
+    first.ask_in_vain("No.Where", "").await;
+
+    node.handle().shutdown();
+    // Who has nothing in flight goes at once.
+    assert_eq!(second.end().await.as_deref(), Some("server is shutting down"));
+    inner.latch.open();
+    assert_eq!(first.answer(worked).await.unwrap(), r#""worked""#);
+    assert_eq!(first.answer(queued).await.unwrap(), "1");
+    until("a request is kept", || !inner.kept.lock().is_empty()).await;
+    inner.kept.lock().remove(0).response("kept").unwrap();
+    assert_eq!(first.answer(kept).await.unwrap(), r#""kept""#);
+    assert_eq!(first.end().await.as_deref(), Some("server is shutting down"));
+    node.stopped().await;
+    assert_eq!((ends.count(), ends.first().await), (2, CloseReason::Shutdown));
+}
+
+#[tokio::test]
+async fn requests_nobody_finishes_are_answered_with_an_error_after_half_of_the_time() {
+    let (inner, node, ends) = mail(App::new().shutdown_timeout(Duration::from_millis(400))).await;
+    let mut client = Client::connect(&node).await;
+    let (forever, kept) = (client.request("Mail.Forever", "").await, client.request("Mail.Keep", "").await);
+    until("a request is kept", || !inner.kept.lock().is_empty()).await;
+    let begun = Instant::now();
+    node.shutdown().await;
+    assert!((Duration::from_millis(190)..Duration::from_secs(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    for id in [forever, kept] {
+        assert_eq!(client.answer(id).await.unwrap_err().code(), code::UNAVAILABLE);
+    }
+    assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+    assert_eq!(ends.first().await, CloseReason::Shutdown);
+    inner.kept.lock().remove(0).response("late").unwrap_err();
+}
+
+#[tokio::test]
+async fn close_callbacks_are_waited_for() {
+    let done = Arc::new(Mutex::new(0));
+    let count = done.clone();
+    let (_, node, _) = mail(App::new().on_session_closed(move |_, _| {
+        std::thread::sleep(Duration::from_millis(20));
+        *count.lock() += 1;
+    }))
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(Client::connect(&node).await);
+    }
+    node.shutdown().await;
+    assert_eq!(*done.lock(), 5);
+}

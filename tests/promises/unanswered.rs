@@ -1,0 +1,170 @@
+//! Promise 2, where the answer is late, lost, or given twice.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use nano::{App, Component, Handlers, Node, Responder, Result, Session, code};
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
+
+use crate::harness::{Client, start, until};
+
+/// Keeps requests, and answers when it is told to.
+#[derive(Default)]
+struct Inbox {
+    kept: Mutex<Vec<Responder>>,
+    results: Mutex<Vec<Result>>,
+}
+
+/// The component of a node and the test look at the same inbox.
+struct Mail(Arc<Inbox>);
+
+impl Component for Mail {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Keep", Self::keep).on("Drop", Self::drop).on("Thread", Self::thread).on("Twice", Self::twice).on("Echo", Self::echo)
+    }
+}
+
+impl Mail {
+    fn keep(&self, session: &Session, _: ()) -> Result {
+        self.0.kept.lock().push(session.responder());
+        Ok(())
+    }
+
+    fn drop(&self, session: &Session, _: ()) -> Result {
+        drop(session.responder());
+        Ok(())
+    }
+
+    fn thread(&self, session: &Session, text: String) -> Result {
+        let responder = session.responder();
+        thread::spawn(move || responder.response(&text));
+        Ok(())
+    }
+
+    /// Answers by itself and returns an answer too.
+    fn twice(&self, session: &Session, _: ()) -> Result<&'static str> {
+        session.response("first")?;
+        self.0.results.lock().push(session.response("second"));
+        Ok("third")
+    }
+
+    fn echo(&self, _: &Session, text: String) -> Result<String> {
+        Ok(text)
+    }
+}
+
+async fn mail(app: App) -> (Arc<Inbox>, Node, Client) {
+    let inbox = Arc::new(Inbox::default());
+    let node = start(app.component(Mail(inbox.clone()))).await;
+    let client = Client::connect(&node).await;
+    (inbox, node, client)
+}
+
+impl Inbox {
+    async fn take(&self) -> Responder {
+        until("a request is kept", || !self.kept.lock().is_empty()).await;
+        self.kept.lock().remove(0)
+    }
+}
+
+#[tokio::test]
+async fn a_request_nobody_answers_times_out_and_its_late_answer_is_dropped() {
+    let (inbox, _node, mut client) = mail(App::new().request_timeout(Duration::from_millis(100))).await;
+    let begun = Instant::now();
+    assert_eq!(client.ask_in_vain("Mail.Keep", "").await, code::TIMEOUT);
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+
+    assert_eq!(inbox.take().await.response("late").unwrap_err().code(), code::CONFLICT);
+    client.request("Mail.Echo", r#""next""#).await;
+    assert_eq!(client.message().await.body, r#""next""#, "nothing came in between");
+}
+
+#[tokio::test]
+async fn each_request_has_its_own_timeout() {
+    let (inbox, _node, mut client) = mail(App::new().request_timeout(Duration::from_millis(150))).await;
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let (first, second) = (client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await);
+        inbox.take().await.response("in time").unwrap();
+        client.answer(first).await.unwrap();
+        assert_eq!(client.answer(second).await.unwrap_err().code(), code::TIMEOUT);
+        assert!(begun.elapsed() >= Duration::from_millis(150));
+        inbox.take().await.response("late").unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn without_a_timeout_a_request_waits() {
+    let (inbox, _node, mut client) = mail(App::new().request_timeout(None)).await;
+    let id = client.request("Mail.Keep", "").await;
+    let responder = inbox.take().await;
+    assert!(timeout(Duration::from_millis(200), client.packet()).await.is_err());
+    responder.response("at last").unwrap();
+    assert_eq!(client.answer(id).await.unwrap(), r#""at last""#);
+}
+
+#[tokio::test]
+async fn only_the_first_response_to_a_request_counts() {
+    let (inbox, _node, mut client) = mail(App::new()).await;
+    client.request("Mail.Twice", "").await;
+    client.request("Mail.Echo", r#""next""#).await;
+    assert_eq!(client.message().await.body, r#""first""#);
+    assert_eq!(client.message().await.body, r#""next""#);
+    assert_eq!(inbox.results.lock().remove(0).unwrap_err().code(), code::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_responder_that_is_dropped_answers_with_an_error() {
+    let (inbox, _node, mut client) = mail(App::new()).await;
+    assert_eq!(client.ask_in_vain("Mail.Drop", "").await, code::INTERNAL);
+    let id = client.request("Mail.Keep", "").await;
+    drop(inbox.take().await);
+    assert_eq!(client.answer(id).await.unwrap_err().code(), code::INTERNAL);
+}
+
+#[tokio::test]
+async fn a_responder_answers_from_any_thread_and_always_its_own_request() {
+    let (inbox, _node, mut client) = mail(App::new()).await;
+    assert_eq!(client.ask("Mail.Thread", r#""elsewhere""#).await.unwrap(), r#""elsewhere""#);
+
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(client.request("Mail.Keep", "").await);
+    }
+    until("all are kept", || inbox.kept.lock().len() == ids.len()).await;
+    for responder in std::mem::take(&mut *inbox.kept.lock()).into_iter().rev() {
+        let id = responder.session().request_id();
+        thread::spawn(move || responder.response(&id).unwrap()).join().unwrap();
+    }
+    for id in ids {
+        assert_eq!(client.answer(id).await.unwrap(), id.to_string());
+    }
+}
+
+#[tokio::test]
+async fn a_response_needs_a_request_and_a_connection() {
+    let (inbox, node, mut client) = mail(App::new()).await;
+    let session = client.session(&node).await;
+    assert_eq!(session.response("to nothing").unwrap_err().code(), code::BAD_REQUEST);
+    assert_eq!(session.response_mid(99, "to what never came").unwrap_err().code(), code::CONFLICT);
+
+    client.request("Mail.Keep", "").await;
+    let responder = inbox.take().await;
+    drop(client);
+    until("the session closes", || session.closed().is_some()).await;
+    assert_eq!(responder.response("to nobody").unwrap_err().code(), code::CLOSED);
+}
+
+#[tokio::test]
+async fn too_many_requests_in_flight_are_answered_and_no_more_when_some_have_ended() {
+    let (inbox, _node, mut client) = mail(App::new().max_in_flight(3)).await;
+    let kept = [client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await];
+    until("all are kept", || inbox.kept.lock().len() == 3).await;
+    for _ in 0..3 {
+        assert_eq!(client.ask_in_vain("Mail.Echo", r#""hello""#).await, code::TOO_MANY);
+    }
+
+    inbox.take().await.response("done").unwrap();
+    client.answer(kept[0]).await.unwrap();
+    assert_eq!(client.ask("Mail.Echo", r#""hello""#).await.unwrap(), r#""hello""#);
+}
