@@ -49,7 +49,7 @@ pub use self::{listener::Listener, rate::RateLimit, settings::SlowClient};
 
 use self::{
     agent::Agent,
-    connection::Connection,
+    connection::{Connection, linger},
     listener::{Bound, Listening},
     stream::{Stream, Transport},
     ws::WebSocket,
@@ -168,7 +168,31 @@ impl Gate {
             agent.close(CloseReason::Shutdown);
         }
         debug!(session = session.id(), %remote, "session opened");
-        Connection::new(self, agent, session, transport).run().await;
+        let mut end = End { gate: self.clone(), agent: agent.clone(), session: session.clone(), reason: None };
+        let (reason, transport) = Connection::new(self, agent, session, transport).run().await;
+        end.reason = Some(reason.clone());
+        drop(end);
+        if !matches!(reason, CloseReason::Broken(_) | CloseReason::SlowClient) {
+            linger(transport).await;
+        }
+    }
+}
+
+/// Ends a session with its connection, also when the connection's task is dropped or panics.
+struct End {
+    gate: Arc<Gate>,
+    agent: Arc<Agent>,
+    session: Session,
+    reason: Option<CloseReason>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let reason = self.reason.take().unwrap_or_else(|| CloseReason::Broken("its task was dropped".to_owned()));
+        debug!(session = self.session.id(), uid = self.session.uid(), remote = ?self.session.remote_addr(), %reason, "session closed");
+        // Whoever still pushes to it gets an error from here on.
+        self.agent.end(&reason);
+        self.gate.close(&self.session, &reason);
     }
 }
 

@@ -15,7 +15,7 @@ pub const CONNECTIONS_CLOSED: &str = "nano_connections_closed_total";
 pub const CONNECTIONS: &str = "nano_connections";
 /// Messages received from clients.
 pub const MESSAGES_RECEIVED: &str = "nano_messages_received_total";
-/// Messages queued to clients.
+/// Packets taken from the queues to be written to clients, those of the protocol itself included.
 pub const MESSAGES_SENT: &str = "nano_messages_sent_total";
 /// Bytes read from clients, before decoding.
 pub const BYTES_RECEIVED: &str = "nano_bytes_received_total";
@@ -31,9 +31,9 @@ pub const RESPONSES_DROPPED: &str = "nano_responses_dropped_total";
 pub const PUSHES_DROPPED: &str = "nano_pushes_dropped_total";
 /// Client messages that reached nobody: unknown route, undecodable, refused by a pipeline, of a kind only servers send.
 pub const MESSAGES_REFUSED: &str = "nano_messages_refused_total";
-/// Handlers, callbacks and pipelines that panicked.
+/// Handlers, pipelines, error and handshake hooks and close callbacks that panicked. Other tasks and timers: [`Pool::panics`](crate::Pool::panics).
 pub const PANICS: &str = "nano_panics_total";
-/// Time a handler held its scheduler, in seconds.
+/// Time a handler that is not async held its scheduler, in seconds.
 pub const HANDLER_SECONDS: &str = "nano_handler_seconds";
 
 /// The handles of one node.

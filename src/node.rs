@@ -24,6 +24,9 @@ use crate::{
     session::{CloseReason, Session},
 };
 
+/// No duration may be longer, so that adding it to a point in time is safe.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 type BuildService = Box<dyn FnOnce(&Handle, &Arc<Failure>) -> Result<Service> + Send>;
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
@@ -55,6 +58,16 @@ impl Blueprint {
     fn check(&self) -> Result {
         let Settings { heartbeat, handshake_timeout, request_timeout, max_packet, max_in_flight, rate_limit, .. } = &self.settings;
         let Settings { max_connections, queue_bytes, queue_messages, .. } = &self.settings;
+        let longest = [
+            ("heartbeat", heartbeat.unwrap_or_default()),
+            ("handshake_timeout", *handshake_timeout),
+            ("request_timeout", request_timeout.unwrap_or_default()),
+            ("shutdown_timeout", self.shutdown_timeout),
+            ("timer_precision", self.timer_precision),
+        ];
+        if let Some((name, _)) = longest.iter().find(|(_, duration)| *duration > LONGEST) {
+            return Err(Error::new(code::BAD_REQUEST, format!("{name} must not be longer than a year")));
+        }
         let zero = |name: &str| Err(Error::new(code::BAD_REQUEST, format!("{name} must not be zero")));
         match () {
             () if *heartbeat == Some(Duration::ZERO) => zero("heartbeat"),

@@ -37,7 +37,7 @@ pub(super) struct Turn<C, S: Serializer, F, H, Shape> {
     session: Session<S>,
     bound: Arc<Bound<C, S, F, H, Shape>>,
     finished: bool,
-    /// Whether the session's next message still waits for this one.
+    /// Whether the session's next message still waits for this one. If not it counts as unfinished until it ends.
     in_lane: bool,
 }
 
@@ -76,6 +76,7 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
         Self: Send + 'static,
     {
         let core = self.session.core().clone();
+        core.lane.begin();
         self.in_lane = false;
         let _lane = InLane(&core);
         let work = async move {
@@ -130,9 +131,8 @@ impl<C, S: Serializer, F, H, Shape> Drop for Turn<C, S, F, H, Shape> {
             };
             self.finish(Err(error));
         }
-        if self.in_lane {
-            self.session.core().lane.done();
-        }
+        let lane = &self.session.core().lane;
+        if self.in_lane { lane.done() } else { lane.end() }
     }
 }
 

@@ -40,12 +40,22 @@ struct State {
     closing: Option<CloseReason>,
     /// Set with [`CloseReason::Shutdown`]: what is in flight may still be answered.
     draining: bool,
-    /// Set once the last packets are queued.
-    goodbye: bool,
+    goodbye: Goodbye,
     /// The connection's task, while it has nothing to write or cannot.
     writer: Option<Waker>,
     /// Whether it cannot: then more to write is no news to it, but the end is.
     blocked: bool,
+}
+
+/// How far the last packets of a connection are.
+#[derive(Default, PartialEq, Eq)]
+enum Goodbye {
+    #[default]
+    Unsaid,
+    /// Requests that nobody will answer any more have got their errors.
+    Answered,
+    /// The client knows why.
+    Said,
 }
 
 /// What the connection's task finds to do.
@@ -133,11 +143,15 @@ impl Agent {
         self.run_pipeline(session);
         let mut state = self.state.lock();
         state.blocked = false;
+        let closing = state.may_close().cloned();
+        if let Some(reason) = &closing {
+            self.answer_pending(&mut state, reason);
+        }
         if state.outbox.has_unprocessed() {
-            // They came while the pipeline ran: another turn, for they are not to be overtaken.
+            // They came while the pipeline ran, or just now: another turn, for they are not to be overtaken.
             cx.waker().wake_by_ref();
-        } else if let Some(reason) = state.may_close().cloned() {
-            self.say_goodbye(&mut state, &reason);
+        } else if let Some(reason) = closing {
+            self.say_why(&mut state, &reason);
             self.gate.metrics.sent.increment(state.outbox.take(into) as u64);
             return Output::Close(reason);
         }
@@ -153,21 +167,34 @@ impl Agent {
         }
     }
 
-    /// The last packets of a connection: what its requests have not got yet, and why it ends.
-    fn say_goodbye(&self, state: &mut State, reason: &CloseReason) {
-        if std::mem::replace(&mut state.goodbye, true) {
+    /// The last answers of a connection that shuts down; those of others end with it. A client that does not read gets nothing more at all.
+    fn answer_pending(&self, state: &mut State, reason: &CloseReason) {
+        if state.goodbye != Goodbye::Unsaid {
             return;
         }
+        state.goodbye = Goodbye::Answered;
         if *reason == CloseReason::SlowClient {
-            return state.outbox.clear();
+            state.outbox.clear();
         }
-        if *reason == CloseReason::Shutdown && !self.gate.settings.silent {
-            let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
-            for id in state.pending.before(Instant::now()) {
-                state.pending.take(id);
-                self.gate.metrics.failed.increment(1);
+        if *reason != CloseReason::Shutdown || self.gate.settings.silent {
+            return;
+        }
+        let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
+        for id in state.pending.before(Instant::now()) {
+            state.pending.take(id);
+            self.gate.metrics.failed.increment(1);
+            if self.has_pipeline() {
+                state.outbox.message(Message::response(id, true, body.clone()));
+            } else {
                 let _: Result<(), PacketError> = state.outbox.write(|out| response(id, true, &body, out));
             }
+        }
+    }
+
+    /// The last packet.
+    fn say_why(&self, state: &mut State, reason: &CloseReason) {
+        if std::mem::replace(&mut state.goodbye, Goodbye::Said) == Goodbye::Said {
+            return;
         }
         if let Some(kick) = reason.kick() {
             let body = handshake::encode_kick(&kick);
@@ -175,6 +202,16 @@ impl Agent {
                 warn!(%error, "kick reason not sent");
             }
         }
+    }
+
+    /// The connection is gone: nobody writes any more, so nothing is kept.
+    pub(super) fn end(&self, reason: &CloseReason) {
+        let mut state = self.state.lock();
+        state.closing.get_or_insert_with(|| reason.clone());
+        state.draining = false;
+        let left = (std::mem::take(&mut state.outbox), std::mem::take(&mut state.pending), state.writer.take());
+        drop(state);
+        drop(left);
     }
 
     /// Runs the outbound pipeline where messages are written, so that it sees them in the order of the wire. No lock is held meanwhile: a
@@ -232,9 +269,7 @@ impl Agent {
     /// Whether the queue takes another message. The connection of a client that does not read may end here.
     fn admit(&self, state: &mut State, len: usize, droppable: bool) -> Result {
         let settings = &self.gate.settings;
-        if state.closing.is_some() && !state.draining {
-            return Err(Error::new(code::CLOSED, "the connection is closed"));
-        }
+        state.check_open()?;
         if !state.outbox.is_full(len, settings.queue_bytes, settings.queue_messages) {
             return Ok(());
         }
@@ -256,6 +291,13 @@ impl State {
     /// Why to close now: a shutdown waits for what is in flight.
     fn may_close(&self) -> Option<&CloseReason> {
         self.closing.as_ref().filter(|_| !self.draining || self.pending.is_empty())
+    }
+
+    fn check_open(&self) -> Result {
+        if self.closing.is_some() && !self.draining {
+            return Err(Error::new(code::CLOSED, "the connection is closed"));
+        }
+        Ok(())
     }
 
     fn wait(&mut self, cx: &Context<'_>) {
@@ -294,6 +336,7 @@ impl Entity for Agent {
             Err(error) => (true, error.to_body()),
         };
         self.change(|state| {
+            state.check_open()?;
             if !state.pending.take(request) {
                 self.gate.metrics.responses_dropped.increment(1);
                 return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));

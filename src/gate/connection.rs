@@ -13,7 +13,6 @@ use std::{
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
-use tracing::debug;
 
 use super::{
     Gate,
@@ -49,6 +48,8 @@ pub(super) struct Connection<T> {
     /// A message whose scheduler is full, and everything behind it, waits until this is over.
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     held: Option<Job>,
+    /// Whether it waits for the client, and not for room.
+    reading: bool,
     /// When the oldest unanswered request runs out, or a time before that.
     requests_by: Option<Instant>,
     /// Set when the connection ends: until then its last packets may be written.
@@ -66,6 +67,7 @@ impl<T: Transport> Connection<T> {
             bucket: settings.rate_limit.as_ref().map(|limit| Bucket::new(limit, now)),
             pause: None,
             held: None,
+            reading: true,
             requests_by: None,
             closing_by: None,
             now,
@@ -76,26 +78,16 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Serves the client until the connection ends.
-    pub(super) async fn run(mut self) {
+    /// Serves the client until the connection ends: why, and what is left to be ended.
+    pub(super) async fn run(mut self) -> (CloseReason, T) {
         let reason = {
             let mut alarm = pin!(sleep_until(self.alarm()));
             poll_fn(|cx| self.poll(cx, alarm.as_mut())).await
         };
-        let (id, uid) = (self.session.id(), self.session.uid());
-        debug!(session = id, uid, remote = ?self.session.remote_addr(), %reason, "session closed");
-        // Whoever still pushes to it gets an error from here on.
-        self.agent.close(reason.clone());
-        self.gate.close(&self.session, &reason);
-        let orderly = !matches!(reason, CloseReason::Broken(_) | CloseReason::SlowClient);
-        let Self { transport, session, agent, gate, held, .. } = self;
-        if let Some(job) = held {
+        if let Some(job) = self.held {
             job.refuse();
         }
-        drop((session, agent, gate));
-        if orderly {
-            linger(transport).await;
-        }
+        (reason, self.transport)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<CloseReason> {
@@ -117,10 +109,14 @@ impl<T: Transport> Connection<T> {
     }
 
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        if self.agent.is_open()
-            && let Poll::Ready(reason) = self.poll_input(cx)
-        {
-            self.agent.close(reason);
+        if self.agent.is_open() {
+            self.reading = false;
+            if let Poll::Ready(reason) = self.poll_input(cx) {
+                self.agent.close(reason);
+            }
+        } else if self.held.is_some() {
+            // It was read before the end began, so what drains waits for it.
+            let _ = self.poll_held(cx);
         }
         self.poll_output(cx)
     }
@@ -158,15 +154,7 @@ impl<T: Transport> Connection<T> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(cx));
-                self.pause = None;
-                self.now = Instant::now();
-            }
-            if let Some(job) = self.held.take() {
-                self.submit(job);
-                continue;
-            }
+            ready!(self.poll_held(cx));
             ready!(self.session.core().lane.poll_room(self.gate.settings.max_in_flight, cx));
             match self.decoder.decode() {
                 Ok(Some(packet)) => {
@@ -174,12 +162,31 @@ impl<T: Transport> Connection<T> {
                         return Poll::Ready(reason);
                     }
                 }
-                Ok(None) => match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
-                    Ok(0) => return Poll::Ready(CloseReason::Client),
-                    Ok(count) => self.gate.metrics.bytes_received.increment(count as u64),
-                    Err(error) => return Poll::Ready(broken(&error)),
-                },
+                Ok(None) => {
+                    self.reading = true;
+                    match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
+                        Ok(0) => return Poll::Ready(CloseReason::Client),
+                        Ok(count) => self.gate.metrics.bytes_received.increment(count as u64),
+                        Err(error) => return Poll::Ready(broken(&error)),
+                    }
+                    self.reading = false;
+                }
                 Err(error) => return Poll::Ready(CloseReason::Protocol(error.to_string())),
+            }
+        }
+    }
+
+    /// Ready when there is no pause, and no message that waits for its scheduler.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+                self.now = Instant::now();
+            }
+            match self.held.take() {
+                Some(job) => self.submit(job),
+                None => return Poll::Ready(()),
             }
         }
     }
@@ -294,6 +301,10 @@ impl<T: Transport> Connection<T> {
         {
             self.requests_by = self.now.checked_sub(timeout).and_then(|then| self.agent.expire(then)).map(|oldest| oldest + timeout);
         }
+        if !self.reading {
+            // What it sent lies in its socket: that is the node's silence, not the client's.
+            self.protocol.excuse(self.now);
+        }
         match self.protocol.tick(self.now) {
             Tick::Heartbeat => self.agent.send_control(Kind::Heartbeat, &[]),
             Tick::Close(reason) => self.agent.close(reason),
@@ -303,9 +314,9 @@ impl<T: Transport> Connection<T> {
     }
 }
 
-/// Ends the stream and waits a little for the client to do the same: a socket closed with unread input is reset, and the reset can overtake
+/// Ends the stream of an orderly end, and waits a little for the client to do the same: a socket closed with unread input is reset, and the reset can overtake
 /// the last packets.
-async fn linger(mut transport: impl Transport) {
+pub(super) async fn linger(mut transport: impl Transport) {
     let mut ignored = Decoder::new(0);
     // Fed a bad header first, it discards whatever follows.
     ignored.feed(&[0; 4]);

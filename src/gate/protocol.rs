@@ -74,6 +74,11 @@ impl Protocol {
         }
     }
 
+    /// Counts as a sign of life of a client that was not listened to.
+    pub(crate) fn excuse(&mut self, now: Instant) {
+        self.last_seen = now;
+    }
+
     /// A client is looked at once per interval, just before it would be sent a heartbeat: gone is one that was silent for two intervals.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick {
         if self.handshake_by.is_some_and(|by| by <= now) {

@@ -22,6 +22,8 @@ struct State {
     /// How many are in `current`'s queue or running there.
     running: usize,
     waiting: VecDeque<(Scheduler, Task)>,
+    /// Async handlers that have given up their place in the order and not ended yet.
+    unfinished: usize,
     /// The reader that stopped because the lane is full.
     reader: Option<Waker>,
 }
@@ -74,6 +76,23 @@ impl Lane {
         drop(refused);
     }
 
+    /// A task that has been started goes on for longer than its place in the order. Whoever says so says [`end`](Lane::end) once.
+    pub(crate) fn begin(&self) {
+        self.0.lock().unfinished += 1;
+    }
+
+    /// A task that went on has ended.
+    pub(crate) fn end(&self) {
+        let reader = {
+            let mut state = self.0.lock();
+            state.unfinished = state.unfinished.saturating_sub(1);
+            mem::take(&mut state.reader)
+        };
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
     /// Drops a task that has not entered: it says [`done`](Lane::done) as it drops, so it is counted first.
     pub(crate) fn refuse(&self, task: Task) {
         self.0.lock().running += 1;
@@ -85,10 +104,10 @@ impl Lane {
         self.0.lock().waiting.len()
     }
 
-    /// Ready while fewer than `limit` messages are on their way.
+    /// Ready while fewer than `limit` messages are on their way or in an async handler.
     pub(crate) fn poll_room(&self, limit: usize, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        if state.running + state.waiting.len() < limit {
+        if state.running + state.waiting.len() + state.unfinished < limit {
             return Poll::Ready(());
         }
         state.reader = Some(cx.waker().clone());
