@@ -189,6 +189,7 @@ impl Drop for Closing {
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sessions").field("count", &self.count()).finish_non_exhaustive()
+        let table = self.table.read();
+        f.debug_struct("Sessions").field("count", &table.by_id.len()).field("uids", &table.by_uid.len()).finish_non_exhaustive()
     }
 }

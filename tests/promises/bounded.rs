@@ -254,7 +254,8 @@ async fn one_way_messages_to_a_full_scheduler_are_refused() {
 
 #[tokio::test]
 async fn more_clients_than_allowed_are_refused_until_one_has_left() {
-    let (_, node) = desk(App::new().max_connections(2)).await;
+    // So long that only the limit ends a connection without a handshake.
+    let (_, node) = desk(App::new().max_connections(2).handshake_timeout(DEADLINE * 2)).await;
     let (first, mut second) = (Client::connect(&node).await, Client::connect(&node).await);
     let mut third = Client::dial(node.addresses()[0]).await;
     assert!(third.packet().await.is_none());

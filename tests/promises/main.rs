@@ -20,3 +20,18 @@ mod sessions;
 mod shutdown;
 mod silence;
 mod unanswered;
+
+#[test]
+fn every_test_the_document_names_exists() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(directory.join("docs/semantics.md")).unwrap();
+    let names: Vec<_> = document.split('`').skip(1).step_by(2).filter_map(|word| word.split_once("::")).collect();
+    let of_tests = |module: &str| module.chars().all(char::is_lowercase);
+    let mut count = 0;
+    for (module, name) in names.into_iter().filter(|(module, name)| of_tests(module) && *name != "name") {
+        let file = std::fs::read_to_string(directory.join(format!("tests/promises/{module}.rs"))).unwrap();
+        assert!(file.contains(&format!("fn {name}()")), "{module}::{name}");
+        count += 1;
+    }
+    assert!(count > 50, "{count}");
+}

@@ -44,10 +44,13 @@ async fn a_node_starts_again_at_the_address_of_one_that_has_stopped() {
     let mut client = Client::connect(&first).await;
     client.ask("Name.Say", "").await.unwrap();
     first.shutdown().await;
-    for _ in 0..20 {
+    for number in 0..60 {
         let node = named("next", &address).await;
-        let mut client = Client::connect(&node).await;
-        assert_eq!(client.ask("Name.Say", "").await.unwrap(), "next");
+        // Without a client there is least to do between the end of one and the start of the next.
+        if number % 10 == 0 {
+            let mut client = Client::connect(&node).await;
+            assert_eq!(client.ask("Name.Say", "").await.unwrap(), "next");
+        }
         node.shutdown().await;
         node.shutdown().await;
         assert_eq!(node.handle().push_task(|| {}).unwrap_err().to_string(), "the scheduler is shut down");

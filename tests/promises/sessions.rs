@@ -2,10 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use nano::{App, CloseReason, Component, Handle, Handlers, Node, Result, Session, code};
+use nano::{App, CloseReason, Component, Handle, Handlers, Node, Options, Result, Session, code};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 
-use crate::harness::{Client, Ends, Latch, start, until};
+use crate::harness::{Client, Ends, Latch, start, until, within};
 
 /// A player may be logged in once.
 #[derive(Default)]
@@ -54,7 +55,8 @@ impl Login {
 async fn login(app: App) -> (Node, Arc<Latch>) {
     let login = Login::default();
     let latch = login.latch.clone();
-    (start(app.component(login)).await, latch)
+    let elsewhere = Login { latch: latch.clone(), ..Login::default() };
+    (start(app.component(login).component_with(elsewhere, Options::new().name("Elsewhere").spread(1))).await, latch)
 }
 
 #[tokio::test]
@@ -147,10 +149,14 @@ async fn close_callbacks_come_after_the_last_handler_and_see_reason_uid_and_data
     });
     client.ask("Login.Login", "5").await.unwrap();
     client.ask("Login.Remember", r#""hello""#).await.unwrap();
-    client.notify("Login.Block", "").await;
+    // Not on the scheduler that callbacks run on.
+    client.notify("Elsewhere.Block", "").await;
     latch.reached(1).await;
     drop(client);
     until("the session is gone", || node.handle().sessions().count() == 0).await;
+    let (done, wait) = oneshot::channel();
+    node.handle().push_task(|| done.send(()).unwrap()).unwrap();
+    within(wait).await.unwrap();
     assert_eq!(seen.lock().len(), 0, "a handler of this session still runs");
     latch.open();
 
