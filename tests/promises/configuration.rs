@@ -133,3 +133,33 @@ async fn timers() {
     assert_eq!(scheduler.timer(Duration::MAX, || {}).unwrap_err().code(), code::BAD_REQUEST);
     assert_eq!(scheduler.cron_timer("nonsense", || {}).unwrap_err().code(), code::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn durations_that_no_clock_can_add() {
+    let fine = || App::new().component(Fine);
+    expect_refusal(fine().heartbeat(Duration::MAX), "heartbeat").await;
+    expect_refusal(fine().handshake_timeout(Duration::MAX), "handshake_timeout").await;
+    expect_refusal(fine().request_timeout(Duration::MAX), "request_timeout").await;
+    expect_refusal(fine().shutdown_timeout(Duration::MAX), "shutdown_timeout").await;
+    expect_refusal(fine().timer_precision(Duration::MAX), "timer_precision").await;
+}
+
+#[tokio::test]
+async fn pages_that_overlap() {
+    let pages =
+        |listener: fn(Listener) -> Listener| App::new().component(Fine).listen(listener(Listener::websocket("127.0.0.1:0", "/nano")));
+    expect_refusal(pages(|listener| listener.files("/web", "a").files("/web", "b")), "HTTP routes of 127.0.0.1:0").await;
+    expect_refusal(pages(|listener| listener.files("/", "a").files("/", "b")), "HTTP routes of 127.0.0.1:0").await;
+    start(pages(|listener| listener.files("/web", "a").files("/", "b"))).await;
+}
+
+#[tokio::test]
+async fn a_dictionary_made_from_routes_keeps_internal_ones_to_itself() {
+    component!(Hidden, "Do");
+    let app = App::new().component(Fine).component_with(Hidden, Options::new().internal()).dictionary_from_routes(["onDo"]);
+    let node = start(app).await;
+    let mut client = crate::harness::Client::dial(node.addresses()[0]).await;
+    let reply = client.shake_hands().await;
+    let routes: Vec<_> = reply.dictionary.iter().map(|(route, code)| (route.to_string(), code)).collect();
+    assert_eq!(routes, [("Fine.Do".to_owned(), 1), ("onDo".to_owned(), 2)]);
+}

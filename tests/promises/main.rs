@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod backlog;
 mod bounded;
 mod configuration;
 mod faults;

@@ -2,11 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nano::{App, CloseReason, Component, Error, Handlers, Node, Responder, Result, Session, code};
+use nano::{App, CloseReason, Component, Error, Handlers, Listener, Node, Responder, Result, Session, code};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
 
-use crate::harness::{Client, Ends, Latch, start, until};
+use crate::harness::{Client, Ends, Latch, start, until, within};
 
 #[derive(Default)]
 struct Inner {
@@ -102,4 +106,19 @@ async fn close_callbacks_are_waited_for() {
     }
     node.shutdown().await;
     assert_eq!(*done.lock(), 5);
+}
+
+#[tokio::test]
+async fn a_connection_of_http_ends_with_the_node() {
+    let app = App::new().component(Mail(Arc::default())).listen(Listener::websocket("127.0.0.1:0", "/nano"));
+    let node = app.start().await.unwrap();
+    let mut browser = TcpStream::connect(node.addresses()[0]).await.unwrap();
+    browser.write_all(b"GET /none HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 1024];
+    let count = within(browser.read(&mut answer)).await.unwrap();
+    assert!(answer[..count].starts_with(b"HTTP/1.1 404"));
+
+    node.shutdown().await;
+    // Kept alive until now; a reset is an end as well.
+    assert_eq!(within(browser.read(&mut answer)).await.unwrap_or(0), 0);
 }
