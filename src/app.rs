@@ -1,11 +1,14 @@
 //! From options to a running node.
 
+mod membership;
+
 use std::{fmt, sync::Arc, thread, time::Duration};
 
 use bytestring::ByteString;
 use serde_json::Value;
 
 use crate::{
+    cluster,
     component::{Component, Options, Service},
     error::{Error, Result},
     gate::{Listener, RateLimit, Settings, SlowClient},
@@ -45,6 +48,7 @@ impl App {
                 components: Vec::new(),
                 listeners: Vec::new(),
                 settings: Settings::default(),
+                cluster: cluster::Settings::default(),
                 dictionary: DictionarySource::Given(Vec::new()),
                 pipeline: Arc::new(Pipeline::new()),
                 on_error: None,

@@ -12,6 +12,9 @@ pub use node::Node;
 mod gate;
 pub use gate::{Listener, RateLimit, SlowClient};
 
+mod cluster;
+pub use cluster::ClusterTls;
+
 mod dispatch;
 
 mod component;
@@ -36,6 +39,9 @@ pub use scheduler::{Full, Pool, Scheduler, Timer};
 
 pub mod client;
 
+mod member;
+pub use member::Member;
+
 mod serialize;
 pub use serialize::{Decode, Encode, Json, Protobuf, Raw, Serializer};
 
@@ -47,6 +53,9 @@ pub mod metrics;
 
 mod error;
 pub use error::{Error, Result, code};
+
+/// The gRPC library nodes speak with, in the version whose types [`App::grpc_endpoint`] and [`App::grpc_server`] name.
+pub use tonic;
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -35,6 +35,20 @@ pub const MESSAGES_REFUSED: &str = "nano_messages_refused_total";
 pub const PANICS: &str = "nano_panics_total";
 /// Time a handler that is not async held its scheduler, in seconds.
 pub const HANDLER_SECONDS: &str = "nano_handler_seconds";
+/// Members of the cluster, without the node itself.
+pub const CLUSTER_MEMBERS: &str = "nano_cluster_members";
+/// Members that joined, as this node saw it. One that is started again, or was taken for dead, joins again.
+pub const CLUSTER_JOINED: &str = "nano_cluster_joined_total";
+/// Members that left, as this node saw it, in order or not.
+pub const CLUSTER_LEFT: &str = "nano_cluster_left_total";
+/// Members the master removed because they were silent.
+pub const CLUSTER_EVICTED: &str = "nano_cluster_evicted_total";
+/// Calls to the master that were not answered, or refused.
+pub const CLUSTER_HEARTBEATS_FAILED: &str = "nano_cluster_heartbeats_failed_total";
+/// Attempts of the master to tell a member of another that failed; they are repeated.
+pub const CLUSTER_ANNOUNCEMENTS_FAILED: &str = "nano_cluster_announcements_failed_total";
+/// Calls from nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or `membership` (an address with a newer owner, or none).
+pub const CLUSTER_REFUSED: &str = "nano_cluster_refused_total";
 
 /// The handles of one node.
 #[derive(Debug)]
@@ -78,5 +92,35 @@ impl Metrics {
     /// Counts one closed connection under its reason; rare enough to look the handle up each time.
     pub(crate) fn closed(reason: &'static str) {
         counter!(CONNECTIONS_CLOSED, "reason" => reason).increment(1);
+    }
+}
+
+/// The handles of one node of a cluster.
+#[derive(Debug)]
+pub(crate) struct ClusterMetrics {
+    pub(crate) members: Gauge,
+    pub(crate) joined: Counter,
+    pub(crate) left: Counter,
+    pub(crate) evicted: Counter,
+    pub(crate) heartbeats_failed: Counter,
+    pub(crate) announcements_failed: Counter,
+    pub(crate) malformed: Counter,
+    pub(crate) unauthenticated: Counter,
+    pub(crate) refused: Counter,
+}
+
+impl ClusterMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            members: gauge!(CLUSTER_MEMBERS),
+            joined: counter!(CLUSTER_JOINED),
+            left: counter!(CLUSTER_LEFT),
+            evicted: counter!(CLUSTER_EVICTED),
+            heartbeats_failed: counter!(CLUSTER_HEARTBEATS_FAILED),
+            announcements_failed: counter!(CLUSTER_ANNOUNCEMENTS_FAILED),
+            malformed: counter!(CLUSTER_REFUSED, "reason" => "malformed"),
+            unauthenticated: counter!(CLUSTER_REFUSED, "reason" => "unauthenticated"),
+            refused: counter!(CLUSTER_REFUSED, "reason" => "membership"),
+        }
     }
 }

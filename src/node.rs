@@ -11,6 +11,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    cluster::{self, Cluster},
     component::{Failure, Service},
     dispatch::Dispatch,
     error::{Error, Result, code},
@@ -27,6 +28,12 @@ use crate::{
 /// No duration may be longer, so that adding it to a point in time is safe.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Between nodes, if there is none for clients to take it from; nano's.
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How long calls from other nodes may take to end when everything else has.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 type BuildService = Box<dyn FnOnce(&Handle, &Arc<Failure>) -> Result<Service> + Send>;
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
@@ -36,6 +43,7 @@ pub(crate) struct Blueprint {
     pub(crate) components: Vec<BuildService>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) settings: Settings,
+    pub(crate) cluster: cluster::Settings,
     pub(crate) dictionary: DictionarySource,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) on_error: Option<OnError>,
@@ -81,7 +89,7 @@ impl Blueprint {
                 Err(Error::new(code::BAD_REQUEST, format!("max_packet must be from 1 to {}, not {max_packet}", packet::MAX_BODY)))
             }
             () if rate_limit.is_some_and(|limit| !limit.is_valid()) => zero("rate_limit"),
-            () => Ok(()),
+            () => self.cluster.check(),
         }
     }
 }
@@ -191,6 +199,7 @@ struct Running {
     handle: Handle,
     gate: Arc<Gate>,
     services: Arc<Vec<Service>>,
+    cluster: Option<Cluster>,
 }
 
 impl Running {
@@ -204,18 +213,31 @@ impl Running {
             DictionarySource::Routes(pushes) => Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?,
         };
         let listeners = Closed::bind(blueprint.listeners).await?;
+        let cluster = match blueprint.cluster.is_cluster() {
+            true => {
+                let names = services.iter().map(|service| service.name.clone()).collect();
+                let heartbeat = blueprint.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
+                Some(Cluster::bind(blueprint.cluster, names, heartbeat, handle).await?)
+            }
+            false => None,
+        };
 
         for callback in blueprint.on_session_closed {
             handle.on_session_closed(callback);
         }
         handle.name_routes(dispatch.routes());
         let gate = Gate::new(blueprint.settings, dispatch, dictionary, metrics, handle.clone());
-        let running = Self { handle: handle.clone(), gate, services: Arc::new(services) };
+        let mut running = Self { handle: handle.clone(), gate, services: Arc::new(services), cluster };
         for (phase, hook) in [("init", Hook::Init), ("after_init", Hook::AfterInit)] {
             running.call_hooks(hook, false).await.map_err(|(component, error)| {
                 Error::new(error.code().to_owned(), format!("{phase} of component {component}: {}", error.message()))
                     .with_source(error.to_string())
             })?;
+        }
+        // Peers and clients come when there is something to serve them.
+        if let Some(cluster) = &mut running.cluster {
+            cluster.serve(Arc::new(cluster::NoData))?;
+            cluster.join().await?;
         }
         let addresses = listeners.open(&running.gate)?;
         info!(services = running.services.len(), routes = handle.routes().len(), "node started");
@@ -223,10 +245,15 @@ impl Running {
     }
 
     /// Everything in order, and nothing beyond the deadline.
-    async fn stop(self, within: Duration) {
+    async fn stop(mut self, within: Duration) {
         let begun = Instant::now();
         let (grace, deadline) = (begun + within / 2, begun + within);
         info!(sessions = self.handle.sessions().count(), "node stopping");
+        if let Some(cluster) = &mut self.cluster
+            && timeout_at(grace, cluster.leave()).await.is_err()
+        {
+            warn!("the master did not answer the goodbye");
+        }
         self.gate.close_listeners().await;
         self.gate.close_sessions();
         if timeout_at(grace, self.gate.sessions_closed()).await.is_err() {
@@ -244,6 +271,9 @@ impl Running {
         };
         if timeout_at(deadline, closed).await.is_err() {
             error!("shutdown took too long: what was left of it is dropped");
+        }
+        if let Some(cluster) = &mut self.cluster {
+            cluster.stop(deadline.saturating_duration_since(Instant::now()).min(GOODBYE)).await;
         }
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(10));
         if !self.handle.pool().shutdown(left).await {

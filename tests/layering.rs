@@ -12,6 +12,7 @@ const ORDER: &[&str] = &[
     "app",
     "node",
     "gate",
+    "cluster",
     "dispatch",
     "component",
     "handle",
@@ -21,6 +22,7 @@ const ORDER: &[&str] = &[
     "session",
     "scheduler",
     "client",
+    "member",
     "serialize",
     "handshake",
     "message",
@@ -72,7 +74,9 @@ fn every_module_has_its_place() {
 fn no_file_is_long() {
     let lines = |file: &PathBuf| fs::read_to_string(file).unwrap().lines().count();
     let files: Vec<_> = ["src", "tests", "examples"].into_iter().flat_map(rust_files).collect();
-    let long: Vec<_> = files.iter().filter(|file| lines(file) > MAX_LINES).collect();
+    // Nobody reads what is generated.
+    let written = |file: &&PathBuf| !file.components().any(|part| part.as_os_str() == "generated");
+    let long: Vec<_> = files.iter().filter(written).filter(|file| lines(file) > MAX_LINES).collect();
     assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
 
     let mut source: Vec<_> = rust_files("src").iter().map(lines).collect();

@@ -1,0 +1,135 @@
+//! A member's calls to its master: to join, and to stay.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until, timeout},
+};
+use tonic::{Code, Status, transport::Channel};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    Core,
+    client::CALL_TIMEOUT,
+    proto::{self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest},
+    pulse::{Answer, Call, Standing},
+    registry::Pulse,
+};
+use crate::error::{Error, Result, code};
+
+/// One master after the other, until one answers.
+pub(super) struct Masters {
+    addresses: Vec<String>,
+    at: usize,
+    channel: Option<Channel>,
+}
+
+impl Masters {
+    pub(super) fn new(addresses: Vec<String>) -> Self {
+        Self { addresses, at: 0, channel: None }
+    }
+
+    fn address(&self) -> &str {
+        &self.addresses[self.at]
+    }
+
+    fn channel(&mut self, core: &Core) -> Result<Channel, Status> {
+        if let Some(channel) = &self.channel {
+            return Ok(channel.clone());
+        }
+        let channel = core.dialer.channel(self.address()).map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
+        Ok(self.channel.insert(channel).clone())
+    }
+
+    /// Turns to the next one, over a new connection: what a partition swallowed, TCP would repeat ever less often, also when the partition is over.
+    fn next(&mut self) {
+        self.at = (self.at + 1) % self.addresses.len();
+        self.channel = None;
+    }
+}
+
+/// Joins, tells `joined` of it, and keeps calling until it is aborted.
+pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: Standing, joined: oneshot::Sender<Result>) {
+    let mut joined = Some(joined);
+    loop {
+        sleep_until(standing.due()).await;
+        let call = core.change(|members| (standing.call(members), Vec::new()));
+        let result = timeout(CALL_TIMEOUT, say(&core, &mut masters, call)).await;
+        let now = Instant::now();
+        match result.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))) {
+            Ok(answer) => {
+                let failures = standing.failures();
+                core.change(|members| ((), standing.answered(answer, members, now)));
+                if failures > 0 {
+                    info!(master = masters.address(), failures, "the master answers again");
+                }
+                if let Some(joined) = joined.take() {
+                    info!(master = masters.address(), address = core.own.address(), "joined the cluster");
+                    // Nobody waits any more if the start was given up.
+                    let _ = joined.send(Ok(()));
+                }
+            }
+            Err(status) => {
+                standing.failed(now);
+                core.metrics.heartbeats_failed.increment(1);
+                complain(&core, &masters, &standing, &status);
+                if status.code() == Code::Unauthenticated
+                    && let Some(joined) = joined.take()
+                {
+                    let message = format!("the master at {} refuses this node: {}", masters.address(), status.message());
+                    let _ = joined.send(Err(Error::new(code::FORBIDDEN, message)));
+                    return;
+                }
+                masters.next();
+            }
+        }
+        *core.master.lock() = Some(masters.address().to_owned());
+    }
+}
+
+/// Once aloud, and again every so often: a master that is away for a night must not fill the log.
+fn complain(core: &Core, masters: &Masters, standing: &Standing, status: &Status) {
+    let (master, address, failures) = (masters.address(), core.own.address(), standing.failures());
+    let again_in = standing.due().duration_since(Instant::now());
+    match status.code() {
+        Code::AlreadyExists => error!(master, address, error = status.message(), "this node was put out: two nodes claim one address"),
+        Code::Unauthenticated => error!(master, error = status.message(), "the master refuses this node"),
+        _ if !standing.joined() => warn!(master, error = %status, ?again_in, "waiting for the master to join its cluster"),
+        _ if failures.is_power_of_two() => {
+            warn!(master, error = %status, failures, "the master does not answer; everything goes on but joins")
+        }
+        _ => debug!(master, error = %status, failures, "the master does not answer"),
+    }
+}
+
+async fn say(core: &Core, masters: &mut Masters, call: Call) -> Result<Answer, Status> {
+    let mut master = core.dialer.master(masters.channel(core)?);
+    let member_info = Some(MemberInfo::from(&core.own));
+    Ok(match call {
+        Call::Register => {
+            let reply = master.register(RegisterRequest { member_info }).await?.into_inner();
+            Answer::Registered(proto::members(reply.members))
+        }
+        Call::Heartbeat { digest } => {
+            let reply = master.heartbeat(HeartbeatRequest { member_info, digest }).await?.into_inner();
+            let pulse = Pulse { table: proto::members(reply.members), replace: reply.replace };
+            Answer::Beaten { pulse, master: reply.incarnation }
+        }
+    })
+}
+
+/// Says goodbye to the master, once: if that is lost, the master notices the silence.
+pub(super) async fn leave(core: &Core, master: String) {
+    let mut masters = Masters::new(vec![master]);
+    let goodbye = async {
+        let mut master = core.dialer.master(masters.channel(core)?);
+        let (service_addr, incarnation) = (core.own.address().to_owned(), core.own.incarnation());
+        master.unregister(UnregisterRequest { service_addr, incarnation }).await
+    };
+    match timeout(CALL_TIMEOUT, goodbye).await {
+        Ok(Ok(_)) => info!(address = core.own.address(), "left the cluster"),
+        Ok(Err(status)) => warn!(error = %status, "could not leave the cluster in order: the master will notice"),
+        Err(_) => warn!("the master does not answer: it will notice that this node has left"),
+    }
+}

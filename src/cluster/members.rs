@@ -1,0 +1,174 @@
+//! The member table of one node: everybody else. No I/O.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use crate::member::Member;
+
+/// What happened to the table, in the order it happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Joined(Member),
+    Left(Member),
+}
+
+/// Everybody else, the master first, then in the order they joined.
+#[derive(Debug, Default)]
+pub(crate) struct Members {
+    /// This node's own address, which is never in the table.
+    own: String,
+    entries: Vec<Entry>,
+    /// Who can serve what: read for every message, so it is made when the table changes.
+    candidates: HashMap<String, Arc<[Member]>>,
+    /// Of whom the master told since [`mark`](Members::mark).
+    told: HashSet<String>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    member: Member,
+    suspect: bool,
+}
+
+impl Members {
+    pub(crate) fn new(own: impl Into<String>) -> Self {
+        Self { own: own.into(), ..Self::default() }
+    }
+
+    /// The master, or this node as master, says that somebody joined. Who is known already changes nothing, and so does an older run of it; a newer
+    /// run replaces it. A node of Go nano has no runs: the word counts.
+    pub(crate) fn join(&mut self, member: Member) -> Vec<Change> {
+        self.told.insert(member.address().to_owned());
+        let changes = self.add(member);
+        self.index();
+        changes
+    }
+
+    /// The master, or this node as master, says that somebody left. If another, later run has the address already, nothing changes.
+    pub(crate) fn leave(&mut self, address: &str, incarnation: u64) -> Option<Change> {
+        self.told.insert(address.to_owned());
+        let meant = |known: u64| incarnation == 0 || known == incarnation || (1..incarnation).contains(&known);
+        let at = self.entries.iter().position(|entry| entry.member.address() == address && meant(entry.member.incarnation()))?;
+        let left = self.entries.remove(at).member;
+        self.index();
+        Some(Change::Left(left))
+    }
+
+    /// A call begins whose answer is a table. What the master tells from now on is newer than that.
+    pub(crate) fn mark(&mut self) {
+        self.told.clear();
+    }
+
+    /// Adds who is in the master's table, except those of whom it told since the call began.
+    pub(crate) fn merge(&mut self, table: Vec<Member>) -> Vec<Change> {
+        let news: Vec<_> = table.into_iter().filter(|member| !self.told.contains(member.address())).collect();
+        let changes = news.into_iter().flat_map(|member| self.add(member)).collect();
+        self.index();
+        changes
+    }
+
+    /// Makes this the master's table, except for those of whom it told since the call began.
+    pub(crate) fn replace(&mut self, table: Vec<Member>) -> Vec<Change> {
+        let place: HashMap<_, _> = table.iter().enumerate().map(|(at, member)| (member.address().to_owned(), at)).collect();
+        let gone = |entry: &mut Entry| !place.contains_key(entry.member.address()) && !self.told.contains(entry.member.address());
+        let mut changes: Vec<_> = self.entries.extract_if(.., gone).map(|entry| Change::Left(entry.member)).collect();
+        changes.extend(self.merge(table));
+        self.entries.sort_by_key(|entry| place.get(entry.member.address()).copied().unwrap_or(usize::MAX));
+        self.index();
+        changes
+    }
+
+    pub(crate) fn list(&self) -> Vec<Member> {
+        self.entries.iter().map(|entry| entry.member.clone()).collect()
+    }
+
+    /// The same for tables of the same members, in whatever order. Never 0.
+    pub(crate) fn digest(&self) -> u64 {
+        digest(self.entries.iter().map(|entry| &entry.member))
+    }
+
+    fn add(&mut self, member: Member) -> Vec<Change> {
+        if member.address() == self.own {
+            return Vec::new();
+        }
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.member.address() == member.address()) else {
+            self.entries.push(Entry { member: member.clone(), suspect: false });
+            return vec![Change::Joined(member)];
+        };
+        if entry.member == member || (!member.is_go() && entry.member.incarnation() > member.incarnation()) {
+            return Vec::new();
+        }
+        let old = std::mem::replace(entry, Entry { member: member.clone(), suspect: false }).member;
+        vec![Change::Left(old), Change::Joined(member)]
+    }
+
+    fn index(&mut self) {
+        let mut candidates: HashMap<String, Vec<Member>> = HashMap::new();
+        for entry in self.entries.iter().filter(|entry| !entry.suspect) {
+            for service in entry.member.services() {
+                let offering = candidates.entry(service.clone()).or_default();
+                // Somebody may name a service twice.
+                if offering.last() != Some(&entry.member) {
+                    offering.push(entry.member.clone());
+                }
+            }
+        }
+        self.candidates = candidates.into_iter().map(|(service, members)| (service, members.into())).collect();
+    }
+}
+
+/// For the traffic between nodes.
+#[cfg_attr(not(test), expect(dead_code, reason = "for the data plane, which comes on top"))]
+impl Members {
+    /// Sends nobody there until [`trust`](Members::trust), without touching the table: only the master removes.
+    pub(crate) fn suspect(&mut self, address: &str) {
+        self.set_suspect(address, true);
+    }
+
+    /// Ends the suspicion.
+    pub(crate) fn trust(&mut self, address: &str) {
+        self.set_suspect(address, false);
+    }
+
+    /// Who offers a service and is not suspect, in the order of the table.
+    pub(crate) fn candidates(&self, service: &str) -> Arc<[Member]> {
+        self.candidates.get(service).cloned().unwrap_or_default()
+    }
+
+    fn set_suspect(&mut self, address: &str, suspect: bool) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.member.address() == address) {
+            entry.suspect = suspect;
+            self.index();
+        }
+    }
+}
+
+/// A hash over a set of members: a sum, so that their order does not matter. It must not change between versions of this crate, or nodes of
+/// different versions would exchange their tables for ever; 0 is for "none".
+pub(super) fn digest<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
+    members.map(fingerprint).fold(0_u64, u64::wrapping_add).max(1)
+}
+
+/// FNV-1a over every field, each after its length, and a mix of the bits, so that sums of similar members differ.
+fn fingerprint(member: &Member) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut write = |bytes: &[u8]| {
+        for byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    };
+    write(member.address().as_bytes());
+    write(member.label().as_bytes());
+    write(&member.incarnation().to_le_bytes());
+    write(&[u8::from(member.info().link)]);
+    write(&(member.services().len() as u64).to_le_bytes());
+    member.services().iter().for_each(|service| write(service.as_bytes()));
+    member.metadata().iter().for_each(|(key, value)| {
+        write(key.as_bytes());
+        write(value.as_bytes());
+    });
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash ^ (hash >> 33)
+}
