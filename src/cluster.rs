@@ -35,6 +35,10 @@ mod queue;
 mod registry;
 mod service;
 mod settings;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use self::{
     announce::Announcer,

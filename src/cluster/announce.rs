@@ -48,14 +48,15 @@ impl Announcer {
     /// Queues the news for everybody they concern. Who joins is told of what comes after; who left is told nothing more.
     pub(super) fn tell(&self, news: &News) {
         let mut peers = self.peers.lock();
+        let mut former = None;
         for change in &news.changes {
             match change {
                 Change::Joined(member) => {
                     peers.values().for_each(|peer| peer.mailbox.put(Announcement::New(member.clone())));
-                    peers.insert(member.address().to_owned(), self.peer(member, news));
+                    peers.insert(member.address().to_owned(), self.peer(member, former.take(), news));
                 }
                 Change::Left(member) => {
-                    peers.remove(member.address());
+                    former = peers.remove(member.address()).map(|peer| peer.mailbox.queue.lock().clone());
                     let gone = Announcement::Del { address: member.address().to_owned(), incarnation: member.incarnation() };
                     peers.values().for_each(|peer| peer.mailbox.put(gone.clone()));
                 }
@@ -73,8 +74,10 @@ impl Announcer {
         self.peers.lock().clear();
     }
 
-    fn peer(&self, member: &Member, news: &News) -> Peer {
-        let mailbox = Arc::new(Mailbox { queue: Mutex::new(Queue::new(news.knowledge(member))), filled: Notify::new() });
+    /// `former` is the queue of who had the address until now.
+    fn peer(&self, member: &Member, former: Option<Queue>, news: &News) -> Peer {
+        let queue = Mutex::new(Queue::succeeding(former, news.knowledge(member)));
+        let mailbox = Arc::new(Mailbox { queue, filled: Notify::new() });
         let delivery = deliver(member.clone(), mailbox.clone(), self.dialer.clone(), self.metrics.clone());
         Peer { mailbox, task: tokio::spawn(delivery).abort_handle() }
     }

@@ -71,7 +71,10 @@ pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: 
                 }
             }
             Err(status) => {
-                standing.failed(now);
+                match status.code() {
+                    Code::AlreadyExists => standing.refused(now),
+                    _ => standing.failed(now),
+                }
                 core.metrics.heartbeats_failed.increment(1);
                 complain(&core, &masters, &standing, &status);
                 if status.code() == Code::Unauthenticated

@@ -61,23 +61,14 @@ impl Members {
         self.told.clear();
     }
 
-    /// Adds who is in the master's table, except those of whom it told since the call began.
+    /// Adds who is in the master's table, except those of whom it told since the call began, and takes over its order.
     pub(crate) fn merge(&mut self, table: Vec<Member>) -> Vec<Change> {
-        let news: Vec<_> = table.into_iter().filter(|member| !self.told.contains(member.address())).collect();
-        let changes = news.into_iter().flat_map(|member| self.add(member)).collect();
-        self.index();
-        changes
+        self.reconcile(table, false)
     }
 
     /// Makes this the master's table, except for those of whom it told since the call began.
     pub(crate) fn replace(&mut self, table: Vec<Member>) -> Vec<Change> {
-        let place: HashMap<_, _> = table.iter().enumerate().map(|(at, member)| (member.address().to_owned(), at)).collect();
-        let gone = |entry: &mut Entry| !place.contains_key(entry.member.address()) && !self.told.contains(entry.member.address());
-        let mut changes: Vec<_> = self.entries.extract_if(.., gone).map(|entry| Change::Left(entry.member)).collect();
-        changes.extend(self.merge(table));
-        self.entries.sort_by_key(|entry| place.get(entry.member.address()).copied().unwrap_or(usize::MAX));
-        self.index();
-        changes
+        self.reconcile(table, true)
     }
 
     pub(crate) fn list(&self) -> Vec<Member> {
@@ -87,6 +78,27 @@ impl Members {
     /// The same for tables of the same members, in whatever order. Never 0.
     pub(crate) fn digest(&self) -> u64 {
         digest(self.entries.iter().map(|entry| &entry.member))
+    }
+
+    fn reconcile(&mut self, table: Vec<Member>, exact: bool) -> Vec<Change> {
+        // A table has the master in it at least, so this is none.
+        if table.is_empty() {
+            return Vec::new();
+        }
+        let place: HashMap<_, _> = table.iter().enumerate().map(|(at, member)| (member.address().to_owned(), at)).collect();
+        let mut changes = Vec::new();
+        if exact {
+            let gone = |entry: &mut Entry| !place.contains_key(entry.member.address()) && !self.told.contains(entry.member.address());
+            changes.extend(self.entries.extract_if(.., gone).map(|entry| Change::Left(entry.member)));
+        }
+        for member in table {
+            if !self.told.contains(member.address()) {
+                changes.extend(self.add(member));
+            }
+        }
+        self.entries.sort_by_key(|entry| place.get(entry.member.address()).copied().unwrap_or(usize::MAX));
+        self.index();
+        changes
     }
 
     fn add(&mut self, member: Member) -> Vec<Change> {

@@ -36,6 +36,8 @@ pub(crate) struct Standing {
     master: u64,
     /// How many calls in a row failed.
     failures: u32,
+    /// Whether to register again.
+    ///
     /// A master of Go nano takes a heartbeat as a sign of life, but tells the others of registrations only. If it has been started again in the
     /// meantime, those who joined since would never hear of this node.
     introduce: bool,
@@ -91,6 +93,12 @@ impl Standing {
         self.due = now + if self.joined { self.interval() } else { self.retry };
         // Once is enough: a Go master that cannot reach a member fails every registration, and announces it to the others each time.
         self.introduce = false;
+    }
+
+    /// The master says that somebody else has this node's address. That may have been before: then a registration takes it back.
+    pub(crate) fn refused(&mut self, now: Instant) {
+        self.failed(now);
+        self.introduce = true;
     }
 
     fn interval(&self) -> Duration {

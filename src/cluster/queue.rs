@@ -40,7 +40,7 @@ pub(crate) enum Knowledge {
 }
 
 /// The news for one member, in order. News that later ones make pointless are dropped, so it holds at most two for each address.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Queue {
     knowledge: Knowledge,
     waiting: VecDeque<Announcement>,
@@ -48,8 +48,21 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(knowledge: Knowledge) -> Self {
+    fn new(knowledge: Knowledge) -> Self {
         Self { knowledge, waiting: VecDeque::new(), under_way: None }
+    }
+
+    /// The queue for somebody who registers at an address where somebody else was. What that one had yet to be told is told to this one: a
+    /// registration of Go nano may be an old one that comes late, and then it is for the node that is there.
+    pub(crate) fn succeeding(old: Option<Self>, knowledge: Knowledge) -> Self {
+        let mut queue = Self::new(knowledge);
+        let Some(mut old) = old.filter(|_| knowledge != Knowledge::Any) else { return queue };
+        old.failed();
+        for news in old.waiting {
+            queue.waiting.extend(undo(&news));
+            queue.waiting.push_back(news);
+        }
+        queue
     }
 
     /// Adds news. `false` if that was too much, and all that waited is dropped.

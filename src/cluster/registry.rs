@@ -148,8 +148,10 @@ impl Registry {
         match self.known(&address) {
             // One that is leaving is refreshed in vain.
             Some(entry) if entry.member == member => entry.seen = now,
-            // From a Go node that was here before this one.
-            Some(entry) if entry.member.incarnation() > member.incarnation() => return Err(Refusal::Superseded),
+            // It may have been under way for long. Between a node of Go nano and one of ours only a registration decides who came later.
+            Some(entry) if entry.member.is_go() != is_go || entry.member.incarnation() > member.incarnation() => {
+                return Err(Refusal::Superseded);
+            }
             _ => {
                 self.admit(member, now, news)?;
                 news.returned = is_go.then(|| (address.clone(), self.catch_up(&address)));
@@ -193,6 +195,11 @@ impl Registry {
             self.gone.insert(member.address().to_owned(), gone);
         }
         news.changes.push(Change::Left(member));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn own(&self) -> &Member {
+        &self.own
     }
 
     /// All members in the order they joined, without the master itself.
