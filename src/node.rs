@@ -215,7 +215,8 @@ impl Running {
         let listeners = Closed::bind(blueprint.listeners).await?;
         let cluster = match blueprint.cluster.is_cluster() {
             true => {
-                let names = services.iter().map(|service| service.name.clone()).collect();
+                let mut names: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
+                names.sort();
                 let heartbeat = blueprint.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
                 Some(Cluster::bind(blueprint.cluster, names, heartbeat, handle).await?)
             }

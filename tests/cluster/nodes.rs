@@ -1,0 +1,108 @@
+//! Nodes that can die.
+
+use std::time::Duration;
+
+use nano::{App, Component, Handle, Handlers, Node, Options, Result, Session};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::{eventually, within};
+
+/// All clusters here beat fast, so that the dead are missed soon: after 1.2 s.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(300);
+
+pub(crate) struct Service;
+
+impl Component for Service {
+    fn handlers(handlers: Handlers<Self>) -> Handlers<Self> {
+        handlers.on("Call", Self::call)
+    }
+}
+
+impl Service {
+    fn call(&self, _: &Session, (): ()) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A node on a runtime of its own, so that it can be killed: without a word, with all its sockets and tasks.
+pub(crate) struct Living {
+    pub(crate) node: Node,
+    runtime: Own,
+}
+
+/// A runtime that ends at once when dropped, wherever that is.
+struct Own(Option<Runtime>);
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+pub(crate) fn node() -> App {
+    App::new().cluster_heartbeat(HEARTBEAT).retry_interval(HEARTBEAT).service_addr("127.0.0.1:0").shutdown_timeout(Duration::from_secs(3))
+}
+
+pub(crate) fn master() -> App {
+    node().master()
+}
+
+pub(crate) fn member(master: &str) -> App {
+    node().advertise_addr(master)
+}
+
+pub(crate) fn serving(app: App, services: &[&str]) -> App {
+    services.iter().fold(app, |app, &name| app.component_with(Service, Options::new().name(name)))
+}
+
+impl Living {
+    pub(crate) async fn start(app: App) -> Self {
+        within("the start of a node", Self::try_start(app)).await.unwrap()
+    }
+
+    pub(crate) async fn try_start(app: App) -> Result<Self> {
+        let runtime = Own(Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()));
+        let node = runtime.0.as_ref().unwrap().spawn(app.start()).await.unwrap()?;
+        Ok(Self { node, runtime })
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.node.handle()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.handle().member().unwrap().address()
+    }
+
+    /// The addresses in its table, in order.
+    pub(crate) fn table(&self) -> Vec<String> {
+        self.handle().members().iter().map(|member| member.address().to_owned()).collect()
+    }
+
+    pub(crate) async fn sees(&self, others: &[&str]) {
+        eventually(&format!("{} sees {others:?}", self.address()), || self.table() == others).await;
+    }
+
+    /// Ends it without a word; its address is free afterwards.
+    pub(crate) async fn kill(mut self) {
+        drop(std::mem::replace(&mut self.runtime, Own(None)));
+        eventually("its address is free", || std::net::TcpListener::bind(self.address()).is_ok()).await;
+    }
+
+    pub(crate) async fn stop(&self) {
+        within("the end of a node", self.node.shutdown()).await;
+    }
+}
+
+impl Drop for Living {
+    fn drop(&mut self) {
+        self.handle().shutdown();
+    }
+}
+
+/// An address nobody listens on, for a node that is to be started again there.
+pub(crate) fn free_address() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}

@@ -1,0 +1,118 @@
+//! Nobody joins uninvited.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use nano::{App, ClusterTls, code};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use tempfile::TempDir;
+use tokio::time::timeout;
+use tonic::{Code, transport::Endpoint};
+
+use crate::{
+    nodes::{Living, master, member},
+    proto::{NewMemberRequest, RegisterRequest, master_client::MasterClient, member_client::MemberClient},
+};
+
+#[tokio::test]
+async fn a_token_lets_in_who_has_it() {
+    let master = Living::start(master().cluster_token("swordfish")).await;
+    for (app, what) in
+        [(member(master.address()), "no cluster token"), (member(master.address()).cluster_token("swordfisH"), "a wrong cluster token")]
+    {
+        let error = Living::try_start(app).await.err().unwrap();
+        assert_eq!(error.code(), code::FORBIDDEN);
+        assert!(error.message().contains(master.address()) && error.message().contains(what), "{error}");
+    }
+    assert!(master.table().is_empty());
+    let node = Living::start(member(master.address()).cluster_token("swordfish")).await;
+    master.sees(&[node.address()]).await;
+
+    // Every service of every node asks for it.
+    let channel = || Endpoint::from_shared(format!("http://{}", node.address())).unwrap().connect_lazy();
+    let refused = MemberClient::new(channel()).new_member(NewMemberRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn without_a_token_a_node_does_not_ask_for_one() {
+    let master = Living::start(master()).await;
+    let node = Living::start(member(master.address()).cluster_token("unused")).await;
+    master.sees(&[node.address()]).await;
+}
+
+#[tokio::test]
+async fn certificates_let_in_who_has_one_of_the_cluster() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let tls = |authority: &Authority| authority.tls().server_name("nano.cluster");
+    let master = Living::start(master().cluster_tls(tls(&ours))).await;
+    let refused: Vec<(App, &str)> = vec![
+        (member(master.address()), "without TLS"),
+        (member(master.address()).cluster_tls(tls(&theirs)), "of another authority"),
+        (
+            member(master.address()).cluster_tls(mixed(&ours, &theirs).server_name("nano.cluster")),
+            "with a certificate of another authority",
+        ),
+        (member(master.address()).cluster_tls(ours.tls().server_name("other.name")), "that expects another name"),
+    ];
+    for (app, what) in refused {
+        assert!(timeout(Duration::from_millis(700), Living::try_start(app)).await.is_err(), "a node {what} joined");
+    }
+    let plain = Endpoint::from_shared(format!("http://{}", master.address())).unwrap().connect_lazy();
+    assert!(MasterClient::new(plain).register(RegisterRequest::default()).await.is_err());
+    assert!(master.table().is_empty());
+
+    let (a, b) = (
+        Living::start(member(master.address()).cluster_tls(tls(&ours))).await,
+        Living::start(member(master.address()).cluster_tls(tls(&ours))).await,
+    );
+    a.sees(&[master.address(), b.address()]).await;
+    b.sees(&[master.address(), a.address()]).await;
+}
+
+#[tokio::test]
+async fn encryption_alone_asks_callers_for_no_certificate() {
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let master = Living::start(master().cluster_tls(ours.tls().server_name("nano.cluster").without_client_certificates())).await;
+    let app = member(master.address()).cluster_tls(mixed(&ours, &theirs).server_name("nano.cluster").without_client_certificates());
+    let node = Living::start(app).await;
+    master.sees(&[node.address()]).await;
+}
+
+#[tokio::test]
+async fn files_that_are_no_certificates_are_named() {
+    let ours = Authority::new();
+    fs::write(ours.path("key.pem"), "rubbish").unwrap();
+    let error = master().cluster_tls(ours.tls()).start().await.unwrap_err();
+    assert!(error.message().contains("cluster_tls"), "{error}");
+}
+
+/// The files of a certificate authority and one node.
+struct Authority(TempDir);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(vec!["nano.cluster".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        let files = Self(tempfile::tempdir().unwrap());
+        fs::write(files.path("ca.pem"), authority.pem()).unwrap();
+        fs::write(files.path("node.pem"), certificate.pem()).unwrap();
+        fs::write(files.path("key.pem"), key.serialize_pem()).unwrap();
+        files
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    fn tls(&self) -> ClusterTls {
+        ClusterTls::new(self.path("node.pem"), self.path("key.pem"), self.path("ca.pem"))
+    }
+}
+
+/// Trusts the first, but shows a certificate of the second.
+fn mixed(trusted: &Authority, shown: &Authority) -> ClusterTls {
+    ClusterTls::new(shown.path("node.pem"), shown.path("key.pem"), trusted.path("ca.pem"))
+}
