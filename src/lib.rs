@@ -68,3 +68,7 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/from-go-nano.md")]
 struct FromGoNano;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/cluster.md")]
+struct Clusters;

@@ -9,9 +9,27 @@ use crate::services::{Echo, Grp, Pb, T};
 
 #[derive(Debug, Parser)]
 pub(crate) struct Flags {
-    /// Where clients connect.
+    /// Where clients connect; in a cluster, where other nodes do.
     #[arg(long, default_value = "127.0.0.1:3250")]
     pub(crate) listen: String,
+    /// Makes this the master of a cluster.
+    #[arg(long)]
+    pub(crate) is_master: bool,
+    /// Joins the cluster of the master at this address.
+    #[arg(long, conflicts_with = "is_master")]
+    pub(crate) master: Option<String>,
+    /// In a cluster, where clients connect, if they do.
+    #[arg(long)]
+    pub(crate) client: Option<String>,
+    /// What the other nodes see of this one, beside its services.
+    #[arg(long, default_value = "")]
+    pub(crate) label: String,
+    /// How long to wait before the next attempt to join.
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub(crate) retry: Duration,
+    /// Without effect: session ids are unique without it.
+    #[arg(long)]
+    pub(crate) node: Option<u64>,
     /// WebSocket instead of TCP.
     #[arg(long)]
     pub(crate) ws: bool,
@@ -57,11 +75,15 @@ pub(crate) enum Format {
 
 impl Flags {
     pub(crate) fn app(&self) -> Result<App> {
-        let mut listener = if self.ws { Listener::websocket(&self.listen, &self.wspath) } else { Listener::tcp(&self.listen) };
-        if let (Some(cert), Some(key)) = (&self.cert, &self.key) {
-            listener = listener.tls(cert, key);
+        let mut app = match (self.is_master, &self.master) {
+            (false, None) => App::new().listen(self.listener(&self.listen)),
+            (true, _) => App::new().service_addr(&self.listen).master(),
+            (_, Some(master)) => App::new().service_addr(&self.listen).advertise_addr(master),
+        };
+        if let Some(client) = &self.client {
+            app = app.listen(self.listener(client));
         }
-        let mut app = App::new().listen(listener).dictionary(self.dictionary()?).shutdown_timeout(Duration::from_secs(5));
+        app = app.label(&self.label).retry_interval(self.retry).dictionary(self.dictionary()?).shutdown_timeout(Duration::from_secs(5));
         app = if self.hb.is_zero() { app.no_heartbeat() } else { app.heartbeat(self.hb) };
         app = app.request_timeout(Some(self.request_timeout).filter(|timeout| !timeout.is_zero()));
         if self.silent {
@@ -78,6 +100,14 @@ impl Flags {
             });
         }
         self.services.split(',').try_fold(app, |app, service| self.service(app, service))
+    }
+
+    fn listener(&self, address: &str) -> Listener {
+        let listener = if self.ws { Listener::websocket(address, &self.wspath) } else { Listener::tcp(address) };
+        match (&self.cert, &self.key) {
+            (Some(cert), Some(key)) => listener.tls(cert, key),
+            _ => listener,
+        }
     }
 
     fn service(&self, app: App, service: &str) -> Result<App> {

@@ -3,6 +3,8 @@
 //! ```text
 //! cargo run --release --example peer -- --listen 127.0.0.1:3250
 //! cargo run --release --example peer -- --listen 127.0.0.1:3250 --ws --wspath /nano --hb 2s --dict Echo.Echo=1,onEcho=2
+//! cargo run --release --example peer -- --listen 127.0.0.1:34567 --is-master
+//! cargo run --release --example peer -- --listen 127.0.0.1:34570 --master 127.0.0.1:34567 --client 127.0.0.1:3250
 //! ```
 
 use clap::Parser;
@@ -20,6 +22,9 @@ async fn main() -> Result {
     let run = node.run();
     for address in node.addresses() {
         println!("listening on {address}");
+    }
+    if let Some(member) = node.handle().member() {
+        println!("serving nodes at {}", member.address());
     }
     run.await
 }

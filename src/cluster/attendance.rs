@@ -93,17 +93,23 @@ pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: 
 
 /// Once aloud, and again every so often: a master that is away for a night must not fill the log.
 fn complain(core: &Core, masters: &Masters, standing: &Standing, status: &Status) {
-    let (master, address, failures) = (masters.address(), core.own.address(), standing.failures());
+    let (master, address, failures, error) = (masters.address(), core.own.address(), standing.failures(), in_full(status));
     let again_in = standing.due().duration_since(Instant::now());
     match status.code() {
-        Code::AlreadyExists => error!(master, address, error = status.message(), "this node was put out: two nodes claim one address"),
-        Code::Unauthenticated => error!(master, error = status.message(), "the master refuses this node"),
-        _ if !standing.joined() => warn!(master, error = %status, ?again_in, "waiting for the master to join its cluster"),
+        Code::AlreadyExists => error!(master, address, error, "this node was put out: two nodes claim one address"),
+        Code::Unauthenticated => error!(master, error, "the master refuses this node"),
+        _ if !standing.joined() => warn!(master, error, ?again_in, "waiting for the master to join its cluster"),
         _ if failures.is_power_of_two() => {
-            warn!(master, error = %status, failures, "the master does not answer; everything goes on but joins")
+            warn!(master, error, failures, "the master does not answer; everything goes on but joins")
         }
-        _ => debug!(master, error = %status, failures, "the master does not answer"),
+        _ => debug!(master, error, failures, "the master does not answer"),
     }
+}
+
+/// A status and what is behind it: "transport error" alone helps nobody.
+fn in_full(status: &Status) -> String {
+    let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
+    causes.fold(format!("{:?}: {}", status.code(), status.message()), |text, cause| format!("{text}: {cause}"))
 }
 
 async fn say(core: &Core, masters: &mut Masters, call: Call) -> Result<Answer, Status> {

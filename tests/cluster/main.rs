@@ -8,6 +8,7 @@ mod masters;
 mod membership;
 mod nodes;
 mod options;
+mod processes;
 mod refusals;
 mod security;
 #[path = "../support/mod.rs"]
