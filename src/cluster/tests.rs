@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     members::{Change, Members},
+    pulse::{Answer, Call, Standing},
     queue::{Announcement, Knowledge, Queue},
     registry::{News, Refusal, Registry, Rhythm},
 };
@@ -179,4 +180,25 @@ fn drain(queue: &mut Queue) -> Vec<Announcement> {
         news
     })
     .collect()
+}
+
+#[test]
+fn between_us_and_go_only_a_registration_decides_who_came_later() {
+    let start = Instant::now();
+    let (mut registry, mut members) = (registry(start), Members::new("a:1"));
+    let ours = node("a:1", 5, &[]);
+    let mut standing = Standing::new(Rhythm::new(SECOND), SECOND, start);
+    assert_eq!(standing.call(&mut members), Call::Register);
+    let table = registry.register(ours.clone(), start, &mut News::default()).unwrap();
+    standing.answered(Answer::Registered(table), &mut members, start);
+
+    // The registration of the Go node that was here before comes late.
+    registry.register(node("a:1", 0, &[]), start, &mut News::default()).unwrap();
+    assert_eq!(standing.call(&mut members), Call::Heartbeat { digest: members.digest() });
+    assert_eq!(registry.heartbeat(ours.clone(), 1, start, &mut News::default()).unwrap_err(), Refusal::Superseded);
+    standing.refused(start);
+    assert_eq!(standing.call(&mut members), Call::Register, "and this one's again");
+    registry.register(ours.clone(), start, &mut News::default()).unwrap();
+    assert_eq!(registry.members(), [ours]);
+    assert_eq!(registry.heartbeat(node("a:1", 0, &[]), 0, start, &mut News::default()).unwrap_err(), Refusal::Superseded);
 }
