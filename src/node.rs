@@ -72,6 +72,8 @@ impl Blueprint {
             ("request_timeout", request_timeout.unwrap_or_default()),
             ("shutdown_timeout", self.shutdown_timeout),
             ("timer_precision", self.timer_precision),
+            ("retry_interval", self.cluster.retry_interval.unwrap_or_default()),
+            ("cluster_heartbeat", self.cluster.heartbeat.unwrap_or_default()),
         ];
         if let Some((name, _)) = longest.iter().find(|(_, duration)| *duration > LONGEST) {
             return Err(Error::new(code::BAD_REQUEST, format!("{name} must not be longer than a year")));

@@ -210,7 +210,7 @@ impl Registry {
 
     /// How often [`tick`](Registry::tick) must look.
     pub(crate) fn interval(&self) -> Duration {
-        self.rhythm.pulse / 2
+        (self.rhythm.pulse / 2).max(Duration::from_millis(1))
     }
 
     fn known(&mut self, address: &str) -> Option<&mut Entry> {

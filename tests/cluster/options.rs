@@ -20,6 +20,8 @@ async fn bad_options_are_named() {
         (master().service_addr("256.1.1.1:1"), "service_addr: cannot listen on 256.1.1.1:1"),
         (member().retry_interval(std::time::Duration::ZERO), "retry_interval"),
         (member().cluster_heartbeat(std::time::Duration::ZERO), "cluster_heartbeat"),
+        (member().retry_interval(std::time::Duration::MAX), "retry_interval"),
+        (member().cluster_heartbeat(std::time::Duration::MAX), "cluster_heartbeat"),
         (member().advertise_addr("not an address"), "not the address of a node: not an address"),
         (member().cluster_token(""), "cluster_token"),
         (member().cluster_token("two words"), "cluster_token"),
