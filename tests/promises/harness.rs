@@ -234,18 +234,21 @@ impl Client {
         if let Some(at) = self.early.iter().position(&wanted) {
             return self.early.remove(at).unwrap();
         }
-        loop {
-            let message = self.receive().await.expect("the connection ended");
-            if wanted(&message) {
-                return message;
+        within(async {
+            loop {
+                let message = self.receive().await.expect("the connection ended");
+                if wanted(&message) {
+                    return message;
+                }
+                self.early.push_back(message);
             }
-            self.early.push_back(message);
-        }
+        })
+        .await
     }
 
     /// Reads until the connection ends; the reason it was given in a kick.
     pub(crate) async fn end(&mut self) -> Option<String> {
-        while self.receive().await.is_some() {}
+        within(async { while self.receive().await.is_some() {} }).await;
         self.kicked.clone()
     }
 

@@ -6,7 +6,7 @@ use nano::{App, Component, Error, Handle, Handlers, Options, Result, Session};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use crate::harness::{Client, Latch, until, within};
+use crate::harness::{Client, DEADLINE, Latch, until, within};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -68,7 +68,7 @@ fn play(fails_in: &'static str) -> (App, String, Log, Arc<Latch>) {
     let app = App::new()
         .component_with(actor("a", ""), Options::new().name("A"))
         .component_with(actor("b", fails_in), Options::new().name("B"))
-        .shutdown_timeout(Duration::from_millis(400))
+        .shutdown_timeout(DEADLINE)
         .tcp(&address);
     (app, address, log.clone(), latch)
 }
@@ -142,7 +142,7 @@ async fn a_panic_in_a_shutdown_hook_does_not_keep_the_others_from_running() {
 async fn a_shutdown_ends_at_its_deadline_whatever_is_stuck() {
     for stuck in ["wait in act", "wait in before_shutdown"] {
         let (app, address, _, latch) = play(stuck);
-        let node = app.start().await.unwrap();
+        let node = app.shutdown_timeout(Duration::from_millis(400)).start().await.unwrap();
         let mut client = Client::connect(&node).await;
         if stuck == "wait in act" {
             client.request("B.Act", "").await;
