@@ -14,10 +14,14 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, timeout},
 };
-use tonic::transport::{Server, ServerTlsConfig, server::TcpIncoming};
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, ServerTlsConfig, server::TcpIncoming},
+};
 use tracing::{error, info, warn};
 
 use crate::{
+    dispatch::Dispatch,
     error::{Error, Result, code},
     handle::Handle,
     member::{Info, Member},
@@ -26,13 +30,22 @@ use crate::{
 
 mod announce;
 mod attendance;
+mod balance;
+mod calls;
 mod client;
 mod core;
+mod forward;
+mod go;
+mod link;
 mod members;
+mod peer;
+mod peers;
 mod proto;
 mod pulse;
 mod queue;
 mod registry;
+mod remote;
+mod serve;
 mod service;
 mod settings;
 #[cfg(test)]
@@ -44,18 +57,16 @@ use self::{
     announce::Announcer,
     attendance::Masters,
     core::Core,
+    go::plane::Plane,
     members::Members,
     proto::{master_server::MasterServer, member_server::MemberServer},
     pulse::Standing,
     registry::{Registry, Rhythm},
-    service::{Guard, MasterService, MemberService},
+    service::{DataPlane, Guard, MasterService, MemberService},
     settings::ConfigureServer,
 };
-pub(crate) use self::{
-    service::{DataPlane, NoData},
-    settings::Settings,
-};
-pub use settings::ClusterTls;
+pub use self::{balance::Balance, settings::ClusterTls};
+pub(crate) use self::{peers::Peers, settings::Settings};
 
 /// How many connections the system keeps waiting between two accepts.
 const BACKLOG: u32 = 1024;
@@ -67,6 +78,7 @@ pub(crate) struct Cluster {
     masters: Vec<String>,
     rhythm: Rhythm,
     retry: Duration,
+    data: Option<peers::Options>,
     /// The calls to the master, or as master the watch over the members.
     attendance: Option<JoinHandle<()>>,
     server: Option<JoinHandle<()>>,
@@ -104,7 +116,7 @@ impl Cluster {
             services,
             metadata: settings.metadata,
             incarnation: now_in_microseconds(),
-            link: false,
+            link: true,
         });
         let (dialer, metrics) = (Arc::new(dialer), Arc::new(ClusterMetrics::new()));
         let rhythm = Rhythm::new(settings.heartbeat.unwrap_or(heartbeat));
@@ -131,28 +143,37 @@ impl Cluster {
             masters: settings.masters,
             rhythm,
             retry: settings.retry_interval.unwrap_or(Duration::from_secs(3)),
+            data: Some(settings.data),
             attendance: None,
             server: None,
             stop_server: watch::Sender::new(false),
         })
     }
 
+    /// What carries messages between this node and others.
+    pub(crate) fn peers(&mut self, dispatch: &Arc<Dispatch>) -> Arc<Peers> {
+        let core = &self.core;
+        Peers::new(&core.own, core.dialer.clone(), dispatch.clone(), core.handle.clone(), self.data.take().unwrap_or_default())
+    }
+
     /// Lets other nodes call this one.
     ///
     /// # Errors
     /// Somebody else listens on the address by now.
-    pub(crate) fn serve(&mut self, data: Arc<dyn DataPlane>) -> Result {
+    pub(crate) fn serve(&mut self, peers: &Arc<Peers>) -> Result {
         let Some(Prepared { socket, server, configure }) = self.prepared.take() else { return Ok(()) };
         let core = self.core.clone();
         let listener = socket.listen(BACKLOG).map_err(|error| {
             Error::new(code::UNAVAILABLE, format!("cannot listen on {}: {error}", core.own.address())).with_source(error)
         })?;
+        let data: Arc<dyn DataPlane> = Arc::new(Plane(peers.clone()));
         *core.data.write() = Some(data.clone());
         let guard = Guard { credentials: core.dialer.credentials.clone(), metrics: core.metrics.clone() };
         let mut server = configure.map_or(server.clone(), |configure| configure(server));
         let member = MemberServer::with_interceptor(MemberService { core: core.clone(), data }, guard.clone());
+        let link = InterceptedService::new(link::inlet::Service::new(peers), guard.clone());
         let master = core.registry.is_some().then(|| MasterServer::with_interceptor(MasterService(core.clone()), guard));
-        let router = server.add_service(member).add_optional_service(master);
+        let router = server.add_service(member).add_service(link).add_optional_service(master);
         let mut stop = self.stop_server.subscribe();
         let stopped = async move {
             // A sender that is gone has stopped too.
@@ -245,7 +266,7 @@ fn with_port(address: String, local: SocketAddr) -> String {
 }
 
 fn server(tls: Option<ServerTlsConfig>) -> Result<Server> {
-    let server = Server::builder();
+    let server = Server::builder().initial_stream_window_size(link::STREAM_WINDOW).initial_connection_window_size(link::CONNECTION_WINDOW);
     let Some(tls) = tls else { return Ok(server) };
     server.tls_config(tls).map_err(|error| Error::new(code::BAD_REQUEST, format!("cluster_tls: certificate, key or authority: {error:?}")))
 }

@@ -4,18 +4,28 @@ use std::{
     collections::HashMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
 use bytestring::ByteString;
+use tokio::time::Instant;
 
 use crate::{
     component::{Failure, Invoke, Service},
     error::{Error, Result, code},
     message::{Kind, Message},
     pipeline::{Channel, Pipeline},
-    scheduler::{Full, Scheduler, Task},
-    session::Session,
+    session::{Call, CloseReason, Exchange, Session},
+};
+
+mod forward;
+mod job;
+
+use self::forward::Nobody;
+pub(crate) use self::{
+    forward::{Forward, Refused},
+    job::Job,
 };
 
 /// The routes of a node and what messages pass on their way to them.
@@ -23,11 +33,15 @@ pub(crate) struct Dispatch {
     routes: HashMap<ByteString, Arc<dyn Invoke>>,
     pipeline: Arc<Pipeline>,
     failure: Arc<Failure>,
+    /// How long calls wait for their answer.
+    call_timeout: Option<Duration>,
+    /// The rest of the cluster; weak, for it hands messages to this.
+    forward: OnceLock<Weak<dyn Forward>>,
 }
 
 /// Who sends a message: internal services are open to nodes only.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+pub(crate) enum Origin {
     Client,
     Node,
 }
@@ -35,7 +49,12 @@ enum Origin {
 impl Dispatch {
     /// # Errors
     /// Names the component that is there twice.
-    pub(crate) fn new(services: &[Service], pipeline: Arc<Pipeline>, failure: Arc<Failure>) -> Result<Self> {
+    pub(crate) fn new(
+        services: &[Service],
+        pipeline: Arc<Pipeline>,
+        failure: Arc<Failure>,
+        call_timeout: Option<Duration>,
+    ) -> Result<Self> {
         let mut routes = HashMap::new();
         for (at, service) in services.iter().enumerate() {
             if services[..at].iter().any(|other| other.name == service.name) {
@@ -43,7 +62,17 @@ impl Dispatch {
             }
             routes.extend(service.routes.iter().map(|(route, invoke)| (ByteString::from(route.as_str()), invoke.clone())));
         }
-        Ok(Self { routes, pipeline, failure })
+        Ok(Self { routes, pipeline, failure, call_timeout, forward: OnceLock::new() })
+    }
+
+    /// Makes it part of a cluster.
+    pub(crate) fn connect(&self, forward: Weak<dyn Forward>) {
+        // A node joins one cluster, and does it once.
+        let _ = self.forward.set(forward);
+    }
+
+    fn forward(&self) -> Option<Arc<dyn Forward>> {
+        self.forward.get()?.upgrade()
     }
 
     /// All routes, sorted.
@@ -68,25 +97,91 @@ impl Dispatch {
         &self.failure
     }
 
-    /// Takes a message of this node's client as far as the scheduler it belongs on. `None` when that is nowhere: it has been answered then.
+    /// Takes a message of this node's client as far as the scheduler or the member it belongs to. `None` when that is nowhere: it has been
+    /// answered then.
     pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Job> {
         let session = session.with_request(request_of(&message));
         let result = match message.kind {
             Kind::Response | Kind::Push => Err(Error::new(code::BAD_REQUEST, "only servers send responses and pushes")),
-            Kind::Request | Kind::Notify => self.filter(&session, &mut message).and_then(|()| self.job(&session, &message, Origin::Client)),
+            Kind::Request | Kind::Notify => self.filter(&session, &mut message),
         };
-        result
-            .inspect_err(|_| self.failure.metrics.refused.increment(1))
-            .map_err(|error| self.failure.fail(&session, &message.route, error))
-            .ok()
+        let route = message.route.clone();
+        let result = result.and_then(|()| match self.forward() {
+            Some(forward) if !self.routes.contains_key(&message.route) => {
+                Ok(Job::away(session.clone(), message, forward, self.failure.clone()))
+            }
+            _ => self.job(&session, &message, Origin::Client),
+        });
+        result.inspect_err(|_| self.failure.metrics.refused.increment(1)).map_err(|error| self.failure.fail(&session, &route, error)).ok()
     }
 
-    /// Takes a message that a handler sends on behalf of a session.
+    /// Takes a message that another node hands over as far as its scheduler. It is bounded where it comes from, so a full scheduler takes it too.
+    /// What keeps it from its handler is answered as a handler's error is.
+    pub(crate) fn deliver(&self, session: &Session, message: &Message, origin: Origin) {
+        if let Some(job) = self.accept(session, message, origin) {
+            job.submit_always();
+        }
+    }
+
+    /// Prepares a message that another node hands over for its scheduler. `None` when it has been answered instead.
+    pub(crate) fn accept(&self, session: &Session, message: &Message, origin: Origin) -> Option<Job> {
+        let refused = |error| {
+            session.entity().done();
+            self.failure.metrics.refused.increment(1);
+            self.failure.fail(session, &message.route, error);
+        };
+        self.job(session, message, origin).map_err(refused).ok()
+    }
+
+    /// Takes a call as far as its handler on this node.
+    pub(crate) fn answer(&self, call: Call) {
+        let session = call.session.unwrap_or_else(session_of_nobody).with_caller(call.caller);
+        let message = Message::request(session.request_id(), call.route, call.body);
+        // A full scheduler drops the message, which then answers for itself.
+        let _ = self.accept(&session, &message, Origin::Node).map(Job::try_submit);
+    }
+
+    /// Runs the inbound pipeline for a message that came through a gate that has none of ours.
     ///
     /// # Errors
-    /// The route is unknown, or its scheduler is missing.
-    pub(crate) fn rpc(&self, session: &Session, message: &Message) -> Result<Job> {
-        self.job(&session.with_request(0), message, Origin::Node)
+    /// That of the step that refuses it.
+    pub(crate) fn filter_inbound(&self, session: &Session, message: &mut Message) -> Result {
+        self.filter(session, message)
+    }
+
+    /// Answers a message that a session sent and nobody will handle.
+    pub(crate) fn fail(&self, session: &Session, error: Error) {
+        self.failure.fail(session, "", error);
+    }
+
+    /// Whether this node has the route.
+    pub(crate) fn has(&self, route: &str) -> bool {
+        self.routes.contains_key(route)
+    }
+
+    /// Sends a one-way message on behalf of a session.
+    ///
+    /// # Errors
+    /// Nobody has the route, or the one who has it cannot take it.
+    pub(crate) fn rpc(&self, session: &Session, message: Message) -> Result {
+        match self.forward() {
+            Some(forward) if !self.has(&message.route) => forward.rpc(session, message),
+            _ => self.job(&session.with_request(0), &message, Origin::Node)?.try_submit(),
+        }
+    }
+
+    /// Tells the members that know this session of its uid.
+    pub(crate) fn bound(&self, session: &Session) {
+        if let Some(forward) = self.forward() {
+            forward.bound(session);
+        }
+    }
+
+    /// Tells the members that know this session of its end.
+    pub(crate) fn closed(&self, session: &Session, reason: &CloseReason) {
+        if let Some(forward) = self.forward() {
+            forward.closed(session, reason);
+        }
     }
 
     fn filter(&self, session: &Session, message: &mut Message) -> Result {
@@ -114,7 +209,7 @@ impl Dispatch {
             .ok_or_else(|| Error::new(code::NOT_FOUND, format!("route not found: {}", message.route)))?;
         let scheduler = invoke.setup().placement.scheduler(session)?;
         let task = self.guard("decoding the message panicked", || invoke.clone().prepare(session, &message.body))?;
-        Ok(Job { session: session.clone(), scheduler, task })
+        Ok(Job::here(session.clone(), scheduler, task))
     }
 }
 
@@ -123,53 +218,40 @@ fn request_of(message: &Message) -> u64 {
     if message.kind == Kind::Request { message.id } else { 0 }
 }
 
-/// A decoded message on its way to its scheduler.
-pub(crate) struct Job {
-    session: Session,
-    scheduler: Scheduler,
-    task: Task,
-}
+impl Exchange for Dispatch {
+    fn call(&self, call: Call) {
+        let forward = self.forward();
+        let here = match (&call.to, &forward) {
+            (Some(to), Some(forward)) => forward.is_here(to),
+            (Some(_), None) => false,
+            (None, _) => self.has(&call.route),
+        };
+        if !here && let Some(forward) = forward {
+            return forward.call(call);
+        }
+        if !here && let Some(to) = &call.to {
+            // Answered once, and by nobody else.
+            return drop(call.caller.answer(Err(Error::new(code::NOT_FOUND, format!("no member at {to}")))));
+        }
+        self.answer(call);
+    }
 
-impl Job {
-    /// Queues it behind the session's earlier messages. Gives it back when the scheduler is full; wait for [`room`](Job::room) then. On a
-    /// scheduler that has been shut down it ends at once.
-    pub(crate) fn submit(self) -> Result<(), Self> {
-        let Self { session, scheduler, task } = self;
-        match session.core().lane.enter(&scheduler, task) {
-            Ok(()) => Ok(()),
-            Err(Full::Closed(task)) => {
-                session.core().lane.refuse(task);
-                Ok(())
-            }
-            Err(Full::Queue(task)) => Err(Self { session, scheduler, task }),
+    fn nodes_with(&self, route: &str) -> Vec<String> {
+        let here = self.has(route);
+        match self.forward() {
+            Some(forward) => forward.nodes_with(route, here),
+            None => here.then(String::new).into_iter().collect(),
         }
     }
 
-    /// Queues it now or never.
-    ///
-    /// # Errors
-    /// The scheduler is full.
-    pub(crate) fn try_submit(self) -> Result {
-        // Those that wait for another scheduler are not in its queue yet.
-        let full = self.session.core().lane.waiting() >= self.scheduler.capacity();
-        let refused = if full { Err(self) } else { self.submit() };
-        refused.map_err(|job| {
-            let error = Error::new(code::TOO_MANY, format!("the scheduler {} is full", job.scheduler.name()));
-            job.refuse();
-            error
-        })
+    fn deadline(&self) -> Option<Instant> {
+        self.call_timeout.map(|timeout| Instant::now() + timeout)
     }
+}
 
-    /// Ends it without running it.
-    pub(crate) fn refuse(self) {
-        self.session.core().lane.refuse(self.task);
-    }
-
-    /// Ready when its scheduler may have room.
-    pub(crate) fn room(&self) -> impl Future<Output = ()> + Send + 'static {
-        let scheduler = self.scheduler.clone();
-        async move { scheduler.room().await }
-    }
+/// What the handler of a node's own call gets for a session: without a client, and gone with the call.
+fn session_of_nobody() -> Session {
+    Session::new(0, Arc::new(Nobody))
 }
 
 impl fmt::Debug for Dispatch {

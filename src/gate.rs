@@ -61,7 +61,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What all connections of a node share.
 pub(crate) struct Gate {
     settings: Settings,
-    dispatch: Dispatch,
+    dispatch: Arc<Dispatch>,
     dictionary: Arc<Dictionary>,
     handshake: ReplyTemplate,
     metrics: Arc<Metrics>,
@@ -103,7 +103,13 @@ impl Closed {
 }
 
 impl Gate {
-    pub(crate) fn new(settings: Settings, dispatch: Dispatch, dictionary: Dictionary, metrics: Arc<Metrics>, node: Handle) -> Arc<Self> {
+    pub(crate) fn new(
+        settings: Settings,
+        dispatch: Arc<Dispatch>,
+        dictionary: Dictionary,
+        metrics: Arc<Metrics>,
+        node: Handle,
+    ) -> Arc<Self> {
         let handshake = ReplyTemplate::new(settings.heartbeat, &dictionary);
         let dictionary = Arc::new(dictionary);
         let (connections, all_closed, accepting) = (AtomicUsize::new(0), Notify::new(), Mutex::default());
@@ -122,7 +128,7 @@ impl Gate {
 
     /// Asks every connection to finish what is in flight and close; asked a second time they do not wait.
     pub(crate) fn close_sessions(&self) {
-        for session in self.node.sessions().list() {
+        for session in self.node.sessions().list_local() {
             session.entity().close(CloseReason::Shutdown);
         }
     }
@@ -131,7 +137,7 @@ impl Gate {
     pub(crate) async fn sessions_closed(&self) {
         loop {
             let notified = self.all_closed.notified();
-            if self.node.sessions().count() == 0 {
+            if self.node.sessions().local_count() == 0 {
                 return;
             }
             notified.await;
@@ -140,6 +146,8 @@ impl Gate {
 
     fn close(&self, session: &Session, reason: &CloseReason) {
         self.node.sessions().close(session, reason, self.node.scheduler());
+        // Behind the end of the session: a message that is sent to a member now is refused, or was sent before this.
+        self.dispatch.closed(session, reason);
         Metrics::closed(reason.label());
         self.all_closed.notify_waiters();
     }

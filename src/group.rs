@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::{
     error::{Error, Result, code},
     serialize::{Encode, Json, Serializer},
-    session::{Membership, Push, Session},
+    session::{Core, Membership, Push, Relay, Session},
 };
 
 /// Sessions that are told things together. A session that closes leaves by itself.
@@ -33,7 +33,8 @@ struct Inner {
 #[derive(Default)]
 struct Members {
     closed: bool,
-    by_id: HashMap<i64, Session>,
+    /// By identity: gates of Go may give one id twice.
+    by_key: HashMap<usize, Session>,
 }
 
 impl<S: Serializer> Group<S> {
@@ -65,13 +66,13 @@ impl<S: Serializer> Group<S> {
         if members.closed {
             return Err(self.inner.closed());
         }
-        if members.by_id.contains_key(&session.id()) {
+        if members.by_key.contains_key(&key(session.core())) {
             return Err(Error::new(code::CONFLICT, format!("session {} is in the group already", session.id())));
         }
         if !session.core().lifetime.join(self.inner.membership()) {
             return Err(Error::new(code::CLOSED, format!("session {} is closed", session.id())));
         }
-        members.by_id.insert(session.id(), session.typed().with_request(0));
+        members.by_key.insert(key(session.core()), session.typed().with_request(0));
         Ok(())
     }
 
@@ -85,7 +86,7 @@ impl<S: Serializer> Group<S> {
             if members.closed {
                 return Err(self.inner.closed());
             }
-            members.by_id.remove(&session.id())
+            members.by_key.remove(&key(session.core()))
         };
         if let Some(left) = left {
             left.core().lifetime.leave(&self.inner.membership());
@@ -103,7 +104,7 @@ impl<S: Serializer> Group<S> {
             if members.closed {
                 return Err(self.inner.closed());
             }
-            std::mem::take(&mut members.by_id)
+            std::mem::take(&mut members.by_key)
         };
         self.inner.say_goodbye(left);
         Ok(())
@@ -142,13 +143,18 @@ impl<S: Serializer> Group<S> {
     fn send(&self, push: &Push<'_>, filter: impl Fn(&Session<S>) -> bool) -> Result {
         push.check()?;
         // A copy of the handles, so that no lock is held while filters and connections are called.
+        let mut relays = Relays::default();
         for member in self.sessions()? {
-            if filter(&member)
-                && let Err(error) = member.entity().push(push)
-            {
+            if !filter(&member) {
+                continue;
+            }
+            if let Some(relay) = member.entity().relay() {
+                relays.add(relay, member.id());
+            } else if let Err(error) = member.entity().push(push) {
                 debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "not broadcast to");
             }
         }
+        relays.push(self.name(), push);
         Ok(())
     }
 
@@ -157,7 +163,7 @@ impl<S: Serializer> Group<S> {
         if members.closed {
             return Err(self.inner.closed());
         }
-        Ok(members.by_id.values().map(Session::typed).collect())
+        Ok(members.by_key.values().map(Session::typed).collect())
     }
 
     /// The member with this uid.
@@ -173,23 +179,23 @@ impl<S: Serializer> Group<S> {
     /// # Errors
     /// [`code::NOT_FOUND`].
     pub fn find_member(&self, filter: impl Fn(&Session<S>) -> bool) -> Result<Session<S>> {
-        let members: Vec<Session<S>> = self.inner.members.read().by_id.values().map(Session::typed).collect();
+        let members: Vec<Session<S>> = self.inner.members.read().by_key.values().map(Session::typed).collect();
         members.into_iter().find(filter).ok_or_else(|| Error::new(code::NOT_FOUND, "member not found in the group"))
     }
 
     /// The uids of all members, in no order; 0 for each that is not bound.
     pub fn members(&self) -> Vec<i64> {
-        self.inner.members.read().by_id.values().map(Session::uid).collect()
+        self.inner.members.read().by_key.values().map(Session::uid).collect()
     }
 
     /// Whether a member has this uid.
     pub fn contains(&self, uid: i64) -> bool {
-        self.inner.members.read().by_id.values().any(|session| session.uid() == uid)
+        self.inner.members.read().by_key.values().any(|session| session.uid() == uid)
     }
 
     /// How many members there are.
     pub fn count(&self) -> usize {
-        self.inner.members.read().by_id.len()
+        self.inner.members.read().by_key.len()
     }
 
     /// Empties the group and closes it for good.
@@ -202,10 +208,36 @@ impl<S: Serializer> Group<S> {
             if std::mem::replace(&mut members.closed, true) {
                 return Err(self.inner.closed());
             }
-            std::mem::take(&mut members.by_id)
+            std::mem::take(&mut members.by_key)
         };
         self.inner.say_goodbye(left);
         Ok(())
+    }
+}
+
+fn key(session: &Arc<Core>) -> usize {
+    Arc::as_ptr(session).addr()
+}
+
+/// The members whose clients sit on other gates: one message for all that share a way.
+#[derive(Default)]
+struct Relays(Vec<(Arc<dyn Relay>, Vec<i64>)>);
+
+impl Relays {
+    fn add(&mut self, relay: Arc<dyn Relay>, session: i64) {
+        match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &relay)) {
+            Some((_, sessions)) => sessions.push(session),
+            None => self.0.push((relay, vec![session])),
+        }
+    }
+
+    fn push(self, group: &str, push: &Push<'_>) {
+        for (relay, sessions) in self.0 {
+            let count = sessions.len();
+            if let Err(error) = relay.push(sessions, push) {
+                debug!(group, sessions = count, route = push.route(), %error, "not broadcast to a gate");
+            }
+        }
     }
 }
 
@@ -219,7 +251,7 @@ impl Inner {
         weak
     }
 
-    fn say_goodbye(self: &Arc<Self>, left: HashMap<i64, Session>) {
+    fn say_goodbye(self: &Arc<Self>, left: HashMap<usize, Session>) {
         let membership = self.membership();
         for session in left.into_values() {
             session.core().lifetime.leave(&membership);
@@ -228,8 +260,8 @@ impl Inner {
 }
 
 impl Membership for Inner {
-    fn forget(&self, session: i64) {
-        let member = self.members.write().by_id.remove(&session);
+    fn forget(&self, session: &Arc<Core>) {
+        let member = self.members.write().by_key.remove(&key(session));
         drop(member);
     }
 }

@@ -15,6 +15,8 @@ use crate::{
     session::{CloseReason, Session, Sessions},
 };
 
+mod call;
+
 /// A running node. A cheap handle: clone it, keep it, use it from any thread, also from outside of any runtime. Nothing blocks.
 #[derive(Clone)]
 pub struct Handle(Arc<Inner>);

@@ -13,7 +13,7 @@ mod gate;
 pub use gate::{Listener, RateLimit, SlowClient};
 
 mod cluster;
-pub use cluster::ClusterTls;
+pub use cluster::{Balance, ClusterTls};
 
 mod dispatch;
 

@@ -49,6 +49,14 @@ pub const CLUSTER_HEARTBEATS_FAILED: &str = "nano_cluster_heartbeats_failed_tota
 pub const CLUSTER_ANNOUNCEMENTS_FAILED: &str = "nano_cluster_announcements_failed_total";
 /// Calls from nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or `membership` (an address with a newer owner, or none).
 pub const CLUSTER_REFUSED: &str = "nano_cluster_refused_total";
+/// Messages of clients sent to another node that serves them.
+pub const CLUSTER_FORWARDED: &str = "nano_cluster_messages_forwarded_total";
+/// Links to other nodes that are up now.
+pub const CLUSTER_LINKS: &str = "nano_cluster_links";
+/// Links to other nodes that broke, or did not come up.
+pub const CLUSTER_LINKS_BROKEN: &str = "nano_cluster_links_broken_total";
+/// Frames of other nodes that nobody here had use for: of a session that has ended, of a kind that does not belong.
+pub const CLUSTER_FRAMES_REFUSED: &str = "nano_cluster_frames_refused_total";
 
 /// The handles of one node.
 #[derive(Debug)]
@@ -121,6 +129,26 @@ impl ClusterMetrics {
             malformed: counter!(CLUSTER_REFUSED, "reason" => "malformed"),
             unauthenticated: counter!(CLUSTER_REFUSED, "reason" => "unauthenticated"),
             refused: counter!(CLUSTER_REFUSED, "reason" => "membership"),
+        }
+    }
+}
+
+/// The handles of one node's traffic with other nodes.
+#[derive(Debug)]
+pub(crate) struct LinkMetrics {
+    pub(crate) forwarded: Counter,
+    pub(crate) up: Gauge,
+    pub(crate) broken: Counter,
+    pub(crate) frames_refused: Counter,
+}
+
+impl LinkMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            forwarded: counter!(CLUSTER_FORWARDED),
+            up: gauge!(CLUSTER_LINKS),
+            broken: counter!(CLUSTER_LINKS_BROKEN),
+            frames_refused: counter!(CLUSTER_FRAMES_REFUSED),
         }
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
-    cluster::{self, Cluster},
+    cluster::{self, Cluster, Peers},
     component::{Failure, Service},
     dispatch::Dispatch,
     error::{Error, Result, code},
@@ -202,6 +202,7 @@ struct Running {
     gate: Arc<Gate>,
     services: Arc<Vec<Service>>,
     cluster: Option<Cluster>,
+    peers: Option<Arc<Peers>>,
 }
 
 impl Running {
@@ -209,7 +210,9 @@ impl Running {
         let metrics = Arc::new(Metrics::new());
         let failure = Arc::new(Failure { on_error: blueprint.on_error, metrics: metrics.clone() });
         let services: Vec<_> = blueprint.components.into_iter().map(|build| build(handle, &failure)).collect::<Result<_>>()?;
-        let dispatch = Dispatch::new(&services, blueprint.pipeline, failure)?;
+        let dispatch = Arc::new(Dispatch::new(&services, blueprint.pipeline, failure, blueprint.settings.request_timeout)?);
+        let exchange = Arc::downgrade(&dispatch);
+        handle.sessions().connect(exchange);
         let dictionary = match blueprint.dictionary {
             DictionarySource::Given(entries) => Dictionary::new(entries)?,
             DictionarySource::Routes(pushes) => Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?,
@@ -229,8 +232,8 @@ impl Running {
             handle.on_session_closed(callback);
         }
         handle.name_routes(dispatch.routes());
-        let gate = Gate::new(blueprint.settings, dispatch, dictionary, metrics, handle.clone());
-        let mut running = Self { handle: handle.clone(), gate, services: Arc::new(services), cluster };
+        let gate = Gate::new(blueprint.settings, dispatch.clone(), dictionary, metrics, handle.clone());
+        let mut running = Self { handle: handle.clone(), gate, services: Arc::new(services), cluster, peers: None };
         for (phase, hook) in [("init", Hook::Init), ("after_init", Hook::AfterInit)] {
             running.call_hooks(hook, false).await.map_err(|(component, error)| {
                 Error::new(error.code().to_owned(), format!("{phase} of component {component}: {}", error.message()))
@@ -239,7 +242,8 @@ impl Running {
         }
         // Peers and clients come when there is something to serve them.
         if let Some(cluster) = &mut running.cluster {
-            cluster.serve(Arc::new(cluster::NoData))?;
+            let peers = running.peers.insert(cluster.peers(&dispatch));
+            cluster.serve(peers)?;
             cluster.join().await?;
         }
         let addresses = listeners.open(&running.gate)?;
@@ -259,7 +263,13 @@ impl Running {
         }
         self.gate.close_listeners().await;
         self.gate.close_sessions();
-        if timeout_at(grace, self.gate.sessions_closed()).await.is_err() {
+        let peers_drained = async {
+            if let Some(peers) = &self.peers {
+                peers.drain(grace).await;
+            }
+        };
+        let (closed, ()) = tokio::join!(timeout_at(grace, self.gate.sessions_closed()), peers_drained);
+        if closed.is_err() {
             warn!(sessions = self.handle.sessions().count(), "requests still in flight are given up");
             self.gate.close_sessions();
         }
@@ -274,6 +284,9 @@ impl Running {
         };
         if timeout_at(deadline, closed).await.is_err() {
             error!("shutdown took too long: what was left of it is dropped");
+        }
+        if let Some(peers) = &self.peers {
+            peers.finish((Instant::now() + GOODBYE).min(deadline)).await;
         }
         if let Some(cluster) = &mut self.cluster {
             cluster.stop(deadline.saturating_duration_since(Instant::now()).min(GOODBYE)).await;

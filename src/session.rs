@@ -10,6 +10,7 @@ use crate::{
     serialize::{Encode, Json, Serializer},
 };
 
+mod call;
 mod core;
 mod data;
 mod entity;
@@ -19,7 +20,11 @@ mod registry;
 mod responder;
 mod router;
 
-pub(crate) use self::core::Core;
+pub(crate) use self::{
+    call::{Call, Caller, Exchange, Target, call},
+    core::Core,
+    entity::Relay,
+};
 pub use self::{
     data::State, entity::Entity, entity::Push, lifetime::CloseReason, registry::Sessions, responder::Responder, router::Router,
 };
@@ -37,6 +42,8 @@ pub(crate) use lifetime::Membership;
 pub struct Session<S: Serializer = Json> {
     core: Arc<Core>,
     request: u64,
+    /// Who waits for the answer, if not the client.
+    caller: Option<Arc<Caller>>,
     format: PhantomData<fn() -> S>,
 }
 
@@ -48,7 +55,7 @@ impl<S: Serializer> Session<S> {
     }
 
     pub(crate) fn of(core: Arc<Core>, request: u64) -> Self {
-        Self { core, request, format: PhantomData }
+        Self { core, request, caller: None, format: PhantomData }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -57,12 +64,18 @@ impl<S: Serializer> Session<S> {
 
     /// The same session and request, in another format.
     pub fn typed<T: Serializer>(&self) -> Session<T> {
-        Session::of(self.core.clone(), self.request)
+        Session { core: self.core.clone(), request: self.request, caller: self.caller.clone(), format: PhantomData }
     }
 
     /// The same session as the handler of request `id` would see it: for code that keeps ids instead of sessions or responders.
     pub fn with_request(&self, id: u64) -> Self {
-        Self::of(self.core.clone(), id)
+        let caller = self.caller.clone().filter(|caller| caller.id() == id);
+        Self { core: self.core.clone(), request: id, caller, format: PhantomData }
+    }
+
+    /// The same session as the handler of a call sees it.
+    pub(crate) fn with_caller(&self, caller: Arc<Caller>) -> Self {
+        Self { core: self.core.clone(), request: caller.id(), caller: Some(caller), format: PhantomData }
     }
 
     /// The session's id: positive, below 2^53 (so that JavaScript can hold it), unique in a cluster without configuration, and the
@@ -84,13 +97,19 @@ impl<S: Serializer> Session<S> {
         if uid < 1 {
             return Err(Error::new(code::BAD_REQUEST, format!("illegal uid: {uid}")));
         }
-        self.core.bind(uid);
+        self.core.rebind(uid);
+        self.core.entity.bound(&self.typed());
         Ok(())
     }
 
     /// The id of the request being handled; 0 for a notify, and outside of handlers.
     pub fn request_id(&self) -> u64 {
         self.request
+    }
+
+    /// Until when the one who asks waits, where that is known: in the handler of a [`call`](Session::call).
+    pub fn deadline(&self) -> Option<tokio::time::Instant> {
+        self.caller.as_ref()?.deadline()
     }
 
     /// Sends a message the client did not ask for.
@@ -148,6 +167,9 @@ impl<S: Serializer> Session<S> {
     }
 
     pub(crate) fn answer(&self, answer: Result<Bytes>) -> Result {
+        if let Some(caller) = &self.caller {
+            return caller.answer(answer);
+        }
         if self.request == 0 {
             return Err(Error::new(code::BAD_REQUEST, "this message is a notify, which takes no response"));
         }
@@ -290,14 +312,15 @@ impl<S: Serializer> Session<S> {
 
     /// Forgets uid and data; bindings of the router stay.
     pub fn clear(&self) {
-        self.core.unbind();
+        self.core.rebind(0);
+        self.core.entity.bound(&self.typed());
         self.core.data.restore(State::default());
     }
 }
 
 impl<S: Serializer> Clone for Session<S> {
     fn clone(&self) -> Self {
-        Self::of(self.core.clone(), self.request)
+        self.typed()
     }
 }
 

@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tonic::transport::{Endpoint, Server};
 
 use super::App;
-use crate::{cluster::ClusterTls, member::Member};
+use crate::{
+    cluster::{Balance, ClusterTls},
+    error::Result,
+    member::Member,
+    session::Session,
+};
 
 /// A node in a cluster: with a [`service_addr`](App::service_addr), and either [`master`](App::master) or an
 /// [`advertise_addr`](App::advertise_addr). Without them it is on its own, and no other node can call it.
@@ -46,6 +51,42 @@ impl App {
     #[must_use]
     pub fn advertise_addr(mut self, master: impl Into<String>) -> Self {
         self.blueprint.cluster.masters.push(master.into());
+        self
+    }
+
+    /// Which of several members that have a service serves a session. Any unless set, as in nano.
+    #[must_use]
+    pub fn balance(mut self, policy: Balance) -> Self {
+        self.blueprint.cluster.data.balance = policy;
+        self
+    }
+
+    /// Chooses the member that serves a session, before the balancing policy: called with the session, the name of the service and the members that
+    /// have it and can be reached, sorted by address. `Ok(None)` leaves it to the policy; the session is bound to whatever is chosen.
+    ///
+    /// Called on threads that do the network's work, and on schedulers: it must not block.
+    #[must_use]
+    pub fn remote_service_route(
+        mut self,
+        choose: impl Fn(&Session, &str, &[Member]) -> Result<Option<Member>> + Send + Sync + 'static,
+    ) -> Self {
+        self.blueprint.cluster.data.route_fn = Some(Arc::new(choose));
+        self
+    }
+
+    /// Lets nodes of Go nano reach internal services. Their messages do not say whether a client or a node sent them, so the clients of a Go gate then
+    /// reach them too.
+    #[must_use]
+    pub fn trust_go_nodes(mut self) -> Self {
+        self.blueprint.cluster.data.trust_go = true;
+        self
+    }
+
+    /// How long a gate and another node may be cut off from each other, while both are members, before the sessions that they share end: on the node
+    /// with their close callbacks; on the gate the session goes on and its next message is balanced anew. 10 s unless set.
+    #[must_use]
+    pub fn cut_off_after(mut self, limit: Duration) -> Self {
+        self.blueprint.cluster.data.grace = limit;
         self
     }
 

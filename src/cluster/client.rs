@@ -38,6 +38,14 @@ impl Dialer {
     /// # Errors
     /// The address is none.
     pub(crate) fn channel(&self, address: &str) -> Result<Channel> {
+        self.endpoint(address).map(|endpoint| endpoint.connect_lazy())
+    }
+
+    /// What a channel to a node is made of.
+    ///
+    /// # Errors
+    /// The address is none.
+    pub(crate) fn endpoint(&self, address: &str) -> Result<Endpoint> {
         let wrong = |error: &dyn fmt::Display| Error::new(code::BAD_REQUEST, format!("not the address of a node: {address}: {error}"));
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|error| wrong(&error))?;
@@ -45,7 +53,7 @@ impl Dialer {
         if let Some(tls) = &self.tls {
             endpoint = endpoint.tls_config(tls.clone()).map_err(|error| wrong(&error))?;
         }
-        Ok(self.configure.as_ref().map_or(endpoint.clone(), |configure| configure(endpoint)).connect_lazy())
+        Ok(self.configure.as_ref().map_or(endpoint.clone(), |configure| configure(endpoint)))
     }
 
     pub(crate) fn master(&self, channel: Channel) -> MasterClient<Authorized> {

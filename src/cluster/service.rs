@@ -32,44 +32,6 @@ pub(crate) trait DataPlane: Send + Sync + 'static {
     fn member_left(&self, member: &Member);
 }
 
-/// A node that takes part in membership only.
-pub(crate) struct NoData;
-
-#[async_trait]
-impl DataPlane for NoData {
-    async fn handle_request(&self, _: RequestMessage) -> Result<(), Status> {
-        Err(unserved())
-    }
-
-    async fn handle_notify(&self, _: NotifyMessage) -> Result<(), Status> {
-        Err(unserved())
-    }
-
-    async fn handle_push(&self, _: PushMessage) -> Result<(), Status> {
-        Err(unserved())
-    }
-
-    async fn handle_response(&self, _: ResponseMessage) -> Result<(), Status> {
-        Err(unserved())
-    }
-
-    async fn session_closed(&self, _: i64) -> Result<(), Status> {
-        Err(unserved())
-    }
-
-    async fn close_session(&self, _: i64) -> Result<(), Status> {
-        Err(unserved())
-    }
-
-    fn member_joined(&self, _: &Member) {}
-
-    fn member_left(&self, _: &Member) {}
-}
-
-fn unserved() -> Status {
-    Status::unimplemented("this node serves no sessions of other nodes")
-}
-
 /// The services of a master.
 pub(super) struct MasterService(pub(super) Arc<Core>);
 

@@ -7,7 +7,10 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig},
 };
 
-use super::client::{ConfigureEndpoint, Credentials, Dialer};
+use super::{
+    client::{ConfigureEndpoint, Credentials, Dialer},
+    peers,
+};
 use crate::{
     error::{Error, Result, code},
     member::Member,
@@ -36,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) on_joined: Vec<OnMember>,
     pub(crate) on_left: Vec<OnMember>,
     pub(crate) on_unregister: Option<OnMember>,
+    pub(crate) data: peers::Options,
     pub(crate) configure_endpoint: Option<ConfigureEndpoint>,
     pub(crate) configure_server: Option<ConfigureServer>,
 }

@@ -131,8 +131,13 @@ impl<C, S: Serializer, F, H, Shape> Drop for Turn<C, S, F, H, Shape> {
             };
             self.finish(Err(error));
         }
-        let lane = &self.session.core().lane;
-        if self.in_lane { lane.done() } else { lane.end() }
+        let core = self.session.core();
+        if self.in_lane {
+            core.lane.done()
+        } else {
+            core.lane.end()
+        }
+        core.entity.done();
     }
 }
 

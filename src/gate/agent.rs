@@ -357,7 +357,7 @@ impl Entity for Agent {
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
-        self.gate.dispatch.rpc(session, &Message::notify(route, body))?.try_submit()
+        self.gate.dispatch.rpc(session, Message::notify(route, body))
     }
 
     fn close(&self, reason: CloseReason) {
@@ -370,6 +370,10 @@ impl Entity for Agent {
 
     fn remote_addr(&self) -> Option<SocketAddr> {
         Some(self.remote)
+    }
+
+    fn bound(&self, session: &Session) {
+        self.gate.dispatch.bound(session);
     }
 }
 

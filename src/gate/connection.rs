@@ -45,7 +45,7 @@ pub(super) struct Connection<T> {
     decoder: Decoder,
     outgoing: VecDeque<Bytes>,
     bucket: Option<Bucket>,
-    /// A message whose scheduler is full, and everything behind it, waits until this is over.
+    /// A message whose scheduler or way is full, and everything behind it, waits until this is over.
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     held: Option<Job>,
     /// Whether it waits for the client, and not for room.
@@ -84,9 +84,6 @@ impl<T: Transport> Connection<T> {
             let mut alarm = pin!(sleep_until(self.alarm()));
             poll_fn(|cx| self.poll(cx, alarm.as_mut())).await
         };
-        if let Some(job) = self.held {
-            job.refuse();
-        }
         (reason, self.transport)
     }
 
@@ -249,9 +246,9 @@ impl<T: Transport> Connection<T> {
     }
 
     fn submit(&mut self, job: Job) {
-        if let Err(job) = job.submit() {
-            self.pause = Some(Box::pin(job.room()));
-            self.held = Some(job);
+        if let Err(held) = job.submit() {
+            self.pause = Some(held.room);
+            self.held = Some(held.job);
         }
     }
 

@@ -9,6 +9,8 @@ use super::{data::Data, entity::Entity, lane::Lane, lifetime::Lifetime, registry
 
 pub(crate) struct Core {
     pub(crate) id: i64,
+    /// Whether the client is another gate's.
+    pub(crate) remote: bool,
     uid: AtomicI64,
     /// Where pushes and responses go. Apart from the session, so that a session need not be its connection.
     pub(crate) entity: Arc<dyn Entity>,
@@ -21,9 +23,10 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(id: i64, entity: Arc<dyn Entity>, sessions: Weak<Sessions>) -> Self {
+    pub(super) fn new(id: i64, remote: bool, entity: Arc<dyn Entity>, sessions: Weak<Sessions>) -> Self {
         Self {
             id,
+            remote,
             uid: AtomicI64::new(0),
             entity,
             data: Data::default(),
@@ -35,28 +38,25 @@ impl Core {
     }
 
     pub(super) fn detached(id: i64, entity: Arc<dyn Entity>) -> Self {
-        Self::new(id, entity, Weak::new())
+        Self::new(id, false, entity, Weak::new())
     }
 
     pub(crate) fn uid(&self) -> i64 {
         self.uid.load(Ordering::Acquire)
     }
 
-    pub(super) fn bind(&self, uid: i64) {
-        self.move_to(uid);
-    }
-
-    pub(super) fn unbind(&self) {
-        self.move_to(0);
-    }
-
-    fn move_to(&self, uid: i64) {
+    /// Changes the uid on this node alone; 0 is none.
+    pub(crate) fn rebind(&self, uid: i64) {
         match self.sessions.upgrade() {
             Some(sessions) => sessions.rebind(self, uid),
             None => {
                 self.swap_uid(uid);
             }
         }
+    }
+
+    pub(super) fn sessions(&self) -> Option<Arc<Sessions>> {
+        self.sessions.upgrade()
     }
 
     /// Only the table calls this while the session is in one, so that its index and the uid change together.

@@ -1,6 +1,7 @@
 //! Where a session's messages go: what the gate implements for its connections, and a mock for tests.
 
 use std::{
+    any::Any,
     net::SocketAddr,
     sync::{Arc, OnceLock},
 };
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// The far end of a session. Nothing in it may block.
-pub trait Entity: Send + Sync + 'static {
+pub trait Entity: Any + Send + Sync {
     /// Queues a push.
     ///
     /// # Errors
@@ -39,6 +40,29 @@ pub trait Entity: Send + Sync + 'static {
 
     /// The client's address, where there is one.
     fn remote_addr(&self) -> Option<SocketAddr>;
+
+    /// The session has been bound to a uid, or unbound.
+    #[doc(hidden)]
+    fn bound(&self, _session: &Session) {}
+
+    /// The session's handlers are done with one message, or will never see it.
+    #[doc(hidden)]
+    fn done(&self) {}
+
+    /// What reaches many sessions at once, where there is such a thing.
+    #[doc(hidden)]
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        None
+    }
+}
+
+/// The way to a gate, which sessions of its clients share.
+pub trait Relay: Send + Sync {
+    /// Queues a push to all of them.
+    ///
+    /// # Errors
+    /// The way is closed or full.
+    fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result;
 }
 
 /// One push, perhaps to many sessions: its packet is encoded once and shared.

@@ -58,6 +58,13 @@ impl Lane {
         Ok(())
     }
 
+    /// [`enter_always`](Lane::enter_always) of a task that a scheduler which has been shut down may drop.
+    pub(crate) fn enter_or_drop(&self, scheduler: &Scheduler, task: Task) {
+        if let Err(task) = self.enter_always(scheduler, task) {
+            self.refuse(task);
+        }
+    }
+
     /// One task has been started (or never will be): lets the next ones go when the scheduler changes.
     pub(crate) fn done(&self) {
         let mut refused = Vec::new();

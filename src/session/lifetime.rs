@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::Session;
+use super::{Core, Session};
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,36 @@ impl CloseReason {
         }
     }
 
+    /// Its label, and what it says beside.
+    pub(crate) fn parts(&self) -> (&'static str, &str) {
+        let detail = match self {
+            Self::Closed(detail)
+            | Self::Kicked(detail)
+            | Self::HandshakeRefused(detail)
+            | Self::Protocol(detail)
+            | Self::Broken(detail) => detail,
+            _ => "",
+        };
+        (self.label(), detail)
+    }
+
+    /// Of its [parts](CloseReason::parts); a label that nobody here knows is that of a broken connection.
+    pub(crate) fn of(label: &str, detail: String) -> Self {
+        match label {
+            "client" => Self::Client,
+            "closed" => Self::Closed(detail),
+            "kicked" => Self::Kicked(detail),
+            "heartbeat_timeout" => Self::HeartbeatTimeout,
+            "handshake_timeout" => Self::HandshakeTimeout,
+            "handshake_refused" => Self::HandshakeRefused(detail),
+            "protocol" => Self::Protocol(detail),
+            "rate_limit" => Self::RateLimit,
+            "slow_client" => Self::SlowClient,
+            "shutdown" => Self::Shutdown,
+            _ => Self::Broken(detail),
+        }
+    }
+
     /// What a kick packet tells the client, for the reasons that send one.
     pub(crate) fn kick(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -69,17 +99,9 @@ impl CloseReason {
 
 impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed(detail)
-            | Self::Kicked(detail)
-            | Self::HandshakeRefused(detail)
-            | Self::Protocol(detail)
-            | Self::Broken(detail)
-                if !detail.is_empty() =>
-            {
-                write!(f, "{}: {detail}", self.label())
-            }
-            _ => f.write_str(self.label()),
+        match self.parts() {
+            (label, "") => f.write_str(label),
+            (label, detail) => write!(f, "{label}: {detail}"),
         }
     }
 }
@@ -88,7 +110,7 @@ pub(crate) type OnClosed = Box<dyn FnOnce(&Session, &CloseReason) + Send>;
 
 /// A group, seen from its members: something to be forgotten by.
 pub(crate) trait Membership: Send + Sync {
-    fn forget(&self, session: i64);
+    fn forget(&self, session: &Arc<Core>);
 }
 
 /// Who is to hear of the end.

@@ -4,8 +4,9 @@ use std::{
     collections::HashMap,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
     sync::{
-        Arc,
+        Arc, OnceLock, Weak,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
@@ -16,16 +17,21 @@ use tracing::error;
 
 use super::{
     CloseReason, Core, Entity, Session,
+    call::Exchange,
     lifetime::{Ended, OnClosed},
 };
-use crate::scheduler::Scheduler;
+use crate::{
+    error::{Error, Result, code},
+    scheduler::Scheduler,
+};
 
 /// Ids stay below 2^53, which a JavaScript number holds exactly.
 const ID_LIMIT: i64 = 1 << 53;
 
 type Callback = Arc<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
-/// The sessions of one node, by id and by uid, and the callbacks that run when one ends.
+/// The sessions of one node, by id and by uid, and the callbacks that run when one ends: those of its own clients, and in a cluster those
+/// of other gates' clients that this node has served.
 pub struct Sessions {
     /// A random start and steps of one: unique on the node for good, and between nodes unless two starts out of 2^53 lie closer
     /// together than the number of connections between them.
@@ -35,12 +41,17 @@ pub struct Sessions {
     /// Sessions that have left the table while their close callbacks have yet to run.
     closing: AtomicUsize,
     all_closed: Notify,
+    /// What carries the calls of its sessions; weak, for it owns the node's handle.
+    exchange: OnceLock<Weak<dyn Exchange>>,
 }
 
 #[derive(Default)]
 struct Table {
-    by_id: HashMap<i64, Arc<Core>>,
-    by_uid: HashMap<i64, Vec<i64>>,
+    local: HashMap<i64, Arc<Core>>,
+    /// By id too, though gates of Go may give one id twice.
+    remote: HashMap<i64, Vec<Arc<Core>>>,
+    remote_count: usize,
+    by_uid: HashMap<i64, Vec<Arc<Core>>>,
 }
 
 impl Sessions {
@@ -51,29 +62,49 @@ impl Sessions {
             on_closed: RwLock::default(),
             closing: AtomicUsize::new(0),
             all_closed: Notify::new(),
+            exchange: OnceLock::new(),
         })
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.table.read().by_id.len()
+        let table = self.table.read();
+        table.local.len() + table.remote_count
+    }
+
+    /// How many clients of this node there are.
+    pub(crate) fn local_count(&self) -> usize {
+        self.table.read().local.len()
     }
 
     /// The session with this id.
     pub fn find(&self, id: i64) -> Option<Session> {
-        self.table.read().by_id.get(&id).map(|core| Session::of(core.clone(), 0))
+        let table = self.table.read();
+        let core = table.local.get(&id).or_else(|| table.remote.get(&id)?.first())?;
+        Some(Session::of(core.clone(), 0))
+    }
+
+    /// The session of this node's own client with this id.
+    pub(crate) fn find_local(&self, id: i64) -> Option<Session> {
+        self.table.read().local.get(&id).map(|core| Session::of(core.clone(), 0))
     }
 
     /// The sessions bound to this uid, in the order they were bound.
     pub fn find_by_uid(&self, uid: i64) -> Vec<Session> {
         let table = self.table.read();
-        let ids = table.by_uid.get(&uid).map(Vec::as_slice).unwrap_or_default();
-        ids.iter().filter_map(|id| table.by_id.get(id)).map(|core| Session::of(core.clone(), 0)).collect()
+        let bound = table.by_uid.get(&uid).map(Vec::as_slice).unwrap_or_default();
+        bound.iter().map(|core| Session::of(core.clone(), 0)).collect()
     }
 
     /// All of them, in no order.
     pub fn list(&self) -> Vec<Session> {
-        self.table.read().by_id.values().map(|core| Session::of(core.clone(), 0)).collect()
+        let table = self.table.read();
+        table.local.values().chain(table.remote.values().flatten()).map(|core| Session::of(core.clone(), 0)).collect()
+    }
+
+    /// Those of this node's own clients, in no order.
+    pub(crate) fn list_local(&self) -> Vec<Session> {
+        self.table.read().local.values().map(|core| Session::of(core.clone(), 0)).collect()
     }
 
     /// Calls `callback` whenever a session has closed: on the node's default scheduler, after the handlers of all messages of that session
@@ -85,9 +116,31 @@ impl Sessions {
     /// A new session with a new id.
     pub(crate) fn open(self: &Arc<Self>, entity: Arc<dyn Entity>) -> Session {
         let id = self.new_id();
-        let core = Arc::new(Core::new(id, entity, Arc::downgrade(self)));
-        self.table.write().by_id.insert(id, core.clone());
+        let core = Arc::new(Core::new(id, false, entity, Arc::downgrade(self)));
+        self.table.write().local.insert(id, core.clone());
         Session::of(core, 0)
+    }
+
+    /// The session of another gate's client, with the id it has there.
+    pub(crate) fn open_remote(self: &Arc<Self>, id: i64, entity: Arc<dyn Entity>) -> Session {
+        let core = Arc::new(Core::new(id, true, entity, Arc::downgrade(self)));
+        let mut table = self.table.write();
+        table.remote.entry(id).or_default().push(core.clone());
+        table.remote_count += 1;
+        Session::of(core, 0)
+    }
+
+    pub(crate) fn connect(&self, exchange: Weak<dyn Exchange>) {
+        // A node has one, and says so once.
+        let _ = self.exchange.set(exchange);
+    }
+
+    /// What carries calls.
+    ///
+    /// # Errors
+    /// The node has not started yet, or has stopped.
+    pub(crate) fn exchange(&self) -> Result<Arc<dyn Exchange>> {
+        self.exchange.get().and_then(Weak::upgrade).ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
     }
 
     fn new_id(&self) -> i64 {
@@ -100,10 +153,13 @@ impl Sessions {
     pub(super) fn rebind(&self, core: &Core, uid: i64) {
         let mut table = self.table.write();
         let old = core.swap_uid(uid);
-        if old != uid && table.by_id.contains_key(&core.id) {
-            table.forget_uid(old, core.id);
+        if old == uid {
+            return;
+        }
+        if let Some(core) = table.entry(core).cloned() {
+            table.forget_uid(old, &core);
             if uid != 0 {
-                table.by_uid.entry(uid).or_default().push(core.id);
+                table.by_uid.entry(uid).or_default().push(core);
             }
         }
     }
@@ -115,7 +171,7 @@ impl Sessions {
         self.closing.fetch_add(1, Ordering::AcqRel);
         self.table.write().remove(session.core());
         for group in groups {
-            group.forget(session.id());
+            group.forget(session.core());
         }
         let closing = Closing { sessions: self.clone(), session: session.typed(), reason: reason.clone() };
         let task = Box::new(move || closing.run(callbacks));
@@ -136,15 +192,34 @@ impl Sessions {
 }
 
 impl Table {
-    fn remove(&mut self, core: &Core) {
-        self.by_id.remove(&core.id);
-        self.forget_uid(core.uid(), core.id);
+    fn entry(&self, core: &Core) -> Option<&Arc<Core>> {
+        if core.remote {
+            self.remote.get(&core.id)?.iter().find(|entry| ptr::eq(&***entry, core))
+        } else {
+            self.local.get(&core.id).filter(|entry| ptr::eq(&***entry, core))
+        }
     }
 
-    fn forget_uid(&mut self, uid: i64, id: i64) {
-        if let Some(ids) = self.by_uid.get_mut(&uid) {
-            ids.retain(|bound| *bound != id);
-            if ids.is_empty() {
+    fn remove(&mut self, core: &Core) {
+        if self.entry(core).is_none() {
+            return;
+        }
+        self.forget_uid(core.uid(), core);
+        if !core.remote {
+            self.local.remove(&core.id);
+        } else if let Some(sessions) = self.remote.get_mut(&core.id) {
+            sessions.retain(|entry| !ptr::eq(&**entry, core));
+            self.remote_count -= 1;
+            if sessions.is_empty() {
+                self.remote.remove(&core.id);
+            }
+        }
+    }
+
+    fn forget_uid(&mut self, uid: i64, core: &Core) {
+        if let Some(bound) = self.by_uid.get_mut(&uid) {
+            bound.retain(|entry| !ptr::eq(&**entry, core));
+            if bound.is_empty() {
                 self.by_uid.remove(&uid);
             }
         }
@@ -190,6 +265,9 @@ impl Drop for Closing {
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let table = self.table.read();
-        f.debug_struct("Sessions").field("count", &table.by_id.len()).field("uids", &table.by_uid.len()).finish_non_exhaustive()
+        f.debug_struct("Sessions")
+            .field("count", &(table.local.len() + table.remote_count))
+            .field("uids", &table.by_uid.len())
+            .finish_non_exhaustive()
     }
 }

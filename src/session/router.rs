@@ -22,6 +22,16 @@ impl Router {
         self.0.read().iter().find(|(bound, _)| bound == service).map(|(_, address)| address.clone())
     }
 
+    /// Looks at a binding without a copy.
+    pub(crate) fn with<R>(&self, service: &str, look: impl FnOnce(&str) -> Option<R>) -> Option<R> {
+        self.0.read().iter().find(|(bound, _)| bound == service).and_then(|(_, address)| look(address))
+    }
+
+    /// Forgets all bindings to a member.
+    pub(crate) fn forget(&self, member: &str) {
+        self.0.write().retain(|(_, address)| address != member);
+    }
+
     /// Forgets the binding of a service; its next message is balanced anew.
     pub fn delete(&self, service: &str) {
         self.0.write().retain(|(bound, _)| bound != service);

@@ -62,7 +62,7 @@ async fn a_master_says_what_was_recorded() {
             ("out-reply", "Register") => {
                 let members: Vec<_> = step.message::<RegisterResponse>().members.into_iter().map(info_here).collect();
                 let reply = last.remove(at).unwrap().unwrap().unwrap();
-                let old = |info: MemberInfo| MemberInfo { incarnation: 0, ..info };
+                let old = |info: MemberInfo| MemberInfo { incarnation: 0, link: false, ..info };
                 assert_eq!(reply.members.into_iter().map(old).collect::<Vec<_>>(), members);
                 checked += 1;
             }

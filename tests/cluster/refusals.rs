@@ -45,7 +45,7 @@ async fn malformed_calls_are_refused() {
     let own = MemberInfo { service_addr: node.address().to_owned(), ..MemberInfo::default() };
     to_node.new_member(NewMemberRequest { member_info: Some(own) }).await.unwrap();
     assert_eq!(node.table(), [master.address()], "not itself");
-    assert_eq!(to_node.handle_push(PushMessage::default()).await.unwrap_err().code(), Code::Unimplemented);
+    is(&to_node.handle_push(PushMessage::default()).await.unwrap_err(), Code::Unknown, "session not found: 0");
     // Only a master is one.
     let refused = MasterClient::new(channel(node.address())).register(RegisterRequest::default()).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);

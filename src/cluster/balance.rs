@@ -1,0 +1,147 @@
+//! Which of several members serves a session.
+
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::{error::Result, member::Member, session::Session};
+
+type Key = Arc<dyn Fn(&Session) -> u64 + Send + Sync>;
+
+/// Which member that has a service gets a session's messages. Decided with the first message of the session for the service; then the session is
+/// bound to that member ([`Session::router`]) until it leaves.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum Balance {
+    /// Any, as in nano.
+    #[default]
+    Random,
+    /// One after the other.
+    RoundRobin,
+    /// The one that serves the fewest sessions of this gate.
+    LeastLoaded,
+    /// Always the same for one uid, whatever the gate; when a member joins or leaves few uids move. Sessions without a uid are taken by their id.
+    Uid,
+    /// The same for a key of the application's.
+    Key(Key),
+}
+
+impl Balance {
+    /// Always the same member for one key: of a guild, of a room.
+    pub fn key(key: impl Fn(&Session) -> u64 + Send + Sync + 'static) -> Self {
+        Self::Key(Arc::new(key))
+    }
+}
+
+impl fmt::Debug for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "Random",
+            Self::RoundRobin => "RoundRobin",
+            Self::LeastLoaded => "LeastLoaded",
+            Self::Uid => "Uid",
+            Self::Key(_) => "Key(..)",
+        })
+    }
+}
+
+/// An application's own choice: the session, the service, who has it.
+pub(crate) type RouteFn = Arc<dyn Fn(&Session, &str, &[Member]) -> Result<Option<Member>> + Send + Sync>;
+
+/// The policy at work.
+#[derive(Default)]
+pub(super) struct Balancer {
+    policy: Balance,
+    turn: AtomicUsize,
+}
+
+impl Balancer {
+    pub(super) fn new(policy: Balance) -> Self {
+        Self { policy, turn: AtomicUsize::new(0) }
+    }
+
+    /// The place of the chosen one among the candidates, if there are any; each is given by its address and its load.
+    pub(super) fn choose(&self, session: Option<&Session>, candidates: &[(&str, usize)]) -> Option<usize> {
+        let count = candidates.len();
+        if count < 2 {
+            return count.checked_sub(1);
+        }
+        let key = match (&self.policy, session) {
+            (Balance::Random, _) | (Balance::Uid | Balance::Key(_), None) => return Some(rand::random_range(0..count)),
+            (Balance::RoundRobin, _) => return Some(self.turn.fetch_add(1, Ordering::Relaxed) % count),
+            (Balance::LeastLoaded, _) => return (0..count).min_by_key(|at| candidates[*at].1),
+            (Balance::Uid, Some(session)) if session.uid() != 0 => session.uid().cast_unsigned(),
+            (Balance::Uid, Some(session)) => session.id().cast_unsigned(),
+            (Balance::Key(key), Some(session)) => key(session),
+        };
+        // Whoever has the highest number for this key: a member that joins takes over only what it is highest for.
+        (0..count).max_by_key(|at| {
+            let mut hasher = DefaultHasher::new();
+            (key, candidates[*at].0).hash(&mut hasher);
+            hasher.finish()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock;
+
+    const NODES: [(&str, usize); 4] = [("a:1", 3), ("b:1", 1), ("c:1", 2), ("d:1", 1)];
+
+    fn chosen(policy: Balance, uids: impl Iterator<Item = i64>, nodes: &[(&str, usize)]) -> Vec<usize> {
+        let balancer = Balancer::new(policy);
+        let session = |uid| {
+            let (session, _) = mock::session();
+            session.bind(uid).unwrap();
+            session
+        };
+        uids.map(|uid| balancer.choose(Some(&session(uid)), nodes).unwrap()).collect()
+    }
+
+    #[test]
+    fn nobody_is_chosen_of_none_and_the_only_one_of_one() {
+        assert_eq!(Balancer::default().choose(None, &[]), None);
+        assert_eq!(Balancer::default().choose(None, &NODES[..1]), Some(0));
+    }
+
+    #[test]
+    fn round_robin_takes_turns() {
+        assert_eq!(chosen(Balance::RoundRobin, 1..=6, &NODES), [0, 1, 2, 3, 0, 1]);
+    }
+
+    #[test]
+    fn least_loaded_takes_the_first_of_the_least() {
+        assert_eq!(chosen(Balance::LeastLoaded, 1..=1, &NODES), [1]);
+    }
+
+    #[test]
+    fn random_reaches_everybody() {
+        let mut chosen = chosen(Balance::Random, 1..=200, &NODES);
+        chosen.sort_unstable();
+        chosen.dedup();
+        assert_eq!(chosen, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_uid_moves_only_when_its_member_leaves() {
+        let before = chosen(Balance::Uid, 1..=400, &NODES);
+        let after = chosen(Balance::Uid, 1..=400, &NODES[..3]);
+        for (before, after) in before.iter().zip(&after) {
+            assert!(before == after || *before == 3, "moved from {before} to {after}");
+        }
+        assert!((0..4).all(|node| before.iter().filter(|at| **at == node).count() > 60), "not spread: {before:?}");
+    }
+
+    #[test]
+    fn a_key_decides_alone() {
+        let same = chosen(Balance::key(|_| 7), 1..=50, &NODES);
+        assert!(same.iter().all(|at| *at == same[0]));
+    }
+}

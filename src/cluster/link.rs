@@ -1,0 +1,48 @@
+//! The way from this node to another one of this crate: a few ordered streams of batches, each on a connection of its own.
+//!
+//! All that one node sends to another travels on streams that the sender opened, so each direction has one order. A session always uses the
+//! same stream.
+
+use std::time::Duration;
+
+pub(super) mod frames;
+pub(super) mod inlet;
+pub(super) mod outlet;
+pub(super) mod pairing;
+pub(super) mod shard;
+
+// Written by tests/codegen.rs.
+pub(crate) mod proto {
+    #![allow(clippy::all, clippy::unwrap_used, missing_docs, unreachable_pub, rust_2018_idioms)]
+    include!("generated/nano.link.v1.rs");
+}
+
+/// Streams to one node. One connection is one lock and one core; more than a few are idle.
+pub(super) const SHARDS: usize = 2;
+
+/// How many messages of one session may be on their way to a node, or in its async handlers.
+pub(super) const WINDOW: u32 = 256;
+
+/// After how many messages of a session a node says that it is done with them.
+pub(super) const CREDIT: u32 = WINDOW / 4;
+
+/// From so many queued bytes on, sessions stop sending messages.
+pub(super) const MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// From so many queued bytes on, pushes are refused.
+pub(super) const PUSH_BYTES: usize = 16 * 1024 * 1024;
+
+/// A batch is sent when it has so many bytes, or when nothing more waits.
+pub(super) const BATCH_BYTES: usize = 32 * 1024;
+
+/// What a node may receive before it is read, of one stream and of one connection, in bytes.
+pub(super) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// How often a silent peer is probed, and how long it may take to answer.
+pub(super) const PROBE: Duration = Duration::from_secs(1);
+
+/// The stream that all frames about this session, or of this call, use.
+pub(super) fn shard_of(id: i64) -> usize {
+    (id.unsigned_abs() % SHARDS as u64) as usize
+}

@@ -1,0 +1,376 @@
+//! One stream to another node: what waits for it, and the sessions it is about.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use super::{
+    BATCH_BYTES, MESSAGE_BYTES, PUSH_BYTES,
+    frames::check_size,
+    pairing::Pairing,
+    proto::{Batch, Frame, Kind},
+};
+use crate::{
+    dispatch::Refused,
+    error::{Error, Result, code},
+    message::Message,
+    session::{CloseReason, Session},
+};
+
+/// The sending side. Any thread queues; the stream's task writes. It outlives its streams: what is queued while there is none goes with the next.
+pub(in crate::cluster) struct Shard {
+    state: Mutex<State>,
+    /// Whether the last stream broke and no other is up; apart from the state, for it is read for every choice of a member.
+    down: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Frame>,
+    bytes: usize,
+    phase: Phase,
+    /// Which stream may take from the queue.
+    stream: i64,
+    pairings: HashMap<i64, Pairing>,
+    writer: Option<Waker>,
+    /// Whether the stream ends when the queue is empty.
+    finishing: bool,
+    /// Readers of sessions that wait until there is room in the queue.
+    readers: Vec<Waker>,
+}
+
+#[derive(Default, PartialEq)]
+enum Phase {
+    #[default]
+    Connecting,
+    Up,
+    Down(Instant),
+    Closed,
+}
+
+/// Requests that nobody answers any more.
+pub(in crate::cluster) type Lost = Vec<(Session, VecDeque<u64>)>;
+
+impl Shard {
+    pub(in crate::cluster) fn new() -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), down: AtomicBool::new(false) })
+    }
+
+    pub(in crate::cluster) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::cluster) fn is_up(&self) -> bool {
+        self.state.lock().phase == Phase::Up
+    }
+
+    /// How many sessions of this gate the member serves.
+    pub(in crate::cluster) fn sessions(&self) -> usize {
+        self.state.lock().pairings.len()
+    }
+
+    /// Queues a frame that is bounded elsewhere: by the number of sessions or of requests.
+    pub(in crate::cluster) fn send(&self, frame: Frame) {
+        let mut state = self.state.lock();
+        state.push(frame);
+        wake(state);
+    }
+
+    /// Queues a frame unless too much waits already.
+    ///
+    /// # Errors
+    /// [`code::TOO_MANY`], [`code::TOO_LARGE`], or [`code::CLOSED`] when the node is gone.
+    pub(in crate::cluster) fn try_send(&self, frame: Frame) -> Result {
+        check_size(frame.body.len())?;
+        let mut state = self.state.lock();
+        if state.phase == Phase::Closed {
+            return Err(Error::new(code::CLOSED, "the other node is gone"));
+        }
+        if state.bytes + frame.weight() > PUSH_BYTES && state.bytes > 0 {
+            return Err(Error::new(code::TOO_MANY, "the other node does not take more"));
+        }
+        state.push(frame);
+        wake(state);
+        Ok(())
+    }
+
+    /// Queues a message of a session of this gate, behind the session itself if the member does not know it yet.
+    ///
+    /// # Errors
+    /// Gives it back when the session's window or the queue is full. [`code::UNAVAILABLE`] when the member cannot be reached, [`code::CLOSED`] when
+    /// the session has ended.
+    pub(in crate::cluster) fn message(
+        self: &Arc<Self>,
+        session: &Session,
+        message: Message,
+        frame: impl FnOnce(Message) -> Frame,
+    ) -> Result<(), Refused> {
+        check_size(message.body.len())?;
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Down(_) | Phase::Closed) {
+            return Err(Error::new(code::UNAVAILABLE, "the member cannot be reached").into());
+        }
+        // Under the lock, so that no pairing comes behind the look for those of a closed session.
+        if session.closed().is_some() {
+            return Err(Error::new(code::CLOSED, "the session is closed").into());
+        }
+        let State { pairings, queue, bytes, .. } = &mut *state;
+        let pairing = pairings.entry(session.id()).or_insert_with(|| {
+            let open = Frame::open(session, false);
+            *bytes += open.weight();
+            queue.push_back(open);
+            Pairing::new(session)
+        });
+        if !pairing.has_room() || *bytes > MESSAGE_BYTES {
+            drop(state);
+            return Err(Refused::Full(message, Box::pin(self.clone().room(session.id()))));
+        }
+        let frame = frame(message);
+        pairing.sent(if frame.kind() == Kind::Message { frame.id } else { 0 });
+        state.push(frame);
+        wake(state);
+        Ok(())
+    }
+
+    /// Ready when a session may have room.
+    async fn room(self: Arc<Self>, session: i64) {
+        poll_fn(|cx| self.poll_room(session, cx)).await;
+    }
+
+    fn poll_room(&self, session: i64, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        let State { pairings, bytes, readers, phase, .. } = &mut *state;
+        let Some(pairing) = pairings.get_mut(&session).filter(|_| matches!(phase, Phase::Connecting | Phase::Up)) else {
+            return Poll::Ready(());
+        };
+        if !pairing.has_room() {
+            pairing.reader = Some(cx.waker().clone());
+            Poll::Pending
+        } else if *bytes > MESSAGE_BYTES {
+            readers.push(cx.waker().clone());
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    /// The session is bound to a uid, or to none any more.
+    pub(in crate::cluster) fn bound(&self, session: &Session) {
+        let mut state = self.state.lock();
+        if state.pairings.contains_key(&session.id()) {
+            // Read under the lock, so that the last of these frames has the last uid.
+            state.push(Frame::bound(session));
+            wake(state);
+        }
+    }
+
+    /// The session has ended, behind all its messages. The calls of it that are under way are answered by the member, or end with their stream.
+    pub(in crate::cluster) fn closed(&self, session: &Session, reason: &CloseReason) {
+        let mut state = self.state.lock();
+        if state.pairings.remove(&session.id()).is_some() {
+            state.push(Frame::closed(session.id(), reason));
+            wake(state);
+        }
+    }
+
+    /// The session, if the member serves it.
+    pub(in crate::cluster) fn session(&self, id: i64) -> Option<Session> {
+        self.state.lock().pairings.get(&id).map(|pairing| pairing.session.clone())
+    }
+
+    /// The session whose request the member answers, if it still waits.
+    pub(in crate::cluster) fn answered(&self, session: i64, request: u64) -> Option<Session> {
+        let mut state = self.state.lock();
+        let pairing = state.pairings.get_mut(&session)?;
+        pairing.answered(request).then(|| pairing.session.with_request(request))
+    }
+
+    /// The member is done with so many messages of a session.
+    pub(in crate::cluster) fn credit(&self, session: i64, started: u32) {
+        let reader = self.state.lock().pairings.get_mut(&session).and_then(|pairing| pairing.credit(started));
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// The member no longer serves the session.
+    pub(in crate::cluster) fn gone(&self, session: i64) -> Option<(Session, VecDeque<u64>)> {
+        let mut pairing = self.state.lock().pairings.remove(&session)?;
+        let requests = pairing.lose();
+        if let Some(reader) = pairing.reader.take() {
+            reader.wake();
+        }
+        Some((pairing.session, requests))
+    }
+
+    /// A stream is about to come up; it gets nothing before it [is](Shard::up).
+    pub(super) fn begin(&self, stream: i64) {
+        self.state.lock().stream = stream;
+    }
+
+    /// A new stream is up: before all that waits goes every session that the last stream was about.
+    pub(super) fn up(&self, stream: i64) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Closed || state.stream != stream {
+            return;
+        }
+        let unsent: HashSet<_> = state.queue.iter().filter(|frame| frame.kind() == Kind::Open).map(|frame| frame.session).collect();
+        let known = state.pairings.values().filter(|pairing| !unsent.contains(&pairing.session.id()));
+        let again: Vec<_> = known.map(|pairing| Frame::open(&pairing.session, true)).chain([Frame::synced()]).collect();
+        for frame in again.into_iter().rev() {
+            state.bytes += frame.weight();
+            state.queue.push_front(frame);
+        }
+        state.phase = Phase::Up;
+        self.down.store(false, Ordering::Relaxed);
+        wake(state);
+    }
+
+    /// The stream is gone, or did not come up. What was under way is lost, and what waits for an answer that will not come.
+    pub(in crate::cluster) fn broken(&self) -> Lost {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Closed {
+            return Lost::new();
+        }
+        if !matches!(state.phase, Phase::Down(_)) {
+            state.phase = Phase::Down(Instant::now());
+        }
+        self.down.store(true, Ordering::Relaxed);
+        state.stream = 0;
+        state.queue.retain(|frame| !frame.is_question_or_answer());
+        state.bytes = state.queue.iter().map(Frame::weight).sum();
+        let lost = state.lose();
+        wake_all(state);
+        lost
+    }
+
+    /// The member's own stream is gone: its answers are lost.
+    pub(in crate::cluster) fn answers_lost(&self) -> Lost {
+        let mut state = self.state.lock();
+        let lost = state.lose();
+        wake_all(state);
+        lost
+    }
+
+    /// Since when there has been no stream.
+    pub(in crate::cluster) fn down_since(&self) -> Option<Instant> {
+        match self.state.lock().phase {
+            Phase::Down(since) => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Ends all pairings, and tells the member when it can be told again.
+    pub(in crate::cluster) fn part(&self) -> Lost {
+        let mut state = self.state.lock();
+        let parted = state.part();
+        let reason = CloseReason::Broken("the nodes were cut off from each other".to_owned());
+        for (session, _) in &parted {
+            state.push(Frame::closed(session.id(), &reason));
+        }
+        wake_all(state);
+        parted
+    }
+
+    /// Ends it: nothing is sent any more.
+    pub(in crate::cluster) fn close(&self) -> Lost {
+        let mut state = self.state.lock();
+        let parted = state.part();
+        state.phase = Phase::Closed;
+        self.down.store(true, Ordering::Relaxed);
+        state.queue.clear();
+        state.bytes = 0;
+        wake_all(state);
+        parted
+    }
+
+    /// Ends the stream in order, behind what is queued.
+    pub(in crate::cluster) fn finish(&self) {
+        let mut state = self.state.lock();
+        state.finishing = true;
+        wake_all(state);
+    }
+
+    /// The next batch for a stream; `None` when it is no longer the one.
+    pub(super) fn poll_batch(&self, stream: i64, cx: &Context<'_>) -> Poll<Option<Batch>> {
+        let mut state = self.state.lock();
+        if state.stream != stream || state.phase == Phase::Closed {
+            return Poll::Ready(None);
+        }
+        if state.queue.is_empty() && state.finishing && state.phase == Phase::Up {
+            return Poll::Ready(None);
+        }
+        if state.queue.is_empty() || state.phase != Phase::Up {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let mut frames = Vec::with_capacity(state.queue.len().min(256));
+        let mut bytes = 0;
+        while bytes < BATCH_BYTES
+            && let Some(frame) = state.queue.pop_front()
+        {
+            bytes += frame.weight();
+            frames.push(frame);
+        }
+        state.bytes -= bytes;
+        let readers = if state.bytes <= MESSAGE_BYTES / 2 { std::mem::take(&mut state.readers) } else { Vec::new() };
+        drop(state);
+        readers.into_iter().for_each(Waker::wake);
+        Poll::Ready(Some(Batch { frames }))
+    }
+}
+
+impl State {
+    fn push(&mut self, frame: Frame) {
+        if self.phase != Phase::Closed {
+            self.bytes += frame.weight();
+            self.queue.push_back(frame);
+        }
+    }
+
+    fn part(&mut self) -> Lost {
+        let Self { pairings, readers, .. } = self;
+        let parted = pairings.drain().map(|(_, mut pairing)| {
+            readers.extend(pairing.reader.take());
+            let requests = pairing.lose();
+            (pairing.session, requests)
+        });
+        parted.collect()
+    }
+
+    fn lose(&mut self) -> Lost {
+        let Self { pairings, readers, .. } = self;
+        let lost = pairings.values_mut().filter_map(|pairing| {
+            readers.extend(pairing.reader.take());
+            let requests = pairing.lose();
+            (!requests.is_empty()).then(|| (pairing.session.clone(), requests))
+        });
+        lost.collect()
+    }
+}
+
+/// Wakes the writer, after unlocking.
+fn wake(mut state: MutexGuard<'_, State>) {
+    let writer = state.writer.take();
+    drop(state);
+    if let Some(writer) = writer {
+        writer.wake();
+    }
+}
+
+/// Wakes the writer and every reader.
+fn wake_all(mut state: MutexGuard<'_, State>) {
+    let readers = std::mem::take(&mut state.readers);
+    let writer = state.writer.take();
+    drop(state);
+    writer.into_iter().chain(readers).for_each(Waker::wake);
+}

@@ -1,0 +1,156 @@
+//! Another node of this crate: the ways to it and from it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+
+use super::{
+    link::{SHARDS, proto::Frame, shard::Shard},
+    remote::Served,
+};
+
+/// One run of another node. It appears with its join or its first link, whichever is first, and goes when it has left and its links are gone.
+pub(super) struct Peer {
+    pub(super) address: Arc<str>,
+    pub(super) incarnation: u64,
+    /// What is sent to it.
+    pub(super) shards: [Arc<Shard>; SHARDS],
+    /// What comes from it.
+    pub(super) inlets: [Inlet; SHARDS],
+    /// Whether it is in the member table.
+    joined: AtomicBool,
+    /// Whether it said that it is about to stop.
+    leaving: AtomicBool,
+    finishing: AtomicBool,
+    /// On how many streams it said that nothing more comes.
+    drained: AtomicUsize,
+    closed: watch::Sender<bool>,
+}
+
+/// One of its streams, and the sessions of its clients that use it.
+#[derive(Default)]
+pub(super) struct Inlet {
+    /// Held while frames are handled, so that a new stream follows its predecessor.
+    pub(super) turn: Mutex<()>,
+    pub(super) state: Mutex<InletState>,
+}
+
+#[derive(Default)]
+pub(super) struct InletState {
+    /// The number of the latest stream.
+    pub(super) stream: i64,
+    /// Since when there has been none.
+    pub(super) down_since: Option<Instant>,
+    pub(super) answers: Option<mpsc::UnboundedSender<Frame>>,
+    pub(super) sessions: HashMap<i64, Served>,
+}
+
+impl Peer {
+    pub(super) fn new(address: &str, incarnation: u64) -> Arc<Self> {
+        Arc::new(Self {
+            address: address.into(),
+            incarnation,
+            shards: std::array::from_fn(|_| Shard::new()),
+            inlets: Default::default(),
+            joined: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            finishing: AtomicBool::new(false),
+            drained: AtomicUsize::new(0),
+            closed: watch::Sender::new(false),
+        })
+    }
+
+    pub(super) fn join(&self) {
+        self.joined.store(true, Ordering::Release);
+    }
+
+    pub(super) fn leave(&self) {
+        self.joined.store(false, Ordering::Release);
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_leaving(&self) {
+        self.leaving.store(true, Ordering::Release);
+    }
+
+    /// Nothing will be sent to it behind what is queued.
+    pub(super) fn finish(&self) {
+        self.finishing.store(true, Ordering::Release);
+        self.shards.iter().for_each(|shard| shard.finish());
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing.load(Ordering::Acquire)
+    }
+
+    /// Whether new work may go there.
+    pub(super) fn is_available(&self) -> bool {
+        self.has_joined() && !self.leaving.load(Ordering::Acquire) && !self.is_suspect()
+    }
+
+    /// Whether a way to it is broken.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.shards.iter().any(|shard| shard.is_down())
+    }
+
+    /// Whether any link is up, in either direction.
+    pub(super) fn is_linked(&self) -> bool {
+        self.shards.iter().any(|shard| shard.is_up()) || self.inlets.iter().any(|inlet| inlet.state.lock().answers.is_some())
+    }
+
+    pub(super) fn drained(&self) {
+        self.drained.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether all that it sent before it knew that this node stops has arrived, or can never arrive.
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained.load(Ordering::Acquire) >= SHARDS || !self.is_linked()
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    pub(super) async fn closed(&self) {
+        // The sender is part of this, so the wait cannot fail.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+}
+
+impl Inlet {
+    /// Answers on the stream that is up, if one is.
+    pub(super) fn answer(&self, frame: Frame) {
+        if let Some(answers) = &self.state.lock().answers {
+            // A stream that has just ended takes nothing more.
+            let _ = answers.send(frame);
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").field("address", &self.address).field("incarnation", &self.incarnation).finish_non_exhaustive()
+    }
+}

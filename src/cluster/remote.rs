@@ -1,0 +1,181 @@
+//! A session whose client sits on another gate.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{
+    calls::Way,
+    link::{
+        CREDIT,
+        proto::{Frame, Kind},
+        shard::Shard,
+        shard_of,
+    },
+    peer::Peer,
+};
+use crate::{
+    dispatch::Dispatch,
+    error::{Error, Result, code},
+    message::Message,
+    session::{CloseReason, Entity, Push, Relay, Session},
+};
+
+/// A session that this node serves for another gate.
+pub(super) struct Served {
+    pub(super) session: Session,
+    pub(super) entity: Arc<Remote>,
+    /// The last stream that said that the session is there.
+    pub(super) stream: i64,
+}
+
+/// The far end of such a session: what is sent to it goes to its gate.
+pub(super) struct Remote {
+    id: i64,
+    gate: Arc<Peer>,
+    address: Option<SocketAddr>,
+    dispatch: Arc<Dispatch>,
+    state: Mutex<State>,
+    /// Messages of the gate that handlers are not done with.
+    waiting: AtomicU32,
+    /// Those done since the gate was last told.
+    done: AtomicU32,
+}
+
+#[derive(Default)]
+struct State {
+    closing: bool,
+    /// Requests without an answer.
+    requests: VecDeque<u64>,
+}
+
+impl Remote {
+    pub(super) fn new(id: i64, gate: Arc<Peer>, address: &str, dispatch: Arc<Dispatch>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            gate,
+            address: address.parse().ok(),
+            dispatch,
+            state: Mutex::default(),
+            waiting: AtomicU32::new(0),
+            done: AtomicU32::new(0),
+        })
+    }
+
+    /// A message has arrived from the gate.
+    pub(super) fn arrived(&self) {
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A request has arrived and waits for its answer.
+    pub(super) fn expect(&self, request: u64) {
+        self.state.lock().requests.push_back(request);
+    }
+
+    /// How many requests wait for their answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.state.lock().requests.len()
+    }
+
+    /// The session has ended: nothing is sent to it any more.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock();
+        state.closing = true;
+        state.requests.clear();
+    }
+
+    fn shard(&self) -> &Arc<Shard> {
+        &self.gate.shards[shard_of(self.id)]
+    }
+
+    fn check_open(&self) -> Result {
+        if self.state.lock().closing { Err(Error::new(code::CLOSED, "the session is closed")) } else { Ok(()) }
+    }
+}
+
+impl Entity for Remote {
+    fn push(&self, push: &Push<'_>) -> Result {
+        push.check()?;
+        self.check_open()?;
+        self.shard().try_send(Frame::push(self.id, Vec::new(), push.route(), push.body().clone()))
+    }
+
+    fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
+        let mut state = self.state.lock();
+        if state.closing {
+            return Err(Error::new(code::CLOSED, "the session is closed"));
+        }
+        let at = state.requests.iter().position(|waiting| *waiting == request);
+        if at.and_then(|at| state.requests.remove(at)).is_none() {
+            return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));
+        }
+        drop(state);
+        // Bounded by the requests in flight.
+        self.shard().send(Frame::response(self.id, request, answer));
+        Ok(())
+    }
+
+    fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
+        self.check_open()?;
+        self.dispatch.rpc(session, Message::notify(route, body))
+    }
+
+    fn close(&self, reason: CloseReason) {
+        if !std::mem::replace(&mut self.state.lock().closing, true) {
+            self.shard().send(Frame::close(self.id, reason));
+        }
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    fn bound(&self, session: &Session) {
+        self.shard().send(Frame::bind(session));
+    }
+
+    fn done(&self) {
+        // What this node itself sends to the session's handlers is not the gate's to be credited.
+        if self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| waiting.checked_sub(1)).is_err() {
+            return;
+        }
+        if (self.done.fetch_add(1, Ordering::AcqRel) + 1).is_multiple_of(CREDIT) {
+            self.gate.inlets[shard_of(self.id)].answer(Frame::credit(self.id, CREDIT));
+        }
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        // A session that is being closed gets its own error.
+        self.check_open().ok()?;
+        let shard: Arc<dyn Relay> = self.shard().clone();
+        Some(shard)
+    }
+}
+
+impl Remote {
+    /// Sends a message on behalf of the session to whom its gate thinks right: only the gate knows who serves it.
+    pub(super) fn relay_message(&self, kind: Kind, id: u64, message: Message, deadline: Option<Instant>) -> Result {
+        self.check_open()?;
+        self.shard().try_send(Frame::message(kind, self.id, id, message.route, message.body).until(deadline))
+    }
+
+    /// How a call for the session's gate goes.
+    pub(super) fn way(&self) -> Way {
+        Way { incarnation: self.gate.incarnation, shard: shard_of(self.id) }
+    }
+}
+
+impl Relay for Shard {
+    fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result {
+        self.try_send(Frame::push(0, sessions, push.route(), push.body().clone()))
+    }
+}
