@@ -1,0 +1,81 @@
+use std::collections::HashMap;
+
+use nano::{Balance, Error, code};
+
+use crate::house::{House, code_of, text};
+
+/// How many of so many new clients each member gets.
+async fn spread(house: &House, clients: usize) -> HashMap<String, usize> {
+    let mut spread = HashMap::new();
+    for _ in 0..clients {
+        let client = house.gate.client().await;
+        let name = client.request_raw("Room.Who", "").await.unwrap();
+        *spread.entry(text(&name).to_owned()).or_default() += 1;
+    }
+    spread
+}
+
+#[tokio::test]
+async fn round_robin_takes_turns() {
+    let house = House::build(&["a", "b", "c"], |app| app.balance(Balance::RoundRobin)).await;
+    let spread = spread(&house, 12).await;
+    assert!(spread.len() == 3 && spread.values().all(|count| *count == 4), "{spread:?}");
+}
+
+#[tokio::test]
+async fn least_loaded_evens_out() {
+    let house = House::build(&["a", "b"], |app| app.balance(Balance::LeastLoaded)).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        let client = house.gate.client().await;
+        client.request_raw("Room.Who", "").await.unwrap();
+        clients.push(client);
+    }
+    assert!(house.backends.iter().all(|(machine, _)| machine.handle().sessions().count() == 5));
+}
+
+#[tokio::test]
+async fn a_uid_meets_the_same_member_again() {
+    let house = House::build(&["a", "b", "c"], |app| app.balance(Balance::Uid)).await;
+    let mut met = HashMap::new();
+    for round in 0..2 {
+        for uid in 1..=12 {
+            let client = house.gate.client().await;
+            let session = house.gate.handle().sessions().list().into_iter().find(|session| session.uid() == 0).unwrap();
+            session.bind(uid).unwrap();
+            let name = client.request_raw("Room.Who", "").await.unwrap();
+            if round == 0 {
+                met.insert(uid, name);
+            } else {
+                assert_eq!(met[&uid], name);
+            }
+            client.close();
+            house.is_empty().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_application_chooses_first() {
+    let choose = |app: nano::App| {
+        app.remote_service_route(|session, service, members| {
+            assert_eq!(service, "Room");
+            match session.uid() {
+                1 => Ok(members.iter().find(|member| member.label() == "b").cloned()),
+                2 => Err(Error::new("NO-ROOM", "not today")),
+                _ => Ok(None),
+            }
+        })
+    };
+    let house = House::build(&["a", "b"], choose).await;
+    let client = house.gate.client().await;
+    let session = house.gate.handle().sessions().list().pop().unwrap();
+    session.bind(2).unwrap();
+    assert_eq!(code_of(client.request_raw("Room.Who", "").await), "NO-ROOM");
+    session.bind(1).unwrap();
+    assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "b");
+    session.router().delete("Room");
+    session.clear();
+    assert!(client.request_raw("Room.Who", "").await.is_ok());
+    assert_eq!(code_of(client.request_raw("Other.Who", "").await), code::NOT_FOUND);
+}

@@ -1,0 +1,262 @@
+//! Links that break, come back, hang, and are abused.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use nano::{CloseReason, Options, code};
+use tonic::{Code, transport::Endpoint};
+
+use self::proto::{Batch, Frame, Kind, link_client::LinkClient};
+use crate::{
+    house::{House, Machine, Room, app, code_of, master, text},
+    network::Way,
+    support::{eventually, within},
+};
+
+#[allow(clippy::all, unreachable_pub, rust_2018_idioms)]
+mod proto {
+    include!("../../src/cluster/generated/nano.link.v1.rs");
+}
+
+/// A gate and a backend, with a network between them; the master is reached without it.
+struct Cable {
+    house: House,
+    to_gate: Way,
+    to_backend: Way,
+}
+
+impl Cable {
+    async fn new(cut_off_after: Duration) -> Self {
+        let master = master().await;
+        let (to_gate, to_backend) = (Way::new().await, Way::new().await);
+        let on = |way: &Way| {
+            app().service_addr(&way.address).service_listen(&way.listen).advertise_addr(master.address()).cut_off_after(cut_off_after)
+        };
+        let gate = Machine::start(on(&to_gate).tcp("127.0.0.1:0")).await;
+        let room = Room::new("a");
+        let backend = Machine::start(on(&to_backend).component_with(room.clone(), Options::new().name("Room"))).await;
+        gate.knows(2).await;
+        Self { house: House { master, gate, backends: vec![(backend, room)] }, to_gate, to_backend }
+    }
+
+    fn backend(&self) -> &Machine {
+        &self.house.backends[0].0
+    }
+
+    fn room(&self) -> &Room {
+        &self.house.backends[0].1
+    }
+
+    fn each(&self, act: impl Fn(&Way)) {
+        act(&self.to_gate);
+        act(&self.to_backend);
+    }
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Asks until there is an answer.
+async fn again(client: &nano::client::Client<nano::Raw>) -> Bytes {
+    within("the link", async {
+        loop {
+            match client.request_raw("Room.Who", "").await {
+                Ok(answer) => return answer,
+                Err(error) => assert_eq!(error.code(), code::UNAVAILABLE),
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_broken_link_fails_its_requests_at_once_and_keeps_its_sessions() {
+    for direction in 0..3 {
+        let cable = Cable::new(LONG).await;
+        let client = cable.house.gate.client().await;
+        let mut said = client.subscribe("onSay");
+        client.request_raw("Room.Join", "").await.unwrap();
+        let waiting = tokio::spawn({
+            let client = client.clone();
+            async move { client.request_raw("Room.Hold", "").await }
+        });
+        eventually("the request to arrive", || cable.room().0.held.lock().len() == 1).await;
+
+        match direction {
+            0 => cable.to_backend.interrupt(),
+            1 => cable.to_gate.interrupt(),
+            _ => cable.each(Way::interrupt),
+        }
+        assert_eq!(code_of(within("an answer", waiting).await.unwrap()), code::UNAVAILABLE);
+        assert_eq!(again(&client).await, "a");
+        client.notify_raw("Room.Say", "still here").await.unwrap();
+        assert_eq!(within("the broadcast", said.recv()).await.unwrap(), "still here");
+        assert_eq!((cable.room().closed(), cable.room().0.group.count()), (Vec::new(), 1));
+        cable.house.is_empty_after(client).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_pushed_while_the_link_is_down_arrives_later_in_order() {
+    let cable = Cable::new(LONG).await;
+    let client = cable.house.gate.client().await;
+    let mut said = client.subscribe("onSay");
+    client.request_raw("Room.Join", "").await.unwrap();
+
+    cable.each(Way::cut);
+    // One by each stream.
+    for _ in 0..2 {
+        let gate = cable.house.gate.address();
+        let answer = within("the break to be seen", cable.backend().handle().call_raw_to(&gate, "No.Where", "")).await;
+        assert_eq!(code_of(answer), code::UNAVAILABLE);
+    }
+    for number in 0..50 {
+        cable.room().0.group.broadcast_raw("onSay", number.to_string()).unwrap();
+    }
+    cable.each(Way::heal);
+    for number in 0..50 {
+        assert_eq!(text(&within("the broadcast", said.recv()).await.unwrap()), number.to_string());
+    }
+}
+
+async fn again_fails(client: &nano::client::Client<nano::Raw>) {
+    within("the break to be seen", async { while client.request_raw("Room.Who", "").await.is_ok() {} }).await;
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_the_link_is_down_ends_everywhere_once_it_is_back() {
+    let cable = Cable::new(LONG).await;
+    let (leaver, stayer) = (cable.house.gate.client().await, cable.house.gate.client().await);
+    for client in [&leaver, &stayer] {
+        client.request_raw("Room.Join", "").await.unwrap();
+    }
+    cable.each(Way::cut);
+    again_fails(&stayer).await;
+    leaver.close();
+    eventually("the gate to forget it", || cable.house.gate.handle().sessions().count() == 1).await;
+    assert_eq!(cable.backend().handle().sessions().count(), 2);
+
+    cable.each(Way::heal);
+    eventually("the end", || cable.room().closed().len() == 1).await;
+    assert_eq!(again(&stayer).await, "a");
+    assert_eq!((cable.backend().handle().sessions().count(), cable.room().0.group.count()), (1, 1));
+}
+
+#[tokio::test]
+async fn nodes_that_are_cut_off_for_too_long_end_what_they_share() {
+    let cable = Cable::new(Duration::from_millis(300)).await;
+    let client = cable.house.gate.client().await;
+    client.request_raw("Room.Join", "").await.unwrap();
+    let session = cable.house.gate.handle().sessions().list().pop().unwrap();
+
+    cable.each(Way::cut);
+    eventually("the end on the member", || cable.room().closed().len() == 1).await;
+    assert!(matches!(cable.room().closed()[0].1, CloseReason::Broken(_)));
+    eventually("the end of the binding", || session.router().find("Room").is_none()).await;
+    assert_eq!(cable.house.gate.handle().members().len(), 2, "both are still members");
+    assert!(client.close_reason().is_none());
+
+    cable.each(Way::heal);
+    assert_eq!(again(&client).await, "a");
+    assert_eq!(cable.backend().handle().sessions().count(), 1, "a new session, of the same client");
+    cable.house.is_empty_after(client).await;
+    eventually("its own callback", || cable.room().closed().len() == 2).await;
+}
+
+#[tokio::test]
+async fn a_hung_member_is_noticed() {
+    let cable = Cable::new(LONG).await;
+    let client = cable.house.gate.client().await;
+    client.request_raw("Room.Who", "").await.unwrap();
+    cable.each(Way::freeze);
+    // Long before the timeout of requests.
+    let asked = tokio::time::Instant::now();
+    assert_eq!(code_of(within("an answer", client.request_raw("Room.Who", "")).await), code::UNAVAILABLE);
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    cable.each(Way::heal);
+    assert_eq!(again(&client).await, "a");
+}
+
+fn frame(kind: Kind) -> Frame {
+    Frame { kind: kind.into(), ..Frame::default() }
+}
+
+fn hello(shard: u32, stream: i64) -> Frame {
+    Frame { address: "127.0.0.1:1".to_owned(), id: 7, credit: shard, session: stream, ..frame(Kind::Hello) }
+}
+
+/// Opens a link by hand. What it was answered, or the refusal.
+async fn link(machine: &Machine, batches: Vec<Vec<Frame>>) -> Result<Vec<Frame>, Code> {
+    let channel = Endpoint::from_shared(format!("http://{}", machine.address())).unwrap().connect().await.unwrap();
+    let batches = futures_util::stream::iter(batches.into_iter().map(|frames| Batch { frames }));
+    let answers = LinkClient::new(channel).open(batches).await.map_err(|status| status.code())?.into_inner();
+    let mut frames = Vec::new();
+    let mut answers = answers;
+    while let Some(batch) = within("the end of the stream", answers.message()).await.map_err(|status| status.code())? {
+        frames.extend(batch.frames);
+    }
+    Ok(frames)
+}
+
+#[tokio::test]
+async fn malformed_links_are_refused() {
+    let house = House::with(&["a"]).await;
+    let backend = &house.backends[0].0;
+    for first in [
+        vec![],
+        vec![vec![]],
+        vec![vec![frame(Kind::Open)]],
+        vec![vec![frame(Kind::Hello)]],
+        vec![vec![hello(9, 1)]],
+        vec![vec![hello(0, -1)]],
+    ] {
+        assert_eq!(link(backend, first.clone()).await, Err(Code::InvalidArgument), "{first:?}");
+    }
+    let client = house.gate.client().await;
+    assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
+}
+
+#[tokio::test]
+async fn frames_that_make_no_sense_do_nothing() {
+    let house = House::with(&["a"]).await;
+    let (backend, room) = &house.backends[0];
+    let client = house.gate.client().await;
+    client.request_raw("Room.Join", "").await.unwrap();
+    let victim = house.gate.handle().sessions().list().pop().unwrap().id();
+
+    let mut frames = vec![hello(0, 1)];
+    for kind in 0..64 {
+        for session in [0, 4, 5, -8, victim, i64::MIN, i64::MAX] {
+            let route = Bytes::from_static(b"Room.Who");
+            let base = Frame { kind, session, id: 1, route, sessions: vec![4, 6], uid: -3, reason: "x".to_owned(), ..Frame::default() };
+            frames.push(Frame { route: Bytes::from_static(&[0xFF, 0xFE]), ..base.clone() });
+            // A second hello, and one that opens sessions, are tried elsewhere.
+            frames.push(base);
+        }
+    }
+    let frames = frames.into_iter().filter(|frame| frame.kind() != Kind::Leaving).collect::<Vec<_>>();
+    within("the end", link(backend, vec![frames.clone()])).await.unwrap();
+    // Members may do as they like with the sessions of a gate, so to the gate without the one that is looked at.
+    let frames = frames.into_iter().filter(|frame| frame.session != victim).collect();
+    within("the end", link(&house.gate, vec![frames])).await.unwrap();
+
+    // The stranger never joined, so that what it opened ends with its link.
+    eventually("the stranger to be gone", || backend.handle().sessions().count() == 1).await;
+    assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
+    assert_eq!(room.0.group.count(), 1, "the session of another gate is none of its business");
+}
+
+#[tokio::test]
+async fn an_old_link_and_an_old_run_of_a_node_are_refused() {
+    let house = House::with(&["a"]).await;
+    let backend = &house.backends[0].0;
+    let channel = Endpoint::from_shared(format!("http://{}", backend.address())).unwrap().connect().await.unwrap();
+    let (keep, open) = tokio::sync::mpsc::unbounded_channel::<Batch>();
+    keep.send(Batch { frames: vec![hello(0, 5)] }).unwrap();
+    let open = futures_util::stream::unfold(open, |mut open| async { open.recv().await.map(|batch| (batch, open)) });
+    let _answers = LinkClient::new(channel).open(open).await.unwrap();
+
+    assert_eq!(link(backend, vec![vec![hello(0, 4)]]).await, Err(Code::FailedPrecondition));
+    assert_eq!(link(backend, vec![vec![Frame { id: 6, ..hello(0, 9) }]]).await, Err(Code::FailedPrecondition));
+    assert_eq!(link(backend, vec![vec![hello(0, 6)]]).await, Ok(Vec::new()), "a newer one takes its place");
+}

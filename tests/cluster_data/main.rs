@@ -1,0 +1,17 @@
+//! The data plane: a master, gates and backends in one process, over real sockets.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod balance;
+mod calls;
+mod fake;
+mod faults;
+mod go_backends;
+mod go_gates;
+mod house;
+mod links;
+mod network;
+mod order;
+mod sessions;

@@ -1,0 +1,58 @@
+use std::collections::HashSet;
+
+use nano::message::Kind;
+
+use crate::{
+    house::{House, text},
+    support::RawClient,
+};
+
+const SESSIONS: usize = 20;
+const MESSAGES: u64 = 300;
+
+/// Sends more than a window at once, and expects all pushes in order and to each request its own answer, a third of them late.
+async fn play(mut client: RawClient) {
+    for id in 1..=MESSAGES {
+        client.request(id, "Room.Number", (id - 1).to_string()).await;
+    }
+    let (mut pushed, mut answered) = (0, HashSet::new());
+    while pushed < MESSAGES || answered.len() < MESSAGES as usize {
+        let message = client.message().await;
+        let number: u64 = text(&message.body).parse().unwrap();
+        match message.kind {
+            Kind::Push => {
+                assert_eq!(number, pushed, "pushes in order");
+                pushed += 1;
+            }
+            Kind::Response => {
+                assert_eq!((message.id, message.error), (number + 1, false), "its own answer");
+                assert!(answered.insert(number), "answered once");
+            }
+            other => panic!("a server sends no {other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_session_keeps_its_order_on_its_member() {
+    let mut house = House::with(&["a", "b"]).await;
+    let mut playing = Vec::new();
+    for _ in 0..SESSIONS {
+        playing.push(tokio::spawn(play(house.gate.raw_client().await)));
+    }
+    let third = house.backend("c", |app| app).await;
+    house.backends.push(third);
+    for player in playing {
+        player.await.unwrap();
+    }
+
+    let mut seen = HashSet::new();
+    for (_, room) in &house.backends {
+        for (session, numbers) in &*room.0.started.lock() {
+            assert!(seen.insert(*session), "on one member only");
+            assert!(numbers.iter().copied().eq(0..MESSAGES), "handlers in order: {numbers:?}");
+        }
+    }
+    assert_eq!(seen.len(), SESSIONS);
+    house.is_empty().await;
+}
