@@ -246,15 +246,49 @@ async fn frames_that_make_no_sense_do_nothing() {
     assert_eq!(room.0.group.count(), 1, "the session of another gate is none of its business");
 }
 
+/// A link by hand that stays open.
+struct Open {
+    batches: tokio::sync::mpsc::UnboundedSender<Batch>,
+    answers: tonic::Streaming<Batch>,
+}
+
+impl Open {
+    async fn new(machine: &Machine, hello: Frame) -> Self {
+        let channel = Endpoint::from_shared(format!("http://{}", machine.address())).unwrap().connect().await.unwrap();
+        let (batches, queue) = tokio::sync::mpsc::unbounded_channel();
+        let queue = futures_util::stream::unfold(queue, |mut queue| async { queue.recv().await.map(|batch| (batch, queue)) });
+        batches.send(Batch { frames: vec![hello] }).unwrap();
+        let answers = LinkClient::new(channel).open(queue).await.unwrap().into_inner();
+        Self { batches, answers }
+    }
+
+    fn send(&self, frames: Vec<Frame>) {
+        self.batches.send(Batch { frames }).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_a_gate_does_not_name_on_its_next_link_have_ended() {
+    let house = House::with(&["a"]).await;
+    let (backend, room) = &house.backends[0];
+    let open = |session, again| Frame { session, error: again, ..frame(Kind::Open) };
+    let first = Open::new(backend, hello(0, 1)).await;
+    first.send(vec![open(2, false), open(4, false), open(6, false)]);
+    eventually("three sessions", || backend.handle().sessions().count() == 3).await;
+
+    let mut second = Open::new(backend, hello(0, 2)).await;
+    second.send(vec![open(2, true), open(6, true), open(8, true), frame(Kind::Synced)]);
+    let gone = within("an answer", second.answers.message()).await.unwrap().unwrap();
+    assert_eq!(gone.frames, [Frame { session: 8, ..frame(Kind::Gone) }], "one that only the gate knows");
+    eventually("the end of the one that is not named", || room.closed().len() == 1).await;
+    assert_eq!((room.closed()[0].0, backend.handle().sessions().count()), (4, 2));
+}
+
 #[tokio::test]
 async fn an_old_link_and_an_old_run_of_a_node_are_refused() {
     let house = House::with(&["a"]).await;
     let backend = &house.backends[0].0;
-    let channel = Endpoint::from_shared(format!("http://{}", backend.address())).unwrap().connect().await.unwrap();
-    let (keep, open) = tokio::sync::mpsc::unbounded_channel::<Batch>();
-    keep.send(Batch { frames: vec![hello(0, 5)] }).unwrap();
-    let open = futures_util::stream::unfold(open, |mut open| async { open.recv().await.map(|batch| (batch, open)) });
-    let _answers = LinkClient::new(channel).open(open).await.unwrap();
+    let _first = Open::new(backend, hello(0, 5)).await;
 
     assert_eq!(link(backend, vec![vec![hello(0, 4)]]).await, Err(Code::FailedPrecondition));
     assert_eq!(link(backend, vec![vec![Frame { id: 6, ..hello(0, 9) }]]).await, Err(Code::FailedPrecondition));
