@@ -1,9 +1,6 @@
 //! The member table of one node: everybody else. No I/O.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{HashMap, HashSet};
 
 use crate::member::Member;
 
@@ -19,17 +16,9 @@ pub(crate) enum Change {
 pub(crate) struct Members {
     /// This node's own address, which is never in the table.
     own: String,
-    entries: Vec<Entry>,
-    /// Who can serve what: read for every message, so it is made when the table changes.
-    candidates: HashMap<String, Arc<[Member]>>,
+    entries: Vec<Member>,
     /// Of whom the master told since [`mark`](Members::mark).
     told: HashSet<String>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    member: Member,
-    suspect: bool,
 }
 
 impl Members {
@@ -41,18 +30,15 @@ impl Members {
     /// run replaces it. A node of Go nano has no runs: the word counts.
     pub(crate) fn join(&mut self, member: Member) -> Vec<Change> {
         self.told.insert(member.address().to_owned());
-        let changes = self.add(member);
-        self.index();
-        changes
+        self.add(member)
     }
 
     /// The master, or this node as master, says that somebody left. If another, later run has the address already, nothing changes.
     pub(crate) fn leave(&mut self, address: &str, incarnation: u64) -> Option<Change> {
         self.told.insert(address.to_owned());
         let meant = |known: u64| incarnation == 0 || known == incarnation || (1..incarnation).contains(&known);
-        let at = self.entries.iter().position(|entry| entry.member.address() == address && meant(entry.member.incarnation()))?;
-        let left = self.entries.remove(at).member;
-        self.index();
+        let at = self.entries.iter().position(|entry| entry.address() == address && meant(entry.incarnation()))?;
+        let left = self.entries.remove(at);
         Some(Change::Left(left))
     }
 
@@ -72,12 +58,12 @@ impl Members {
     }
 
     pub(crate) fn list(&self) -> Vec<Member> {
-        self.entries.iter().map(|entry| entry.member.clone()).collect()
+        self.entries.clone()
     }
 
     /// The same for tables of the same members, in whatever order. Never 0.
     pub(crate) fn digest(&self) -> u64 {
-        digest(self.entries.iter().map(|entry| &entry.member))
+        digest(self.entries.iter())
     }
 
     fn reconcile(&mut self, table: Vec<Member>, exact: bool) -> Vec<Change> {
@@ -88,16 +74,15 @@ impl Members {
         let place: HashMap<_, _> = table.iter().enumerate().map(|(at, member)| (member.address().to_owned(), at)).collect();
         let mut changes = Vec::new();
         if exact {
-            let gone = |entry: &mut Entry| !place.contains_key(entry.member.address()) && !self.told.contains(entry.member.address());
-            changes.extend(self.entries.extract_if(.., gone).map(|entry| Change::Left(entry.member)));
+            let gone = |entry: &mut Member| !place.contains_key(entry.address()) && !self.told.contains(entry.address());
+            changes.extend(self.entries.extract_if(.., gone).map(Change::Left));
         }
         for member in table {
             if !self.told.contains(member.address()) {
                 changes.extend(self.add(member));
             }
         }
-        self.entries.sort_by_key(|entry| place.get(entry.member.address()).copied().unwrap_or(usize::MAX));
-        self.index();
+        self.entries.sort_by_key(|entry| place.get(entry.address()).copied().unwrap_or(usize::MAX));
         changes
     }
 
@@ -105,55 +90,15 @@ impl Members {
         if member.address() == self.own {
             return Vec::new();
         }
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.member.address() == member.address()) else {
-            self.entries.push(Entry { member: member.clone(), suspect: false });
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.address() == member.address()) else {
+            self.entries.push(member.clone());
             return vec![Change::Joined(member)];
         };
-        if entry.member == member || (!member.is_go() && entry.member.incarnation() > member.incarnation()) {
+        if *entry == member || (!member.is_go() && entry.incarnation() > member.incarnation()) {
             return Vec::new();
         }
-        let old = std::mem::replace(entry, Entry { member: member.clone(), suspect: false }).member;
+        let old = std::mem::replace(entry, member.clone());
         vec![Change::Left(old), Change::Joined(member)]
-    }
-
-    fn index(&mut self) {
-        let mut candidates: HashMap<String, Vec<Member>> = HashMap::new();
-        for entry in self.entries.iter().filter(|entry| !entry.suspect) {
-            for service in entry.member.services() {
-                let offering = candidates.entry(service.clone()).or_default();
-                // Somebody may name a service twice.
-                if offering.last() != Some(&entry.member) {
-                    offering.push(entry.member.clone());
-                }
-            }
-        }
-        self.candidates = candidates.into_iter().map(|(service, members)| (service, members.into())).collect();
-    }
-}
-
-/// For the traffic between nodes.
-#[cfg_attr(not(test), expect(dead_code, reason = "for the data plane, which comes on top"))]
-impl Members {
-    /// Sends nobody there until [`trust`](Members::trust), without touching the table: only the master removes.
-    pub(crate) fn suspect(&mut self, address: &str) {
-        self.set_suspect(address, true);
-    }
-
-    /// Ends the suspicion.
-    pub(crate) fn trust(&mut self, address: &str) {
-        self.set_suspect(address, false);
-    }
-
-    /// Who offers a service and is not suspect, in the order of the table.
-    pub(crate) fn candidates(&self, service: &str) -> Arc<[Member]> {
-        self.candidates.get(service).cloned().unwrap_or_default()
-    }
-
-    fn set_suspect(&mut self, address: &str, suspect: bool) {
-        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.member.address() == address) {
-            entry.suspect = suspect;
-            self.index();
-        }
     }
 }
 

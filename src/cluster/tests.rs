@@ -32,28 +32,10 @@ fn gone(address: &str, incarnation: u64) -> Announcement {
 }
 
 #[test]
-fn candidates_are_who_offers_a_service_and_is_not_suspect() {
-    let mut members = Members::new("own:1");
-    let (a, b) = (node("a:1", 1, &["Chat", "Chat"]), node("b:1", 2, &["Chat", "Room"]));
-    members.join(a.clone());
-    members.join(b.clone());
-    assert_eq!(*members.candidates("Chat"), [a.clone(), b.clone()]);
-    members.suspect("a:1");
-    assert_eq!(addresses(&members.candidates("Chat")), ["b:1"]);
-    assert_eq!(members.list(), [a.clone(), b.clone()], "only the master removes");
-    members.trust("a:1");
-    assert_eq!(*members.candidates("Chat"), [a.clone(), b]);
-    members.leave("b:1", 0);
-    assert_eq!(*members.candidates("Chat"), [a]);
-    assert!(members.candidates("Room").is_empty(), "no stale entry");
-}
-
-#[test]
 fn a_newer_run_replaces_an_older_one_and_a_late_goodbye_does_not_remove_it() {
     let mut members = Members::new("own:1");
     let (old, new) = (node("a:1", 7, &[]), node("a:1", 9, &[]));
     assert_eq!(members.join(old.clone()), [Change::Joined(old.clone())]);
-    members.suspect("a:1");
     assert_eq!(members.join(new.clone()), [Change::Left(old.clone()), Change::Joined(new.clone())]);
     assert_eq!(members.join(old), []);
     assert_eq!(members.leave("a:1", 7), None);

@@ -327,10 +327,12 @@ impl Entity for Agent {
     }
 
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
-        let answer = answer.and_then(|body| match body.len() {
-            len if len > MAX_RESPONSE => Err(Error::new(code::TOO_LARGE, format!("a response of {len} bytes"))),
-            _ => Ok(body),
-        });
+        if let Some(len) = answer.as_ref().ok().map(Bytes::len).filter(|len| *len > MAX_RESPONSE) {
+            // The request ends as well as the caller learns of it.
+            let too_large = || Error::new(code::TOO_LARGE, format!("a response of {len} bytes"));
+            self.respond(request, Err(too_large()))?;
+            return Err(too_large());
+        }
         let (failed, body) = match answer {
             Ok(body) => (false, body),
             Err(error) => (true, error.to_body()),
