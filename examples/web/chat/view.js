@@ -1,6 +1,6 @@
-// What the chat page shows. Everything that came from somebody goes in as text, never as HTML.
+// What the pages of the chat and of the cluster show. Everything that came from somebody goes in as text, never as HTML.
 
-const titled = 'nano chat'
+const titled = document.title
 
 /** The page; `onjoin(name)`, `onsend(content)` (false when it could not be sent) and `onleave()` are its owner's to set. */
 export class Room {

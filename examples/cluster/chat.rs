@@ -1,0 +1,94 @@
+//! The room: what one says, all hear.
+
+use std::{collections::HashMap, sync::Arc};
+
+use clap::Args;
+use nano::{App, Component, Group, Handle, Handlers, Result, Session, code};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::protocol::{JoinRoom, Notice, Stats};
+
+#[derive(Args)]
+pub(crate) struct Flags {
+    /// Where other nodes reach this one.
+    #[arg(short, long, default_value = "127.0.0.1:34580")]
+    pub(crate) listen: String,
+    /// Where the master is.
+    #[arg(long, default_value = "127.0.0.1:34567")]
+    pub(crate) master: String,
+}
+
+pub(crate) fn app(flags: &Flags) -> App {
+    App::new().service_addr(&flags.listen).advertise_addr(&flags.master).label("chat").component(RoomService::default())
+}
+
+/// Whoever is in. The group knows whom to tell, `nicknames` who they are.
+#[derive(Default)]
+struct RoomService {
+    group: Group,
+    nicknames: Mutex<HashMap<i64, String>>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+struct Message {
+    name: String,
+    content: String,
+}
+
+/// For those who ask whether it was said; nano's page does not.
+#[derive(Serialize)]
+struct Said {
+    code: i32,
+}
+
+impl Component for RoomService {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("JoinRoom", Self::join_room).on("SyncMessage", Self::sync_message)
+    }
+
+    fn init(self: &Arc<Self>, node: &Handle) -> Result {
+        let room = self.clone();
+        node.on_session_closed(move |session, _| room.left(session));
+        Ok(())
+    }
+}
+
+impl RoomService {
+    fn join_room(&self, session: &Session, JoinRoom { nickname, master_uid, again, .. }: JoinRoom) -> Result {
+        session.bind(master_uid)?;
+        if !again {
+            self.group.broadcast("onNewUser", &Notice { content: format!("User user join: {nickname}") })?;
+        }
+        self.nicknames.lock().insert(session.id(), nickname);
+        self.enter(session)
+    }
+
+    fn sync_message(&self, session: &Session, message: Message) -> Result<Said> {
+        // Who is logged in belongs here, also before this node, started again, has been told.
+        if session.uid() != 0 {
+            self.enter(session)?;
+        }
+        if let Err(error) = session.rpc("TopicService.Stats", &Stats { uid: session.uid() }) {
+            tracing::warn!(uid = session.uid(), %error, "a message is free of charge");
+        }
+        self.group.broadcast("onMessage", &message)?;
+        Ok(Said { code: 0 })
+    }
+
+    fn enter(&self, session: &Session) -> Result {
+        match self.group.add(session) {
+            Err(error) if error.code() == code::CONFLICT => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Runs when a session has closed, which took it out of the group.
+    fn left(&self, session: &Session) {
+        let Some(nickname) = self.nicknames.lock().remove(&session.id()) else { return };
+        if let Err(error) = self.group.broadcast("onLeave", &Notice { content: format!("User left: {nickname}") }) {
+            tracing::warn!(nickname, %error, "nobody was told who left");
+        }
+    }
+}

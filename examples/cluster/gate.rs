@@ -1,0 +1,86 @@
+//! The gate: clients connect here, and log in.
+
+use std::sync::{Arc, OnceLock};
+
+use clap::Args;
+use nano::{App, Component, Handle, Handlers, Member, Result, Session};
+use serde::{Deserialize, Serialize};
+
+use super::protocol::NewUser;
+
+/// The key of a session that has logged in.
+const NICKNAME: &str = "nickname";
+
+#[derive(Args)]
+pub(crate) struct Flags {
+    /// Where other nodes reach this one.
+    #[arg(short, long, default_value = "127.0.0.1:34570")]
+    pub(crate) listen: String,
+    /// Where the master is.
+    #[arg(long, default_value = "127.0.0.1:34567")]
+    pub(crate) master: String,
+    /// Where clients connect, by WebSocket at /nano.
+    #[arg(long, default_value = "127.0.0.1:34590")]
+    pub(crate) gate_address: String,
+}
+
+pub(crate) fn app(flags: &Flags) -> App {
+    let service = BindService::default();
+    let introducing = service.clone();
+    App::new()
+        .service_addr(&flags.listen)
+        .advertise_addr(&flags.master)
+        .label("gate")
+        .on_member_joined(move |member| introducing.introduce(member))
+        .component(service)
+        .websocket(&flags.gate_address, "/nano")
+}
+
+#[derive(Clone, Default)]
+struct BindService {
+    node: Arc<OnceLock<Handle>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Login {
+    nickname: String,
+}
+
+#[derive(Serialize)]
+struct LoginResponse {
+    code: i32,
+}
+
+impl Component for BindService {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Login", Self::login)
+    }
+
+    fn init(self: &Arc<Self>, node: &Handle) -> Result {
+        self.node.get_or_init(|| node.clone());
+        Ok(())
+    }
+}
+
+impl BindService {
+    fn login(&self, session: &Session, Login { nickname }: Login) -> Result<LoginResponse> {
+        session.rpc("TopicService.NewUser", &NewUser { nickname: nickname.clone(), gate_uid: session.id(), again: false })?;
+        session.set(NICKNAME, nickname);
+        Ok(LoginResponse { code: 0 })
+    }
+
+    /// A node that was started again knows nobody, but here they still are.
+    fn introduce(&self, member: &Member) {
+        if !member.services().iter().any(|service| service == "TopicService" || service == "RoomService") {
+            return;
+        }
+        for session in self.node.get().into_iter().flat_map(|node| node.sessions().list()) {
+            let Some(nickname) = session.value(NICKNAME) else { continue };
+            let again = NewUser { nickname, gate_uid: session.id(), again: true };
+            if let Err(error) = session.rpc("TopicService.NewUser", &again) {
+                tracing::warn!(session = session.id(), %error, "not introduced; the next node that joins is another chance");
+            }
+        }
+    }
+}

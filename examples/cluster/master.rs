@@ -1,0 +1,112 @@
+//! The master: it knows the nodes, and who is logged in. It serves the page, too.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use axum::{Router, response::Redirect, routing::get};
+use clap::Args;
+use nano::{App, Component, Error, Handle, Handlers, Listener, Result, Session, code};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tower_http::services::ServeFile;
+
+use super::protocol::{JoinRoom, NewUser, Stats};
+
+const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+
+/// What everybody has to begin with. A message costs 1.
+const BALANCE: i64 = 100;
+
+#[derive(Args)]
+pub(crate) struct Flags {
+    /// Where other nodes reach this one.
+    #[arg(short, long, default_value = "127.0.0.1:34567")]
+    pub(crate) listen: String,
+    /// Where the page is served.
+    #[arg(long, default_value = "127.0.0.1:12345")]
+    pub(crate) web: String,
+}
+
+pub(crate) fn app(flags: &Flags) -> App {
+    // Clients of the game go to a gate: here nobody may open a WebSocket.
+    let pages = Listener::websocket(&flags.web, "/nano").check_origin(|_| false);
+    App::new()
+        .service_addr(&flags.listen)
+        .master()
+        .label("master")
+        .on_unregister(|member| tracing::info!(member = member.address(), label = member.label(), "leaves the cluster"))
+        .component(TopicService::default())
+        .listen(pages.http(shared_with_the_chat()).files("/web", format!("{WEB}/cluster")))
+}
+
+fn shared_with_the_chat() -> Router {
+    let file = |name: &str| ServeFile::new(format!("{WEB}/{name}"));
+    Router::new()
+        .route("/", get(|| async { Redirect::to("/web/") }))
+        .route_service("/web/nano.js", file("nano.js"))
+        .route_service("/web/view.js", file("chat/view.js"))
+        .route_service("/web/style.css", file("chat/style.css"))
+}
+
+#[derive(Default)]
+struct TopicService {
+    users: Mutex<BTreeMap<i64, User>>,
+}
+
+struct User {
+    nickname: String,
+    balance: i64,
+}
+
+/// Nicknames with commas between them.
+#[derive(Serialize)]
+struct Members {
+    members: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Balance {
+    current_balance: i64,
+}
+
+impl Component for TopicService {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("NewUser", Self::new_user).on("Stats", Self::stats)
+    }
+
+    fn init(self: &Arc<Self>, node: &Handle) -> Result {
+        let topic = self.clone();
+        node.on_session_closed(move |session, _| drop(topic.users.lock().remove(&session.id())));
+        Ok(())
+    }
+}
+
+impl TopicService {
+    fn new_user(&self, session: &Session, NewUser { nickname, gate_uid, again }: NewUser) -> Result {
+        // A uid that no run of any node gives to somebody else.
+        let uid = session.id();
+        session.bind(uid)?;
+        let (others, known) = {
+            let mut users = self.users.lock();
+            let others = users.iter().filter(|(other, _)| **other != uid).map(|(_, user)| user.nickname.clone()).collect::<Vec<_>>();
+            let known = users.contains_key(&uid);
+            users.entry(uid).or_insert_with(|| User { nickname: nickname.clone(), balance: BALANCE });
+            (others, known)
+        };
+        // Who has just been started again does not know all of them yet; the clients do.
+        if known || !again {
+            session.push("onMembers", &Members { members: others.join(",") })?;
+        }
+        session.rpc("RoomService.JoinRoom", &JoinRoom { nickname, gate_uid, master_uid: uid, again })
+    }
+
+    fn stats(&self, session: &Session, Stats { uid }: Stats) -> Result {
+        let current_balance = {
+            let mut users = self.users.lock();
+            let user = users.get_mut(&uid).ok_or_else(|| Error::new(code::NOT_FOUND, format!("nobody is logged in as {uid}")))?;
+            user.balance -= 1;
+            user.balance
+        };
+        session.push("onBalance", &Balance { current_balance })
+    }
+}

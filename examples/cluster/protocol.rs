@@ -1,0 +1,36 @@
+//! What the nodes tell each other. The fields are those of nano's example; a node of Go nano ignores `again`.
+
+use serde::{Deserialize, Serialize};
+
+/// `TopicService.NewUser`: somebody has logged in at a gate.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct NewUser {
+    pub(crate) nickname: String,
+    pub(crate) gate_uid: i64,
+    /// Nobody has come: a node that had forgotten them is told.
+    pub(crate) again: bool,
+}
+
+/// `RoomService.JoinRoom`: somebody comes into the room.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct JoinRoom {
+    pub(crate) nickname: String,
+    pub(crate) gate_uid: i64,
+    pub(crate) master_uid: i64,
+    pub(crate) again: bool,
+}
+
+/// `TopicService.Stats`: somebody has said something.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Stats {
+    pub(crate) uid: i64,
+}
+
+/// The push of something to be read.
+#[derive(Serialize)]
+pub(crate) struct Notice {
+    pub(crate) content: String,
+}

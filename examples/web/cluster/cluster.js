@@ -1,0 +1,143 @@
+// The page of the cluster example. What it says and hears, at a gate's WebSocket at `/nano`, bodies in JSON, as nano's own page does:
+//
+//   request BindService.Login        {"nickname": "Ann"}                    -> {"code": 0}                       from the gate
+//   push    onMembers                {"members": "Ben,Cem"}                 who was there already                from the master
+//   push    onNewUser                {"content": "User user join: Ann"}     to those who were there already      from the room
+//   notify  RoomService.SyncMessage  {"name": "Ann", "content": "hello"}                                         to the room
+//   push    onMessage                {"name": "Ann", "content": "hello"}    to everybody, the sender included    from the room
+//   push    onBalance                {"currentBalance": 99}                 to the sender                        from the master
+//   push    onLeave                  {"content": "User left: Ann"}          to those who stay; only ours         from the room
+//
+// Between different nodes there is no order: onMembers may come before or after the response of the login. This page sends SyncMessage as a
+// request, to hear whether it was said; a node of Go nano does not answer that.
+
+import { Client } from './nano.js'
+import { Room } from './view.js'
+
+const gate = new URLSearchParams(location.search).get('gate') ?? `${location.hostname}:34590`
+const url = `${location.protocol === 'https:' ? 'wss:' : 'ws:'}//${gate}/nano`
+
+/** With these, the gate has no room to send to at the moment. 410 is our own: no gate either. */
+const AWAY = ['NANO-404', 'NANO-410', 'NANO-503']
+
+const view = new Room(document)
+view.name = localStorage.getItem('name') ?? ''
+
+view.onjoin = async (wanted) => {
+  // A comma would make two of one.
+  const name = wanted.replaceAll(',', ' ')
+  const client = new Client(url, { reconnect: { max: 5000 } })
+  const people = new People()
+  // Of the messages with our name, ours are those we wait for.
+  const awaited = []
+  let waiting = false
+
+  const told = new Promise((resolve) => {
+    client.on('onMembers', ({ members }) => {
+      view.members = people.reset(members.split(',').filter(Boolean))
+      resolve()
+    })
+  })
+  client.on('onNewUser', ({ content }) => view.arrived(people.add(content.replace(/^User user join: /, ''))))
+  client.on('onLeave', ({ content }) => {
+    const member = people.remove(content.replace(/^User left: /, ''))
+    if (member) view.left(member)
+  })
+  client.on('onBalance', ({ currentBalance }) => (document.getElementById('balance').textContent = currentBalance))
+  client.on('onMessage', ({ name: sender, content }) => {
+    const mine = sender === name && awaited.includes(content)
+    if (mine) awaited.splice(awaited.indexOf(content), 1)
+    view.message({ name: sender || 'Somebody', content, mine })
+  })
+
+  client.addEventListener('reconnecting', ({ detail: { attempt } }) => {
+    view.offline(attempt === 1 ? 'The gate is gone. Reconnecting…' : `Still reconnecting to the gate, attempt ${attempt}…`)
+  })
+  client.addEventListener('reconnected', async () => {
+    if (!(await login())) return
+    if (!waiting) view.online()
+    view.notice('You are back in the room')
+  })
+  client.addEventListener('close', ({ detail: { reason, kicked } }) => {
+    view.outside(kicked ? `You were asked to leave: ${reason}` : reason)
+  })
+
+  view.onsend = (content) => {
+    if (waiting) return false
+    awaited.push(content)
+    say(content)
+    return true
+  }
+  view.onleave = () => client.close('')
+
+  try {
+    await client.connect()
+  } catch (error) {
+    client.close()
+    view.outside(`The gate cannot be reached (${error.msg ?? error.message})`)
+    return
+  }
+  // A master that has just ended does not say who is there.
+  if (!(await login())) return
+  await Promise.race([told, sleep(2000)])
+  localStorage.setItem('name', name)
+  view.inside(name)
+
+  /** Until it works, or there is no connection any more: then `reconnected` follows. */
+  async function login() {
+    while (client.state === 'open') {
+      try {
+        await client.request('BindService.Login', { nickname: name })
+        return true
+      } catch (error) {
+        if (!AWAY.includes(error.code)) client.close(error.msg)
+        else if (client.state === 'open') view.offline('The master is away. Trying again…')
+      }
+      await sleep(500)
+    }
+    return false
+  }
+
+  /** Until somebody has heard it. */
+  async function say(content) {
+    while (client.state !== 'closed') {
+      try {
+        await client.request('RoomService.SyncMessage', { name, content })
+        break
+      } catch (error) {
+        if (!AWAY.includes(error.code)) break
+        waiting = true
+        if (client.state === 'open') view.offline('The room is away. Your message goes out when it is back…')
+      }
+      await sleep(500)
+    }
+    if (waiting && client.state === 'open') view.online()
+    waiting = false
+  }
+}
+
+/** Everybody else, by nickname; a nickname may be there twice. */
+class People {
+  #members = []
+  #last = 0
+
+  reset(names) {
+    this.#members = names.map((name) => ({ id: ++this.#last, name }))
+    return [...this.#members]
+  }
+
+  add(name) {
+    const member = { id: ++this.#last, name }
+    this.#members.push(member)
+    return member
+  }
+
+  remove(name) {
+    const at = this.#members.findIndex((member) => member.name === name)
+    return at < 0 ? null : this.#members.splice(at, 1)[0]
+  }
+}
+
+function sleep(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
