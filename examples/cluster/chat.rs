@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use clap::Args;
-use nano::{App, Component, Group, Handle, Handlers, Result, Session, code};
+use nano::{App, Component, Error, Group, Handle, Handlers, Result, Session, code};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -62,13 +62,14 @@ impl RoomService {
             self.group.broadcast("onNewUser", &Notice { content: format!("User user join: {nickname}") })?;
         }
         self.nicknames.lock().insert(session.id(), nickname);
-        self.enter(session)
+        self.enter(session)?;
+        Ok(())
     }
 
     fn sync_message(&self, session: &Session, message: Message) -> Result<Said> {
-        // Who is logged in belongs here, also before this node, started again, has been told.
-        if session.uid() != 0 {
-            self.enter(session)?;
+        // This node was started again and is about to be told who is here. Whoever is not in yet would miss it.
+        if session.uid() != 0 && self.enter(session)? {
+            return Err(Error::new(code::UNAVAILABLE, "the room has just opened, say it again"));
         }
         if let Err(error) = session.rpc("TopicService.Stats", &Stats { uid: session.uid() }) {
             tracing::warn!(uid = session.uid(), %error, "a message is free of charge");
@@ -77,10 +78,11 @@ impl RoomService {
         Ok(Said { code: 0 })
     }
 
-    fn enter(&self, session: &Session) -> Result {
+    /// False for who is in already.
+    fn enter(&self, session: &Session) -> Result<bool> {
         match self.group.add(session) {
-            Err(error) if error.code() == code::CONFLICT => Ok(()),
-            other => other,
+            Err(error) if error.code() == code::CONFLICT => Ok(false),
+            added => added.map(|()| true),
         }
     }
 

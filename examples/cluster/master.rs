@@ -93,11 +93,13 @@ impl TopicService {
             users.entry(uid).or_insert_with(|| User { nickname: nickname.clone(), balance: BALANCE });
             (others, known)
         };
+        // Before the push: whoever answers that with a message is in the room when it arrives there.
+        let joined = session.rpc("RoomService.JoinRoom", &JoinRoom { nickname, gate_uid, master_uid: uid, again });
         // Who has just been started again does not know all of them yet; the clients do.
         if known || !again {
             session.push("onMembers", &Members { members: others.join(",") })?;
         }
-        session.rpc("RoomService.JoinRoom", &JoinRoom { nickname, gate_uid, master_uid: uid, again })
+        joined
     }
 
     fn stats(&self, session: &Session, Stats { uid }: Stats) -> Result {

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 import { chromium } from 'playwright-core'
@@ -90,17 +91,37 @@ class Server {
   #command
   #process = null
   #exited
+  #lines = []
+  #heard = () => {}
 
   constructor(url, command) {
     this.#url = url
     this.#command = command
   }
 
+  get program() {
+    return this.#command[0]
+  }
+
+  /** Waits until it has said a line on standard output that matches, since its last start. The match. */
+  async says(pattern) {
+    for (let at = 0; ; at++) {
+      while (at >= this.#lines.length) await new Promise((resolve) => (this.#heard = resolve))
+      const match = pattern.exec(this.#lines[at])
+      if (match) return match
+    }
+  }
+
   /** Returns when the server answers. */
   async start() {
     const [program, ...args] = this.#command
     // A group of its own, so that stopping reaches what the command started (`cargo run` starts the example).
-    this.#process = spawn(program, args, { detached: true, stdio: ['ignore', 'ignore', 'inherit'] })
+    this.#process = spawn(program, args, { detached: true, stdio: ['ignore', 'pipe', 'inherit'] })
+    this.#lines = []
+    createInterface(this.#process.stdout).on('line', (line) => {
+      this.#lines.push(line)
+      this.#heard()
+    })
     this.#exited = new Promise((resolve) => this.#process.once('exit', resolve))
     for (;;) {
       const answer = await fetch(this.#url).catch(() => null)

@@ -10,6 +10,7 @@ use replay::replay;
 use transcript::{Pace, Transcript};
 
 mod chat;
+mod cluster_example;
 mod http;
 mod replay;
 mod shutdown;
@@ -213,7 +214,7 @@ async fn heartbeats() {
 }
 
 /// Played by tests of their own.
-const OTHERS: &[&str] = &["example_chat_demo_session", "sigterm", "ws_headers", "ws_wrong_path"];
+const OTHERS: &[&str] = &["example_chat_demo_session", "example_cluster_session", "sigterm", "ws_headers", "ws_wrong_path"];
 
 #[test]
 fn every_transcript_is_replayed() {

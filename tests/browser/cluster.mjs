@@ -1,0 +1,98 @@
+// The page of the cluster example: two people talk, the room is killed and started again, and they talk on.
+// usage: node cluster.mjs http://127.0.0.1:12345/web/ shots target/debug/examples/cluster [its flags...]
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+
+import { look, run } from './support.mjs'
+
+run(async ({ url, open, shoot, server }) => {
+  assert(server, 'a server command is needed: its nodes are killed')
+  const ann = await open()
+  const ben = await open({ viewport: { width: 390, height: 780 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })
+  await ann.goto(url)
+  await join(ann, 'Ann')
+  await see(ann, '.notice', 'You are the first one here')
+  await ben.goto(url)
+  await shoot(ben, 'cluster-lobby')
+  await join(ben, 'Ben, <i>')
+  await members(ann, ['Ann', 'Ben  <i>'])
+  await members(ben, ['Ben  <i>', 'Ann'])
+  await see(ann, '.notice', 'Ben  <i> joined')
+  await say(ann, 'Hello Ben, which node are you on?')
+  await see(ann, '.message.mine .text', 'Hello Ben, which node are you on?')
+  await see(ben, '.message:not(.mine) .text', 'Hello Ben, which node are you on?')
+  await say(ben, 'On three of them, it seems.')
+  await see(ann, '.message:not(.mine) .text', 'On three of them, it seems.')
+  await see(ann, '#balance', '99')
+
+  const [, pid] = await server.says(/^chat is up .* process (\d+)$/)
+  process.kill(Number(pid), 'SIGKILL')
+  const [, flags] = await server.says(/^chat has ended, .* -- (.*)$/)
+  await say(ann, 'Are you still there?')
+  await see(ann, '#banner:visible', /The room is away/)
+  assert.equal(await ann.isDisabled('#send'), true)
+  await ann.fill('#content', 'typed while away')
+  await ann.press('#content', 'Enter')
+  assert.equal(await ann.inputValue('#content'), 'typed while away', 'what cannot be sent stays')
+  await shoot(ann, 'cluster-away')
+  assert.equal(await ben.locator('.text', { hasText: 'Are you still there?' }).count(), 0)
+
+  // It ends with us: then its standard input does.
+  const chat = spawn(server.program, [...flags.split(' '), '--with-parent'], { stdio: ['pipe', 'ignore', 'ignore'] })
+  await ann.waitForSelector('#banner', { state: 'hidden' })
+  await see(ben, '.message:not(.mine) .text', 'Are you still there?')
+  await say(ben, 'Where else?')
+  await see(ann, '.message:not(.mine) .text', 'Where else?')
+  await ann.press('#content', 'Enter')
+  await see(ben, '.message:not(.mine) .text', 'typed while away')
+  await members(ann, ['Ann', 'Ben  <i>'])
+  await see(ann, '#balance', '97')
+  await painted(ann, await shoot(ann, 'cluster-back'))
+  await shoot(ben, 'cluster-phone')
+
+  await ben.close()
+  await see(ann, '.notice', 'Ben  <i> left')
+  await members(ann, ['Ann'])
+  await ann.click('#leave')
+  await ann.waitForSelector('#join:visible')
+
+  await join(ann, 'Ann')
+  ann.expectsOutage = true
+  await server.stop()
+  await see(ann, '#banner:visible', /The gate is gone/)
+  chat.stdin.end()
+  await new Promise((resolve) => (chat.exitCode === null ? chat.once('exit', resolve) : resolve()))
+})
+
+/** The picture shows what the page says it shows: letters and signs, on the colours they are to stand on. */
+async function painted(page, png) {
+  for (const selector of ['.message.mine .text', '.message:not(.mine) .text', '#send']) {
+    const element = page.locator(selector).first()
+    const { colours, commonest } = await look(page, png, element)
+    assert.equal(commonest, await element.evaluate((element) => getComputedStyle(element).backgroundColor), selector)
+    assert(colours > 8, `${selector} is empty: ${colours} colours`)
+  }
+}
+
+async function join(page, name) {
+  await page.fill('#name', name)
+  await page.click('#join button')
+  await page.waitForSelector('#room:visible')
+}
+
+async function say(page, text) {
+  await page.fill('#content', text)
+  await page.press('#content', 'Enter')
+}
+
+/** Waits until an element has this text, whole, or matches it. */
+async function see(page, selector, text) {
+  const pattern = text instanceof RegExp ? text : new RegExp(`^${text.replace(/[^\w\s]/gu, '\\$&').replace(/\s+/g, '\\s+')}$`)
+  await page.locator(selector, { hasText: pattern }).first().waitFor()
+}
+
+async function members(page, names) {
+  const listed = () => [...document.querySelectorAll('#members .name')].map((name) => name.textContent)
+  const same = (expected) => JSON.stringify([...document.querySelectorAll('#members .name')].map((name) => name.textContent)) === expected
+  await page.waitForFunction(same, JSON.stringify(names)).catch(async () => assert.deepEqual(await page.evaluate(listed), names))
+}
