@@ -135,7 +135,8 @@ impl Options {
         self
     }
 
-    /// Closes the service to clients: to them its routes do not exist. [`Session::rpc`](crate::Session::rpc) reaches it.
+    /// Closes the service to clients: to them its routes do not exist. [`Session::rpc`](crate::Session::rpc) and
+    /// [`Session::call`](crate::Session::call) reach it.
     #[must_use]
     pub fn internal(mut self) -> Self {
         self.internal = true;

@@ -184,7 +184,8 @@ impl<S: Serializer> Session<S> {
     /// Sends a one-way message to the service of `route`, on behalf of this session. Its handler sees a notify of this session.
     ///
     /// # Errors
-    /// [`code::NOT_FOUND`] when no node offers the route, [`code::UNAVAILABLE`] when the one that does cannot take it.
+    /// [`code::NOT_FOUND`] when no node offers the route, [`code::UNAVAILABLE`] when the one that does cannot be reached, [`code::TOO_MANY`] when it
+    /// cannot take more.
     pub fn rpc<M: ?Sized>(&self, route: &str, message: &M) -> Result
     where
         S: Encode<M>,
