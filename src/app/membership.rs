@@ -62,7 +62,8 @@ impl App {
     }
 
     /// Chooses the member that serves a session, before the balancing policy: called with the session, the name of the service and the members that
-    /// have it and can be reached, sorted by address. `Ok(None)` leaves it to the policy; the session is bound to whatever is chosen.
+    /// have it and can be reached, at least one, sorted by address. `Ok(None)` leaves it to the policy; the session is bound to whatever is chosen.
+    /// An error ends the message, and so does a panic.
     ///
     /// Called on threads that do the network's work, and on schedulers: it must not block.
     #[must_use]

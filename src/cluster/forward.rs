@@ -1,6 +1,10 @@
 //! Which member a message goes to, and on its way.
 
-use std::{any::Any, sync::Arc};
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use super::{
     calls,
@@ -87,7 +91,12 @@ impl Peers {
         drop(table);
         // The same order everywhere, which round robin and the application's own choice may rely on.
         candidates.sort_by(|(a, _), (b, _)| a.address().cmp(b.address()));
-        let at = self.choose(session, service, &candidates)?;
+        if candidates.is_empty() {
+            return Err(unavailable(service));
+        }
+        // The application has a say in it, on a thread that serves others as well.
+        let chosen = catch_unwind(AssertUnwindSafe(|| self.choose(session, service, &candidates)));
+        let at = chosen.unwrap_or_else(|_| Err(Error::new(code::INTERNAL, format!("the choice of a member for {service} panicked"))))?;
         let (member, way) = candidates.into_iter().nth(at).ok_or_else(|| unavailable(service))?;
         if let Some(session) = session {
             session.router().bind(service, member.address());

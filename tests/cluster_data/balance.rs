@@ -2,7 +2,10 @@ use std::collections::HashMap;
 
 use nano::{Balance, Error, code};
 
-use crate::house::{House, code_of, text};
+use crate::{
+    house::{House, code_of, text},
+    support::within,
+};
 
 /// How many of so many new clients each member gets.
 async fn spread(house: &House, clients: usize) -> HashMap<String, usize> {
@@ -78,4 +81,37 @@ async fn the_application_chooses_first() {
     session.clear();
     assert!(client.request_raw("Room.Who", "").await.is_ok());
     assert_eq!(code_of(client.request_raw("Other.Who", "").await), code::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn an_application_that_panics_over_a_choice_loses_that_message_alone() {
+    let choose = |app: nano::App| app.remote_service_route(|session, _, _| if session.uid() == 1 { panic!("boom") } else { Ok(None) });
+    let house = House::build(&["a"], choose).await;
+    let client = house.gate.client().await;
+    let session = house.gate.handle().sessions().list().pop().unwrap();
+    session.bind(1).unwrap();
+    assert_eq!(code_of(client.request_raw("Room.Who", "").await), code::INTERNAL);
+    session.bind(2).unwrap();
+    assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "a");
+}
+
+#[tokio::test]
+async fn an_application_never_chooses_from_nobody() {
+    let choose = |app: nano::App| {
+        app.remote_service_route(|session, _, members| Ok(members.get(session.id().unsigned_abs() as usize % members.len()).cloned()))
+    };
+    let mut house = House::build(&["a"], choose).await;
+    // Before the master removes it, and after.
+    house.backends[0].0.kill();
+    let client = house.gate.client().await;
+    let code = within("the dead member to be removed", async {
+        loop {
+            let code = code_of(client.request_raw("Room.Who", "").await);
+            if code != code::UNAVAILABLE {
+                break code;
+            }
+        }
+    })
+    .await;
+    assert_eq!(code, code::NOT_FOUND);
 }
