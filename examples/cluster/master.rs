@@ -14,7 +14,7 @@ use super::protocol::{JoinRoom, NewUser, Stats};
 const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
 
 /// What everybody has to begin with. A message costs 1.
-const BALANCE: i64 = 100;
+const BALANCE: i64 = 1000;
 
 #[derive(Args)]
 pub(crate) struct Flags {

@@ -23,7 +23,7 @@ run(async ({ url, open, shoot, server }) => {
   await see(ben, '.message:not(.mine) .text', 'Hello Ben, which node are you on?')
   await say(ben, 'On three of them, it seems.')
   await see(ann, '.message:not(.mine) .text', 'On three of them, it seems.')
-  await see(ann, '#balance', '99')
+  await see(ann, '#balance', '999')
 
   const [, pid] = await server.says(/^chat is up .* process (\d+)$/)
   process.kill(Number(pid), 'SIGKILL')
@@ -46,7 +46,7 @@ run(async ({ url, open, shoot, server }) => {
   await ann.press('#content', 'Enter')
   await see(ben, '.message:not(.mine) .text', 'typed while away')
   await members(ann, ['Ann', 'Ben  <i>'])
-  await see(ann, '#balance', '97')
+  await see(ann, '#balance', '997')
   await painted(ann, await shoot(ann, 'cluster-back'))
   await shoot(ben, 'cluster-phone')
 

@@ -5,7 +5,7 @@
 //   push    onNewUser                {"content": "User user join: Ann"}     to those who were there already      from the room
 //   notify  RoomService.SyncMessage  {"name": "Ann", "content": "hello"}                                         to the room
 //   push    onMessage                {"name": "Ann", "content": "hello"}    to everybody, the sender included    from the room
-//   push    onBalance                {"currentBalance": 99}                 to the sender                        from the master
+//   push    onBalance                {"currentBalance": 999}                to the sender                        from the master
 //   push    onLeave                  {"content": "User left: Ann"}          to those who stay; only ours         from the room
 //
 // Between different nodes there is no order: onMembers may come before or after the response of the login. This page sends SyncMessage as a
