@@ -76,17 +76,22 @@ impl Peers {
     /// The member for a message of this session, or of nobody: the one it is bound to, else the one that the application or the policy chooses,
     /// to which it is bound from now on.
     fn route(&self, session: Option<&Session>, route: &str) -> Result<Way> {
+        self.route_among(session, route, |_| true)
+    }
+
+    /// [`route`](Peers::route) among the members that are `able`.
+    fn route_among(&self, session: Option<&Session>, route: &str, able: impl Fn(&Way) -> bool) -> Result<Way> {
         let service = service_of(route)?;
         let table = self.table.read();
         let bound = session.and_then(|session| session.router().with(service, |address| table.way(address)));
         if let Some(way) = bound.filter(Way::is_open) {
-            return Ok(way);
+            return if able(&way) { Ok(way) } else { Err(unsupported(way.address())) };
         }
         let offers: Vec<_> = table.members.values().filter(|member| member.services().iter().any(|offered| offered == service)).collect();
         if offers.is_empty() {
             return Err(not_found(route));
         }
-        let available = |member: &Member| table.way(member.address()).filter(Way::is_available);
+        let available = |member: &Member| table.way(member.address()).filter(|way| way.is_available() && able(way));
         let mut candidates: Vec<_> = offers.into_iter().filter_map(|member| Some((member.clone(), available(member)?))).collect();
         drop(table);
         // The same order everywhere, which round robin and the application's own choice may rely on.
@@ -174,7 +179,7 @@ impl Peers {
     /// The member for a call: nodes of Go nano cannot answer one.
     fn linked_for(&self, session: Option<&Session>, route: &str) -> Result<Arc<Peer>> {
         self.check_answerable(route)?;
-        match self.route(session, route)? {
+        match self.route_among(session, route, |way| matches!(way, Way::Link(_)))? {
             Way::Link(peer) => Ok(peer),
             Way::Go(peer) => Err(unsupported(&peer.address)),
         }

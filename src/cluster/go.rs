@@ -270,7 +270,8 @@ impl GoPeer {
     pub(super) fn end(&self, id: i64) -> Option<GoServed> {
         let mut table = self.served.lock();
         let ServedTable { sessions, ended, ended_order } = &mut *table;
-        let served = sessions.remove(&id)?;
+        let served = sessions.remove(&id);
+        // Known here or not: a late message must not open it.
         if ended.insert(id) {
             ended_order.push_back(id);
         }
@@ -279,7 +280,7 @@ impl GoPeer {
         {
             ended.remove(&oldest);
         }
-        Some(served)
+        served
     }
 
     pub(super) fn end_all(&self) -> Vec<GoServed> {

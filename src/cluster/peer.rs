@@ -108,7 +108,7 @@ impl Peer {
 
     /// Whether a way to it is broken.
     pub(super) fn is_suspect(&self) -> bool {
-        self.shards.iter().any(|shard| shard.is_down())
+        self.shards.iter().any(|shard| shard.is_down()) || self.inlets.iter().any(|inlet| inlet.state.lock().down_since.is_some())
     }
 
     /// Whether any link is up, in either direction.

@@ -248,7 +248,12 @@ impl Peers {
         if peer.is_closed() {
             return;
         }
-        if self.stopped.load(Ordering::Acquire) || (!peer.has_joined() && peer.is_suspect() && !peer.is_linked()) {
+        let stopped = self.stopped.load(Ordering::Acquire);
+        if stopped && peer.shards.iter().any(|shard| shard.is_up()) {
+            // The other stream still has something to send.
+            return;
+        }
+        if stopped || (!peer.has_joined() && peer.is_suspect() && !peer.is_linked()) {
             return self.close(peer, "the node is gone");
         }
         let Some(since) = down_since else { return };

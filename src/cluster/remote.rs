@@ -140,7 +140,10 @@ impl Entity for Remote {
     }
 
     fn bound(&self, session: &Session) {
-        self.shard().send(Frame::bind(session));
+        if self.check_open().is_ok() {
+            // A gate that takes nothing is a gate that is cut off; then its word counts when it is back.
+            let _ = self.shard().try_send(Frame::bind(session));
+        }
     }
 
     fn done(&self) {

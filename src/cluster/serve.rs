@@ -60,7 +60,7 @@ impl Peers {
             Kind::Reply => self.reply(frame),
             Kind::Leaving => {
                 peer.set_leaving();
-                peer.shards[shard].send(Frame::drained());
+                peer.shards[shard].drain();
                 Ok(())
             }
             Kind::Drained => {

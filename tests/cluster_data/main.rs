@@ -6,6 +6,7 @@ mod support;
 
 mod balance;
 mod calls;
+mod ends;
 mod fake;
 mod faults;
 mod go_backends;

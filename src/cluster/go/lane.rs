@@ -94,6 +94,8 @@ struct State {
     /// Whether a task sends what is queued.
     running: bool,
     pairings: HashMap<i64, Pairing>,
+    /// Readers of sessions that wait until there is room in the queue, whoever filled it.
+    readers: Vec<Waker>,
 }
 
 pub(super) struct Item {
@@ -156,6 +158,9 @@ impl Lane {
             Some(item) => state.bytes -= item.call.weight(),
             None => state.running = false,
         }
+        let readers = if state.bytes <= MESSAGE_BYTES / 2 { std::mem::take(&mut state.readers) } else { Vec::new() };
+        drop(state);
+        readers.into_iter().for_each(Waker::wake);
         item
     }
 
@@ -202,6 +207,7 @@ impl Lane {
             state.queue.clear();
             state.bytes = 0;
             let lost = state.lose(&mut readers);
+            readers.append(&mut state.readers);
             state.pairings.clear();
             lost
         };
@@ -220,10 +226,14 @@ impl Lane {
 
     fn poll_room(&self, session: i64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        let State { pairings, bytes, .. } = &mut *state;
+        let State { pairings, bytes, readers, .. } = &mut *state;
         match pairings.get_mut(&session) {
-            Some(pairing) if !pairing.has_room() || *bytes > MESSAGE_BYTES => {
+            Some(pairing) if !pairing.has_room() => {
                 pairing.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(_) if *bytes > MESSAGE_BYTES => {
+                readers.push(cx.waker().clone());
                 Poll::Pending
             }
             _ => Poll::Ready(()),

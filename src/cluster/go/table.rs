@@ -127,8 +127,9 @@ impl Peers {
             return;
         }
         table.go.values().filter(|peer| peer.has_joined()).for_each(|peer| peer.closed(session));
-        for peer in table.peers.values() {
-            peer.shards[shard_of(session.id())].send(Frame::closed(session.id(), reason));
+        // One that is cut off learns of it by what the next stream begins with.
+        for shard in table.peers.values().map(|peer| &peer.shards[shard_of(session.id())]).filter(|shard| shard.is_up()) {
+            shard.send(Frame::closed(session.id(), reason));
         }
     }
 }

@@ -133,11 +133,16 @@ impl Frame {
     }
 
     /// Whether somebody waits for an answer to it who has been told that there is none once the stream has broken.
-    pub(super) fn is_question_or_answer(&self) -> bool {
+    pub(super) fn is_question(&self) -> bool {
         match self.kind() {
             Kind::Message => self.id != 0,
-            Kind::Call | Kind::RelayCall | Kind::Response | Kind::Reply => true,
+            Kind::Call | Kind::RelayCall => true,
             _ => false,
         }
+    }
+
+    /// Whether somebody waits for it.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self.kind(), Kind::Response | Kind::Reply)
     }
 }

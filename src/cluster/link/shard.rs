@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    future::poll_fn,
+    future::{poll_fn, ready},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -44,6 +44,8 @@ struct State {
     writer: Option<Waker>,
     /// Whether the stream ends when the queue is empty.
     finishing: bool,
+    /// Whether the member, which stops, has been told that nothing follows.
+    drained: bool,
     /// Readers of sessions that wait until there is room in the queue.
     readers: Vec<Waker>,
 }
@@ -122,6 +124,10 @@ impl Shard {
         // Under the lock, so that no pairing comes behind the look for those of a closed session.
         if session.closed().is_some() {
             return Err(Error::new(code::CLOSED, "the session is closed").into());
+        }
+        if state.drained {
+            // To be routed again at once: the member is leaving, so somebody else will be chosen.
+            return Err(Refused::Full(message, Box::pin(ready(()))));
         }
         let State { pairings, queue, bytes, .. } = &mut *state;
         let pairing = pairings.entry(session.id()).or_insert_with(|| {
@@ -241,12 +247,14 @@ impl Shard {
         if state.phase == Phase::Closed {
             return Lost::new();
         }
+        // Who waited when a stream broke has been told. Answers that came since are still waited for, whatever attempts fail meanwhile.
+        let was_up = state.phase == Phase::Up;
         if !matches!(state.phase, Phase::Down(_)) {
             state.phase = Phase::Down(Instant::now());
         }
         self.down.store(true, Ordering::Relaxed);
         state.stream = 0;
-        state.queue.retain(|frame| !frame.is_question_or_answer());
+        state.queue.retain(|frame| !(frame.is_question() || was_up && frame.is_answer()));
         state.bytes = state.queue.iter().map(Frame::weight).sum();
         let lost = state.lose();
         wake_all(state);
@@ -291,6 +299,14 @@ impl Shard {
         state.bytes = 0;
         wake_all(state);
         parted
+    }
+
+    /// Tells a member that stops that no more messages follow.
+    pub(in crate::cluster) fn drain(&self) {
+        let mut state = self.state.lock();
+        state.drained = true;
+        state.push(Frame::drained());
+        wake(state);
     }
 
     /// Ends the stream in order, behind what is queued.

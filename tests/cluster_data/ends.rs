@@ -1,0 +1,102 @@
+//! What must not be lost, brought back or sent astray when nodes stop, break, or speak another tongue.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+use nano::{Options, code};
+
+use crate::{
+    fake::{
+        Fake,
+        proto::{NotifyMessage, SessionClosedRequest},
+    },
+    house::*,
+    network::Way,
+    support::eventually,
+};
+
+#[tokio::test]
+async fn an_answer_given_while_the_way_back_is_down_goes_with_the_next_stream() {
+    let master = master().await;
+    let (to_gate, to_backend) = (Way::new().await, Way::new().await);
+    let on = |way: &Way| {
+        let app = app().service_addr(&way.address).service_listen(&way.listen).advertise_addr(master.address());
+        app.cut_off_after(Duration::from_secs(60)).request_timeout(None)
+    };
+    let gate = Machine::start(on(&to_gate).tcp("127.0.0.1:0")).await;
+    let room = Room::new("a");
+    let _backend = Machine::start(on(&to_backend).component_with(room.clone(), Options::new().name("Room"))).await;
+    gate.knows(2).await;
+    let client = gate.client().await;
+    let ask = |route: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.request_raw(route, "").await })
+    };
+    client.request_raw("Room.Who", "").await.unwrap();
+    let held = ask("Room.Hold");
+    eventually("it is held", || room.0.held.lock().len() == 1).await;
+    to_gate.cut();
+    // The gate sees the stream break that would have brought the answer.
+    assert_eq!(held.await.unwrap().unwrap_err().code(), code::UNAVAILABLE);
+    let asked = ask("Room.Who");
+    eventually("it is handled", || room.0.handled.load(Ordering::Relaxed) == 2).await;
+    // Long enough for attempts to connect that fail.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    to_gate.heal();
+    asked.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn large_answers_given_while_a_backend_stops_all_arrive() {
+    let house = House::build(&["a"], |app| app.send_queue(64 << 20, 1000)).await;
+    let (backend, room) = &house.backends[0];
+    // All on one stream, so that the other one ends long before.
+    let mut clients = Vec::new();
+    while clients.len() < 8 {
+        let client = house.gate.client().await;
+        let info = client.request_raw("Room.Info", "").await.unwrap();
+        let id: i64 = text(&info).split(' ').next().unwrap().parse().unwrap();
+        if id % 2 == 1 {
+            clients.push(client);
+        }
+    }
+    let asked: Vec<_> =
+        clients.iter().cloned().map(|client| tokio::spawn(async move { client.request_raw("Room.Hold", "").await })).collect();
+    eventually("all are held", || room.0.held.lock().len() == clients.len()).await;
+    let held = std::mem::take(&mut *room.0.held.lock());
+    let body = Bytes::from(vec![7; 4 << 20]);
+    let answer = async {
+        eventually("it stops", || backend.handle().is_shutting_down()).await;
+        for responder in held {
+            responder.session().response_raw(body.clone()).unwrap();
+        }
+    };
+    tokio::join!(backend.stop(), answer);
+    for asked in asked {
+        assert_eq!(asked.await.unwrap().unwrap().len(), body.len());
+    }
+}
+
+#[tokio::test]
+async fn calls_go_to_nodes_that_can_answer_though_others_have_the_service_too() {
+    let house = House::with(&["a"]).await;
+    let _go = Fake::join(&house.master, &["Room"]).await;
+    house.gate.knows(3).await;
+    for _ in 0..20 {
+        house.gate.handle().call_raw("Room.Who", "").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_late_message_of_a_session_this_node_never_knew_does_not_open_it() {
+    let house = House::with(&["a"]).await;
+    let gate = Fake::join(&house.master, &["GateSvc"]).await;
+    let (backend, _) = &house.backends[0];
+    backend.knows(3).await;
+    let mut to = gate.client(backend).await;
+    to.session_closed(SessionClosedRequest { session_id: 900 }).await.unwrap();
+    let late = NotifyMessage { gate_addr: gate.address.clone(), session_id: 900, route: "Room.Who".to_owned(), data: Bytes::new() };
+    // Refused or taken and dropped: what counts is that nothing stays.
+    let _ = to.handle_notify(late).await;
+    assert!(backend.handle().session(900).is_none());
+}
