@@ -45,7 +45,7 @@ pub(crate) struct Flags {
     /// The format of `PB` and `T`.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub(crate) serializer: Format,
-    /// Which services to offer, perhaps under another name: `Echo,PB,Grp,T` or `Room=T`.
+    /// Which services to offer, perhaps none, perhaps under another name: `Echo,PB,Grp,T` or `Room=T`.
     #[arg(long, default_value = "Echo,PB,Grp,T")]
     pub(crate) services: String,
     /// Refuses handshakes that contain this text.
@@ -99,7 +99,7 @@ impl Flags {
                 false => Ok(None),
             });
         }
-        self.services.split(',').try_fold(app, |app, service| self.service(app, service))
+        self.services.split(',').filter(|service| !service.is_empty()).try_fold(app, |app, service| self.service(app, service))
     }
 
     fn listener(&self, address: &str) -> Listener {

@@ -20,11 +20,9 @@ async fn main() -> Result {
     let node = flags.app()?.start().await?;
     // Before anybody learns where it is: a signal ends it in order from here on.
     let run = node.run();
-    for address in node.addresses() {
-        println!("listening on {address}");
-    }
-    if let Some(member) = node.handle().member() {
-        println!("serving nodes at {}", member.address());
-    }
+    // In one piece: who has read the first line may have gone.
+    let clients = node.addresses().iter().map(|address| format!("listening on {address}\n"));
+    let nodes = node.handle().member().map(|member| format!("serving nodes at {}\n", member.address()));
+    print!("{}", clients.chain(nodes).collect::<String>());
     run.await
 }

@@ -15,6 +15,7 @@ use super::{RawClient, within};
 
 /// The recorded server, `examples/peer`, in a process of its own. It is killed when dropped.
 pub(crate) struct Peer {
+    /// Where clients connect, or other nodes if clients cannot.
     pub(crate) address: SocketAddr,
     websocket: bool,
     process: Child,
@@ -28,7 +29,7 @@ pub(crate) struct Exit {
 }
 
 impl Peer {
-    /// Starts it on a port the system chooses, with these flags; ready for clients when this returns.
+    /// Starts it on a port the system chooses, with these flags; ready, and in a cluster a member, when this returns.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let mut process = Command::new(program())
             .args(["--listen", "127.0.0.1:0"])
@@ -48,7 +49,8 @@ impl Peer {
         });
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = within("the peer's address", lines.next_line()).await.unwrap();
-        let Some(address) = line.as_deref().and_then(|line| line.strip_prefix("listening on ")) else {
+        let address = |line: &str| Some(line.strip_prefix("listening on ").or(line.strip_prefix("serving nodes at "))?.to_owned());
+        let Some(address) = line.as_deref().and_then(address) else {
             panic!("the peer says {line:?} instead of its address; its errors: {}", stderr.await.unwrap())
         };
         Self { address: address.parse().unwrap(), websocket: flags.contains(&"--ws"), process, stderr }
@@ -59,11 +61,20 @@ impl Peer {
         if self.websocket { RawClient::websocket(self.address, "/nano").await } else { RawClient::tcp(self.address).await }
     }
 
+    /// Sends it a signal, such as `KILL`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status().await.unwrap();
+        assert!(sent.success(), "SIG{name} not sent");
+    }
+
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id().unwrap()
+    }
+
     /// Asks it to stop, as a service manager does.
     pub(crate) async fn terminate(&self) {
-        let id = self.process.id().unwrap();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await.unwrap();
-        assert!(sent.success(), "SIGTERM not sent");
+        self.signal("TERM").await;
     }
 
     /// Waits for its end.
