@@ -1,0 +1,131 @@
+//! What the others do about a node that died or hangs.
+
+use std::time::Duration;
+
+use nano::{CloseReason, Raw, client::Client};
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    house::House,
+    support::{Peer, eventually, within},
+    world::{answered, backend, gate, house, is_known},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sessions_of_a_gate_that_is_killed_end_once_on_every_member() {
+    const CLIENTS: usize = 30;
+    let house = house(&["a", "b"], |app| app).await;
+    let gate = gate(&house.master).await;
+    for (machine, _) in &house.backends {
+        machine.knows(4).await;
+    }
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let client: Client<Raw> = Client::builder().typed::<Raw>().connect(&format!("tcp://{}", gate.address)).await.unwrap();
+        client.request_raw("Room.Join", "").await.unwrap();
+        clients.push(client);
+    }
+    // Those of another gate stay.
+    let other = house.gate.client().await;
+    other.request_raw("Room.Join", "").await.unwrap();
+    let served = || house.backends.iter().map(|(machine, _)| machine.handle().sessions().count()).sum::<usize>();
+    assert_eq!(served(), CLIENTS + 1);
+
+    gate.signal("KILL").await;
+    let closed = || house.backends.iter().flat_map(|(_, room)| room.closed()).collect::<Vec<_>>();
+    eventually("its sessions to end", || served() == 1 && closed().len() == CLIENTS).await;
+    let mut ids: Vec<_> = closed().into_iter().map(|(id, _)| id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), CLIENTS, "one callback each");
+    assert!(closed().iter().all(|(_, reason)| matches!(reason, CloseReason::Broken(_))), "{:?}", closed());
+    assert_eq!(house.backends.iter().map(|(_, room)| room.0.group.count()).sum::<usize>(), 1, "groups forget them");
+
+    // Nothing more comes of the eviction, which is later.
+    for (machine, _) in &house.backends {
+        machine.knows(3).await;
+    }
+    assert_eq!((served(), closed().len()), (1, CLIENTS));
+    other.request_raw("Room.Echo", "still here").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_bound_to_a_member_that_is_killed_is_free() {
+    let house = house(&[], |app| app).await;
+    let victim = backend(&house.master).await;
+    house.gate.knows(2).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let client = house.gate.client().await;
+        client.request_raw("T.Empty", "").await.unwrap();
+        clients.push(client);
+    }
+    let address = victim.address.to_string();
+    let bindings = || house.gate.handle().sessions().list().iter().filter_map(|session| session.router().find("T")).collect::<Vec<_>>();
+    assert_eq!(bindings(), vec![address.clone(); 20]);
+
+    victim.signal("KILL").await;
+    is_known(&address, false, &[&house.gate]).await;
+    assert_eq!(bindings(), Vec::<String>::new());
+    let successor = backend(&house.master).await;
+    is_known(&successor.address.to_string(), true, &[&house.gate]).await;
+    for client in &clients {
+        answered(client, "T.Empty").await;
+    }
+    assert_eq!(bindings(), vec![successor.address.to_string(); 20]);
+}
+
+/// New sessions, one after the other for a while: when the last one was sent to the member that does not answer.
+async fn last_lost(gate: &str, watch: Duration) -> Duration {
+    let begun = Instant::now();
+    let (mut visits, mut last) = (JoinSet::new(), Duration::ZERO);
+    while begun.elapsed() < watch {
+        let client: Client<Raw> = Client::builder().typed::<Raw>().connect(gate).await.unwrap();
+        let sent = begun.elapsed();
+        visits.spawn(async move { (sent, client.request_raw("T.Empty", "").await.is_ok()) });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    while let Some(visit) = within("an answer", visits.join_next()).await {
+        let (sent, answered) = visit.unwrap();
+        if !answered {
+            last = last.max(sent);
+        }
+    }
+    last
+}
+
+/// Stops the process with this signal; checks when it gets no more traffic, and when it is out of every table.
+async fn is_left_alone(signal: &str, traffic: Duration, tables: Duration) -> (House, [Peer; 2]) {
+    let house = house(&[], |app| app).await;
+    let (survivor, victim) = (backend(&house.master).await, backend(&house.master).await);
+    house.gate.knows(3).await;
+    let gate = format!("tcp://{}", house.gate.node.addresses()[0]);
+    let (address, survives) = (victim.address.to_string(), survivor.address.to_string());
+
+    let began = Instant::now();
+    victim.signal(signal).await;
+    let last = last_lost(&gate, traffic * 2).await;
+    assert!(last < traffic, "traffic for {last:?} after the end");
+    is_known(&address, false, &[&house.master, &house.gate]).await;
+    assert!(began.elapsed() < tables, "in a table for {:?}", began.elapsed());
+    is_known(&survives, true, &[&house.master, &house.gate]).await;
+    (house, [survivor, victim])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_killed_gets_no_more_traffic_and_is_soon_out_of_every_table() {
+    is_left_alone("KILL", Duration::from_secs(1), Duration::from_secs(8)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_hangs_likewise_and_comes_back_by_itself() {
+    // A probe is sent after a second and waited for as long; the rest is for busy machines.
+    let (house, [survivor, victim]) = is_left_alone("STOP", Duration::from_millis(3_500), Duration::from_secs(10)).await;
+    victim.signal("CONT").await;
+    is_known(&victim.address.to_string(), true, &[&house.master, &house.gate]).await;
+
+    survivor.signal("KILL").await;
+    is_known(&survivor.address.to_string(), false, &[&house.master, &house.gate]).await;
+    let client = house.gate.client().await;
+    answered(&client, "T.Empty").await;
+}

@@ -1,0 +1,18 @@
+//! A cluster under load, while its nodes join, stop, hang, die and lose sight of each other.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../cluster_data/house.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod house;
+
+mod deaths;
+mod leaks;
+mod load;
+mod order;
+mod partition;
+mod proxy;
+mod requests;
+mod world;

@@ -1,0 +1,121 @@
+//! A gate and a member that have lost sight of each other, while the master sees both.
+
+use std::time::Duration;
+
+use nano::{CloseReason, Options, code};
+
+use crate::{
+    house::{Machine, Room, code_of, member, text},
+    proxy::{FAR, Proxy},
+    support::{eventually, within},
+    world::{answered, calm, free_address, master},
+};
+
+/// Two nodes with a wall between them; everybody else sees both.
+struct Apart {
+    master: Machine,
+    gate: Machine,
+    backend: Machine,
+    room: Room,
+    ways: [Proxy; 2],
+}
+
+impl Apart {
+    async fn start(cut_off_after: Duration) -> Self {
+        let master = master("127.0.0.1:0").await;
+        let (gate_at, backend_at) = (free_address(), free_address());
+        let ways = [Proxy::to(gate_at.clone()).await, Proxy::to(backend_at.clone()).await];
+        let node = |at: String, way: &Proxy| {
+            let app = calm(member(&master)).service_listen(at).service_addr(way.address.to_string()).cut_off_after(cut_off_after);
+            app.grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))
+        };
+        let gate = Machine::start(node(gate_at, &ways[0]).tcp("127.0.0.1:0")).await;
+        let room = Room::new("far");
+        let backend = node(backend_at, &ways[1]).component_with(room.clone(), Options::new().name("Room"));
+        let backend = Machine::start(backend).await;
+        gate.knows(2).await;
+        Self { master, gate, backend, room, ways }
+    }
+
+    fn block(&self) {
+        self.ways.iter().for_each(Proxy::block);
+    }
+
+    fn open(&self) {
+        self.ways.iter().for_each(Proxy::open);
+    }
+
+    /// Whether the master has both, and they each other.
+    fn all_are_members(&self) -> bool {
+        [&self.master, &self.gate, &self.backend].iter().all(|machine| machine.handle().members().len() == 2)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sessions_of_a_gate_and_a_member_that_are_cut_off_end_on_both_sides() {
+    let apart = Apart::start(Duration::from_secs(1)).await;
+    let client = apart.gate.client().await;
+    client.request_raw("Room.Join", "").await.unwrap();
+    let session = apart.gate.handle().sessions().list().pop().unwrap();
+    let held = tokio::spawn({
+        let client = client.clone();
+        async move { client.request_raw("Room.Hold", "").await }
+    });
+    eventually("the request to arrive", || apart.room.0.held.lock().len() == 1).await;
+
+    apart.block();
+    assert_eq!(code_of(within("the request to end", held).await.unwrap()), code::UNAVAILABLE);
+    eventually("the member's side to end", || apart.room.closed().len() == 1 && apart.room.0.group.count() == 0).await;
+    assert_eq!(apart.backend.handle().sessions().count(), 0);
+    assert!(matches!(apart.room.closed()[0].1, CloseReason::Broken(_)), "{:?}", apart.room.closed());
+    eventually("the gate's side to end", || session.router().find("Room").is_none()).await;
+    assert!(client.close_reason().is_none(), "the client stays");
+    assert_eq!(code_of(client.request_raw("Room.Who", "").await), code::UNAVAILABLE);
+    assert!(apart.all_are_members(), "the master sees both");
+
+    // Whoever can be reached serves the session meanwhile.
+    let near = Room::new("near");
+    let app = calm(member(&apart.master)).component_with(near.clone(), Options::new().name("Room"));
+    let third = Machine::start(app).await;
+    apart.gate.knows(3).await;
+    assert_eq!(text(&answered(&client, "Room.Who").await), "near");
+
+    apart.open();
+    session.router().bind("Room", apart.backend.address());
+    assert_eq!(text(&answered(&client, "Room.Who").await), "far");
+    // What was held for the old session answers nobody.
+    for responder in apart.room.0.held.lock().drain(..) {
+        assert_eq!(responder.response(&bytes::Bytes::new()).unwrap_err().code(), code::CLOSED);
+    }
+    client.close();
+    for machine in [&apart.gate, &apart.backend, &third] {
+        eventually("sessions to be gone", || machine.handle().sessions().count() == 0).await;
+    }
+    eventually("a callback for each session", || apart.room.closed().len() == 2 && near.closed().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_go_on() {
+    let apart = Apart::start(Duration::from_secs(30)).await;
+    let client = apart.gate.client().await;
+    let mut said = client.subscribe("onSay");
+    client.request_raw("Room.Join", "").await.unwrap();
+    let goes = apart.gate.client().await;
+    goes.request_raw("Room.Join", "").await.unwrap();
+
+    apart.block();
+    // Asked while nobody knows of the cut, ended when it is seen; then refused at once.
+    assert_eq!(code_of(within("an end", client.request_raw("Room.Who", "")).await), code::UNAVAILABLE);
+    assert_eq!(code_of(client.request_raw("Room.Who", "").await), code::UNAVAILABLE);
+    goes.close();
+    eventually("the other client to be gone", || apart.gate.handle().sessions().count() == 1).await;
+    assert_eq!(apart.room.0.group.count(), 2, "the member cannot know");
+
+    apart.open();
+    eventually("the member to hear of it", || apart.room.0.group.count() == 1).await;
+    answered(&client, "Room.Who").await;
+    client.notify_raw("Room.Say", "hello").await.unwrap();
+    assert_eq!(within("what the group is told", said.recv()).await.unwrap(), "hello");
+    assert_eq!(apart.room.closed().len(), 1, "the session itself goes on");
+    assert!(apart.all_are_members());
+}

@@ -1,0 +1,81 @@
+//! Clusters of nodes in this process, and of such that have one of their own.
+
+use std::{net::TcpListener, time::Duration};
+
+use bytes::Bytes;
+use nano::{App, Raw, client::Client};
+use tokio::time::sleep;
+
+use crate::{
+    house::{House, Machine, app, member},
+    support::{Peer, eventually, within},
+};
+
+/// The members call the master this often, and are given up after four missed calls: long enough for machines that are busy.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How long the gates here let a request wait.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A node as all of them are here.
+pub(crate) fn calm(app: App) -> App {
+    app.cluster_heartbeat(HEARTBEAT).retry_interval(HEARTBEAT / 4).request_timeout(REQUEST_TIMEOUT)
+}
+
+/// The master of a cluster.
+pub(crate) async fn master(address: &str) -> Machine {
+    Machine::start(calm(app().service_addr(address).master())).await
+}
+
+/// A master, a gate, and backends with one room each; `configure` is asked about the gate and the backends.
+pub(crate) async fn house(rooms: &[&str], configure: impl Fn(App) -> App) -> House {
+    house_of(master("127.0.0.1:0").await, rooms, configure).await
+}
+
+pub(crate) async fn house_of(master: Machine, rooms: &[&str], configure: impl Fn(App) -> App) -> House {
+    let gate = Machine::start(configure(calm(member(&master))).tcp("127.0.0.1:0")).await;
+    let mut house = House { master, gate, backends: Vec::new() };
+    for name in rooms {
+        let backend = house.backend(name, |app| configure(calm(app))).await;
+        house.backends.push(backend);
+    }
+    house.gate.knows(1 + rooms.len()).await;
+    house
+}
+
+/// A backend with the service `T`, in a process of its own.
+pub(crate) async fn backend(master: &Machine) -> Peer {
+    Peer::start(&["--master", &master.address(), "--services", "T", "--hb", "1s", "--retry", "250ms"]).await
+}
+
+/// A gate without services, in a process of its own.
+pub(crate) async fn gate(master: &Machine) -> Peer {
+    Peer::start(&["--master", &master.address(), "--services", "", "--client", "127.0.0.1:0", "--hb", "1s"]).await
+}
+
+/// An address nobody listens on.
+pub(crate) fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// Waits until the node is in the table of all these, or in none of them.
+pub(crate) async fn is_known(address: &str, known: bool, by: &[&Machine]) {
+    for machine in by {
+        let knows = || machine.handle().members().iter().any(|member| member.address() == address);
+        eventually(&format!("{} knows {address}: {known}", machine.address()), || knows() == known).await;
+    }
+}
+
+/// Asks until there is an answer: for what is refused at once, for a while.
+#[track_caller]
+pub(crate) fn answered(client: &Client<Raw>, route: &str) -> impl Future<Output = Bytes> {
+    let asking = async move {
+        loop {
+            match client.request_raw(route, "").await {
+                Ok(answer) => return answer,
+                Err(_) => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    within("an answer", asking)
+}
