@@ -1,13 +1,17 @@
 //! The room: what one says, all hear.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
 use nano::{App, Component, Error, Group, Handle, Handlers, Result, Session, code};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::protocol::{JoinRoom, Notice, Stats};
+
+/// For so long after somebody came back others may still be on their way.
+const OPENING: Duration = Duration::from_millis(300);
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -28,6 +32,8 @@ pub(crate) fn app(flags: &Flags) -> App {
 struct RoomService {
     group: Group,
     nicknames: Mutex<HashMap<i64, String>>,
+    /// When the last one came back to this node, which was started again.
+    opened: Mutex<Option<Instant>>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -62,14 +68,17 @@ impl RoomService {
             self.group.broadcast("onNewUser", &Notice { content: format!("User user join: {nickname}") })?;
         }
         self.nicknames.lock().insert(session.id(), nickname);
-        self.enter(session)?;
+        if self.enter(session)? && again {
+            *self.opened.lock() = Some(Instant::now());
+        }
         Ok(())
     }
 
     fn sync_message(&self, session: &Session, message: Message) -> Result<Said> {
-        // This node was started again and is about to be told who is here. Whoever is not in yet would miss it.
-        if session.uid() != 0 && self.enter(session)? {
-            return Err(Error::new(code::UNAVAILABLE, "the room has just opened, say it again"));
+        // Who is logged in is in the room, but for a moment when this node was started again. Others would miss what is said then.
+        let unknown = session.uid() != 0 && self.enter(session)?;
+        if unknown || self.opened.lock().is_some_and(|opened| opened.elapsed() < OPENING) {
+            return Err(Error::new(code::UNAVAILABLE, "the room is just opening, say it again"));
         }
         if let Err(error) = session.rpc("TopicService.Stats", &Stats { uid: session.uid() }) {
             tracing::warn!(uid = session.uid(), %error, "a message is free of charge");

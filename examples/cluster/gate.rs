@@ -1,6 +1,9 @@
 //! The gate: clients connect here, and log in.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use clap::Args;
 use nano::{App, Component, Handle, Handlers, Member, Result, Session};
@@ -10,6 +13,9 @@ use super::protocol::NewUser;
 
 /// The key of a session that has logged in.
 const NICKNAME: &str = "nickname";
+
+/// After this long what was sent to several nodes has arrived, or never will.
+const SETTLED: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
 pub(crate) struct Flags {
@@ -31,7 +37,7 @@ pub(crate) fn app(flags: &Flags) -> App {
         .service_addr(&flags.listen)
         .advertise_addr(&flags.master)
         .label("gate")
-        .on_member_joined(move |member| introducing.introduce(member))
+        .on_member_joined(move |member| introducing.introduce_to(member))
         .component(service)
         .websocket(&flags.gate_address, "/nano")
 }
@@ -70,11 +76,21 @@ impl BindService {
         Ok(LoginResponse { code: 0 })
     }
 
-    /// A node that was started again knows nobody, but here they still are.
-    fn introduce(&self, member: &Member) {
+    /// A node that was started again knows nobody, but here they still are. The first time it gets to know them; the second time, when all have
+    /// arrived, the master tells each who else is there.
+    fn introduce_to(&self, member: &Member) {
         if !member.services().iter().any(|service| service == "TopicService" || service == "RoomService") {
             return;
         }
+        self.introduce();
+        let service = self.clone();
+        let second = self.node.get().map(|node| node.scheduler().after_timer(SETTLED, move || service.introduce()));
+        if let Some(Err(error)) = second {
+            tracing::warn!(%error, "introduced only once");
+        }
+    }
+
+    fn introduce(&self) {
         for session in self.node.get().into_iter().flat_map(|node| node.sessions().list()) {
             let Some(nickname) = session.value(NICKNAME) else { continue };
             let again = NewUser { nickname, gate_uid: session.id(), again: true };

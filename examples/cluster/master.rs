@@ -95,7 +95,7 @@ impl TopicService {
         };
         // Before the push: whoever answers that with a message is in the room when it arrives there.
         let joined = session.rpc("RoomService.JoinRoom", &JoinRoom { nickname, gate_uid, master_uid: uid, again });
-        // Who has just been started again does not know all of them yet; the clients do.
+        // Started again, this node does not know all of them yet; the clients do.
         if known || !again {
             session.push("onMembers", &Members { members: others.join(",") })?;
         }

@@ -40,17 +40,8 @@ async fn any_node_is_killed_and_started_again_and_people_chat_on() {
     let master = tree.kill_and_expect_advice("master", tree.processes[0]).await;
     ann.say_until_heard_by("no master", &mut ben).await;
     let _master = tree.start_by_hand(&master).await;
-    let end = Instant::now() + DEADLINE;
-    let cem = loop {
-        // At first it knows nobody.
-        if let Ok(mut cem) = Person::try_log_in(&tree.gate, "Cem").await
-            && cem.members().await.split(',').count() == 2
-        {
-            break cem;
-        }
-        assert!(Instant::now() < end, "the master is not told who is there");
-        sleep(Duration::from_millis(50)).await;
-    };
+    let mut cem = Person::log_in_sooner_or_later(&tree.gate, "Cem").await;
+    while cem.members().await.split(',').count() != 2 {}
     cem.say_until_heard_by("hello from a newcomer", &mut ben).await;
     assert!(tree.program.stop().await.success());
     assert!(Client::connect(&tree.gate).await.is_err(), "the gate has stopped with the others");
@@ -129,6 +120,18 @@ struct Person {
 impl Person {
     async fn log_in(gate: &str, name: &'static str) -> Self {
         Self::try_log_in(gate, name).await.unwrap()
+    }
+
+    /// As soon as it is not refused.
+    async fn log_in_sooner_or_later(gate: &str, name: &'static str) -> Self {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            match Self::try_log_in(gate, name).await {
+                Ok(person) => return person,
+                Err(error) => assert!(Instant::now() < end, "{name} cannot log in: {error}"),
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     async fn try_log_in(gate: &str, name: &'static str) -> Result<Self> {
