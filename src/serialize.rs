@@ -66,7 +66,8 @@ pub trait Encode<M: ?Sized>: Serializer {
     fn encode(message: &M) -> Result<Bytes>;
 }
 
-/// JSON through serde; written as Go's `encoding/json` writes it (`<`, `>`, `&` escaped, whole floats without fraction).
+/// JSON through serde; written as Go's `encoding/json` writes it (`<`, `>`, `&` escaped, whole floats without fraction), and read as tolerantly: text that
+/// is not UTF-8 is mended, which old JavaScript clients need for characters beyond the basic plane.
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
@@ -75,7 +76,7 @@ impl Serializer for Json {}
 #[diagnostic::do_not_recommend]
 impl<M: DeserializeOwned> Decode<M> for Json {
     fn decode(payload: &Bytes) -> Result<M> {
-        serde_json::from_slice(payload).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid JSON: {error}")).with_source(error))
+        go_json::from_slice(payload).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid JSON: {error}")).with_source(error))
     }
 }
 
