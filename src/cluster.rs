@@ -9,7 +9,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use tokio::{
-    net::{TcpSocket, lookup_host},
+    net::TcpSocket,
     sync::{oneshot, watch},
     task::JoinHandle,
     time::{Instant, timeout},
@@ -26,6 +26,7 @@ use crate::{
     handle::Handle,
     member::{Info, Member},
     metrics::ClusterMetrics,
+    socket,
 };
 
 mod announce;
@@ -104,7 +105,7 @@ impl Cluster {
         let wrong = |error: io::Error| {
             Error::new(code::UNAVAILABLE, format!("service_addr: cannot listen on {listen}: {error}")).with_source(error)
         };
-        let socket = take(&listen).await.map_err(wrong)?;
+        let socket = socket::take(&listen).await.map_err(wrong)?;
         let local = socket.local_addr()?;
         if !local.ip().is_loopback() && tls.is_none() && dialer.credentials.0.is_none() {
             warn!(%local, "ANYBODY WHO REACHES THIS ADDRESS CAN JOIN THE CLUSTER: set cluster_token or cluster_tls");
@@ -240,21 +241,6 @@ impl Drop for Cluster {
             task.abort();
         }
     }
-}
-
-async fn take(address: &str) -> io::Result<TcpSocket> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address");
-    for address in lookup_host(address).await? {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // Not on Windows, where it would let two programs share the port.
-        #[cfg(not(windows))]
-        socket.set_reuseaddr(true)?;
-        match socket.bind(address) {
-            Ok(()) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// The address as others call it: port 0 stands for the one the system chose.

@@ -51,6 +51,8 @@ pub mod packet;
 
 pub mod metrics;
 
+mod socket;
+
 mod error;
 pub use error::{Error, Result, code};
 

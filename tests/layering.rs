@@ -28,6 +28,7 @@ const ORDER: &[&str] = &[
     "message",
     "packet",
     "metrics",
+    "socket",
     "error",
 ];
 

@@ -9,12 +9,15 @@ use std::{
 };
 
 use axum::{Router, http::request::Parts, response::Redirect, routing::get};
-use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::TlsAcceptor;
 use tower_http::services::ServeDir;
 
 use super::tls;
-use crate::error::{Error, Result, code};
+use crate::{
+    error::{Error, Result, code},
+    socket,
+};
 
 /// How many connections the system keeps waiting between two accepts.
 const BACKLOG: u32 = 1024;
@@ -95,7 +98,7 @@ impl Listener {
         if let Some(websocket) = &mut self.websocket {
             websocket.http = merge(&self.address, std::mem::take(&mut self.pages))?;
         }
-        let socket = take(&self.address)
+        let socket = socket::take(&self.address)
             .await
             .map_err(|error| Error::new(code::UNAVAILABLE, format!("cannot listen on {}: {error}", self.address)).with_source(error))?;
         Ok(Bound { socket, acceptor, listener: self })
@@ -124,21 +127,6 @@ impl Pages {
             }
         }
     }
-}
-
-async fn take(address: &str) -> io::Result<TcpSocket> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address");
-    for address in lookup_host(address).await? {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // Not on Windows, where it would let two programs share the port.
-        #[cfg(not(windows))]
-        socket.set_reuseaddr(true)?;
-        match socket.bind(address) {
-            Ok(()) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 /// A listener that has its address.
