@@ -78,13 +78,26 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Serves the client until the connection ends: why, and what is left to be ended.
-    pub(super) async fn run(mut self) -> (CloseReason, T) {
-        let reason = {
-            let mut alarm = pin!(sleep_until(self.alarm()));
-            poll_fn(|cx| self.poll(cx, alarm.as_mut())).await
+    /// Serves the client until the connection ends: why.
+    pub(super) async fn run(&mut self) -> CloseReason {
+        let mut alarm = pin!(sleep_until(self.alarm()));
+        poll_fn(|cx| self.poll(cx, alarm.as_mut())).await
+    }
+
+    /// Ends the stream of an orderly end, and waits a little for the client to do the same: a socket closed with unread input is reset, and the reset can
+    /// overtake the last packets.
+    pub(super) async fn linger(&mut self) {
+        // Fed a bad header first, it discards whatever follows.
+        self.decoder = Decoder::new(0);
+        self.decoder.feed(&[0; 4]);
+        let _ = self.decoder.decode();
+        let end = async {
+            poll_fn(|cx| self.transport.poll_shutdown(cx)).await?;
+            while poll_fn(|cx| self.transport.poll_read(cx, &mut self.decoder)).await? > 0 {}
+            io::Result::Ok(())
         };
-        (reason, self.transport)
+        // Whether it ends in time or not, the socket is closed now.
+        let _ = timeout(LINGER, end).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<CloseReason> {
@@ -309,22 +322,6 @@ impl<T: Transport> Connection<T> {
         }
         None
     }
-}
-
-/// Ends the stream of an orderly end, and waits a little for the client to do the same: a socket closed with unread input is reset, and the reset can overtake
-/// the last packets.
-pub(super) async fn linger(mut transport: impl Transport) {
-    let mut ignored = Decoder::new(0);
-    // Fed a bad header first, it discards whatever follows.
-    ignored.feed(&[0; 4]);
-    let _ = ignored.decode();
-    let end = async {
-        poll_fn(|cx| transport.poll_shutdown(cx)).await?;
-        while poll_fn(|cx| transport.poll_read(cx, &mut ignored)).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // Whether it ends in time or not, the socket is closed now.
-    let _ = timeout(LINGER, end).await;
 }
 
 fn broken(error: &io::Error) -> CloseReason {
