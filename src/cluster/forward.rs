@@ -143,7 +143,10 @@ impl Peers {
                 peer.shards[shard].message(session, message, frame).map_err(into_error)
             }
             None if peer.shards[shard].is_down() => Err(Error::new(code::UNAVAILABLE, "the member cannot be reached")),
-            None => peer.shards[shard].try_send(Frame::message(Kind::Call, 0, id, route, body).until(caller.deadline())),
+            None => {
+                let shard = &peer.shards[shard];
+                shard.try_send(Frame::message(Kind::Call, 0, id, route, body).until(caller.deadline()), &shard.node)
+            }
         };
         if let Err(error) = sent
             && let Some(caller) = self.calls.take(id)

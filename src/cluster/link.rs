@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+pub(super) mod backlog;
 pub(super) mod frames;
 pub(super) mod inlet;
 pub(super) mod outlet;
@@ -26,11 +27,23 @@ pub(super) const WINDOW: u32 = 256;
 /// After how many messages of a session a node says that it is done with them.
 pub(super) const CREDIT: u32 = WINDOW / 4;
 
-/// From so many queued bytes on, sessions stop sending messages.
+/// From so many queued bytes on, sessions of which more than their [`SHARE`] waits stop sending messages.
 pub(super) const MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// From so many queued bytes on, pushes are refused.
-pub(super) const PUSH_BYTES: usize = 16 * 1024 * 1024;
+/// From so many queued bytes on, nobody may have more than a share of them waiting.
+pub(super) const CROWDED: usize = 16 * 1024 * 1024;
+
+/// From so many queued bytes on, nothing is accepted that can be refused.
+pub(super) const FULL: usize = 64 * 1024 * 1024;
+
+/// What each session may have waiting, however much waits of others.
+pub(super) const SHARE: usize = 16 * 1024;
+
+/// How many bytes may wait that are sent to one session, and how many of them in a crowd. The first is what a gate keeps for a client.
+pub(super) const SESSION_ACCOUNT: (usize, usize) = (4 * 1024 * 1024, SHARE);
+
+/// The same for all broadcasts, and for what the node itself says.
+pub(super) const NODE_ACCOUNT: (usize, usize) = (16 * 1024 * 1024, 1024 * 1024);
 
 /// A batch is sent when it has so many bytes, or when nothing more waits.
 pub(super) const BATCH_BYTES: usize = 32 * 1024;

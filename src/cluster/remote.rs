@@ -16,7 +16,8 @@ use tokio::time::Instant;
 use super::{
     calls::Way,
     link::{
-        CREDIT,
+        CREDIT, SESSION_ACCOUNT,
+        backlog::Account,
         proto::{Frame, Kind},
         shard::Shard,
         shard_of,
@@ -45,6 +46,8 @@ pub(super) struct Remote {
     address: Option<SocketAddr>,
     dispatch: Arc<Dispatch>,
     state: Mutex<State>,
+    /// What is sent to it and waits for the stream, answers apart.
+    account: Arc<Account>,
     /// Messages of the gate that handlers are not done with.
     waiting: AtomicU32,
     /// Those done since the gate was last told.
@@ -66,6 +69,7 @@ impl Remote {
             address: address.parse().ok(),
             dispatch,
             state: Mutex::default(),
+            account: Account::new(SESSION_ACCOUNT),
             waiting: AtomicU32::new(0),
             done: AtomicU32::new(0),
         })
@@ -106,7 +110,7 @@ impl Entity for Remote {
     fn push(&self, push: &Push<'_>) -> Result {
         push.check()?;
         self.check_open()?;
-        self.shard().try_send(Frame::push(self.id, Vec::new(), push.route(), push.body().clone()))
+        self.shard().try_send(Frame::push(self.id, Vec::new(), push.route(), push.body().clone()), &self.account)
     }
 
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
@@ -141,8 +145,9 @@ impl Entity for Remote {
 
     fn bound(&self, session: &Session) {
         if self.check_open().is_ok() {
-            // A gate that takes nothing is a gate that is cut off; then its word counts when it is back.
-            let _ = self.shard().try_send(Frame::bind(session));
+            // Not on the session's account: what it is pushed is no reason to lose this. A gate that takes nothing is a gate that is cut off; then
+            // its word counts when it is back.
+            let _ = self.shard().try_send(Frame::bind(session), &self.shard().node);
         }
     }
 
@@ -168,7 +173,7 @@ impl Remote {
     /// Sends a message on behalf of the session to whom its gate thinks right: only the gate knows who serves it.
     pub(super) fn relay_message(&self, kind: Kind, id: u64, message: Message, deadline: Option<Instant>) -> Result {
         self.check_open()?;
-        self.shard().try_send(Frame::message(kind, self.id, id, message.route, message.body).until(deadline))
+        self.shard().try_send(Frame::message(kind, self.id, id, message.route, message.body).until(deadline), &self.account)
     }
 
     /// How a call for the session's gate goes.
@@ -179,6 +184,6 @@ impl Remote {
 
 impl Relay for Shard {
     fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result {
-        self.try_send(Frame::push(0, sessions, push.route(), push.body().clone()))
+        self.try_send(Frame::push(0, sessions, push.route(), push.body().clone()), &self.broadcasts)
     }
 }

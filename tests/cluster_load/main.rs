@@ -8,6 +8,7 @@ mod support;
 #[allow(dead_code, reason = "a part of it is used here")]
 mod house;
 
+mod crowd;
 mod deaths;
 mod leaks;
 mod load;

@@ -1,8 +1,8 @@
 //! What a gate remembers of one of its sessions that another node serves too.
 
-use std::{collections::VecDeque, task::Waker};
+use std::{collections::VecDeque, sync::Arc, task::Waker};
 
-use super::WINDOW;
+use super::{SESSION_ACCOUNT, WINDOW, backlog::Account};
 use crate::session::Session;
 
 /// Requests whose answers a member owes. Beyond so many the oldest are forgotten: the gate's timeout has answered them, or will.
@@ -15,13 +15,16 @@ pub(in crate::cluster) struct Pairing {
     under_way: u32,
     /// Which of its requests the member has not answered. Mostly answered in order, so the search ends at the front.
     requests: VecDeque<u64>,
-    /// The session's reader, while the window is full.
+    /// The session's reader, while the window or the queue is full.
     pub(in crate::cluster) reader: Option<Waker>,
+    /// Its messages that wait for the stream.
+    pub(super) account: Arc<Account>,
 }
 
 impl Pairing {
     pub(in crate::cluster) fn new(session: &Session) -> Self {
-        Self { session: session.with_request(0), under_way: 0, requests: VecDeque::new(), reader: None }
+        let account = Account::new(SESSION_ACCOUNT);
+        Self { session: session.with_request(0), under_way: 0, requests: VecDeque::new(), reader: None, account }
     }
 
     pub(in crate::cluster) fn has_room(&self) -> bool {

@@ -14,7 +14,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{
-    BATCH_BYTES, MESSAGE_BYTES, PUSH_BYTES,
+    BATCH_BYTES, NODE_ACCOUNT,
+    backlog::{Account, Backlog},
     frames::check_size,
     pairing::Pairing,
     proto::{Batch, Frame, Kind},
@@ -31,12 +32,14 @@ pub(in crate::cluster) struct Shard {
     state: Mutex<State>,
     /// Whether the last stream broke and no other is up; apart from the state, for it is read for every choice of a member.
     down: AtomicBool,
+    /// On whose account frames to many sessions are, and those about none.
+    pub(in crate::cluster) broadcasts: Arc<Account>,
+    pub(in crate::cluster) node: Arc<Account>,
 }
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Frame>,
-    bytes: usize,
+    queue: Backlog,
     phase: Phase,
     /// Which stream may take from the queue.
     stream: i64,
@@ -46,8 +49,10 @@ struct State {
     finishing: bool,
     /// Whether the member, which stops, has been told that nothing follows.
     drained: bool,
-    /// Readers of sessions that wait until there is room in the queue.
-    readers: Vec<Waker>,
+    /// Whether readers of sessions wait until there is room in the queue.
+    held: bool,
+    /// Readers of sessions that have just ended here, to be woken.
+    parted: Vec<Waker>,
 }
 
 #[derive(Default, PartialEq)]
@@ -64,7 +69,8 @@ pub(in crate::cluster) type Lost = Vec<(Session, VecDeque<u64>)>;
 
 impl Shard {
     pub(in crate::cluster) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), down: AtomicBool::new(false) })
+        let node = || Account::new(NODE_ACCOUNT);
+        Arc::new(Self { state: Mutex::default(), down: AtomicBool::new(false), broadcasts: node(), node: node() })
     }
 
     pub(in crate::cluster) fn is_down(&self) -> bool {
@@ -87,20 +93,20 @@ impl Shard {
         wake(state);
     }
 
-    /// Queues a frame unless too much waits already.
+    /// Queues a frame unless too much of the same account waits already, or too much of all.
     ///
     /// # Errors
     /// [`code::TOO_MANY`], [`code::TOO_LARGE`], or [`code::CLOSED`] when the node is gone.
-    pub(in crate::cluster) fn try_send(&self, frame: Frame) -> Result {
+    pub(in crate::cluster) fn try_send(&self, frame: Frame, account: &Arc<Account>) -> Result {
         check_size(frame.body.len())?;
         let mut state = self.state.lock();
         if state.phase == Phase::Closed {
             return Err(Error::new(code::CLOSED, "the other node is gone"));
         }
-        if state.bytes + frame.weight() > PUSH_BYTES && state.bytes > 0 {
+        if !state.queue.takes(account, frame.weight()) {
             return Err(Error::new(code::TOO_MANY, "the other node does not take more"));
         }
-        state.push(frame);
+        state.queue.charge(frame, account);
         wake(state);
         Ok(())
     }
@@ -129,20 +135,18 @@ impl Shard {
             // To be routed again at once: the member is leaving, so somebody else will be chosen.
             return Err(Refused::Full(message, Box::pin(ready(()))));
         }
-        let State { pairings, queue, bytes, .. } = &mut *state;
+        let State { pairings, queue, .. } = &mut *state;
         let pairing = pairings.entry(session.id()).or_insert_with(|| {
-            let open = Frame::open(session, false);
-            *bytes += open.weight();
-            queue.push_back(open);
+            queue.push(Frame::open(session, false));
             Pairing::new(session)
         });
-        if !pairing.has_room() || *bytes > MESSAGE_BYTES {
+        if !pairing.has_room() || !queue.takes_message(&pairing.account) {
             drop(state);
             return Err(Refused::Full(message, Box::pin(self.clone().room(session.id()))));
         }
         let frame = frame(message);
         pairing.sent(if frame.kind() == Kind::Message { frame.id } else { 0 });
-        state.push(frame);
+        queue.charge(frame, &pairing.account);
         wake(state);
         Ok(())
     }
@@ -154,19 +158,17 @@ impl Shard {
 
     fn poll_room(&self, session: i64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        let State { pairings, bytes, readers, phase, .. } = &mut *state;
+        let State { pairings, queue, held, phase, .. } = &mut *state;
         let Some(pairing) = pairings.get_mut(&session).filter(|_| matches!(phase, Phase::Connecting | Phase::Up)) else {
             return Poll::Ready(());
         };
-        if !pairing.has_room() {
-            pairing.reader = Some(cx.waker().clone());
-            Poll::Pending
-        } else if *bytes > MESSAGE_BYTES {
-            readers.push(cx.waker().clone());
-            Poll::Pending
-        } else {
-            Poll::Ready(())
+        let in_queue = queue.takes_message(&pairing.account);
+        if pairing.has_room() && in_queue {
+            return Poll::Ready(());
         }
+        *held |= !in_queue;
+        pairing.reader = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// The session is bound to a uid, or to none any more.
@@ -233,7 +235,6 @@ impl Shard {
         let known = state.pairings.values().filter(|pairing| !unsent.contains(&pairing.session.id()));
         let again: Vec<_> = known.map(|pairing| Frame::open(&pairing.session, true)).chain([Frame::synced()]).collect();
         for frame in again.into_iter().rev() {
-            state.bytes += frame.weight();
             state.queue.push_front(frame);
         }
         state.phase = Phase::Up;
@@ -255,7 +256,6 @@ impl Shard {
         self.down.store(true, Ordering::Relaxed);
         state.stream = 0;
         state.queue.retain(|frame| !(frame.is_question() || was_up && frame.is_answer()));
-        state.bytes = state.queue.iter().map(Frame::weight).sum();
         let lost = state.lose();
         wake_all(state);
         lost
@@ -296,7 +296,6 @@ impl Shard {
         state.phase = Phase::Closed;
         self.down.store(true, Ordering::Relaxed);
         state.queue.clear();
-        state.bytes = 0;
         wake_all(state);
         parted
     }
@@ -330,15 +329,21 @@ impl Shard {
             return Poll::Pending;
         }
         let mut frames = Vec::with_capacity(state.queue.len().min(256));
-        let mut bytes = 0;
+        let (mut bytes, mut readers, before) = (0, Vec::new(), state.queue.bytes());
+        let State { queue, pairings, held, .. } = &mut *state;
         while bytes < BATCH_BYTES
-            && let Some(frame) = state.queue.pop_front()
+            && let Some((frame, account)) = queue.pop()
         {
             bytes += frame.weight();
+            if *held && account.is_some_and(|account| account.is_modest()) {
+                readers.extend(pairings.get_mut(&frame.session).and_then(|pairing| pairing.reader.take()));
+            }
             frames.push(frame);
         }
-        state.bytes -= bytes;
-        let readers = if state.bytes <= MESSAGE_BYTES / 2 { std::mem::take(&mut state.readers) } else { Vec::new() };
+        if *held && queue.has_shrunk(before) {
+            *held = !queue.is_short();
+            readers.extend(state.readers());
+        }
         drop(state);
         readers.into_iter().for_each(Waker::wake);
         Poll::Ready(Some(Batch { frames }))
@@ -348,13 +353,18 @@ impl Shard {
 impl State {
     fn push(&mut self, frame: Frame) {
         if self.phase != Phase::Closed {
-            self.bytes += frame.weight();
-            self.queue.push_back(frame);
+            self.queue.push(frame);
         }
     }
 
+    /// Everybody who waits for room.
+    fn readers(&mut self) -> Vec<Waker> {
+        let waiting = self.pairings.values_mut().filter_map(|pairing| pairing.reader.take());
+        self.parted.drain(..).chain(waiting).collect()
+    }
+
     fn part(&mut self) -> Lost {
-        let Self { pairings, readers, .. } = self;
+        let Self { pairings, parted: readers, .. } = self;
         let parted = pairings.drain().map(|(_, mut pairing)| {
             readers.extend(pairing.reader.take());
             let requests = pairing.lose();
@@ -364,9 +374,7 @@ impl State {
     }
 
     fn lose(&mut self) -> Lost {
-        let Self { pairings, readers, .. } = self;
-        let lost = pairings.values_mut().filter_map(|pairing| {
-            readers.extend(pairing.reader.take());
+        let lost = self.pairings.values_mut().filter_map(|pairing| {
             let requests = pairing.lose();
             (!requests.is_empty()).then(|| (pairing.session.clone(), requests))
         });
@@ -385,7 +393,7 @@ fn wake(mut state: MutexGuard<'_, State>) {
 
 /// Wakes the writer and every reader.
 fn wake_all(mut state: MutexGuard<'_, State>) {
-    let readers = std::mem::take(&mut state.readers);
+    let readers = state.readers();
     let writer = state.writer.take();
     drop(state);
     writer.into_iter().chain(readers).for_each(Waker::wake);
