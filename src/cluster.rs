@@ -123,6 +123,12 @@ impl Cluster {
         let rhythm = Rhythm::new(settings.heartbeat.unwrap_or(heartbeat));
         let registry = settings.master.then(|| Mutex::new(Registry::new(own.clone(), rhythm, Instant::now())));
         handle.enter(own.clone());
+        for callback in settings.on_joined {
+            handle.on_member_joined(move |member| callback(member));
+        }
+        for callback in settings.on_left {
+            handle.on_member_left(move |member| callback(member));
+        }
         let core = Core {
             members: RwLock::new(Members::new(own.address())),
             own,
@@ -133,8 +139,6 @@ impl Cluster {
             order: Mutex::new(()),
             registry,
             data: RwLock::new(None),
-            on_joined: settings.on_joined,
-            on_left: settings.on_left,
             on_unregister: settings.on_unregister,
             master: Mutex::new(None),
         };

@@ -1,21 +1,18 @@
 //! A node, as its components and the rest of the program see it.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
 use bytestring::ByteString;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::{
-    member::Member,
     scheduler::{Full, Pool, Scheduler},
     session::{CloseReason, Session, Sessions},
 };
 
 mod call;
+mod membership;
 
 /// A running node. A cheap handle: clone it, keep it, use it from any thread, also from outside of any runtime. Nothing blocks.
 #[derive(Clone)]
@@ -27,8 +24,7 @@ struct Inner {
     capacity: usize,
     sessions: Arc<Sessions>,
     routes: RwLock<Vec<ByteString>>,
-    own: OnceLock<Member>,
-    members: RwLock<Vec<Member>>,
+    membership: membership::Membership,
     shutdown: watch::Sender<bool>,
 }
 
@@ -42,8 +38,7 @@ impl Handle {
             capacity,
             sessions,
             routes: RwLock::default(),
-            own: OnceLock::new(),
-            members: RwLock::default(),
+            membership: membership::Membership::default(),
             shutdown: watch::Sender::new(false),
         }))
     }
@@ -91,17 +86,6 @@ impl Handle {
         self.0.routes.read().clone()
     }
 
-    /// This node as the other members know it; `None` outside of a cluster.
-    pub fn member(&self) -> Option<&Member> {
-        self.0.own.get()
-    }
-
-    /// The other members of the cluster, as this node knows them now: the master first, then in the order they joined. None outside of a cluster,
-    /// and none before this node has joined, which is after `after_init`.
-    pub fn members(&self) -> Vec<Member> {
-        self.0.members.read().clone()
-    }
-
     /// Asks the node to stop. Returns at once; a second time is fine.
     pub fn shutdown(&self) {
         self.0.shutdown.send_replace(true);
@@ -118,16 +102,6 @@ impl Handle {
 
     pub(crate) fn name_routes(&self, routes: Vec<ByteString>) {
         *self.0.routes.write() = routes;
-    }
-
-    /// This node becomes a member. Once.
-    pub(crate) fn enter(&self, own: Member) {
-        // A handle belongs to one node, which has one place in one cluster.
-        let _ = self.0.own.set(own);
-    }
-
-    pub(crate) fn know_members(&self, members: Vec<Member>) {
-        *self.0.members.write() = members;
     }
 
     /// Waits until somebody asks for the shutdown.

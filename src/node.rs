@@ -122,6 +122,7 @@ impl Node {
             Err(error) => {
                 handle.shutdown();
                 handle.pool().shutdown(shutdown_timeout).await;
+                handle.forget_callbacks();
                 Err(error)
             }
         }
@@ -295,6 +296,7 @@ impl Running {
         if !self.handle.pool().shutdown(left).await {
             error!("a task still runs on a scheduler: its thread is abandoned");
         }
+        self.handle.forget_callbacks();
         info!(took = ?begun.elapsed(), "node stopped");
     }
 

@@ -34,8 +34,6 @@ pub(super) struct Core {
     pub(super) registry: Option<Mutex<Registry>>,
     pub(super) announcer: Announcer,
     pub(super) data: RwLock<Option<Arc<dyn DataPlane>>>,
-    pub(super) on_joined: Vec<OnMember>,
-    pub(super) on_left: Vec<OnMember>,
     pub(super) on_unregister: Option<OnMember>,
     /// The master that was called last.
     pub(super) master: Mutex<Option<String>>,
@@ -168,14 +166,14 @@ impl Core {
 
     fn tell(&self, change: &Change) {
         let data = self.data.read().clone();
-        let (member, callbacks) = match change {
+        match change {
             Change::Joined(member) => {
                 info!(member = member.address(), label = member.label(), services = ?member.services(), "a member joined");
                 self.metrics.joined.increment(1);
                 if let Some(data) = data {
                     data.member_joined(member);
                 }
-                (member, &self.on_joined)
+                self.handle.member_joined(member);
             }
             Change::Left(member) => {
                 info!(member = member.address(), label = member.label(), "a member left");
@@ -183,13 +181,8 @@ impl Core {
                 if let Some(data) = data {
                     data.member_left(member);
                 }
-                (member, &self.on_left)
+                self.handle.member_left(member);
             }
-        };
-        for callback in callbacks {
-            let (callback, member) = (callback.clone(), member.clone());
-            // Refused when the node has stopped: then nobody is interested.
-            let _ = self.handle.scheduler().push_always(Box::new(move || callback(&member)));
         }
     }
 }

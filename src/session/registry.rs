@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fmt,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     ptr,
     sync::{
@@ -111,6 +111,13 @@ impl Sessions {
     /// have started, in the order of registration. The session's data is still there, its groups have forgotten it.
     pub fn on_closed(&self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) {
         self.on_closed.write().push(Arc::new(callback));
+    }
+
+    /// The node has stopped. A callback that keeps a handle of it would keep it for ever.
+    pub(crate) fn forget_callbacks(&self) {
+        // What they own may ask for the lock when it is dropped.
+        let forgotten = mem::take(&mut *self.on_closed.write());
+        drop(forgotten);
     }
 
     /// A new session with a new id.

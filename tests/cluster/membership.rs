@@ -22,6 +22,12 @@ impl Log {
         app.on_member_joined(move |member| joined.note("+", member.label())).on_member_left(move |member| left.note("-", member.label()))
     }
 
+    fn follow(&self, node: &nano::Handle) {
+        let (joined, left) = (self.clone(), self.clone());
+        node.on_member_joined(move |member| joined.note("+", member.label()));
+        node.on_member_left(move |member| left.note("-", member.label()));
+    }
+
     fn note(&self, what: &str, label: &str) {
         self.0.lock().push(format!("{what}{label}"));
     }
@@ -53,6 +59,35 @@ async fn nodes_know_each_other_and_what_they_offer() {
     assert_eq!(master.table(), [gate.address()], "gone before it stopped");
     gate.sees(&[master.address()]).await;
     eventually("the callbacks", || log.lines() == ["+c", "+g", "-c"]).await;
+}
+
+/// Notes what its node tells it.
+struct Watcher(Log);
+
+impl nano::Component for Watcher {
+    fn handlers(handlers: nano::Handlers<Self>) -> nano::Handlers<Self> {
+        handlers.on("Call", |_: &Self, _: &nano::Session, (): ()| Ok::<_, nano::Error>(()))
+    }
+
+    fn init(self: &Arc<Self>, node: &nano::Handle) -> nano::Result {
+        self.0.follow(node);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_handle_tells_of_members_too() {
+    let (early, late, at_master) = (Log::default(), Log::default(), Log::default());
+    let master = Living::start(master().label("m").component(Watcher(at_master.clone()))).await;
+    let node = Living::start(member(master.address()).label("n").component(Watcher(early.clone()))).await;
+    late.follow(node.handle());
+    let other = Living::start(member(master.address()).label("o")).await;
+    node.sees(&[master.address(), other.address()]).await;
+    other.stop().await;
+    node.sees(&[master.address()]).await;
+    eventually("who registered before the node joined", || early.lines() == ["+m", "+o", "-o"]).await;
+    eventually("who registered later", || late.lines() == ["+o", "-o"]).await;
+    eventually("the master's own", || at_master.lines() == ["+n", "+o", "-o"]).await;
 }
 
 fn log_of_nobody(app: App) -> App {

@@ -32,6 +32,11 @@ impl Component for Lobby {
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
         *self.0.handle.lock() = Some(node.clone());
+        // A callback may keep what keeps it.
+        let keeps = node.clone();
+        node.on_session_closed(move |_, _| drop(keeps.clone()));
+        let keeps = node.clone();
+        node.on_member_left(move |_| drop(keeps.clone()));
         Ok(())
     }
 
