@@ -53,6 +53,7 @@ mod settings;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod vigil;
 
 use self::{
     announce::Announcer,
@@ -71,6 +72,9 @@ pub(crate) use self::{peers::Peers, settings::Settings};
 
 /// How many connections the system keeps waiting between two accepts.
 const BACKLOG: u32 = 1024;
+
+/// After so much silence the system asks whether the other end of a connection is still there: machines that are gone say no goodbye.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// This node's place in its cluster. Dropping it stops everything without a goodbye.
 pub(crate) struct Cluster {
@@ -184,7 +188,7 @@ impl Cluster {
             // A sender that is gone has stopped too.
             let _ = stop.wait_for(|stop| *stop).await;
         };
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
         self.server = Some(tokio::spawn(async move {
             if let Err(problem) = router.serve_with_incoming_shutdown(incoming, stopped).await {
                 error!(%problem, "other nodes cannot call this one any more");

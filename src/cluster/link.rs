@@ -52,8 +52,21 @@ pub(super) const BATCH_BYTES: usize = 32 * 1024;
 pub(super) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 pub(super) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 
-/// How often a silent peer is probed, and how long it may take to answer.
+/// How often HTTP/2 asks a silent peer for a sign of life, and how long it may take to answer.
 pub(super) const PROBE: Duration = Duration::from_secs(1);
+
+/// How often all links are looked at.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
+
+/// After how many looks without a frame a node says on its stream that it is alive.
+pub(super) const IDLE: u32 = 2;
+
+/// After how many looks without a frame of its the other node gets no new sessions: a second has not passed then. Nothing is lost by it, and the next
+/// frame takes it back.
+pub(super) const SILENT: u32 = 8;
+
+/// After how many its stream is given up, and what it owes.
+pub(super) const BROKEN: u32 = 20;
 
 /// The stream that all frames about this session, or of this call, use.
 pub(super) fn shard_of(id: i64) -> usize {

@@ -11,12 +11,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
 use super::{
-    link::{SHARDS, proto::Frame, shard::Shard},
+    link::{SHARDS, SILENT, proto::Frame, shard::Shard},
     remote::Served,
 };
 
@@ -52,8 +52,17 @@ pub(super) struct InletState {
     pub(super) stream: i64,
     /// Since when there has been none.
     pub(super) down_since: Option<Instant>,
-    pub(super) answers: Option<mpsc::UnboundedSender<Frame>>,
+    pub(super) answers: Option<Answers>,
+    /// How many looks found that nothing had come.
+    quiet: u32,
     pub(super) sessions: HashMap<i64, Served>,
+}
+
+/// The way back on a stream. Dropping it ends the stream.
+pub(super) struct Answers {
+    pub(super) frames: mpsc::UnboundedSender<Frame>,
+    /// Dropped with it, which the one who reads the stream sees.
+    pub(super) _reading: oneshot::Sender<()>,
 }
 
 impl Peer {
@@ -106,9 +115,18 @@ impl Peer {
         self.has_joined() && !self.leaving.load(Ordering::Acquire) && !self.is_suspect()
     }
 
-    /// Whether a way to it is broken.
-    pub(super) fn is_suspect(&self) -> bool {
+    /// Whether a way to it or from it is broken.
+    pub(super) fn is_broken(&self) -> bool {
         self.shards.iter().any(|shard| shard.is_down()) || self.inlets.iter().any(|inlet| inlet.state.lock().down_since.is_some())
+    }
+
+    /// Whether a way is broken, or nothing comes from it.
+    fn is_suspect(&self) -> bool {
+        let is_fine = |inlet: &Inlet| {
+            let state = inlet.state.lock();
+            state.down_since.is_none() && state.quiet < SILENT
+        };
+        self.shards.iter().any(|shard| shard.is_down()) || !self.inlets.iter().all(is_fine)
     }
 
     /// Whether any link is up, in either direction.
@@ -139,13 +157,38 @@ impl Peer {
     }
 }
 
+impl InletState {
+    /// A new stream is up.
+    pub(super) fn begin(&mut self, stream: i64) {
+        (self.stream, self.down_since, self.quiet) = (stream, None, 0);
+    }
+}
+
 impl Inlet {
     /// Answers on the stream that is up, if one is.
     pub(super) fn answer(&self, frame: Frame) {
         if let Some(answers) = &self.state.lock().answers {
             // A stream that has just ended takes nothing more.
-            let _ = answers.send(frame);
+            let _ = answers.frames.send(frame);
         }
+    }
+
+    /// Something has come on this stream. False if it is no longer the one.
+    pub(super) fn hear(&self, stream: i64) -> bool {
+        let mut state = self.state.lock();
+        let current = state.stream == stream;
+        if current {
+            state.quiet = 0;
+        }
+        current
+    }
+
+    /// Counts that nothing has come since the last look; something that comes begins anew. The stream, if one is up, and the count.
+    pub(super) fn look(&self) -> Option<(i64, u32)> {
+        let mut state = self.state.lock();
+        state.answers.as_ref()?;
+        state.quiet += 1;
+        Some((state.stream, state.quiet))
     }
 }
 

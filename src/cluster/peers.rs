@@ -13,7 +13,6 @@ use std::{
 use parking_lot::RwLock;
 use tokio::{
     runtime,
-    sync::mpsc,
     time::{Instant, sleep, timeout_at},
 };
 use tonic::Status;
@@ -25,7 +24,8 @@ use super::{
     client::Dialer,
     go::GoPeer,
     link::{SHARDS, outlet, proto::Frame, shard::Lost},
-    peer::Peer,
+    peer::{Answers, Peer},
+    vigil,
 };
 use crate::{
     dispatch::Dispatch,
@@ -106,10 +106,11 @@ impl Peers {
         });
         let weak = Arc::downgrade(&peers);
         dispatch.connect(weak);
+        tokio::spawn(vigil::run(Arc::downgrade(&peers)));
         peers
     }
 
-    fn everybody(&self) -> (Vec<Arc<Peer>>, Vec<Arc<GoPeer>>) {
+    pub(super) fn everybody(&self) -> (Vec<Arc<Peer>>, Vec<Arc<GoPeer>>) {
         let table = self.table.read();
         (table.peers.values().cloned().collect(), table.go.values().cloned().collect())
     }
@@ -154,7 +155,7 @@ impl Peers {
         }
         if let Some(peer) = peer {
             peer.leave();
-            if !peer.is_linked() || peer.is_suspect() {
+            if !peer.is_linked() || peer.is_broken() {
                 self.close(&peer, "the node has left the cluster");
             }
         }
@@ -191,7 +192,7 @@ impl Peers {
     ///
     /// # Errors
     /// It is an old run of that node, or an old stream.
-    pub(super) fn welcome(self: &Arc<Self>, hello: &Frame, answers: mpsc::UnboundedSender<Frame>) -> Result<Arc<Peer>, Status> {
+    pub(super) fn welcome(self: &Arc<Self>, hello: &Frame, answers: Answers) -> Result<Arc<Peer>, Status> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(Status::unavailable("the node has stopped"));
         }
@@ -204,8 +205,7 @@ impl Peers {
             if state.stream >= hello.session {
                 return Err(Status::failed_precondition("a later link is known"));
             }
-            state.stream = hello.session;
-            state.down_since = None;
+            state.begin(hello.session);
             if state.answers.replace(answers).is_none() {
                 debug!(peer = %peer.address, shard, "link accepted");
                 return Ok(peer.clone());
@@ -253,7 +253,7 @@ impl Peers {
             // The other stream still has something to send.
             return;
         }
-        if stopped || (!peer.has_joined() && peer.is_suspect() && !peer.is_linked()) {
+        if stopped || (!peer.has_joined() && peer.is_broken() && !peer.is_linked()) {
             return self.close(peer, "the node is gone");
         }
         let Some(since) = down_since else { return };

@@ -27,7 +27,7 @@ impl Peers {
     pub(super) fn receive(&self, peer: &Arc<Peer>, shard: usize, stream: i64, frames: Vec<Frame>) -> bool {
         let inlet = &peer.inlets[shard];
         let _turn = inlet.turn.lock();
-        if inlet.state.lock().stream != stream {
+        if !inlet.hear(stream) {
             return false;
         }
         for frame in frames {
@@ -67,6 +67,7 @@ impl Peers {
                 peer.drained();
                 Ok(())
             }
+            Kind::Alive => Ok(()),
             Kind::None | Kind::Hello | Kind::Credit | Kind::Gone => Err(Error::new(code::BAD_REQUEST, "a frame that does not belong here")),
         }
     }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use nano::{CloseReason, Raw, client::Client};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     house::House,
-    support::{Peer, eventually, within},
-    world::{answered, backend, gate, house, is_known},
+    support::{Peer, eventually},
+    world::{answered, backend, gate, house, is_known, last_lost},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,25 +75,6 @@ async fn what_is_bound_to_a_member_that_is_killed_is_free() {
     assert_eq!(bindings(), vec![successor.address.to_string(); 20]);
 }
 
-/// New sessions, one after the other for a while: when the last one was sent to the member that does not answer.
-async fn last_lost(gate: &str, watch: Duration) -> Duration {
-    let begun = Instant::now();
-    let (mut visits, mut last) = (JoinSet::new(), Duration::ZERO);
-    while begun.elapsed() < watch {
-        let client: Client<Raw> = Client::builder().typed::<Raw>().connect(gate).await.unwrap();
-        let sent = begun.elapsed();
-        visits.spawn(async move { (sent, client.request_raw("T.Empty", "").await.is_ok()) });
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    while let Some(visit) = within("an answer", visits.join_next()).await {
-        let (sent, answered) = visit.unwrap();
-        if !answered {
-            last = last.max(sent);
-        }
-    }
-    last
-}
-
 /// Stops the process with this signal; checks when it gets no more traffic, and when it is out of every table.
 async fn is_left_alone(signal: &str, traffic: Duration, tables: Duration) -> (House, [Peer; 2]) {
     let house = house(&[], |app| app).await;
@@ -104,7 +85,7 @@ async fn is_left_alone(signal: &str, traffic: Duration, tables: Duration) -> (Ho
 
     let began = Instant::now();
     victim.signal(signal).await;
-    let last = last_lost(&gate, traffic * 2).await;
+    let last = last_lost(&gate, "T.Empty", traffic * 2).await;
     assert!(last < traffic, "traffic for {last:?} after the end");
     is_known(&address, false, &[&house.master, &house.gate]).await;
     assert!(began.elapsed() < tables, "in a table for {:?}", began.elapsed());
@@ -119,8 +100,8 @@ async fn a_member_that_is_killed_gets_no_more_traffic_and_is_soon_out_of_every_t
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_hangs_likewise_and_comes_back_by_itself() {
-    // A probe is sent after a second and waited for as long; the rest is for busy machines.
-    let (house, [survivor, victim]) = is_left_alone("STOP", Duration::from_millis(3_500), Duration::from_secs(10)).await;
+    // It is missed after 0.8 s; the rest is for busy machines.
+    let (house, [survivor, victim]) = is_left_alone("STOP", Duration::from_millis(1_750), Duration::from_secs(10)).await;
     victim.signal("CONT").await;
     is_known(&victim.address.to_string(), true, &[&house.master, &house.gate]).await;
 

@@ -8,7 +8,7 @@ use crate::{
     house::{Machine, Room, code_of, member, text},
     proxy::{FAR, Proxy},
     support::{eventually, within},
-    world::{answered, calm, free_address, master},
+    world::{answered, calm, free_address, last_lost, master},
 };
 
 /// Two nodes with a wall between them; everybody else sees both.
@@ -118,4 +118,32 @@ async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_g
     assert_eq!(within("what the group is told", said.recv()).await.unwrap(), "hello");
     assert_eq!(apart.room.closed().len(), 1, "the session itself goes on");
     assert!(apart.all_are_members());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
+    let master = master("127.0.0.1:0").await;
+    let at = free_address();
+    let way = Proxy::to(at.clone()).await;
+    let gate = Machine::start(calm(member(&master)).service_listen(&at).service_addr(way.address.to_string()).tcp("127.0.0.1:0")).await;
+    let node = |name| calm(member(&master)).component_with(Room::new(name), Options::new().name("Room"));
+    let _far = Machine::start(node("far").grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))).await;
+    let _near = Machine::start(node("near")).await;
+    gate.knows(3).await;
+
+    way.block();
+    let gate_at = format!("tcp://{}", gate.node.addresses()[0]);
+    let last = last_lost(&gate_at, "Room.Who", Duration::from_secs(4)).await;
+    assert!(last < Duration::from_millis(1_750), "new sessions for {last:?}");
+
+    way.open();
+    within("the way back to be used", async {
+        loop {
+            let client = gate.client().await;
+            if client.request_raw("Room.Who", "").await.is_ok_and(|name| name == "far") {
+                return;
+            }
+        }
+    })
+    .await;
 }

@@ -4,7 +4,10 @@ use std::{net::TcpListener, time::Duration};
 
 use bytes::Bytes;
 use nano::{App, Raw, client::Client};
-use tokio::time::sleep;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     house::{House, Machine, app, member},
@@ -78,4 +81,23 @@ pub(crate) fn answered(client: &Client<Raw>, route: &str) -> impl Future<Output 
         }
     };
     within("an answer", asking)
+}
+
+/// New sessions, one after the other for a while: when the last one was sent to the member that does not answer.
+pub(crate) async fn last_lost(gate: &str, route: &'static str, watch: Duration) -> Duration {
+    let begun = Instant::now();
+    let (mut visits, mut last) = (JoinSet::new(), Duration::ZERO);
+    while begun.elapsed() < watch {
+        let client: Client<Raw> = Client::builder().typed::<Raw>().connect(gate).await.unwrap();
+        let sent = begun.elapsed();
+        visits.spawn(async move { (sent, client.request_raw(route, "").await.is_ok()) });
+        sleep(Duration::from_millis(5)).await;
+    }
+    while let Some(visit) = within("an answer", visits.join_next()).await {
+        let (sent, answered) = visit.unwrap();
+        if !answered {
+            last = last.max(sent);
+        }
+    }
+    last
 }

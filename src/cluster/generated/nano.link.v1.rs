@@ -73,6 +73,8 @@ pub enum Kind {
     Leaving = 34,
     /// Nothing comes behind this that the sender had not sent before it knew of the LEAVING.
     Drained = 35,
+    /// The sender has nothing else to say.
+    Alive = 36,
     /// So many messages of the session are done with.
     Credit = 48,
     /// The session is unknown, or has ended here.
@@ -104,6 +106,7 @@ impl Kind {
             Self::Reply => "REPLY",
             Self::Leaving => "LEAVING",
             Self::Drained => "DRAINED",
+            Self::Alive => "ALIVE",
             Self::Credit => "CREDIT",
             Self::Gone => "GONE",
         }
@@ -130,6 +133,7 @@ impl Kind {
             "REPLY" => Some(Self::Reply),
             "LEAVING" => Some(Self::Leaving),
             "DRAINED" => Some(Self::Drained),
+            "ALIVE" => Some(Self::Alive),
             "CREDIT" => Some(Self::Credit),
             "GONE" => Some(Self::Gone),
             _ => None,

@@ -101,6 +101,10 @@ impl Frame {
         Self::of(Kind::Leaving, 0)
     }
 
+    pub(in crate::cluster) fn alive() -> Self {
+        Self::of(Kind::Alive, 0)
+    }
+
     pub(in crate::cluster) fn drained() -> Self {
         Self::of(Kind::Drained, 0)
     }

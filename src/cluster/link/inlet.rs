@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
@@ -18,7 +18,10 @@ use super::{
         link_server::{self, LinkServer},
     },
 };
-use crate::cluster::{peer::Peer, peers::Peers};
+use crate::cluster::{
+    peer::{Answers, Peer},
+    peers::Peers,
+};
 
 /// How many frames of credit leave in one batch.
 const ANSWERS: usize = 256;
@@ -32,13 +35,13 @@ impl Service {
     }
 }
 
-type Answers = Pin<Box<dyn Stream<Item = Result<Batch, Status>> + Send>>;
+type Credit = Pin<Box<dyn Stream<Item = Result<Batch, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl link_server::Link for Service {
-    type OpenStream = Answers;
+    type OpenStream = Credit;
 
-    async fn open(&self, request: Request<Streaming<Batch>>) -> Result<Response<Answers>, Status> {
+    async fn open(&self, request: Request<Streaming<Batch>>) -> Result<Response<Credit>, Status> {
         let peers = self.0.upgrade().ok_or_else(|| Status::unavailable("the node has stopped"))?;
         let mut incoming = request.into_inner();
         let first = incoming.message().await?.ok_or_else(|| Status::invalid_argument("an empty link"))?;
@@ -50,8 +53,15 @@ impl link_server::Link for Service {
             return Err(Status::invalid_argument("a malformed hello"));
         }
         let (answer, answers) = mpsc::unbounded_channel();
-        let peer = peers.welcome(&hello, answer)?;
-        tokio::spawn(read(peers, peer, shard, hello.session, frames.collect(), incoming));
+        let (reading, over) = oneshot::channel();
+        let peer = peers.welcome(&hello, Answers { frames: answer, _reading: reading })?;
+        tokio::spawn(async move {
+            tokio::select! {
+                () = read(peers, peer, shard, hello.session, frames.collect(), incoming) => {}
+                // Given up on, or replaced by a newer one.
+                _ = over => {}
+            }
+        });
         Ok(Response::new(Box::pin(batches(answers))))
     }
 }

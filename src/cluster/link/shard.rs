@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{
-    BATCH_BYTES, NODE_ACCOUNT,
+    BATCH_BYTES, IDLE, NODE_ACCOUNT,
     backlog::{Account, Backlog},
     frames::check_size,
     pairing::Pairing,
@@ -41,6 +41,8 @@ pub(in crate::cluster) struct Shard {
 struct State {
     queue: Backlog,
     phase: Phase,
+    /// How many looks found nothing sent.
+    idle: u32,
     /// Which stream may take from the queue.
     stream: i64,
     pairings: HashMap<i64, Pairing>,
@@ -269,6 +271,16 @@ impl Shard {
         lost
     }
 
+    /// Says that this node is alive, if it has said nothing else for a while.
+    pub(in crate::cluster) fn look(&self) {
+        let mut state = self.state.lock();
+        state.idle += 1;
+        if state.phase == Phase::Up && state.idle >= IDLE && state.queue.is_empty() {
+            state.push(Frame::alive());
+            wake(state);
+        }
+    }
+
     /// Since when there has been no stream.
     pub(in crate::cluster) fn down_since(&self) -> Option<Instant> {
         match self.state.lock().phase {
@@ -328,6 +340,7 @@ impl Shard {
             state.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        state.idle = 0;
         let mut frames = Vec::with_capacity(state.queue.len().min(256));
         let (mut bytes, mut readers, before) = (0, Vec::new(), state.queue.bytes());
         let State { queue, pairings, held, .. } = &mut *state;
