@@ -33,8 +33,8 @@ pub(crate) struct Dispatch {
     routes: HashMap<ByteString, Arc<dyn Invoke>>,
     pipeline: Arc<Pipeline>,
     failure: Arc<Failure>,
-    /// How long calls wait for their answer.
-    call_timeout: Option<Duration>,
+    /// How long clients' requests, and calls, wait for their answer.
+    request_timeout: Option<Duration>,
     /// The rest of the cluster; weak, for it hands messages to this.
     forward: OnceLock<Weak<dyn Forward>>,
 }
@@ -53,7 +53,7 @@ impl Dispatch {
         services: &[Service],
         pipeline: Arc<Pipeline>,
         failure: Arc<Failure>,
-        call_timeout: Option<Duration>,
+        request_timeout: Option<Duration>,
     ) -> Result<Self> {
         let mut routes = HashMap::new();
         for (at, service) in services.iter().enumerate() {
@@ -62,7 +62,7 @@ impl Dispatch {
             }
             routes.extend(service.routes.iter().map(|(route, invoke)| (ByteString::from(route.as_str()), invoke.clone())));
         }
-        Ok(Self { routes, pipeline, failure, call_timeout, forward: OnceLock::new() })
+        Ok(Self { routes, pipeline, failure, request_timeout, forward: OnceLock::new() })
     }
 
     /// Makes it part of a cluster.
@@ -87,6 +87,11 @@ impl Dispatch {
         let mut routes = self.routes();
         routes.retain(|route| self.routes.get(route).is_some_and(|invoke| !invoke.setup().internal));
         routes
+    }
+
+    /// How long clients' requests, and calls, wait for their answer.
+    pub(crate) fn request_timeout(&self) -> Option<Duration> {
+        self.request_timeout
     }
 
     pub(crate) fn outbound(&self) -> &Channel {
@@ -245,7 +250,7 @@ impl Exchange for Dispatch {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.call_timeout.map(|timeout| Instant::now() + timeout)
+        self.request_timeout.map(|timeout| Instant::now() + timeout)
     }
 }
 

@@ -16,19 +16,10 @@ use crate::{
     session::Caller,
 };
 
-/// From how many on it looks for those whose caller has stopped waiting.
-const SWEEP: usize = 256;
-
 #[derive(Default)]
 pub(super) struct Calls {
     last_id: AtomicU64,
-    table: Mutex<Table>,
-}
-
-#[derive(Default)]
-struct Table {
-    waiting: HashMap<u64, (Way, Arc<Caller>)>,
-    sweep_at: usize,
+    waiting: Mutex<HashMap<u64, (Way, Arc<Caller>)>>,
 }
 
 /// The stream that a call went out on, and that its reply's stream stands for.
@@ -44,34 +35,34 @@ impl Calls {
     }
 
     pub(super) fn insert(&self, id: u64, way: Way, caller: Arc<Caller>) {
-        let expired: Vec<_> = {
-            let mut table = self.table.lock();
-            let mut expired = Vec::new();
-            if table.waiting.len() >= table.sweep_at.max(SWEEP) {
-                let now = Instant::now();
-                let late = |_: &u64, (_, caller): &mut (Way, Arc<Caller>)| caller.deadline().is_some_and(|deadline| deadline <= now);
-                expired.extend(table.waiting.extract_if(late).map(|(_, waiting)| waiting));
-                table.sweep_at = table.waiting.len() * 2;
-            }
-            table.waiting.insert(id, (way, caller));
-            expired
-        };
+        self.waiting.lock().insert(id, (way, caller));
+    }
+
+    /// Forgets those whose caller has stopped waiting.
+    pub(super) fn expire(&self, now: Instant) {
+        let late = |_: &u64, (_, caller): &mut (Way, Arc<Caller>)| is_late(caller, now);
+        let expired: Vec<_> = self.waiting.lock().extract_if(late).map(|(_, waiting)| waiting).collect();
         fail(expired, || Error::new(code::TIMEOUT, "nobody answered the call in time"));
     }
 
     pub(super) fn take(&self, id: u64) -> Option<Arc<Caller>> {
-        self.table.lock().waiting.remove(&id).map(|(_, caller)| caller)
+        self.waiting.lock().remove(&id).map(|(_, caller)| caller)
     }
 
     /// The stream is gone, and the replies with it.
     pub(super) fn lost(&self, way: Way) {
-        let lost: Vec<_> = self.table.lock().waiting.extract_if(|_, (taken, _)| *taken == way).map(|(_, waiting)| waiting).collect();
+        let lost: Vec<_> = self.waiting.lock().extract_if(|_, (taken, _)| *taken == way).map(|(_, waiting)| waiting).collect();
         fail(lost, || Error::new(code::UNAVAILABLE, "the member went away before it answered"));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.table.lock().waiting.len()
+    /// How many wait for their reply, and their caller with them.
+    pub(super) fn waiting(&self, now: Instant) -> usize {
+        self.waiting.lock().values().filter(|(_, caller)| !is_late(caller, now)).count()
     }
+}
+
+fn is_late(caller: &Caller, now: Instant) -> bool {
+    caller.deadline().is_some_and(|deadline| deadline <= now)
 }
 
 fn fail(calls: Vec<(Way, Arc<Caller>)>, error: impl Fn() -> Error) {

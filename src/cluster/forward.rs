@@ -123,8 +123,11 @@ impl Peers {
     fn send(&self, session: &Session, message: Message, kind: Kind) -> Result<(), Refused> {
         let id = session.id();
         match self.route(Some(session), &message.route)? {
-            Way::Link(peer) => peer.shards[shard_of(id)]
-                .message(session, message, |message| Frame::message(kind, id, message.id, message.route, message.body)),
+            Way::Link(peer) => {
+                let timeout = self.dispatch.request_timeout().filter(|_| message.id != 0);
+                let frame = |message: Message| Frame::message(kind, id, message.id, message.route, message.body).within(timeout);
+                peer.shards[shard_of(id)].message(session, message, frame)
+            }
             Way::Go(peer) => peer.message(&self.address, session, message),
         }
     }

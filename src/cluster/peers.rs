@@ -359,7 +359,8 @@ impl Peers {
         }
         let finished = async {
             let done = |go: &Arc<GoPeer>| go.unanswered() == 0 && go.is_flushed();
-            while !peers.iter().all(|peer| peer.is_drained() && unanswered(peer) == 0) || self.calls.len() > 0 || !go.iter().all(done) {
+            let drained = |now: Instant| peers.iter().all(|peer| peer.is_drained() && unanswered(peer, now) == 0);
+            while !drained(Instant::now()) || self.calls.waiting(Instant::now()) > 0 || !go.iter().all(done) {
                 sleep(LOOK).await;
             }
         };
@@ -398,9 +399,9 @@ impl Peers {
     }
 }
 
-fn unanswered(peer: &Peer) -> usize {
+fn unanswered(peer: &Peer, now: Instant) -> usize {
     let count =
-        |inlet: &super::peer::Inlet| -> usize { inlet.state.lock().sessions.values().map(|served| served.entity.unanswered()).sum() };
+        |inlet: &super::peer::Inlet| -> usize { inlet.state.lock().sessions.values().map(|served| served.entity.unanswered(now)).sum() };
     peer.inlets.iter().map(count).sum()
 }
 

@@ -57,8 +57,8 @@ pub(super) struct Remote {
 #[derive(Default)]
 struct State {
     closing: bool,
-    /// Requests without an answer.
-    requests: VecDeque<u64>,
+    /// Requests without an answer, and until when their gate waits. One gate has one timeout, so the first is mostly over first.
+    requests: VecDeque<(u64, Option<Instant>)>,
 }
 
 impl Remote {
@@ -81,13 +81,21 @@ impl Remote {
     }
 
     /// A request has arrived and waits for its answer.
-    pub(super) fn expect(&self, request: u64) {
-        self.state.lock().requests.push_back(request);
+    pub(super) fn expect(&self, request: u64, deadline: Option<Instant>) {
+        let mut state = self.state.lock();
+        if deadline.is_some() {
+            let now = Instant::now();
+            while state.requests.front().is_some_and(|(_, deadline)| deadline.is_some_and(|deadline| deadline <= now)) {
+                state.requests.pop_front();
+            }
+        }
+        state.requests.push_back((request, deadline));
     }
 
-    /// How many requests wait for their answer.
-    pub(super) fn unanswered(&self) -> usize {
-        self.state.lock().requests.len()
+    /// How many requests wait for their answer, and their gate with them.
+    pub(super) fn unanswered(&self, now: Instant) -> usize {
+        let waits = |(_, deadline): &&(u64, Option<Instant>)| deadline.is_none_or(|deadline| deadline > now);
+        self.state.lock().requests.iter().filter(waits).count()
     }
 
     /// The session has ended: nothing is sent to it any more.
@@ -118,7 +126,7 @@ impl Entity for Remote {
         if state.closing {
             return Err(Error::new(code::CLOSED, "the session is closed"));
         }
-        let at = state.requests.iter().position(|waiting| *waiting == request);
+        let at = state.requests.iter().position(|(waiting, _)| *waiting == request);
         if at.and_then(|at| state.requests.remove(at)).is_none() {
             return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));
         }

@@ -1,8 +1,7 @@
 //! What frames of other nodes do here.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
-use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
@@ -117,6 +116,7 @@ impl Peers {
     fn message(&self, peer: &Arc<Peer>, shard: usize, kind: Kind, mut frame: Frame) -> Result {
         let route = frame.take_route()?;
         let id = if kind == Kind::Message { frame.id } else { 0 };
+        let deadline = frame.deadline();
         let (session, entity) = match served(peer, shard, frame.session) {
             Ok(found) => found,
             Err(error) => {
@@ -131,7 +131,7 @@ impl Peers {
         let message = if id != 0 { Message::request(id, route, frame.body) } else { Message::notify(route, frame.body) };
         entity.arrived();
         if id != 0 {
-            entity.expect(id);
+            entity.expect(id, deadline);
         }
         let origin = if kind == Kind::Rpc { Origin::Node } else { Origin::Client };
         self.dispatch.deliver(&session.with_request(id), &message, origin);
@@ -225,9 +225,8 @@ impl Peers {
 
 /// Answers a call of another node.
 fn caller(peer: &Arc<Peer>, shard: usize, frame: &Frame) -> Arc<Caller> {
-    let deadline = (frame.timeout_ms != 0).then(|| Instant::now() + Duration::from_millis(frame.timeout_ms.into()));
     let (shard, id) = (peer.shards[shard].clone(), frame.id);
-    Caller::new(id, deadline, move |answer| shard.send(Frame::reply(id, answer)))
+    Caller::new(id, frame.deadline(), move |answer| shard.send(Frame::reply(id, answer)))
 }
 
 /// A session of the peer's client.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Weak};
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::warn;
 
 use super::{
@@ -25,6 +25,7 @@ pub(super) async fn run(peers: Weak<Peers>) {
 
 impl Peers {
     fn look(self: &Arc<Self>) {
+        self.calls.expire(Instant::now());
         for peer in self.everybody().0 {
             for (index, (shard, inlet)) in peer.shards.iter().zip(&peer.inlets).enumerate() {
                 shard.look();

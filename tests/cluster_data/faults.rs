@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use nano::{CloseReason, code};
+use tokio::time::Instant;
 
 use crate::{
     house::{House, code_of, text},
@@ -167,4 +168,21 @@ async fn a_slow_member_holds_up_the_session_that_fills_it_and_no_other() {
     eventually("the limit", || house.backends[0].1.0.held.lock().len() >= 1000).await;
     let modest = house.gate.client().await;
     assert_eq!(text(&within("an answer", modest.request_raw("Room.Who", "")).await.unwrap()), "a");
+}
+
+#[tokio::test]
+async fn requests_and_calls_that_have_timed_out_hold_up_nobody_who_stops() {
+    let house = House::build(&["a"], |app| app.request_timeout(Duration::from_millis(300))).await;
+    let (backend, room) = &house.backends[0];
+    let client = house.gate.client().await;
+    assert_eq!(code_of(client.request_raw("Room.Hold", "").await), code::TIMEOUT);
+    assert_eq!(code_of(house.gate.handle().call_raw("Room.Hold", "").await), code::TIMEOUT);
+    assert_eq!(room.0.held.lock().len(), 2);
+
+    // Else each would wait for the half of its ten seconds.
+    for machine in [backend, &house.gate] {
+        let begun = Instant::now();
+        machine.stop().await;
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    }
 }

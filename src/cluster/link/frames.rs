@@ -1,5 +1,7 @@
 //! What frames of each kind consist of.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::time::Instant;
@@ -47,12 +49,20 @@ impl Frame {
         Self { id, route: route.into_bytes(), body, ..Self::of(kind, session) }
     }
 
-    pub(in crate::cluster) fn until(mut self, deadline: Option<Instant>) -> Self {
-        if let Some(deadline) = deadline {
-            let left = deadline.saturating_duration_since(Instant::now()).as_millis();
-            self.timeout_ms = u32::try_from(left).unwrap_or(u32::MAX).max(1);
+    pub(in crate::cluster) fn until(self, deadline: Option<Instant>) -> Self {
+        self.within(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())))
+    }
+
+    pub(in crate::cluster) fn within(mut self, timeout: Option<Duration>) -> Self {
+        if let Some(timeout) = timeout {
+            self.timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX).max(1);
         }
         self
+    }
+
+    /// Until when its sender waits.
+    pub(in crate::cluster) fn deadline(&self) -> Option<Instant> {
+        (self.timeout_ms != 0).then(|| Instant::now() + Duration::from_millis(self.timeout_ms.into()))
     }
 
     pub(in crate::cluster) fn bound(session: &Session) -> Self {
