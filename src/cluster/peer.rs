@@ -55,6 +55,8 @@ pub(super) struct InletState {
     pub(super) answers: Option<Answers>,
     /// How many looks found that nothing had come.
     quiet: u32,
+    /// The largest number of a session that the peer has opened.
+    pub(super) opened: u64,
     pub(super) sessions: HashMap<i64, Served>,
 }
 
@@ -171,6 +173,12 @@ impl Inlet {
             // A stream that has just ended takes nothing more.
             let _ = answers.frames.send(frame);
         }
+    }
+
+    /// Says that a session of the peer's is not there, as far as its sessions are known here.
+    pub(super) fn gone(&self, session: i64) {
+        let opened = self.state.lock().opened;
+        self.answer(Frame::gone(session, opened));
     }
 
     /// Something has come on this stream. False if it is no longer the one.

@@ -23,7 +23,7 @@ use super::{
     calls::{Calls, Way},
     client::Dialer,
     go::GoPeer,
-    link::{SHARDS, outlet, proto::Frame, shard::Lost},
+    link::{SHARDS, outlet, proto::Frame, shard::Lost, shard_of},
     peer::{Answers, Peer},
     vigil,
 };
@@ -284,14 +284,14 @@ impl Peers {
         self.fail(lost);
         let reason = CloseReason::Broken(format!("the gate {} cannot be reached", peer.address));
         for served in served {
-            peer.inlets[shard].answer(Frame::gone(served.session.id()));
+            peer.inlets[shard].gone(served.session.id());
             self.end(&served, &reason);
         }
     }
 
     /// The peer no longer serves a session of this gate.
-    pub(super) fn gone(&self, peer: &Peer, session: i64) {
-        let lost: Lost = peer.shards[super::link::shard_of(session)].gone(session).into_iter().collect();
+    pub(super) fn gone(&self, peer: &Peer, frame: &Frame) {
+        let lost: Lost = peer.shards[shard_of(frame.session)].gone(frame.session, frame.id).into_iter().collect();
         self.unbind(peer, &lost);
         self.fail(lost);
     }

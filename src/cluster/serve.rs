@@ -79,6 +79,7 @@ impl Peers {
         let inlet = &peer.inlets[shard];
         let mut state = inlet.state.lock();
         let stream = state.stream;
+        state.opened = state.opened.max(frame.id);
         let session = match state.sessions.get_mut(&frame.session) {
             Some(served) => {
                 served.stream = stream;
@@ -86,7 +87,7 @@ impl Peers {
             }
             None if frame.error => {
                 drop(state);
-                inlet.answer(Frame::gone(frame.session));
+                inlet.gone(frame.session);
                 return Ok(());
             }
             None => {
@@ -124,7 +125,7 @@ impl Peers {
                     let answer = Error::new(code::UNAVAILABLE, "the member no longer serves this session");
                     peer.shards[shard].send(Frame::response(frame.session, id, Err(answer)));
                 }
-                peer.inlets[shard].answer(Frame::gone(frame.session));
+                peer.inlets[shard].gone(frame.session);
                 return Err(error);
             }
         };
@@ -184,7 +185,7 @@ impl Peers {
                     Some(session)
                 }
                 Err(error) => {
-                    peer.inlets[shard].answer(Frame::gone(id));
+                    peer.inlets[shard].gone(id);
                     return caller.answer(Err(error));
                 }
             },

@@ -11,6 +11,7 @@ mod fake;
 mod faults;
 mod go_backends;
 mod go_gates;
+mod handmade;
 mod house;
 mod links;
 mod network;

@@ -40,7 +40,8 @@ pub enum Kind {
     None = 0,
     /// Who opens the stream: address, incarnation (id), shard (credit), number of the stream (session).
     Hello = 1,
-    /// The session, before its first message: uid, address of the client. `error` if the node should know it already.
+    /// The session, before its first message: uid, address of the client, its number among all that this sender opens (id). `error` if the node
+    /// should know it already.
     Open = 2,
     /// All sessions that are still there have been opened again.
     Synced = 3,
@@ -77,7 +78,7 @@ pub enum Kind {
     Alive = 36,
     /// So many messages of the session are done with.
     Credit = 48,
-    /// The session is unknown, or has ended here.
+    /// The session is unknown, or has ended here. The largest number that has been opened (id): one that is opened later is not meant.
     Gone = 49,
 }
 impl Kind {

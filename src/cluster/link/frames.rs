@@ -35,9 +35,9 @@ impl Frame {
         Self { id: incarnation, address: address.to_owned(), credit, ..Self::of(Kind::Hello, stream) }
     }
 
-    pub(in crate::cluster) fn open(session: &Session, again: bool) -> Self {
+    pub(in crate::cluster) fn open(session: &Session, number: u64, again: bool) -> Self {
         let address = session.remote_addr().map(|address| address.to_string()).unwrap_or_default();
-        Self { uid: session.uid(), address, error: again, ..Self::of(Kind::Open, session.id()) }
+        Self { id: number, uid: session.uid(), address, error: again, ..Self::of(Kind::Open, session.id()) }
     }
 
     pub(in crate::cluster) fn synced() -> Self {
@@ -123,8 +123,8 @@ impl Frame {
         Self { credit, ..Self::of(Kind::Credit, session) }
     }
 
-    pub(in crate::cluster) fn gone(session: i64) -> Self {
-        Self::of(Kind::Gone, session)
+    pub(in crate::cluster) fn gone(session: i64, opened: u64) -> Self {
+        Self { id: opened, ..Self::of(Kind::Gone, session) }
     }
 
     /// The route, as a slice of what was read.

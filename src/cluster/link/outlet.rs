@@ -91,7 +91,7 @@ async fn read(peers: &Peers, peer: &Peer, index: usize, mut incoming: Streaming<
         for frame in batch.frames {
             match frame.kind() {
                 Kind::Credit => peer.shards[index].credit(frame.session, frame.credit),
-                Kind::Gone => peers.gone(peer, frame.session),
+                Kind::Gone => peers.gone(peer, &frame),
                 _ => return Err(Error::new(code::BAD_REQUEST, "an answer stream carries credit only")),
             }
         }

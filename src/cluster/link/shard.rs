@@ -46,6 +46,8 @@ struct State {
     /// Which stream may take from the queue.
     stream: i64,
     pairings: HashMap<i64, Pairing>,
+    /// How many there have been.
+    opened: u64,
     writer: Option<Waker>,
     /// Whether the stream ends when the queue is empty.
     finishing: bool,
@@ -137,10 +139,11 @@ impl Shard {
             // To be routed again at once: the member is leaving, so somebody else will be chosen.
             return Err(Refused::Full(message, Box::pin(ready(()))));
         }
-        let State { pairings, queue, .. } = &mut *state;
+        let State { pairings, queue, opened, .. } = &mut *state;
         let pairing = pairings.entry(session.id()).or_insert_with(|| {
-            queue.push(Frame::open(session, false));
-            Pairing::new(session)
+            *opened += 1;
+            queue.push(Frame::open(session, *opened, false));
+            Pairing::new(session).numbered(*opened)
         });
         if !pairing.has_room() || !queue.takes_message(&pairing.account) {
             drop(state);
@@ -212,9 +215,14 @@ impl Shard {
         }
     }
 
-    /// The member no longer serves the session.
-    pub(in crate::cluster) fn gone(&self, session: i64) -> Option<(Session, VecDeque<u64>)> {
-        let mut pairing = self.state.lock().pairings.remove(&session)?;
+    /// The member no longer serves the session, unless it was opened again after this was said.
+    pub(in crate::cluster) fn gone(&self, session: i64, opened: u64) -> Option<(Session, VecDeque<u64>)> {
+        let mut state = self.state.lock();
+        if state.pairings.get(&session)?.number > opened {
+            return None;
+        }
+        let mut pairing = state.pairings.remove(&session)?;
+        drop(state);
         let requests = pairing.lose();
         if let Some(reader) = pairing.reader.take() {
             reader.wake();
@@ -235,7 +243,7 @@ impl Shard {
         }
         let unsent: HashSet<_> = state.queue.iter().filter(|frame| frame.kind() == Kind::Open).map(|frame| frame.session).collect();
         let known = state.pairings.values().filter(|pairing| !unsent.contains(&pairing.session.id()));
-        let again: Vec<_> = known.map(|pairing| Frame::open(&pairing.session, true)).chain([Frame::synced()]).collect();
+        let again: Vec<_> = known.map(|pairing| Frame::open(&pairing.session, pairing.number, true)).chain([Frame::synced()]).collect();
         for frame in again.into_iter().rev() {
             state.queue.push_front(frame);
         }
