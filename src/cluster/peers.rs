@@ -39,6 +39,9 @@ use crate::{
 /// How often a stopping node looks whether all is done.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How many nodes may be linked of which the master has said nothing, or that have left.
+const MAX_STRANGERS: usize = 64;
+
 /// Everything that carries messages between this node and others.
 pub(crate) struct Peers {
     pub(super) address: String,
@@ -68,6 +71,39 @@ pub(super) struct Table {
     pub(super) members: HashMap<String, Member>,
     /// Those that are spoken to as nano does.
     pub(super) go: HashMap<String, Arc<GoPeer>>,
+}
+
+/// On whose word a node is let in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Masters,
+    Its,
+}
+
+impl Table {
+    /// Whether a node may come at an address where nobody is.
+    fn may_come(&self, address: &str, incarnation: u64, word: Word) -> Result<(), Status> {
+        if word == Word::Masters {
+            return Ok(());
+        }
+        if self.members.get(address).is_some_and(|member| member.incarnation() != incarnation) {
+            return Err(Status::unavailable("the master says that another node is there"));
+        }
+        if self.peers.values().filter(|peer| !peer.has_joined()).count() >= MAX_STRANGERS {
+            return Err(Status::resource_exhausted("too many nodes that the master has said nothing of"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether another run of a node may take its place.
+fn may_succeed(peer: &Peer, incarnation: u64, word: Word) -> Result<(), Status> {
+    match word {
+        Word::Masters if !peer.has_joined() || peer.incarnation < incarnation => Ok(()),
+        _ if peer.incarnation > incarnation => Err(Status::failed_precondition("a later run of this node is known")),
+        // It tries again, and by then the master may have said so.
+        _ => Err(Status::unavailable("an earlier run of this node is known, and the master has not said that it is gone")),
+    }
 }
 
 /// What an application may choose about it.
@@ -127,7 +163,7 @@ impl Peers {
     pub(crate) fn joined(self: &Arc<Self>, member: &Member) {
         self.table.write().members.insert(member.address().to_owned(), member.clone());
         if member.info().link
-            && let Ok(peer) = self.peer(member.address(), member.incarnation())
+            && let Ok(peer) = self.peer(member.address(), member.incarnation(), Word::Masters)
         {
             peer.join();
         } else if !member.info().link
@@ -161,19 +197,21 @@ impl Peers {
         }
     }
 
-    /// The peer, which may be new, or a new run of an old one.
+    /// The peer, which may be new. Its own word brings in who is not known; only the master's puts another run of it out.
     ///
     /// # Errors
-    /// This run is over: a later one is known.
-    fn peer(self: &Arc<Self>, address: &str, incarnation: u64) -> Result<Arc<Peer>, Status> {
+    /// Another run is known, there are too many that the master has said nothing of, or this node has stopped.
+    fn peer(self: &Arc<Self>, address: &str, incarnation: u64, word: Word) -> Result<Arc<Peer>, Status> {
         let (peer, old) = {
             let mut table = self.table.write();
+            // Under the lock, so that nobody comes behind the look at everybody when this node stops.
+            if self.stopped.load(Ordering::Acquire) {
+                return Err(Status::unavailable("the node has stopped"));
+            }
             match table.peers.get(address) {
                 Some(peer) if peer.incarnation == incarnation => return Ok(peer.clone()),
-                Some(peer) if peer.incarnation > incarnation => {
-                    return Err(Status::failed_precondition("a later run of this node is known"));
-                }
-                _ => {}
+                Some(peer) => may_succeed(peer, incarnation, word)?,
+                None => table.may_come(address, incarnation, word)?,
             }
             let peer = Peer::new(address, incarnation);
             let old = table.peers.insert(peer.address.clone(), peer.clone());
@@ -191,12 +229,9 @@ impl Peers {
     /// Another node opens a stream. It may do so before this node has heard that it joined.
     ///
     /// # Errors
-    /// It is an old run of that node, or an old stream.
+    /// Another run of that node is known, or a later stream; or this node takes no more.
     pub(super) fn welcome(self: &Arc<Self>, hello: &Frame, answers: Answers) -> Result<Arc<Peer>, Status> {
-        if self.stopped.load(Ordering::Acquire) {
-            return Err(Status::unavailable("the node has stopped"));
-        }
-        let peer = self.peer(&hello.address, hello.id)?;
+        let peer = self.peer(&hello.address, hello.id, Word::Its)?;
         let shard = hello.credit as usize;
         {
             let inlet = &peer.inlets[shard];
@@ -380,8 +415,11 @@ impl Peers {
 
     /// Sends what is queued and ends all links.
     pub(crate) async fn finish(&self, deadline: Instant) {
+        {
+            let _table = self.table.write();
+            self.stopped.store(true, Ordering::Release);
+        }
         let (peers, go) = self.everybody();
-        self.stopped.store(true, Ordering::Release);
         peers.iter().for_each(|peer| peer.finish());
         let sent = async {
             while peers.iter().any(|peer| peer.shards.iter().any(|shard| shard.is_up())) || !go.iter().all(|peer| peer.is_flushed()) {

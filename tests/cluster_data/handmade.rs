@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use nano::{Raw, client::Client, code};
+use nano::{Options, Raw, client::Client, code};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
@@ -12,15 +12,15 @@ use tokio::{
     task::JoinHandle,
 };
 use tonic::{
-    Request, Response, Status, Streaming,
+    Code, Request, Response, Status, Streaming,
     transport::{Endpoint, Server, server::TcpIncoming},
 };
 
 use crate::{
     fake::proto::{HeartbeatRequest, MemberInfo, RegisterRequest, master_client::MasterClient},
-    house::{House, Machine, code_of, text},
+    house::{House, Machine, Room, code_of, member, text},
     links::{
-        Open, frame, hello,
+        Open, again, frame, hello, link,
         proto::{
             Batch, Frame, Kind,
             link_server::{Link, LinkServer},
@@ -173,4 +173,43 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
     assert_eq!(text(&within("an answer", second).await.unwrap().unwrap()), "mine");
     client.close();
     assert_eq!(member.next(Kind::Closed).await.session, message.session, "the member hears of its end");
+}
+
+#[tokio::test]
+async fn the_word_of_a_stranger_puts_no_member_out() {
+    let house = House::with(&["a"]).await;
+    let (backend, room) = &house.backends[0];
+    let client = house.gate.client().await;
+    client.request_raw("Room.Join", "").await.unwrap();
+
+    for (machine, victim) in [(&house.gate, backend), (backend, &house.gate)] {
+        let claim = Frame { address: victim.address(), id: u64::MAX, ..hello(0, 1) };
+        assert_eq!(link(machine, vec![vec![claim]]).await, Err(Code::Unavailable));
+    }
+    assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
+    assert_eq!((room.closed(), room.0.group.count()), (Vec::new(), 1));
+}
+
+#[tokio::test]
+async fn strangers_are_bounded_and_make_way_for_members() {
+    let house = House::with(&["a"]).await;
+    let at = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let stranger = |address: String| Frame { address, id: u64::MAX, ..hello(0, 1) };
+    let mut strangers = vec![Open::new(&house.gate, stranger(at.clone())).await];
+    let refused = loop {
+        let hello = stranger(format!("127.0.0.1:{}", strangers.len()));
+        match within("an answer", Open::try_new(&house.gate, hello)).await {
+            Ok(stranger) => strangers.push(stranger),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!((refused.code(), strangers.len()), (Code::ResourceExhausted, 64));
+
+    // Where one of them says to be a member starts.
+    let room = Room::new("b");
+    let app = member(&house.master).service_addr(at.clone()).component_with(room.clone(), Options::new().name("Other"));
+    let _other = Machine::start(app).await;
+    house.gate.knows(3).await;
+    let client = house.gate.client().await;
+    assert_eq!(again(&client, "Other.Who").await, "b");
 }
