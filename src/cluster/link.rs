@@ -11,6 +11,8 @@ pub(super) mod inlet;
 pub(super) mod outlet;
 pub(super) mod pairing;
 pub(super) mod shard;
+#[cfg(test)]
+mod tests;
 
 // Written by tests/codegen.rs.
 pub(crate) mod proto {

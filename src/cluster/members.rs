@@ -17,8 +17,8 @@ pub(crate) struct Members {
     /// This node's own address, which is never in the table.
     own: String,
     entries: Vec<Member>,
-    /// Of whom the master told since [`mark`](Members::mark).
-    told: HashSet<String>,
+    /// Of whom the master told while a call is under way whose answer is a table. The master itself makes no such calls.
+    told: Option<HashSet<String>>,
 }
 
 impl Members {
@@ -29,13 +29,13 @@ impl Members {
     /// The master, or this node as master, says that somebody joined. Who is known already changes nothing, and so does an older run of it; a newer
     /// run replaces it. A node of Go nano has no runs: the word counts.
     pub(crate) fn join(&mut self, member: Member) -> Vec<Change> {
-        self.told.insert(member.address().to_owned());
+        self.hear(member.address());
         self.add(member)
     }
 
     /// The master, or this node as master, says that somebody left. If another, later run has the address already, nothing changes.
     pub(crate) fn leave(&mut self, address: &str, incarnation: u64) -> Option<Change> {
-        self.told.insert(address.to_owned());
+        self.hear(address);
         let meant = |known: u64| incarnation == 0 || known == incarnation || (1..incarnation).contains(&known);
         let at = self.entries.iter().position(|entry| entry.address() == address && meant(entry.incarnation()))?;
         let left = self.entries.remove(at);
@@ -44,7 +44,7 @@ impl Members {
 
     /// A call begins whose answer is a table. What the master tells from now on is newer than that.
     pub(crate) fn mark(&mut self) {
-        self.told.clear();
+        self.told = Some(HashSet::new());
     }
 
     /// Adds who is in the master's table, except those of whom it told since the call began, and takes over its order.
@@ -66,7 +66,14 @@ impl Members {
         digest(self.entries.iter())
     }
 
+    fn hear(&mut self, address: &str) {
+        if let Some(told) = &mut self.told {
+            told.insert(address.to_owned());
+        }
+    }
+
     fn reconcile(&mut self, table: Vec<Member>, exact: bool) -> Vec<Change> {
+        let told = self.told.take().unwrap_or_default();
         // A table has the master in it at least, so this is none.
         if table.is_empty() {
             return Vec::new();
@@ -74,11 +81,11 @@ impl Members {
         let place: HashMap<_, _> = table.iter().enumerate().map(|(at, member)| (member.address().to_owned(), at)).collect();
         let mut changes = Vec::new();
         if exact {
-            let gone = |entry: &mut Member| !place.contains_key(entry.address()) && !self.told.contains(entry.address());
+            let gone = |entry: &mut Member| !place.contains_key(entry.address()) && !told.contains(entry.address());
             changes.extend(self.entries.extract_if(.., gone).map(Change::Left));
         }
         for member in table {
-            if !self.told.contains(member.address()) {
+            if !told.contains(member.address()) {
                 changes.extend(self.add(member));
             }
         }
@@ -128,4 +135,30 @@ fn fingerprint(member: &Member) -> u64 {
     });
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Info;
+
+    #[test]
+    fn what_the_master_told_is_kept_only_while_a_table_is_under_way() {
+        let mut members = Members::new("me:1");
+        let member = |address: &str| Member::new(Info { address: address.to_owned(), ..Info::default() });
+        let come_and_go = |members: &mut Members| {
+            for number in 0..100 {
+                members.join(member(&format!("a:{number}")));
+                members.leave(&format!("a:{number}"), 0);
+            }
+        };
+        come_and_go(&mut members);
+        assert_eq!(members.told, None);
+
+        members.mark();
+        come_and_go(&mut members);
+        assert_eq!(members.told.as_ref().map(HashSet::len), Some(100));
+        members.replace(vec![member("a:1"), member("b:1")]);
+        assert_eq!((members.list(), &members.told), (vec![member("b:1")], &None));
+    }
 }

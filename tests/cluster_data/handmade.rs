@@ -4,12 +4,13 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use nano::{Options, Raw, client::Client, code};
+use nano::{Error, Options, Raw, client::Client, code};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     task::JoinHandle,
+    time::Instant,
 };
 use tonic::{
     Code, Request, Response, Status, Streaming,
@@ -26,7 +27,7 @@ use crate::{
             link_server::{Link, LinkServer},
         },
     },
-    support::within,
+    support::{eventually, within},
 };
 
 type Answers = UnboundedSender<Result<Batch, Status>>;
@@ -212,4 +213,88 @@ async fn strangers_are_bounded_and_make_way_for_members() {
     house.gate.knows(3).await;
     let client = house.gate.client().await;
     assert_eq!(again(&client, "Other.Who").await, "b");
+}
+
+#[tokio::test]
+async fn a_message_of_a_session_that_has_ended_is_answered_and_opens_nothing() {
+    let house = House::with(&["a"]).await;
+    let (backend, room) = &house.backends[0];
+    let mut gate = ByHand::join(&house.master, 7).await;
+    backend.knows(3).await;
+    let mut way = gate.way_to(backend, 5).await;
+    let message = |id| Frame { session: 5, id, route: Bytes::from_static(b"Room.Join"), ..frame(Kind::Message) };
+    way.send(vec![Frame { session: 5, id: 3, ..frame(Kind::Open) }, frame(Kind::Synced), message(1)]);
+    assert!(!gate.next(Kind::Response).await.error);
+    way.send(vec![Frame { session: 5, ..frame(Kind::Closed) }, message(2), message(0)]);
+    let refused = gate.next(Kind::Response).await;
+    assert_eq!((refused.id, refused.error, Error::from_body(&refused.body).code()), (2, true, code::UNAVAILABLE));
+    let mut gone = Vec::new();
+    while gone.len() < 2 {
+        gone.extend(within("an answer", way.answers.message()).await.unwrap().unwrap().frames);
+    }
+    assert_eq!(gone, vec![Frame { session: 5, id: 3, ..frame(Kind::Gone) }; 2]);
+    eventually("its callback", || room.closed().len() == 1).await;
+    assert_eq!((backend.handle().sessions().count(), room.0.group.count()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_member_that_stops_handles_what_comes_until_each_gate_has_said_that_it_is_all() {
+    let house = House::with(&["a"]).await;
+    let (backend, room) = &house.backends[0];
+    let mut gate = ByHand::join(&house.master, 7).await;
+    backend.knows(3).await;
+    let ways = [gate.way_to(backend, 4).await, gate.way_to(backend, 5).await];
+    ways[1].send(vec![Frame { session: 5, id: 1, ..frame(Kind::Open) }, frame(Kind::Synced)]);
+    let message = |id, route| Frame { session: 5, id, route: Bytes::from_static(route), ..frame(Kind::Message) };
+    ways[1].send(vec![message(1, b"Room.Who")]);
+    gate.next(Kind::Response).await;
+
+    let begun = Instant::now();
+    let gate = async {
+        gate.next(Kind::Leaving).await;
+        gate.next(Kind::Leaving).await;
+        ways[0].send(vec![frame(Kind::Drained)]);
+        // Sent before it was known, and later than the other stream's.
+        for id in 2..100 {
+            ways[1].send(vec![message(id, b"Room.Who")]);
+            assert_eq!(gate.next(Kind::Response).await.body, "a");
+        }
+        ways[1].send(vec![message(100, b"Room.Hold"), frame(Kind::Drained)]);
+        eventually("it is held", || room.0.held.lock().len() == 1).await;
+        room.0.held.lock().remove(0).response(&Bytes::from_static(b"late")).unwrap();
+        assert_eq!(gate.next(Kind::Response).await.body, "late");
+        gate
+    };
+    let (_, _gate) = tokio::join!(backend.stop(), gate);
+    assert!(begun.elapsed() < Duration::from_secs(4), "not for half of its time: {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_gate_says_that_it_is_all_and_sends_a_member_that_stops_nothing_more() {
+    let house = House::with(&["a"]).await;
+    let mut member = ByHand::join(&house.master, 7).await;
+    house.gate.knows(3).await;
+    let client = house.gate.client().await;
+    let asked = ask(&client);
+    let question = member.next(Kind::Message).await;
+    let ways = [member.way_to(&house.gate, 0).await, member.way_to(&house.gate, 1).await];
+    for way in &ways {
+        way.send(vec![frame(Kind::Leaving)]);
+    }
+    member.next(Kind::Drained).await;
+    member.next(Kind::Drained).await;
+
+    let refused = client.request_raw("Hand.Ask", "").await;
+    assert_eq!(code_of(refused), code::UNAVAILABLE, "nobody else has it");
+    // What was sent before is answered still.
+    let answer = Frame { session: question.session, id: question.id, body: Bytes::from_static(b"done"), ..frame(Kind::Response) };
+    ways[usize::try_from(question.session % 2).unwrap()].send(vec![answer]);
+    assert_eq!(text(&within("an answer", asked).await.unwrap().unwrap()), "done");
+    client.close();
+    eventually("the session to be gone", || house.gate.handle().sessions().count() == 0).await;
+    let mut later = Vec::new();
+    while let Ok(frame) = member.frames.try_recv() {
+        later.push(frame.kind());
+    }
+    assert!(!later.contains(&Kind::Message) && !later.contains(&Kind::Open), "{later:?}");
 }

@@ -249,7 +249,7 @@ async fn frames_that_make_no_sense_do_nothing() {
 /// A link by hand that stays open.
 pub(crate) struct Open {
     batches: tokio::sync::mpsc::UnboundedSender<Batch>,
-    answers: tonic::Streaming<Batch>,
+    pub(crate) answers: tonic::Streaming<Batch>,
 }
 
 impl Open {
