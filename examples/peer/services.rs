@@ -235,7 +235,8 @@ impl T {
     }
 
     fn rpc<S: Serializer>(&self, session: &Session<S>, body: Bytes) -> Result<&'static str> {
-        let (route, payload) = text(&body)?.split_once(' ').ok_or_else(|| Error::new("T-RPC", "<route> <payload>"))?;
+        let body = text(&body)?;
+        let (route, payload) = body.split_once(' ').unwrap_or((body, ""));
         session.typed::<Raw>().rpc(route, payload)?;
         Ok("rpc-sent")
     }

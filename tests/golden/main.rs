@@ -1,4 +1,4 @@
-//! Every recorded conversation between a client and nano, replayed against this server.
+//! Every recorded conversation between a client and nano, and between nodes of nano, replayed against this server.
 //!
 //! Where nano behaves, the bytes have to be the same. Where it is wrong or silent, a promise of this server takes the place of what it did;
 //! the entry says which one and why.
@@ -11,7 +11,10 @@ use transcript::{Pace, Transcript};
 
 mod chat;
 mod cluster_example;
+#[path = "../support/go/mod.rs"]
+mod go;
 mod http;
+mod nodes;
 mod replay;
 mod shutdown;
 #[path = "../support/mod.rs"]

@@ -159,8 +159,11 @@ pub(crate) fn steps(events: &[Value]) -> Vec<Step> {
 
 /// Long packets were recorded by their beginning, which ends in `...`.
 fn recorded_bytes(hex: &str) -> Vec<u8> {
-    let digits = hex.trim_end_matches("...").as_bytes();
-    digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    bytes(hex.trim_end_matches("..."))
+}
+
+pub(crate) fn bytes(hex: &str) -> Vec<u8> {
+    hex.as_bytes().chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
 /// The whole of a packet of which the beginning is known: it goes on with the same letter, or with the alphabet.

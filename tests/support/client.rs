@@ -37,6 +37,11 @@ impl RawClient {
         Self { stream, websocket: true }
     }
 
+    /// Says that it will send nothing more.
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     pub(crate) fn local_addr(&self) -> SocketAddr {
         self.stream.get_ref().local_addr().unwrap()
     }

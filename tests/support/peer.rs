@@ -17,6 +17,8 @@ use super::{RawClient, within};
 pub(crate) struct Peer {
     /// Where clients connect, or other nodes if clients cannot.
     pub(crate) address: SocketAddr,
+    /// Where other nodes connect, in a cluster.
+    pub(crate) nodes: Option<SocketAddr>,
     websocket: bool,
     process: Child,
     stderr: JoinHandle<String>,
@@ -29,10 +31,10 @@ pub(crate) struct Exit {
 }
 
 impl Peer {
-    /// Starts it on a port the system chooses, with these flags; ready, and in a cluster a member, when this returns.
+    /// Starts it with these flags, on a port the system chooses if they name none; ready, and in a cluster a member, when this returns.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         let mut process = Command::new(program())
-            .args(["--listen", "127.0.0.1:0"])
+            .args(["--listen", "127.0.0.1:0"].iter().filter(|_| !flags.contains(&"--listen")))
             .args(flags)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -48,12 +50,26 @@ impl Peer {
             String::from_utf8_lossy(&text).into_owned()
         });
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = within("the peer's address", lines.next_line()).await.unwrap();
-        let address = |line: &str| Some(line.strip_prefix("listening on ").or(line.strip_prefix("serving nodes at "))?.to_owned());
-        let Some(address) = line.as_deref().and_then(address) else {
-            panic!("the peer says {line:?} instead of its address; its errors: {}", stderr.await.unwrap())
+        let is_node = flags.iter().any(|flag| ["--master", "--is-master"].contains(flag));
+        let has_clients = !is_node || flags.contains(&"--client");
+        let mut address = async |expected: bool, before: &str| {
+            if !expected {
+                return Ok(None);
+            }
+            let line = within("the peer's address", lines.next_line()).await.unwrap().unwrap_or_default();
+            line.strip_prefix(before).and_then(|address| address.parse().ok()).map(Some).ok_or(line)
         };
-        Self { address: address.parse().unwrap(), websocket: flags.contains(&"--ws"), process, stderr }
+        let (clients, nodes) = (address(has_clients, "listening on ").await, address(is_node, "serving nodes at ").await);
+        let (Ok(clients), Ok(nodes)) = (&clients, &nodes) else {
+            panic!("the peer says {clients:?} and {nodes:?} instead of its addresses; its errors: {}", stderr.await.unwrap())
+        };
+        let address = clients.or(*nodes).unwrap();
+        Self { address, nodes: *nodes, websocket: flags.contains(&"--ws"), process, stderr }
+    }
+
+    /// What other nodes call it by.
+    pub(crate) fn node(&self) -> String {
+        self.nodes.unwrap().to_string()
     }
 
     /// A connection to it of the kind it listens for; nothing sent yet.
