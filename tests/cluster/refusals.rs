@@ -1,19 +1,14 @@
 //! Malformed calls get a status and nothing else happens.
 
 use nano::tonic::{Code, Status};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::{
-    nodes::{Living, master, member},
-    proto::{
-        DelMemberRequest, HeartbeatRequest, MemberInfo, NewMemberRequest, PushMessage, RegisterRequest, UnregisterRequest,
-        master_client::MasterClient, member_client::MemberClient,
+    go::{
+        MasterClient, MemberClient, channel,
+        proto::{DelMemberRequest, HeartbeatRequest, MemberInfo, NewMemberRequest, PushMessage, RegisterRequest, UnregisterRequest},
     },
+    nodes::{Living, master, member},
 };
-
-fn channel(address: &str) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
-}
 
 fn is(status: &Status, code: Code, message: &str) {
     assert_eq!((status.code(), status.message()), (code, message));

@@ -9,8 +9,11 @@ use tokio::time::timeout;
 use tonic::{Code, transport::Endpoint};
 
 use crate::{
+    go::{
+        MasterClient, MemberClient,
+        proto::{NewMemberRequest, RegisterRequest},
+    },
     nodes::{Living, master, member},
-    proto::{NewMemberRequest, RegisterRequest, master_client::MasterClient, member_client::MemberClient},
 };
 
 #[tokio::test]

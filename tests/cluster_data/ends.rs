@@ -6,10 +6,11 @@ use bytes::Bytes;
 use nano::{Options, code};
 
 use crate::{
-    fake::{
-        Fake,
+    go::{
+        client,
         proto::{NotifyMessage, SessionClosedRequest},
     },
+    go_backends::join,
     house::*,
     network::Way,
     support::eventually,
@@ -80,7 +81,7 @@ async fn large_answers_given_while_a_backend_stops_all_arrive() {
 #[tokio::test]
 async fn calls_go_to_nodes_that_can_answer_though_others_have_the_service_too() {
     let house = House::with(&["a"]).await;
-    let _go = Fake::join(&house.master, &["Room"]).await;
+    let _go = join(&house.master, &["Room"]).await;
     house.gate.knows(3).await;
     for _ in 0..20 {
         house.gate.handle().call_raw("Room.Who", "").await.unwrap();
@@ -90,10 +91,10 @@ async fn calls_go_to_nodes_that_can_answer_though_others_have_the_service_too() 
 #[tokio::test]
 async fn a_late_message_of_a_session_this_node_never_knew_does_not_open_it() {
     let house = House::with(&["a"]).await;
-    let gate = Fake::join(&house.master, &["GateSvc"]).await;
+    let gate = join(&house.master, &["GateSvc"]).await;
     let (backend, _) = &house.backends[0];
     backend.knows(3).await;
-    let mut to = gate.client(backend).await;
+    let mut to = client(&backend.address());
     to.session_closed(SessionClosedRequest { session_id: 900 }).await.unwrap();
     let late = NotifyMessage { gate_addr: gate.address.clone(), session_id: 900, route: "Room.Who".to_owned(), data: Bytes::new() };
     // Refused or taken and dropped: what counts is that nothing stays.

@@ -6,17 +6,24 @@ use nano::{Raw, code};
 use tonic::{Code, Status};
 
 use crate::{
-    fake::{
-        Call, Fake,
+    go::{
+        self, Call, GoNode,
         proto::{CloseSessionRequest, NotifyMessage, PushMessage, ResponseMessage},
     },
-    house::{House, code_of, text},
+    house::{House, Machine, code_of, text},
     support::{eventually, within},
 };
 
-async fn house(services: &[&str]) -> (House, Fake) {
+/// Often enough to be missed soon.
+const HEARTBEAT: Duration = Duration::from_millis(50);
+
+pub(crate) async fn join(master: &Machine, services: &[&str]) -> GoNode {
+    GoNode::join(&master.address(), services, HEARTBEAT).await
+}
+
+async fn house(services: &[&str]) -> (House, GoNode) {
     let house = House::with(&[]).await;
-    let backend = Fake::join(&house.master, services).await;
+    let backend = join(&house.master, services).await;
     house.gate.knows(2).await;
     (house, backend)
 }
@@ -30,7 +37,7 @@ fn unknown(status: &Status) -> &str {
 async fn a_request_goes_out_as_nanos_do_and_its_answer_reaches_the_client() {
     let (house, mut backend) = house(&["Fake"]).await;
     let mut client = house.gate.raw_client().await;
-    let mut gate = backend.client(&house.gate).await;
+    let mut gate = go::client(&house.gate.address());
 
     client.request(300, "Fake.Hello", "{\"x\":1}").await;
     let request = backend.request().await;
@@ -58,16 +65,16 @@ async fn a_request_goes_out_as_nanos_do_and_its_answer_reaches_the_client() {
         route: "Fake.Note".to_owned(),
         data: bytes::Bytes::new(),
     };
-    assert_eq!(backend.call().await, Call::Notify(notify));
+    assert_eq!(backend.message().await, Call::Notify(notify));
 }
 
 #[tokio::test]
 async fn a_request_that_is_refused_is_answered() {
     let (house, mut backend) = house(&["Fake"]).await;
     let client = house.gate.client().await;
-    *backend.manners.refusal.lock() = Some(Status::unknown("service not found in current node: Fake.Err"));
+    *backend.manners().refusal.lock() = Some(Status::unknown("service not found in current node: Fake.Err"));
     assert_eq!(code_of(client.request_raw("Fake.Err", "z").await), code::NOT_FOUND);
-    *backend.manners.refusal.lock() = Some(Status::unknown("anything"));
+    *backend.manners().refusal.lock() = Some(Status::unknown("anything"));
     assert_eq!(code_of(client.request_raw("Fake.Err", "z").await), code::UNAVAILABLE);
     assert_eq!(backend.request().await.route, "Fake.Err");
 }
@@ -75,26 +82,26 @@ async fn a_request_that_is_refused_is_answered() {
 #[tokio::test]
 async fn every_node_of_go_hears_of_the_end_of_a_session() {
     let (house, mut backend) = house(&["Fake"]).await;
-    let mut other = Fake::join(&house.master, &["Other"]).await;
+    let mut other = join(&house.master, &["Other"]).await;
     house.gate.knows(3).await;
     let client = house.gate.client().await;
     client.notify_raw("Fake.Note", "").await.unwrap();
-    backend.call().await;
+    backend.message().await;
     let id = house.gate.handle().sessions().list().pop().unwrap().id();
 
-    let mut gate = backend.client(&house.gate).await;
+    let mut gate = go::client(&house.gate.address());
     gate.close_session(CloseSessionRequest { session_id: id }).await.unwrap();
     gate.close_session(CloseSessionRequest { session_id: 12345 }).await.unwrap();
     within("the end", client.closed()).await;
-    assert_eq!(backend.any_call().await, Call::SessionClosed(id));
-    assert_eq!(other.any_call().await, Call::SessionClosed(id), "also who never saw it");
+    assert_eq!(backend.traffic().await, Call::SessionClosed(id));
+    assert_eq!(other.traffic().await, Call::SessionClosed(id), "also who never saw it");
     eventually("the session to be gone", || house.gate.handle().sessions().count() == 0).await;
 }
 
 #[tokio::test]
 async fn one_message_of_a_session_is_under_way_at_a_time_in_order() {
     let (house, mut backend) = house(&["Fake"]).await;
-    *backend.manners.delay.lock() = Duration::from_millis(1);
+    *backend.manners().delay.lock() = Duration::from_millis(1);
     let mut client = house.gate.raw_client().await;
     // More than may wait: the client is held up, and nothing is lost.
     for id in 1..=600 {
@@ -103,7 +110,7 @@ async fn one_message_of_a_session_is_under_way_at_a_time_in_order() {
     for id in 1..=600 {
         assert_eq!(backend.request().await.id, id);
     }
-    assert_eq!(backend.manners.most.load(Ordering::SeqCst), 1);
+    assert_eq!(backend.manners().most.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
@@ -111,16 +118,16 @@ async fn sessions_of_a_backend_that_left_go_to_another() {
     let (house, mut first) = house(&["Fake"]).await;
     let client = house.gate.client().await;
     client.notify_raw("Fake.Hello", "1").await.unwrap();
-    first.call().await;
-    let mut second = Fake::join(&house.master, &["Fake"]).await;
+    first.message().await;
+    let mut second = join(&house.master, &["Fake"]).await;
     house.gate.knows(3).await;
     client.notify_raw("Fake.Hello", "2").await.unwrap();
-    assert!(matches!(first.call().await, Call::Notify(_)), "bound to the first");
+    assert!(matches!(first.message().await, Call::Notify(_)), "bound to the first");
 
-    first.leave().await;
+    first.leave(&house.master.address()).await;
     house.gate.knows(2).await;
     client.notify_raw("Fake.Hello", "3").await.unwrap();
-    let Call::Notify(notify) = second.call().await else { panic!("not a notify") };
+    let Call::Notify(notify) = second.message().await else { panic!("not a notify") };
     assert_eq!(text(&notify.data), "3");
 }
 
@@ -139,9 +146,9 @@ async fn requests_to_a_dead_backend_are_answered_at_once() {
 async fn a_hung_backend_does_not_hold_up_the_end_of_a_session() {
     let (house, mut backend) = house(&["Fake"]).await;
     let client = house.gate.client().await;
-    backend.manners.hangs.store(true, Ordering::SeqCst);
+    backend.hang();
     client.notify_raw("Fake.Hello", "x").await.unwrap();
-    backend.call().await;
+    backend.message().await;
     client.close();
     eventually("the session to be gone", || house.gate.handle().sessions().count() == 0).await;
 }
@@ -151,9 +158,9 @@ async fn a_gate_that_stops_ends_its_sessions() {
     let (house, mut backend) = house(&["Fake"]).await;
     let client = house.gate.client().await;
     client.notify_raw("Fake.Hello", "x").await.unwrap();
-    let Call::Notify(notify) = backend.call().await else { panic!("not a notify") };
+    let Call::Notify(notify) = backend.message().await else { panic!("not a notify") };
     house.gate.stop().await;
-    assert_eq!(backend.any_call().await, Call::SessionClosed(notify.session_id));
+    assert_eq!(backend.traffic().await, Call::SessionClosed(notify.session_id));
 }
 
 #[tokio::test]
@@ -161,14 +168,14 @@ async fn a_service_of_go_nodes_cannot_be_called() {
     let (house, mut backend) = house(&["Fake"]).await;
     let client = house.gate.client().await;
     client.notify_raw("Fake.Hello", "x").await.unwrap();
-    backend.call().await;
+    backend.message().await;
     let session = house.gate.handle().sessions().list().pop().unwrap().typed::<Raw>();
 
     assert_eq!(code_of(within("an error", session.call_raw("Fake.Hello", "x")).await), code::UNSUPPORTED);
     assert_eq!(code_of(within("an error", house.gate.handle().call_raw("Fake.Hello", "x")).await), code::UNSUPPORTED);
     assert_eq!(code_of(within("an error", house.gate.handle().call_raw_to(&backend.address, "Fake.Hello", "x")).await), code::UNSUPPORTED);
     session.rpc("Fake.Do", &b"one way"[..]).unwrap();
-    let Call::Notify(notify) = backend.call().await else { panic!("not a notify") };
+    let Call::Notify(notify) = backend.message().await else { panic!("not a notify") };
     assert_eq!((notify.session_id, text(&notify.data)), (session.id(), "one way"));
-    assert!(backend.nothing_came());
+    assert!(!backend.left_over().iter().any(Call::is_traffic));
 }

@@ -1,24 +1,23 @@
 //! Backends of ours behind a gate of Go nano, as recorded in s05, s12, s23 and s29.
 
-use std::sync::atomic::Ordering;
-
 use nano::{CloseReason, Error, Options, code};
 use tonic::{Code, Status};
 
 use crate::{
-    fake::{
-        Call, Fake,
+    go::{
+        Call, GoNode, client,
         proto::{NotifyMessage, RequestMessage, ResponseMessage, SessionClosedRequest},
     },
+    go_backends::join,
     house::{House, Machine, Room, member, text},
     support::eventually,
 };
 
-fn request(gate: &Fake, session_id: i64, id: u64, route: &str, data: &str) -> RequestMessage {
+fn request(gate: &GoNode, session_id: i64, id: u64, route: &str, data: &str) -> RequestMessage {
     RequestMessage { gate_addr: gate.address.clone(), session_id, id, route: route.to_owned(), data: data.to_owned().into() }
 }
 
-fn notify(gate: &Fake, session_id: i64, route: &str, data: &str) -> NotifyMessage {
+fn notify(gate: &GoNode, session_id: i64, route: &str, data: &str) -> NotifyMessage {
     NotifyMessage { gate_addr: gate.address.clone(), session_id, route: route.to_owned(), data: data.to_owned().into() }
 }
 
@@ -26,9 +25,9 @@ fn response(session_id: i64, id: u64, data: &str) -> Call {
     Call::Response(ResponseMessage { session_id, id, data: data.to_owned().into() })
 }
 
-async fn house() -> (House, Fake) {
+async fn house() -> (House, GoNode) {
     let house = House::with(&["a"]).await;
-    let gate = Fake::join(&house.master, &["GateSvc"]).await;
+    let gate = join(&house.master, &["GateSvc"]).await;
     house.backends[0].0.knows(3).await;
     (house, gate)
 }
@@ -42,21 +41,21 @@ fn unknown(status: &Status) -> &str {
 async fn requests_are_acknowledged_and_answered_to_their_gate() {
     let (house, mut gate) = house().await;
     let backend = &house.backends[0].0;
-    let mut client = gate.client(backend).await;
+    let mut client = client(&backend.address());
 
     client.handle_request(request(&gate, 777, 5, "Room.Echo", "hello")).await.unwrap();
-    assert_eq!(gate.call().await, response(777, 5, "hello"));
+    assert_eq!(gate.message().await, response(777, 5, "hello"));
 
     client.handle_request(request(&gate, 777, 1 << 63, "Room.Push", "pp")).await.unwrap();
-    let Call::Push(first) = gate.call().await else { panic!("not a push") };
-    let Call::Push(second) = gate.call().await else { panic!("not a push") };
+    let Call::Push(first) = gate.message().await else { panic!("not a push") };
+    let Call::Push(second) = gate.message().await else { panic!("not a push") };
     assert_eq!((first.session_id, &*first.route, &*second.route, text(&second.data)), (777, "onA", "onB", "pp"));
-    assert_eq!(gate.call().await, response(777, 1 << 63, "pp"));
+    assert_eq!(gate.message().await, response(777, 1 << 63, "pp"));
 
     // The id is the gate's, and a uid stays on this node.
     client.handle_request(request(&gate, 777, 6, "Room.Bind", "5")).await.unwrap();
-    assert!(matches!(gate.call().await, Call::Push(_)));
-    assert_eq!(gate.call().await, response(777, 6, ""));
+    assert!(matches!(gate.message().await, Call::Push(_)));
+    assert_eq!(gate.message().await, response(777, 6, ""));
     let session = backend.handle().sessions_by_uid(5).pop().unwrap();
     assert_eq!((session.id(), session.remote_addr()), (777, None));
 }
@@ -64,10 +63,10 @@ async fn requests_are_acknowledged_and_answered_to_their_gate() {
 #[tokio::test]
 async fn errors_travel_as_plain_responses() {
     let (house, mut gate) = house().await;
-    let mut client = gate.client(&house.backends[0].0).await;
+    let mut client = client(&house.backends[0].0.address());
 
     client.handle_request(request(&gate, 1, 1, "Room.Fail", "why")).await.unwrap();
-    let Call::Response(answer) = gate.call().await else { panic!("not a response") };
+    let Call::Response(answer) = gate.message().await else { panic!("not a response") };
     let error = Error::from_body(&answer.data);
     assert_eq!((error.code(), error.message()), ("ROOM-FULL", "why"));
     for route in ["Room.Nope", "Nope.Nope"] {
@@ -78,41 +77,41 @@ async fn errors_travel_as_plain_responses() {
     }
     client.handle_notify(notify(&gate, 1, "Room.Fail", "x")).await.unwrap();
     client.handle_request(request(&gate, 1, 2, "Room.Echo", "next")).await.unwrap();
-    assert_eq!(gate.call().await, response(1, 2, "next"), "a notify has no answer");
+    assert_eq!(gate.message().await, response(1, 2, "next"), "a notify has no answer");
 }
 
 #[tokio::test]
 async fn a_message_is_acknowledged_when_it_is_queued() {
     let (house, mut gate) = house().await;
     let (backend, room) = &house.backends[0];
-    let mut client = gate.client(backend).await;
+    let mut client = client(&backend.address());
 
     client.handle_request(request(&gate, 1, 1, "Room.Hold", "")).await.unwrap();
     client.handle_request(request(&gate, 1, 2, "Room.Echo", "x")).await.unwrap();
-    assert_eq!(gate.call().await, response(1, 2, "x"));
+    assert_eq!(gate.message().await, response(1, 2, "x"));
     room.0.held.lock().drain(..).for_each(|held| held.response(&bytes::Bytes::from_static(b"late")).unwrap());
-    assert_eq!(gate.call().await, response(1, 1, "late"));
+    assert_eq!(gate.message().await, response(1, 1, "late"));
 }
 
 #[tokio::test]
 async fn rpc_goes_on_in_the_name_of_the_gate() {
     let (house, gate) = house().await;
     let backend = &house.backends[0].0;
-    let mut other = Fake::join(&house.master, &["Other"]).await;
+    let mut other = join(&house.master, &["Other"]).await;
     backend.knows(4).await;
-    let mut client = gate.client(backend).await;
+    let mut client = client(&backend.address());
 
     client.handle_request(request(&gate, 777, 5, "Room.Rpc", "Other.Do rpcbody")).await.unwrap();
-    assert_eq!(other.call().await, Call::Notify(notify(&gate, 777, "Other.Do", "rpcbody")));
+    assert_eq!(other.message().await, Call::Notify(notify(&gate, 777, "Other.Do", "rpcbody")));
 }
 
 #[tokio::test]
 async fn a_session_that_its_gate_has_closed_does_not_come_back() {
     let (house, mut gate) = house().await;
     let (backend, room) = &house.backends[0];
-    let mut client = gate.client(backend).await;
+    let mut client = client(&backend.address());
     client.handle_request(request(&gate, 9, 1, "Room.Join", "")).await.unwrap();
-    assert_eq!(gate.call().await, response(9, 1, "1"));
+    assert_eq!(gate.message().await, response(9, 1, "1"));
 
     client.session_closed(SessionClosedRequest { session_id: 9 }).await.unwrap();
     client.session_closed(SessionClosedRequest { session_id: 12345 }).await.unwrap();
@@ -126,23 +125,23 @@ async fn a_session_that_its_gate_has_closed_does_not_come_back() {
 #[tokio::test]
 async fn a_member_closes_a_session_at_its_gate() {
     let (house, mut gate) = house().await;
-    let mut client = gate.client(&house.backends[0].0).await;
+    let mut client = client(&house.backends[0].0.address());
     client.handle_request(request(&gate, 3, 1, "Room.Close", "bye")).await.unwrap();
-    assert_eq!(gate.call().await, response(3, 1, "bye"));
-    assert_eq!(gate.call().await, Call::CloseSession(3));
+    assert_eq!(gate.message().await, response(3, 1, "bye"));
+    assert_eq!(gate.message().await, Call::CloseSession(3));
 }
 
 #[tokio::test]
 async fn a_gate_that_leaves_takes_its_sessions_with_it() {
-    let (house, mut gate) = house().await;
+    let (house, gate) = house().await;
     let (backend, room) = &house.backends[0];
-    let mut client = gate.client(backend).await;
+    let mut client = client(&backend.address());
     for session in 100..103 {
         client.handle_request(request(&gate, session, 1, "Room.Join", "j")).await.unwrap();
     }
     eventually("three members", || room.0.group.count() == 3).await;
 
-    gate.leave().await;
+    gate.leave(&house.master.address()).await;
     eventually("nobody left", || backend.handle().sessions().count() == 0 && room.0.group.count() == 0).await;
     eventually("every callback", || room.closed().len() == 3).await;
     assert!(room.closed().iter().all(|(_, reason)| matches!(reason, CloseReason::Broken(_))));
@@ -151,15 +150,15 @@ async fn a_gate_that_leaves_takes_its_sessions_with_it() {
 #[tokio::test]
 async fn a_hung_gate_delays_nobody_else() {
     let (house, hung) = house().await;
-    let mut other = Fake::join(&house.master, &["GateSvc"]).await;
+    let mut other = join(&house.master, &["GateSvc"]).await;
     let backend = &house.backends[0].0;
     backend.knows(4).await;
-    hung.manners.hangs.store(true, Ordering::SeqCst);
-    let mut client = hung.client(backend).await;
+    hung.hang();
+    let mut client = client(&backend.address());
     for id in 1..=20 {
         client.handle_request(request(&hung, 1, id, "Room.Echo", "to hung gate")).await.unwrap();
         client.handle_request(request(&other, 1, id, "Room.Echo", "to ok gate")).await.unwrap();
-        assert_eq!(other.call().await, response(1, id, "to ok gate"), "equal ids of two gates are two sessions");
+        assert_eq!(other.message().await, response(1, id, "to ok gate"), "equal ids of two gates are two sessions");
     }
 }
 
@@ -169,22 +168,22 @@ async fn internal_services_are_open_to_go_nodes_only_if_they_are_trusted() {
     let start = async |app: nano::App| Machine::start(app.component_with(Room::new("in"), Options::new().name("Room").internal())).await;
     let closed = start(member(&house.master)).await;
     let open = start(member(&house.master).trust_go_nodes()).await;
-    let mut gate = Fake::join(&house.master, &["GateSvc"]).await;
+    let mut gate = join(&house.master, &["GateSvc"]).await;
     open.knows(4).await;
     closed.knows(4).await;
 
-    gate.client(&closed).await.handle_request(request(&gate, 1, 1, "Room.Echo", "x")).await.unwrap();
-    let Call::Response(answer) = gate.call().await else { panic!("not a response") };
+    client(&closed.address()).handle_request(request(&gate, 1, 1, "Room.Echo", "x")).await.unwrap();
+    let Call::Response(answer) = gate.message().await else { panic!("not a response") };
     assert_eq!(Error::from_body(&answer.data).code(), code::NOT_FOUND);
-    gate.client(&open).await.handle_request(request(&gate, 1, 2, "Room.Echo", "x")).await.unwrap();
-    assert_eq!(gate.call().await, response(1, 2, "x"));
+    client(&open.address()).handle_request(request(&gate, 1, 2, "Room.Echo", "x")).await.unwrap();
+    assert_eq!(gate.message().await, response(1, 2, "x"));
 }
 
 #[tokio::test]
 async fn answers_over_what_gos_grpc_takes_become_errors() {
     let (house, mut gate) = house().await;
-    let mut client = gate.client(&house.backends[0].0).await.max_encoding_message_size(usize::MAX);
+    let mut client = client(&house.backends[0].0.address());
     client.handle_request(request(&gate, 1, 1, "Room.Echo", &"x".repeat(4 * 1024 * 1024 - 500))).await.unwrap();
-    let Call::Response(answer) = gate.call().await else { panic!("not a response") };
+    let Call::Response(answer) = gate.message().await else { panic!("not a response") };
     assert_eq!(Error::from_body(&answer.data).code(), code::TOO_LARGE);
 }

@@ -7,8 +7,9 @@ mod support;
 mod balance;
 mod calls;
 mod ends;
-mod fake;
 mod faults;
+#[path = "../support/go/mod.rs"]
+mod go;
 mod go_backends;
 mod go_gates;
 mod handmade;
