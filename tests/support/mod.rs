@@ -12,7 +12,7 @@ pub(crate) mod websocket;
 
 pub(crate) use self::{
     client::RawClient,
-    peer::{Exit, Peer},
+    peer::{Exit, Peer, program},
     server::Server,
     websocket::{Frame, opcode},
 };

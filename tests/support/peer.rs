@@ -33,7 +33,12 @@ pub(crate) struct Exit {
 impl Peer {
     /// Starts it with these flags, on a port the system chooses if they name none; ready, and in a cluster a member, when this returns.
     pub(crate) async fn start(flags: &[&str]) -> Self {
-        let mut process = Command::new(program())
+        Self::launch(Command::new(program()), flags).await
+    }
+
+    /// The same by a command of another's, which runs [`program`].
+    pub(crate) async fn launch(mut command: Command, flags: &[&str]) -> Self {
+        let mut process = command
             .args(["--listen", "127.0.0.1:0"].iter().filter(|_| !flags.contains(&"--listen")))
             .args(flags)
             .env_remove("RUST_LOG")
@@ -107,7 +112,7 @@ impl Peer {
 }
 
 /// Examples are built beside tests: `target/<profile>/examples` and `target/<profile>/deps`.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let test = env::current_exe().unwrap();
     let program = test.parent().unwrap().with_file_name("examples").join(format!("peer{}", env::consts::EXE_SUFFIX));
     assert!(
