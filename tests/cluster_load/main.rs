@@ -10,10 +10,13 @@ mod house;
 
 mod crowd;
 mod deaths;
+#[cfg(target_os = "linux")]
+mod hosts;
 mod leaks;
 mod load;
 mod order;
 mod partition;
+mod processes;
 mod proxy;
 mod requests;
 mod world;

@@ -1,9 +1,12 @@
 //! Clusters of nodes in this process, and of such that have one of their own.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use nano::{App, Raw, client::Client};
+use nano::{App, Raw, client::Client, code};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -56,6 +59,38 @@ pub(crate) async fn gate(master: &Machine) -> Peer {
     Peer::start(&["--master", &master.address(), "--services", "", "--client", "127.0.0.1:0", "--hb", "1s"]).await
 }
 
+/// A node with clients of its own and the service `T` under a name of its own, by which the others can be seen to know it.
+pub(crate) type Named<'a> = (&'a str, SocketAddr);
+
+pub(crate) async fn connect(to: SocketAddr) -> Client<Raw> {
+    Client::builder().typed::<Raw>().connect(&format!("tcp://{to}")).await.unwrap()
+}
+
+/// Waits until each of these nodes knows and reaches each other.
+pub(crate) async fn all_know_all(nodes: &[Named<'_>]) {
+    for (from, address) in nodes {
+        let client = connect(*address).await;
+        for (to, _) in nodes {
+            within(&format!("{from} to reach {to}"), answer(&client, &format!("{to}.Empty"))).await;
+        }
+    }
+}
+
+/// Waits until each of these nodes has forgotten the one of this name.
+pub(crate) async fn all_forget(nodes: &[Named<'_>], gone: &str) {
+    for (from, address) in nodes {
+        let client = connect(*address).await;
+        within(&format!("{from} to forget {gone}"), fails(&client, &format!("{gone}.Empty"), code::NOT_FOUND)).await;
+    }
+}
+
+/// Asks until the answer is this error.
+pub(crate) async fn fails(client: &Client<Raw>, route: &str, expected: &str) {
+    while !client.request_raw(route, "").await.is_err_and(|error| error.code() == expected) {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// An address nobody listens on.
 pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
@@ -72,15 +107,16 @@ pub(crate) async fn is_known(address: &str, known: bool, by: &[&Machine]) {
 /// Asks until there is an answer: for what is refused at once, for a while.
 #[track_caller]
 pub(crate) fn answered(client: &Client<Raw>, route: &str) -> impl Future<Output = Bytes> {
-    let asking = async move {
-        loop {
-            match client.request_raw(route, "").await {
-                Ok(answer) => return answer,
-                Err(_) => sleep(Duration::from_millis(5)).await,
-            }
+    within("an answer", answer(client, route))
+}
+
+async fn answer(client: &Client<Raw>, route: &str) -> Bytes {
+    loop {
+        match client.request_raw(route, "").await {
+            Ok(answer) => return answer,
+            Err(_) => sleep(Duration::from_millis(5)).await,
         }
-    };
-    within("an answer", asking)
+    }
 }
 
 /// New sessions, one after the other for a while: when the last one was sent to the member that does not answer.
