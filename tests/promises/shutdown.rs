@@ -1,8 +1,14 @@
 //! What a shutdown does to clients and their requests.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
-use nano::{App, CloseReason, Component, Error, Handlers, Listener, Node, Responder, Result, Session, code};
+use nano::{App, CloseReason, Component, Error, Handle, Handlers, Listener, Node, Responder, Result, Session, code};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -106,6 +112,38 @@ async fn close_callbacks_are_waited_for() {
     }
     node.shutdown().await;
     assert_eq!(*done.lock(), 5);
+}
+
+/// Notes whether somebody else could listen at these addresses when the node has nearly stopped.
+#[derive(Default)]
+struct Successor(Arc<Mutex<Vec<SocketAddr>>>, Arc<Mutex<Vec<bool>>>);
+
+impl Component for Successor {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Thing", |_: &Self, _: &Session, _: ()| Ok::<_, Error>(1))
+    }
+
+    fn before_shutdown(self: &Arc<Self>, _: &Handle) {
+        self.1.lock().extend(self.0.lock().iter().map(|address| TcpListener::bind(address).is_ok()));
+    }
+}
+
+/// On a runtime of one thread: what has not been waited for has not happened yet.
+#[tokio::test]
+async fn addresses_are_free_before_hooks_are_called() {
+    let (addresses, free) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+    let app = App::new().component(Successor(addresses.clone(), free.clone()));
+    let node = app.tcp("127.0.0.1:0").websocket("127.0.0.1:0", "/nano").start().await.unwrap();
+    addresses.lock().extend(node.addresses());
+    // It is always next, and holds up those behind it.
+    let others = tokio::spawn(poll_fn(|cx| -> Poll<()> {
+        std::thread::sleep(Duration::from_millis(10));
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }));
+    node.shutdown().await;
+    others.abort();
+    assert_eq!(*free.lock(), [true, true]);
 }
 
 #[tokio::test]
