@@ -15,6 +15,7 @@ mod go_gates;
 mod handmade;
 mod house;
 mod links;
+#[allow(dead_code, reason = "a part of it is used here")]
 mod network;
 mod order;
 mod sessions;

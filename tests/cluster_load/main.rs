@@ -7,6 +7,9 @@ mod support;
 #[path = "../cluster_data/house.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod house;
+#[path = "../cluster_data/network.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod network;
 
 mod crowd;
 mod deaths;
@@ -17,6 +20,5 @@ mod load;
 mod order;
 mod partition;
 mod processes;
-mod proxy;
 mod requests;
 mod world;

@@ -6,9 +6,9 @@ use nano::{CloseReason, Options, code};
 
 use crate::{
     house::{Machine, Room, code_of, member, text},
-    proxy::{FAR, Proxy},
+    network::{FAR, Way},
     support::{eventually, within},
-    world::{answered, calm, free_address, last_lost, master},
+    world::{answered, calm, last_lost, master},
 };
 
 /// Two nodes with a wall between them; everybody else sees both.
@@ -17,32 +17,31 @@ struct Apart {
     gate: Machine,
     backend: Machine,
     room: Room,
-    ways: [Proxy; 2],
+    ways: [Way; 2],
 }
 
 impl Apart {
     async fn start(cut_off_after: Duration) -> Self {
         let master = master("127.0.0.1:0").await;
-        let (gate_at, backend_at) = (free_address(), free_address());
-        let ways = [Proxy::to(gate_at.clone()).await, Proxy::to(backend_at.clone()).await];
-        let node = |at: String, way: &Proxy| {
-            let app = calm(member(&master)).service_listen(at).service_addr(way.address.to_string()).cut_off_after(cut_off_after);
+        let ways = [Way::for_far().await, Way::for_far().await];
+        let node = |way: &Way| {
+            let app = calm(member(&master)).service_listen(&way.listen).service_addr(&way.address).cut_off_after(cut_off_after);
             app.grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))
         };
-        let gate = Machine::start(node(gate_at, &ways[0]).tcp("127.0.0.1:0")).await;
+        let gate = Machine::start(node(&ways[0]).tcp("127.0.0.1:0")).await;
         let room = Room::new("far");
-        let backend = node(backend_at, &ways[1]).component_with(room.clone(), Options::new().name("Room"));
+        let backend = node(&ways[1]).component_with(room.clone(), Options::new().name("Room"));
         let backend = Machine::start(backend).await;
         gate.knows(2).await;
         Self { master, gate, backend, room, ways }
     }
 
     fn block(&self) {
-        self.ways.iter().for_each(Proxy::block);
+        self.ways.iter().for_each(Way::freeze);
     }
 
     fn open(&self) {
-        self.ways.iter().for_each(Proxy::open);
+        self.ways.iter().for_each(Way::heal);
     }
 
     /// Whether the master has both, and they each other.
@@ -123,20 +122,19 @@ async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_g
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
     let master = master("127.0.0.1:0").await;
-    let at = free_address();
-    let way = Proxy::to(at.clone()).await;
-    let gate = Machine::start(calm(member(&master)).service_listen(&at).service_addr(way.address.to_string()).tcp("127.0.0.1:0")).await;
+    let way = Way::for_far().await;
+    let gate = Machine::start(calm(member(&master)).service_listen(&way.listen).service_addr(&way.address).tcp("127.0.0.1:0")).await;
     let node = |name| calm(member(&master)).component_with(Room::new(name), Options::new().name("Room"));
     let _far = Machine::start(node("far").grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))).await;
     let _near = Machine::start(node("near")).await;
     gate.knows(3).await;
 
-    way.block();
+    way.freeze();
     let gate_at = format!("tcp://{}", gate.node.addresses()[0]);
     let last = last_lost(&gate_at, "Room.Who", Duration::from_secs(4)).await;
     assert!(last < Duration::from_millis(1_750), "new sessions for {last:?}");
 
-    way.open();
+    way.heal();
     within("the way back to be used", async {
         loop {
             let client = gate.client().await;
