@@ -4,6 +4,8 @@
 #[path = "promises/harness.rs"]
 #[allow(dead_code, reason = "shared with the tests of the promises, which use all of it")]
 mod harness;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -11,7 +13,8 @@ use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{App, Component, Error, Handlers, Pipeline, Responder, Result, Session, SlowClient, code, metrics as names};
 use parking_lot::Mutex;
 
-use harness::{Client, start, until};
+use harness::{Client, start};
+use support::eventually;
 
 /// What was counted so far. A histogram counts its samples.
 struct Counts {
@@ -34,7 +37,7 @@ impl Counts {
     }
 
     async fn expect(&mut self, name: &str, count: usize) {
-        until(&format!("{name} is {count}"), || {
+        eventually(&format!("{name} is {count}"), || {
             self.update();
             self.totals.get(name).copied().unwrap_or_default() == count as f64
         })

@@ -13,7 +13,10 @@ use nano::{App, Component, Handlers, Json, Pipeline, Responder, Result, Session,
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::sleep};
 
-use crate::harness::{Client, Ends, Latch, packet, start, until};
+use crate::{
+    harness::{Client, Ends, Latch, packet, start},
+    support::eventually,
+};
 
 /// A service that takes its time in every way there is.
 struct Slow {
@@ -62,15 +65,15 @@ async fn messages_in_suspended_handlers_count_as_on_their_way() {
     for _ in 0..50 {
         client.notify("Slow.Wait", "").await;
     }
-    until("as many as allowed have started", || slow.started.load(SeqCst) == 4).await;
+    eventually("as many as allowed have started", || slow.started.load(SeqCst) == 4).await;
     // Another client is served: its answer shows that the node had time to start more.
     assert_eq!(Client::connect(&node).await.ask_in_vain("Slow.None", "").await, code::NOT_FOUND);
     assert_eq!(slow.started.load(SeqCst), 4);
 
     slow.gate.add_permits(1);
-    until("one more", || slow.started.load(SeqCst) == 5).await;
+    eventually("one more", || slow.started.load(SeqCst) == 5).await;
     slow.gate.add_permits(100);
-    until("all the others", || slow.started.load(SeqCst) == 50).await;
+    eventually("all the others", || slow.started.load(SeqCst) == 50).await;
 }
 
 #[tokio::test]
@@ -97,7 +100,7 @@ async fn a_reply_that_cannot_be_written_does_not_use_up_its_responder() {
     let node = start(app.request_timeout(None)).await;
     let mut client = Client::connect(&node).await;
     let id = client.request("Slow.Keep", "").await;
-    until("it is kept", || !slow.kept.lock().is_empty()).await;
+    eventually("it is kept", || !slow.kept.lock().is_empty()).await;
     let responder = slow.kept.lock().remove(0);
     // JSON has no keys of this kind.
     let unwritable = HashMap::from([((1, 2), 3)]);
@@ -116,7 +119,7 @@ async fn the_errors_of_a_shutdown_pass_the_pipeline_as_other_replies_do() {
     let node = start(app.pipeline(pipeline).shutdown_timeout(Duration::from_millis(200))).await;
     let mut client = Client::connect(&node).await;
     let id = client.request("Slow.Keep", "").await;
-    until("it is kept", || !slow.kept.lock().is_empty()).await;
+    eventually("it is kept", || !slow.kept.lock().is_empty()).await;
     let (error, ()) = tokio::join!(client.answer(id), node.shutdown());
     // The client of these tests takes what is no error body as the message.
     let error = error.unwrap_err();

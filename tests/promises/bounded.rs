@@ -20,7 +20,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::harness::{Client, DEADLINE, Ends, Latch, data, greeting, start, until, within};
+use crate::{
+    harness::{Client, Ends, Latch, data, greeting, start},
+    support::{DEADLINE, eventually, within},
+};
 
 /// Pushes until the session refuses.
 async fn overfill(session: &Session, size: usize) -> Error {
@@ -106,7 +109,7 @@ async fn a_slow_client_loses_pushes_but_not_its_connection_if_the_node_says_so()
         }
     };
     let reading = async { assert_eq!(slow.push("onRoom").await, "again") };
-    within(async { tokio::join!(pushing, reading) }).await;
+    within("both", async { tokio::join!(pushing, reading) }).await;
     assert_eq!(slow.ask("Service.Echo", "x").await.unwrap(), "x");
 
     // A response cannot be dropped: its request must end.
@@ -185,7 +188,7 @@ async fn a_full_scheduler_stops_the_reader_and_loses_nothing() {
     assert_eq!(third.ask("Other.Echo", "x").await.unwrap(), "x");
 
     desk.latch.open();
-    until("all are handled", || desk.handled.lock().len() == count as usize).await;
+    eventually("all are handled", || desk.handled.lock().len() == count as usize).await;
     assert_eq!(*desk.handled.lock(), Vec::from_iter(0..count));
 }
 
@@ -201,7 +204,7 @@ async fn a_session_whose_messages_wait_stops_its_own_reader_only() {
     assert_eq!(node.handle().scheduler().len(), 8);
     desk.latch.open();
     assert_eq!(other.ask("Service.Echo", "x").await.unwrap(), "x");
-    until("all are handled", || desk.handled.lock().len() == 1_200).await;
+    eventually("all are handled", || desk.handled.lock().len() == 1_200).await;
     assert_eq!(*desk.handled.lock(), Vec::from_iter(0..1_200));
 }
 
@@ -217,7 +220,7 @@ async fn a_task_pushed_to_a_full_scheduler_comes_back() {
     let (seen, target) = (results.clone(), room.clone());
     let push = move || seen.lock().extend((0..5).map(|_| target.push_task(|| {}).map_err(Error::from)));
     node.handle().push_task(push).unwrap();
-    until("all are pushed", || results.lock().len() == 5).await;
+    eventually("all are pushed", || results.lock().len() == 5).await;
     let codes: Vec<_> = results.lock().iter().map(|result| result.as_ref().err().map(|error| error.code().to_owned())).collect();
     assert_eq!(codes, [None, None, None, Some(code::TOO_MANY.to_owned()), Some(code::TOO_MANY.to_owned())]);
     desk.latch.open();
@@ -248,7 +251,7 @@ async fn one_way_messages_to_a_full_scheduler_are_refused() {
         let taken = results.lock().iter().filter(|result| result.is_ok()).count();
         assert_eq!(taken, 4, "{route}");
         assert_eq!(results.lock()[9].as_ref().unwrap_err().code(), code::TOO_MANY, "{route}");
-        until("those are handled", || desk.handled.lock().len() == taken).await;
+        eventually("those are handled", || desk.handled.lock().len() == taken).await;
     }
 }
 
@@ -271,7 +274,7 @@ async fn more_clients_than_allowed_are_refused_until_one_has_left() {
             }
         }
     };
-    assert_eq!(within(admitted).await.ask("Service.Echo", "x").await.unwrap(), "x");
+    assert_eq!(within("a place", admitted).await.ask("Service.Echo", "x").await.unwrap(), "x");
 }
 
 #[tokio::test]
@@ -281,7 +284,7 @@ async fn a_client_over_the_rate_limit_is_slowed_down_without_loss() {
     for number in 0..40_u32 {
         client.notify("Service.Count", number.to_be_bytes().to_vec()).await;
     }
-    until("all are handled", || desk.handled.lock().len() == 40).await;
+    eventually("all are handled", || desk.handled.lock().len() == 40).await;
     // Ten at once, one on credit, and 29 at ten milliseconds each.
     assert!(begun.elapsed() >= Duration::from_millis(290), "{:?}", begun.elapsed());
     assert_eq!(*desk.handled.lock(), Vec::from_iter(0..40));

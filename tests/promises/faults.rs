@@ -12,7 +12,10 @@ use proptest::{collection::vec, prelude::*};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::harness::{Client, Ends, data, greeting, packet, start, until};
+use crate::{
+    harness::{Client, Ends, data, greeting, packet, start},
+    support::eventually,
+};
 
 /// Panics whenever somebody reads or writes it.
 struct Grenade;
@@ -109,7 +112,7 @@ async fn a_panic_ends_the_call_it_happened_in() {
     node.handle().push_task(task).unwrap();
     node.handle().scheduler().spawn(async { panic!("a test's panic") }, |()| {});
     let before = *ticks.lock();
-    until("a timer goes on", || *ticks.lock() >= before + 3).await;
+    eventually("a timer goes on", || *ticks.lock() >= before + 3).await;
     expect_alive(&mut client).await;
 }
 
@@ -122,7 +125,7 @@ async fn a_panic_of_a_close_callback_does_not_keep_the_others_from_running() {
         let mut client = Client::connect(&node).await;
         client.ask("Mine.Callback", "").await.unwrap();
     }
-    until("both are told", || ends.count() == 2).await;
+    eventually("both are told", || ends.count() == 2).await;
     expect_alive(&mut Client::connect(&node).await).await;
     node.shutdown().await;
 }
@@ -150,7 +153,7 @@ async fn a_panic_of_the_error_hook_still_ends_the_request() {
         expect_alive(&mut client).await;
     }
     drop(client);
-    until("the session closes", || node.handle().sessions().count() == 0).await;
+    eventually("the session closes", || node.handle().sessions().count() == 0).await;
 }
 
 /// Something a client could send, good or bad.
@@ -179,7 +182,7 @@ async fn survives(node: &Node, bytes: &[u8]) {
     // The node may have closed it already.
     let _ = stream.write_all(bytes).await;
     drop(stream);
-    until(&format!("it forgets {}", Hex(bytes)), || node.handle().sessions().count() == 0).await;
+    eventually(&format!("it forgets {}", Hex(bytes)), || node.handle().sessions().count() == 0).await;
 }
 
 #[test]

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use nano::{App, CloseReason, Node, Session, packet};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::yield_now};
 
-use crate::harness::{Client, Echo, Ends, greeting, packet, start, until, within};
+use crate::{
+    harness::{Client, Echo, Ends, greeting, packet, start},
+    support::{eventually, within},
+};
 
 async fn echo(app: App) -> (Node, Ends) {
     let (app, ends) = Ends::of(app.component(Echo));
@@ -58,7 +61,7 @@ async fn a_client_that_shakes_hands_without_end_and_does_not_read_is_disconnecte
     let mut stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
     let many = packet(packet::Kind::Handshake, b"").repeat(20_000);
     let sending = async { while stream.write_all(&many).await.is_ok() {} };
-    within(async {
+    within("the disconnect", async {
         tokio::select! {
             () = sending => {}
             reason = ends.first() => assert_eq!(reason, CloseReason::SlowClient),
@@ -93,6 +96,6 @@ async fn a_flood_of_garbage_leaves_the_node_as_it_was() {
         // The node may have closed it already.
         let _ = stream.write_all(&bytes).await;
     }
-    until("they are all gone", || node.handle().sessions().count() == 1 && ends.count() == 200).await;
+    eventually("they are all gone", || node.handle().sessions().count() == 1 && ends.count() == 200).await;
     assert_eq!(bystander.ask("Echo.Echo", "x").await.unwrap(), "x");
 }

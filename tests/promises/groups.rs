@@ -2,7 +2,10 @@
 
 use nano::{App, Component, Error, Group, Handlers, Node, Result, Session, code};
 
-use crate::harness::{Client, start, until};
+use crate::{
+    harness::{Client, start},
+    support::eventually,
+};
 
 struct Silent;
 
@@ -75,9 +78,9 @@ async fn a_session_that_closes_leaves_its_groups_by_itself() {
     other.add(&members[1].1).unwrap();
     other.leave(&members[1].1).unwrap();
     drop(members.remove(0));
-    until("it has left", || group.count() == 2 && other.count() == 0).await;
+    eventually("it has left", || group.count() == 2 && other.count() == 0).await;
     members.remove(0).1.kick("out");
-    until("it has left", || group.count() == 1).await;
+    eventually("it has left", || group.count() == 1).await;
     assert_eq!(group.members(), [3]);
     node.shutdown().await;
     assert_eq!(group.count(), 0);

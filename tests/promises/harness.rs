@@ -1,6 +1,6 @@
-//! A client of bare packets, and ways to wait for a condition instead of for a time.
+//! A client of bare packets.
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use nano::{
@@ -13,24 +13,9 @@ use parking_lot::{Condvar, Mutex};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
-    time::{sleep, timeout},
 };
 
-/// Long enough for anything here on a slow machine; only a failing test waits for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, future).await.expect("nothing happened before the deadline")
-}
-
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let wait = async {
-        while !condition() {
-            sleep(Duration::from_millis(1)).await;
-        }
-    };
-    assert!(timeout(DEADLINE, wait).await.is_ok(), "not before the deadline: {what}");
-}
+use crate::support::{DEADLINE, eventually, within};
 
 /// Starts a node with one TCP listener in front of its others.
 pub(crate) async fn start(app: App) -> Node {
@@ -85,7 +70,7 @@ impl Latch {
 
     /// Waits until this many threads have come to it.
     pub(crate) async fn reached(&self, threads: usize) {
-        until("the latch is reached", || self.state.lock().reached >= threads).await;
+        eventually("the latch is reached", || self.state.lock().reached >= threads).await;
     }
 }
 
@@ -106,7 +91,7 @@ impl Ends {
 
     /// The reason of the session that closed first.
     pub(crate) async fn first(&self) -> CloseReason {
-        until("a session closes", || self.count() > 0).await;
+        eventually("a session closes", || self.count() > 0).await;
         self.0.lock()[0].clone()
     }
 }
@@ -156,7 +141,7 @@ impl Client {
 
     /// By TCP, without a word.
     pub(crate) async fn dial(address: SocketAddr) -> Self {
-        let stream = within(TcpStream::connect(address)).await.unwrap();
+        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let address = stream.local_addr().unwrap();
         Self { address: Some(address), ..Self::over(stream) }
@@ -182,13 +167,13 @@ impl Client {
     /// Its session, as the node has it.
     pub(crate) async fn session(&self, node: &Node) -> Session {
         let find = || node.handle().sessions().list().into_iter().find(|session| session.remote_addr() == self.address);
-        until("the session opens", || find().is_some()).await;
+        eventually("the session opens", || find().is_some()).await;
         find().unwrap()
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        within(self.wire.write_all(bytes)).await.unwrap();
-        within(self.wire.flush()).await.unwrap();
+        within("room to send", self.wire.write_all(bytes)).await.unwrap();
+        within("room to send", self.wire.flush()).await.unwrap();
         self.sent += bytes.len();
     }
 
@@ -234,7 +219,7 @@ impl Client {
         if let Some(at) = self.early.iter().position(&wanted) {
             return self.early.remove(at).unwrap();
         }
-        within(async {
+        within("a message", async {
             loop {
                 let message = self.receive().await.expect("the connection ended");
                 if wanted(&message) {
@@ -248,7 +233,7 @@ impl Client {
 
     /// Reads until the connection ends; the reason it was given in a kick.
     pub(crate) async fn end(&mut self) -> Option<String> {
-        within(async { while self.receive().await.is_some() {} }).await;
+        within("the end of the connection", async { while self.receive().await.is_some() {} }).await;
         self.kicked.clone()
     }
 
@@ -271,7 +256,7 @@ impl Client {
                 return Some(packet);
             }
             // A reset ends it as well.
-            match within(self.wire.read(&mut chunk)).await {
+            match within("a packet, or the end of the connection", self.wire.read(&mut chunk)).await {
                 Ok(0) | Err(_) => return None,
                 Ok(count) => {
                     self.received += count;

@@ -12,7 +12,10 @@ use nano::{App, Component, Error, Group, Handle, Handlers, Node, Result, Session
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use crate::harness::{Client, Ends, start, until};
+use crate::{
+    harness::{Client, Ends, start},
+    support::eventually,
+};
 
 const UIDS: i64 = 10;
 
@@ -110,7 +113,7 @@ async fn come_and_go(visits: usize) {
 
     // A connection that is gone before it is accepted may never become a session.
     let entered = visits - visits.div_ceil(5);
-    until("every table is empty", || {
+    eventually("every table is empty", || {
         let sessions = node.handle().sessions();
         sessions.count() == 0 && shared.group.count() == 0 && shared.callbacks.load(SeqCst) == entered && ends.count() >= entered
     })
@@ -139,7 +142,7 @@ async fn a_closed_session_cannot_be_brought_back() {
     client.ask("Lobby.Enter", "").await.unwrap();
     let session = client.session(&node).await;
     drop(client);
-    until("it is closed", || shared.callbacks.load(SeqCst) == 1).await;
+    eventually("it is closed", || shared.callbacks.load(SeqCst) == 1).await;
 
     let code = |result: Result| result.map_err(|error: Error| error.code().to_owned()).unwrap_err();
     assert_eq!(code(session.push("on", "x")), code::CLOSED);
@@ -191,5 +194,6 @@ async fn a_node_that_has_stopped_is_dropped_with_everything_in_it() {
     let sessions = Arc::downgrade(node.handle().sessions());
     node.shutdown().await;
     drop((node, clients));
-    until("all is dropped", || (Weak::strong_count(&weak), Weak::strong_count(&entity), Weak::strong_count(&sessions)) == (0, 0, 0)).await;
+    eventually("all is dropped", || (Weak::strong_count(&weak), Weak::strong_count(&entity), Weak::strong_count(&sessions)) == (0, 0, 0))
+        .await;
 }

@@ -6,7 +6,10 @@ use nano::{App, Component, Error, Handle, Handlers, Options, Result, Session};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
-use crate::harness::{Client, DEADLINE, Latch, until, within};
+use crate::{
+    harness::{Client, Latch},
+    support::{DEADLINE, eventually, within},
+};
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -74,7 +77,7 @@ fn play(fails_in: &'static str) -> (App, String, Log, Arc<Latch>) {
 }
 
 async fn expect_refusal(address: &str) {
-    assert_eq!(within(TcpStream::connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(within("a refusal", TcpStream::connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
 
 #[tokio::test]
@@ -83,7 +86,7 @@ async fn hooks_run_in_order_and_stop_in_reverse() {
     let node = app.start().await.unwrap();
     let mut client = Client::connect(&node).await;
     client.notify("A.Act", "").await;
-    until("it has acted", || log.lock().last().is_some_and(|last| last == "a act")).await;
+    eventually("it has acted", || log.lock().last().is_some_and(|last| last == "a act")).await;
     node.shutdown().await;
     let expected = [
         "a init",
@@ -110,7 +113,7 @@ async fn clients_are_refused_until_every_component_is_initialised() {
     expect_refusal(&address).await;
     assert_eq!(log.lock().last().unwrap(), "b after_init");
     latch.open();
-    let node = within(starting).await.unwrap().unwrap();
+    let node = within("the start of the node", starting).await.unwrap().unwrap();
     Client::connect(&node).await;
 }
 
@@ -123,7 +126,7 @@ async fn a_hook_that_fails_or_panics_keeps_the_node_from_starting() {
         ("panic in after_init", "after_init of component B: panicked"),
     ] {
         let (app, address, ..) = play(fails_in);
-        assert_eq!(within(app.start()).await.unwrap_err().message(), message);
+        assert_eq!(within("an error", app.start()).await.unwrap_err().message(), message);
         expect_refusal(&address).await;
         // Its address is free again.
         TcpListener::bind(&address).unwrap();

@@ -21,7 +21,10 @@ use tokio_rustls::{
 };
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::harness::{Client, Echo, Wire, start, within};
+use crate::{
+    harness::{Client, Echo, Wire, start},
+    support::within,
+};
 
 /// A certificate for `localhost` that signed itself, in files.
 pub(crate) struct Certificate {
@@ -48,13 +51,13 @@ impl Certificate {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        within(TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream)).await.unwrap()
+        within("TLS", TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream)).await.unwrap()
     }
 }
 
 /// Opens a WebSocket on a stream; its payload as a stream of bytes.
 pub(crate) async fn web_socket(stream: impl Wire + 'static, url: &str) -> DuplexStream {
-    let (mut socket, _) = within(tokio_tungstenite::client_async(url, stream)).await.unwrap();
+    let (mut socket, _) = within("a WebSocket", tokio_tungstenite::client_async(url, stream)).await.unwrap();
     let (near, mut far) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
         let mut chunk = vec![0; 4 * 1024];
@@ -134,7 +137,7 @@ async fn an_origin_check_decides_who_may_open_a_websocket() {
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = [0; 12];
-        within(stream.read_exact(&mut head)).await.unwrap();
+        within("the head of a response", stream.read_exact(&mut head)).await.unwrap();
         assert_eq!(head, format!("HTTP/1.1 {status}").as_bytes());
     }
 }

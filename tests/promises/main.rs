@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod backlog;
 mod bounded;

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use nano::{App, Component, Error, Group, Handlers, Node, Raw, Session, code};
 use tokio::sync::oneshot;
 
-use crate::harness::{Client, start, until, within};
+use crate::{
+    harness::{Client, start},
+    support::{eventually, within},
+};
 
 /// Says which node it is on.
 struct Name(&'static str);
@@ -81,9 +84,9 @@ async fn a_handle_works_from_a_thread_outside_of_any_runtime() {
     .unwrap();
     assert_eq!(client.push("onPush").await, Bytes::from("pushed"));
     assert_eq!(client.push("onBroadcast").await, Bytes::from("broadcast"));
-    within(task).await.unwrap();
+    within("the task", task).await.unwrap();
     assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
-    within(node.stopped()).await;
+    within("the end of the node", node.stopped()).await;
 }
 
 #[tokio::test]
@@ -94,7 +97,7 @@ async fn a_node_stops_by_its_handle_while_it_runs() {
     let session = || handle.sessions().list().pop();
     assert!(session().is_none());
     handle.shutdown();
-    within(running).await.unwrap().unwrap();
-    until("it takes no tasks", || handle.push_task(|| {}).is_err_and(|full| full.is_closed())).await;
+    within("the end of the run", running).await.unwrap().unwrap();
+    eventually("it takes no tasks", || handle.push_task(|| {}).is_err_and(|full| full.is_closed())).await;
     assert_eq!(Error::from(handle.push_task(|| {}).unwrap_err()).code(), code::UNAVAILABLE);
 }

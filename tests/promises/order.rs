@@ -7,7 +7,10 @@ use nano::{App, Component, Group, Handlers, Node, Options, Pipeline, Raw, Result
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use crate::harness::{Client, Latch, start, until, within};
+use crate::{
+    harness::{Client, Latch, start},
+    support::{eventually, within},
+};
 
 /// Small, so that readers have to wait as well.
 const CAPACITY: usize = 8;
@@ -95,7 +98,7 @@ async fn pinned(node: &Node) -> (Client, Session) {
 async fn flush_room(session: &Session) {
     let (done, wait) = oneshot::channel();
     session.value::<nano::Scheduler>("room").unwrap().push_task(|| done.send(()).unwrap()).unwrap();
-    within(wait).await.unwrap();
+    within("the task", wait).await.unwrap();
 }
 
 #[tokio::test]
@@ -111,7 +114,7 @@ async fn messages_start_in_the_order_they_were_sent_whatever_schedulers_they_run
             client.notify(routes[(number * 7 + number / 5) as usize % routes.len()], number.to_string()).await;
         }
     }
-    until("every message has started", || stage.started.lock().len() == 4 * 300).await;
+    eventually("every message has started", || stage.started.lock().len() == 4 * 300).await;
     for (_, session) in &players {
         assert_eq!(stage.of(session), Vec::from_iter(0..300));
     }
@@ -146,7 +149,7 @@ async fn a_refused_one_way_message_lets_nothing_overtake_its_sender() {
     assert_eq!(stage.of(&session), [1]);
 
     stage.latch.open();
-    until("every message has started", || stage.of(&session).len() == CAPACITY + 2).await;
+    eventually("every message has started", || stage.of(&session).len() == CAPACITY + 2).await;
     assert_eq!(stage.of(&session), [vec![1], vec![2; CAPACITY], vec![3]].concat());
 }
 
@@ -192,7 +195,7 @@ async fn messages_wait_in_order_when_a_session_moves_to_another_scheduler() {
         client.ask_in_vain("No.Where", "").await;
     }
     stage.latch.open();
-    until("every message has started", || stage.of(&session).len() == 20).await;
+    eventually("every message has started", || stage.of(&session).len() == 20).await;
     assert_eq!(stage.of(&session), Vec::from_iter(0..20));
 }
 

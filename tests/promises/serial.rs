@@ -13,7 +13,10 @@ use std::{
 use nano::{App, Component, Handle, Handlers, Result, Session};
 use parking_lot::Mutex;
 
-use crate::harness::{Client, start, until};
+use crate::{
+    harness::{Client, start},
+    support::eventually,
+};
 
 /// Counts who passes, and who meets somebody else.
 #[derive(Default)]
@@ -115,7 +118,7 @@ async fn handlers_timers_callbacks_hooks_and_tasks_never_overlap_on_one_schedule
         visitors.push(visitor);
     }
     drop(visitors);
-    until("everything has passed", || {
+    eventually("everything has passed", || {
         turnstile.count("callback of the node") == 8
             && turnstile.count("callback of a session") == 80
             && turnstile.count("handler") == 80

@@ -6,7 +6,10 @@ use nano::{App, CloseReason, Component, Handle, Handlers, Node, Options, Result,
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
-use crate::harness::{Client, Ends, Latch, start, until, within};
+use crate::{
+    harness::{Client, Ends, Latch, start},
+    support::{eventually, within},
+};
 
 /// A player may be logged in once.
 #[derive(Default)]
@@ -96,7 +99,7 @@ async fn sessions_are_found_by_id_and_by_uid() {
     assert_eq!(one.uid(), 8);
     assert!(first.ask("Login.Id", "").await.is_ok());
     drop(first);
-    until("it is gone", || handle.sessions().count() == 1).await;
+    eventually("it is gone", || handle.sessions().count() == 1).await;
     assert_eq!((handle.session(one.id()), handle.sessions_by_uid(8)), (None, vec![]));
 }
 
@@ -153,14 +156,14 @@ async fn close_callbacks_come_after_the_last_handler_and_see_reason_uid_and_data
     client.notify("Elsewhere.Block", "").await;
     latch.reached(1).await;
     drop(client);
-    until("the session is gone", || node.handle().sessions().count() == 0).await;
+    eventually("the session is gone", || node.handle().sessions().count() == 0).await;
     let (done, wait) = oneshot::channel();
     node.handle().push_task(|| done.send(()).unwrap()).unwrap();
-    within(wait).await.unwrap();
+    within("the task", wait).await.unwrap();
     assert_eq!(seen.lock().len(), 0, "a handler of this session still runs");
     latch.open();
 
-    until("both are called", || seen.lock().len() == 2).await;
+    eventually("both are called", || seen.lock().len() == 2).await;
     let (words, reason) = (Some("after all".to_owned()), CloseReason::Client);
     let expected = ["session", "node"].map(|who| (who, 5, words.clone(), reason.clone(), Some(reason.clone())));
     assert_eq!(*seen.lock(), expected);

@@ -16,7 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use crate::harness::{Client, Ends, Latch, start, until, within};
+use crate::{
+    harness::{Client, Ends, Latch, start},
+    support::{eventually, within},
+};
 
 #[derive(Default)]
 struct Inner {
@@ -72,7 +75,7 @@ async fn requests_in_flight_are_finished_before_clients_are_kicked() {
     inner.latch.open();
     assert_eq!(first.answer(worked).await.unwrap(), r#""worked""#);
     assert_eq!(first.answer(queued).await.unwrap(), "1");
-    until("a request is kept", || !inner.kept.lock().is_empty()).await;
+    eventually("a request is kept", || !inner.kept.lock().is_empty()).await;
     inner.kept.lock().remove(0).response("kept").unwrap();
     assert_eq!(first.answer(kept).await.unwrap(), r#""kept""#);
     assert_eq!(first.end().await.as_deref(), Some("server is shutting down"));
@@ -85,7 +88,7 @@ async fn requests_nobody_finishes_are_answered_with_an_error_after_half_of_the_t
     let (inner, node, ends) = mail(App::new().shutdown_timeout(Duration::from_millis(400))).await;
     let mut client = Client::connect(&node).await;
     let (forever, kept) = (client.request("Mail.Forever", "").await, client.request("Mail.Keep", "").await);
-    until("a request is kept", || !inner.kept.lock().is_empty()).await;
+    eventually("a request is kept", || !inner.kept.lock().is_empty()).await;
     let begun = Instant::now();
     node.shutdown().await;
     assert!((Duration::from_millis(190)..Duration::from_secs(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
@@ -153,10 +156,10 @@ async fn a_connection_of_http_ends_with_the_node() {
     let mut browser = TcpStream::connect(node.addresses()[0]).await.unwrap();
     browser.write_all(b"GET /none HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 1024];
-    let count = within(browser.read(&mut answer)).await.unwrap();
+    let count = within("an answer", browser.read(&mut answer)).await.unwrap();
     assert!(answer[..count].starts_with(b"HTTP/1.1 404"));
 
     node.shutdown().await;
     // Kept alive until now; a reset is an end as well.
-    assert_eq!(within(browser.read(&mut answer)).await.unwrap_or(0), 0);
+    assert_eq!(within("the end of the connection", browser.read(&mut answer)).await.unwrap_or(0), 0);
 }

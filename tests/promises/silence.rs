@@ -10,8 +10,9 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Client, Echo, Ends, packet, start, until, within},
+    harness::{Client, Echo, Ends, packet, start},
     listeners::{Certificate, web_socket},
+    support::{eventually, within},
 };
 
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -26,7 +27,7 @@ async fn expect_end(address: SocketAddr, words: &[u8]) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(words).await.unwrap();
     // A reset is an end as well.
-    let _ = within(stream.read_to_end(&mut Vec::new())).await;
+    let _ = within("the end of the connection", stream.read_to_end(&mut Vec::new())).await;
     assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
 }
 
@@ -37,7 +38,7 @@ async fn a_client_that_does_not_shake_hands_is_disconnected() {
     expect_end(node.addresses()[0], b"").await;
     expect_end(node.addresses()[0], &packet(packet::Kind::Handshake, b"{}")).await;
     expect_end(node.addresses()[0], &packet(packet::Kind::Heartbeat, b"").repeat(3)).await;
-    until("the sessions end", || ends.count() == 3).await;
+    eventually("the sessions end", || ends.count() == 3).await;
     assert_eq!(ends.first().await, CloseReason::HandshakeTimeout);
 }
 

@@ -6,7 +6,10 @@ use nano::{App, Component, Handlers, Node, Responder, Result, Session, code};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
-use crate::harness::{Client, start, until};
+use crate::{
+    harness::{Client, start},
+    support::eventually,
+};
 
 /// Keeps requests, and answers when it is told to.
 #[derive(Default)]
@@ -62,7 +65,7 @@ async fn mail(app: App) -> (Arc<Inbox>, Node, Client) {
 
 impl Inbox {
     async fn take(&self) -> Responder {
-        until("a request is kept", || !self.kept.lock().is_empty()).await;
+        eventually("a request is kept", || !self.kept.lock().is_empty()).await;
         self.kept.lock().remove(0)
     }
 }
@@ -131,7 +134,7 @@ async fn a_responder_answers_from_any_thread_and_always_its_own_request() {
     for _ in 0..10 {
         ids.push(client.request("Mail.Keep", "").await);
     }
-    until("all are kept", || inbox.kept.lock().len() == ids.len()).await;
+    eventually("all are kept", || inbox.kept.lock().len() == ids.len()).await;
     for responder in std::mem::take(&mut *inbox.kept.lock()).into_iter().rev() {
         let id = responder.session().request_id();
         thread::spawn(move || responder.response(&id).unwrap()).join().unwrap();
@@ -151,7 +154,7 @@ async fn a_response_needs_a_request_and_a_connection() {
     client.request("Mail.Keep", "").await;
     let responder = inbox.take().await;
     drop(client);
-    until("the session closes", || session.closed().is_some()).await;
+    eventually("the session closes", || session.closed().is_some()).await;
     assert_eq!(responder.response("to nobody").unwrap_err().code(), code::CLOSED);
 }
 
@@ -159,7 +162,7 @@ async fn a_response_needs_a_request_and_a_connection() {
 async fn too_many_requests_in_flight_are_answered_and_no_more_when_some_have_ended() {
     let (inbox, _node, mut client) = mail(App::new().max_in_flight(3)).await;
     let kept = [client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await];
-    until("all are kept", || inbox.kept.lock().len() == 3).await;
+    eventually("all are kept", || inbox.kept.lock().len() == 3).await;
     for _ in 0..3 {
         assert_eq!(client.ask_in_vain("Mail.Echo", r#""hello""#).await, code::TOO_MANY);
     }
