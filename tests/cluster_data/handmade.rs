@@ -18,7 +18,7 @@ use tonic::{
 };
 
 use crate::{
-    fake::proto::{HeartbeatRequest, MemberInfo, RegisterRequest, master_client::MasterClient},
+    go::proto::{HeartbeatRequest, MemberInfo, RegisterRequest, master_client::MasterClient},
     house::{House, Machine, Room, code_of, member, text},
     links::{
         Open, again, frame, hello, link,
