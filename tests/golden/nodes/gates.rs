@@ -10,7 +10,6 @@ use tonic::{Code, Status};
 use super::{
     master, member,
     members::shaken,
-    ours,
     recording::{Recording, Step, What},
     stage::{HEARTBEAT, Stage},
 };
@@ -23,13 +22,19 @@ use crate::{
     transcript::Event,
 };
 
-/// A gate in the place of the one that had this address. The script looked whether it was there: a session that ended before its handshake.
-async fn gate_of(stage: &mut Stage, master: &Peer, address: &str, heartbeat: &str) -> Peer {
+/// A master and a gate, in the places of those that had these addresses. The gate joins when those have who were there before.
+async fn on_stage(recording: Recording, [master_at, gate_at]: [&str; 2], heartbeat: &str) -> (Stage, Peer, Peer) {
+    let mut stage = Stage::new(recording);
+    let master = master().await;
+    stage.ours(master_at, &master);
+    stage.play_to(65).await;
     let flags = ["--master", &master.node(), "--services", "T", "--client", "127.0.0.1:0", "--hb", heartbeat];
     let gate = Peer::start(&flags).await;
-    stage.ours(address, &gate);
+    stage.ours(gate_at, &gate);
+    // The script looked whether it was there: a session that ended before its handshake.
     drop(gate.connect().await);
-    gate
+    stage.play_to(200).await;
+    (stage, master, gate)
 }
 
 /// Requests, notifies, pushes, responses, their errors, and the ends of sessions.
@@ -50,11 +55,7 @@ async fn s04_a_gate_and_a_backend() {
         let event = Event::ReceiveError { request, code: "NANO-404", message };
         recording.then(at, Step { at, who: "c".to_owned(), what: What::Client(event) });
     }
-    let mut stage = Stage::new(recording);
-    let master = ours(&["--is-master", "--services", "MasterT=T"]).await;
-    stage.ours("127.0.0.1:20011", &master);
-    stage.play_to(60).await;
-    let _gate = gate_of(&mut stage, &master, "127.0.0.1:20012", "2s").await;
+    let (mut stage, _master, _gate) = on_stage(recording, ["127.0.0.1:20011", "127.0.0.1:20012"], "2s").await;
     stage.play_to(2_200).await;
     *stage.node("backend").manners().refusal.lock() = Some(Status::unknown("service not found in current node: Fake.Err"));
     stage.play_to(2_400).await;
@@ -70,13 +71,7 @@ async fn s11_the_backend_of_a_session_leaves() {
     let goodbye = recording.place(766, |what| matches!(what, What::Calls { .. }));
     let after = recording.steps.split_off(goodbye);
     assert!(matches!(&after[0].what, What::Calls { call: Call::Unregister(_), .. }));
-    let mut stage = Stage::new(recording);
-    let (gate, master) = {
-        let master = master().await;
-        stage.ours("127.0.0.1:20047", &master);
-        stage.play_to(65).await;
-        (gate_of(&mut stage, &master, "127.0.0.1:20048", "300ms").await, master)
-    };
+    let (mut stage, master, gate) = on_stage(recording, ["127.0.0.1:20047", "127.0.0.1:20048"], "300ms").await;
     stage.play().await;
 
     let mut client = shaken(&gate).await;
@@ -151,12 +146,7 @@ async fn s17_a_client_does_not_read() {
     let (pushes, bytes) = (recording.facts["pushes_ok"].as_u64().unwrap(), recording.facts["bytes"].as_u64().unwrap());
     let refused = recording.steps.pop().unwrap();
     assert!(matches!(refused.what, What::Refused(Some(_))), "{refused:?}");
-    let mut stage = Stage::new(recording);
-    let master = master().await;
-    stage.ours("127.0.0.1:20068", &master);
-    stage.play_to(70).await;
-    let gate = gate_of(&mut stage, &master, "127.0.0.1:20069", "300ms").await;
-    stage.play_to(300).await;
+    let (mut stage, _master, gate) = on_stage(recording, ["127.0.0.1:20068", "127.0.0.1:20069"], "30s").await;
     let mut client = shaken(&gate).await;
     client.request(1, "Fake.Hello", "x").await;
     let session_id = stage.node("A").request().await.session_id;
@@ -181,12 +171,7 @@ async fn s17_a_client_does_not_read() {
 async fn s18_a_gate_forwards_in_order() {
     let recording = Recording::load("s18_gate_forwards_serially");
     let arrivals = recording.facts["arrival_times"].as_array().unwrap().len();
-    let mut stage = Stage::new(recording);
-    let master = master().await;
-    stage.ours("127.0.0.1:20072", &master);
-    stage.play_to(65).await;
-    let gate = gate_of(&mut stage, &master, "127.0.0.1:20073", "300ms").await;
-    stage.play_to(300).await;
+    let (mut stage, _master, gate) = on_stage(recording, ["127.0.0.1:20072", "127.0.0.1:20073"], "300ms").await;
     let delay = Duration::from_millis(100);
     *stage.node("A").manners().delay.lock() = delay;
     let mut client = shaken(&gate).await;
@@ -208,12 +193,7 @@ async fn s19_a_backend_is_dead() {
     recording.with_client("c", 300, None);
     let answer = recording.steps.pop().unwrap();
     let What::Client(Event::Receive(frame)) = answer.what else { panic!("not an answer") };
-    let mut stage = Stage::new(recording);
-    let master = master().await;
-    stage.ours("127.0.0.1:20076", &master);
-    stage.play_to(65).await;
-    let _gate = gate_of(&mut stage, &master, "127.0.0.1:20077", "30s").await;
-    stage.play_to(200).await;
+    let (mut stage, _master, _gate) = on_stage(recording, ["127.0.0.1:20076", "127.0.0.1:20077"], "30s").await;
     stage.node("A").die();
     stage.play().await;
 
@@ -246,13 +226,9 @@ async fn s20_a_gate_stops() {
     let session = request.session_id;
     recording.steps.retain(|step| !matches!(step.what, What::Client(Event::Close)));
     recording.also(810, "backend", Call::SessionClosed(session));
-    let mut stage = Stage::new(recording);
-    let master = master().await;
-    stage.ours("127.0.0.1:21011", &master);
-    stage.play_to(60).await;
-    let gate = gate_of(&mut stage, &master, "127.0.0.1:21012", "2s").await;
+    let (mut stage, _master, gate) = on_stage(recording, ["127.0.0.1:21011", "127.0.0.1:21012"], "2s").await;
     stage.play_to(800).await;
-    // It asks for something its backend will never answer.
+    // Its client has asked for something that its backend never answers.
     gate.terminate().await;
     stage.play().await;
     assert_eq!(stage.client("c").error(1).await.code(), code::UNAVAILABLE);
