@@ -3,7 +3,8 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 
-import { look, run } from './support.mjs'
+import { join, members, painted, say, see } from './room.mjs'
+import { run } from './support.mjs'
 
 run(async ({ url, open, shoot, server }) => {
   assert(server, 'a server command is needed: its nodes are killed')
@@ -63,36 +64,3 @@ run(async ({ url, open, shoot, server }) => {
   chat.stdin.end()
   await new Promise((resolve) => (chat.exitCode === null ? chat.once('exit', resolve) : resolve()))
 })
-
-/** The picture shows what the page says it shows: letters and signs, on the colours they are to stand on. */
-async function painted(page, png) {
-  for (const selector of ['.message.mine .text', '.message:not(.mine) .text', '#send']) {
-    const element = page.locator(selector).first()
-    const { colours, commonest } = await look(page, png, element)
-    assert.equal(commonest, await element.evaluate((element) => getComputedStyle(element).backgroundColor), selector)
-    assert(colours > 8, `${selector} is empty: ${colours} colours`)
-  }
-}
-
-async function join(page, name) {
-  await page.fill('#name', name)
-  await page.click('#join button')
-  await page.waitForSelector('#room:visible')
-}
-
-async function say(page, text) {
-  await page.fill('#content', text)
-  await page.press('#content', 'Enter')
-}
-
-/** Waits until an element has this text, whole, or matches it. */
-async function see(page, selector, text) {
-  const pattern = text instanceof RegExp ? text : new RegExp(`^${text.replace(/[^\w\s]/gu, '\\$&').replace(/\s+/g, '\\s+')}$`)
-  await page.locator(selector, { hasText: pattern }).first().waitFor()
-}
-
-async function members(page, names) {
-  const listed = () => [...document.querySelectorAll('#members .name')].map((name) => name.textContent)
-  const same = (expected) => JSON.stringify([...document.querySelectorAll('#members .name')].map((name) => name.textContent)) === expected
-  await page.waitForFunction(same, JSON.stringify(names)).catch(async () => assert.deepEqual(await page.evaluate(listed), names))
-}
