@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use crate::{
     load::Load,
     support::{Peer, program, within},
-    world::{REQUEST_TIMEOUT, all_forget, all_know_all, answered, connect, fails},
+    world::{ALONE, REQUEST_TIMEOUT, all_forget, all_know_all, answered, connect, fails},
 };
 
 /// The hosts, in the order of their addresses, and what their nodes are called as services.
@@ -134,6 +134,7 @@ fn hosts_that_lose_sight_of_each_other_find_each_other_again() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         return runtime.block_on(lose_sight_and_find_again(&Network(hosts)));
     }
+    let _alone = ALONE.blocking_lock();
     let guard = match Network::build() {
         Ok(guard) => guard,
         // Not by a macro: what a test that passes prints by one is not shown.

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use crate::{
     load::Load,
     support::Peer,
-    world::{REQUEST_TIMEOUT, all_know_all, free_address},
+    world::{ALONE, REQUEST_TIMEOUT, all_know_all, free_address},
 };
 
 async fn node(role: &[&str]) -> Peer {
@@ -20,6 +20,7 @@ async fn master(address: &str) -> Peer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "slow"]
 async fn traffic_goes_on_while_the_master_is_killed_and_started_again() {
+    let _alone = ALONE.lock().await;
     let address = free_address();
     let mut first = master(&address).await;
     let join = async |services: &str| node(&["--master", &address, "--services", services]).await;

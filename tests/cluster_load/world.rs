@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use nano::{App, Raw, client::Client, code};
 use tokio::{
+    sync::Mutex,
     task::JoinSet,
     time::{Instant, sleep},
 };
@@ -58,6 +59,9 @@ pub(crate) async fn backend(master: &Machine) -> Peer {
 pub(crate) async fn gate(master: &Machine) -> Peer {
     Peer::start(&["--master", &master.address(), "--services", "", "--client", "127.0.0.1:0", "--hb", "1s"]).await
 }
+
+/// Held by tests that need most of the machine: a process that is starved for seconds is taken for one that hangs.
+pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// A node with clients of its own and the service `T` under a name of its own, by which the others can be seen to know it.
 pub(crate) type Named<'a> = (&'a str, SocketAddr);

@@ -30,7 +30,7 @@ fn every_test_the_document_names_exists() {
     let document = std::fs::read_to_string(directory.join("docs/semantics.md")).unwrap();
     let names: Vec<_> = document.split('`').skip(1).step_by(2).filter_map(|word| word.split_once("::")).collect();
     let of_tests = |module: &str| module.chars().all(|letter| letter.is_lowercase() || letter == '_');
-    let suites = ["promises", "cluster", "cluster_data"];
+    let suites = ["promises", "cluster", "cluster_data", "cluster_load"];
     let mut count = 0;
     for (module, name) in names.into_iter().filter(|(module, name)| of_tests(module) && *name != "name") {
         let files = suites.iter().filter_map(|suite| std::fs::read_to_string(directory.join(format!("tests/{suite}/{module}.rs"))).ok());
