@@ -97,8 +97,7 @@ impl<S: Serializer> Session<S> {
         if uid < 1 {
             return Err(Error::new(code::BAD_REQUEST, format!("illegal uid: {uid}")));
         }
-        self.core.rebind(uid);
-        self.core.entity.bound(&self.typed());
+        self.core.entity.bind(&self.typed(), uid);
         Ok(())
     }
 
@@ -313,8 +312,7 @@ impl<S: Serializer> Session<S> {
 
     /// Forgets uid and data; bindings of the router stay.
     pub fn clear(&self) {
-        self.core.rebind(0);
-        self.core.entity.bound(&self.typed());
+        self.core.entity.bind(&self.typed(), 0);
         self.core.data.restore(State::default());
     }
 }

@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -46,6 +47,7 @@ pub(super) struct Remote {
     address: Option<SocketAddr>,
     dispatch: Arc<Dispatch>,
     state: Mutex<State>,
+    binds: Mutex<Binds>,
     /// What is sent to it and waits for the stream, answers apart.
     account: Arc<Account>,
     /// Messages of the gate that handlers are not done with.
@@ -61,6 +63,13 @@ struct State {
     requests: VecDeque<(u64, Option<Instant>)>,
 }
 
+/// How often this node has bound the session, and how much of that its gate is known to have heard.
+#[derive(Default)]
+struct Binds {
+    said: u32,
+    heard: u32,
+}
+
 impl Remote {
     pub(super) fn new(id: i64, gate: Arc<Peer>, address: &str, dispatch: Arc<Dispatch>) -> Arc<Self> {
         Arc::new(Self {
@@ -69,6 +78,7 @@ impl Remote {
             address: address.parse().ok(),
             dispatch,
             state: Mutex::default(),
+            binds: Mutex::default(),
             account: Account::new(SESSION_ACCOUNT),
             waiting: AtomicU32::new(0),
             done: AtomicU32::new(0),
@@ -81,14 +91,15 @@ impl Remote {
     }
 
     /// A request has arrived and waits for its answer.
-    pub(super) fn expect(&self, request: u64, deadline: Option<Instant>) {
+    pub(super) fn expect(&self, request: u64, timeout: Option<Duration>) {
         let mut state = self.state.lock();
-        if deadline.is_some() {
+        let deadline = timeout.map(|timeout| {
             let now = Instant::now();
             while state.requests.front().is_some_and(|(_, deadline)| deadline.is_some_and(|deadline| deadline <= now)) {
                 state.requests.pop_front();
             }
-        }
+            now + timeout
+        });
         state.requests.push_back((request, deadline));
     }
 
@@ -103,6 +114,23 @@ impl Remote {
         let mut state = self.state.lock();
         state.closing = true;
         state.requests.clear();
+    }
+
+    /// The gate says what the session is bound to. What this node has said since will be answered, and counts until then.
+    pub(super) fn bound(&self, session: &Session, frame: &Frame) {
+        let mut binds = self.binds.lock();
+        binds.heard = frame.credit.max(binds.heard);
+        if frame.credit >= binds.said {
+            session.core().rebind(frame.uid.max(0));
+        }
+    }
+
+    /// Says again what the session is bound to, if it was said and may be lost.
+    pub(super) fn bind_again(&self, session: &Session) {
+        let binds = self.binds.lock();
+        if binds.said > binds.heard {
+            self.shard().send(Frame::bind(self.id, session.uid(), binds.said));
+        }
     }
 
     fn shard(&self) -> &Arc<Shard> {
@@ -151,11 +179,14 @@ impl Entity for Remote {
         self.address
     }
 
-    fn bound(&self, session: &Session) {
-        if self.check_open().is_ok() {
-            // Not on the session's account: what it is pushed is no reason to lose this. A gate that takes nothing is a gate that is cut off; then
-            // its word counts when it is back.
-            let _ = self.shard().try_send(Frame::bind(session), &self.shard().node);
+    fn bind(&self, session: &Session, uid: i64) {
+        let mut binds = self.binds.lock();
+        session.core().rebind(uid);
+        // Not on the session's account: what it is pushed is no reason to lose this. A gate that takes nothing is a gate that is cut off; then its word
+        // counts when it is back.
+        let bind = Frame::bind(self.id, uid, binds.said + 1);
+        if self.check_open().is_ok() && self.shard().try_send(bind, &self.shard().node).is_ok() {
+            binds.said += 1;
         }
     }
 

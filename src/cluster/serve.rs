@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
@@ -44,7 +45,7 @@ impl Peers {
             Kind::Open => self.open(peer, shard, &frame),
             Kind::Synced => self.synced(peer, shard),
             Kind::Message | Kind::Rpc => self.message(peer, shard, kind, frame),
-            Kind::Bound => served(peer, shard, frame.session).map(|(session, _)| session.core().rebind(frame.uid.max(0))),
+            Kind::Bound => served(peer, shard, frame.session).map(|(session, entity)| entity.bound(&session, &frame)),
             Kind::Closed => self.closed(peer, shard, frame),
 
             Kind::Response => respond(&peer.shards[shard], frame),
@@ -80,10 +81,10 @@ impl Peers {
         let mut state = inlet.state.lock();
         let stream = state.stream;
         state.opened = state.opened.max(frame.id);
-        let session = match state.sessions.get_mut(&frame.session) {
+        let (session, entity) = match state.sessions.get_mut(&frame.session) {
             Some(served) => {
                 served.stream = stream;
-                served.session.clone()
+                (served.session.clone(), served.entity.clone())
             }
             None if frame.error => {
                 drop(state);
@@ -93,12 +94,12 @@ impl Peers {
             None => {
                 let entity = Remote::new(frame.session, peer.clone(), &frame.address, self.dispatch.clone());
                 let session = self.node.sessions().open_remote(frame.session, entity.clone());
-                state.sessions.insert(frame.session, Served { session: session.clone(), entity, stream });
-                session
+                state.sessions.insert(frame.session, Served { session: session.clone(), entity: entity.clone(), stream });
+                (session, entity)
             }
         };
         drop(state);
-        session.core().rebind(frame.uid.max(0));
+        entity.bound(&session, frame);
         Ok(())
     }
 
@@ -117,7 +118,7 @@ impl Peers {
     fn message(&self, peer: &Arc<Peer>, shard: usize, kind: Kind, mut frame: Frame) -> Result {
         let route = frame.take_route()?;
         let id = if kind == Kind::Message { frame.id } else { 0 };
-        let deadline = frame.deadline();
+        let timeout = frame.timeout();
         let (session, entity) = match served(peer, shard, frame.session) {
             Ok(found) => found,
             Err(error) => {
@@ -132,7 +133,7 @@ impl Peers {
         let message = if id != 0 { Message::request(id, route, frame.body) } else { Message::notify(route, frame.body) };
         entity.arrived();
         if id != 0 {
-            entity.expect(id, deadline);
+            entity.expect(id, timeout);
         }
         let origin = if kind == Kind::Rpc { Origin::Node } else { Origin::Client };
         self.dispatch.deliver(&session.with_request(id), &message, origin);
@@ -151,9 +152,18 @@ impl Peers {
     /// A member binds a session of this gate; everybody hears of it from here, that member too, so that all end with the same uid.
     fn bind(&self, shard: &Shard, frame: &Frame) -> Result {
         let session = self.client(shard, frame.session)?;
-        session.core().rebind(frame.uid.max(0));
+        // Not again what was said again because a stream broke: somebody else may have bound it since.
+        if shard.binds(frame.session, frame.credit) {
+            session.core().rebind(frame.uid.max(0));
+        }
         self.dispatch.bound(&session);
         Ok(())
+    }
+
+    /// A stream is up: what its predecessor may have lost of binds is said again.
+    pub(super) fn bind_again(&self, peer: &Peer, shard: usize) {
+        let state = peer.inlets[shard].state.lock();
+        state.sessions.values().for_each(|served| served.entity.bind_again(&served.session));
     }
 
     fn relay(&self, peer: &Peer, shard: usize, mut frame: Frame) -> Result {
@@ -227,7 +237,7 @@ impl Peers {
 /// Answers a call of another node.
 fn caller(peer: &Arc<Peer>, shard: usize, frame: &Frame) -> Arc<Caller> {
     let (shard, id) = (peer.shards[shard].clone(), frame.id);
-    Caller::new(id, frame.deadline(), move |answer| shard.send(Frame::reply(id, answer)))
+    Caller::new(id, frame.timeout().map(|timeout| Instant::now() + timeout), move |answer| shard.send(Frame::reply(id, answer)))
 }
 
 /// A session of the peer's client.

@@ -374,7 +374,8 @@ impl Entity for Agent {
         Some(self.remote)
     }
 
-    fn bound(&self, session: &Session) {
+    fn bind(&self, session: &Session, uid: i64) {
+        session.core().rebind(uid);
         self.gate.dispatch.bound(session);
     }
 }

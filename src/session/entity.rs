@@ -41,9 +41,11 @@ pub trait Entity: Any + Send + Sync {
     /// The client's address, where there is one.
     fn remote_addr(&self) -> Option<SocketAddr>;
 
-    /// The session has been bound to a uid, or unbound.
+    /// Binds the session to a uid, or to none, which is 0; and tells whoever should know.
     #[doc(hidden)]
-    fn bound(&self, _session: &Session) {}
+    fn bind(&self, session: &Session, uid: i64) {
+        session.core().rebind(uid);
+    }
 
     /// The session's handlers are done with one message, or will never see it.
     #[doc(hidden)]

@@ -298,3 +298,60 @@ async fn a_gate_says_that_it_is_all_and_sends_a_member_that_stops_nothing_more()
     }
     assert!(!later.contains(&Kind::Message) && !later.contains(&Kind::Open), "{later:?}");
 }
+
+#[tokio::test]
+async fn a_bind_counts_until_its_gate_has_heard_it_and_is_said_again_if_it_may_be_lost() {
+    let house = House::with(&["a"]).await;
+    let backend = &house.backends[0].0;
+    let mut gate = ByHand::join(&house.master, 7).await;
+    backend.knows(3).await;
+    let way = gate.way_to(backend, 5).await;
+    let client = "127.0.0.1:9".to_owned();
+    way.send(vec![Frame { session: 5, id: 1, address: client, ..frame(Kind::Open) }, frame(Kind::Synced)]);
+    let message = |id, route, body| {
+        let (route, body) = (Bytes::from_static(route), Bytes::from_static(body));
+        Frame { session: 5, id, route, body, ..frame(Kind::Message) }
+    };
+    let bound = |uid, credit| Frame { session: 5, uid, credit, ..frame(Kind::Bound) };
+    let bind = |uid, credit| Frame { session: 5, uid, credit, ..frame(Kind::Bind) };
+
+    // The streams are up, so that nothing is said twice.
+    way.send(vec![message(9, b"Room.Who", b"")]);
+    gate.next(Kind::Response).await;
+    way.send(vec![message(1, b"Room.Bind", b"10"), message(2, b"Room.Bind", b"20")]);
+    assert_eq!([gate.next(Kind::Bind).await, gate.next(Kind::Bind).await], [bind(10, 1), bind(20, 2)]);
+    gate.next(Kind::Response).await;
+    // The echo of the first is late; then somebody else has bound it after the second.
+    for (echo, uid) in [(bound(10, 1), "5 20 127.0.0.1:9"), (bound(20, 2), "5 20 127.0.0.1:9"), (bound(30, 2), "5 30 127.0.0.1:9")] {
+        way.send(vec![echo, message(3, b"Room.Info", b"")]);
+        assert_eq!(text(&gate.next(Kind::Response).await.body), uid);
+    }
+
+    way.send(vec![message(4, b"Room.Bind", b"40")]);
+    assert_eq!(gate.next(Kind::Bind).await, bind(40, 3));
+    // The streams by which the gate is told end, and others begin.
+    gate.answers.lock().clear();
+    assert_eq!(gate.next(Kind::Bind).await, bind(40, 3));
+}
+
+#[tokio::test]
+async fn a_bind_that_is_said_again_does_not_undo_a_later_one() {
+    let house = House::with(&[]).await;
+    let mut member = ByHand::join(&house.master, 7).await;
+    house.gate.knows(2).await;
+    let client = house.gate.client().await;
+    let _asked = ask(&client);
+    let id = member.next(Kind::Message).await.session;
+    let way = member.way_to(&house.gate, id).await;
+    let bind = Frame { session: id, uid: 50, credit: 1, ..frame(Kind::Bind) };
+    let bound = |uid| Frame { session: id, uid, credit: 1, ..frame(Kind::Bound) };
+
+    way.send(vec![bind.clone()]);
+    assert_eq!(member.next(Kind::Bound).await, bound(50));
+    let session = house.gate.handle().session(id).unwrap();
+    session.bind(60).unwrap();
+    assert_eq!(member.next(Kind::Bound).await, bound(60));
+    way.send(vec![bind]);
+    assert_eq!(member.next(Kind::Bound).await, bound(60));
+    assert_eq!(session.uid(), 60);
+}

@@ -40,8 +40,8 @@ pub enum Kind {
     None = 0,
     /// Who opens the stream: address, incarnation (id), shard (credit), number of the stream (session).
     Hello = 1,
-    /// The session, before its first message: uid, address of the client, its number among all that this sender opens (id). `error` if the node
-    /// should know it already.
+    /// The session, before its first message: uid and credit as with BOUND, address of the client, its number among all that this sender opens
+    /// (id). `error` if the node should know it already.
     Open = 2,
     /// All sessions that are still there have been opened again.
     Synced = 3,
@@ -49,7 +49,7 @@ pub enum Kind {
     Message = 4,
     /// A node's one-way message.
     Rpc = 5,
-    /// The uid.
+    /// The uid, and how many of the receiver's BINDs the gate has heard (credit).
     Bound = 6,
     /// The session has ended: reason.
     Closed = 7,
@@ -57,7 +57,7 @@ pub enum Kind {
     Response = 16,
     /// A push to one session, or to `sessions`.
     Push = 17,
-    /// Binds the session to a uid.
+    /// Binds the session to a uid: which of this sender's BINDs of the session it is (credit).
     Bind = 18,
     /// Closes the connection: reason.
     Close = 19,

@@ -35,9 +35,9 @@ impl Frame {
         Self { id: incarnation, address: address.to_owned(), credit, ..Self::of(Kind::Hello, stream) }
     }
 
-    pub(in crate::cluster) fn open(session: &Session, number: u64, again: bool) -> Self {
+    pub(in crate::cluster) fn open(session: &Session, number: u64, binds: u32, again: bool) -> Self {
         let address = session.remote_addr().map(|address| address.to_string()).unwrap_or_default();
-        Self { id: number, uid: session.uid(), address, error: again, ..Self::of(Kind::Open, session.id()) }
+        Self { id: number, credit: binds, uid: session.uid(), address, error: again, ..Self::of(Kind::Open, session.id()) }
     }
 
     pub(in crate::cluster) fn synced() -> Self {
@@ -60,17 +60,17 @@ impl Frame {
         self
     }
 
-    /// Until when its sender waits.
-    pub(in crate::cluster) fn deadline(&self) -> Option<Instant> {
-        (self.timeout_ms != 0).then(|| Instant::now() + Duration::from_millis(self.timeout_ms.into()))
+    /// How long its sender waits.
+    pub(in crate::cluster) fn timeout(&self) -> Option<Duration> {
+        (self.timeout_ms != 0).then(|| Duration::from_millis(self.timeout_ms.into()))
     }
 
-    pub(in crate::cluster) fn bound(session: &Session) -> Self {
-        Self { uid: session.uid(), ..Self::of(Kind::Bound, session.id()) }
+    pub(in crate::cluster) fn bound(session: &Session, binds: u32) -> Self {
+        Self { credit: binds, uid: session.uid(), ..Self::of(Kind::Bound, session.id()) }
     }
 
-    pub(in crate::cluster) fn bind(session: &Session) -> Self {
-        Self { uid: session.uid(), ..Self::of(Kind::Bind, session.id()) }
+    pub(in crate::cluster) fn bind(session: i64, uid: i64, binds: u32) -> Self {
+        Self { credit: binds, uid, ..Self::of(Kind::Bind, session) }
     }
 
     pub(in crate::cluster) fn closed(session: i64, reason: &CloseReason) -> Self {

@@ -79,6 +79,7 @@ async fn serve(peers: &Peers, peer: &Peer, index: usize, pause: &mut Duration) -
     let outgoing = Outgoing { hello: Some(hello), shard: shard.clone(), stream };
     let incoming = client.open(outgoing).await.map_err(|status| refused(&status))?.into_inner();
     shard.up(stream);
+    peers.bind_again(peer, index);
     info!(peer = %peer.address, shard = index, "link up");
     *pause = PAUSE.0;
     let _up = Up::new(&peers.metrics);

@@ -13,6 +13,8 @@ pub(in crate::cluster) struct Pairing {
     pub(in crate::cluster) session: Session,
     /// Later ones of the same stream have larger numbers, also those of the same session.
     pub(super) number: u64,
+    /// How often the member has bound it, as far as this gate has heard.
+    pub(super) binds: u32,
     /// Messages sent that the member is not done with.
     under_way: u32,
     /// Which of its requests the member has not answered. Mostly answered in order, so the search ends at the front.
@@ -26,7 +28,7 @@ pub(in crate::cluster) struct Pairing {
 impl Pairing {
     pub(in crate::cluster) fn new(session: &Session) -> Self {
         let account = Account::new(SESSION_ACCOUNT);
-        Self { session: session.with_request(0), number: 0, under_way: 0, requests: VecDeque::new(), reader: None, account }
+        Self { session: session.with_request(0), number: 0, binds: 0, under_way: 0, requests: VecDeque::new(), reader: None, account }
     }
 
     pub(super) fn numbered(self, number: u64) -> Self {

@@ -142,7 +142,7 @@ impl Shard {
         let State { pairings, queue, opened, .. } = &mut *state;
         let pairing = pairings.entry(session.id()).or_insert_with(|| {
             *opened += 1;
-            queue.push(Frame::open(session, *opened, false));
+            queue.push(Frame::open(session, *opened, 0, false));
             Pairing::new(session).numbered(*opened)
         });
         if !pairing.has_room() || !queue.takes_message(&pairing.account) {
@@ -179,11 +179,21 @@ impl Shard {
     /// The session is bound to a uid, or to none any more.
     pub(in crate::cluster) fn bound(&self, session: &Session) {
         let mut state = self.state.lock();
-        if state.pairings.contains_key(&session.id()) {
+        if let Some(pairing) = state.pairings.get(&session.id()) {
             // Read under the lock, so that the last of these frames has the last uid.
-            state.push(Frame::bound(session));
+            let bound = Frame::bound(session, pairing.binds);
+            state.push(bound);
             wake(state);
         }
+    }
+
+    /// The member has bound a session, so often by now: whether that is news.
+    pub(in crate::cluster) fn binds(&self, session: i64, binds: u32) -> bool {
+        let mut state = self.state.lock();
+        let Some(pairing) = state.pairings.get_mut(&session) else { return true };
+        let news = binds > pairing.binds;
+        pairing.binds = binds.max(pairing.binds);
+        news
     }
 
     /// The session has ended, behind all its messages. The calls of it that are under way are answered by the member, or end with their stream.
@@ -243,7 +253,8 @@ impl Shard {
         }
         let unsent: HashSet<_> = state.queue.iter().filter(|frame| frame.kind() == Kind::Open).map(|frame| frame.session).collect();
         let known = state.pairings.values().filter(|pairing| !unsent.contains(&pairing.session.id()));
-        let again: Vec<_> = known.map(|pairing| Frame::open(&pairing.session, pairing.number, true)).chain([Frame::synced()]).collect();
+        let again: Vec<_> =
+            known.map(|pairing| Frame::open(&pairing.session, pairing.number, pairing.binds, true)).chain([Frame::synced()]).collect();
         for frame in again.into_iter().rev() {
             state.queue.push_front(frame);
         }
