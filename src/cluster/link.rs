@@ -20,6 +20,9 @@ pub(crate) mod proto {
     include!("generated/nano.link.v1.rs");
 }
 
+/// In what comes before the answers of a stream a node says which run of it this is.
+pub(super) const RUN: &str = "nano-incarnation";
+
 /// Streams to one node. One connection is one lock and one core; more than a few are idle.
 pub(super) const SHARDS: usize = 2;
 

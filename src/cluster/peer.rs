@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -19,11 +19,14 @@ use super::{
     link::{SHARDS, SILENT, proto::Frame, shard::Shard},
     remote::Served,
 };
+use crate::error::{Error, Result, code};
 
 /// One run of another node. It appears with its join or its first link, whichever is first, and goes when it has left and its links are gone.
 pub(super) struct Peer {
     pub(super) address: Arc<str>,
     pub(super) incarnation: u64,
+    /// A later run that was found at its address, 0 for none.
+    successor: AtomicU64,
     /// What is sent to it.
     pub(super) shards: [Arc<Shard>; SHARDS],
     /// What comes from it.
@@ -72,6 +75,7 @@ impl Peer {
         Arc::new(Self {
             address: address.into(),
             incarnation,
+            successor: AtomicU64::new(0),
             shards: std::array::from_fn(|_| Shard::new()),
             inlets: Default::default(),
             joined: AtomicBool::new(false),
@@ -80,6 +84,23 @@ impl Peer {
             drained: AtomicUsize::new(0),
             closed: watch::Sender::new(false),
         })
+    }
+
+    /// Whether this run was found at its address.
+    ///
+    /// # Errors
+    /// It is another one: what is for this one is not for that.
+    pub(super) fn check_run(&self, found: Option<u64>) -> Result {
+        if found == Some(self.incarnation) {
+            return Ok(());
+        }
+        self.successor.fetch_max(found.unwrap_or_default(), Ordering::AcqRel);
+        Err(Error::new(code::UNAVAILABLE, "another run of this node is at its address"))
+    }
+
+    /// Whether that run has been found where this one was.
+    pub(super) fn is_succeeded_by(&self, incarnation: u64) -> bool {
+        incarnation > self.incarnation && self.successor.load(Ordering::Acquire) == incarnation
     }
 
     pub(super) fn join(&self) {

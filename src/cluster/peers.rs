@@ -101,7 +101,8 @@ fn may_succeed(peer: &Peer, incarnation: u64, word: Word) -> Result<(), Status> 
     match word {
         Word::Masters if !peer.has_joined() || peer.incarnation < incarnation => Ok(()),
         _ if peer.incarnation > incarnation => Err(Status::failed_precondition("a later run of this node is known")),
-        // It tries again, and by then the master may have said so.
+        _ if peer.is_succeeded_by(incarnation) => Ok(()),
+        // It tries again, and by then the master may have said so, or it was found at the address.
         _ => Err(Status::unavailable("an earlier run of this node is known, and the master has not said that it is gone")),
     }
 }
@@ -197,7 +198,8 @@ impl Peers {
         }
     }
 
-    /// The peer, which may be new. Its own word brings in who is not known; only the master's puts another run of it out.
+    /// The peer, which may be new. Its own word brings in who is not known. It puts another run of it out only if it was found where that run was; the
+    /// master's does in any case.
     ///
     /// # Errors
     /// Another run is known, there are too many that the master has said nothing of, or this node has stopped.

@@ -1,6 +1,13 @@
 //! A member by hand that speaks the link: what comes at a moment that no real one can be made to choose.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::{Stream, stream};
@@ -36,6 +43,7 @@ type Answers = UnboundedSender<Result<Batch, Status>>;
 struct Service {
     frames: UnboundedSender<Frame>,
     answers: Arc<Mutex<Vec<(u32, Answers)>>>,
+    run: Arc<AtomicU64>,
 }
 
 #[tonic::async_trait]
@@ -53,7 +61,10 @@ impl Link for Service {
                 batch.frames.into_iter().for_each(|frame| _ = frames.send(frame));
             }
         });
-        Ok(Response::new(Box::pin(stream::unfold(answers, |mut answers| async { answers.recv().await.map(|batch| (batch, answers)) }))))
+        let answers = stream::unfold(answers, |mut answers| async { answers.recv().await.map(|batch| (batch, answers)) });
+        let mut response: Response<Self::OpenStream> = Response::new(Box::pin(answers));
+        response.metadata_mut().insert("nano-incarnation", self.run.load(Ordering::Relaxed).into());
+        Ok(response)
     }
 }
 
@@ -61,6 +72,7 @@ struct ByHand {
     info: MemberInfo,
     frames: UnboundedReceiver<Frame>,
     answers: Arc<Mutex<Vec<(u32, Answers)>>>,
+    run: Arc<AtomicU64>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -76,7 +88,8 @@ impl ByHand {
         };
         let (sender, frames) = unbounded_channel();
         let answers = Arc::new(Mutex::default());
-        let service = LinkServer::new(Service { frames: sender, answers: Arc::clone(&answers) });
+        let run = Arc::new(AtomicU64::new(incarnation));
+        let service = LinkServer::new(Service { frames: sender, answers: Arc::clone(&answers), run: run.clone() });
         let serving = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         let serving = tokio::spawn(async move { serving.await.unwrap() });
         let channel = Endpoint::from_shared(format!("http://{}", master.address())).unwrap().connect().await.unwrap();
@@ -90,7 +103,7 @@ impl ByHand {
                 let _ = master.heartbeat(beat.clone()).await;
             }
         });
-        Self { info, frames, answers, tasks: vec![serving, beating] }
+        Self { info, frames, answers, run, tasks: vec![serving, beating] }
     }
 
     /// The next frame of this kind; others are passed over.
@@ -189,6 +202,38 @@ async fn the_word_of_a_stranger_puts_no_member_out() {
     }
     assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
     assert_eq!((room.closed(), room.0.group.count()), (Vec::new(), 1));
+}
+
+#[tokio::test]
+async fn another_run_at_the_address_gets_nothing_that_is_for_the_first_and_may_take_its_place() {
+    let house = House::with(&[]).await;
+    let mut member = ByHand::join(&house.master, 7).await;
+    house.gate.knows(2).await;
+    let client = house.gate.client().await;
+    let asked = ask(&client);
+    member.next(Kind::Message).await;
+
+    // It is started again, and nobody says so.
+    member.run.store(8, Ordering::Relaxed);
+    member.answers.lock().clear();
+    assert_eq!(code_of(within("an answer", asked).await.unwrap()), code::UNAVAILABLE);
+    while member.frames.try_recv().is_ok() {}
+    let hello = Frame { id: 8, ..member.hello(0) };
+    let _way = within("the next run to be found", async {
+        loop {
+            match Open::try_new(&house.gate, hello.clone()).await {
+                Ok(way) => return way,
+                Err(status) => assert_eq!(status.code(), Code::Unavailable),
+            }
+        }
+    })
+    .await;
+    assert_eq!(code_of(client.request_raw("Hand.Ask", "").await), code::UNAVAILABLE, "no member before the master says so");
+    let mut frames = Vec::new();
+    while let Ok(frame) = member.frames.try_recv() {
+        frames.push(frame.kind());
+    }
+    assert!(frames.iter().all(|kind| matches!(kind, Kind::Synced | Kind::Alive)), "nothing of the first: {frames:?}");
 }
 
 #[tokio::test]

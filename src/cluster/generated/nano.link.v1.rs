@@ -221,7 +221,7 @@ pub mod link_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The first frame is HELLO.
+        /// The first frame is HELLO. The response metadata `nano-incarnation` says which run of the node answers.
         pub async fn open(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Batch>,
@@ -264,7 +264,7 @@ pub mod link_server {
             >
             + std::marker::Send
             + 'static;
-        /// The first frame is HELLO.
+        /// The first frame is HELLO. The response metadata `nano-incarnation` says which run of the node answers.
         async fn open(
             &self,
             request: tonic::Request<tonic::Streaming<super::Batch>>,

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tracing::{debug, warn};
 
 use super::{
-    SHARDS,
+    RUN, SHARDS,
     outlet::MAX_BATCH,
     proto::{
         Batch, Frame, Kind,
@@ -52,6 +52,7 @@ impl link_server::Link for Service {
         if shard >= SHARDS || hello.address.is_empty() || hello.id == 0 || hello.session <= 0 {
             return Err(Status::invalid_argument("a malformed hello"));
         }
+        let run = peers.incarnation;
         let (answer, answers) = mpsc::unbounded_channel();
         let (reading, over) = oneshot::channel();
         let peer = peers.welcome(&hello, Answers { frames: answer, _reading: reading })?;
@@ -62,7 +63,9 @@ impl link_server::Link for Service {
                 _ = over => {}
             }
         });
-        Ok(Response::new(Box::pin(batches(answers))))
+        let mut response: Response<Credit> = Response::new(Box::pin(batches(answers)));
+        response.metadata_mut().insert(RUN, run.into());
+        Ok(response)
     }
 }
 

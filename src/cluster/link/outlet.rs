@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::{
-    CONNECTION_WINDOW, PROBE, STREAM_WINDOW,
+    CONNECTION_WINDOW, PROBE, RUN, STREAM_WINDOW,
     proto::{Batch, Frame, Kind, link_client::LinkClient},
     shard::Shard,
 };
@@ -77,7 +77,9 @@ async fn serve(peers: &Peers, peer: &Peer, index: usize, pause: &mut Duration) -
     shard.begin(stream);
     let hello = Frame::hello(&peers.address, peers.incarnation, index, stream);
     let outgoing = Outgoing { hello: Some(hello), shard: shard.clone(), stream };
-    let incoming = client.open(outgoing).await.map_err(|status| refused(&status))?.into_inner();
+    let answer = client.open(outgoing).await.map_err(|status| refused(&status))?;
+    peer.check_run(answer.metadata().get(RUN).and_then(|run| run.to_str().ok()?.parse().ok()))?;
+    let incoming = answer.into_inner();
     shard.up(stream);
     peers.bind_again(peer, index);
     info!(peer = %peer.address, shard = index, "link up");
