@@ -57,6 +57,14 @@ impl Way {
         }
     }
 
+    /// Whether others should be preferred: it may hang, or only be slow.
+    fn is_silent(&self) -> bool {
+        match self {
+            Self::Link(peer) => peer.is_silent(),
+            Self::Go(_) => false,
+        }
+    }
+
     fn load(&self) -> usize {
         match self {
             Self::Link(peer) => peer.shards.iter().map(|shard| shard.sessions()).sum(),
@@ -94,6 +102,9 @@ impl Peers {
         let available = |member: &Member| table.way(member.address()).filter(|way| way.is_available() && able(way));
         let mut candidates: Vec<_> = offers.into_iter().filter_map(|member| Some((member.clone(), available(member)?))).collect();
         drop(table);
+        if candidates.iter().any(|(_, way)| !way.is_silent()) {
+            candidates.retain(|(_, way)| !way.is_silent());
+        }
         // The same order everywhere, which round robin and the application's own choice may rely on.
         candidates.sort_by(|(a, _), (b, _)| a.address().cmp(b.address()));
         if candidates.is_empty() {

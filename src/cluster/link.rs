@@ -66,12 +66,13 @@ pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// After how many looks without a frame a node says on its stream that it is alive.
 pub(super) const IDLE: u32 = 2;
 
-/// After how many looks without a frame of its the other node gets no new sessions: a second has not passed then. Nothing is lost by it, and the next
-/// frame takes it back.
+/// After how many looks without a frame of its the other node gets no new sessions that somebody else can serve: a second has not passed then.
+/// Nothing is lost by it, and the next frame takes it back.
 pub(super) const SILENT: u32 = 8;
 
-/// After how many its stream is given up, and what it owes.
-pub(super) const BROKEN: u32 = 20;
+/// After how many its stream is given up, and what it owes. A node that hangs is missed by HTTP/2 before; this is for one that can be reached and
+/// cannot reach this one.
+pub(super) const BROKEN: u32 = 30;
 
 /// The stream that all frames about this session, or of this call, use.
 pub(super) fn shard_of(id: i64) -> usize {

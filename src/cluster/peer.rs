@@ -135,7 +135,7 @@ impl Peer {
 
     /// Whether new work may go there.
     pub(super) fn is_available(&self) -> bool {
-        self.has_joined() && !self.leaving.load(Ordering::Acquire) && !self.is_suspect()
+        self.has_joined() && !self.is_leaving() && !self.is_broken()
     }
 
     /// Whether a way to it or from it is broken.
@@ -143,13 +143,9 @@ impl Peer {
         self.shards.iter().any(|shard| shard.is_down()) || self.inlets.iter().any(|inlet| inlet.state.lock().down_since.is_some())
     }
 
-    /// Whether a way is broken, or nothing comes from it.
-    fn is_suspect(&self) -> bool {
-        let is_fine = |inlet: &Inlet| {
-            let state = inlet.state.lock();
-            state.down_since.is_none() && state.quiet < SILENT
-        };
-        self.shards.iter().any(|shard| shard.is_down()) || !self.inlets.iter().all(is_fine)
+    /// Whether nothing has come from it for so long that others are to be preferred.
+    pub(super) fn is_silent(&self) -> bool {
+        self.inlets.iter().any(|inlet| inlet.state.lock().quiet >= SILENT)
     }
 
     /// Whether any link is up, in either direction.

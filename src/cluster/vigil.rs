@@ -31,7 +31,7 @@ impl Peers {
                 shard.look();
                 let Some((stream, quiet)) = inlet.look() else { continue };
                 if quiet == SILENT {
-                    warn!(peer = %peer.address, shard = index, "nothing is heard of a node: it gets no new sessions");
+                    warn!(peer = %peer.address, shard = index, "nothing is heard of a node: others are preferred for new sessions");
                 } else if quiet >= BROKEN {
                     warn!(peer = %peer.address, shard = index, "nothing is heard of a node: its link is given up");
                     self.inlet_broken(&peer, index, stream);

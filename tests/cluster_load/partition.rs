@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use nano::{CloseReason, Options, code};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use crate::{
     house::{Machine, Room, code_of, member, text},
@@ -144,4 +148,28 @@ async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
         }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_member_is_asked_although_nothing_is_heard_of_it() {
+    // For longer than it takes to prefer others, and shorter than it takes to give it up; a machine that is too busy for that tries again.
+    let (silence, given_up) = (Duration::from_millis(1_200), Duration::from_millis(1_700));
+    loop {
+        let apart = Apart::start(Duration::from_secs(30)).await;
+        let begun = Instant::now();
+        apart.block();
+        let mut visits = JoinSet::new();
+        while begun.elapsed() < silence {
+            let client = apart.gate.client().await;
+            visits.spawn(async move { client.request_raw("Room.Who", "").await });
+            sleep(Duration::from_millis(20)).await;
+        }
+        apart.open();
+        if begun.elapsed() < given_up {
+            while let Some(visit) = within("an answer", visits.join_next()).await {
+                assert_eq!(visit.unwrap().unwrap(), "far");
+            }
+            return;
+        }
+    }
 }
