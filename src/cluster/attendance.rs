@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::{
     sync::oneshot,
+    task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 use tonic::{Code, Status, transport::Channel};
@@ -12,6 +13,7 @@ use tracing::{debug, error, info, warn};
 use super::{
     Core,
     client::CALL_TIMEOUT,
+    go::introduction::introduce,
     proto::{self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest},
     pulse::{Answer, Call, Standing},
     registry::Pulse,
@@ -52,11 +54,21 @@ impl Masters {
 /// Joins, tells `joined` of it, and keeps calling until it is aborted.
 pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: Standing, joined: oneshot::Sender<Result>) {
     let mut joined = Some(joined);
+    let mut introductions = JoinSet::new();
     loop {
         sleep_until(standing.due()).await;
         let call = core.change(|members| (standing.call(members), Vec::new()));
+        let again = call == Call::Register && standing.has_go_master();
+        if again {
+            // What is under way must not mix with what the master is about to tell.
+            introductions.shutdown().await;
+        }
         let result = timeout(CALL_TIMEOUT, say(&core, &mut masters, call)).await;
         let now = Instant::now();
+        if again {
+            // Also if it failed: some may have been told before it did.
+            introductions = introduce(&core, masters.address());
+        }
         match result.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))) {
             Ok(answer) => {
                 let failures = standing.failures();

@@ -27,6 +27,7 @@ use crate::{
     session::{CloseReason, Session},
 };
 
+pub(super) mod introduction;
 mod lane;
 pub(super) mod plane;
 pub(super) mod remote;

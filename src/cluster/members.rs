@@ -30,7 +30,15 @@ impl Members {
     /// run replaces it. A node of Go nano has no runs: the word counts.
     pub(crate) fn join(&mut self, member: Member) -> Vec<Change> {
         self.hear(member.address());
+        // A node of Go nano registers when it starts, and a master of Go nano tells of that alone: nothing else shows that this is another run.
+        if member.is_go() && self.has_go_master() && self.entries.contains(&member) {
+            return vec![Change::Left(member.clone()), Change::Joined(member)];
+        }
         self.add(member)
+    }
+
+    fn has_go_master(&self) -> bool {
+        self.entries.first().is_some_and(Member::is_go)
     }
 
     /// The master, or this node as master, says that somebody left. If another, later run has the address already, nothing changes.

@@ -39,7 +39,8 @@ pub(crate) struct Standing {
     /// Whether to register again.
     ///
     /// A master of Go nano takes a heartbeat as a sign of life, but tells the others of registrations only. If it has been started again in the
-    /// meantime, those who joined since would never hear of this node.
+    /// meantime, those who joined since would never hear of this node. If this node has slept, it was taken for dead, and nobody else would hear that
+    /// it is not.
     introduce: bool,
     due: Instant,
 }
@@ -58,6 +59,11 @@ impl Standing {
         self.joined
     }
 
+    /// Whether the master that answered last is one of Go nano.
+    pub(crate) fn has_go_master(&self) -> bool {
+        self.joined && self.master == 0
+    }
+
     /// How many calls in a row failed.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
@@ -71,6 +77,7 @@ impl Standing {
 
     pub(crate) fn answered(&mut self, answer: Answer, members: &mut Members, now: Instant) -> Vec<Change> {
         let lost = std::mem::take(&mut self.failures) > 0;
+        let slept = now.duration_since(self.due) > self.rhythm.patience_of_go();
         let changes = match answer {
             // Nobody is gone for not being in it: a master that has just started does not know everybody yet.
             Answer::Registered(table) => {
@@ -80,7 +87,7 @@ impl Standing {
             }
             Answer::Beaten { pulse, master } => {
                 self.master = master;
-                self.introduce = lost && master == 0;
+                self.introduce = (lost || slept) && master == 0;
                 if pulse.replace { members.replace(pulse.table) } else { members.merge(pulse.table) }
             }
         };

@@ -35,7 +35,12 @@ impl Rhythm {
 
     /// How long a member may be silent.
     fn patience(&self, member: &Member) -> Duration {
-        MISSED * if member.is_go() { self.heartbeat } else { self.pulse }
+        if member.is_go() { self.patience_of_go() } else { MISSED * self.pulse }
+    }
+
+    /// How long a master of Go nano lets anybody be silent.
+    pub(crate) fn patience_of_go(&self) -> Duration {
+        MISSED * self.heartbeat
     }
 
     /// How long a new master may not have heard of members that live: for their next heartbeat, and for the attempt after a lost one.

@@ -8,7 +8,7 @@ use super::{
     members::{Change, Members},
     pulse::{Answer, Call, Standing},
     queue::{Announcement, Knowledge, Queue},
-    registry::{News, Refusal, Registry, Rhythm},
+    registry::{News, Pulse, Refusal, Registry, Rhythm},
 };
 use crate::member::{Info, Member};
 
@@ -41,6 +41,21 @@ fn a_newer_run_replaces_an_older_one_and_a_late_goodbye_does_not_remove_it() {
     assert_eq!(members.leave("a:1", 7), None);
     assert_eq!(members.list(), std::slice::from_ref(&new));
     assert_eq!(members.leave("a:1", 9), Some(Change::Left(new)));
+}
+
+#[test]
+fn a_go_node_that_a_go_master_tells_of_again_is_another_run() {
+    let again = |master: Member| {
+        let (mut members, go) = (Members::new("own:1"), node("go:1", 0, &["Room"]));
+        members.merge(vec![master.clone(), go.clone()]);
+        let changes = members.join(go.clone());
+        assert_eq!(members.list(), [master, go.clone()]);
+        (changes, go)
+    };
+    let (changes, go) = again(node("m:1", 0, &[]));
+    assert_eq!(changes, [Change::Left(go.clone()), Change::Joined(go)]);
+    let (changes, _) = again(node("m:1", 1, &[]));
+    assert_eq!(changes, [], "ours says that the old run is gone, and may say things twice");
 }
 
 #[test]
@@ -183,4 +198,22 @@ fn between_us_and_go_only_a_registration_decides_who_came_later() {
     registry.register(ours.clone(), start, &mut News::default()).unwrap();
     assert_eq!(registry.members(), [ours]);
     assert_eq!(registry.heartbeat(node("a:1", 0, &[]), 0, start, &mut News::default()).unwrap_err(), Refusal::Superseded);
+}
+
+#[test]
+fn who_has_slept_registers_again_with_a_go_master() {
+    let start = Instant::now();
+    let next = |slept: Duration, master: u64| {
+        let (mut members, table) = (Members::new("a:1"), vec![node("m:1", master, &[])]);
+        let mut standing = Standing::new(Rhythm::new(SECOND), SECOND, start);
+        standing.call(&mut members);
+        standing.answered(Answer::Registered(table), &mut members, start);
+        let now = standing.due() + slept;
+        standing.call(&mut members);
+        standing.answered(Answer::Beaten { pulse: Pulse::default(), master }, &mut members, now);
+        standing.call(&mut members)
+    };
+    assert_eq!(next(5 * SECOND, 0), Call::Register, "it was removed, and nobody else hears of its heartbeats");
+    assert!(matches!(next(3 * SECOND, 0), Call::Heartbeat { .. }));
+    assert!(matches!(next(5 * SECOND, 1), Call::Heartbeat { .. }), "a master of ours tells the others");
 }
