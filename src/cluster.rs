@@ -35,6 +35,7 @@ mod balance;
 mod calls;
 mod client;
 mod core;
+mod ended;
 mod forward;
 mod go;
 mod link;

@@ -1,7 +1,7 @@
 //! A node of Go nano: reached by one call at a time for each session, which is what keeps their order.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     fmt,
     sync::{
         Arc,
@@ -17,6 +17,7 @@ use tracing::{debug, warn};
 
 use super::{
     client::{Authorized, Dialer},
+    ended::Ended,
     link::shard::Lost,
     proto::{SessionClosedRequest, member_client::MemberClient},
 };
@@ -48,9 +49,6 @@ const PROBE: Duration = Duration::from_secs(1);
 /// The largest message that Go's gRPC takes, less what surrounds the body.
 const MAX_BODY: usize = 4 * 1024 * 1024 - 1024;
 
-/// So many sessions that have ended are remembered, so that a late message does not bring one back.
-const ENDED: usize = 4096;
-
 /// One node of Go nano, or any other that is spoken to as if it were one.
 pub(super) struct GoPeer {
     pub(super) address: String,
@@ -69,9 +67,7 @@ pub(super) struct GoPeer {
 #[derive(Default)]
 struct ServedTable {
     sessions: HashMap<i64, GoServed>,
-    ended: HashSet<i64>,
-    /// The same in the order they ended.
-    ended_order: VecDeque<i64>,
+    ended: Ended,
 }
 
 impl GoPeer {
@@ -261,7 +257,7 @@ impl GoPeer {
     /// It has ended, or its gate is gone.
     fn served(&self, id: i64, open: impl FnOnce() -> GoServed) -> Result<GoServed> {
         let mut table = self.served.lock();
-        if table.ended.contains(&id) || *self.closed.borrow() {
+        if table.ended.contains(id) || *self.closed.borrow() {
             return Err(Error::new(code::NOT_FOUND, format!("session not found: {id}")));
         }
         Ok(table.sessions.entry(id).or_insert_with(open).clone())
@@ -270,18 +266,8 @@ impl GoPeer {
     /// Its client's session has ended, known here or not.
     pub(super) fn end(&self, id: i64) -> Option<GoServed> {
         let mut table = self.served.lock();
-        let ServedTable { sessions, ended, ended_order } = &mut *table;
-        let served = sessions.remove(&id);
-        // Known here or not: a late message must not open it.
-        if ended.insert(id) {
-            ended_order.push_back(id);
-        }
-        if ended_order.len() > ENDED
-            && let Some(oldest) = ended_order.pop_front()
-        {
-            ended.remove(&oldest);
-        }
-        served
+        table.ended.insert(id);
+        table.sessions.remove(&id)
     }
 
     pub(super) fn end_all(&self) -> Vec<GoServed> {

@@ -16,6 +16,7 @@ use tokio::{
 };
 
 use super::{
+    ended::Ended,
     link::{SHARDS, SILENT, proto::Frame, shard::Shard},
     remote::Served,
 };
@@ -61,6 +62,8 @@ pub(super) struct InletState {
     /// The largest number of a session that the peer has opened.
     pub(super) opened: u64,
     pub(super) sessions: HashMap<i64, Served>,
+    /// Those that have ended, while there are nodes of Go nano that may speak of them.
+    pub(super) ended: Ended,
 }
 
 /// The way back on a stream. Dropping it ends the stream.

@@ -79,6 +79,7 @@ impl Peers {
         }
         let inlet = &peer.inlets[shard];
         let mut state = inlet.state.lock();
+        state.ended.remove(frame.session);
         let stream = state.stream;
         state.opened = state.opened.max(frame.id);
         let (session, entity) = match state.sessions.get_mut(&frame.session) {
@@ -141,7 +142,14 @@ impl Peers {
     }
 
     fn closed(&self, peer: &Peer, shard: usize, frame: Frame) -> Result {
-        let served = peer.inlets[shard].state.lock().sessions.remove(&frame.session);
+        let has_go = self.has_go();
+        let served = {
+            let mut state = peer.inlets[shard].state.lock();
+            if has_go {
+                state.ended.insert(frame.session);
+            }
+            state.sessions.remove(&frame.session)
+        };
         // Unknown is fine: it ended here first.
         if let Some(served) = served {
             self.end(&served, &CloseReason::of(&frame.address, frame.reason));

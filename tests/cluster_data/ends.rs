@@ -101,3 +101,28 @@ async fn a_late_message_of_a_session_this_node_never_knew_does_not_open_it() {
     let _ = to.handle_notify(late).await;
     assert!(backend.handle().session(900).is_none());
 }
+
+#[tokio::test]
+async fn a_late_word_of_a_go_node_does_not_bring_back_a_session_of_ours() {
+    let house = House::with(&["a"]).await;
+    let go = Fake::join(&house.master, &["Other"]).await;
+    let backend = &house.backends[0].0;
+    backend.knows(3).await;
+    house.gate.knows(3).await;
+    let mut to = go.client(backend).await;
+    let told = |session_id| NotifyMessage { gate_addr: house.gate.address(), session_id, route: "Room.Who".to_owned(), data: Bytes::new() };
+    for was_here in [true, false] {
+        let client = house.gate.client().await;
+        let id = house.gate.handle().sessions().list()[0].id();
+        if was_here {
+            client.request_raw("Room.Who", "").await.unwrap();
+        } else {
+            to.handle_notify(told(id)).await.unwrap();
+            eventually("the session to be here", || backend.handle().session(id).is_some()).await;
+        }
+        house.is_empty_after(client).await;
+        let late = to.handle_notify(told(id)).await.unwrap_err();
+        assert_eq!(late.message(), format!("session not found: {id}"));
+        assert_eq!(backend.handle().sessions().count(), 0);
+    }
+}

@@ -79,6 +79,11 @@ impl Peers {
         self.node.sessions().close(&served.session, reason, self.node.scheduler());
     }
 
+    /// Whether there are nodes that are spoken to as nano does.
+    pub(in crate::cluster) fn has_go(&self) -> bool {
+        !self.table.read().go.is_empty()
+    }
+
     /// The peer at this address, if it has links.
     pub(super) fn linked(&self, address: &str) -> Option<Arc<Peer>> {
         self.table.read().peers.get(address).cloned()
@@ -87,10 +92,10 @@ impl Peers {
     /// A session of a gate that has links, of which a node of Go nano speaks, perhaps before its gate does.
     ///
     /// # Errors
-    /// The gate is gone.
+    /// It has ended, or its gate is gone.
     pub(super) fn served_by_notify(&self, gate: &Arc<Peer>, id: i64) -> Result<Session> {
         let mut state = gate.inlets[shard_of(id)].state.lock();
-        if gate.is_closed() {
+        if gate.is_closed() || state.ended.contains(id) {
             return Err(Error::new(code::NOT_FOUND, format!("session not found: {id}")));
         }
         let stream = state.stream;
@@ -127,9 +132,9 @@ impl Peers {
             return;
         }
         table.go.values().filter(|peer| peer.has_joined()).for_each(|peer| peer.closed(session));
-        // One that is cut off learns of it by what the next stream begins with.
-        for shard in table.peers.values().map(|peer| &peer.shards[shard_of(session.id())]).filter(|shard| shard.is_up()) {
-            shard.send(Frame::closed(session.id(), reason));
+        // Also to one that is cut off: when it is back, what a node of Go nano has to say of the session may not have arrived yet.
+        for peer in table.peers.values() {
+            peer.shards[shard_of(session.id())].send(Frame::closed(session.id(), reason));
         }
     }
 }
