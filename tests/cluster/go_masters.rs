@@ -54,13 +54,13 @@ async fn a_member_introduces_itself_to_a_go_master_that_was_away() {
 /// A Go master announces again who registers again, and a Go member appends that: the member puts it right.
 #[tokio::test]
 async fn who_registers_again_is_in_the_table_of_a_go_member_once() {
-    let (address, other) = (free_address(), Fake::start().await);
-    let first = Fake::start_at(&address).await;
+    let (address, other) = (free_address(), GoNode::start().await);
+    let first = GoNode::start_at(&address).await;
     first.answer_registrations_with(vec![first.info("", &[]), other.info("", &["Room"])]);
     let node = Living::start(member(&address)).await;
     let introduce = async || {
         let info = MemberInfo { service_addr: node.address().to_owned(), ..MemberInfo::default() };
-        MemberClient::new(crate::go::channel(&other.address)).new_member(NewMemberRequest { member_info: Some(info) }).await.unwrap();
+        client(&other.address).new_member(NewMemberRequest { member_info: Some(info) }).await.unwrap();
     };
     introduce().await;
     eventually("a heartbeat", || first.calls().len() >= 2).await;
@@ -70,7 +70,7 @@ async fn who_registers_again_is_in_the_table_of_a_go_member_once() {
     // As the new master does before it answers.
     introduce().await;
     assert_eq!(other.table(), [node.address(), node.address()]);
-    let second = Fake::start_at(&address).await;
+    let second = GoNode::start_at(&address).await;
     second.answer_registrations_with(vec![second.info("", &[])]);
     eventually("it to be introduced", || other.calls().len() == 5).await;
     assert_eq!(other.table(), [node.address()]);

@@ -1,0 +1,38 @@
+//! What cannot work where nodes of Go nano take part, and why: all of it, by the numbers of the defects that were recorded of them.
+
+use crate::{node::Kind, world::Pairing};
+
+/// A defect of Go nano that a step of these tests meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Defect {
+    /// 11: a gate does not tell its client that a request failed.
+    NoErrorReplies,
+    /// 13: a master lets nobody in while a member is dead.
+    DeadMemberBlocksJoins,
+    /// 14: a gate that is told of a member twice keeps it when it has left.
+    StaleRoutes,
+    /// 15: a session stays bound to a member that has left.
+    BoundForEver,
+    /// 18: a backend keeps the sessions of a gate that is gone.
+    SessionsOutliveTheirGate,
+}
+
+impl Defect {
+    const ALL: [Self; 5] =
+        [Self::NoErrorReplies, Self::DeadMemberBlocksJoins, Self::StaleRoutes, Self::BoundForEver, Self::SessionsOutliveTheirGate];
+
+    fn concerns(self, Pairing { master, gate, backend }: Pairing) -> bool {
+        match self {
+            Self::NoErrorReplies | Self::BoundForEver => gate == Kind::Go,
+            Self::DeadMemberBlocksJoins => master == Kind::Go,
+            // A master of ours takes the old entry back before it announces a member again.
+            Self::StaleRoutes => master == Kind::Go && gate == Kind::Go,
+            Self::SessionsOutliveTheirGate => backend == Kind::Go,
+        }
+    }
+
+    /// All that are to be met in a cluster.
+    pub(crate) fn of(pairing: Pairing) -> Vec<Self> {
+        Self::ALL.into_iter().filter(|defect| defect.concerns(pairing)).collect()
+    }
+}

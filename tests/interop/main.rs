@@ -1,0 +1,15 @@
+//! Clusters of real nodes: ours, and such of Go nano, in every combination. `go` builds the latter from `tests/interop/node`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cannot;
+mod endings;
+mod go;
+mod node;
+mod player;
+mod room;
+mod traffic;
+mod with_go_nano;
+mod world;
