@@ -105,11 +105,11 @@ async fn a_late_message_of_a_session_this_node_never_knew_does_not_open_it() {
 #[tokio::test]
 async fn a_late_word_of_a_go_node_does_not_bring_back_a_session_of_ours() {
     let house = House::with(&["a"]).await;
-    let go = Fake::join(&house.master, &["Other"]).await;
+    let _go = join(&house.master, &["Other"]).await;
     let backend = &house.backends[0].0;
     backend.knows(3).await;
     house.gate.knows(3).await;
-    let mut to = go.client(backend).await;
+    let mut to = client(&backend.address());
     let told = |session_id| NotifyMessage { gate_addr: house.gate.address(), session_id, route: "Room.Who".to_owned(), data: Bytes::new() };
     for was_here in [true, false] {
         let client = house.gate.client().await;
