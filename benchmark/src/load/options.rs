@@ -1,0 +1,92 @@
+//! The flags of `load`.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use super::{game::BYSTANDERS, target::Target};
+
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Options {
+    /// Where to connect: `tcp://127.0.0.1:3250`, `tls://...`, `ws://127.0.0.1:3250/nano`, `wss://...`; with several, clients take them in turn.
+    #[arg(long, required = true)]
+    pub(crate) connect: Vec<Target>,
+    /// What the clients do.
+    #[arg(long, value_enum, default_value_t = Scenario::Echo)]
+    pub(crate) scenario: Scenario,
+    /// How many clients.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+    /// Closed loop: how many requests of each client, or broadcasts, are on their way at any time.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) in_flight: usize,
+    /// Open loop: requests a second, of all clients together, each counted from when it should have been sent; for a game, updates a second of each.
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
+    /// Length of a body in bytes, at least 16.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) size: usize,
+    /// Bodies are JSON, which the server reads and writes (`PB.Echo`).
+    #[arg(long)]
+    pub(crate) json_body: bool,
+    /// The route of requests.
+    #[arg(long)]
+    route: Option<String>,
+    /// How many rooms a game has.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) rooms: usize,
+    /// How long it runs before it is measured.
+    #[arg(long, default_value = "1", value_parser = seconds)]
+    pub(crate) warm_up: Duration,
+    /// How long it is measured, in seconds.
+    #[arg(long, default_value = "5", value_parser = seconds)]
+    pub(crate) duration: Duration,
+    /// Threads of the load; broadcasts and games use one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// Processes of the server, whose CPU time and memory are measured.
+    #[arg(long)]
+    pub(crate) pid: Vec<u32>,
+    /// Prints the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Requests and their answers.
+    Echo,
+    /// Notifies, each answered by a push.
+    Push,
+    /// Requests and such notifies in turn.
+    Mixed,
+    /// One client speaks, all hear it.
+    Broadcast,
+    /// Clients that only stay connected.
+    Idle,
+    /// Clients that connect, ask one thing and leave.
+    Storm,
+    /// Players in rooms who move all the time.
+    Game,
+}
+
+impl Options {
+    pub(crate) fn threads(&self) -> usize {
+        let alone = matches!(self.scenario, Scenario::Broadcast | Scenario::Game);
+        if alone { 1 } else { usize::from(self.threads).min(self.connections()) }
+    }
+
+    /// All clients, those beside the players included.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections as usize + if self.scenario == Scenario::Game { BYSTANDERS } else { 0 }
+    }
+
+    pub(crate) fn route(&self) -> &str {
+        self.route.as_deref().unwrap_or(if self.json_body { "PB.Echo" } else { "Echo.Echo" })
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.trim_end_matches('s').parse().map_err(|_| format!("not a number of seconds: {text}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

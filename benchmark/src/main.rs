@@ -1,0 +1,47 @@
+//! Measures nano beside Go nano, and beside what the machine gives without a framework.
+
+use std::{error::Error, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod load;
+mod process;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+#[derive(Debug, Parser)]
+#[command(about, version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Puts load on a server that speaks the nano protocol, and checks every answer.
+    Load(load::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result {
+    match command {
+        Command::Load(options) => {
+            let report = load::run(&options)?;
+            if options.json {
+                println!("{}", serde_json::to_string(&report)?);
+            } else {
+                println!("{report}");
+            }
+        }
+    }
+    Ok(())
+}
