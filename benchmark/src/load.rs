@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{Result, process};
+use nano::Result;
+
+use crate::process;
 
 mod body;
 mod broadcast;

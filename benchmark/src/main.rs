@@ -1,13 +1,13 @@
 //! Measures nano beside Go nano, and beside what the machine gives without a framework.
 
-use std::{error::Error, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nano::Result;
 
 mod load;
 mod process;
-
-type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+mod servers;
 
 #[derive(Debug, Parser)]
 #[command(about, version)]
@@ -20,6 +20,9 @@ struct Cli {
 enum Command {
     /// Puts load on a server that speaks the nano protocol, and checks every answer.
     Load(load::Options),
+    /// Runs one of the servers that are compared.
+    #[command(subcommand)]
+    Servers(servers::Server),
 }
 
 fn main() -> ExitCode {
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result {
     match command {
+        Command::Servers(server) => servers::run(server)?,
         Command::Load(options) => {
             let report = load::run(&options)?;
             if options.json {

@@ -48,7 +48,8 @@ impl Template {
         Self { before, after }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.before.len() + STAMP + self.after.len()
     }
 

@@ -108,7 +108,11 @@ impl fmt::Display for Report {
             writeln!(f, "server memory per connection: {:.2} KiB idle, {:.2} KiB under load", idle / 1024.0, loaded / 1024.0)?;
         }
         writeln!(f, "load: {:.2} cores", self.load_cores)?;
-        write!(f, "sent {}, answered {}, dropped {}, late {}, corrupted {}", self.sent, self.answered, self.dropped, self.late, self.corrupted)?;
+        write!(
+            f,
+            "sent {}, answered {}, dropped {}, late {}, corrupted {}",
+            self.sent, self.answered, self.dropped, self.late, self.corrupted
+        )?;
         write!(f, ", error replies {}, connections lost {}", self.errors, self.closed)?;
         match &self.bottleneck {
             Some(why) => write!(f, "\nNOT the server's limit: {why}"),

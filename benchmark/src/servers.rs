@@ -1,0 +1,70 @@
+//! The servers that are measured, other than Go nano's: ours, and those that show what the machine gives without a framework.
+
+use std::net::SocketAddr;
+
+use clap::{Args, Subcommand};
+use nano::Result;
+use tokio::net::TcpListener;
+
+mod bare;
+mod framing;
+mod hop;
+mod nano_app;
+mod outbox;
+mod recorder;
+mod rooms;
+mod services;
+mod stream;
+mod stream_rpc;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Server {
+    /// Ours: a node of its own, or one of a cluster.
+    Nano(nano_app::Flags),
+    /// A limit: tokio and the same packets, answered where they are read.
+    Bare(Listen),
+    /// A limit: each message is a boxed task that a thread runs and another task answers.
+    Hop(Listen),
+    /// A limit: clients here, answers from a backend over one gRPC stream of batches.
+    StreamGate {
+        #[command(flatten)]
+        listen: Listen,
+        /// Where the backend is.
+        #[arg(long)]
+        backend: SocketAddr,
+    },
+    /// The backend of that.
+    StreamBackend(Listen),
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Listen {
+    /// Where to listen.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: String,
+}
+
+impl Listen {
+    /// Listens, and says where, in one line.
+    async fn open(&self) -> Result<TcpListener> {
+        let listener = TcpListener::bind(&self.listen).await?;
+        println!("listening on {}", listener.local_addr()?);
+        Ok(listener)
+    }
+}
+
+/// Runs a server until it is asked to stop.
+pub(crate) fn run(server: Server) -> Result {
+    let env = tracing_subscriber::EnvFilter::from_default_env();
+    tracing_subscriber::fmt().with_env_filter(env).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match server {
+            Server::Nano(flags) => nano_app::run(&flags).await,
+            Server::Bare(listen) => bare::run(listen.open().await?).await,
+            Server::Hop(listen) => hop::run(listen.open().await?).await,
+            Server::StreamGate { listen, backend } => stream::gate(listen.open().await?, backend).await,
+            Server::StreamBackend(listen) => stream::backend(listen.open().await?).await,
+        }
+    })
+}
