@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use nano::Result;
 
+mod compare;
 mod load;
 mod process;
 mod servers;
@@ -23,6 +24,8 @@ enum Command {
     /// Runs one of the servers that are compared.
     #[command(subcommand)]
     Servers(servers::Server),
+    /// Measures the servers in turn, and says how they compare.
+    Compare(compare::Options),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result {
     match command {
+        Command::Compare(options) => compare::run(&options)?,
         Command::Servers(server) => servers::run(server)?,
         Command::Load(options) => {
             let report = load::run(&options)?;

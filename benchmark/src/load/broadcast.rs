@@ -29,6 +29,8 @@ pub(crate) struct Broadcast {
 struct Member {
     /// The number it hears next.
     next: u32,
+    /// Those it did not hear in their turn.
+    missed: Vec<u32>,
     here: bool,
 }
 
@@ -45,7 +47,7 @@ impl Broadcast {
             send: Outgoing::notify("Grp.Send", body),
             depth,
             joined: 0,
-            members: vec![Member { next: 1, here: true }; members],
+            members: vec![Member { next: 1, missed: Vec::new(), here: true }; members],
             sent: 0,
             on_the_way: VecDeque::new(),
             running: false,
@@ -81,6 +83,7 @@ impl Broadcast {
             if let Some(sent) = self.sent(lost) {
                 sent.missing -= 1;
             }
+            self.members[slot].missed.push(lost);
             self.tally.dropped += 1;
         }
         self.members[slot].next = seq;
@@ -111,7 +114,14 @@ impl Flow for Broadcast {
             return;
         };
         if seq < self.members[slot].next {
-            self.tally.late += 1;
+            let missed = &mut self.members[slot].missed;
+            match missed.iter().position(|missed| *missed == seq) {
+                Some(at) => {
+                    missed.swap_remove(at);
+                    self.tally.late += 1;
+                }
+                None => self.tally.corrupted += 1,
+            }
             return;
         }
         self.skip_to(slot, seq);

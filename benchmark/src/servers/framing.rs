@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 /// The heartbeat it announces is never sent: a limit server does nothing but answer.
 const REPLY: &[u8] = br#"{"code":200,"sys":{"heartbeat":60}}"#;
-const READ: usize = 64 * 1024;
+const READ: usize = 8 * 1024;
 
 /// A request: its id, the route and the body.
 #[derive(Debug)]
@@ -18,20 +18,21 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
 }
 
-/// Reads what there is; `false` at the end of the stream. The buffer is on the stack, so that a connection that waits holds none.
+/// Reads what there is; `false` at the end of the stream.
 pub(crate) async fn read(socket: &TcpStream, held: &mut Vec<u8>) -> io::Result<bool> {
     loop {
         socket.readable().await?;
-        let mut buffer = [0; READ];
-        match try_read(socket, &mut buffer, held) {
+        match try_read(socket, held) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             result => return result,
         }
     }
 }
 
-fn try_read(socket: &TcpStream, buffer: &mut [u8], held: &mut Vec<u8>) -> io::Result<bool> {
-    let size = socket.try_read(buffer)?;
+/// The buffer is on the stack, so that a connection that waits holds none.
+pub(crate) fn try_read(socket: &TcpStream, held: &mut Vec<u8>) -> io::Result<bool> {
+    let mut buffer = [0; READ];
+    let size = socket.try_read(&mut buffer)?;
     held.extend_from_slice(&buffer[..size]);
     Ok(size > 0)
 }

@@ -1,48 +1,74 @@
-//! One hop: a message is a boxed task that the one scheduler thread runs, and its answer goes out through a task of its connection.
+//! One hop: a message is a boxed task that the one scheduler thread runs, and its answer goes back through the outbox of its connection.
 
-use std::{
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{mem, sync::Arc, thread};
 
 use nano::Result;
-use tokio::net::{TcpListener, TcpStream, tcp::OwnedReadHalf};
+use parking_lot::{Condvar, Mutex};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{
-    framing::{read, respond, take},
+    framing::{respond, take},
     outbox::Outbox,
 };
 
 type Task = Box<dyn FnOnce() + Send>;
 
+/// Tasks that wait for the thread, which takes all there are at once.
+#[derive(Default)]
+struct Scheduler {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: Vec<Task>,
+    asleep: bool,
+}
+
 pub(crate) async fn run(listener: TcpListener) -> Result {
-    let (scheduler, tasks) = mpsc::channel::<Task>();
-    thread::Builder::new().name("scheduler".into()).spawn(move || tasks.iter().for_each(|task| task()))?;
+    let scheduler = Arc::new(Scheduler::default());
+    let worker = scheduler.clone();
+    thread::Builder::new().name("scheduler".into()).spawn(move || worker.work())?;
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
         let scheduler = scheduler.clone();
-        tokio::spawn(async move { serve(socket, scheduler).await.unwrap_or_default() });
+        tokio::spawn(async move { serve(socket, &scheduler).await.unwrap_or_default() });
     }
 }
 
-async fn serve(socket: TcpStream, scheduler: mpsc::Sender<Task>) -> std::io::Result<()> {
-    let (socket, writer) = socket.into_split();
-    let outbox = Arc::new(Outbox::default());
-    tokio::spawn(outbox.clone().drain(writer));
-    let served = receive(&socket, &outbox, &scheduler).await;
-    outbox.close();
-    served
+impl Scheduler {
+    fn push(&self, task: Task) {
+        let mut queue = self.queue.lock();
+        queue.tasks.push(task);
+        if mem::take(&mut queue.asleep) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn work(&self) {
+        let mut tasks = Vec::new();
+        loop {
+            let mut queue = self.queue.lock();
+            while queue.tasks.is_empty() {
+                queue.asleep = true;
+                self.wake.wait(&mut queue);
+            }
+            mem::swap(&mut queue.tasks, &mut tasks);
+            drop(queue);
+            tasks.drain(..).for_each(|task| task());
+        }
+    }
 }
 
-async fn receive(socket: &OwnedReadHalf, outbox: &Arc<Outbox>, scheduler: &mpsc::Sender<Task>) -> std::io::Result<()> {
-    let (mut held, mut greeting) = (Vec::new(), Vec::new());
-    while read(socket.as_ref(), &mut held).await? {
+async fn serve(mut socket: TcpStream, scheduler: &Scheduler) -> std::io::Result<()> {
+    let outbox = Arc::new(Outbox::default());
+    let (mut held, mut writing, mut greeting) = (Vec::new(), Vec::new(), Vec::new());
+    while outbox.exchange(&mut socket, &mut held, &mut writing).await? {
         take(&mut held, &mut greeting, |_, request| {
             let outbox = outbox.clone();
-            let task = Box::new(move || outbox.append(|out| respond(request.id, &request.body, out)));
-            // The thread lives as long as the process.
-            scheduler.send(task).unwrap_or_default();
+            scheduler.push(Box::new(move || outbox.append(|out| respond(request.id, &request.body, out))));
         })?;
         if !greeting.is_empty() {
             outbox.append(|out| out.append(&mut greeting));

@@ -46,12 +46,10 @@ enum Role {
 pub(crate) async fn run(flags: &Flags) -> Result {
     metrics::set_global_recorder(Exporter::default())?;
     let node = flags.app()?.start().await?;
-    for address in node.addresses() {
-        println!("listening on {address}");
-    }
-    if let Some(member) = node.handle().member() {
-        println!("serving nodes at {}", member.address());
-    }
+    let clients = node.addresses().iter().map(|address| format!("listening on {address}\n"));
+    let nodes = node.handle().member().map(|member| format!("serving nodes at {}\n", member.address()));
+    // In one piece: who has read the first line may have gone.
+    print!("{}", clients.chain(nodes).collect::<String>());
     node.run().await
 }
 

@@ -1,20 +1,20 @@
-//! What a task writes to one client, whoever queues it.
+//! What is to be written to one client, whoever queues it. The connection's own task writes it.
 
-use std::{mem, sync::Arc};
+use std::{io, mem};
 
 use parking_lot::Mutex;
-use tokio::{io::AsyncWriteExt, net::tcp::OwnedWriteHalf, sync::Notify};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpStream, tcp::WriteHalf},
+    sync::Notify,
+};
+
+use super::framing::try_read;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    queued: Mutex<Queued>,
+    queued: Mutex<Vec<u8>>,
     wake: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queued {
-    bytes: Vec<u8>,
-    closed: bool,
 }
 
 impl Outbox {
@@ -22,8 +22,8 @@ impl Outbox {
     pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let was_empty = {
             let mut queued = self.queued.lock();
-            let was_empty = queued.bytes.is_empty();
-            write(&mut queued.bytes);
+            let was_empty = queued.is_empty();
+            write(&mut queued);
             was_empty
         };
         if was_empty {
@@ -31,25 +31,27 @@ impl Outbox {
         }
     }
 
-    pub(crate) fn close(&self) {
-        self.queued.lock().closed = true;
-        self.wake.notify_one();
+    /// Reads into `held`, and writes what is queued meanwhile; `false` at the end of the stream.
+    pub(crate) async fn exchange(&self, socket: &mut TcpStream, held: &mut Vec<u8>, writing: &mut Vec<u8>) -> io::Result<bool> {
+        let (reader, mut writer) = socket.split();
+        loop {
+            tokio::select! {
+                () = self.wake.notified() => self.write(&mut writer, writing).await?,
+                readable = reader.readable() => {
+                    readable?;
+                    match try_read(reader.as_ref(), held) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        result => return result,
+                    }
+                }
+            }
+        }
     }
 
-    /// Writes all that is queued, until it is closed or the client has gone.
-    pub(crate) async fn drain(self: Arc<Self>, mut socket: OwnedWriteHalf) {
-        let mut bytes = Vec::new();
-        loop {
-            self.wake.notified().await;
-            let closed = {
-                let mut queued = self.queued.lock();
-                mem::swap(&mut queued.bytes, &mut bytes);
-                queued.closed
-            };
-            if socket.write_all(&bytes).await.is_err() || closed {
-                return;
-            }
-            bytes.clear();
-        }
+    async fn write(&self, socket: &mut WriteHalf<'_>, writing: &mut Vec<u8>) -> io::Result<()> {
+        mem::swap(&mut *self.queued.lock(), writing);
+        socket.write_all(writing).await?;
+        writing.clear();
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 use nano::Result;
 use parking_lot::RwLock;
 use tokio::{
-    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    net::{TcpListener, TcpStream},
     sync::mpsc,
 };
 use tonic::{
@@ -17,7 +17,7 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::{
-    framing::{read, respond, take},
+    framing::{respond, take},
     outbox::Outbox,
     stream_rpc::{Batch, Batches, Frame, METHOD, Open},
 };
@@ -79,19 +79,17 @@ async fn deliver(mut answers: Streaming<Batch>, clients: Clients) {
 }
 
 async fn serve(socket: TcpStream, client: u64, frames: mpsc::Sender<Frame>, clients: Clients) {
-    let (socket, writer) = socket.into_split();
     let outbox = Arc::new(Outbox::default());
     clients.write().insert(client, outbox.clone());
-    tokio::spawn(outbox.clone().drain(writer));
     // A client that goes is the end of its task and nothing else.
-    receive(&socket, client, &outbox, &frames).await.unwrap_or_default();
+    receive(socket, client, &outbox, &frames).await.unwrap_or_default();
     clients.write().remove(&client);
-    outbox.close();
 }
 
-async fn receive(socket: &OwnedReadHalf, client: u64, outbox: &Outbox, frames: &mpsc::Sender<Frame>) -> std::io::Result<()> {
-    let (mut held, mut greeting, mut requests) = (Vec::new(), Vec::new(), Vec::new());
-    while read(socket.as_ref(), &mut held).await? {
+async fn receive(mut socket: TcpStream, client: u64, outbox: &Outbox, frames: &mpsc::Sender<Frame>) -> std::io::Result<()> {
+    let (mut held, mut writing) = (Vec::new(), Vec::new());
+    let (mut greeting, mut requests) = (Vec::new(), Vec::new());
+    while outbox.exchange(&mut socket, &mut held, &mut writing).await? {
         take(&mut held, &mut greeting, |_, request| requests.push(request))?;
         for request in requests.drain(..) {
             let frame = Frame { client, id: request.id, route: request.route, body: request.body };

@@ -1,0 +1,125 @@
+//! The comparison: every peer in turn, several times over, and what that says.
+
+use std::{fs, path::PathBuf, time::Instant};
+
+use clap::Parser;
+use nano::{Error, Result, code};
+
+mod chart;
+mod go;
+mod machine;
+mod outcome;
+mod page;
+mod peer;
+mod round;
+mod scenario;
+mod scenarios;
+mod stats;
+mod table;
+mod verdict;
+
+use self::{
+    outcome::{Measured, Outcome},
+    peer::{Peer, Peers},
+    round::Round,
+    scenario::Scenario,
+};
+
+#[derive(Debug, Parser)]
+pub(crate) struct Options {
+    /// Only scenarios whose name contains one of these; `--list` names them.
+    scenarios: Vec<String>,
+    /// Names the scenarios.
+    #[arg(long)]
+    list: bool,
+    /// How often each peer is measured in each scenario.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+    /// How long each run is measured, in seconds.
+    #[arg(long, default_value_t = 4.0)]
+    duration: f64,
+    /// How long each runs before that, in seconds.
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+    /// One short run of everything: shows that it works, and says nothing.
+    #[arg(long)]
+    quick: bool,
+    /// Only these peers.
+    #[arg(long, value_enum)]
+    peers: Vec<Peer>,
+    /// Where the JSON, the table and the page go.
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+    /// Writes the tables, between two markers, into this file as well, and the charts beside it.
+    #[arg(long)]
+    results: Option<PathBuf>,
+}
+
+pub(crate) fn run(options: &Options) -> Result {
+    let wanted = |scenario: &Scenario| options.scenarios.is_empty() || options.scenarios.iter().any(|part| scenario.name.contains(part));
+    let scenarios: Vec<_> = scenarios::all().into_iter().filter(wanted).collect();
+    if options.list {
+        scenarios.iter().for_each(|scenario| println!("{:<24} {}", scenario.name, scenario.title));
+        return Ok(());
+    }
+    if scenarios.is_empty() {
+        return Err(Error::new(code::NOT_FOUND, "no such scenario: --list names them"));
+    }
+    fs::create_dir_all(&options.out)?;
+    let peers = Peers::prepare(&options.out)?;
+    let mut outcome = Outcome::new(machine::describe());
+    for (peer, why) in peers.missing() {
+        outcome.skip(format!("{}: {why}", peer.title()));
+    }
+    let begun = Instant::now();
+    let count = scenarios.len();
+    for (index, scenario) in scenarios.iter().enumerate() {
+        eprintln!("[{}/{count}, {:.0} s] {}: {}", index + 1, begun.elapsed().as_secs_f64(), scenario.name, scenario.title);
+        let measured = measure(options, &peers, scenario, &mut outcome);
+        outcome.scenarios.push(measured);
+        // After each, so that an interrupted comparison leaves what it has.
+        write(options, &outcome)?;
+    }
+    println!("{}", table::summary(&outcome));
+    eprintln!("{} s; written to {}", begun.elapsed().as_secs(), options.out.display());
+    Ok(())
+}
+
+fn measure(options: &Options, peers: &Peers, scenario: &Scenario, outcome: &mut Outcome) -> Measured {
+    let mut measured = Measured::new(scenario);
+    let chosen = |peer: &Peer| peers.has(*peer) && (options.peers.is_empty() || options.peers.contains(peer));
+    let candidates: Vec<_> = scenario.peers.iter().copied().filter(chosen).collect();
+    let mut round = Round::new(options, peers, scenario);
+    if let Some(why) = round.calibrate() {
+        eprintln!("    {why}");
+        measured.notes.push(why);
+    }
+    for run in 1..=if options.quick { 1 } else { options.runs } {
+        for &peer in &candidates {
+            match round.play(peer) {
+                Ok(report) => {
+                    eprintln!("    run {run}, {:<12} {}", peer.title(), table::line(&report));
+                    measured.add(peer, report);
+                }
+                Err(error) => {
+                    eprintln!("    run {run}, {:<12} FAILED: {error}", peer.title());
+                    outcome.skip(format!("{}, {}, run {run}: {error}", scenario.name, peer.title()));
+                }
+            }
+        }
+    }
+    measured
+}
+
+fn write(options: &Options, outcome: &Outcome) -> Result {
+    fs::write(options.out.join("results.json"), serde_json::to_string_pretty(outcome)?)?;
+    fs::write(options.out.join("results.md"), table::markdown(outcome))?;
+    fs::write(options.out.join("index.html"), page::html(outcome))?;
+    if let Some(results) = &options.results {
+        table::insert(results, outcome)?;
+        for (name, svg) in chart::all(outcome) {
+            fs::write(results.with_file_name(name), svg)?;
+        }
+    }
+    Ok(())
+}
