@@ -49,10 +49,7 @@ const SETTLE: Duration = Duration::from_millis(500);
 
 /// Plays one run and says what came of it.
 pub(crate) fn run(options: &Options) -> Result<Report> {
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        rustix::process::Rlimit { current: limit.maximum, ..limit }
-    })?;
+    process::raise_file_limit();
     let threads = options.threads();
     let connections = options.connections();
     let (clock, own) = (Arc::new(Clock::new()), [std::process::id()]);

@@ -2,6 +2,16 @@
 
 use std::{collections::HashMap, fs};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Lets this process open as many files as it may; returns how many those are.
+pub(crate) fn raise_file_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).is_ok();
+    let files = if raised { limit.maximum } else { limit.current };
+    files.map_or(usize::MAX, |files| files as usize)
+}
+
 /// CPU time of a set of processes, thread by thread.
 #[derive(Debug, Default)]
 pub(crate) struct CpuTime(HashMap<(u32, u32), u64>);

@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 use nano::Result;
 use tokio::net::TcpListener;
 
+use crate::process;
+
 mod bare;
 mod framing;
 mod hop;
@@ -23,8 +25,14 @@ pub(crate) enum Server {
     Nano(nano_app::Flags),
     /// A limit: tokio and the same packets, answered where they are read.
     Bare(Listen),
-    /// A limit: each message is a boxed task that a thread runs and another task answers.
-    Hop(Listen),
+    /// A limit: each message is a boxed task of one scheduler, a thread of its own, and its answer goes through an outbox.
+    Hop {
+        #[command(flatten)]
+        listen: Listen,
+        /// The scheduler is a task of the threads that do the network's work.
+        #[arg(long)]
+        on_workers: bool,
+    },
     /// A limit: clients here, answers from a backend over one gRPC stream of batches.
     StreamGate {
         #[command(flatten)]
@@ -55,6 +63,7 @@ impl Listen {
 
 /// Runs a server until it is asked to stop.
 pub(crate) fn run(server: Server) -> Result {
+    process::raise_file_limit();
     let env = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(env).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -62,7 +71,7 @@ pub(crate) fn run(server: Server) -> Result {
         match server {
             Server::Nano(flags) => nano_app::run(&flags).await,
             Server::Bare(listen) => bare::run(listen.open().await?).await,
-            Server::Hop(listen) => hop::run(listen.open().await?).await,
+            Server::Hop { listen, on_workers } => hop::run(listen.open().await?, on_workers).await,
             Server::StreamGate { listen, backend } => stream::gate(listen.open().await?, backend).await,
             Server::StreamBackend(listen) => stream::backend(listen.open().await?).await,
         }

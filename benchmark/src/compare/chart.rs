@@ -82,6 +82,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Go => "#2a9fd6",
         Peer::Bare => "#c9c9c9",
         Peer::Hop => "#9a9a9a",
+        Peer::Strand => "#b3a58f",
         Peer::Stream => "#7d7d7d",
     }
 }

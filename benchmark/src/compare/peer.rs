@@ -1,7 +1,8 @@
 //! The servers: how each is started, and how it ends.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     io::{BufRead, BufReader},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
@@ -28,6 +29,7 @@ pub(crate) enum Peer {
     Go,
     Bare,
     Hop,
+    Strand,
     Stream,
 }
 
@@ -38,12 +40,13 @@ impl Peer {
             Self::Go => "Go nano",
             Self::Bare => "bare limit",
             Self::Hop => "hop limit",
+            Self::Strand => "strand limit",
             Self::Stream => "stream limit",
         }
     }
 
     pub(crate) fn is_limit(self) -> bool {
-        matches!(self, Self::Bare | Self::Hop | Self::Stream)
+        matches!(self, Self::Bare | Self::Hop | Self::Strand | Self::Stream)
     }
 }
 
@@ -53,6 +56,8 @@ pub(crate) struct Peers {
     go: std::result::Result<PathBuf, String>,
     certificate: PathBuf,
     key: PathBuf,
+    /// What the servers complain about.
+    log: PathBuf,
 }
 
 impl Peers {
@@ -62,7 +67,15 @@ impl Peers {
         let (certificate, key) = (out.join("certificate.pem"), out.join("key.pem"));
         fs::write(&certificate, made.cert.pem())?;
         fs::write(&key, made.signing_key.serialize_pem())?;
-        Ok(Self { own: env::current_exe()?, go: go::build(out), certificate: fs::canonicalize(certificate)?, key: fs::canonicalize(key)? })
+        let log = out.join("servers.log");
+        fs::write(&log, "")?;
+        Ok(Self {
+            own: env::current_exe()?,
+            go: go::build(out),
+            certificate: fs::canonicalize(certificate)?,
+            key: fs::canonicalize(key)?,
+            log,
+        })
     }
 
     pub(crate) fn has(&self, peer: Peer) -> bool {
@@ -81,7 +94,8 @@ impl Peers {
     }
 
     pub(crate) fn start(&self, peer: Peer, topology: Topology, transport: Transport) -> Result<Running> {
-        let mut running = Running::default();
+        let log = File::options().append(true).open(&self.log)?;
+        let mut running = Running { children: Vec::new(), urls: Vec::new(), log };
         match (peer, topology) {
             (Peer::Nano, Topology::Standalone) => self.node(&mut running, "standalone", &[], Some(transport))?,
             (Peer::Go, Topology::Standalone) => self.go_node(&mut running, "standalone", None, Some(transport))?,
@@ -103,6 +117,7 @@ impl Peers {
             }
             (Peer::Bare, _) => running.listen(self.server(&["bare"]), transport)?,
             (Peer::Hop, _) => running.listen(self.server(&["hop"]), transport)?,
+            (Peer::Strand, _) => running.listen(self.server(&["hop", "--on-workers"]), transport)?,
             (Peer::Stream, _) => {
                 let backend = running.spawn(self.server(&["stream-backend"]), Some("listening on "))?;
                 running.listen(self.server(&["stream-gate", "--backend", &backend]), transport)?;
@@ -157,10 +172,11 @@ impl Peers {
 }
 
 /// Servers that run until this is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Running {
     children: Vec<Child>,
     pub(crate) urls: Vec<String>,
+    log: File,
 }
 
 impl Running {
@@ -177,7 +193,7 @@ impl Running {
     /// Starts a process; with a prefix, returns the rest of the first line that it prints with it.
     fn spawn(&mut self, mut command: Command, prefix: Option<&str>) -> Result<String> {
         let stdout = if prefix.is_some() { Stdio::piped() } else { Stdio::null() };
-        let mut child = command.stdin(Stdio::null()).stdout(stdout).spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(self.log.try_clone()?).spawn()?;
         let said = child.stdout.take();
         self.children.push(child);
         let (Some(prefix), Some(said)) = (prefix, said) else { return Ok(String::new()) };

@@ -10,14 +10,20 @@ use super::{
         Transport::{self, Tcp, Tls, Ws, Wss},
     },
 };
+use crate::process;
 
 /// Connections and requests in flight of each.
 const GRID: [(usize, usize); 4] = [(1, 1), (100, 1), (1000, 1), (100, 8)];
 
+/// Files a process needs beside its connections.
+const SPARE_FILES: usize = 500;
+/// What each WebSocket reads through, in KiB.
+const WS_READ_BUFFER: f64 = 4.0;
+
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
     for (name, topology, transport, peers) in [
-        ("echo-tcp", Standalone, Tcp, &[Peer::Nano, Peer::Go, Peer::Bare, Peer::Hop][..]),
+        ("echo-tcp", Standalone, Tcp, &[Peer::Nano, Peer::Go, Peer::Bare, Peer::Hop, Peer::Strand][..]),
         ("echo-ws", Standalone, Ws, &[Peer::Nano, Peer::Go]),
         ("echo-wss", Standalone, Wss, &[Peer::Nano, Peer::Go]),
         ("forwarded", Cluster { gates: 1 }, Tcp, &[Peer::Nano, Peer::Go, Peer::Stream]),
@@ -41,7 +47,9 @@ pub(crate) fn all() -> Vec<Scenario> {
             .load(&["--scenario", "game", "--rooms", "50", "--rate", "20"])
             .loses_nothing(),
     );
-    all.extend([(5_000, Tcp), (15_000, Tcp), (5_000, Ws), (15_000, Ws)].map(idle));
+    let files = process::raise_file_limit();
+    let idlers = [(5_000, Tcp), (15_000, Tcp), (50_000, Tcp), (5_000, Ws), (15_000, Ws), (50_000, Ws)].into_iter();
+    all.extend(idlers.filter(|(connections, _)| connections + SPARE_FILES <= files).map(idle));
     all.extend([("storm-tcp", Tcp), ("storm-ws", Ws)].map(|(name, transport)| {
         let title = format!("connect, handshake, one echo, leave, 100 at a time, {}", called(transport));
         Scenario::new(name, title, Standalone, transport).load(&["--scenario", "storm"])
@@ -68,8 +76,8 @@ fn echo(prefix: &str, topology: Topology, transport: Transport, clients: (usize,
     let title = format!("{kind}, 64 B, {}, {connections} x {in_flight}", called(transport));
     let scenario = Scenario::new(format!("{prefix}-{connections}x{in_flight}"), title, topology, transport).clients(connections, in_flight);
     match (prefix, connections, in_flight) {
-        ("echo-tcp", 100 | 1000, 1) => scenario.beats_go(1.3, 0.75).near(Peer::Hop, 1.15),
-        ("echo-tcp", 100, 8) => scenario.beats_go(3.0, 0.25).near(Peer::Hop, 1.4),
+        ("echo-tcp", 100 | 1000, 1) => scenario.beats_go(1.3, 0.75).near(Peer::Hop, 1.15).near(Peer::Strand, 1.15),
+        ("echo-tcp", 100, 8) => scenario.beats_go(3.0, 0.25).near(Peer::Hop, 1.4).near(Peer::Strand, 1.4),
         ("echo-ws", 100, 1) => scenario.beats_go(1.25, 0.8),
         ("forwarded", 100 | 1000, 1) => scenario.beats_go(12.0, 1.0 / 14.0).near(Peer::Stream, 1.25),
         ("forwarded", 100, 8) => scenario.beats_go(50.0, 1.0 / 60.0),
@@ -119,8 +127,9 @@ fn open(name: &str, topology: Topology, otherwise: f64) -> Scenario {
 }
 
 fn idle((connections, transport): (usize, Transport)) -> Scenario {
-    let (name, most) = if transport == Tcp { ("tcp", 2.5) } else { ("ws", 5.0) };
-    let title = format!("memory of {connections} connections that only stay, {}", called(transport));
+    let (name, most, of_which) =
+        if transport == Tcp { ("tcp", 2.5, "") } else { ("ws", 5.0 + WS_READ_BUFFER, ", 4 KiB of it our read buffer") };
+    let title = format!("memory of {connections} connections that only stay, {}{of_which}", called(transport));
     Scenario::new(format!("idle-{name}-{connections}"), title, Standalone, transport)
         .clients(connections, 1)
         .load(&["--scenario", "idle"])

@@ -1,0 +1,208 @@
+//! What is counted: whole messages, from a client's socket through the node and back, all on one thread.
+
+use bytes::{Bytes, BytesMut};
+use nano::{
+    App, Component, Error, Group, Handlers, Node, Result, Session, code,
+    message::{self, Dictionary, Message},
+    packet::{self, Decoder, Kind},
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const LISTEN: &str = "127.0.0.1:0";
+const MEMBERS: usize = 32;
+const MAX_PACKET: usize = 64 * 1024;
+
+/// The names of all cases.
+pub(crate) const NAMES: [&str; 5] = ["echo-1", "echo-8", "json-1", "broadcast-32", "forwarded-8"];
+
+/// Nodes, and clients that say the same again and again.
+pub(crate) struct Case {
+    nodes: Vec<Node>,
+    speaker: Client,
+    said: Bytes,
+    /// What comes back to the speaker, and to each of the others.
+    answer: usize,
+    others: Vec<Client>,
+    /// How many messages one [`exchange`](Self::exchange) counts for.
+    pub(crate) messages: u64,
+}
+
+impl Case {
+    /// Sets up a case on the current runtime.
+    pub(crate) async fn new(name: &str) -> Result<Self> {
+        let json = br#"{"name":"somebody","score":1234567,"tags":["a","b","c"],"alive":true}"#;
+        match name {
+            "echo-1" => Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 1).await,
+            "echo-8" => Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 8).await,
+            "json-1" => Self::requests(vec![standalone().await?], "Echo.Json", json, 1).await,
+            "forwarded-8" => Self::requests(cluster().await?, "Echo.Echo", &[b'x'; 64], 8).await,
+            "broadcast-32" => Self::broadcast().await,
+            _ => Err(Error::new(code::NOT_FOUND, format!("no such case: {name}"))),
+        }
+    }
+
+    async fn requests(nodes: Vec<Node>, route: &str, body: &[u8], depth: u64) -> Result<Self> {
+        let (mut said, mut answer) = (BytesMut::new(), BytesMut::new());
+        for id in 1..=depth {
+            encode(&Message::request(id, route.to_owned(), body.to_vec()), &mut said)?;
+            packet::encode_with(Kind::Data, &mut answer, |out| {
+                message::encode_response(id, false, body, out);
+                Ok::<_, Error>(())
+            })?;
+        }
+        let speaker = Client::connect(&nodes).await?;
+        let mut case = Self { nodes, speaker, said: said.freeze(), answer: answer.len(), others: Vec::new(), messages: depth };
+        case.exchange().await?;
+        if case.speaker.heard[..] != answer[..] {
+            return Err(Error::new(code::INTERNAL, format!("not the answer: {:?}", case.speaker.heard)));
+        }
+        Ok(case)
+    }
+
+    async fn broadcast() -> Result<Self> {
+        let nodes = vec![standalone().await?];
+        let (mut join, mut said, mut push) = (BytesMut::new(), BytesMut::new(), BytesMut::new());
+        encode(&Message::request(1, "Room.Join", ""), &mut join)?;
+        encode(&Message::notify("Room.Say", vec![b'x'; 64]), &mut said)?;
+        encode(&Message::push("onSay", vec![b'x'; 64]), &mut push)?;
+        let mut members = Vec::new();
+        for _ in 0..MEMBERS {
+            let mut member = Client::connect(&nodes).await?;
+            member.exchange(&join, packet::HEADER + 2).await?;
+            members.push(member);
+        }
+        let speaker = members.remove(0);
+        let mut case = Self { nodes, speaker, said: said.freeze(), answer: push.len(), others: members, messages: MEMBERS as u64 };
+        case.exchange().await?;
+        if case.others.iter().chain([&case.speaker]).any(|member| member.heard[..] != push[..]) {
+            return Err(Error::new(code::INTERNAL, "not what was said"));
+        }
+        Ok(case)
+    }
+
+    /// Says it, and waits for all that comes back.
+    pub(crate) async fn exchange(&mut self) -> Result {
+        self.speaker.exchange(&self.said, self.answer).await?;
+        for other in &mut self.others {
+            other.hear(self.answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Stops the nodes in order.
+    pub(crate) async fn finish(self) {
+        drop((self.speaker, self.others));
+        for node in self.nodes {
+            node.shutdown().await;
+        }
+    }
+}
+
+fn encode(message: &Message, out: &mut BytesMut) -> Result {
+    packet::encode_with(Kind::Data, out, |out| message.encode(&Dictionary::default(), out).map_err(Error::from))
+}
+
+async fn standalone() -> Result<Node> {
+    App::new().component(Echo).component(Room::default()).tcp(LISTEN).scheduler_threads(0).start().await
+}
+
+/// A master with the services, and a gate.
+async fn cluster() -> Result<Vec<Node>> {
+    let master = App::new().component(Echo).service_addr(LISTEN).master().scheduler_threads(0).start().await?;
+    let address = master.handle().member().map(|member| member.address().to_owned()).unwrap_or_default();
+    let gate = App::new().tcp(LISTEN).service_addr(LISTEN).advertise_addr(address).scheduler_threads(0).start().await?;
+    Ok(vec![gate, master])
+}
+
+struct Client {
+    socket: TcpStream,
+    heard: Vec<u8>,
+}
+
+impl Client {
+    async fn connect(nodes: &[Node]) -> Result<Self> {
+        let address = nodes.iter().find_map(|node| node.addresses().first().copied());
+        let address = address.ok_or_else(|| Error::new(code::INTERNAL, "nobody listens"))?;
+        let mut socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        let mut out = BytesMut::new();
+        packet::encode(Kind::Handshake, b"{}", &mut out)?;
+        socket.write_all(&out).await?;
+        let mut decoder = Decoder::new(MAX_PACKET);
+        while decoder.decode()?.is_none() {
+            let mut chunk = [0; 1024];
+            let size = socket.read(&mut chunk).await?;
+            if size == 0 {
+                return Err(Error::new(code::CLOSED, "no handshake"));
+            }
+            decoder.feed(&chunk[..size]);
+        }
+        out.clear();
+        packet::encode(Kind::Ack, b"", &mut out)?;
+        socket.write_all(&out).await?;
+        Ok(Self { socket, heard: Vec::new() })
+    }
+
+    async fn exchange(&mut self, said: &[u8], answer: usize) -> Result {
+        self.socket.write_all(said).await?;
+        self.hear(answer).await
+    }
+
+    async fn hear(&mut self, size: usize) -> Result {
+        self.heard.resize(size, 0);
+        self.socket.read_exact(&mut self.heard).await?;
+        Ok(())
+    }
+}
+
+struct Echo;
+
+#[derive(Serialize, Deserialize)]
+struct Player {
+    name: String,
+    score: u64,
+    tags: Vec<String>,
+    alive: bool,
+}
+
+impl Component for Echo {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.raw("Echo", Self::echo).on("Json", Self::json)
+    }
+}
+
+impl Echo {
+    fn echo(&self, _: &Session, body: Bytes) -> Result<Bytes> {
+        Ok(body)
+    }
+
+    fn json(&self, _: &Session, player: Player) -> Result<Player> {
+        Ok(player)
+    }
+}
+
+#[derive(Default)]
+struct Room {
+    group: Group,
+}
+
+impl Component for Room {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.raw("Join", Self::join).raw("Say", Self::say)
+    }
+}
+
+impl Room {
+    fn join(&self, session: &Session, body: Bytes) -> Result<Bytes> {
+        self.group.add(session)?;
+        Ok(body)
+    }
+
+    fn say(&self, _: &Session, body: Bytes) -> Result {
+        self.group.broadcast_raw("onSay", body)
+    }
+}
