@@ -82,7 +82,10 @@ pub(crate) fn run(options: &Options) -> Result {
     }
     println!("{}", table::summary(&outcome));
     eprintln!("{} s; written to {}", begun.elapsed().as_secs(), options.out.display());
-    Ok(())
+    match outcome.failed {
+        0 => Ok(()),
+        failed => Err(Error::new(code::UNAVAILABLE, format!("{failed} runs failed"))),
+    }
 }
 
 fn measure(options: &Options, peers: &Peers, scenario: &Scenario, outcome: &mut Outcome) -> Measured {
@@ -103,6 +106,7 @@ fn measure(options: &Options, peers: &Peers, scenario: &Scenario, outcome: &mut 
                 }
                 Err(error) => {
                     eprintln!("    run {run}, {:<12} FAILED: {error}", peer.title());
+                    outcome.failed += 1;
                     outcome.skip(format!("{}, {}, run {run}: {error}", scenario.name, peer.title()));
                 }
             }

@@ -17,6 +17,8 @@ pub(crate) struct Outcome {
     pub(crate) machine: Vec<(String, String)>,
     /// What did not take part or went wrong.
     pub(crate) skipped: Vec<String>,
+    /// How many runs went wrong.
+    pub(crate) failed: usize,
     pub(crate) scenarios: Vec<Measured>,
 }
 
@@ -32,7 +34,7 @@ pub(crate) struct Measured {
 
 impl Outcome {
     pub(crate) fn new(machine: Vec<(String, String)>) -> Self {
-        Self { machine, skipped: Vec::new(), scenarios: Vec::new() }
+        Self { machine, skipped: Vec::new(), failed: 0, scenarios: Vec::new() }
     }
 
     pub(crate) fn skip(&mut self, what: String) {
