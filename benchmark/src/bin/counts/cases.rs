@@ -1,5 +1,7 @@
 //! What is counted: whole messages, from a client's socket through the node and back, all on one thread.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use nano::{
     App, Component, Error, Group, Handlers, Node, Result, Session, code,
@@ -110,11 +112,12 @@ async fn standalone() -> Result<Node> {
     App::new().component(Echo).component(Room::default()).tcp(LISTEN).scheduler_threads(0).start().await
 }
 
-/// A master with the services, and a gate.
+/// A master with the services, and a gate. They see each other so rarely that it does not show.
 async fn cluster() -> Result<Vec<Node>> {
-    let master = App::new().component(Echo).service_addr(LISTEN).master().scheduler_threads(0).start().await?;
+    let app = || App::new().service_addr(LISTEN).cluster_heartbeat(Duration::from_secs(60)).scheduler_threads(0);
+    let master = app().component(Echo).master().start().await?;
     let address = master.handle().member().map(|member| member.address().to_owned()).unwrap_or_default();
-    let gate = App::new().tcp(LISTEN).service_addr(LISTEN).advertise_addr(address).scheduler_threads(0).start().await?;
+    let gate = app().tcp(LISTEN).advertise_addr(address).start().await?;
     Ok(vec![gate, master])
 }
 

@@ -4,7 +4,7 @@ use std::{env, process::Command};
 
 use nano::{Error, Result, code};
 
-const EXCHANGES: u64 = 1_000;
+const EXCHANGES: u64 = 4_000;
 
 /// Instructions for one message of a case.
 pub(crate) fn count(case: &str) -> Result<u64> {
