@@ -253,7 +253,7 @@ impl House {
     }
 
     pub(crate) async fn build(backends: &[&str], configure: impl Fn(App) -> App) -> Self {
-        let master = master().await;
+        let master = Machine::start(configure(app().service_addr("127.0.0.1:0").master())).await;
         let gate = Machine::start(configure(member(&master)).tcp("127.0.0.1:0")).await;
         let mut house = Self { master, gate, backends: Vec::new() };
         for name in backends {

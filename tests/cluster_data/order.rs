@@ -1,6 +1,6 @@
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
-use nano::message::Kind;
+use nano::{App, message::Kind};
 
 use crate::{
     house::{House, text},
@@ -35,12 +35,14 @@ async fn play(mut client: RawClient) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_session_keeps_its_order_on_its_member() {
-    let mut house = House::with(&["a", "b"]).await;
+    // So that nobody who is only busy is taken for dead.
+    let calm = |app: App| app.cluster_heartbeat(Duration::from_secs(1));
+    let mut house = House::build(&["a", "b"], calm).await;
     let mut playing = Vec::new();
     for _ in 0..SESSIONS {
         playing.push(tokio::spawn(play(house.gate.raw_client().await)));
     }
-    let third = house.backend("c", |app| app).await;
+    let third = house.backend("c", calm).await;
     house.backends.push(third);
     for player in playing {
         player.await.unwrap();
