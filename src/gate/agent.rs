@@ -23,8 +23,10 @@ use crate::{
     session::{CloseReason, Entity, Push, Session},
 };
 
-/// What fits into a packet beside the flag and the longest id.
-const MAX_RESPONSE: usize = packet::MAX_BODY - 16;
+/// Room for what stands before the body of a response: the flag and the longest id.
+const RESPONSE_HEAD: usize = 16;
+/// What fits into a packet beside that.
+const MAX_RESPONSE: usize = packet::MAX_BODY - RESPONSE_HEAD;
 
 /// The two sides of a connection meet here: any thread queues, the connection's task writes.
 pub(super) struct Agent {
@@ -140,8 +142,12 @@ impl Agent {
 
     /// Moves everything queued to `into`, or arranges for the task to be woken when there is something.
     pub(super) fn poll_output(&self, session: &Session, into: &mut VecDeque<Bytes>, cx: &Context<'_>) -> Output {
-        self.run_pipeline(session);
         let mut state = self.state.lock();
+        if state.outbox.has_unprocessed() {
+            drop(state);
+            self.run_pipeline(session);
+            state = self.state.lock();
+        }
         state.blocked = false;
         let closing = state.may_close().cloned();
         if let Some(reason) = &closing {
@@ -217,9 +223,6 @@ impl Agent {
     /// Runs the outbound pipeline where messages are written, so that it sees them in the order of the wire. No lock is held meanwhile: a
     /// step may use the session.
     fn run_pipeline(&self, session: &Session) {
-        if !self.has_pipeline() && !self.state.lock().outbox.has_unprocessed() {
-            return;
-        }
         let messages = self.state.lock().outbox.take_unprocessed();
         for message in messages {
             let encoded = self.process(session, message);
@@ -381,6 +384,7 @@ impl Entity for Agent {
 }
 
 fn response(id: u64, failed: bool, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {
+    out.reserve(packet::HEADER + RESPONSE_HEAD + body.len());
     packet::encode_with(packet::Kind::Data, out, |out| {
         message::encode_response(id, failed, body, out);
         Ok(())
