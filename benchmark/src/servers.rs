@@ -77,3 +77,55 @@ pub(crate) fn run(server: Server) -> Result {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{future::Future, time::Duration};
+
+    use nano::client::Client;
+    use tokio::{task::JoinSet, time::timeout};
+
+    use super::*;
+
+    const REQUESTS: usize = 200;
+
+    /// Many requests at once, large enough that a socket does not take all answers.
+    async fn answers_everything(address: SocketAddr) {
+        let client = Client::connect(&format!("tcp://{address}")).await.unwrap();
+        let mut requests = JoinSet::new();
+        for number in 0..REQUESTS {
+            let client = client.clone();
+            requests.spawn(async move {
+                let body = vec![number as u8; 16 * 1024];
+                assert!(client.request_raw("Echo.Echo", body.clone()).await.unwrap() == body, "request {number}");
+            });
+        }
+        requests.join_all().await;
+    }
+
+    async fn check<S: Future<Output = Result> + Send + 'static>(server: impl FnOnce(TcpListener) -> S) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(server(listener));
+        timeout(Duration::from_secs(20), answers_everything(address)).await.unwrap();
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn limits_answer_every_request_with_its_body() {
+        check(bare::run).await;
+        check(|listener| hop::run(listener, false)).await;
+        check(|listener| hop::run(listener, true)).await;
+    }
+
+    #[tokio::test]
+    async fn the_stream_limit_answers_every_request_with_its_body() {
+        let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = backend.local_addr().unwrap();
+        let backend = tokio::spawn(stream::backend(backend));
+        check(move |listener| stream::gate(listener, address)).await;
+        backend.abort();
+    }
+}

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     framing::{respond, take},
-    outbox::Outbox,
+    outbox::{Outbox, Writing},
 };
 
 type Task = Box<dyn FnOnce() + Send>;
@@ -97,10 +97,10 @@ impl Scheduler {
     }
 }
 
-async fn serve(mut socket: TcpStream, scheduler: &Scheduler) -> std::io::Result<()> {
+async fn serve(socket: TcpStream, scheduler: &Scheduler) -> std::io::Result<()> {
     let outbox = Arc::new(Outbox::default());
-    let (mut held, mut writing, mut greeting) = (Vec::new(), Vec::new(), Vec::new());
-    while outbox.exchange(&mut socket, &mut held, &mut writing).await? {
+    let (mut held, mut writing, mut greeting) = (Vec::new(), Writing::default(), Vec::new());
+    while outbox.exchange(&socket, &mut held, &mut writing).await? {
         take(&mut held, &mut greeting, |_, request| {
             let outbox = outbox.clone();
             scheduler.push(Box::new(move || outbox.append(|out| respond(request.id, &request.body, out))));

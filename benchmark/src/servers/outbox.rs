@@ -1,20 +1,28 @@
 //! What is to be written to one client, whoever queues it. The connection's own task writes it.
 
-use std::{io, mem};
-
-use parking_lot::Mutex;
-use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpStream, tcp::WriteHalf},
-    sync::Notify,
+use std::{
+    future::poll_fn,
+    io, mem,
+    task::{Context, Poll},
 };
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
 
 use super::framing::try_read;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     queued: Mutex<Vec<u8>>,
-    wake: Notify,
+    task: AtomicWaker,
+}
+
+/// What the task is writing, and how much of it is written.
+#[derive(Debug, Default)]
+pub(crate) struct Writing {
+    bytes: Vec<u8>,
+    written: usize,
 }
 
 impl Outbox {
@@ -27,31 +35,47 @@ impl Outbox {
             was_empty
         };
         if was_empty {
-            self.wake.notify_one();
+            self.task.wake();
         }
     }
 
     /// Reads into `held`, and writes what is queued meanwhile; `false` at the end of the stream.
-    pub(crate) async fn exchange(&self, socket: &mut TcpStream, held: &mut Vec<u8>, writing: &mut Vec<u8>) -> io::Result<bool> {
-        let (reader, mut writer) = socket.split();
-        loop {
-            tokio::select! {
-                () = self.wake.notified() => self.write(&mut writer, writing).await?,
-                readable = reader.readable() => {
-                    readable?;
-                    match try_read(reader.as_ref(), held) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        result => return result,
-                    }
+    pub(crate) async fn exchange(&self, socket: &TcpStream, held: &mut Vec<u8>, writing: &mut Writing) -> io::Result<bool> {
+        poll_fn(|cx| {
+            self.task.register(cx.waker());
+            self.poll_write(cx, socket, writing)?;
+            loop {
+                if socket.poll_read_ready(cx)?.is_pending() {
+                    return Poll::Pending;
+                }
+                match try_read(socket, held) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    result => return Poll::Ready(result),
                 }
             }
-        }
+        })
+        .await
     }
 
-    async fn write(&self, socket: &mut WriteHalf<'_>, writing: &mut Vec<u8>) -> io::Result<()> {
-        mem::swap(&mut *self.queued.lock(), writing);
-        socket.write_all(writing).await?;
-        writing.clear();
-        Ok(())
+    /// Writes until there is nothing left or the socket takes no more.
+    fn poll_write(&self, cx: &mut Context<'_>, socket: &TcpStream, writing: &mut Writing) -> io::Result<()> {
+        loop {
+            if writing.written == writing.bytes.len() {
+                writing.bytes.clear();
+                writing.written = 0;
+                mem::swap(&mut *self.queued.lock(), &mut writing.bytes);
+                if writing.bytes.is_empty() {
+                    return Ok(());
+                }
+            }
+            match socket.try_write(&writing.bytes[writing.written..]) {
+                Ok(size) => writing.written += size,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match socket.poll_write_ready(cx) {
+                    Poll::Ready(ready) => ready?,
+                    Poll::Pending => return Ok(()),
+                },
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
