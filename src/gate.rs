@@ -177,7 +177,7 @@ impl Gate {
         }
         debug!(session = session.id(), %remote, "session opened");
         let mut end = End { gate: self.clone(), agent: agent.clone(), session: session.clone(), reason: None };
-        // Run in place: as an argument it would lie in the task's memory twice, 350 bytes an idle connection.
+        // Run in place: as an argument it would lie in the task's memory twice, and an idle connection hold 2.6 KB instead of 2.3.
         let mut connection = Connection::new(self, agent, session, transport);
         let reason = connection.run().await;
         let orderly = !matches!(reason, CloseReason::Broken(_) | CloseReason::SlowClient);
