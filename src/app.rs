@@ -53,6 +53,7 @@ impl App {
                 pipeline: Arc::new(Pipeline::new()),
                 on_error: None,
                 on_session_closed: Vec::new(),
+                network_threads: (cores / 2).max(1),
                 scheduler_threads: cores.max(2),
                 scheduler_capacity: 16 * 1024,
                 timer_precision: Duration::from_secs(1),
@@ -220,6 +221,14 @@ impl App {
     #[must_use]
     pub fn on_session_closed(mut self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) -> Self {
         self.blueprint.on_session_closed.push(Box::new(callback));
+        self
+    }
+
+    /// How many threads do the network's work: for clients and for other nodes, pipelines and handshake hooks included. One for every two cores
+    /// unless set. With 0 it is done on the threads of the runtime the node is started on, as it always is on a runtime of a single thread.
+    #[must_use]
+    pub fn network_threads(mut self, threads: usize) -> Self {
+        self.blueprint.network_threads = threads;
         self
     }
 

@@ -1,5 +1,7 @@
 //! One running node: started bottom up, stopped in reverse.
 
+mod network;
+
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytestring::ByteString;
@@ -10,6 +12,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+use self::network::Network;
 use crate::{
     cluster::{self, Cluster, Peers},
     component::{Failure, Service},
@@ -48,6 +51,7 @@ pub(crate) struct Blueprint {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) on_error: Option<OnError>,
     pub(crate) on_session_closed: Vec<OnSessionClosed>,
+    pub(crate) network_threads: usize,
     pub(crate) scheduler_threads: usize,
     pub(crate) scheduler_capacity: usize,
     pub(crate) timer_precision: Duration,
@@ -106,15 +110,16 @@ pub struct Node {
 impl Node {
     pub(crate) async fn start(blueprint: Blueprint) -> Result<Self> {
         blueprint.check()?;
+        let network = Network::new(blueprint.network_threads)?;
         let pool = Pool::new("nano", blueprint.scheduler_threads, runtime::Handle::current())?.with_precision(blueprint.timer_precision)?;
         let handle = Handle::new(pool, blueprint.scheduler_capacity);
         let shutdown_timeout = blueprint.shutdown_timeout;
-        match Running::start(blueprint, &handle).await {
+        match network.run(Running::start(blueprint, handle.clone())).await {
             Ok((running, addresses)) => {
                 let (tell, stopped) = watch::channel(false);
                 tokio::spawn(async move {
                     running.handle.shutdown_requested().await;
-                    running.stop(shutdown_timeout).await;
+                    network.run(running.stop(shutdown_timeout)).await;
                     tell.send_replace(true);
                 });
                 Ok(Self { handle, addresses, stopped })
@@ -207,10 +212,10 @@ struct Running {
 }
 
 impl Running {
-    async fn start(blueprint: Blueprint, handle: &Handle) -> Result<(Self, Vec<SocketAddr>)> {
+    async fn start(blueprint: Blueprint, handle: Handle) -> Result<(Self, Vec<SocketAddr>)> {
         let metrics = Arc::new(Metrics::new());
         let failure = Arc::new(Failure { on_error: blueprint.on_error, metrics: metrics.clone() });
-        let services: Vec<_> = blueprint.components.into_iter().map(|build| build(handle, &failure)).collect::<Result<_>>()?;
+        let services: Vec<_> = blueprint.components.into_iter().map(|build| build(&handle, &failure)).collect::<Result<_>>()?;
         let dispatch = Arc::new(Dispatch::new(&services, blueprint.pipeline, failure, blueprint.settings.request_timeout)?);
         let exchange = Arc::downgrade(&dispatch);
         handle.sessions().connect(exchange);
@@ -224,7 +229,7 @@ impl Running {
                 let mut names: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
                 names.sort();
                 let heartbeat = blueprint.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
-                Some(Cluster::bind(blueprint.cluster, names, heartbeat, handle).await?)
+                Some(Cluster::bind(blueprint.cluster, names, heartbeat, &handle).await?)
             }
             false => None,
         };
