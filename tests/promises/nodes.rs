@@ -1,6 +1,10 @@
 //! Promise 8: no globals. Nodes live side by side, stop, and start again in one process; their handles work from any thread.
 
-use std::{sync::Arc, thread};
+use std::{
+    cell::RefCell,
+    sync::{Arc, mpsc},
+    thread::{self, ThreadId},
+};
 
 use bytes::Bytes;
 use nano::{App, Component, Error, Group, Handlers, Node, Raw, Session, code};
@@ -100,4 +104,67 @@ async fn a_node_stops_by_its_handle_while_it_runs() {
     within("the end of the run", running).await.unwrap().unwrap();
     eventually("it takes no tasks", || handle.push_task(|| {}).is_err_and(|full| full.is_closed())).await;
     assert_eq!(Error::from(handle.push_task(|| {}).unwrap_err()).code(), code::UNAVAILABLE);
+}
+
+thread_local! {
+    /// Dropped when its thread ends.
+    static ALIVE: RefCell<Option<Arc<()>>> = const { RefCell::new(None) };
+}
+
+/// A node that says which thread does its network's work, and something that thread alone keeps.
+async fn watched(threads: usize) -> (Node, mpsc::Receiver<(ThreadId, Option<String>)>, Arc<()>) {
+    let (say, said) = mpsc::channel();
+    let kept = Arc::new(());
+    let keep = kept.clone();
+    let app = App::new().component(Name("node")).network_threads(threads).on_handshake(move |_, _, _| {
+        ALIVE.set(Some(keep.clone()));
+        let thread = thread::current();
+        say.send((thread.id(), thread.name().map(str::to_owned))).unwrap();
+        Ok(None)
+    });
+    (start(app).await, said, kept)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_has_network_threads_of_its_own_and_they_end_with_it() {
+    for threads in [1, 3] {
+        let (node, said, kept) = watched(threads).await;
+        assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+        assert_eq!(said.recv().unwrap().1.as_deref(), Some("nano-io"));
+        node.shutdown().await;
+        eventually("its threads end", || Arc::strong_count(&kept) == 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_network_threads_a_node_uses_those_it_is_started_on() {
+    let (node, said, _kept) = watched(0).await;
+    assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+    assert_ne!(said.recv().unwrap().1.as_deref(), Some("nano-io"));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn on_a_runtime_of_one_thread_a_node_stays_on_it() {
+    let (node, said, _kept) = watched(3).await;
+    assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+    assert_eq!(said.recv().unwrap().0, thread::current().id());
+    node.shutdown().await;
+}
+
+#[test]
+fn a_runtime_that_is_dropped_takes_its_node_along() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (node, kept) = runtime.block_on(async {
+        let (node, said, kept) = watched(1).await;
+        assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+        assert_eq!(said.recv().unwrap().1.as_deref(), Some("nano-io"));
+        (node, kept)
+    });
+    drop(runtime);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        within("the node says that it is over", node.stopped()).await;
+        eventually("its thread ends", || Arc::strong_count(&kept) == 1).await;
+    });
 }

@@ -1,12 +1,14 @@
 //! The least a server can do with tokio: each connection is a task that reads, answers and writes.
 
+use std::future::poll_fn;
+
 use nano::Result;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
 };
 
-use super::framing::{read, respond, take};
+use super::framing::{poll_read, respond, take};
 
 pub(crate) async fn run(listener: TcpListener) -> Result {
     loop {
@@ -19,7 +21,7 @@ pub(crate) async fn run(listener: TcpListener) -> Result {
 
 async fn serve(mut socket: TcpStream) -> std::io::Result<()> {
     let (mut held, mut out) = (Vec::new(), Vec::new());
-    while read(&socket, &mut held).await? {
+    while poll_fn(|cx| poll_read(&mut socket, &mut held, cx)).await? {
         take(&mut held, &mut out, |out, request| respond(request.id, &request.body, out))?;
         socket.write_all(&out).await?;
         out.clear();

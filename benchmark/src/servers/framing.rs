@@ -1,10 +1,17 @@
 //! As much of the protocol as a limit server needs: a handshake, requests, responses.
 
-use std::io;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use nano::packet::Kind;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+};
 
 /// The heartbeat it announces is never sent: a limit server does nothing but answer.
 const REPLY: &[u8] = br#"{"code":200,"sys":{"heartbeat":60}}"#;
@@ -18,20 +25,13 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
 }
 
-/// Reads what there is; `false` at the end of the stream.
-pub(crate) async fn read(socket: &TcpStream, held: &mut Vec<u8>) -> io::Result<bool> {
-    loop {
-        socket.readable().await?;
-        match try_read(socket, held) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return result,
-        }
-    }
-}
-
-pub(crate) fn try_read(socket: &TcpStream, held: &mut Vec<u8>) -> io::Result<bool> {
-    held.reserve(READ);
-    Ok(socket.try_read_buf(held)? > 0)
+/// Reads what there is; `false` at the end of the stream. A read that does not fill the room it has is taken for all there is.
+pub(crate) fn poll_read(socket: &mut TcpStream, held: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+    let mut room = [0; READ];
+    let mut buffer = ReadBuf::new(&mut room);
+    ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
+    held.extend_from_slice(buffer.filled());
+    Poll::Ready(Ok(!buffer.filled().is_empty()))
 }
 
 /// Takes all complete packets off `held`. Handshakes are answered into `out`, requests go to `request`.

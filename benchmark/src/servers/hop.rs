@@ -1,12 +1,14 @@
 //! One hop: a message is a boxed task that the one scheduler runs, and its answer goes back through the outbox of its connection.
 
-use std::{mem, sync::Arc, thread};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use nano::Result;
-use parking_lot::{Condvar, Mutex};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Notify,
+    sync::mpsc as asynchronous,
 };
 
 use super::{
@@ -16,33 +18,18 @@ use super::{
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Tasks that wait to be run, all there are at once.
-struct Scheduler {
-    queue: Mutex<Queue>,
-    wake: Wake,
-}
+/// How many tasks the scheduler takes at once where it is a task itself.
+const BATCH: usize = 256;
 
-/// What runs them: a thread, or a task of the runtime.
-enum Wake {
-    Thread(Condvar),
-    Task(Notify),
-}
-
-#[derive(Default)]
-struct Queue {
-    tasks: Vec<Task>,
-    asleep: bool,
+/// The way to what runs tasks: a thread, or a task of the runtime.
+#[derive(Clone)]
+enum Scheduler {
+    Thread(mpsc::Sender<Task>),
+    Task(asynchronous::UnboundedSender<Task>),
 }
 
 pub(crate) async fn run(listener: TcpListener, on_workers: bool) -> Result {
-    let wake = if on_workers { Wake::Task(Notify::new()) } else { Wake::Thread(Condvar::new()) };
-    let scheduler = Arc::new(Scheduler { queue: Mutex::default(), wake });
-    let worker = scheduler.clone();
-    if on_workers {
-        tokio::spawn(async move { worker.work_as_task().await });
-    } else {
-        thread::Builder::new().name("scheduler".into()).spawn(move || worker.work_as_thread())?;
-    }
+    let scheduler = if on_workers { Scheduler::task() } else { Scheduler::thread()? };
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
@@ -52,55 +39,38 @@ pub(crate) async fn run(listener: TcpListener, on_workers: bool) -> Result {
 }
 
 impl Scheduler {
-    fn push(&self, task: Task) {
-        let mut queue = self.queue.lock();
-        queue.tasks.push(task);
-        if mem::take(&mut queue.asleep) {
-            match &self.wake {
-                Wake::Thread(wake) => drop(wake.notify_one()),
-                Wake::Task(wake) => wake.notify_one(),
-            }
-        }
+    fn thread() -> Result<Self> {
+        let (tasks, queued) = mpsc::channel::<Task>();
+        thread::Builder::new().name("scheduler".into()).spawn(move || queued.into_iter().for_each(|task| task()))?;
+        Ok(Self::Thread(tasks))
     }
 
-    /// Takes what is there; if nothing is, the next push wakes whoever works.
-    fn take(&self, tasks: &mut Vec<Task>) {
-        let mut queue = self.queue.lock();
-        if let (Wake::Thread(wake), true) = (&self.wake, queue.tasks.is_empty()) {
-            queue.asleep = true;
-            wake.wait(&mut queue);
-        }
-        queue.asleep = queue.tasks.is_empty();
-        mem::swap(&mut queue.tasks, tasks);
-    }
-
-    fn work_as_thread(&self) {
-        let mut tasks = Vec::new();
-        loop {
-            self.take(&mut tasks);
-            tasks.drain(..).for_each(|task| task());
-        }
-    }
-
-    async fn work_as_task(&self) {
-        let mut tasks = Vec::new();
-        loop {
-            self.take(&mut tasks);
-            let idle = tasks.is_empty();
-            tasks.drain(..).for_each(|task| task());
-            match &self.wake {
-                Wake::Task(wake) if idle => wake.notified().await,
+    fn task() -> Self {
+        let (tasks, mut queued) = asynchronous::unbounded_channel::<Task>();
+        tokio::spawn(async move {
+            let mut batch = Vec::new();
+            while queued.recv_many(&mut batch, BATCH).await > 0 {
+                batch.drain(..).for_each(|task| task());
                 // The other tasks of this thread have their turn, too.
-                _ => tokio::task::yield_now().await,
+                tokio::task::yield_now().await;
             }
+        });
+        Self::Task(tasks)
+    }
+
+    fn push(&self, task: Task) {
+        // The scheduler lives as long as this.
+        match self {
+            Self::Thread(tasks) => tasks.send(task).unwrap_or_default(),
+            Self::Task(tasks) => tasks.send(task).unwrap_or_default(),
         }
     }
 }
 
-async fn serve(socket: TcpStream, scheduler: &Scheduler) -> std::io::Result<()> {
+async fn serve(mut socket: TcpStream, scheduler: &Scheduler) -> std::io::Result<()> {
     let outbox = Arc::new(Outbox::default());
     let (mut held, mut writing, mut greeting) = (Vec::new(), Writing::default(), Vec::new());
-    while outbox.exchange(&socket, &mut held, &mut writing).await? {
+    while outbox.exchange(&mut socket, &mut held, &mut writing).await? {
         take(&mut held, &mut greeting, |_, request| {
             let outbox = outbox.clone();
             scheduler.push(Box::new(move || outbox.append(|out| respond(request.id, &request.body, out))));

@@ -3,14 +3,15 @@
 use std::{
     future::poll_fn,
     io, mem,
+    pin::Pin,
     task::{Context, Poll},
 };
 
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWrite, net::TcpStream};
 
-use super::framing::try_read;
+use super::framing::poll_read;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -40,25 +41,17 @@ impl Outbox {
     }
 
     /// Reads into `held`, and writes what is queued meanwhile; `false` at the end of the stream.
-    pub(crate) async fn exchange(&self, socket: &TcpStream, held: &mut Vec<u8>, writing: &mut Writing) -> io::Result<bool> {
+    pub(crate) async fn exchange(&self, socket: &mut TcpStream, held: &mut Vec<u8>, writing: &mut Writing) -> io::Result<bool> {
         poll_fn(|cx| {
             self.task.register(cx.waker());
             self.poll_write(cx, socket, writing)?;
-            loop {
-                if socket.poll_read_ready(cx)?.is_pending() {
-                    return Poll::Pending;
-                }
-                match try_read(socket, held) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return Poll::Ready(result),
-                }
-            }
+            poll_read(socket, held, cx)
         })
         .await
     }
 
     /// Writes until there is nothing left or the socket takes no more.
-    fn poll_write(&self, cx: &mut Context<'_>, socket: &TcpStream, writing: &mut Writing) -> io::Result<()> {
+    fn poll_write(&self, cx: &mut Context<'_>, socket: &mut TcpStream, writing: &mut Writing) -> io::Result<()> {
         loop {
             if writing.written == writing.bytes.len() {
                 writing.bytes.clear();
@@ -68,13 +61,9 @@ impl Outbox {
                     return Ok(());
                 }
             }
-            match socket.try_write(&writing.bytes[writing.written..]) {
-                Ok(size) => writing.written += size,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match socket.poll_write_ready(cx) {
-                    Poll::Ready(ready) => ready?,
-                    Poll::Pending => return Ok(()),
-                },
-                Err(error) => return Err(error),
+            match Pin::new(&mut *socket).poll_write(cx, &writing.bytes[writing.written..]) {
+                Poll::Ready(size) => writing.written += size?,
+                Poll::Pending => return Ok(()),
             }
         }
     }

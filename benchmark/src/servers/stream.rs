@@ -86,10 +86,10 @@ async fn serve(socket: TcpStream, client: u64, frames: mpsc::Sender<Frame>, clie
     clients.write().remove(&client);
 }
 
-async fn receive(socket: TcpStream, client: u64, outbox: &Outbox, frames: &mpsc::Sender<Frame>) -> std::io::Result<()> {
+async fn receive(mut socket: TcpStream, client: u64, outbox: &Outbox, frames: &mpsc::Sender<Frame>) -> std::io::Result<()> {
     let (mut held, mut writing) = (Vec::new(), Writing::default());
     let (mut greeting, mut requests) = (Vec::new(), Vec::new());
-    while outbox.exchange(&socket, &mut held, &mut writing).await? {
+    while outbox.exchange(&mut socket, &mut held, &mut writing).await? {
         take(&mut held, &mut greeting, |_, request| requests.push(request))?;
         for request in requests.drain(..) {
             let frame = Frame { client, id: request.id, route: request.route, body: request.body };
