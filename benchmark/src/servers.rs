@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use clap::{Args, Subcommand};
 use nano::Result;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, runtime::Builder};
 
 use crate::process;
 
@@ -66,8 +66,12 @@ pub(crate) fn run(server: Server) -> Result {
     process::raise_file_limit();
     let env = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt().with_env_filter(env).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    // A limit is what the machine gives at best, and with two cores and a load on them that is with one thread; ours runs as in an application.
+    let mut runtime = match server {
+        Server::Nano(_) => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
         match server {
             Server::Nano(flags) => nano_app::run(&flags).await,
             Server::Bare(listen) => bare::run(listen.open().await?).await,

@@ -76,8 +76,8 @@ fn echo(prefix: &str, topology: Topology, transport: Transport, clients: (usize,
     let title = format!("{kind}, 64 B, {}, {connections} x {in_flight}", called(transport));
     let scenario = Scenario::new(format!("{prefix}-{connections}x{in_flight}"), title, topology, transport).clients(connections, in_flight);
     match (prefix, connections, in_flight) {
-        ("echo-tcp", 100 | 1000, 1) => scenario.beats_go(1.3, 0.75).near(Peer::Hop, 1.15).near(Peer::Strand, 1.15),
-        ("echo-tcp", 100, 8) => scenario.beats_go(3.0, 0.25).near(Peer::Hop, 1.4).near(Peer::Strand, 1.4),
+        ("echo-tcp", 100 | 1000, 1) => scenario.beats_go(1.3, 0.75).near(Peer::Hop, 1.15),
+        ("echo-tcp", 100, 8) => scenario.beats_go(3.0, 0.25).near(Peer::Hop, 1.4),
         ("echo-ws", 100, 1) => scenario.beats_go(1.25, 0.8),
         ("forwarded", 100 | 1000, 1) => scenario.beats_go(12.0, 1.0 / 14.0).near(Peer::Stream, 1.25),
         ("forwarded", 100, 8) => scenario.beats_go(50.0, 1.0 / 60.0),

@@ -15,7 +15,7 @@ use tokio::{
 
 /// The heartbeat it announces is never sent: a limit server does nothing but answer.
 const REPLY: &[u8] = br#"{"code":200,"sys":{"heartbeat":60}}"#;
-const READ: usize = 4 * 1024;
+pub(crate) const READ: usize = 4 * 1024;
 
 /// A request: its id, the route and the body.
 #[derive(Debug)]

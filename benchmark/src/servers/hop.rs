@@ -1,31 +1,28 @@
-//! One hop: a message is a boxed task that the one scheduler runs, and its answer goes back through the outbox of its connection.
+//! One hop: a message is a boxed task that the one scheduler runs, and its answer goes to the task that writes for its connection.
 
-use std::{
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{io, mem, sync::mpsc, thread};
 
 use nano::Result;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc as asynchronous,
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 
-use super::{
-    framing::{respond, take},
-    outbox::{Outbox, Writing},
-};
+use super::framing::{READ, respond, take};
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// How many tasks the scheduler takes at once where it is a task itself.
+/// How many tasks, or answers, are taken at once.
 const BATCH: usize = 256;
+/// Room for what stands before the body of an answer.
+const ANSWER: usize = 16;
 
 /// The way to what runs tasks: a thread, or a task of the runtime.
 #[derive(Clone)]
 enum Scheduler {
     Thread(mpsc::Sender<Task>),
-    Task(asynchronous::UnboundedSender<Task>),
+    Task(UnboundedSender<Task>),
 }
 
 pub(crate) async fn run(listener: TcpListener, on_workers: bool) -> Result {
@@ -46,7 +43,7 @@ impl Scheduler {
     }
 
     fn task() -> Self {
-        let (tasks, mut queued) = asynchronous::unbounded_channel::<Task>();
+        let (tasks, mut queued) = unbounded_channel::<Task>();
         tokio::spawn(async move {
             let mut batch = Vec::new();
             while queued.recv_many(&mut batch, BATCH).await > 0 {
@@ -67,17 +64,40 @@ impl Scheduler {
     }
 }
 
-async fn serve(mut socket: TcpStream, scheduler: &Scheduler) -> std::io::Result<()> {
-    let outbox = Arc::new(Outbox::default());
-    let (mut held, mut writing, mut greeting) = (Vec::new(), Writing::default(), Vec::new());
-    while outbox.exchange(&mut socket, &mut held, &mut writing).await? {
+async fn serve(socket: TcpStream, scheduler: &Scheduler) -> io::Result<()> {
+    let (mut reader, writer) = socket.into_split();
+    let (answers, queued) = unbounded_channel();
+    tokio::spawn(async move { write(writer, queued).await.unwrap_or_default() });
+    let (mut held, mut greeting) = (Vec::new(), Vec::new());
+    loop {
+        held.reserve(READ);
+        if reader.read_buf(&mut held).await? == 0 {
+            return Ok(());
+        }
         take(&mut held, &mut greeting, |_, request| {
-            let outbox = outbox.clone();
-            scheduler.push(Box::new(move || outbox.append(|out| respond(request.id, &request.body, out))));
+            let answers = answers.clone();
+            scheduler.push(Box::new(move || {
+                let mut answer = Vec::with_capacity(ANSWER + request.body.len());
+                respond(request.id, &request.body, &mut answer);
+                // A client that has gone wants none.
+                let _ = answers.send(answer);
+            }));
         })?;
         if !greeting.is_empty() {
-            outbox.append(|out| out.append(&mut greeting));
+            let _ = answers.send(mem::take(&mut greeting));
         }
+    }
+}
+
+/// Writes answers, all there are at once.
+async fn write(mut writer: OwnedWriteHalf, mut queued: UnboundedReceiver<Vec<u8>>) -> io::Result<()> {
+    let mut answers = Vec::new();
+    while queued.recv_many(&mut answers, BATCH).await > 0 {
+        match &answers[..] {
+            [answer] => writer.write_all(answer).await?,
+            several => writer.write_all(&several.concat()).await?,
+        }
+        answers.clear();
     }
     Ok(())
 }
