@@ -43,19 +43,21 @@ impl Lane {
     }
 
     fn enter_with<E>(&self, scheduler: &Scheduler, task: Task, push: fn(&Scheduler, Task) -> Result<(), E>) -> Result<(), E> {
-        let mut state = self.0.lock();
-        let here = state.running == 0 || state.current.as_ref() == Some(scheduler);
-        if !here || !state.waiting.is_empty() {
-            state.waiting.push_back((scheduler.clone(), task));
-            return Ok(());
+        {
+            let mut state = self.0.lock();
+            let here = state.running == 0 || state.current.as_ref() == Some(scheduler);
+            if !here || !state.waiting.is_empty() {
+                state.waiting.push_back((scheduler.clone(), task));
+                return Ok(());
+            }
+            // Before it is queued, so that its own `done` finds it counted.
+            state.running += 1;
+            if state.current.as_ref() != Some(scheduler) {
+                state.current = Some(scheduler.clone());
+            }
         }
-        // Under the lock, so that `done` of this very task finds itself counted.
-        push(scheduler, task)?;
-        state.running += 1;
-        if state.current.as_ref() != Some(scheduler) {
-            state.current = Some(scheduler.clone());
-        }
-        Ok(())
+        // Without the lock: a runtime that has ended drops what it is given at once, and that says `done`.
+        push(scheduler, task).inspect_err(|_| self.done())
     }
 
     /// [`enter_always`](Lane::enter_always) of a task that a scheduler which has been shut down may drop.

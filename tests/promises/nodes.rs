@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     sync::{Arc, mpsc},
     thread::{self, ThreadId},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -79,7 +80,7 @@ async fn a_handle_works_from_a_thread_outside_of_any_runtime() {
         session.rpc("Name.Say", "").unwrap();
         handle.push_task(|| done.send(()).unwrap()).unwrap();
         handle.scheduler().spawn(async { 1 }, |_| {});
-        handle.new_scheduler("another").after_timer(std::time::Duration::ZERO, || {}).unwrap();
+        handle.new_scheduler("another").after_timer(Duration::ZERO, || {}).unwrap();
         handle.shutdown();
         handle.shutdown();
         assert!(handle.is_shutting_down());
@@ -167,4 +168,22 @@ fn a_runtime_that_is_dropped_takes_its_node_along() {
         within("the node says that it is over", node.stopped()).await;
         eventually("its thread ends", || Arc::strong_count(&kept) == 1).await;
     });
+}
+
+#[test]
+fn a_runtime_that_is_dropped_with_clients_on_it_is_gone_at_once() {
+    let (tell, gone) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let client = runtime.block_on(async {
+            let node = start(App::new().component(Name("node")).scheduler_threads(0)).await;
+            let mut client = Client::connect(&node).await;
+            assert_eq!(client.ask("Name.Say", "").await.unwrap(), "node");
+            client
+        });
+        drop(runtime);
+        drop(client);
+        tell.send(()).unwrap();
+    });
+    gone.recv_timeout(Duration::from_secs(20)).expect("nothing hangs");
 }
