@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod agent;
+mod bell;
 mod connection;
 mod http;
 mod listener;
@@ -49,6 +50,7 @@ pub use self::{listener::Listener, rate::RateLimit, settings::SlowClient};
 
 use self::{
     agent::Agent,
+    bell::Bell,
     connection::Connection,
     listener::{Bound, Listening},
     stream::{Stream, Transport},
@@ -69,6 +71,7 @@ pub(crate) struct Gate {
     connections: AtomicUsize,
     all_closed: Notify,
     accepting: Mutex<Vec<JoinHandle<()>>>,
+    bell: Arc<Bell>,
 }
 
 /// A gate whose addresses are taken, which clients cannot reach yet.
@@ -113,7 +116,8 @@ impl Gate {
         let handshake = ReplyTemplate::new(settings.heartbeat, &dictionary);
         let dictionary = Arc::new(dictionary);
         let (connections, all_closed, accepting) = (AtomicUsize::new(0), Notify::new(), Mutex::default());
-        Arc::new(Self { settings, dispatch, dictionary, handshake, metrics, node, connections, all_closed, accepting })
+        let bell = Bell::new();
+        Arc::new(Self { settings, dispatch, dictionary, handshake, metrics, node, connections, all_closed, accepting, bell })
     }
 
     /// Stops accepting, and waits until the addresses are free.

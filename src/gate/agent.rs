@@ -264,7 +264,7 @@ impl Agent {
         let writer = if state.blocked && state.closing.is_none() { None } else { state.writer.take() };
         drop(state);
         if let Some(writer) = writer {
-            writer.wake();
+            self.gate.bell.wake(writer);
         }
         result
     }
