@@ -211,11 +211,12 @@ impl Inlet {
         current
     }
 
-    /// Counts that nothing has come since the last look; something that comes begins anew. The stream, if one is up, and the count.
+    /// Counts that nothing has come since the last look, or since the member joined; something that comes begins anew. The stream, if one is up, and
+    /// the count.
     pub(super) fn look(&self) -> Option<(i64, u32)> {
         let mut state = self.state.lock();
+        state.quiet = state.quiet.saturating_add(1);
         state.answers.as_ref()?;
-        state.quiet += 1;
         Some((state.stream, state.quiet))
     }
 }
