@@ -225,7 +225,8 @@ impl App {
     }
 
     /// How many threads do the network's work: for clients and for other nodes, pipelines and handshake hooks included. One for every two cores
-    /// unless set. With 0 it is done on the threads of the runtime the node is started on, as it always is on a runtime of a single thread.
+    /// unless set. Tasks that such code spawns run there as well, and end with the node. With 0 it is done on the threads of the runtime the node is
+    /// started on, as it always is on a runtime of a single thread.
     #[must_use]
     pub fn network_threads(mut self, threads: usize) -> Self {
         self.blueprint.network_threads = threads;
@@ -233,7 +234,7 @@ impl App {
     }
 
     /// How many threads run schedulers: handlers, timers, callbacks. One per core, but at least 2, unless set. With 0 they run on the
-    /// runtime's own threads, where user code that blocks delays the network: for tests with paused time.
+    /// threads of the runtime the node is started on, where user code that blocks delays all else: for tests with paused time.
     #[must_use]
     pub fn scheduler_threads(mut self, threads: usize) -> Self {
         self.blueprint.scheduler_threads = threads;
@@ -262,7 +263,7 @@ impl App {
         self
     }
 
-    /// Starts the node on the runtime this is called on. It runs until it is asked to stop; dropping the [`Node`] does not stop it.
+    /// Starts the node. It runs, with this runtime and [threads of its own](App::network_threads), until it is asked to stop; dropping the [`Node`] does not stop it.
     ///
     /// # Errors
     /// Names what is wrong: a component, a route, a certificate, an address in use, an option; or what an `init` hook returned.

@@ -51,7 +51,7 @@ pub use self::{listener::Listener, rate::RateLimit, settings::SlowClient};
 use self::{
     agent::Agent,
     bell::Bell,
-    connection::Connection,
+    connection::{Connection, LINGER},
     listener::{Bound, Listening},
     stream::{Stream, Transport},
     ws::WebSocket,
@@ -59,6 +59,9 @@ use self::{
 
 /// How long to wait after a failed accept, which is mostly a lack of file descriptors: others have to close first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether the last sockets are closed.
+const GONE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What all connections of a node share.
 pub(crate) struct Gate {
@@ -146,6 +149,17 @@ impl Gate {
             }
             notified.await;
         }
+    }
+
+    /// Waits until no socket is left either, but not for long.
+    pub(crate) async fn connections_gone(&self) {
+        let gone = async {
+            while self.connections.load(Ordering::Acquire) > 0 {
+                sleep(GONE_PAUSE).await;
+            }
+        };
+        // Those that are left then have had their time.
+        let _ = timeout(2 * LINGER, gone).await;
     }
 
     fn close(&self, session: &Session, reason: &CloseReason) {

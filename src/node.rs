@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use tokio::{
     runtime,
     sync::{oneshot, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::{error, info, warn};
 
@@ -117,10 +117,18 @@ impl Node {
         match network.run(Running::start(blueprint, handle.clone())).await {
             Ok((running, addresses)) => {
                 let (tell, stopped) = watch::channel(false);
+                let (node, gate) = (handle.clone(), running.gate.clone());
                 tokio::spawn(async move {
-                    running.handle.shutdown_requested().await;
-                    network.run(running.stop(shutdown_timeout)).await;
+                    node.shutdown_requested().await;
+                    // The deadline is kept here as well, for code that blocks the network's threads blocks those in `stop` too.
+                    if timeout(shutdown_timeout + GOODBYE, network.run(running.stop(shutdown_timeout))).await.is_err() {
+                        error!("the network's threads are blocked: they are left to themselves");
+                        node.pool().shutdown(Duration::ZERO).await;
+                        node.forget_callbacks();
+                    }
                     tell.send_replace(true);
+                    // Clients may still be reading what was said last.
+                    gate.connections_gone().await;
                 });
                 Ok(Self { handle, addresses, stopped })
             }

@@ -11,8 +11,8 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::runtime::{self, Handle};
 
-/// To wake a task of another runtime is a system call, and one of the own next to nothing. So what comes from other threads, the schedulers' above all, is left
-/// here, and a task of the connections' own runtime is woken to wake them all.
+/// Waking a task of another runtime costs a system call; waking one of its own costs next to nothing. So who comes from elsewhere, as schedulers do when the
+/// network has threads of its own, leaves its wakers here, and one task of the connections' runtime is woken to wake them all.
 pub(super) struct Bell {
     runtime: runtime::Id,
     waiting: Mutex<Vec<Waker>>,

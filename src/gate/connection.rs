@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long the last packets of a closing connection may take, and how long a client may take to close its side.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// When to look again at a connection without any deadline.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -77,7 +77,7 @@ impl Listener {
     }
 
     /// Serves HTTP beside the WebSocket: whatever an [`axum`] router can do but upgrade connections itself. Routes that overlap with others of this
-    /// listener are a start-up error. On TCP it has no effect.
+    /// listener are a start-up error. On TCP it has no effect. Its handlers run on the threads that do the network's work: they must not block.
     #[must_use]
     pub fn http(mut self, router: Router) -> Self {
         self.pages.push(Pages::Router(router));

@@ -12,7 +12,7 @@ use nano::{App, Component, Error, Group, Handlers, Node, Raw, Session, code};
 use tokio::sync::oneshot;
 
 use crate::{
-    harness::{Client, start},
+    harness::{Client, greeting, start},
     support::{eventually, within},
 };
 
@@ -186,4 +186,34 @@ fn a_runtime_that_is_dropped_with_clients_on_it_is_gone_at_once() {
         tell.send(()).unwrap();
     });
     gone.recv_timeout(Duration::from_secs(20)).expect("nothing hangs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_still_speaks_when_its_node_stops_gets_what_was_sent_last() {
+    let node = start(App::new().component(Name("node")).network_threads(1)).await;
+    let mut client = Client::connect(&node).await;
+    node.shutdown().await;
+    // A socket that is closed by now would answer this with a reset.
+    client.notify("Name.Say", "").await;
+    client.notify("Name.Say", "").await;
+    assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_stops_in_time_even_if_its_network_thread_is_blocked() {
+    let (entered, enters) = mpsc::channel();
+    let (free, blocked) = mpsc::channel::<()>();
+    let blocked = parking_lot::Mutex::new(blocked);
+    let app = App::new().network_threads(1).shutdown_timeout(Duration::from_millis(100)).on_handshake(move |_, _, _| {
+        entered.send(()).unwrap();
+        // Ends when the test does.
+        let _ = blocked.lock().recv();
+        Ok(None)
+    });
+    let node = start(app).await;
+    let mut client = Client::dial(node.addresses()[0]).await;
+    client.send(&greeting()).await;
+    eventually("the hook blocks", || enters.try_recv().is_ok()).await;
+    within("the end of the node", node.shutdown()).await;
+    drop(free);
 }
