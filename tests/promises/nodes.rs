@@ -8,11 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use nano::{App, Component, Error, Group, Handlers, Node, Raw, Session, code};
-use tokio::sync::oneshot;
+use nano::{App, Component, Error, Group, Handlers, Node, Raw, Session, code, packet::Kind};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::oneshot,
+    time::interval,
+};
 
 use crate::{
-    harness::{Client, greeting, start},
+    harness::{Client, greeting, packet, start},
     support::{eventually, within},
 };
 
@@ -191,12 +196,19 @@ fn a_runtime_that_is_dropped_with_clients_on_it_is_gone_at_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_still_speaks_when_its_node_stops_gets_what_was_sent_last() {
     let node = start(App::new().component(Name("node")).network_threads(1)).await;
-    let mut client = Client::connect(&node).await;
+    let mut stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
+    stream.write_all(&greeting()).await.unwrap();
+    eventually("the session", || node.handle().sessions().count() == 1).await;
     node.shutdown().await;
-    // A socket that is closed by now would answer this with a reset.
-    client.notify("Name.Say", "").await;
-    client.notify("Name.Say", "").await;
-    assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+    // A socket that is closed by now answers with a reset, which is an error here.
+    let mut pause = interval(Duration::from_millis(2));
+    for _ in 0..100 {
+        stream.write_all(&packet(Kind::Heartbeat, b"")).await.unwrap();
+        pause.tick().await;
+    }
+    let mut received = Vec::new();
+    within("the end", stream.read_to_end(&mut received)).await.unwrap();
+    assert!(String::from_utf8_lossy(&received).ends_with("server is shutting down\"}"), "{received:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
