@@ -60,9 +60,6 @@ use self::{
 /// How long to wait after a failed accept, which is mostly a lack of file descriptors: others have to close first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How often it is looked whether the last sockets are closed.
-const GONE_PAUSE: Duration = Duration::from_millis(20);
-
 /// What all connections of a node share.
 pub(crate) struct Gate {
     settings: Settings,
@@ -72,7 +69,8 @@ pub(crate) struct Gate {
     metrics: Arc<Metrics>,
     node: Handle,
     connections: AtomicUsize,
-    all_closed: Notify,
+    /// Notified when a session has closed, and when a socket has.
+    closed: Notify,
     accepting: Mutex<Vec<JoinHandle<()>>>,
     bell: Arc<Bell>,
 }
@@ -118,9 +116,9 @@ impl Gate {
     ) -> Arc<Self> {
         let handshake = ReplyTemplate::new(settings.heartbeat, &dictionary);
         let dictionary = Arc::new(dictionary);
-        let (connections, all_closed, accepting) = (AtomicUsize::new(0), Notify::new(), Mutex::default());
+        let (connections, closed, accepting) = (AtomicUsize::new(0), Notify::new(), Mutex::default());
         let bell = Bell::new();
-        Arc::new(Self { settings, dispatch, dictionary, handshake, metrics, node, connections, all_closed, accepting, bell })
+        Arc::new(Self { settings, dispatch, dictionary, handshake, metrics, node, connections, closed, accepting, bell })
     }
 
     /// Stops accepting, and waits until the addresses are free.
@@ -143,7 +141,7 @@ impl Gate {
     /// Waits until no connection is left.
     pub(crate) async fn sessions_closed(&self) {
         loop {
-            let notified = self.all_closed.notified();
+            let notified = self.closed.notified();
             if self.node.sessions().local_count() == 0 {
                 return;
             }
@@ -154,8 +152,12 @@ impl Gate {
     /// Waits until no socket is left either, but not for long.
     pub(crate) async fn connections_gone(&self) {
         let gone = async {
-            while self.connections.load(Ordering::Acquire) > 0 {
-                sleep(GONE_PAUSE).await;
+            loop {
+                let notified = self.closed.notified();
+                if self.connections.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                notified.await;
             }
         };
         // Those that are left then have had their time.
@@ -167,7 +169,7 @@ impl Gate {
         // Behind the end of the session: a message that is sent to a member now is refused, or was sent before this.
         self.dispatch.closed(session, reason);
         Metrics::closed(reason.label());
-        self.all_closed.notify_waiters();
+        self.closed.notify_waiters();
     }
 
     /// Calls an application's hook. A panic is an error.
@@ -312,6 +314,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.metrics.connections.decrement(1.0);
         self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.closed.notify_waiters();
     }
 }
 

@@ -152,7 +152,8 @@ impl Node {
     }
 
     /// Stops the node in order and waits for the end: no new connections, requests in flight are finished, clients are told and disconnected,
-    /// close callbacks run, then the components' hooks. Never takes longer than the shutdown timeout.
+    /// close callbacks run, then the components' hooks. Never takes longer than the shutdown timeout, and a
+    /// second more where code blocks the threads that do the network's work.
     pub async fn shutdown(&self) {
         self.handle.shutdown();
         self.stopped().await;

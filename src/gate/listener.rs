@@ -68,6 +68,7 @@ impl Listener {
     }
 
     /// Decides by the head of its request who may open a WebSocket; others get 403. By default everybody may. On TCP it has no effect.
+    /// It is called on the threads that do the network's work: it must not block.
     #[must_use]
     pub fn check_origin(mut self, check: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         if let Some(websocket) = &mut self.websocket {
