@@ -9,6 +9,7 @@ mod shutdown;
 use std::{
     cell::RefCell,
     future::{pending, poll_fn},
+    hint,
     pin::pin,
     sync::{
         Arc, Barrier,
@@ -24,7 +25,7 @@ use nano::{Full, Scheduler, code, scheduler::Pool};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::{mpsc as channel, oneshot},
+    sync::{Semaphore, mpsc as channel, oneshot},
     time::{Instant, timeout},
 };
 
@@ -145,18 +146,27 @@ async fn fifty_schedulers_on_four_threads_are_each_serial_and_in_order() {
     }
 }
 
+/// Again and again, so that its threads are found asleep, half asleep and looking for work.
 #[tokio::test]
 async fn schedulers_of_one_pool_run_at_the_same_time() {
-    let pool = pool(2);
-    let meeting = Arc::new(Barrier::new(2));
-    for name in ["a", "b"] {
-        let meeting = meeting.clone();
-        let meet = move || {
-            meeting.wait();
-        };
-        pool.scheduler(name, 1).push_task(meet).unwrap();
+    let pool = pool(3);
+    let schedulers = ["a", "b", "c"].map(|name| pool.scheduler(name, 1));
+    for pause in 0..2_000 {
+        let meeting = Arc::new(Barrier::new(schedulers.len()));
+        let left = Arc::new(Semaphore::new(0));
+        for scheduler in &schedulers {
+            let (meeting, left) = (meeting.clone(), left.clone());
+            let meet = move || {
+                meeting.wait();
+                left.add_permits(1);
+            };
+            scheduler.push_task(meet).unwrap();
+        }
+        let met = timeout(DEADLINE, left.acquire_many(3)).await;
+        assert!(met.is_ok(), "they waited for each other in vain");
+        (0..pause % 50 * 20).for_each(|_| hint::spin_loop());
     }
-    assert!(pool.shutdown(DEADLINE).await, "each waited for the other in vain");
+    assert!(pool.shutdown(DEADLINE).await);
 }
 
 #[tokio::test]
