@@ -89,7 +89,7 @@ mod tests {
     use std::{future::Future, time::Duration};
 
     use nano::client::Client;
-    use tokio::{task::JoinSet, time::timeout};
+    use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
     use super::*;
 
@@ -122,6 +122,26 @@ mod tests {
         check(bare::run).await;
         check(|listener| hop::run(listener, false)).await;
         check(|listener| hop::run(listener, true)).await;
+    }
+
+    #[tokio::test]
+    async fn what_one_member_says_to_the_bare_limit_all_hear() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("tcp://{}", listener.local_addr().unwrap());
+        let server = tokio::spawn(bare::run(listener));
+        let (heard, mut hears) = mpsc::unbounded_channel();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let (client, heard) = (Client::connect(&address).await.unwrap(), heard.clone());
+            client.on("onBroadcast", move |body| heard.send(body).unwrap());
+            client.request_raw("Grp.Join", "").await.unwrap();
+            clients.push(client);
+        }
+        clients[0].notify_raw("Grp.Send", "hello").await.unwrap();
+        for _ in &clients {
+            assert_eq!(timeout(Duration::from_secs(20), hears.recv()).await.unwrap().unwrap(), "hello");
+        }
+        server.abort();
     }
 
     #[tokio::test]

@@ -96,7 +96,8 @@ fn broadcast((sessions, in_flight): (usize, usize)) -> Scenario {
     let title = format!("broadcast to {sessions} sessions of one node, {in_flight} in flight; counted are deliveries");
     let scenario = simple(&format!("broadcast-{sessions}x{in_flight}"), &title).clients(sessions, in_flight);
     let (throughput, cpu) = if in_flight == 1 { (1.5, 0.6) } else { (2.5, 0.35) };
-    scenario.load(&["--scenario", "broadcast"]).beats_go(throughput, cpu).loses_nothing()
+    let scenario = scenario.load(&["--scenario", "broadcast"]).peers(&[Peer::Nano, Peer::Go, Peer::Bare]);
+    scenario.beats_go(throughput, cpu).loses_nothing()
 }
 
 fn broadcast_through_gates((sessions, in_flight): (usize, usize)) -> Scenario {

@@ -1,4 +1,4 @@
-//! As much of the protocol as a limit server needs: a handshake, requests, responses.
+//! As much of the protocol as a limit server needs: a handshake, requests, notifies, responses, pushes.
 
 use std::{
     io,
@@ -8,16 +8,17 @@ use std::{
 
 use bytes::Bytes;
 use nano::packet::Kind;
-use tokio::{
-    io::{AsyncRead, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// The heartbeat it announces is never sent: a limit server does nothing but answer.
 const REPLY: &[u8] = br#"{"code":200,"sys":{"heartbeat":60}}"#;
 pub(crate) const READ: usize = 4 * 1024;
 
-/// A request: its id, the route and the body.
+const NOTIFY: u8 = 1 << 1;
+const RESPONSE: u8 = 2 << 1;
+const PUSH: u8 = 3 << 1;
+
+/// A request: its id, the route and the body. The id of a notify is 0.
 #[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) id: u64,
@@ -26,7 +27,7 @@ pub(crate) struct Request {
 }
 
 /// Reads what there is; `false` at the end of the stream. A read that does not fill the room it has is taken for all there is.
-pub(crate) fn poll_read(socket: &mut TcpStream, held: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+pub(crate) fn poll_read(socket: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
     let mut room = [0; READ];
     let mut buffer = ReadBuf::new(&mut room);
     ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
@@ -57,21 +58,30 @@ pub(crate) fn take(held: &mut Vec<u8>, out: &mut Vec<u8>, mut request: impl FnMu
 }
 
 fn parse(message: &Bytes) -> Option<Request> {
-    let id = message.get(1..)?.iter().take(10).position(|byte| *byte < 0x80)? + 1;
-    let number = message[1..=id].iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7F));
-    let route = id + 2..id + 2 + usize::from(*message.get(id + 1)?);
-    (route.end <= message.len()).then(|| Request { id: number, route: message.slice(route.clone()), body: message.slice(route.end..) })
+    let (flag, rest) = message.split_first()?;
+    let digits = if *flag == NOTIFY { 0 } else { rest.iter().take(10).position(|byte| *byte < 0x80)? + 1 };
+    let id = rest[..digits].iter().rev().fold(0, |id, byte| id << 7 | u64::from(byte & 0x7F));
+    let start = 1 + digits + 1;
+    let end = start + usize::from(*message.get(start - 1)?);
+    (end <= message.len()).then(|| Request { id, route: message.slice(start..end), body: message.slice(end..) })
 }
 
 pub(crate) fn respond(mut id: u64, body: &[u8], out: &mut Vec<u8>) {
     let digits = (64 - id.leading_zeros()).div_ceil(7).max(1) as usize;
     packet(Kind::Data, 1 + digits + body.len(), out);
-    out.push(4);
+    out.push(RESPONSE);
     while id > 0x7F {
         out.push(id as u8 | 0x80);
         id >>= 7;
     }
     out.push(id as u8);
+    out.extend_from_slice(body);
+}
+
+pub(crate) fn push(route: &str, body: &[u8], out: &mut Vec<u8>) {
+    packet(Kind::Data, 2 + route.len() + body.len(), out);
+    out.extend_from_slice(&[PUSH, route.len() as u8]);
+    out.extend_from_slice(route.as_bytes());
     out.extend_from_slice(body);
 }
 
