@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::scheduler::{Full, Scheduler, Task};
 
@@ -22,6 +22,8 @@ struct State {
     /// How many are in `current`'s queue or running there.
     running: usize,
     waiting: VecDeque<(Scheduler, Task)>,
+    /// Somebody moves what waits to `current`: until that is done, whatever comes waits behind it.
+    moving: bool,
     /// Async handlers that have given up their place in the order and not ended yet.
     unfinished: usize,
     /// The reader that stopped because the lane is full.
@@ -46,7 +48,7 @@ impl Lane {
         {
             let mut state = self.0.lock();
             let here = state.running == 0 || state.current.as_ref() == Some(scheduler);
-            if !here || !state.waiting.is_empty() {
+            if !here || state.moving || !state.waiting.is_empty() {
                 state.waiting.push_back((scheduler.clone(), task));
                 return Ok(());
             }
@@ -69,20 +71,27 @@ impl Lane {
 
     /// One task has been started (or never will be): lets the next ones go when the scheduler changes.
     pub(crate) fn done(&self) {
-        let mut refused = Vec::new();
-        let reader = {
-            let mut state = self.0.lock();
-            state.running = state.running.saturating_sub(1);
-            if state.running == 0 {
-                state.advance(&mut refused);
-            }
-            mem::take(&mut state.reader)
-        };
+        let mut state = self.0.lock();
+        state.running = state.running.saturating_sub(1);
+        let reader = mem::take(&mut state.reader);
+        self.advance(state);
         if let Some(reader) = reader {
             reader.wake();
         }
-        // After the lock: a refused task says `done` as it drops.
-        drop(refused);
+    }
+
+    /// Hands over the longest run of waiting tasks that share a scheduler, and the next one if none of those is left. Their number is bounded by the
+    /// reader's limit, so a full queue cannot refuse them: the one who calls is a scheduler, and schedulers never wait.
+    fn advance(&self, mut state: MutexGuard<'_, State>) {
+        if state.moving {
+            return;
+        }
+        state.moving = true;
+        while let Some((scheduler, task)) = state.next() {
+            // Without the lock, as in `enter_with`: what is refused says `done` as it drops.
+            MutexGuard::unlocked(&mut state, || drop(scheduler.push_always(task)));
+        }
+        state.moving = false;
     }
 
     /// A task that has been started goes on for longer than its place in the order. Whoever says so says [`end`](Lane::end) once.
@@ -125,17 +134,17 @@ impl Lane {
 }
 
 impl State {
-    /// Hands over the longest run of waiting tasks that share a scheduler. Their number is bounded by the reader's limit, so a full
-    /// queue cannot refuse them: the one who calls is a scheduler, and schedulers never wait.
-    fn advance(&mut self, refused: &mut Vec<Task>) {
-        let Some((scheduler, _)) = self.waiting.front() else { return };
-        let scheduler = scheduler.clone();
-        while self.waiting.front().is_some_and(|(next, _)| *next == scheduler) {
-            if let Some((_, task)) = self.waiting.pop_front() {
-                self.running += 1;
-                refused.extend(scheduler.push_always(task).err());
-            }
+    /// The task that may follow those in flight, counted as one of them.
+    fn next(&mut self) -> Option<(Scheduler, Task)> {
+        let (next, _) = self.waiting.front()?;
+        if self.running > 0 && self.current.as_ref() != Some(next) {
+            return None;
         }
-        self.current = Some(scheduler);
+        let (scheduler, task) = self.waiting.pop_front()?;
+        self.running += 1;
+        if self.current.as_ref() != Some(&scheduler) {
+            self.current = Some(scheduler.clone());
+        }
+        Some((scheduler, task))
     }
 }

@@ -183,7 +183,7 @@ impl Sessions {
         let closing = Closing { sessions: self.clone(), session: session.typed(), reason: reason.clone() };
         let task = Box::new(move || closing.run(callbacks));
         // A scheduler that takes nothing any more is one that has been shut down; the drop of the task says so to those who wait.
-        drop(session.core().lane.enter_always(scheduler, task));
+        session.core().lane.enter_or_drop(scheduler, task);
     }
 
     /// Waits until the close callbacks of every session that has ended have run.

@@ -8,16 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use nano::{App, Component, Error, Group, Handlers, Node, Raw, Session, code, packet::Kind};
+use nano::{App, Component, Error, Group, Handlers, Node, Options, Raw, Session, code, message::Message, packet::Kind};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::interval,
 };
 
 use crate::{
-    harness::{Client, greeting, packet, start},
+    harness::{Client, data, greeting, packet, start},
     support::{eventually, within},
 };
 
@@ -175,22 +175,56 @@ fn a_runtime_that_is_dropped_takes_its_node_along() {
     });
 }
 
-#[test]
-fn a_runtime_that_is_dropped_with_clients_on_it_is_gone_at_once() {
+/// Runs something, drops the runtime it ran on, and waits until that is gone.
+fn drop_runtime_of<F: Future<Output = Client>>(run: impl FnOnce() -> F + Send + 'static) {
     let (tell, gone) = mpsc::channel();
     thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let client = runtime.block_on(async {
-            let node = start(App::new().component(Name("node")).scheduler_threads(0)).await;
-            let mut client = Client::connect(&node).await;
-            assert_eq!(client.ask("Name.Say", "").await.unwrap(), "node");
-            client
-        });
+        // One task, then a look at what this waits for.
+        let runtime = tokio::runtime::Builder::new_current_thread().event_interval(1).enable_all().build().unwrap();
+        let client = runtime.block_on(run());
         drop(runtime);
         drop(client);
         tell.send(()).unwrap();
     });
     gone.recv_timeout(Duration::from_secs(20)).expect("nothing hangs");
+}
+
+#[test]
+fn a_runtime_that_is_dropped_with_clients_on_it_is_gone_at_once() {
+    drop_runtime_of(|| async {
+        let node = start(App::new().component(Name("node")).scheduler_threads(0)).await;
+        let mut client = Client::connect(&node).await;
+        assert_eq!(client.ask("Name.Say", "").await.unwrap(), "node");
+        client
+    });
+}
+
+/// Tells when it is asked.
+struct Teller(Arc<Notify>);
+
+impl Component<Raw> for Teller {
+    fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
+        h.on("Tell", |teller: &Self, _: &Session<Raw>, _: ()| {
+            teller.0.notify_one();
+            Ok::<_, Error>(())
+        })
+    }
+}
+
+#[test]
+fn a_runtime_that_is_dropped_while_messages_wait_for_another_scheduler_is_gone_at_once() {
+    drop_runtime_of(|| async {
+        let told = Arc::new(Notify::new());
+        let room = Options::new().name("Room").scheduler("room");
+        let app = App::new().component(Teller(told.clone())).component_with(Teller(told.clone()), room).scheduler_threads(0);
+        let node = start(app).await;
+        let mut client = Client::connect(&node).await;
+        client.session(&node).await.pin("room", &node.handle().new_scheduler("room"));
+        let message = |route| data(&Message::notify(route, ""));
+        client.send(&[message("Teller.Tell"), message("Room.Tell")].concat().repeat(3)).await;
+        told.notified().await;
+        client
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
