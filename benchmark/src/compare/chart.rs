@@ -14,10 +14,10 @@ const HEAD: f64 = 44.0;
 /// The charts with the names of their files.
 pub(crate) fn all(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let charts = [
-        ("throughput.svg", "Messages per second (more is better)", Metric::Throughput),
-        ("cpu.svg", "Server CPU time per message, us (less is better)", Metric::Cpu),
-        ("p99.svg", "99th percentile of the latency, us (less is better)", Metric::P99),
-        ("memory.svg", "Memory of the server for each idle connection, KiB (less is better)", Metric::Memory),
+        ("throughput.svg", "Messages per second (more is better; logarithmic)", Metric::Throughput),
+        ("cpu.svg", "Server CPU time per message, us (less is better; logarithmic)", Metric::Cpu),
+        ("p99.svg", "99th percentile of the latency, us (less is better; logarithmic)", Metric::P99),
+        ("memory.svg", "Memory of the server for each idle connection, KiB (less is better; logarithmic)", Metric::Memory),
     ];
     charts.into_iter().filter_map(|(name, title, metric)| Some((name, chart(outcome, title, metric)?))).collect()
 }
