@@ -87,11 +87,15 @@ impl Lane {
             return;
         }
         state.moving = true;
+        let mut refused = Vec::new();
         while let Some((scheduler, task)) = state.next() {
-            // Without the lock, as in `enter_with`: what is refused says `done` as it drops.
-            MutexGuard::unlocked(&mut state, || drop(scheduler.push_always(task)));
+            // Without the lock, as in `enter_with`.
+            refused.extend(MutexGuard::unlocked(&mut state, || scheduler.push_always(task)).err());
         }
         state.moving = false;
+        drop(state);
+        // A refused task says `done` as it drops, which lets those behind it go.
+        drop(refused);
     }
 
     /// A task that has been started goes on for longer than its place in the order. Whoever says so says [`end`](Lane::end) once.
