@@ -1,7 +1,7 @@
 //! An example as a process.
 
 use std::{
-    env,
+    env, fs,
     path::PathBuf,
     process::{ExitStatus, Stdio},
 };
@@ -11,7 +11,7 @@ use tokio::{
     process::{Child, ChildStdout, Command},
 };
 
-use crate::support::within;
+use crate::support::{eventually, within};
 
 /// Killed when dropped.
 pub(crate) struct Program {
@@ -37,7 +37,10 @@ impl Program {
 
     /// Asks it to stop, and waits until it has.
     pub(crate) async fn stop(mut self) -> ExitStatus {
-        signal("TERM", self.process.id().unwrap()).await;
+        let process = self.process.id().unwrap();
+        // What it says last, it says just before it listens to signals; one that comes earlier ends it without a word.
+        eventually("an example that can be stopped", || catches_termination(process)).await;
+        signal("TERM", process).await;
         within("the end of an example", self.process.wait()).await.unwrap()
     }
 }
@@ -45,6 +48,14 @@ impl Program {
 pub(crate) async fn signal(name: &str, process: u32) {
     let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().await.unwrap();
     assert!(sent.success(), "SIG{name} not sent");
+}
+
+/// As Linux tells; elsewhere nobody knows, and it is taken for granted.
+fn catches_termination(process: u32) -> bool {
+    const SIGTERM: u64 = 1 << (15 - 1);
+    let Ok(status) = fs::read_to_string(format!("/proc/{process}/status")) else { return true };
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+    u64::from_str_radix(caught.trim(), 16).unwrap() & SIGTERM != 0
 }
 
 /// Examples are built beside tests: `target/<profile>/examples` and `target/<profile>/deps`.
