@@ -289,7 +289,7 @@ where
     let http = Box::pin(http::serve(stream, options, gate.settings.handshake_timeout));
     match gate.unless_stopped(http).await {
         Some(Ok(Some((stream, read)))) => {
-            let socket = WebSocket::new(stream, read, gate.settings.max_packet).await;
+            let socket = WebSocket::new(stream, read, gate.settings.max_packet);
             gate.serve(socket, remote).await;
         }
         Some(Err(error)) => debug!(%remote, %error, "HTTP connection failed"),

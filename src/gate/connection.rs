@@ -54,6 +54,8 @@ pub(super) struct Connection<T> {
     requests_by: Option<Instant>,
     /// Set when the connection ends: until then its last packets may be written.
     closing_by: Option<Instant>,
+    /// What the alarm is set to, while it waits for that.
+    armed: Option<Instant>,
     now: Instant,
 }
 
@@ -70,6 +72,7 @@ impl<T: Transport> Connection<T> {
             reading: true,
             requests_by: None,
             closing_by: None,
+            armed: None,
             now,
             gate,
             agent,
@@ -107,10 +110,16 @@ impl<T: Transport> Connection<T> {
                 return Poll::Ready(reason);
             }
             let due = self.alarm();
+            // Left alone while it waits for the right time: it is memory that a message has no use for.
+            if self.armed == Some(due) && self.now < due {
+                return Poll::Pending;
+            }
             if alarm.deadline() != due {
                 alarm.as_mut().reset(due);
             }
+            self.armed = Some(due);
             ready!(alarm.as_mut().poll(cx));
+            self.armed = None;
             self.now = Instant::now();
             if let Some(reason) = self.ring() {
                 return Poll::Ready(reason);
@@ -165,7 +174,9 @@ impl<T: Transport> Connection<T> {
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
             ready!(self.poll_held(cx));
-            ready!(self.session.core().lane.poll_room(self.gate.settings.max_in_flight, cx));
+            if !self.decoder.is_empty() {
+                ready!(self.session.core().lane.poll_room(self.gate.settings.max_in_flight, cx));
+            }
             match self.decoder.decode() {
                 Ok(Some(packet)) => {
                     if let Err(reason) = self.packet(packet) {

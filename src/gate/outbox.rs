@@ -8,7 +8,7 @@ use crate::message::Message;
 
 /// Up to this size a packet is copied behind the one before it, so that many leave in one write; a larger one is queued as it is and shared
 /// with the other receivers of a broadcast.
-const SHARE_FROM: usize = 4 * 1024;
+pub(super) const SHARE_FROM: usize = 4 * 1024;
 
 /// A queue of packets. Empty it holds no memory.
 #[derive(Debug, Default)]

@@ -47,14 +47,21 @@ impl<S> Stream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
-    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>> {
+impl<S: AsyncRead + Unpin> Stream<S> {
+    /// Reads once; what came is given to `take`, nothing at the end of the stream.
+    pub(super) fn poll_read_with(&mut self, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-            into.feed(buffer.filled());
+            take(buffer.filled());
             Poll::Ready(Ok(buffer.filled().len()))
         })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |read| into.feed(read))
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut VecDeque<Bytes>, written: &mut u64) -> Poll<io::Result<()>> {

@@ -23,6 +23,7 @@ mod sessions;
 mod shutdown;
 mod silence;
 mod unanswered;
+mod websocket;
 
 #[test]
 fn every_test_the_document_names_exists() {

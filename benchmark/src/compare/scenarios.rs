@@ -18,7 +18,7 @@ const GRID: [(usize, usize); 4] = [(1, 1), (100, 1), (1000, 1), (100, 8)];
 /// Files a process needs beside its connections.
 const SPARE_FILES: usize = 500;
 /// What each WebSocket reads through, in KiB.
-const WS_READ_BUFFER: f64 = 4.0;
+const WS_READ_BUFFER: f64 = 0.5;
 
 pub(crate) fn all() -> Vec<Scenario> {
     let mut all = Vec::new();
@@ -131,7 +131,7 @@ fn open(name: &str, topology: Topology, otherwise: f64) -> Scenario {
 
 fn idle((connections, transport): (usize, Transport)) -> Scenario {
     let (name, most, of_which) =
-        if transport == Tcp { ("tcp", 2.5, "") } else { ("ws", 5.0 + WS_READ_BUFFER, ", 4 KiB of it our read buffer") };
+        if transport == Tcp { ("tcp", 2.5, "") } else { ("ws", 5.0 + WS_READ_BUFFER, ", half a KiB of it our read buffer") };
     let title = format!("memory of {connections} connections that only stay, {}{of_which}", called(transport));
     Scenario::new(format!("idle-{name}-{connections}"), title, Standalone, transport)
         .clients(connections, 1)
