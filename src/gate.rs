@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod agent;
+mod alarm;
 mod bell;
 mod connection;
 mod http;

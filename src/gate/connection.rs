@@ -12,11 +12,12 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     Gate,
     agent::{Agent, Output},
+    alarm::Alarm,
     protocol::{Protocol, Step, Tick},
     rate::Bucket,
     stream::Transport,
@@ -32,8 +33,6 @@ use crate::{
 
 /// How long the last packets of a closing connection may take, and how long a client may take to close its side.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-/// When to look again at a connection without any deadline.
-const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Nothing here is waited for in sequence: a client that does not read is still read from, and the other way round.
 pub(super) struct Connection<T> {
@@ -54,8 +53,6 @@ pub(super) struct Connection<T> {
     requests_by: Option<Instant>,
     /// Set when the connection ends: until then its last packets may be written.
     closing_by: Option<Instant>,
-    /// What the alarm is set to, while it waits for that.
-    armed: Option<Instant>,
     now: Instant,
 }
 
@@ -72,7 +69,6 @@ impl<T: Transport> Connection<T> {
             reading: true,
             requests_by: None,
             closing_by: None,
-            armed: None,
             now,
             gate,
             agent,
@@ -83,8 +79,9 @@ impl<T: Transport> Connection<T> {
 
     /// Serves the client until the connection ends: why.
     pub(super) async fn run(&mut self) -> CloseReason {
-        let mut alarm = pin!(sleep_until(self.alarm()));
-        poll_fn(|cx| self.poll(cx, alarm.as_mut())).await
+        let sleep = pin!(sleep_until(self.now));
+        let mut alarm = Alarm::new(sleep);
+        poll_fn(|cx| self.poll(cx, &mut alarm)).await
     }
 
     /// Ends the stream of an orderly end, and waits a little for the client to do the same: a socket closed with unread input is reset, and the reset can
@@ -103,23 +100,13 @@ impl<T: Transport> Connection<T> {
         let _ = timeout(LINGER, end).await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, mut alarm: Pin<&mut Sleep>) -> Poll<CloseReason> {
+    fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm<'_>) -> Poll<CloseReason> {
         self.now = Instant::now();
         loop {
             if let Poll::Ready(reason) = self.poll_once(cx) {
                 return Poll::Ready(reason);
             }
-            let due = self.alarm();
-            // Left alone while it waits for the right time: it is memory that a message has no use for.
-            if self.armed == Some(due) && self.now < due {
-                return Poll::Pending;
-            }
-            if alarm.deadline() != due {
-                alarm.as_mut().reset(due);
-            }
-            self.armed = Some(due);
-            ready!(alarm.as_mut().poll(cx));
-            self.armed = None;
+            ready!(alarm.poll(cx, self.due(), self.now));
             self.now = Instant::now();
             if let Some(reason) = self.ring() {
                 return Poll::Ready(reason);
@@ -305,11 +292,10 @@ impl<T: Transport> Connection<T> {
     }
 
     /// The earliest point in time at which something is due.
-    fn alarm(&self) -> Instant {
+    fn due(&self) -> Option<Instant> {
         // A connection that ends keeps no heartbeats.
         let protocol = if self.closing_by.is_none() { self.protocol.deadline() } else { None };
-        let deadlines = [self.closing_by, self.requests_by, protocol];
-        deadlines.into_iter().flatten().min().unwrap_or(self.now + IDLE)
+        [self.closing_by, self.requests_by, protocol].into_iter().flatten().min()
     }
 
     /// Something may be due.

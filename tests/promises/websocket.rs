@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    harness::{Echo, Ends, data, greeting, packet},
+    harness::{Echo, Ends, data, greeting},
     support::{
         RawClient, eventually,
         websocket::{Frame, http, opcode, upgrade},
@@ -133,23 +133,42 @@ async fn a_pong_never_lands_within_a_packet() {
     assert_eq!((pushes, pongs), (200, 1));
 }
 
-/// It is not read from until it has read its pongs, so that they do not pile up; and then it is silent.
+/// What it does not read is not kept for it; only the last ping is sure to be answered.
 #[tokio::test]
-async fn a_client_that_pings_without_end_and_does_not_read_is_disconnected() {
-    let (node, ends) = start(App::new().heartbeat(Duration::from_millis(200))).await;
-    let (mut stream, _head) = http(node.addresses()[0], &upgrade("/nano", "")).await;
-    within("room to send", stream.write_all(&Frame::binary(greeting()).encode())).await.unwrap();
-    let mut many = control(opcode::PING, &[b'.'; 125]).encode().repeat(1_000);
-    many.extend(Frame::binary(packet(packet::Kind::Heartbeat, b"")).encode());
-    let pinging = async { while stream.write_all(&many).await.is_ok() {} };
-    within("the disconnect", async {
-        tokio::select! {
-            () = pinging => {}
-            reason = ends.first() => assert_eq!(reason, CloseReason::HeartbeatTimeout),
-        }
-    })
-    .await;
-    assert_eq!(ends.first().await, CloseReason::HeartbeatTimeout);
+async fn pongs_do_not_pile_up_for_a_client_that_does_not_read() {
+    let (node, _ends) = start(App::new().no_heartbeat().handshake_timeout(Duration::from_secs(60))).await;
+    let mut client = connect(&node).await;
+    for _ in 0..200 {
+        client.send_bytes(&control(opcode::PING, &[b'.'; 125]).encode().repeat(1_000)).await;
+    }
+    client.send_frame(&control(opcode::PING, b"the last")).await;
+    let mut pongs = 0;
+    while client.frame().await.unwrap() != control(opcode::PONG, b"the last") {
+        pongs += 1;
+    }
+    assert!(pongs < 100_000, "{pongs}");
+    assert_eq!(client.call(1, "Echo.Echo", "and more").await, "and more");
+}
+
+/// What it still sends is taken and forgotten for a while, as over TCP: a reset could overtake the last packets.
+#[tokio::test]
+async fn a_frame_that_is_too_large_ends_the_connection_in_order() {
+    let (node, ends) = start(App::new().max_packet(1_000)).await;
+    let mut client = connect(&node).await;
+    client.send_frame(&Frame::binary(body(10_000))).await;
+    client.closed().await;
+    assert!(matches!(ends.first().await, CloseReason::Protocol(_)));
+    client.send_bytes(&body(10_000)).await;
+    client.send_bytes(&body(10_000)).await;
+}
+
+#[tokio::test]
+async fn a_client_may_go_without_a_closing_frame() {
+    let (node, ends) = start(App::new()).await;
+    let mut client = connect(&node).await;
+    client.finish().await;
+    client.closed().await;
+    assert_eq!(ends.first().await, CloseReason::Client);
 }
 
 #[tokio::test]

@@ -51,15 +51,16 @@ impl RawClient {
         if self.websocket {
             return self.send_frame(&Frame::binary(bytes)).await;
         }
-        self.write(bytes).await;
+        self.send_bytes(bytes).await;
     }
 
     /// Sends a frame of any kind; over TCP what it holds.
     pub(crate) async fn send_frame(&mut self, frame: &Frame) {
-        if self.websocket { self.write(&frame.encode()).await } else { self.write(&frame.payload).await }
+        if self.websocket { self.send_bytes(&frame.encode()).await } else { self.send_bytes(&frame.payload).await }
     }
 
-    async fn write(&mut self, bytes: &[u8]) {
+    /// Sends bytes as they are, over WebSocket too.
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
         within("room to send", self.stream.write_all(bytes)).await.unwrap();
     }
 

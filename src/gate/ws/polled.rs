@@ -17,7 +17,7 @@ pub(super) struct Polled<S> {
     waker: Waker,
     /// Read already, and not taken yet: the library asks for little at a time.
     unread: Bytes,
-    /// Whole frames, but for the part of the first that is out already.
+    /// Whole frames, but for the part of the first that is out already. Whoever writes something else waits for them.
     frames: VecDeque<Bytes>,
 }
 
@@ -42,6 +42,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Polled<S> {
         // Counted by their packets, not here.
         let mut written = 0;
         self.stream.poll_write(cx, &mut self.frames, &mut written)
+    }
+
+    /// Reads and forgets; how many bytes, 0 at the end.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.unread = Bytes::new();
+        self.stream.poll_read_with(cx, |_| ())
     }
 
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -77,9 +83,12 @@ impl<S: AsyncRead + Unpin> Read for Polled<S> {
     }
 }
 
-/// Only for what the library says by itself, a pong or a closing frame: it is queued behind what is there.
+/// Only for what the library says by itself, pongs and a closing frame.
 impl<S> Write for Polled<S> {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
+        if !self.frames.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         self.frames.push_back(Bytes::copy_from_slice(frame));
         Ok(frame.len())
     }
