@@ -38,7 +38,7 @@ const FRAME_HEAD: usize = 10;
 pub(super) struct WebSocket<S> {
     /// Reads frames, and answers those of the protocol itself. Frames with packets do not pass through it: it would copy each into a buffer that never
     /// shrinks.
-    library: tungstenite::WebSocket<Polled<S>>,
+    socket: tungstenite::WebSocket<Polled<S>>,
     /// Whether it may have something to say.
     answering: bool,
     /// The client has said that it closes.
@@ -58,22 +58,22 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .max_write_buffer_size(PONGS)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
-        let library = tungstenite::WebSocket::from_partially_read(Polled::new(io), read, Role::Server, Some(config));
-        Self { library, answering: false, closing: false, failed: false }
+        let socket = tungstenite::WebSocket::from_partially_read(Polled::new(io), read, Role::Server, Some(config));
+        Self { socket, answering: false, closing: false, failed: false }
     }
 
     /// Writes what is queued, and what the library has to say.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.library.get_mut().poll_frames(cx))?;
+        ready!(self.socket.get_mut().poll_frames(cx))?;
         while self.answering {
-            match self.library.flush() {
+            match self.socket.flush() {
                 // Closed is what it is after its closing frame.
                 Ok(()) | Err(Error::ConnectionClosed) => {}
                 Err(error) => return Poll::Ready(Err(into_io(error))),
             }
             // Once more if it said something: the last pong may have had no place among the others.
-            self.answering = !self.library.get_mut().frames().is_empty();
-            ready!(self.library.get_mut().poll_frames(cx))?;
+            self.answering = !self.socket.get_mut().frames().is_empty();
+            ready!(self.socket.get_mut().poll_frames(cx))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -81,13 +81,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>> {
-        let library = &mut self.library;
+        let socket = &mut self.socket;
         if self.closing || self.failed {
-            return library.get_mut().poll_discard(cx);
+            return socket.get_mut().poll_discard(cx);
         }
-        library.get_mut().set_waker(cx);
+        socket.get_mut().set_waker(cx);
         loop {
-            match library.read() {
+            match socket.read() {
                 Ok(Message::Binary(bytes)) if !bytes.is_empty() => {
                     into.feed(&bytes);
                     return Poll::Ready(Ok(bytes.len()));
@@ -118,14 +118,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
                 // Nothing follows a closing frame.
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            *written += frame(mem::take(from), self.library.get_mut().frames())?;
+            *written += frame(mem::take(from), self.socket.get_mut().frames())?;
         }
         self.poll_flush(cx)
     }
 
     /// Ends the stream below, without a closing frame, as nano does.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.library.get_mut().poll_shutdown(cx)
+        self.socket.get_mut().poll_shutdown(cx)
     }
 }
 
