@@ -161,6 +161,7 @@ impl<T: Transport> Connection<T> {
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
             ready!(self.poll_held(cx));
+            // Asked for when there is something to take: it is in memory that schedulers write to.
             if !self.decoder.is_empty() {
                 ready!(self.session.core().lane.poll_room(self.gate.settings.max_in_flight, cx));
             }

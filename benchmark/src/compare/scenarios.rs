@@ -130,8 +130,11 @@ fn open(name: &str, topology: Topology, otherwise: f64) -> Scenario {
 }
 
 fn idle((connections, transport): (usize, Transport)) -> Scenario {
-    let (name, most, of_which) =
-        if transport == Tcp { ("tcp", 2.5, "") } else { ("ws", 5.0 + WS_READ_BUFFER, ", half a KiB of it our read buffer") };
+    let (name, most, of_which) = if transport == Tcp {
+        ("tcp", 2.5, String::new())
+    } else {
+        ("ws", 5.0 + WS_READ_BUFFER, format!(", {WS_READ_BUFFER} KiB of it our read buffer"))
+    };
     let title = format!("memory of {connections} connections that only stay, {}{of_which}", called(transport));
     Scenario::new(format!("idle-{name}-{connections}"), title, Standalone, transport)
         .clients(connections, 1)

@@ -37,11 +37,9 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Polled<S> {
         &mut self.frames
     }
 
-    /// Writes the queued frames; ready when none is left.
-    pub(super) fn poll_frames(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Counted by their packets, not here.
-        let mut written = 0;
-        self.stream.poll_write(cx, &mut self.frames, &mut written)
+    /// Writes the queued frames; ready when none is left. How many bytes went is added to `written`.
+    pub(super) fn poll_frames(&mut self, cx: &mut Context<'_>, written: &mut u64) -> Poll<io::Result<()>> {
+        self.stream.poll_write(cx, &mut self.frames, written)
     }
 
     /// Reads and forgets; how many bytes, 0 at the end.
