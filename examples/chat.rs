@@ -5,8 +5,8 @@
 //! cargo run --example chat -- 0.0.0.0:8080      # somewhere else
 //! ```
 //!
-//! Routes and messages are those of nano's chat demo, so that its pages work here too. What ours has beyond them stands on top of
-//! `web/chat/chat.js`.
+//! Routes and messages are those of nano's chat demo, so that its pages work here too. What ours
+//! has beyond them stands on top of `web/chat/chat.js`.
 
 use std::{collections::BTreeMap, env, io, sync::Arc};
 
@@ -22,20 +22,30 @@ const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
 #[tokio::main]
 async fn main() -> Result {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
-    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3250".to_owned());
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:3250".to_owned());
     let node = app(&address).start().await?;
     println!("open http://{}/web/", node.addresses()[0]);
     node.run().await
 }
 
-/// The whole server: a component, and where clients connect. A browser that asks for a page instead of a WebSocket gets a page.
+/// The whole server: a component, and where clients connect. A browser that asks for a page instead
+/// of a WebSocket gets a page.
 pub(crate) fn app(address: &str) -> App {
     let pages = Router::new()
         .route("/", get(|| async { Redirect::to("/web/") }))
         .route_service("/web/nano.js", ServeFile::new(format!("{WEB}/nano.js")));
     App::new()
-        .component_with(Room::default(), Options::new().name("room").name_func(str::to_lowercase))
-        .listen(Listener::websocket(address, "/nano").http(pages).files("/web", format!("{WEB}/chat")))
+        .component_with(
+            Room::default(),
+            Options::new().name("room").name_func(str::to_lowercase),
+        )
+        .listen(
+            Listener::websocket(address, "/nano")
+                .http(pages)
+                .files("/web", format!("{WEB}/chat")),
+        )
 }
 
 /// Everybody who is in. The group knows whom to tell, `names` who they are.
@@ -106,9 +116,16 @@ impl Room {
         session.bind(id)?;
         session.push("onMembers", &self.members())?;
         self.names.lock().insert(id, name.clone());
-        let notice = Notice { content: format!("New user: {id}"), member: Member { id, name } };
-        self.group.multicast("onNewUser", &notice, |member| member != session)?;
-        session.response(&JoinResponse { code: 0, result: "success" })
+        let notice = Notice {
+            content: format!("New user: {id}"),
+            member: Member { id, name },
+        };
+        self.group
+            .multicast("onNewUser", &notice, |member| member != session)?;
+        session.response(&JoinResponse {
+            code: 0,
+            result: "success",
+        })
     }
 
     fn message(&self, _: &Session, message: UserMessage) -> Result {
@@ -118,15 +135,31 @@ impl Room {
     /// Runs when a session has closed, which took it out of the group.
     fn left(&self, session: &Session) {
         let id = session.id();
-        let Some(name) = self.names.lock().remove(&id) else { return };
-        let notice = Notice { content: format!("User left: {id}"), member: Member { id, name } };
+        let Some(name) = self.names.lock().remove(&id) else {
+            return;
+        };
+        let notice = Notice {
+            content: format!("User left: {id}"),
+            member: Member { id, name },
+        };
         if let Err(error) = self.group.broadcast("onLeave", &notice) {
             tracing::warn!(id, %error, "nobody was told who left");
         }
     }
 
     fn members(&self) -> AllMembers {
-        let names: Vec<_> = self.names.lock().iter().map(|(&id, name)| Member { id, name: name.clone() }).collect();
-        AllMembers { members: (!names.is_empty()).then(|| names.iter().map(|member| member.id).collect()), names }
+        let names: Vec<_> = self
+            .names
+            .lock()
+            .iter()
+            .map(|(&id, name)| Member {
+                id,
+                name: name.clone(),
+            })
+            .collect();
+        AllMembers {
+            members: (!names.is_empty()).then(|| names.iter().map(|member| member.id).collect()),
+            names,
+        }
     }
 }

@@ -1,11 +1,13 @@
-//! Two nodes with a room each, and a gate that chooses by uid: all devices of one player come to the same room.
+//! Two nodes with a room each, and a gate that chooses by uid: all devices of one player come to
+//! the same room.
 //!
 //! ```text
 //! cargo run --example custom_route                      # shows it, and then waits for more clients
 //! cargo run --example custom_route -- 127.0.0.1:8080    # somewhere else
 //! ```
 //!
-//! All three nodes are in this process. In nodes of their own they would have other addresses, and nothing else would change.
+//! All three nodes are in this process. In nodes of their own they would have other addresses, and
+//! nothing else would change.
 
 use std::{env, io};
 
@@ -14,8 +16,13 @@ use serde::{Deserialize, Serialize};
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::WARN).init();
-    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3252".to_owned());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .init();
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:3252".to_owned());
     let nodes = start(&address).await?;
     let [gate, red, blue] = &nodes;
     let url = format!("tcp://{}", gate.addresses()[0]);
@@ -24,7 +31,8 @@ async fn main() -> Result {
         println!("player {uid}: the phone is in {phone}, the laptop in {laptop}");
     }
     println!("clients connect at {url}; Ctrl-C stops everything");
-    // A signal ends one of them, and that the others. The master goes last, so that they can take their leave of it.
+    // A signal ends one of them, and that the others. The master goes last, so that they can take
+    // their leave of it.
     red.run().await?;
     blue.shutdown().await;
     gate.shutdown().await;
@@ -34,16 +42,30 @@ async fn main() -> Result {
 /// The gate, which is the master as well, and two nodes with a room.
 pub(crate) async fn start(address: &str) -> Result<[Node; 3]> {
     let node = || App::new().service_addr("127.0.0.1:0");
-    let gate = node().master().component(Gate).remote_service_route(by_uid).tcp(address).start().await?;
+    let gate = node()
+        .master()
+        .component(Gate)
+        .remote_service_route(by_uid)
+        .tcp(address)
+        .start()
+        .await?;
     let master = gate.handle().member().map_or("", Member::address);
-    let room = |name| node().advertise_addr(master).label(name).component(Room { name }).start();
+    let room = |name| {
+        node()
+            .advertise_addr(master)
+            .label(name)
+            .component(Room { name })
+            .start()
+    };
     let (red, blue) = (room("red").await?, room("blue").await?);
     Ok([gate, red, blue])
 }
 
-/// The route function. It is asked once for each session and service; the session stays where it was sent for as long as that node is there.
+/// The route function. It is asked once for each session and service; the session stays where it
+/// was sent for as long as that node is there.
 ///
-/// With another number of nodes most players would move: where that matters, [`nano::Balance::Uid`] moves as few as can be.
+/// With another number of nodes most players would move: where that matters, [`nano::Balance::Uid`]
+/// moves as few as can be.
 fn by_uid(session: &Session, _service: &str, members: &[Member]) -> Result<Option<Member>> {
     let uid = usize::try_from(session.uid())?;
     if uid == 0 {
@@ -92,7 +114,10 @@ impl Component for Room {
 
 impl Room {
     fn place(&self, session: &Session, (): ()) -> Result<Place> {
-        Ok(Place { room: self.name.to_owned(), uid: session.uid() })
+        Ok(Place {
+            room: self.name.to_owned(),
+            uid: session.uid(),
+        })
     }
 }
 

@@ -13,19 +13,28 @@ use std::{
     time::Duration,
 };
 
-use nano::{App, Component, Error, Group, Handle, Handlers, Options, Result, Scheduler, Session, client::Client, code};
+use nano::{
+    App, Component, Error, Group, Handle, Handlers, Options, Result, Scheduler, Session,
+    client::Client, code,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Under which name sessions are pinned to the scheduler of their room, and where that room is found.
+/// Under which name sessions are pinned to the scheduler of their room, and where that room is
+/// found.
 const DESK: &str = "desk";
 const ROOM: &str = "room";
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt().with_writer(io::stderr).with_max_level(tracing::Level::WARN).init();
-    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3253".to_owned());
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(tracing::Level::WARN)
+        .init();
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:3253".to_owned());
     let node = app(&address).start().await?;
     let url = format!("tcp://{}", node.addresses()[0]);
     show(&url).await?;
@@ -35,7 +44,10 @@ async fn main() -> Result {
 
 /// `Lobby` runs where everything does, `Desk` wherever the session is pinned to.
 pub(crate) fn app(address: &str) -> App {
-    App::new().component(Lobby::default()).component_with(Desk, Options::new().scheduler(DESK)).tcp(address)
+    App::new()
+        .component(Lobby::default())
+        .component_with(Desk, Options::new().scheduler(DESK))
+        .tcp(address)
 }
 
 struct Room {
@@ -65,7 +77,9 @@ impl Component for Lobby {
         self.node.get_or_init(|| node.clone());
         let lobby = self.clone();
         // On the same scheduler as `enter`: nobody enters a room while it is forgotten.
-        node.on_session_closed(move |_, _| lobby.rooms.lock().retain(|_, room| room.group.count() > 0));
+        node.on_session_closed(move |_, _| {
+            lobby.rooms.lock().retain(|_, room| room.group.count() > 0)
+        });
         Ok(())
     }
 }
@@ -76,9 +90,21 @@ impl Lobby {
         if session.has_key(ROOM) {
             return Err(Error::new(code::CONFLICT, "you are in a room already"));
         }
-        let node = self.node.get().ok_or_else(|| Error::new(code::UNAVAILABLE, "not started"))?;
-        let new = || Room { scheduler: node.new_scheduler(&*name), group: Group::new(&name), moves: Mutex::default() };
-        let room = self.rooms.lock().entry(name.clone()).or_insert_with(|| Arc::new(new())).clone();
+        let node = self
+            .node
+            .get()
+            .ok_or_else(|| Error::new(code::UNAVAILABLE, "not started"))?;
+        let new = || Room {
+            scheduler: node.new_scheduler(&*name),
+            group: Group::new(&name),
+            moves: Mutex::default(),
+        };
+        let room = self
+            .rooms
+            .lock()
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(new()))
+            .clone();
         room.group.add(session)?;
         session.pin(DESK, &room.scheduler);
         session.set(ROOM, room.clone());
@@ -108,7 +134,9 @@ impl Component for Desk {
 
 impl Desk {
     fn make_move(&self, session: &Session, Move { think }: Move) -> Result<Made> {
-        let room: Arc<Room> = session.value(ROOM).ok_or_else(|| Error::new(code::FORBIDDEN, "enter a room first"))?;
+        let room: Arc<Room> = session
+            .value(ROOM)
+            .ok_or_else(|| Error::new(code::FORBIDDEN, "enter a room first"))?;
         // As a real game would, with work that keeps the thread busy.
         thread::sleep(Duration::from_millis(think.min(5_000)));
         let moves = {
@@ -126,7 +154,11 @@ impl Desk {
 async fn show(url: &str) -> Result {
     let (chess, go) = (player(url, "chess").await?, player(url, "go").await?);
     let begun = Instant::now();
-    let thinking = tokio::spawn(async move { chess.request::<Made, _>("Desk.Move", &Move { think: 1000 }).await });
+    let thinking = tokio::spawn(async move {
+        chess
+            .request::<Made, _>("Desk.Move", &Move { think: 1000 })
+            .await
+    });
     for _ in 0..100 {
         let _: Made = go.request("Desk.Move", &Move { think: 0 }).await?;
     }
@@ -138,6 +170,13 @@ async fn show(url: &str) -> Result {
 
 async fn player(url: &str, room: &str) -> Result<Client> {
     let player = Client::connect(url).await?;
-    let _: usize = player.request("Lobby.Enter", &Enter { room: room.to_owned() }).await?;
+    let _: usize = player
+        .request(
+            "Lobby.Enter",
+            &Enter {
+                room: room.to_owned(),
+            },
+        )
+        .await?;
     Ok(player)
 }

@@ -23,13 +23,16 @@ const NAME: &str = "name";
 #[tokio::main]
 async fn main() -> Result {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
-    let address = env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3251".to_owned());
+    let address = env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:3251".to_owned());
     let node = app(&address).start().await?;
     println!("open http://{}/web/", node.addresses()[0]);
     node.run().await
 }
 
-/// The whole server. WebSockets and pages share a port: at `/`, a browser that asks for no WebSocket is sent to the page.
+/// The whole server. WebSockets and pages share a port: at `/`, a browser that asks for no
+/// WebSocket is sent to the page.
 pub(crate) fn app(address: &str) -> App {
     let pages = Router::new()
         .route("/", get(|| async { Redirect::to("/web/") }))
@@ -37,7 +40,11 @@ pub(crate) fn app(address: &str) -> App {
     App::new()
         .component(Manager)
         .component(World::default())
-        .listen(Listener::websocket(address, "/").http(pages).files("/web", format!("{WEB}/tadpole")))
+        .listen(
+            Listener::websocket(address, "/")
+                .http(pages)
+                .files("/web", format!("{WEB}/tadpole")),
+        )
 }
 
 /// Knows who may enter the pond.
@@ -106,7 +113,9 @@ struct Left {
 
 impl Component for World {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Enter", Self::enter).raw("Update", Self::update).on("Message", Self::message)
+        h.on("Enter", Self::enter)
+            .raw("Update", Self::update)
+            .on("Message", Self::message)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -118,13 +127,27 @@ impl Component for World {
 
 impl World {
     fn enter(&self, session: &Session, _: ()) -> Result<Entered> {
-        let name: String = session.value(NAME).ok_or_else(|| Error::new(code::FORBIDDEN, "log in first"))?;
+        let name: String = session
+            .value(NAME)
+            .ok_or_else(|| Error::new(code::FORBIDDEN, "log in first"))?;
         let id = session.id();
         self.group.add(session)?;
-        let others = self.swimmers.lock().iter().map(|(&id, name)| Swimmer { id, name: name.clone() }).collect();
+        let others = self
+            .swimmers
+            .lock()
+            .iter()
+            .map(|(&id, name)| Swimmer {
+                id,
+                name: name.clone(),
+            })
+            .collect();
         self.swimmers.lock().insert(id, name.clone());
-        self.group.multicast("enter", &Swimmer { id, name }, |member| member != session)?;
-        Ok(Entered { code: 0, swimmers: others })
+        self.group
+            .multicast("enter", &Swimmer { id, name }, |member| member != session)?;
+        Ok(Entered {
+            code: 0,
+            swimmers: others,
+        })
     }
 
     fn update(&self, _: &Session, place: Bytes) -> Result {
@@ -132,7 +155,13 @@ impl World {
     }
 
     fn message(&self, session: &Session, Say { message }: Say) -> Result {
-        self.group.broadcast("message", &Said { id: session.id(), message })
+        self.group.broadcast(
+            "message",
+            &Said {
+                id: session.id(),
+                message,
+            },
+        )
     }
 
     /// Runs when a session has closed, which took it out of the group.

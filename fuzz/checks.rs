@@ -10,8 +10,8 @@ use nano::{
 };
 use serde_json::Value;
 
-/// The first byte chooses the limit and how the rest is split. A split stream gives the packets of an unsplit one, and each byte ends up
-/// in a packet, in the decoder, or behind an error.
+/// The first byte chooses the limit and how the rest is split. A split stream gives the packets of
+/// an unsplit one, and each byte ends up in a packet, in the decoder, or behind an error.
 pub(crate) fn packet(data: &[u8]) {
     let [choice, stream @ ..] = data else { return };
     let limit = [0, 4, 64, 65_536][usize::from(choice % 4)];
@@ -41,7 +41,9 @@ pub(crate) fn packet(data: &[u8]) {
 fn cut(mut stream: &[u8], limit: usize) -> (Vec<Packet>, Option<PacketError>, &[u8]) {
     let mut packets = Vec::new();
     while stream.len() >= HEADER {
-        let size = stream[1..HEADER].iter().fold(0, |size, &byte| size * 256 + usize::from(byte));
+        let size = stream[1..HEADER]
+            .iter()
+            .fold(0, |size, &byte| size * 256 + usize::from(byte));
         let kind = match packet::Kind::try_from(stream[0]) {
             Ok(kind) if size <= limit => kind,
             Ok(_) => return (packets, Some(PacketError::TooLarge { size, limit }), stream),
@@ -50,7 +52,10 @@ fn cut(mut stream: &[u8], limit: usize) -> (Vec<Packet>, Option<PacketError>, &[
         if stream.len() - HEADER < size {
             break;
         }
-        packets.push(Packet { kind, body: Bytes::copy_from_slice(&stream[HEADER..HEADER + size]) });
+        packets.push(Packet {
+            kind,
+            body: Bytes::copy_from_slice(&stream[HEADER..HEADER + size]),
+        });
         stream = &stream[HEADER + size..];
     }
     (packets, None, stream)
@@ -69,9 +74,16 @@ fn drain(decoder: &mut Decoder, packets: &mut Vec<Packet>) -> Option<PacketError
     }
 }
 
-/// A message accounts for each byte of its data and survives encoding with and without a dictionary; an error says what is wrong.
+/// A message accounts for each byte of its data and survives encoding with and without a
+/// dictionary; an error says what is wrong.
 pub(crate) fn message(data: &[u8]) {
-    let dictionary = Dictionary::new([("Echo.Echo", 1), ("onEcho", 2), ("Dict.known", 300), ("T.PushThenResp", 65_535)]).unwrap();
+    let dictionary = Dictionary::new([
+        ("Echo.Echo", 1),
+        ("onEcho", 2),
+        ("Dict.known", 300),
+        ("T.PushThenResp", 65_535),
+    ])
+    .unwrap();
     match Message::decode(Bytes::copy_from_slice(data), &dictionary) {
         Ok(message) => {
             assert_eq!(route(data).end + message.body.len(), data.len());
@@ -79,25 +91,42 @@ pub(crate) fn message(data: &[u8]) {
             for dictionary in [dictionary, Dictionary::default()] {
                 let mut again = BytesMut::new();
                 message.encode(&dictionary, &mut again).unwrap();
-                assert_eq!(Message::decode(again.freeze(), &dictionary), Ok(message.clone()));
+                assert_eq!(
+                    Message::decode(again.freeze(), &dictionary),
+                    Ok(message.clone())
+                );
             }
         }
         Err(MessageError::Empty) => assert!(data.is_empty()),
         Err(MessageError::Kind(kind)) => assert!(kind > 3 && data[0] >> 1 & 7 == kind),
         Err(MessageError::Id) => assert!(data[1..].iter().all(|byte| byte & 0x80 != 0)),
-        Err(MessageError::Route { kind, id, fault: RouteFault::Missing | RouteFault::Truncated }) => {
+        Err(MessageError::Route {
+            kind,
+            id,
+            fault: RouteFault::Missing | RouteFault::Truncated,
+        }) => {
             // With bytes enough behind it, it is the same message, and no longer too short.
             let longer = [data, &[0; 256]].concat();
             match Message::decode(longer.into(), &dictionary) {
                 Ok(message) => assert_eq!((message.kind, message.id), (kind, id)),
-                Err(MessageError::Route { kind: same, id: also, fault: RouteFault::UnknownCode(_) | RouteFault::NotUtf8 }) => {
+                Err(MessageError::Route {
+                    kind: same,
+                    id: also,
+                    fault: RouteFault::UnknownCode(_) | RouteFault::NotUtf8,
+                }) => {
                     assert_eq!((same, also), (kind, id));
                 }
                 Err(error) => panic!("{error}"),
             }
         }
-        Err(MessageError::Route { fault: RouteFault::UnknownCode(code), .. }) => assert_eq!(dictionary.route(code), None),
-        Err(MessageError::Route { fault: RouteFault::NotUtf8, .. }) => assert!(std::str::from_utf8(&data[route(data)]).is_err()),
+        Err(MessageError::Route {
+            fault: RouteFault::UnknownCode(code),
+            ..
+        }) => assert_eq!(dictionary.route(code), None),
+        Err(MessageError::Route {
+            fault: RouteFault::NotUtf8,
+            ..
+        }) => assert!(std::str::from_utf8(&data[route(data)]).is_err()),
         Err(error @ MessageError::RouteTooLong(_)) => panic!("{error}"),
     }
 }
@@ -108,7 +137,10 @@ fn route(data: &[u8]) -> Range<usize> {
     let kind = data[0] >> 1 & 7;
     let mut start = 1;
     if kind == request || kind == response {
-        start += 1 + data[start..].iter().take_while(|&&byte| byte & 0x80 != 0).count();
+        start += 1 + data[start..]
+            .iter()
+            .take_while(|&&byte| byte & 0x80 != 0)
+            .count();
     }
     if kind == response {
         start..start
@@ -129,7 +161,10 @@ pub(crate) fn handshake(data: &[u8]) {
     if let Ok(reply) = Reply::decode(data) {
         let again = Reply::decode(&reply.encode()).unwrap();
         assert_eq!((again.code, &again.message), (reply.code, &reply.message));
-        assert_eq!((again.heartbeat, again.servertime), (reply.heartbeat, reply.servertime));
+        assert_eq!(
+            (again.heartbeat, again.servertime),
+            (reply.heartbeat, reply.servertime)
+        );
         assert_eq!(again.dictionary, reply.dictionary);
         if reply.user.as_ref().is_none_or(exact) {
             assert_eq!(again.user, reply.user);
@@ -140,7 +175,8 @@ pub(crate) fn handshake(data: &[u8]) {
     assert_eq!(decode_kick(&encode_kick(&reason)), reason);
 }
 
-/// Whether it has no floats: they may lose their last digit when they are parsed, which matters to nobody here.
+/// Whether it has no floats: they may lose their last digit when they are parsed, which matters to
+/// nobody here.
 fn exact(value: &Value) -> bool {
     match value {
         Value::Number(number) => !number.is_f64(),

@@ -19,9 +19,11 @@ use crate::{
     session::{CloseReason, Session},
 };
 
-/// Describes a node: its components, where clients connect, and everything that can be chosen about it.
+/// Describes a node: its components, where clients connect, and everything that can be chosen about
+/// it.
 ///
-/// Nothing happens before [`start`](App::start) or [`run`](App::run), and what is wrong is an error there, before anything listens.
+/// Nothing happens before [`start`](App::start) or [`run`](App::run), and what is wrong is an error
+/// there, before anything listens.
 ///
 /// ```no_run
 /// # use nano::{App, Component, Handlers, Result, Session};
@@ -70,13 +72,22 @@ impl App {
 
     /// Adds a component with options: another name, another scheduler, closed to clients.
     #[must_use]
-    pub fn component_with<S: Serializer, C: Component<S>>(mut self, component: C, options: Options) -> Self {
+    pub fn component_with<S: Serializer, C: Component<S>>(
+        mut self,
+        component: C,
+        options: Options,
+    ) -> Self {
         let component = Arc::new(component);
-        self.blueprint.components.push(Box::new(move |node, failure| Service::new(component, &options, node, failure)));
+        self.blueprint
+            .components
+            .push(Box::new(move |node, failure| {
+                Service::new(component, &options, node, failure)
+            }));
         self
     }
 
-    /// Lets clients connect by TCP, at an address such as `0.0.0.0:3250`; port 0 lets the system choose.
+    /// Lets clients connect by TCP, at an address such as `0.0.0.0:3250`; port 0 lets the system
+    /// choose.
     #[must_use]
     pub fn tcp(self, address: impl Into<String>) -> Self {
         self.listen(Listener::tcp(address))
@@ -88,21 +99,24 @@ impl App {
         self.listen(Listener::websocket(address, path))
     }
 
-    /// Lets clients connect by a listener with options: TLS, an origin check, HTTP beside the WebSocket.
+    /// Lets clients connect by a listener with options: TLS, an origin check, HTTP beside the
+    /// WebSocket.
     #[must_use]
     pub fn listen(mut self, listener: Listener) -> Self {
         self.blueprint.listeners.push(listener);
         self
     }
 
-    /// The interval of heartbeats, sent to clients with the handshake; one that is silent for two intervals is disconnected. 30 s unless set.
+    /// The interval of heartbeats, sent to clients with the handshake; one that is silent for two
+    /// intervals is disconnected. 30 s unless set.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
         self.blueprint.settings.heartbeat = Some(interval);
         self
     }
 
-    /// Sends no heartbeats and never disconnects a silent client: for tests, and for connections whose end TCP is sure to report.
+    /// Sends no heartbeats and never disconnects a silent client: for tests, and for connections
+    /// whose end TCP is sure to report.
     #[must_use]
     pub fn no_heartbeat(mut self) -> Self {
         self.blueprint.settings.heartbeat = None;
@@ -116,22 +130,24 @@ impl App {
         self
     }
 
-    /// How long a request may wait for its answer before it is answered with [`code::TIMEOUT`](crate::code::TIMEOUT); `None` switches that off. 30 s unless set.
+    /// How long a request may wait for its answer before it is answered with
+    /// [`code::TIMEOUT`](crate::code::TIMEOUT); `None` switches that off. 30 s unless set.
     #[must_use]
     pub fn request_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.blueprint.settings.request_timeout = timeout.into();
         self
     }
 
-    /// Lets failed requests go unanswered, as nano does: for clients that cannot bear an answer they did not expect.
+    /// Lets failed requests go unanswered, as nano does: for clients that cannot bear an answer
+    /// they did not expect.
     #[must_use]
     pub fn silent_errors(mut self) -> Self {
         self.blueprint.settings.silent = true;
         self
     }
 
-    /// The longest packet a client may send, in bytes of its body; a longer one ends the connection. 65,536 unless set, as in nano; at most
-    /// 16,777,215.
+    /// The longest packet a client may send, in bytes of its body; a longer one ends the
+    /// connection. 65,536 unless set, as in nano; at most 16,777,215.
     #[must_use]
     pub fn max_packet(mut self, bytes: usize) -> Self {
         self.blueprint.settings.max_packet = bytes;
@@ -145,8 +161,9 @@ impl App {
         self
     }
 
-    /// How many requests of one client may wait for their answer, more being answered with [`code::TOO_MANY`](crate::code::TOO_MANY); and how many of its messages may
-    /// wait for a handler, more being left in its socket. 1,024 unless set.
+    /// How many requests of one client may wait for their answer, more being answered with
+    /// [`code::TOO_MANY`](crate::code::TOO_MANY); and how many of its messages may wait for a
+    /// handler, more being left in its socket. 1,024 unless set.
     #[must_use]
     pub fn max_in_flight(mut self, messages: usize) -> Self {
         self.blueprint.settings.max_in_flight = messages;
@@ -160,7 +177,8 @@ impl App {
         self
     }
 
-    /// What may be queued for one client that does not read: bytes and messages. 4 MiB and 65,536 unless set. A single message may be larger.
+    /// What may be queued for one client that does not read: bytes and messages. 4 MiB and 65,536
+    /// unless set. A single message may be larger.
     #[must_use]
     pub fn send_queue(mut self, bytes: usize, messages: usize) -> Self {
         self.blueprint.settings.queue_bytes = bytes;
@@ -175,29 +193,44 @@ impl App {
         self
     }
 
-    /// Looks at every client's handshake. `Ok(Some(value))` becomes the user data of the reply; an error closes the connection, silently as nano
-    /// does unless its code is a number, such as `501`, which is sent to the client as pomelo does.
+    /// Looks at every client's handshake. `Ok(Some(value))` becomes the user data of the reply; an
+    /// error closes the connection, silently as nano does unless its code is a number, such as
+    /// `501`, which is sent to the client as pomelo does.
     ///
-    /// Called with the session, the parsed request (empty where the client sent something else) and the bytes it sent, on a thread that does
-    /// the network's work: it must not block.
+    /// Called with the session, the parsed request (empty where the client sent something else) and
+    /// the bytes it sent, on a thread that does the network's work: it must not block.
     #[must_use]
-    pub fn on_handshake(mut self, hook: impl Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync + 'static) -> Self {
+    pub fn on_handshake(
+        mut self,
+        hook: impl Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync + 'static,
+    ) -> Self {
         self.blueprint.settings.on_handshake = Some(Box::new(hook));
         self
     }
 
     /// The route dictionary: routes with their codes on the wire. Replaces an earlier one.
     #[must_use]
-    pub fn dictionary<R: Into<ByteString>>(mut self, entries: impl IntoIterator<Item = (R, u16)>) -> Self {
-        let entries = entries.into_iter().map(|(route, code)| (route.into(), code)).collect();
+    pub fn dictionary<R: Into<ByteString>>(
+        mut self,
+        entries: impl IntoIterator<Item = (R, u16)>,
+    ) -> Self {
+        let entries = entries
+            .into_iter()
+            .map(|(route, code)| (route.into(), code))
+            .collect();
         self.blueprint.dictionary = DictionarySource::Given(entries);
         self
     }
 
-    /// Makes the route dictionary from the routes of all handlers that are open to clients, and these routes of pushes.
+    /// Makes the route dictionary from the routes of all handlers that are open to clients, and
+    /// these routes of pushes.
     #[must_use]
-    pub fn dictionary_from_routes<R: Into<ByteString>>(mut self, pushes: impl IntoIterator<Item = R>) -> Self {
-        self.blueprint.dictionary = DictionarySource::Routes(pushes.into_iter().map(Into::into).collect());
+    pub fn dictionary_from_routes<R: Into<ByteString>>(
+        mut self,
+        pushes: impl IntoIterator<Item = R>,
+    ) -> Self {
+        self.blueprint.dictionary =
+            DictionarySource::Routes(pushes.into_iter().map(Into::into).collect());
         self
     }
 
@@ -208,70 +241,86 @@ impl App {
         self
     }
 
-    /// Sees the error of every message that fails on its way to its handler or in it, with its session and route, and returns what the client gets: to
-    /// log it, to map the error types of other crates ([`Error::source_as`]), or to hide what should not leave the server. It does not see what
-    /// the node itself says of a request nobody answered: timeouts, dropped responders, the outbound pipeline, a shutdown.
+    /// Sees the error of every message that fails on its way to its handler or in it, with its
+    /// session and route, and returns what the client gets: to log it, to map the error types of
+    /// other crates ([`Error::source_as`]), or to hide what should not leave the server. It does
+    /// not see what the node itself says of a request nobody answered: timeouts, dropped
+    /// responders, the outbound pipeline, a shutdown.
     #[must_use]
-    pub fn on_error(mut self, hook: impl Fn(&Session, &str, Error) -> Error + Send + Sync + 'static) -> Self {
+    pub fn on_error(
+        mut self,
+        hook: impl Fn(&Session, &str, Error) -> Error + Send + Sync + 'static,
+    ) -> Self {
         self.blueprint.on_error = Some(Box::new(hook));
         self
     }
 
-    /// Calls `callback` whenever a session has closed; see [`Sessions::on_closed`](crate::Sessions::on_closed).
+    /// Calls `callback` whenever a session has closed; see
+    /// [`Sessions::on_closed`](crate::Sessions::on_closed).
     #[must_use]
-    pub fn on_session_closed(mut self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) -> Self {
+    pub fn on_session_closed(
+        mut self,
+        callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static,
+    ) -> Self {
         self.blueprint.on_session_closed.push(Box::new(callback));
         self
     }
 
-    /// How many threads do the network's work: for clients and for other nodes, pipelines and handshake hooks included. One for every two cores
-    /// unless set. Tasks that such code spawns run there as well, and end with the node. With 0 it is done on the threads of the runtime the node is
-    /// started on, as it always is on a runtime of a single thread.
+    /// How many threads do the network's work: for clients and for other nodes, pipelines and
+    /// handshake hooks included. One for every two cores unless set. Tasks that such code spawns
+    /// run there as well, and end with the node. With 0 it is done on the threads of the runtime
+    /// the node is started on, as it always is on a runtime of a single thread.
     #[must_use]
     pub fn network_threads(mut self, threads: usize) -> Self {
         self.blueprint.network_threads = threads;
         self
     }
 
-    /// How many threads run schedulers: handlers, timers, callbacks. One per core, but at least 2, unless set. With 0 they run on the
-    /// threads of the runtime the node is started on, where user code that blocks delays all else: for tests with paused time.
+    /// How many threads run schedulers: handlers, timers, callbacks. One per core, but at least 2,
+    /// unless set. With 0 they run on the threads of the runtime the node is started on, where user
+    /// code that blocks delays all else: for tests with paused time.
     #[must_use]
     pub fn scheduler_threads(mut self, threads: usize) -> Self {
         self.blueprint.scheduler_threads = threads;
         self
     }
 
-    /// How many tasks may wait on one scheduler: beyond it readers stop reading, and [`push_task`](crate::Scheduler::push_task) refuses. 16,384
-    /// unless set.
+    /// How many tasks may wait on one scheduler: beyond it readers stop reading, and
+    /// [`push_task`](crate::Scheduler::push_task) refuses. 16,384 unless set.
     #[must_use]
     pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
         self.blueprint.scheduler_capacity = tasks;
         self
     }
 
-    /// How often condition timers look. 1 s unless set, at least 1 ms. Other timers are exact to the millisecond whatever it is.
+    /// How often condition timers look. 1 s unless set, at least 1 ms. Other timers are exact to
+    /// the millisecond whatever it is.
     #[must_use]
     pub fn timer_precision(mut self, precision: Duration) -> Self {
         self.blueprint.timer_precision = precision;
         self
     }
 
-    /// How long a shutdown may take. Half of it is for requests in flight; at the end everything that is left is dropped. 10 s unless set.
+    /// How long a shutdown may take. Half of it is for requests in flight; at the end everything
+    /// that is left is dropped. 10 s unless set.
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
         self.blueprint.shutdown_timeout = timeout;
         self
     }
 
-    /// Starts the node. It runs, with this runtime and [threads of its own](App::network_threads), until it is asked to stop; dropping the [`Node`] does not stop it.
+    /// Starts the node. It runs, with this runtime and [threads of its own](App::network_threads),
+    /// until it is asked to stop; dropping the [`Node`] does not stop it.
     ///
     /// # Errors
-    /// Names what is wrong: a component, a route, a certificate, an address in use, an option; or what an `init` hook returned.
+    /// Names what is wrong: a component, a route, a certificate, an address in use, an option; or
+    /// what an `init` hook returned.
     pub async fn start(self) -> Result<Node> {
         Node::start(self.blueprint).await
     }
 
-    /// Starts the node and runs it until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or [`Handle::shutdown`](crate::Handle::shutdown) is called, then stops it in order.
+    /// Starts the node and runs it until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or
+    /// [`Handle::shutdown`](crate::Handle::shutdown) is called, then stops it in order.
     ///
     /// # Errors
     /// See [`start`](App::start).

@@ -74,7 +74,8 @@ pub(crate) use self::{peers::Peers, settings::Settings};
 /// How many connections the system keeps waiting between two accepts.
 const BACKLOG: u32 = 1024;
 
-/// After so much silence the system asks whether the other end of a connection is still there: machines that are gone say no goodbye.
+/// After so much silence the system asks whether the other end of a connection is still there:
+/// machines that are gone say no goodbye.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// This node's place in its cluster. Dropping it stops everything without a goodbye.
@@ -99,16 +100,29 @@ struct Prepared {
 }
 
 impl Cluster {
-    /// Takes this node's address, without listening yet: a peer that comes too early is refused, not kept waiting.
+    /// Takes this node's address, without listening yet: a peer that comes too early is refused,
+    /// not kept waiting.
     ///
     /// # Errors
     /// Names what is wrong: the address, a file of the TLS options, the token.
-    pub(crate) async fn bind(mut settings: Settings, services: Vec<String>, heartbeat: Duration, handle: &Handle) -> Result<Self> {
+    pub(crate) async fn bind(
+        mut settings: Settings,
+        services: Vec<String>,
+        heartbeat: Duration,
+        handle: &Handle,
+    ) -> Result<Self> {
         let (dialer, tls) = settings.security()?;
         let address = settings.service_addr.take().unwrap_or_default();
-        let listen = settings.service_listen.take().unwrap_or_else(|| address.clone());
+        let listen = settings
+            .service_listen
+            .take()
+            .unwrap_or_else(|| address.clone());
         let wrong = |error: io::Error| {
-            Error::new(code::UNAVAILABLE, format!("service_addr: cannot listen on {listen}: {error}")).with_source(error)
+            Error::new(
+                code::UNAVAILABLE,
+                format!("service_addr: cannot listen on {listen}: {error}"),
+            )
+            .with_source(error)
         };
         let socket = socket::take(&listen).await.map_err(wrong)?;
         let local = socket.local_addr()?;
@@ -126,7 +140,9 @@ impl Cluster {
         });
         let (dialer, metrics) = (Arc::new(dialer), Arc::new(ClusterMetrics::new()));
         let rhythm = Rhythm::new(settings.heartbeat.unwrap_or(heartbeat));
-        let registry = settings.master.then(|| Mutex::new(Registry::new(own.clone(), rhythm, Instant::now())));
+        let registry = settings
+            .master
+            .then(|| Mutex::new(Registry::new(own.clone(), rhythm, Instant::now())));
         handle.enter(own.clone());
         for callback in settings.on_joined {
             handle.on_member_joined(move |member| callback(member));
@@ -149,7 +165,11 @@ impl Cluster {
         };
         Ok(Self {
             core: Arc::new(core),
-            prepared: Some(Prepared { socket, server: server(tls)?, configure: settings.configure_server }),
+            prepared: Some(Prepared {
+                socket,
+                server: server(tls)?,
+                configure: settings.configure_server,
+            }),
             masters: settings.masters,
             rhythm,
             retry: settings.retry_interval.unwrap_or(Duration::from_secs(3)),
@@ -163,7 +183,13 @@ impl Cluster {
     /// What carries messages between this node and others.
     pub(crate) fn peers(&mut self, dispatch: &Arc<Dispatch>) -> Arc<Peers> {
         let core = &self.core;
-        Peers::new(&core.own, core.dialer.clone(), dispatch.clone(), core.handle.clone(), self.data.take().unwrap_or_default())
+        Peers::new(
+            &core.own,
+            core.dialer.clone(),
+            dispatch.clone(),
+            core.handle.clone(),
+            self.data.take().unwrap_or_default(),
+        )
     }
 
     /// Lets other nodes call this one.
@@ -171,31 +197,63 @@ impl Cluster {
     /// # Errors
     /// Somebody else listens on the address by now.
     pub(crate) fn serve(&mut self, peers: &Arc<Peers>) -> Result {
-        let Some(Prepared { socket, server, configure }) = self.prepared.take() else { return Ok(()) };
+        let Some(Prepared {
+            socket,
+            server,
+            configure,
+        }) = self.prepared.take()
+        else {
+            return Ok(());
+        };
         let core = self.core.clone();
         let listener = socket.listen(BACKLOG).map_err(|error| {
-            Error::new(code::UNAVAILABLE, format!("cannot listen on {}: {error}", core.own.address())).with_source(error)
+            Error::new(
+                code::UNAVAILABLE,
+                format!("cannot listen on {}: {error}", core.own.address()),
+            )
+            .with_source(error)
         })?;
         let data: Arc<dyn DataPlane> = Arc::new(Plane(peers.clone()));
         *core.data.write() = Some(data.clone());
-        let guard = Guard { credentials: core.dialer.credentials.clone(), metrics: core.metrics.clone() };
+        let guard = Guard {
+            credentials: core.dialer.credentials.clone(),
+            metrics: core.metrics.clone(),
+        };
         let mut server = configure.map_or(server.clone(), |configure| configure(server));
-        let member = MemberServer::with_interceptor(MemberService { core: core.clone(), data }, guard.clone());
+        let member = MemberServer::with_interceptor(
+            MemberService {
+                core: core.clone(),
+                data,
+            },
+            guard.clone(),
+        );
         let link = InterceptedService::new(link::inlet::Service::new(peers), guard.clone());
-        let master = core.registry.is_some().then(|| MasterServer::with_interceptor(MasterService(core.clone()), guard));
-        let router = server.add_service(member).add_service(link).add_optional_service(master);
+        let master = core
+            .registry
+            .is_some()
+            .then(|| MasterServer::with_interceptor(MasterService(core.clone()), guard));
+        let router = server
+            .add_service(member)
+            .add_service(link)
+            .add_optional_service(master);
         let mut stop = self.stop_server.subscribe();
         let stopped = async move {
             // A sender that is gone has stopped too.
             let _ = stop.wait_for(|stop| *stop).await;
         };
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(TCP_KEEPALIVE));
+        let incoming = TcpIncoming::from(listener)
+            .with_nodelay(Some(true))
+            .with_keepalive(Some(TCP_KEEPALIVE));
         self.server = Some(tokio::spawn(async move {
             if let Err(problem) = router.serve_with_incoming_shutdown(incoming, stopped).await {
                 error!(%problem, "other nodes cannot call this one any more");
             }
         }));
-        info!(address = core.own.address(), master = core.registry.is_some(), "serving other nodes");
+        info!(
+            address = core.own.address(),
+            master = core.registry.is_some(),
+            "serving other nodes"
+        );
         Ok(())
     }
 
@@ -211,17 +269,30 @@ impl Cluster {
         let (joined, outcome) = oneshot::channel();
         let standing = Standing::new(self.rhythm, self.retry, Instant::now());
         let masters = Masters::new(std::mem::take(&mut self.masters));
-        self.attendance = Some(tokio::spawn(attendance::attend(self.core.clone(), masters, standing, joined)));
-        let gone = || Error::new(code::UNAVAILABLE, "asked to stop before the master let this node join");
+        self.attendance = Some(tokio::spawn(attendance::attend(
+            self.core.clone(),
+            masters,
+            standing,
+            joined,
+        )));
+        let gone = || {
+            Error::new(
+                code::UNAVAILABLE,
+                "asked to stop before the master let this node join",
+            )
+        };
         tokio::select! {
             outcome = outcome => outcome.unwrap_or_else(|_| Err(gone())),
             () = self.core.handle.shutdown_requested() => Err(gone()),
         }
     }
 
-    /// Leaves the cluster: nobody sends new sessions here any more. What is under way goes on. At most a few seconds.
+    /// Leaves the cluster: nobody sends new sessions here any more. What is under way goes on. At
+    /// most a few seconds.
     pub(crate) async fn leave(&mut self) {
-        let Some(attendance) = self.attendance.take() else { return };
+        let Some(attendance) = self.attendance.take() else {
+            return;
+        };
         attendance.abort();
         // It ends by being aborted.
         let _ = attendance.await;
@@ -261,18 +332,34 @@ fn with_port(address: String, local: SocketAddr) -> String {
 }
 
 fn server(tls: Option<ServerTlsConfig>) -> Result<Server> {
-    let server = Server::builder().initial_stream_window_size(link::STREAM_WINDOW).initial_connection_window_size(link::CONNECTION_WINDOW);
+    let server = Server::builder()
+        .initial_stream_window_size(link::STREAM_WINDOW)
+        .initial_connection_window_size(link::CONNECTION_WINDOW);
     let Some(tls) = tls else { return Ok(server) };
-    server.tls_config(tls).map_err(|error| Error::new(code::BAD_REQUEST, format!("cluster_tls: certificate, key or authority: {error:?}")))
+    server.tls_config(tls).map_err(|error| {
+        Error::new(
+            code::BAD_REQUEST,
+            format!("cluster_tls: certificate, key or authority: {error:?}"),
+        )
+    })
 }
 
-/// A later run of a node has a larger one, as long as its clock is not set back by more than it takes to start.
+/// A later run of a node has a larger one, as long as its clock is not set back by more than it
+/// takes to start.
 fn now_in_microseconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX)).max(1)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |since| {
+            u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+        })
+        .max(1)
 }
 
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cluster").field("own", &self.core.own).field("members", &self.core.members.read().list()).finish_non_exhaustive()
+        f.debug_struct("Cluster")
+            .field("own", &self.core.own)
+            .field("members", &self.core.members.read().list())
+            .finish_non_exhaustive()
     }
 }

@@ -22,8 +22,9 @@ pub use handlers::{Handler, Handlers};
 
 /// A service: state, handlers, and hooks into the life of the node.
 ///
-/// `S` is the format of its messages, JSON unless named. A component serves all sessions at once, on several schedulers if the application uses
-/// several, so it is shared: state sits in locks that are held briefly, never while pushing.
+/// `S` is the format of its messages, JSON unless named. A component serves all sessions at once,
+/// on several schedulers if the application uses several, so it is shared: state sits in locks that
+/// are held briefly, never while pushing.
 ///
 /// ```
 /// use nano::{Component, Group, Handlers, Result, Session};
@@ -52,9 +53,10 @@ pub use handlers::{Handler, Handlers};
 /// }
 /// ```
 ///
-/// The hooks run on the node's default scheduler, one at a time: `init` of every component in the order they were added, then `after_init` of
-/// every component; clients reach the node only after that. When it stops, after the last client has gone, `before_shutdown` of every component
-/// in reverse order, then `shutdown` likewise.
+/// The hooks run on the node's default scheduler, one at a time: `init` of every component in the
+/// order they were added, then `after_init` of every component; clients reach the node only after
+/// that. When it stops, after the last client has gone, `before_shutdown` of every component in
+/// reverse order, then `shutdown` likewise.
 pub trait Component<S: Serializer = Json>: Send + Sync + Sized + 'static {
     /// Names the handlers.
     fn handlers(handlers: Handlers<Self, S>) -> Handlers<Self, S>;
@@ -120,23 +122,25 @@ impl Options {
         self
     }
 
-    /// Runs each session's messages on the scheduler that session is [pinned](crate::Session::pin) to under this name. A request of a session that
-    /// is not pinned is answered with [`code::UNAVAILABLE`](crate::code::UNAVAILABLE).
+    /// Runs each session's messages on the scheduler that session is [pinned](crate::Session::pin)
+    /// to under this name. A request of a session that is not pinned is answered with
+    /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE).
     #[must_use]
     pub fn scheduler(mut self, name: impl Into<String>) -> Self {
         self.placement = Where::Session(name.into());
         self
     }
 
-    /// Spreads sessions over this many schedulers by id, so that a service without shared state uses every core. 0 is a start-up error.
+    /// Spreads sessions over this many schedulers by id, so that a service without shared state
+    /// uses every core. 0 is a start-up error.
     #[must_use]
     pub fn spread(mut self, schedulers: usize) -> Self {
         self.placement = Where::Spread(schedulers);
         self
     }
 
-    /// Closes the service to clients: to them its routes do not exist. [`Session::rpc`](crate::Session::rpc) and
-    /// [`Session::call`](crate::Session::call) reach it.
+    /// Closes the service to clients: to them its routes do not exist.
+    /// [`Session::rpc`](crate::Session::rpc) and [`Session::call`](crate::Session::call) reach it.
     #[must_use]
     pub fn internal(mut self) -> Self {
         self.internal = true;
@@ -154,6 +158,9 @@ impl Options {
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("name", &self.name).field("internal", &self.internal).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("name", &self.name)
+            .field("internal", &self.internal)
+            .finish_non_exhaustive()
     }
 }

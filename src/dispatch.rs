@@ -57,12 +57,29 @@ impl Dispatch {
     ) -> Result<Self> {
         let mut routes = HashMap::new();
         for (at, service) in services.iter().enumerate() {
-            if services[..at].iter().any(|other| other.name == service.name) {
-                return Err(Error::new(code::BAD_REQUEST, format!("two components named {}", service.name)));
+            if services[..at]
+                .iter()
+                .any(|other| other.name == service.name)
+            {
+                return Err(Error::new(
+                    code::BAD_REQUEST,
+                    format!("two components named {}", service.name),
+                ));
             }
-            routes.extend(service.routes.iter().map(|(route, invoke)| (ByteString::from(route.as_str()), invoke.clone())));
+            routes.extend(
+                service
+                    .routes
+                    .iter()
+                    .map(|(route, invoke)| (ByteString::from(route.as_str()), invoke.clone())),
+            );
         }
-        Ok(Self { routes, pipeline, failure, request_timeout, forward: OnceLock::new() })
+        Ok(Self {
+            routes,
+            pipeline,
+            failure,
+            request_timeout,
+            forward: OnceLock::new(),
+        })
     }
 
     /// Makes it part of a cluster.
@@ -85,7 +102,11 @@ impl Dispatch {
     /// Those that exist for clients, sorted.
     pub(crate) fn open_routes(&self) -> Vec<ByteString> {
         let mut routes = self.routes();
-        routes.retain(|route| self.routes.get(route).is_some_and(|invoke| !invoke.setup().internal));
+        routes.retain(|route| {
+            self.routes
+                .get(route)
+                .is_some_and(|invoke| !invoke.setup().internal)
+        });
         routes
     }
 
@@ -102,34 +123,50 @@ impl Dispatch {
         &self.failure
     }
 
-    /// Takes a message of this node's client as far as the scheduler or the member it belongs to. `None` when that is nowhere: it has been
-    /// answered then.
+    /// Takes a message of this node's client as far as the scheduler or the member it belongs to.
+    /// `None` when that is nowhere: it has been answered then.
     pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Job> {
         let session = session.with_request(request_of(&message));
         let result = match message.kind {
-            Kind::Response | Kind::Push => Err(Error::new(code::BAD_REQUEST, "only servers send responses and pushes")),
+            Kind::Response | Kind::Push => Err(Error::new(
+                code::BAD_REQUEST,
+                "only servers send responses and pushes",
+            )),
             Kind::Request | Kind::Notify => self.filter(&session, &mut message),
         };
         let route = message.route.clone();
         let result = result.and_then(|()| match self.forward() {
-            Some(forward) if !self.routes.contains_key(&message.route) => {
-                Ok(Job::away(session.clone(), message, forward, self.failure.clone()))
-            }
+            Some(forward) if !self.routes.contains_key(&message.route) => Ok(Job::away(
+                session.clone(),
+                message,
+                forward,
+                self.failure.clone(),
+            )),
             _ => self.job(&session, &message, Origin::Client),
         });
-        result.inspect_err(|_| self.failure.metrics.refused.increment(1)).map_err(|error| self.failure.fail(&session, &route, error)).ok()
+        result
+            .inspect_err(|_| self.failure.metrics.refused.increment(1))
+            .map_err(|error| self.failure.fail(&session, &route, error))
+            .ok()
     }
 
-    /// Takes a message that another node hands over as far as its scheduler. It is bounded where it comes from, so a full scheduler takes it too.
-    /// What keeps it from its handler is answered as a handler's error is.
+    /// Takes a message that another node hands over as far as its scheduler. It is bounded where it
+    /// comes from, so a full scheduler takes it too. What keeps it from its handler is answered as
+    /// a handler's error is.
     pub(crate) fn deliver(&self, session: &Session, message: &Message, origin: Origin) {
         if let Some(job) = self.accept(session, message, origin) {
             job.submit_always();
         }
     }
 
-    /// Prepares a message that another node hands over for its scheduler. `None` when it has been answered instead.
-    pub(crate) fn accept(&self, session: &Session, message: &Message, origin: Origin) -> Option<Job> {
+    /// Prepares a message that another node hands over for its scheduler. `None` when it has been
+    /// answered instead.
+    pub(crate) fn accept(
+        &self,
+        session: &Session,
+        message: &Message,
+        origin: Origin,
+    ) -> Option<Job> {
         let refused = |error| {
             session.entity().done();
             self.failure.metrics.refused.increment(1);
@@ -140,10 +177,15 @@ impl Dispatch {
 
     /// Takes a call as far as its handler on this node.
     pub(crate) fn answer(&self, call: Call) {
-        let session = call.session.unwrap_or_else(session_of_nobody).with_caller(call.caller);
+        let session = call
+            .session
+            .unwrap_or_else(session_of_nobody)
+            .with_caller(call.caller);
         let message = Message::request(session.request_id(), call.route, call.body);
         // A full scheduler drops the message, which then answers for itself.
-        let _ = self.accept(&session, &message, Origin::Node).map(Job::try_submit);
+        let _ = self
+            .accept(&session, &message, Origin::Node)
+            .map(Job::try_submit);
     }
 
     /// Runs the inbound pipeline for a message that came through a gate that has none of ours.
@@ -171,7 +213,9 @@ impl Dispatch {
     pub(crate) fn rpc(&self, session: &Session, message: Message) -> Result {
         match self.forward() {
             Some(forward) if !self.has(&message.route) => forward.rpc(session, message),
-            _ => self.job(&session.with_request(0), &message, Origin::Node)?.try_submit(),
+            _ => self
+                .job(&session.with_request(0), &message, Origin::Node)?
+                .try_submit(),
         }
     }
 
@@ -194,7 +238,9 @@ impl Dispatch {
         if inbound.is_empty() {
             return Ok(());
         }
-        self.guard("the pipeline panicked", || inbound.process(session, message))
+        self.guard("the pipeline panicked", || {
+            inbound.process(session, message)
+        })
     }
 
     /// Calls the application's code where messages are read.
@@ -211,16 +257,27 @@ impl Dispatch {
             .get(&message.route)
             // To clients an internal route does not exist.
             .filter(|invoke| origin == Origin::Node || !invoke.setup().internal)
-            .ok_or_else(|| Error::new(code::NOT_FOUND, format!("route not found: {}", message.route)))?;
+            .ok_or_else(|| {
+                Error::new(
+                    code::NOT_FOUND,
+                    format!("route not found: {}", message.route),
+                )
+            })?;
         let scheduler = invoke.setup().placement.scheduler(session)?;
-        let task = self.guard("decoding the message panicked", || invoke.clone().prepare(session, &message.body))?;
+        let task = self.guard("decoding the message panicked", || {
+            invoke.clone().prepare(session, &message.body)
+        })?;
         Ok(Job::here(session.clone(), scheduler, task))
     }
 }
 
 /// The request to answer: a client's response has an id too, but nobody who waits.
 fn request_of(message: &Message) -> u64 {
-    if message.kind == Kind::Request { message.id } else { 0 }
+    if message.kind == Kind::Request {
+        message.id
+    } else {
+        0
+    }
 }
 
 impl Exchange for Dispatch {
@@ -236,7 +293,10 @@ impl Exchange for Dispatch {
         }
         if !here && let Some(to) = &call.to {
             // Answered once, and by nobody else.
-            return drop(call.caller.answer(Err(Error::new(code::NOT_FOUND, format!("no member at {to}")))));
+            return drop(call.caller.answer(Err(Error::new(
+                code::NOT_FOUND,
+                format!("no member at {to}"),
+            ))));
         }
         self.answer(call);
     }
@@ -254,13 +314,16 @@ impl Exchange for Dispatch {
     }
 }
 
-/// What the handler of a node's own call gets for a session: without a client, and gone with the call.
+/// What the handler of a node's own call gets for a session: without a client, and gone with the
+/// call.
 fn session_of_nobody() -> Session {
     Session::new(0, Arc::new(Nobody))
 }
 
 impl fmt::Debug for Dispatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dispatch").field("routes", &self.routes()).finish_non_exhaustive()
+        f.debug_struct("Dispatch")
+            .field("routes", &self.routes())
+            .finish_non_exhaustive()
     }
 }

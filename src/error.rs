@@ -12,7 +12,8 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 pub mod code {
     /// The message cannot be understood: an undecodable body, an invalid route or argument.
     pub const BAD_REQUEST: &str = "NANO-400";
-    /// Refused on purpose: a node without the cluster's token. Clients get it from applications only.
+    /// Refused on purpose: a node without the cluster's token. Clients get it from applications
+    /// only.
     pub const FORBIDDEN: &str = "NANO-403";
     /// No such route, session or member.
     pub const NOT_FOUND: &str = "NANO-404";
@@ -36,9 +37,9 @@ pub mod code {
 
 /// An error with a code for the client.
 ///
-/// `?` turns every [`std::error::Error`] into one with the code [`code::INTERNAL`]. To choose code, message and metadata for a type
-/// of your own, implement `From<YourError> for nano::Error` (for a type that is not itself a `std::error::Error`), or name it as the
-/// error type of your handlers:
+/// `?` turns every [`std::error::Error`] into one with the code [`code::INTERNAL`]. To choose code,
+/// message and metadata for a type of your own, implement `From<YourError> for nano::Error` (for a
+/// type that is not itself a `std::error::Error`), or name it as the error type of your handlers:
 ///
 /// ```
 /// enum RoomError { Full { limit: usize } }
@@ -52,8 +53,8 @@ pub mod code {
 /// }
 /// ```
 ///
-/// A client reads it as the JSON body `{"code": .., "msg": .., "metadata": {..}}` (metadata only where there is some). The source stays on the
-/// server.
+/// A client reads it as the JSON body `{"code": .., "msg": .., "metadata": {..}}` (metadata only
+/// where there is some). The source stays on the server.
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -77,7 +78,12 @@ struct Body<'a> {
 impl Error {
     /// An error with a code and a message, both sent to the client when a handler returns it.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Box::new(Inner { code: code.into(), message: message.into(), metadata: BTreeMap::new(), source: None }))
+        Self(Box::new(Inner {
+            code: code.into(),
+            message: message.into(),
+            metadata: BTreeMap::new(),
+            source: None,
+        }))
     }
 
     /// Adds one entry of metadata, sent to the client.
@@ -116,20 +122,30 @@ impl Error {
         &self.0.metadata
     }
 
-    /// What caused it, if it is a `T`: how an error hook finds the application's own type behind a `?`.
+    /// What caused it, if it is a `T`: how an error hook finds the application's own type behind a
+    /// `?`.
     pub fn source_as<T: error::Error + 'static>(&self) -> Option<&T> {
-        self.0.source.as_deref().and_then(|source| source.downcast_ref())
+        self.0
+            .source
+            .as_deref()
+            .and_then(|source| source.downcast_ref())
     }
 
     /// The error as the JSON body of an error reply.
     pub fn to_body(&self) -> Bytes {
-        let body = Body { code: Cow::Borrowed(self.code()), msg: Cow::Borrowed(self.message()), metadata: self.0.metadata.clone() };
+        let body = Body {
+            code: Cow::Borrowed(self.code()),
+            msg: Cow::Borrowed(self.message()),
+            metadata: self.0.metadata.clone(),
+        };
         // Three strings always serialise; an empty body would still end the request.
-        serde_json::to_vec(&body).map(Bytes::from).unwrap_or_default()
+        serde_json::to_vec(&body)
+            .map(Bytes::from)
+            .unwrap_or_default()
     }
 
-    /// Reads the body of an error reply. A body of another form becomes the message of an [`code::INTERNAL`] error, so that nothing a server
-    /// says is lost.
+    /// Reads the body of an error reply. A body of another form becomes the message of an
+    /// [`code::INTERNAL`] error, so that nothing a server says is lost.
     pub fn from_body(body: &[u8]) -> Self {
         match serde_json::from_slice::<Body<'_>>(body) {
             Ok(body) => {
@@ -156,7 +172,12 @@ impl fmt::Display for Error {
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { code, message, metadata, source } = &*self.0;
+        let Inner {
+            code,
+            message,
+            metadata,
+            source,
+        } = &*self.0;
         let mut debug = f.debug_struct("Error");
         debug.field("code", code).field("message", message);
         if !metadata.is_empty() {

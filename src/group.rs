@@ -18,8 +18,8 @@ use crate::{
 
 /// Sessions that are told things together. A session that closes leaves by itself.
 ///
-/// A cheap handle: clones are the same group. `S` is the format of its messages. Usable from any thread; nothing blocks: a broadcast
-/// encodes once and queues to each member's connection.
+/// A cheap handle: clones are the same group. `S` is the format of its messages. Usable from any
+/// thread; nothing blocks: a broadcast encodes once and queues to each member's connection.
 pub struct Group<S: Serializer = Json> {
     inner: Arc<Inner>,
     format: std::marker::PhantomData<fn() -> S>,
@@ -40,11 +40,17 @@ struct Members {
 impl<S: Serializer> Group<S> {
     /// An empty group. The name is for logs; groups are not registered anywhere.
     pub fn new(name: impl Into<String>) -> Self {
-        Self::of(Arc::new(Inner { name: name.into(), members: RwLock::default() }))
+        Self::of(Arc::new(Inner {
+            name: name.into(),
+            members: RwLock::default(),
+        }))
     }
 
     fn of(inner: Arc<Inner>) -> Self {
-        Self { inner, format: std::marker::PhantomData }
+        Self {
+            inner,
+            format: std::marker::PhantomData,
+        }
     }
 
     /// The same group in another format.
@@ -60,19 +66,28 @@ impl<S: Serializer> Group<S> {
     /// Adds a session.
     ///
     /// # Errors
-    /// [`code::CONFLICT`] when it is a member already, [`code::CLOSED`] when the group or the session is closed.
+    /// [`code::CONFLICT`] when it is a member already, [`code::CLOSED`] when the group or the
+    /// session is closed.
     pub fn add<T: Serializer>(&self, session: &Session<T>) -> Result {
         let mut members = self.inner.members.write();
         if members.closed {
             return Err(self.inner.closed());
         }
         if members.by_key.contains_key(&key(session.core())) {
-            return Err(Error::new(code::CONFLICT, format!("session {} is in the group already", session.id())));
+            return Err(Error::new(
+                code::CONFLICT,
+                format!("session {} is in the group already", session.id()),
+            ));
         }
         if !session.core().lifetime.join(self.inner.membership()) {
-            return Err(Error::new(code::CLOSED, format!("session {} is closed", session.id())));
+            return Err(Error::new(
+                code::CLOSED,
+                format!("session {} is closed", session.id()),
+            ));
         }
-        members.by_key.insert(key(session.core()), session.typed().with_request(0));
+        members
+            .by_key
+            .insert(key(session.core()), session.typed().with_request(0));
         Ok(())
     }
 
@@ -110,10 +125,12 @@ impl<S: Serializer> Group<S> {
         Ok(())
     }
 
-    /// Pushes a message to every member. A member that cannot take it does not keep it from the others: its connection's policy deals with it.
+    /// Pushes a message to every member. A member that cannot take it does not keep it from the
+    /// others: its connection's policy deals with it.
     ///
     /// # Errors
-    /// [`code::CLOSED`] when the group is closed, [`code::TOO_LARGE`], and whatever the format says of a message it cannot write.
+    /// [`code::CLOSED`] when the group is closed, [`code::TOO_LARGE`], and whatever the format says
+    /// of a message it cannot write.
     pub fn broadcast<M: ?Sized>(&self, route: &str, message: &M) -> Result
     where
         S: Encode<M>,
@@ -133,7 +150,12 @@ impl<S: Serializer> Group<S> {
     ///
     /// # Errors
     /// See [`broadcast`](Group::broadcast).
-    pub fn multicast<M: ?Sized>(&self, route: &str, message: &M, filter: impl Fn(&Session<S>) -> bool) -> Result
+    pub fn multicast<M: ?Sized>(
+        &self,
+        route: &str,
+        message: &M,
+        filter: impl Fn(&Session<S>) -> bool,
+    ) -> Result
     where
         S: Encode<M>,
     {
@@ -179,18 +201,39 @@ impl<S: Serializer> Group<S> {
     /// # Errors
     /// [`code::NOT_FOUND`].
     pub fn find_member(&self, filter: impl Fn(&Session<S>) -> bool) -> Result<Session<S>> {
-        let members: Vec<Session<S>> = self.inner.members.read().by_key.values().map(Session::typed).collect();
-        members.into_iter().find(filter).ok_or_else(|| Error::new(code::NOT_FOUND, "member not found in the group"))
+        let members: Vec<Session<S>> = self
+            .inner
+            .members
+            .read()
+            .by_key
+            .values()
+            .map(Session::typed)
+            .collect();
+        members
+            .into_iter()
+            .find(filter)
+            .ok_or_else(|| Error::new(code::NOT_FOUND, "member not found in the group"))
     }
 
     /// The uids of all members, in no order; 0 for each that is not bound.
     pub fn members(&self) -> Vec<i64> {
-        self.inner.members.read().by_key.values().map(Session::uid).collect()
+        self.inner
+            .members
+            .read()
+            .by_key
+            .values()
+            .map(Session::uid)
+            .collect()
     }
 
     /// Whether a member has this uid.
     pub fn contains(&self, uid: i64) -> bool {
-        self.inner.members.read().by_key.values().any(|session| session.uid() == uid)
+        self.inner
+            .members
+            .read()
+            .by_key
+            .values()
+            .any(|session| session.uid() == uid)
     }
 
     /// How many members there are.
@@ -225,7 +268,11 @@ struct Relays(Vec<(Arc<dyn Relay>, Vec<i64>)>);
 
 impl Relays {
     fn add(&mut self, relay: Arc<dyn Relay>, session: i64) {
-        match self.0.iter_mut().find(|(known, _)| Arc::ptr_eq(known, &relay)) {
+        match self
+            .0
+            .iter_mut()
+            .find(|(known, _)| Arc::ptr_eq(known, &relay))
+        {
             Some((_, sessions)) => sessions.push(session),
             None => self.0.push((relay, vec![session])),
         }
@@ -280,6 +327,9 @@ impl<S: Serializer> Default for Group<S> {
 
 impl<S: Serializer> fmt::Debug for Group<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Group").field("name", &self.inner.name).field("count", &self.count()).finish_non_exhaustive()
+        f.debug_struct("Group")
+            .field("name", &self.inner.name)
+            .field("count", &self.count())
+            .finish_non_exhaustive()
     }
 }

@@ -14,7 +14,8 @@ use crate::{
 mod call;
 mod membership;
 
-/// A running node. A cheap handle: clone it, keep it, use it from any thread, also from outside of any runtime. Nothing blocks.
+/// A running node. A cheap handle: clone it, keep it, use it from any thread, also from outside of
+/// any runtime. Nothing blocks.
 #[derive(Clone)]
 pub struct Handle(Arc<Inner>);
 
@@ -43,12 +44,14 @@ impl Handle {
         }))
     }
 
-    /// The node's default scheduler: where handlers, timers and close callbacks run unless told otherwise. Timers are made on it.
+    /// The node's default scheduler: where handlers, timers and close callbacks run unless told
+    /// otherwise. Timers are made on it.
     pub fn scheduler(&self) -> &Scheduler {
         &self.0.scheduler
     }
 
-    /// A new scheduler on the node's threads, for a room or a desk. It lives as long as its handles.
+    /// A new scheduler on the node's threads, for a room or a desk. It lives as long as its
+    /// handles.
     pub fn new_scheduler(&self, name: impl Into<Arc<str>>) -> Scheduler {
         self.0.pool.scheduler(name, self.0.capacity)
     }
@@ -77,7 +80,10 @@ impl Handle {
     }
 
     /// Calls `callback` whenever a session has closed: [`Sessions::on_closed`].
-    pub fn on_session_closed(&self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) {
+    pub fn on_session_closed(
+        &self,
+        callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static,
+    ) {
         self.0.sessions.on_closed(callback);
     }
 

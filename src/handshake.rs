@@ -1,7 +1,8 @@
 //! The JSON bodies of handshake and kick packets.
 //!
-//! The client opens with a [`Request`], the server answers with a [`Reply`], the client acknowledges with an empty packet. What the other
-//! side sends is read with tolerance: a field that is missing or of another type counts as not there.
+//! The client opens with a [`Request`], the server answers with a [`Reply`], the client
+//! acknowledges with an empty packet. What the other side sends is read with tolerance: a field
+//! that is missing or of another type counts as not there.
 //!
 //! ```
 //! use std::time::Duration;
@@ -28,7 +29,8 @@ pub const REFUSED: u16 = 500;
 /// The code of a refusal because of the client's version.
 pub const OLD_CLIENT: u16 = 501;
 
-/// A longer heartbeat interval says that there are no heartbeats; it also keeps sums of times from overflowing.
+/// A longer heartbeat interval says that there are no heartbeats; it also keeps sums of times from
+/// overflowing.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a client says about itself.
@@ -64,12 +66,22 @@ impl Request {
         to_json(&request).into_bytes()
     }
 
-    /// Reads the body of a client's handshake packet. Clients may send anything here, so a body that is not understood is an empty request.
+    /// Reads the body of a client's handshake packet. Clients may send anything here, so a body
+    /// that is not understood is an empty request.
     pub fn decode(body: &[u8]) -> Self {
         let mut request = object(body);
         let user = request.remove("user").unwrap_or_default();
-        let Some(Value::Object(mut others)) = request.remove("sys") else { return Self { sys: Sys::default(), user } };
-        let sys = Sys { kind: text(others.remove("type")), version: text(others.remove("version")), others };
+        let Some(Value::Object(mut others)) = request.remove("sys") else {
+            return Self {
+                sys: Sys::default(),
+                user,
+            };
+        };
+        let sys = Sys {
+            kind: text(others.remove("type")),
+            version: text(others.remove("version")),
+            others,
+        };
         Self { sys, user }
     }
 }
@@ -77,12 +89,13 @@ impl Request {
 /// What the server answers: the client is let in, or why not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// [`OK`], or why the client is refused: [`REFUSED`], [`OLD_CLIENT`] or any other. A refusal carries neither heartbeat, time nor
-    /// dictionary.
+    /// [`OK`], or why the client is refused: [`REFUSED`], [`OLD_CLIENT`] or any other. A refusal
+    /// carries neither heartbeat, time nor dictionary.
     pub code: u16,
     /// Why the client is refused, in words.
     pub message: Option<String>,
-    /// The interval of heartbeats; `None` (and zero) says that there are none. On the wire it is in seconds.
+    /// The interval of heartbeats; `None` (and zero) says that there are none. On the wire it is in
+    /// seconds.
     pub heartbeat: Option<Duration>,
     /// The time at the server, in Unix seconds.
     pub servertime: i64,
@@ -95,14 +108,25 @@ pub struct Reply {
 impl Default for Reply {
     /// A reply that lets the client in and says nothing more; its time is 1970.
     fn default() -> Self {
-        Self { code: OK, message: None, heartbeat: None, servertime: 0, dictionary: Dictionary::default(), user: None }
+        Self {
+            code: OK,
+            message: None,
+            heartbeat: None,
+            servertime: 0,
+            dictionary: Dictionary::default(),
+            user: None,
+        }
     }
 }
 
 impl Reply {
     /// A reply that refuses the client.
     pub fn refusal(code: u16, message: impl Into<String>) -> Self {
-        Self { code, message: Some(message.into()), ..Self::default() }
+        Self {
+            code,
+            message: Some(message.into()),
+            ..Self::default()
+        }
     }
 
     /// The body of a server's handshake packet.
@@ -121,20 +145,29 @@ impl Reply {
 
     /// Reads the body of a server's handshake packet.
     ///
-    /// A heartbeat of less than a nanosecond or more than a day is none. Without a time it is 1970. The heartbeat is otherwise as the
-    /// server said it, however short. Left out of the dictionary is what no message could use: a route that is empty, over 255 bytes or
-    /// has two codes, a code that is no 16-bit number or stands for two routes.
+    /// A heartbeat of less than a nanosecond or more than a day is none. Without a time it is 1970.
+    /// The heartbeat is otherwise as the server said it, however short. Left out of the dictionary
+    /// is what no message could use: a route that is empty, over 255 bytes or has two codes, a code
+    /// that is no 16-bit number or stands for two routes.
     ///
     /// # Errors
     ///
     /// See [`HandshakeError`].
     pub fn decode(body: &[u8]) -> Result<Self, HandshakeError> {
         let mut reply: Value = serde_json::from_slice(body).map_err(HandshakeError::Json)?;
-        let code = reply["code"].as_u64().and_then(|code| code.try_into().ok()).ok_or(HandshakeError::Code)?;
+        let code = reply["code"]
+            .as_u64()
+            .and_then(|code| code.try_into().ok())
+            .ok_or(HandshakeError::Code)?;
         let message = reply["msg"].as_str().map(Into::into);
         let user = reply.get_mut("user").map(Value::take);
         if code != OK {
-            return Ok(Self { code, message, user, ..Self::default() });
+            return Ok(Self {
+                code,
+                message,
+                user,
+                ..Self::default()
+            });
         }
 
         let sys = &reply["sys"];
@@ -158,11 +191,13 @@ pub struct ReplyTemplate {
 impl ReplyTemplate {
     /// A template of replies with this heartbeat and dictionary.
     pub fn new(heartbeat: Option<Duration>, dictionary: &Dictionary) -> Self {
-        Self { head: format!(r#"{{"code":{OK}{}"#, sys(heartbeat, dictionary)) }
+        Self {
+            head: format!(r#"{{"code":{OK}{}"#, sys(heartbeat, dictionary)),
+        }
     }
 
-    /// The body of a handshake packet that tells this time, in Unix seconds, and `user` if there is any. It is the same as
-    /// [`Reply::encode`] makes.
+    /// The body of a handshake packet that tells this time, in Unix seconds, and `user` if there is
+    /// any. It is the same as [`Reply::encode`] makes.
     pub fn encode(&self, servertime: i64, user: Option<&Value>) -> Vec<u8> {
         finish(&self.head, Some(servertime), user)
     }
@@ -200,7 +235,8 @@ pub fn encode_kick(reason: &str) -> Vec<u8> {
     to_json(&json!({ "reason": reason })).into_bytes()
 }
 
-/// The reason in the body of a kick packet. Of a body in another form it is the text; no body has the empty reason.
+/// The reason in the body of a kick packet. Of a body in another form it is the text; no body has
+/// the empty reason.
 pub fn decode_kick(body: &[u8]) -> String {
     match object(body).remove("reason") {
         Some(reason) => text(Some(reason)),
@@ -208,11 +244,15 @@ pub fn decode_kick(body: &[u8]) -> String {
     }
 }
 
-/// All of a reply from its `sys` up to the value of `servertime`, which Go's order of keys puts last.
+/// All of a reply from its `sys` up to the value of `servertime`, which Go's order of keys puts
+/// last.
 fn sys(heartbeat: Option<Duration>, dictionary: &Dictionary) -> String {
     let mut sys = String::from(r#","sys":{"#);
     if !dictionary.is_empty() {
-        let entries: Vec<_> = dictionary.iter().map(|(route, code)| format!("{}:{code}", to_json(&route[..].into()))).collect();
+        let entries: Vec<_> = dictionary
+            .iter()
+            .map(|(route, code)| format!("{}:{code}", to_json(&route[..].into())))
+            .collect();
         sys.push_str(&format!(r#""dict":{{{}}},"#, entries.join(",")));
     }
     if let Some(heartbeat) = heartbeat.filter(|heartbeat| !heartbeat.is_zero()) {
@@ -242,7 +282,9 @@ fn to_json(value: &Value) -> String {
     let mut json = String::with_capacity(plain.len());
     for char in plain.chars() {
         match char {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => json.push_str(&format!("\\u{:04x}", u32::from(char))),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+                json.push_str(&format!("\\u{:04x}", u32::from(char)))
+            }
             _ => json.push(char),
         }
     }
@@ -252,7 +294,11 @@ fn to_json(value: &Value) -> String {
 /// Seconds as Go writes a float64.
 fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
-    if seconds < 1e-6 { format!("{seconds:e}") } else { seconds.to_string() }
+    if seconds < 1e-6 {
+        format!("{seconds:e}")
+    } else {
+        seconds.to_string()
+    }
 }
 
 fn interval(seconds: f64) -> Option<Duration> {
@@ -260,7 +306,8 @@ fn interval(seconds: f64) -> Option<Duration> {
     (!interval.is_zero() && interval <= MAX_HEARTBEAT).then_some(interval)
 }
 
-/// Nano lets an application give one code to two routes. Neither can be told from the other, so both are sent in full.
+/// Nano lets an application give one code to two routes. Neither can be told from the other, so
+/// both are sent in full.
 fn dictionary(routes: &Value) -> Dictionary {
     let entries: Vec<(&str, u16)> = routes
         .as_object()
@@ -275,7 +322,9 @@ fn dictionary(routes: &Value) -> Dictionary {
     }
 
     let usable = |route: &str| !route.is_empty() && route.len() <= MAX_ROUTE;
-    let unique = entries.into_iter().filter(|(route, code)| usable(route) && routes[route] == 1 && codes[code] == 1);
+    let unique = entries
+        .into_iter()
+        .filter(|(route, code)| usable(route) && routes[route] == 1 && codes[code] == 1);
     // Nothing is left to be refused.
     Dictionary::new(unique).unwrap_or_default()
 }
@@ -293,5 +342,8 @@ fn text(value: Option<Value>) -> String {
 }
 
 fn whole(number: &Value) -> i64 {
-    number.as_i64().or_else(|| number.as_f64().map(|number| number as i64)).unwrap_or_default()
+    number
+        .as_i64()
+        .or_else(|| number.as_f64().map(|number| number as i64))
+        .unwrap_or_default()
 }

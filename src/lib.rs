@@ -1,4 +1,5 @@
-//! A game-server framework: components with handlers, sessions, groups, timers, and gates for nano and pomelo clients.
+//! A game-server framework: components with handlers, sessions, groups, timers, and gates for nano
+//! and pomelo clients.
 #![doc = include_str!("../docs/overview.md")]
 #![forbid(unsafe_code)]
 
@@ -56,7 +57,8 @@ mod socket;
 mod error;
 pub use error::{Error, Result, code};
 
-/// The gRPC library nodes speak with, in the version whose types [`App::grpc_endpoint`] and [`App::grpc_server`] name.
+/// The gRPC library nodes speak with, in the version whose types [`App::grpc_endpoint`] and
+/// [`App::grpc_server`] name.
 pub use tonic;
 
 /// The version of this crate.

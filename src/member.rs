@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// A member of the cluster: what a node says of itself when it joins. A cheap handle on what never changes: a node that comes back with other
-/// services is another member.
+/// A member of the cluster: what a node says of itself when it joins. A cheap handle on what never
+/// changes: a node that comes back with other services is another member.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Member(Arc<Info>);
 
@@ -23,7 +23,8 @@ impl Member {
         Self(Arc::new(info))
     }
 
-    /// The label it was started with; empty for none. Nothing keeps two members from having the same.
+    /// The label it was started with; empty for none. Nothing keeps two members from having the
+    /// same.
     pub fn label(&self) -> &str {
         &self.0.label
     }
@@ -43,7 +44,8 @@ impl Member {
         &self.0.metadata
     }
 
-    /// Which run of the node this is: a node that is started again has a larger one. 0 for a node of Go nano.
+    /// Which run of the node this is: a node that is started again has a larger one. 0 for a node
+    /// of Go nano.
     pub fn incarnation(&self) -> u64 {
         self.0.incarnation
     }

@@ -1,7 +1,8 @@
 //! Messages, what data packets carry: `flag (1 byte), id (varint), route, body`.
 //!
-//! The flag holds the kind, a bit that says that the route is a code of the [`Dictionary`], and on responses a bit that says that the body is
-//! an error. Requests and responses have an id; all kinds but responses have a route. Both directions use the same form.
+//! The flag holds the kind, a bit that says that the route is a code of the [`Dictionary`], and on
+//! responses a bit that says that the body is an error. Requests and responses have an id; all
+//! kinds but responses have a route. Both directions use the same form.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -66,38 +67,66 @@ impl Kind {
 pub struct Message {
     /// What it is.
     pub kind: Kind,
-    /// Which request it is or answers. Notifies and pushes have none: it is 0 when decoded, and not encoded.
+    /// Which request it is or answers. Notifies and pushes have none: it is 0 when decoded, and not
+    /// encoded.
     pub id: u64,
-    /// Which handler it is for, or which event it is. Responses have none: it is empty when decoded, and not encoded.
+    /// Which handler it is for, or which event it is. Responses have none: it is empty when
+    /// decoded, and not encoded.
     pub route: ByteString,
     /// The payload, in whatever format both sides agree on.
     pub body: Bytes,
-    /// Whether a response is an error reply. Other kinds have no such bit: it is `false` when decoded, and not encoded.
+    /// Whether a response is an error reply. Other kinds have no such bit: it is `false` when
+    /// decoded, and not encoded.
     pub error: bool,
 }
 
 impl Message {
     /// A request. The server treats id 0 as a notify.
     pub fn request(id: u64, route: impl Into<ByteString>, body: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Request, id, route: route.into(), body: body.into(), error: false }
+        Self {
+            kind: Kind::Request,
+            id,
+            route: route.into(),
+            body: body.into(),
+            error: false,
+        }
     }
 
     /// A notify.
     pub fn notify(route: impl Into<ByteString>, body: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Notify, id: 0, route: route.into(), body: body.into(), error: false }
+        Self {
+            kind: Kind::Notify,
+            id: 0,
+            route: route.into(),
+            body: body.into(),
+            error: false,
+        }
     }
 
     /// The response to the request with this id, as an error reply if `error`.
     pub fn response(id: u64, error: bool, body: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Response, id, route: ByteString::new(), body: body.into(), error }
+        Self {
+            kind: Kind::Response,
+            id,
+            route: ByteString::new(),
+            body: body.into(),
+            error,
+        }
     }
 
     /// A push.
     pub fn push(route: impl Into<ByteString>, body: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Push, id: 0, route: route.into(), body: body.into(), error: false }
+        Self {
+            kind: Kind::Push,
+            id: 0,
+            route: route.into(),
+            body: body.into(),
+            error: false,
+        }
     }
 
-    /// Reads the message that `data`, the body of a data packet, consists of. Route and body are slices of it, so nothing is copied.
+    /// Reads the message that `data`, the body of a data packet, consists of. Route and body are
+    /// slices of it, so nothing is copied.
     ///
     /// Bits of the flag without a meaning are ignored, and so are the bits of an id above the 64th.
     ///
@@ -117,7 +146,13 @@ impl Message {
             _ => take_route(&mut data),
         };
         let route = route.map_err(|fault| MessageError::Route { kind, id, fault })?;
-        Ok(Self { kind, id, route, body: data, error: kind == Kind::Response && flag & ERROR != 0 })
+        Ok(Self {
+            kind,
+            id,
+            route,
+            body: data,
+            error: kind == Kind::Response && flag & ERROR != 0,
+        })
     }
 
     /// Appends the message. A route that is in the dictionary is written as its code.
@@ -132,8 +167,17 @@ impl Message {
                 Ok(())
             }
             Kind::Push => encode_push(&self.route, &self.body, dictionary, out),
-            Kind::Request => encode_routed(Kind::Request, Some(self.id), &self.route, &self.body, dictionary, out),
-            Kind::Notify => encode_routed(Kind::Notify, None, &self.route, &self.body, dictionary, out),
+            Kind::Request => encode_routed(
+                Kind::Request,
+                Some(self.id),
+                &self.route,
+                &self.body,
+                dictionary,
+                out,
+            ),
+            Kind::Notify => {
+                encode_routed(Kind::Notify, None, &self.route, &self.body, dictionary, out)
+            }
         }
     }
 }
@@ -150,7 +194,12 @@ pub fn encode_response(id: u64, error: bool, body: &[u8], out: &mut BytesMut) {
 /// # Errors
 ///
 /// [`MessageError::RouteTooLong`] if the route is over [`MAX_ROUTE`]; nothing is appended then.
-pub fn encode_push(route: &str, body: &[u8], dictionary: &Dictionary, out: &mut BytesMut) -> Result<(), MessageError> {
+pub fn encode_push(
+    route: &str,
+    body: &[u8],
+    dictionary: &Dictionary,
+    out: &mut BytesMut,
+) -> Result<(), MessageError> {
     encode_routed(Kind::Push, None, route, body, dictionary, out)
 }
 
@@ -216,7 +265,10 @@ fn take_code(data: &mut Bytes, dictionary: &Dictionary) -> Result<ByteString, Ro
         return Err(RouteFault::Missing);
     }
     let code = data.try_get_u16().map_err(|_| RouteFault::Truncated)?;
-    dictionary.route(code).cloned().ok_or(RouteFault::UnknownCode(code))
+    dictionary
+        .route(code)
+        .cloned()
+        .ok_or(RouteFault::UnknownCode(code))
 }
 
 /// Bytes that are no message, or a message that has no bytes.
@@ -228,7 +280,8 @@ pub enum MessageError {
     Kind(u8),
     /// The data ends inside the id.
     Id,
-    /// The route cannot be read. All that comes before it could be, so a request can still be answered.
+    /// The route cannot be read. All that comes before it could be, so a request can still be
+    /// answered.
     Route {
         /// What the message is.
         kind: Kind,
@@ -263,7 +316,9 @@ impl fmt::Display for MessageError {
             Self::Kind(kind) => write!(f, "no message kind: {kind}"),
             Self::Id => f.write_str("the message ends inside its id"),
             Self::Route { fault, .. } => fault.fmt(f),
-            Self::RouteTooLong(len) => write!(f, "a route of {len} bytes, over the limit of {MAX_ROUTE}"),
+            Self::RouteTooLong(len) => {
+                write!(f, "a route of {len} bytes, over the limit of {MAX_ROUTE}")
+            }
         }
     }
 }

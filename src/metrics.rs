@@ -1,7 +1,8 @@
 //! Every metric this crate reports, by name, in one place.
 //!
-//! They go through the [`metrics`] facade: install a recorder of your choice before a node starts (the handles are taken once, at
-//! start, so that counting costs an atomic add). Without a recorder they cost nothing.
+//! They go through the [`metrics`] facade: install a recorder of your choice before a node starts
+//! (the handles are taken once, at start, so that counting costs an atomic add). Without a recorder
+//! they cost nothing.
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
@@ -9,7 +10,8 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 pub const CONNECTIONS_ACCEPTED: &str = "nano_connections_accepted_total";
 /// Connections refused because the node is at its connection limit.
 pub const CONNECTIONS_REFUSED: &str = "nano_connections_refused_total";
-/// Connections closed, with a label `reason` (see [`CloseReason::label`](crate::CloseReason::label)).
+/// Connections closed, with a label `reason` (see
+/// [`CloseReason::label`](crate::CloseReason::label)).
 pub const CONNECTIONS_CLOSED: &str = "nano_connections_closed_total";
 /// Client connections open now.
 pub const CONNECTIONS: &str = "nano_connections";
@@ -29,15 +31,18 @@ pub const REQUESTS_TIMED_OUT: &str = "nano_requests_timed_out_total";
 pub const RESPONSES_DROPPED: &str = "nano_responses_dropped_total";
 /// Pushes dropped because a client reads too slowly and the node's policy is to drop.
 pub const PUSHES_DROPPED: &str = "nano_pushes_dropped_total";
-/// Client messages that reached nobody: unknown route, undecodable, refused by a pipeline, of a kind only servers send.
+/// Client messages that reached nobody: unknown route, undecodable, refused by a pipeline, of a
+/// kind only servers send.
 pub const MESSAGES_REFUSED: &str = "nano_messages_refused_total";
-/// Handlers, pipelines, error and handshake hooks and close callbacks that panicked. Other tasks and timers: [`Pool::panics`](crate::Pool::panics).
+/// Handlers, pipelines, error and handshake hooks and close callbacks that panicked. Other tasks
+/// and timers: [`Pool::panics`](crate::Pool::panics).
 pub const PANICS: &str = "nano_panics_total";
 /// Time a handler that is not async held its scheduler, in seconds.
 pub const HANDLER_SECONDS: &str = "nano_handler_seconds";
 /// Members of the cluster, without the node itself.
 pub const CLUSTER_MEMBERS: &str = "nano_cluster_members";
-/// Members that joined, as this node saw it. One that is started again, or was taken for dead, joins again.
+/// Members that joined, as this node saw it. One that is started again, or was taken for dead,
+/// joins again.
 pub const CLUSTER_JOINED: &str = "nano_cluster_joined_total";
 /// Members that left, as this node saw it, in order or not.
 pub const CLUSTER_LEFT: &str = "nano_cluster_left_total";
@@ -47,7 +52,8 @@ pub const CLUSTER_EVICTED: &str = "nano_cluster_evicted_total";
 pub const CLUSTER_HEARTBEATS_FAILED: &str = "nano_cluster_heartbeats_failed_total";
 /// Attempts of the master to tell a member of another that failed; they are repeated.
 pub const CLUSTER_ANNOUNCEMENTS_FAILED: &str = "nano_cluster_announcements_failed_total";
-/// Calls from nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or `membership` (an address with a newer owner, or none).
+/// Calls from nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or `membership`
+/// (an address with a newer owner, or none).
 pub const CLUSTER_REFUSED: &str = "nano_cluster_refused_total";
 /// Messages of clients sent to another node that serves them.
 pub const CLUSTER_FORWARDED: &str = "nano_cluster_messages_forwarded_total";
@@ -55,7 +61,8 @@ pub const CLUSTER_FORWARDED: &str = "nano_cluster_messages_forwarded_total";
 pub const CLUSTER_LINKS: &str = "nano_cluster_links";
 /// Links to other nodes that broke, or did not come up.
 pub const CLUSTER_LINKS_BROKEN: &str = "nano_cluster_links_broken_total";
-/// Frames of other nodes that nobody here had use for: of a session that has ended, of a kind that does not belong.
+/// Frames of other nodes that nobody here had use for: of a session that has ended, of a kind that
+/// does not belong.
 pub const CLUSTER_FRAMES_REFUSED: &str = "nano_cluster_frames_refused_total";
 
 /// The handles of one node.

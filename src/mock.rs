@@ -37,12 +37,16 @@ use crate::{
     session::{CloseReason, Entity, Push, Session},
 };
 
-/// A session and the entity that records what is sent to it. Ids count from 1 up, over the whole process.
+/// A session and the entity that records what is sent to it. Ids count from 1 up, over the whole
+/// process.
 pub fn session() -> (Session, Arc<MockEntity>) {
     static NEXT_ID: AtomicI64 = AtomicI64::new(1);
 
     let entity = Arc::new(MockEntity::default());
-    (Session::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), entity.clone()), entity)
+    (
+        Session::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), entity.clone()),
+        entity,
+    )
 }
 
 /// Records instead of sending. Every request id waits for an answer, once.
@@ -71,8 +75,18 @@ impl MockEntity {
     /// # Errors
     /// [`code::NOT_FOUND`] when there is none, and what JSON says of a body of another type.
     pub fn push_as<M: DeserializeOwned>(&self, route: &str) -> Result<M> {
-        let body = self.0.lock().pushes.iter().find(|(pushed, _)| pushed == route).map(|(_, body)| body.clone());
-        Json::decode(&body.ok_or_else(|| Error::new(code::NOT_FOUND, format!("nothing was pushed to {route}")))?)
+        let body = self
+            .0
+            .lock()
+            .pushes
+            .iter()
+            .find(|(pushed, _)| pushed == route)
+            .map(|(_, body)| body.clone());
+        Json::decode(
+            &body.ok_or_else(|| {
+                Error::new(code::NOT_FOUND, format!("nothing was pushed to {route}"))
+            })?,
+        )
     }
 
     /// What was sent to other services: route and body.
@@ -83,8 +97,15 @@ impl MockEntity {
     /// The answer to request `id`: a body, or an error reply. `None` while there is none.
     pub fn response(&self, id: u64) -> Option<Result<Bytes>> {
         let recorded = self.0.lock();
-        let (_, answer) = recorded.responses.iter().find(|(answered, _)| *answered == id)?;
-        Some(answer.clone().map_err(|(code, message)| Error::new(code, message)))
+        let (_, answer) = recorded
+            .responses
+            .iter()
+            .find(|(answered, _)| *answered == id)?;
+        Some(
+            answer
+                .clone()
+                .map_err(|(code, message)| Error::new(code, message)),
+        )
     }
 
     /// Why it was closed, if it was.
@@ -95,14 +116,24 @@ impl MockEntity {
 
 impl Entity for MockEntity {
     fn push(&self, push: &Push<'_>) -> Result {
-        self.0.lock().pushes.push((push.route().to_owned(), push.body().clone()));
+        self.0
+            .lock()
+            .pushes
+            .push((push.route().to_owned(), push.body().clone()));
         Ok(())
     }
 
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
         let mut recorded = self.0.lock();
-        if recorded.responses.iter().any(|(answered, _)| *answered == request) {
-            return Err(Error::new(code::CONFLICT, format!("request {request} is answered already")));
+        if recorded
+            .responses
+            .iter()
+            .any(|(answered, _)| *answered == request)
+        {
+            return Err(Error::new(
+                code::CONFLICT,
+                format!("request {request} is answered already"),
+            ));
         }
         let answer = answer.map_err(|error| (error.code().to_owned(), error.message().to_owned()));
         recorded.responses.push((request, answer));

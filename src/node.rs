@@ -68,21 +68,48 @@ impl Blueprint {
     /// # Errors
     /// Names the option that cannot be.
     fn check(&self) -> Result {
-        let Settings { heartbeat, handshake_timeout, request_timeout, max_packet, max_in_flight, rate_limit, .. } = &self.settings;
-        let Settings { max_connections, queue_bytes, queue_messages, .. } = &self.settings;
+        let Settings {
+            heartbeat,
+            handshake_timeout,
+            request_timeout,
+            max_packet,
+            max_in_flight,
+            rate_limit,
+            ..
+        } = &self.settings;
+        let Settings {
+            max_connections,
+            queue_bytes,
+            queue_messages,
+            ..
+        } = &self.settings;
         let longest = [
             ("heartbeat", heartbeat.unwrap_or_default()),
             ("handshake_timeout", *handshake_timeout),
             ("request_timeout", request_timeout.unwrap_or_default()),
             ("shutdown_timeout", self.shutdown_timeout),
             ("timer_precision", self.timer_precision),
-            ("retry_interval", self.cluster.retry_interval.unwrap_or_default()),
-            ("cluster_heartbeat", self.cluster.heartbeat.unwrap_or_default()),
+            (
+                "retry_interval",
+                self.cluster.retry_interval.unwrap_or_default(),
+            ),
+            (
+                "cluster_heartbeat",
+                self.cluster.heartbeat.unwrap_or_default(),
+            ),
         ];
         if let Some((name, _)) = longest.iter().find(|(_, duration)| *duration > LONGEST) {
-            return Err(Error::new(code::BAD_REQUEST, format!("{name} must not be longer than a year")));
+            return Err(Error::new(
+                code::BAD_REQUEST,
+                format!("{name} must not be longer than a year"),
+            ));
         }
-        let zero = |name: &str| Err(Error::new(code::BAD_REQUEST, format!("{name} must not be zero")));
+        let zero = |name: &str| {
+            Err(Error::new(
+                code::BAD_REQUEST,
+                format!("{name} must not be zero"),
+            ))
+        };
         match () {
             () if *heartbeat == Some(Duration::ZERO) => zero("heartbeat"),
             () if handshake_timeout.is_zero() => zero("handshake_timeout"),
@@ -91,9 +118,13 @@ impl Blueprint {
             () if *max_connections == 0 => zero("max_connections"),
             () if *queue_bytes == 0 || *queue_messages == 0 => zero("send_queue"),
             () if self.scheduler_capacity == 0 => zero("scheduler_capacity"),
-            () if !(1..=packet::MAX_BODY).contains(max_packet) => {
-                Err(Error::new(code::BAD_REQUEST, format!("max_packet must be from 1 to {}, not {max_packet}", packet::MAX_BODY)))
-            }
+            () if !(1..=packet::MAX_BODY).contains(max_packet) => Err(Error::new(
+                code::BAD_REQUEST,
+                format!(
+                    "max_packet must be from 1 to {}, not {max_packet}",
+                    packet::MAX_BODY
+                ),
+            )),
             () if rate_limit.is_some_and(|limit| !limit.is_valid()) => zero("rate_limit"),
             () => self.cluster.check(),
         }
@@ -111,7 +142,12 @@ impl Node {
     pub(crate) async fn start(blueprint: Blueprint) -> Result<Self> {
         blueprint.check()?;
         let network = Network::new(blueprint.network_threads)?;
-        let pool = Pool::new("nano", blueprint.scheduler_threads, runtime::Handle::current())?.with_precision(blueprint.timer_precision)?;
+        let pool = Pool::new(
+            "nano",
+            blueprint.scheduler_threads,
+            runtime::Handle::current(),
+        )?
+        .with_precision(blueprint.timer_precision)?;
         let handle = Handle::new(pool, blueprint.scheduler_capacity);
         let shutdown_timeout = blueprint.shutdown_timeout;
         match network.run(Running::start(blueprint, handle.clone())).await {
@@ -120,8 +156,15 @@ impl Node {
                 let (node, gate) = (handle.clone(), running.gate.clone());
                 tokio::spawn(async move {
                     node.shutdown_requested().await;
-                    // The deadline is kept here as well, for code that blocks the network's threads blocks those in `stop` too.
-                    if timeout(shutdown_timeout + GOODBYE, network.run(running.stop(shutdown_timeout))).await.is_err() {
+                    // The deadline is kept here as well, for code that blocks the network's threads
+                    // blocks those in `stop` too.
+                    if timeout(
+                        shutdown_timeout + GOODBYE,
+                        network.run(running.stop(shutdown_timeout)),
+                    )
+                    .await
+                    .is_err()
+                    {
                         error!("the network's threads are blocked: they are left to themselves");
                         node.pool().shutdown(Duration::ZERO).await;
                         node.forget_callbacks();
@@ -130,7 +173,11 @@ impl Node {
                     // Clients may still be reading what was said last.
                     gate.connections_gone().await;
                 });
-                Ok(Self { handle, addresses, stopped })
+                Ok(Self {
+                    handle,
+                    addresses,
+                    stopped,
+                })
             }
             Err(error) => {
                 handle.shutdown();
@@ -151,16 +198,18 @@ impl Node {
         &self.addresses
     }
 
-    /// Stops the node in order and waits for the end: no new connections, requests in flight are finished, clients are told and disconnected,
-    /// close callbacks run, then the components' hooks. Never takes longer than the shutdown timeout, and a
-    /// second more where code blocks the threads that do the network's work.
+    /// Stops the node in order and waits for the end: no new connections, requests in flight are
+    /// finished, clients are told and disconnected, close callbacks run, then the components'
+    /// hooks. Never takes longer than the shutdown timeout, and a second more where code blocks the
+    /// threads that do the network's work.
     pub async fn shutdown(&self) {
         self.handle.shutdown();
         self.stopped().await;
     }
 
-    /// Waits until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or [`Handle::shutdown`] is called, and until the node has stopped in order.
-    /// Signals count from the call on, not only from the first poll: whoever is told after the call that the node is up may stop it at once.
+    /// Waits until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or [`Handle::shutdown`] is called,
+    /// and until the node has stopped in order. Signals count from the call on, not only from the
+    /// first poll: whoever is told after the call that the node is up may stop it at once.
     ///
     /// # Errors
     /// The system does not let it listen for signals.
@@ -223,19 +272,36 @@ struct Running {
 impl Running {
     async fn start(blueprint: Blueprint, handle: Handle) -> Result<(Self, Vec<SocketAddr>)> {
         let metrics = Arc::new(Metrics::new());
-        let failure = Arc::new(Failure { on_error: blueprint.on_error, metrics: metrics.clone() });
-        let services: Vec<_> = blueprint.components.into_iter().map(|build| build(&handle, &failure)).collect::<Result<_>>()?;
-        let dispatch = Arc::new(Dispatch::new(&services, blueprint.pipeline, failure, blueprint.settings.request_timeout)?);
+        let failure = Arc::new(Failure {
+            on_error: blueprint.on_error,
+            metrics: metrics.clone(),
+        });
+        let services: Vec<_> = blueprint
+            .components
+            .into_iter()
+            .map(|build| build(&handle, &failure))
+            .collect::<Result<_>>()?;
+        let dispatch = Arc::new(Dispatch::new(
+            &services,
+            blueprint.pipeline,
+            failure,
+            blueprint.settings.request_timeout,
+        )?);
         let exchange = Arc::downgrade(&dispatch);
         handle.sessions().connect(exchange);
         let dictionary = match blueprint.dictionary {
             DictionarySource::Given(entries) => Dictionary::new(entries)?,
-            DictionarySource::Routes(pushes) => Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?,
+            DictionarySource::Routes(pushes) => {
+                Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?
+            }
         };
         let listeners = Closed::bind(blueprint.listeners).await?;
         let cluster = match blueprint.cluster.is_cluster() {
             true => {
-                let mut names: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
+                let mut names: Vec<_> = services
+                    .iter()
+                    .map(|service| service.name.clone())
+                    .collect();
                 names.sort();
                 let heartbeat = blueprint.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
                 Some(Cluster::bind(blueprint.cluster, names, heartbeat, &handle).await?)
@@ -247,13 +313,31 @@ impl Running {
             handle.on_session_closed(callback);
         }
         handle.name_routes(dispatch.routes());
-        let gate = Gate::new(blueprint.settings, dispatch.clone(), dictionary, metrics, handle.clone());
-        let mut running = Self { handle: handle.clone(), gate, services: Arc::new(services), cluster, peers: None };
+        let gate = Gate::new(
+            blueprint.settings,
+            dispatch.clone(),
+            dictionary,
+            metrics,
+            handle.clone(),
+        );
+        let mut running = Self {
+            handle: handle.clone(),
+            gate,
+            services: Arc::new(services),
+            cluster,
+            peers: None,
+        };
         for (phase, hook) in [("init", Hook::Init), ("after_init", Hook::AfterInit)] {
-            running.call_hooks(hook, false).await.map_err(|(component, error)| {
-                Error::new(error.code().to_owned(), format!("{phase} of component {component}: {}", error.message()))
+            running
+                .call_hooks(hook, false)
+                .await
+                .map_err(|(component, error)| {
+                    Error::new(
+                        error.code().to_owned(),
+                        format!("{phase} of component {component}: {}", error.message()),
+                    )
                     .with_source(error.to_string())
-            })?;
+                })?;
         }
         // Peers and clients come when there is something to serve them.
         if let Some(cluster) = &mut running.cluster {
@@ -262,7 +346,11 @@ impl Running {
             cluster.join().await?;
         }
         let addresses = listeners.open(&running.gate)?;
-        info!(services = running.services.len(), routes = handle.routes().len(), "node started");
+        info!(
+            services = running.services.len(),
+            routes = handle.routes().len(),
+            "node started"
+        );
         Ok((running, addresses))
     }
 
@@ -283,15 +371,24 @@ impl Running {
                 peers.drain(grace).await;
             }
         };
-        let (closed, ()) = tokio::join!(timeout_at(grace, self.gate.sessions_closed()), peers_drained);
+        let (closed, ()) = tokio::join!(
+            timeout_at(grace, self.gate.sessions_closed()),
+            peers_drained
+        );
         if closed.is_err() {
-            warn!(sessions = self.handle.sessions().count(), "requests still in flight are given up");
+            warn!(
+                sessions = self.handle.sessions().count(),
+                "requests still in flight are given up"
+            );
             self.gate.close_sessions();
         }
         let closed = async {
             self.gate.sessions_closed().await;
             self.handle.sessions().callbacks_done().await;
-            for (phase, hook) in [("before_shutdown", Hook::BeforeShutdown), ("shutdown", Hook::Shutdown)] {
+            for (phase, hook) in [
+                ("before_shutdown", Hook::BeforeShutdown),
+                ("shutdown", Hook::Shutdown),
+            ] {
                 if let Err((component, error)) = self.call_hooks(hook, true).await {
                     error!(component, phase, %error, "hook failed");
                 }
@@ -304,9 +401,17 @@ impl Running {
             peers.finish((Instant::now() + GOODBYE).min(deadline)).await;
         }
         if let Some(cluster) = &mut self.cluster {
-            cluster.stop(deadline.saturating_duration_since(Instant::now()).min(GOODBYE)).await;
+            cluster
+                .stop(
+                    deadline
+                        .saturating_duration_since(Instant::now())
+                        .min(GOODBYE),
+                )
+                .await;
         }
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(10));
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(10));
         if !self.handle.pool().shutdown(left).await {
             error!("a task still runs on a scheduler: its thread is abandoned");
         }
@@ -314,8 +419,9 @@ impl Running {
         info!(took = ?begun.elapsed(), "node stopped");
     }
 
-    /// Calls one hook of every component on the default scheduler, so that it shares the components' state as handlers do. Starting, the first
-    /// error ends it; stopping, all are called and the last error is told.
+    /// Calls one hook of every component on the default scheduler, so that it shares the
+    /// components' state as handlers do. Starting, the first error ends it; stopping, all are
+    /// called and the last error is told.
     async fn call_hooks(&self, hook: Hook, stopping: bool) -> Result<(), (String, Error)> {
         let (node, services) = (self.handle.clone(), self.services.clone());
         let (done, result) = oneshot::channel();
@@ -334,8 +440,16 @@ impl Running {
             // Nobody listens any more when the deadline has passed.
             let _ = done.send(result);
         };
-        let gone = || (String::new(), Error::new(code::UNAVAILABLE, "the scheduler is shut down"));
-        self.handle.scheduler().push_always(Box::new(task)).map_err(|_| gone())?;
+        let gone = || {
+            (
+                String::new(),
+                Error::new(code::UNAVAILABLE, "the scheduler is shut down"),
+            )
+        };
+        self.handle
+            .scheduler()
+            .push_always(Box::new(task))
+            .map_err(|_| gone())?;
         result.await.unwrap_or_else(|_| Err(gone()))
     }
 }
@@ -362,6 +476,9 @@ impl Hook {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node").field("addresses", &self.addresses).field("handle", &self.handle).finish_non_exhaustive()
+        f.debug_struct("Node")
+            .field("addresses", &self.addresses)
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
-//! Packets, the outer frame of the wire: `kind (1 byte), length of the body (3 bytes, big endian), body`.
+//! Packets, the outer frame of the wire:
+//! `kind (1 byte), length of the body (3 bytes, big endian), body`.
 //!
-//! Both directions use the same form. A [`Decoder`] takes bytes as they come from a socket, in pieces of any size; it does no I/O.
+//! Both directions use the same form. A [`Decoder`] takes bytes as they come from a socket, in
+//! pieces of any size; it does no I/O.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -40,7 +42,8 @@ pub enum Kind {
     Heartbeat,
     /// Carries a [`Message`](crate::message::Message).
     Data,
-    /// The server is about to close the connection; the body is a JSON reason, see [`decode_kick`](crate::handshake::decode_kick).
+    /// The server is about to close the connection; the body is a JSON reason, see
+    /// [`decode_kick`](crate::handshake::decode_kick).
     Kick,
 }
 
@@ -64,7 +67,8 @@ impl TryFrom<u8> for Kind {
 pub struct Packet {
     /// What it is for.
     pub kind: Kind,
-    /// What it carries. A slice of the received bytes, which stay in memory as long as any body cut from them: copy what is to be kept.
+    /// What it carries. A slice of the received bytes, which stay in memory as long as any body cut
+    /// from them: copy what is to be kept.
     pub body: Bytes,
 }
 
@@ -88,15 +92,18 @@ impl fmt::Display for PacketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kind(byte) => write!(f, "no packet kind: {byte}"),
-            Self::TooLarge { size, limit } => write!(f, "a packet body of {size} bytes, over the limit of {limit}"),
+            Self::TooLarge { size, limit } => write!(
+                f,
+                "a packet body of {size} bytes, over the limit of {limit}"
+            ),
         }
     }
 }
 
 /// Cuts a stream of bytes into packets.
 ///
-/// Feeding costs amortised constant time per byte, however the stream is split. Memory follows the bytes that arrived, never the length
-/// that a header announces, and an empty decoder holds none.
+/// Feeding costs amortised constant time per byte, however the stream is split. Memory follows the
+/// bytes that arrived, never the length that a header announces, and an empty decoder holds none.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -107,7 +114,11 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder that accepts bodies of up to `limit` bytes, the limit included.
     pub fn new(limit: usize) -> Self {
-        Self { buffer: BytesMut::new(), limit, failed: None }
+        Self {
+            buffer: BytesMut::new(),
+            limit,
+            failed: None,
+        }
     }
 
     /// Takes the next bytes of the stream. After an error they are discarded.
@@ -119,11 +130,13 @@ impl Decoder {
 
     /// The next packet, or `None` until more bytes are fed.
     ///
-    /// A header is judged as soon as it is complete, first its kind, then its length; packets before a bad one are delivered first.
+    /// A header is judged as soon as it is complete, first its kind, then its length; packets
+    /// before a bad one are delivered first.
     ///
     /// # Errors
     ///
-    /// What is wrong with the header. The stream cannot be read past it, so every later call returns the same error.
+    /// What is wrong with the header. The stream cannot be read past it, so every later call
+    /// returns the same error.
     pub fn decode(&mut self) -> Result<Option<Packet>, PacketError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -140,11 +153,16 @@ impl Decoder {
     }
 
     fn cut(&mut self) -> Result<Option<Packet>, PacketError> {
-        let &[kind, high, middle, low, ref rest @ ..] = &self.buffer[..] else { return Ok(None) };
+        let &[kind, high, middle, low, ref rest @ ..] = &self.buffer[..] else {
+            return Ok(None);
+        };
         let kind = Kind::try_from(kind)?;
         let size = u32::from_be_bytes([0, high, middle, low]) as usize;
         if size > self.limit {
-            return Err(PacketError::TooLarge { size, limit: self.limit });
+            return Err(PacketError::TooLarge {
+                size,
+                limit: self.limit,
+            });
         }
         if rest.len() < size {
             return Ok(None);
@@ -152,7 +170,11 @@ impl Decoder {
 
         self.buffer.advance(HEADER);
         // A slice of length 0 would still hold on to the chunk.
-        let body = if size == 0 { Bytes::new() } else { self.buffer.split_to(size).freeze() };
+        let body = if size == 0 {
+            Bytes::new()
+        } else {
+            self.buffer.split_to(size).freeze()
+        };
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
@@ -181,7 +203,8 @@ pub fn encode_header(kind: Kind, len: usize, out: &mut BytesMut) -> Result<(), P
     Ok(())
 }
 
-/// Appends a packet whose body is whatever `write` appends: how a message gets into its packet without a buffer of its own.
+/// Appends a packet whose body is whatever `write` appends: how a message gets into its packet
+/// without a buffer of its own.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -198,7 +221,8 @@ pub fn encode_header(kind: Kind, len: usize, out: &mut BytesMut) -> Result<(), P
 ///
 /// # Errors
 ///
-/// That of `write`, or [`PacketError::TooLarge`] if it appended more than [`MAX_BODY`] bytes; nothing is appended then.
+/// That of `write`, or [`PacketError::TooLarge`] if it appended more than [`MAX_BODY`] bytes;
+/// nothing is appended then.
 ///
 /// # Panics
 ///
@@ -222,6 +246,9 @@ pub fn encode_with<E: From<PacketError>>(
 fn header(kind: Kind, size: usize) -> Result<[u8; HEADER], PacketError> {
     match u32::try_from(size).map(u32::to_be_bytes) {
         Ok([0, high, middle, low]) => Ok([kind as u8, high, middle, low]),
-        _ => Err(PacketError::TooLarge { size, limit: MAX_BODY }),
+        _ => Err(PacketError::TooLarge {
+            size,
+            limit: MAX_BODY,
+        }),
     }
 }

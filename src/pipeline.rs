@@ -8,11 +8,13 @@ use crate::{error::Result, message::Message, session::Session};
 
 type Step = Arc<dyn Fn(&Session, &mut Message) -> Result + Send + Sync>;
 
-/// What all messages between this node and its clients pass through, on the node the client is connected to, once each.
+/// What all messages between this node and its clients pass through, on the node the client is
+/// connected to, once each.
 ///
-/// Inbound steps run where the message arrived, before it is decoded; outbound steps run where it is written, in the order of the wire, so
-/// that a stream cipher works. Both may change the message. They run on the threads that do the network's work: they must not block. The first error
-/// stops the message; a request it belongs to is answered with that error.
+/// Inbound steps run where the message arrived, before it is decoded; outbound steps run where it
+/// is written, in the order of the wire, so that a stream cipher works. Both may change the
+/// message. They run on the threads that do the network's work: they must not block. The first
+/// error stops the message; a request it belongs to is answered with that error.
 #[derive(Debug, Default)]
 pub struct Pipeline {
     inbound: Channel,
@@ -45,12 +47,18 @@ pub struct Channel {
 
 impl Channel {
     /// Adds a step before all others.
-    pub fn push_front(&self, step: impl Fn(&Session, &mut Message) -> Result + Send + Sync + 'static) {
+    pub fn push_front(
+        &self,
+        step: impl Fn(&Session, &mut Message) -> Result + Send + Sync + 'static,
+    ) {
         Arc::make_mut(&mut *self.steps.write()).insert(0, Arc::new(step));
     }
 
     /// Adds a step behind all others.
-    pub fn push_back(&self, step: impl Fn(&Session, &mut Message) -> Result + Send + Sync + 'static) {
+    pub fn push_back(
+        &self,
+        step: impl Fn(&Session, &mut Message) -> Result + Send + Sync + 'static,
+    ) {
         Arc::make_mut(&mut *self.steps.write()).push(Arc::new(step));
     }
 
@@ -71,6 +79,8 @@ impl Channel {
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Channel").field("steps", &self.steps.read().len()).finish()
+        f.debug_struct("Channel")
+            .field("steps", &self.steps.read().len())
+            .finish()
     }
 }

@@ -33,16 +33,19 @@ pub type Task = Box<dyn FnOnce() + Send>;
 
 /// A serial lane: its tasks start first in, first out, and never run at the same time.
 ///
-/// A handle, cheap to clone and usable from any thread. A scheduler has no thread of its own and costs a few hundred bytes, so one per
-/// game room is fine; many share the threads of a [`Pool`]. It lives as long as a handle, a queued task or a timer refers to it: tasks
-/// that were queued still run after the last handle is gone. Two handles are equal if they are the same scheduler.
+/// A handle, cheap to clone and usable from any thread. A scheduler has no thread of its own and
+/// costs a few hundred bytes, so one per game room is fine; many share the threads of a [`Pool`].
+/// It lives as long as a handle, a queued task or a timer refers to it: tasks that were queued
+/// still run after the last handle is gone. Two handles are equal if they are the same scheduler.
 ///
-/// A panic in a task, a future or a timer's callback ends that call alone; it is logged and counted in [`Pool::panics`].
+/// A panic in a task, a future or a timer's callback ends that call alone; it is logged and counted
+/// in [`Pool::panics`].
 #[derive(Clone)]
 pub struct Scheduler(Arc<Strand>);
 
 impl Scheduler {
-    /// The scheduler whose task the calling thread runs now: in a handler, the one it runs on. `None` on any other thread.
+    /// The scheduler whose task the calling thread runs now: in a handler, the one it runs on.
+    /// `None` on any other thread.
     pub fn current() -> Option<Self> {
         Strand::current().map(Self)
     }
@@ -80,7 +83,8 @@ impl Scheduler {
     /// Queues a task. Never blocks, from whatever thread, also from a task of this scheduler.
     ///
     /// # Errors
-    /// [`Full`], with the task, when as many tasks wait as the scheduler may hold, or when its pool is shut down.
+    /// [`Full`], with the task, when as many tasks wait as the scheduler may hold, or when its pool
+    /// is shut down.
     pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), Full> {
         self.0.push(Box::new(task))
     }
@@ -90,18 +94,21 @@ impl Scheduler {
         self.0.push(task)
     }
 
-    /// Queues a task whatever the queue's length: for what is bounded elsewhere, as timers and wakers are. Gives the task back when the
-    /// pool has ended. A pool that is shutting down still takes it, so that work under way can end.
+    /// Queues a task whatever the queue's length: for what is bounded elsewhere, as timers and
+    /// wakers are. Gives the task back when the pool has ended. A pool that is shutting down still
+    /// takes it, so that work under way can end.
     pub(crate) fn push_always(&self, task: Task) -> Result<(), Task> {
         self.0.push_always(task)
     }
 
-    /// Waits until the scheduler takes tasks again: at once if it is not full, else when its queue has drained to half. Also returns when
-    /// the pool is shut down. Another thread may take the room first, so push and wait in a loop.
+    /// Waits until the scheduler takes tasks again: at once if it is not full, else when its queue
+    /// has drained to half. Also returns when the pool is shut down. Another thread may take the
+    /// room first, so push and wait in a loop.
     pub async fn room(&self) {
         let strand = &*self.0;
         loop {
-            // Both are made before the look at the queue, so that no notice falls between the look and the wait.
+            // Both are made before the look at the queue, so that no notice falls between the look
+            // and the wait.
             let (room, changed) = (strand.room.notified(), strand.pool.changed.notified());
             if strand.has_room() {
                 return;
@@ -113,12 +120,13 @@ impl Scheduler {
         }
     }
 
-    /// Queues an async task. Its first poll takes its place in the queue; each later poll, after a wake, is one more turn of this
-    /// scheduler. Other tasks run in between. The future is dropped unfinished when the pool shuts down, or when nothing is left that could
-    /// wake it.
+    /// Queues an async task. Its first poll takes its place in the queue; each later poll, after a
+    /// wake, is one more turn of this scheduler. Other tasks run in between. The future is dropped
+    /// unfinished when the pool shuts down, or when nothing is left that could wake it.
     ///
     /// # Errors
-    /// As [`push_task`](Self::push_task); the task that comes back starts the future when it is run on this scheduler.
+    /// As [`push_task`](Self::push_task); the task that comes back starts the future when it is run
+    /// on this scheduler.
     pub fn run(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), Full> {
         let scheduler = self.clone();
         self.push_task(move || {
@@ -126,17 +134,18 @@ impl Scheduler {
         })
     }
 
-    /// Polls a future right now, in the place of the running task of this scheduler, and keeps it if it is pending: see
-    /// [`run`](Self::run). Whether it has finished, be it by a panic.
+    /// Polls a future right now, in the place of the running task of this scheduler, and keeps it
+    /// if it is pending: see [`run`](Self::run). Whether it has finished, be it by a panic.
     pub(crate) fn start(&self, future: impl Future<Output = ()> + Send + 'static) -> bool {
         debug_assert!(self.is_current(), "a future starts on its own scheduler");
         Polled::start(&self.0, Box::pin(future))
     }
 
-    /// Runs `future` off the scheduler, on the tokio runtime, and `then` with its output back on this scheduler.
+    /// Runs `future` off the scheduler, on the tokio runtime, and `then` with its output back on
+    /// this scheduler.
     ///
-    /// `then` is queued even if the scheduler is full, so bound the number of futures in flight. If the future panics, or if the pool has
-    /// ended meanwhile, `then` is dropped unrun.
+    /// `then` is queued even if the scheduler is full, so bound the number of futures in flight. If
+    /// the future panics, or if the pool has ended meanwhile, `then` is dropped unrun.
     pub fn spawn<F, T>(&self, future: F, then: impl FnOnce(T) + Send + 'static)
     where
         F: Future<Output = T> + Send + 'static,
@@ -146,10 +155,13 @@ impl Scheduler {
         self.0.pool.runtime.spawn(async move {
             let output = {
                 let mut future = pin!(future);
-                let guarded = poll_fn(|context| match scheduler.0.guard(|| future.as_mut().poll(context)) {
-                    Some(poll) => poll.map(Some),
-                    None => Poll::Ready(None),
-                });
+                let guarded =
+                    poll_fn(
+                        |context| match scheduler.0.guard(|| future.as_mut().poll(context)) {
+                            Some(poll) => poll.map(Some),
+                            None => Poll::Ready(None),
+                        },
+                    );
                 guarded.await
             };
             if let Some(output) = output {
@@ -169,13 +181,18 @@ impl Eq for Scheduler {}
 
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scheduler").field("name", &self.name()).field("len", &self.len()).field("capacity", &self.0.capacity).finish()
+        f.debug_struct("Scheduler")
+            .field("name", &self.name())
+            .field("len", &self.len())
+            .field("capacity", &self.0.capacity)
+            .finish()
     }
 }
 
 /// Why a scheduler did not take a task; gives the task back.
 ///
-/// `?` turns it into a [`nano::Error`](Error) of [`code::TOO_MANY`] or [`code::UNAVAILABLE`], and drops the task.
+/// `?` turns it into a [`nano::Error`](Error) of [`code::TOO_MANY`] or [`code::UNAVAILABLE`], and
+/// drops the task.
 pub enum Full {
     /// As many tasks wait as the scheduler may hold. [`Scheduler::room`] waits for room.
     Queue(Task),
@@ -208,13 +225,25 @@ impl fmt::Display for Full {
 
 impl fmt::Debug for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_closed() { "Closed(..)" } else { "Queue(..)" })
+        f.write_str(if self.is_closed() {
+            "Closed(..)"
+        } else {
+            "Queue(..)"
+        })
     }
 }
 
-// Not a `std::error::Error`: that would convert to the code of a foreign error, and the task inside is not `Sync`.
+// Not a `std::error::Error`: that would convert to the code of a foreign error, and the task inside
+// is not `Sync`.
 impl From<Full> for Error {
     fn from(full: Full) -> Self {
-        Self::new(if full.is_closed() { code::UNAVAILABLE } else { code::TOO_MANY }, full.to_string())
+        Self::new(
+            if full.is_closed() {
+                code::UNAVAILABLE
+            } else {
+                code::TOO_MANY
+            },
+            full.to_string(),
+        )
     }
 }

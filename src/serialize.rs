@@ -9,8 +9,8 @@ use crate::error::{Error, Result, code};
 
 mod go_json;
 
-/// A payload format. A type of yours becomes one by implementing this marker together with [`Decode`] and [`Encode`] for the messages it
-/// can carry:
+/// A payload format. A type of yours becomes one by implementing this marker together with
+/// [`Decode`] and [`Encode`] for the messages it can carry:
 ///
 /// ```
 /// use bytes::Bytes;
@@ -66,8 +66,9 @@ pub trait Encode<M: ?Sized>: Serializer {
     fn encode(message: &M) -> Result<Bytes>;
 }
 
-/// JSON through serde; written as Go's `encoding/json` writes it (`<`, `>`, `&` escaped, whole floats without fraction), and read as tolerantly: text that
-/// is not UTF-8 is mended, which old JavaScript clients need for characters beyond the basic plane.
+/// JSON through serde; written as Go's `encoding/json` writes it (`<`, `>`, `&` escaped, whole
+/// floats without fraction), and read as tolerantly: text that is not UTF-8 is mended, which old
+/// JavaScript clients need for characters beyond the basic plane.
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
@@ -76,7 +77,9 @@ impl Serializer for Json {}
 #[diagnostic::do_not_recommend]
 impl<M: DeserializeOwned> Decode<M> for Json {
     fn decode(payload: &Bytes) -> Result<M> {
-        go_json::from_slice(payload).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid JSON: {error}")).with_source(error))
+        go_json::from_slice(payload).map_err(|error| {
+            Error::new(code::BAD_REQUEST, format!("invalid JSON: {error}")).with_source(error)
+        })
     }
 }
 
@@ -96,7 +99,9 @@ impl Serializer for Protobuf {}
 #[diagnostic::do_not_recommend]
 impl<M: prost::Message + Default> Decode<M> for Protobuf {
     fn decode(payload: &Bytes) -> Result<M> {
-        M::decode(payload.clone()).map_err(|error| Error::new(code::BAD_REQUEST, format!("invalid protobuf: {error}")).with_source(error))
+        M::decode(payload.clone()).map_err(|error| {
+            Error::new(code::BAD_REQUEST, format!("invalid protobuf: {error}")).with_source(error)
+        })
     }
 }
 
@@ -154,8 +159,8 @@ impl Encode<()> for Raw {
     }
 }
 
-/// Decodes the message of a handler. `()` stands for "whatever the payload is, I do not look at it", so that a request without a body
-/// reaches its handler in every format.
+/// Decodes the message of a handler. `()` stands for "whatever the payload is, I do not look at
+/// it", so that a request without a body reaches its handler in every format.
 pub(crate) fn decode_message<F: Decode<M>, M: 'static>(payload: &Bytes) -> Result<M> {
     let mut nothing = Some(());
     if let Some(slot) = (&mut nothing as &mut dyn Any).downcast_mut::<Option<M>>()
@@ -163,7 +168,13 @@ pub(crate) fn decode_message<F: Decode<M>, M: 'static>(payload: &Bytes) -> Resul
     {
         return Ok(unit);
     }
-    F::decode(payload).map_err(|error| if error.code() == code::INTERNAL { error.recode(code::BAD_REQUEST) } else { error })
+    F::decode(payload).map_err(|error| {
+        if error.code() == code::INTERNAL {
+            error.recode(code::BAD_REQUEST)
+        } else {
+            error
+        }
+    })
 }
 
 /// Encodes the reply of a handler. `()` stands for "I answered, or will answer, myself".

@@ -26,19 +26,22 @@ pub(crate) use self::{
     entity::Relay,
 };
 pub use self::{
-    data::State, entity::Entity, entity::Push, lifetime::CloseReason, registry::Sessions, responder::Responder, router::Router,
+    data::State, entity::Entity, entity::Push, lifetime::CloseReason, registry::Sessions,
+    responder::Responder, router::Router,
 };
 pub(crate) use lifetime::Membership;
 
 /// A player's session, and the request being handled.
 ///
-/// A cheap handle: clone it, keep it, use it from any thread. Every handle of one session shares its uid, data, bindings and
-/// connection. `S` is the format its messages are written in, a view that [`typed`](Session::typed) changes at no cost.
+/// A cheap handle: clone it, keep it, use it from any thread. Every handle of one session shares
+/// its uid, data, bindings and connection. `S` is the format its messages are written in, a view
+/// that [`typed`](Session::typed) changes at no cost.
 ///
-/// The handle a handler receives carries the id of that message's request, and so do its clones: a response sent through it, however
-/// late and from wherever, answers that request and no other.
+/// The handle a handler receives carries the id of that message's request, and so do its clones: a
+/// response sent through it, however late and from wherever, answers that request and no other.
 ///
-/// Nothing here blocks, and nothing waits for the network: messages go into the connection's bounded queue.
+/// Nothing here blocks, and nothing waits for the network: messages go into the connection's
+/// bounded queue.
 pub struct Session<S: Serializer = Json> {
     core: Arc<Core>,
     request: u64,
@@ -48,14 +51,19 @@ pub struct Session<S: Serializer = Json> {
 }
 
 impl<S: Serializer> Session<S> {
-    /// A session on an entity of your own, for unit tests (see [`mock`](crate::mock)). It belongs to no node: no table lists it, and nothing
-    /// runs its close callbacks.
+    /// A session on an entity of your own, for unit tests (see [`mock`](crate::mock)). It belongs
+    /// to no node: no table lists it, and nothing runs its close callbacks.
     pub fn new(id: i64, entity: Arc<dyn Entity>) -> Self {
         Self::of(Arc::new(Core::detached(id, entity)), 0)
     }
 
     pub(crate) fn of(core: Arc<Core>, request: u64) -> Self {
-        Self { core, request, caller: None, format: PhantomData }
+        Self {
+            core,
+            request,
+            caller: None,
+            format: PhantomData,
+        }
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -64,22 +72,38 @@ impl<S: Serializer> Session<S> {
 
     /// The same session and request, in another format.
     pub fn typed<T: Serializer>(&self) -> Session<T> {
-        Session { core: self.core.clone(), request: self.request, caller: self.caller.clone(), format: PhantomData }
+        Session {
+            core: self.core.clone(),
+            request: self.request,
+            caller: self.caller.clone(),
+            format: PhantomData,
+        }
     }
 
-    /// The same session as the handler of request `id` would see it: for code that keeps ids instead of sessions or responders.
+    /// The same session as the handler of request `id` would see it: for code that keeps ids
+    /// instead of sessions or responders.
     pub fn with_request(&self, id: u64) -> Self {
         let caller = self.caller.clone().filter(|caller| caller.id() == id);
-        Self { core: self.core.clone(), request: id, caller, format: PhantomData }
+        Self {
+            core: self.core.clone(),
+            request: id,
+            caller,
+            format: PhantomData,
+        }
     }
 
     /// The same session as the handler of a call sees it.
     pub(crate) fn with_caller(&self, caller: Arc<Caller>) -> Self {
-        Self { core: self.core.clone(), request: caller.id(), caller: Some(caller), format: PhantomData }
+        Self {
+            core: self.core.clone(),
+            request: caller.id(),
+            caller: Some(caller),
+            format: PhantomData,
+        }
     }
 
-    /// The session's id: positive, below 2^53 (so that JavaScript can hold it), unique in a cluster without configuration, and the
-    /// same on every node.
+    /// The session's id: positive, below 2^53 (so that JavaScript can hold it), unique in a cluster
+    /// without configuration, and the same on every node.
     pub fn id(&self) -> i64 {
         self.core.id
     }
@@ -106,7 +130,8 @@ impl<S: Serializer> Session<S> {
         self.request
     }
 
-    /// Until when the one who asks waits, where that is known: in the handler of a [`call`](Session::call).
+    /// Until when the one who asks waits, where that is known: in the handler of a
+    /// [`call`](Session::call).
     pub fn deadline(&self) -> Option<tokio::time::Instant> {
         self.caller.as_ref()?.deadline()
     }
@@ -114,9 +139,10 @@ impl<S: Serializer> Session<S> {
     /// Sends a message the client did not ask for.
     ///
     /// # Errors
-    /// [`code::CLOSED`] when the connection is gone, [`code::TOO_LARGE`] for a route over 255 bytes or a message over 16 MiB, and whatever
-    /// the format says of a message it cannot write. A full queue closes the connection, unless the node's policy is to drop pushes:
-    /// then [`code::TOO_MANY`].
+    /// [`code::CLOSED`] when the connection is gone, [`code::TOO_LARGE`] for a route over 255 bytes
+    /// or a message over 16 MiB, and whatever the format says of a message it cannot write. A full
+    /// queue closes the connection, unless the node's policy is to drop pushes: then
+    /// [`code::TOO_MANY`].
     pub fn push<M: ?Sized>(&self, route: &str, message: &M) -> Result
     where
         S: Encode<M>,
@@ -129,11 +155,12 @@ impl<S: Serializer> Session<S> {
         self.core.entity.push(&Push::new(route, body.into()))
     }
 
-    /// Answers the request this handle carries. The alternative to returning the reply from the handler.
+    /// Answers the request this handle carries. The alternative to returning the reply from the
+    /// handler.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`] when the handle carries no request (a notify), [`code::CONFLICT`] when it is answered already or timed out,
-    /// and as [`push`](Session::push).
+    /// [`code::BAD_REQUEST`] when the handle carries no request (a notify), [`code::CONFLICT`] when
+    /// it is answered already or timed out, and as [`push`](Session::push).
     pub fn response<M: ?Sized>(&self, message: &M) -> Result
     where
         S: Encode<M>,
@@ -170,39 +197,49 @@ impl<S: Serializer> Session<S> {
             return caller.answer(answer);
         }
         if self.request == 0 {
-            return Err(Error::new(code::BAD_REQUEST, "this message is a notify, which takes no response"));
+            return Err(Error::new(
+                code::BAD_REQUEST,
+                "this message is a notify, which takes no response",
+            ));
         }
         self.core.entity.respond(self.request, answer)
     }
 
-    /// A handle that answers this request later, from anywhere, and answers it with an error if it is dropped first.
+    /// A handle that answers this request later, from anywhere, and answers it with an error if it
+    /// is dropped first.
     pub fn responder(&self) -> Responder<S> {
         Responder::new(self.clone())
     }
 
-    /// Sends a one-way message to the service of `route`, on behalf of this session. Its handler sees a notify of this session.
+    /// Sends a one-way message to the service of `route`, on behalf of this session. Its handler
+    /// sees a notify of this session.
     ///
     /// # Errors
-    /// [`code::NOT_FOUND`] when no node offers the route, [`code::UNAVAILABLE`] when the one that does cannot be reached, [`code::TOO_MANY`] when it
-    /// cannot take more.
+    /// [`code::NOT_FOUND`] when no node offers the route, [`code::UNAVAILABLE`] when the one that
+    /// does cannot be reached, [`code::TOO_MANY`] when it cannot take more.
     pub fn rpc<M: ?Sized>(&self, route: &str, message: &M) -> Result
     where
         S: Encode<M>,
     {
-        self.core.entity.rpc(&self.typed(), route, S::encode(message)?)
+        self.core
+            .entity
+            .rpc(&self.typed(), route, S::encode(message)?)
     }
 
-    /// Sends what is queued, then closes the connection. Close callbacks see [`CloseReason::Closed`].
+    /// Sends what is queued, then closes the connection. Close callbacks see
+    /// [`CloseReason::Closed`].
     pub fn close(&self) {
         self.close_because("");
     }
 
-    /// [`close`](Session::close) with a reason of yours for the close callbacks. The client is not told.
+    /// [`close`](Session::close) with a reason of yours for the close callbacks. The client is not
+    /// told.
     pub fn close_because(&self, reason: impl Into<String>) {
         self.core.entity.close(CloseReason::Closed(reason.into()));
     }
 
-    /// Tells the client why, sends what is queued, then closes the connection. Close callbacks see [`CloseReason::Kicked`].
+    /// Tells the client why, sends what is queued, then closes the connection. Close callbacks see
+    /// [`CloseReason::Kicked`].
     pub fn kick(&self, reason: impl Into<String>) {
         self.core.entity.close(CloseReason::Kicked(reason.into()));
     }
@@ -212,8 +249,9 @@ impl<S: Serializer> Session<S> {
         self.core.lifetime.closed()
     }
 
-    /// Runs `callback` once when the session has closed, on the node's scheduler, after the handlers of all its messages have started. At
-    /// once, on this thread, when it is closed already.
+    /// Runs `callback` once when the session has closed, on the node's scheduler, after the
+    /// handlers of all its messages have started. At once, on this thread, when it is closed
+    /// already.
     pub fn on_closed(&self, callback: impl FnOnce(&Session, &CloseReason) + Send + 'static) {
         if let Some((callback, reason)) = self.core.lifetime.on_closed(Box::new(callback)) {
             callback(&self.typed(), &reason);
@@ -235,20 +273,23 @@ impl<S: Serializer> Session<S> {
         &self.core.router
     }
 
-    /// Runs the services registered with the scheduler name `name` on `scheduler` for this session: a room's or a desk's. Messages that wait
-    /// elsewhere keep their order. The pin is part of the session's data: [`clear`](Session::clear) and [`restore`](Session::restore) replace it.
+    /// Runs the services registered with the scheduler name `name` on `scheduler` for this session:
+    /// a room's or a desk's. Messages that wait elsewhere keep their order. The pin is part of the
+    /// session's data: [`clear`](Session::clear) and [`restore`](Session::restore) replace it.
     pub fn pin(&self, name: &str, scheduler: &Scheduler) {
         self.set(name, scheduler.clone());
     }
 
-    /// Undoes [`pin`](Session::pin); requests to such services are then answered with [`code::UNAVAILABLE`].
+    /// Undoes [`pin`](Session::pin); requests to such services are then answered with
+    /// [`code::UNAVAILABLE`].
     pub fn unpin(&self, name: &str) {
         self.remove(name);
     }
 
-    /// Runs `future` off the scheduler, on the runtime's threads, and then `then` with its output back on the scheduler this is called on: the
-    /// way for a handler to wait for something without holding up its scheduler, and to go on where no other handler runs beside it. An error
-    /// that `then` returns answers the request, as a handler's does.
+    /// Runs `future` off the scheduler, on the runtime's threads, and then `then` with its output
+    /// back on the scheduler this is called on: the way for a handler to wait for something without
+    /// holding up its scheduler, and to go on where no other handler runs beside it. An error that
+    /// `then` returns answers the request, as a handler's does.
     ///
     /// ```
     /// # use nano::{Result, Session};
@@ -258,8 +299,8 @@ impl<S: Serializer> Session<S> {
     /// }
     /// ```
     ///
-    /// Outside of a scheduler, and when the future panics or the node has stopped, `then` does not run; the request is answered with an error
-    /// then.
+    /// Outside of a scheduler, and when the future panics or the node has stopped, `then` does not
+    /// run; the request is answered with an error then.
     pub fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -280,12 +321,14 @@ impl<S: Serializer> Session<S> {
         self.core.data.set(key.into(), value);
     }
 
-    /// A copy of the value under a key, if there is one and it is a `T`. Store an `Arc` to share instead of copy.
+    /// A copy of the value under a key, if there is one and it is a `T`. Store an `Arc` to share
+    /// instead of copy.
     pub fn value<T: Clone + 'static>(&self, key: &str) -> Option<T> {
         self.core.data.value(key)
     }
 
-    /// The value under a key, or the zero value of `T` where there is none or it is of another type: the meaning of nano's typed getters.
+    /// The value under a key, or the zero value of `T` where there is none or it is of another
+    /// type: the meaning of nano's typed getters.
     pub fn value_or_default<T: Clone + Default + 'static>(&self, key: &str) -> T {
         self.value(key).unwrap_or_default()
     }
@@ -334,6 +377,10 @@ impl<S: Serializer> Eq for Session<S> {}
 
 impl<S: Serializer> fmt::Debug for Session<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &self.id()).field("uid", &self.uid()).field("request", &self.request).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.id())
+            .field("uid", &self.uid())
+            .field("request", &self.request)
+            .finish_non_exhaustive()
     }
 }

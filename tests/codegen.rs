@@ -1,4 +1,5 @@
-//! The generated code is committed, so that nobody needs a protobuf compiler to build this crate; here it is made anew and compared.
+//! The generated code is committed, so that nobody needs a protobuf compiler to build this crate;
+//! here it is made anew and compared.
 //!
 //! After a change in `proto/` write it with `NANO_BLESS=1 cargo test --test codegen`.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -10,7 +11,10 @@ fn generated_code_is_what_the_protos_say() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let (protos, committed) = (root.join("proto"), root.join("src/cluster/generated"));
     let out = tempfile::tempdir().unwrap();
-    let sources: Vec<_> = fs::read_dir(&protos).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let sources: Vec<_> = fs::read_dir(&protos)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     let descriptors = protox::compile(&sources, [&protos]).unwrap();
     tonic_prost_build::configure()
         // Bodies stay slices of what the network read.
@@ -24,18 +28,39 @@ fn generated_code_is_what_the_protos_say() {
 
     let generated = files(out.path());
     if env::var_os("NANO_BLESS").is_some() {
-        generated.iter().for_each(|(name, text)| fs::write(committed.join(name), text).unwrap());
+        generated
+            .iter()
+            .for_each(|(name, text)| fs::write(committed.join(name), text).unwrap());
     }
     let committed = files(&committed);
-    assert_eq!(generated.keys().collect::<Vec<_>>(), committed.keys().collect::<Vec<_>>(), "the files in src/cluster/generated");
+    assert_eq!(
+        generated.keys().collect::<Vec<_>>(),
+        committed.keys().collect::<Vec<_>>(),
+        "the files in src/cluster/generated"
+    );
     for (name, text) in &generated {
-        assert!(*text == committed[name], "{name:?} is not what proto/ says: NANO_BLESS=1 cargo test --test codegen");
+        assert!(
+            *text == committed[name],
+            "{name:?} is not what proto/ says: NANO_BLESS=1 cargo test --test codegen"
+        );
     }
-    assert!(generated.values().any(|text| text.contains("pub data: ::prost::bytes::Bytes")), "bodies are Bytes");
-    assert!(!generated.values().any(|text| text.contains("pub data: ::prost::alloc::vec::Vec<u8>")), "no body is a Vec");
+    assert!(
+        generated
+            .values()
+            .any(|text| text.contains("pub data: ::prost::bytes::Bytes")),
+        "bodies are Bytes"
+    );
+    assert!(
+        !generated
+            .values()
+            .any(|text| text.contains("pub data: ::prost::alloc::vec::Vec<u8>")),
+        "no body is a Vec"
+    );
 }
 
 fn files(directory: &Path) -> BTreeMap<OsString, String> {
     let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
-    entries.map(|entry| (entry.file_name(), fs::read_to_string(entry.path()).unwrap())).collect()
+    entries
+        .map(|entry| (entry.file_name(), fs::read_to_string(entry.path()).unwrap()))
+        .collect()
 }

@@ -22,7 +22,9 @@ fn handshake_seeds_pass_the_handshake_check() {
 }
 
 fn run(target: &str, check: fn(&[u8])) {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
     let mut seeds = 0;
     for entry in fs::read_dir(&directory).unwrap() {
         let path = entry.unwrap().path();

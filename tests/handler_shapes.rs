@@ -1,10 +1,14 @@
-//! Every shape a handler may have, every way it may reply, every place it may run: with real clients.
+//! Every shape a handler may have, every way it may reply, every place it may run: with real
+//! clients.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use nano::{App, Component, Error, Handlers, Node, Protobuf, Responder, Result, Serializer, Session, client::Client, code};
+use nano::{
+    App, Component, Error, Handlers, Node, Protobuf, Responder, Result, Serializer, Session,
+    client::Client, code,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +25,9 @@ async fn serve(app: App) -> (Node, Client) {
 }
 
 async fn connect(node: &Node) -> Client {
-    Client::connect(&format!("tcp://{}", node.addresses()[0])).await.unwrap()
+    Client::connect(&format!("tcp://{}", node.addresses()[0]))
+        .await
+        .unwrap()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,21 +55,31 @@ impl Component for Shapes {
             .on("Keep", Self::keep)
             .on("Release", Self::release)
             .on("Forget", Self::forget)
-            .on("Closure", |_: &Self, session: &Session, text: String| Ok::<_, Error>(format!("{text} {}", session.id())))
-            .on("AsyncClosure", |_: Arc<Self>, session: Session, text: String| async move {
-                tokio::task::yield_now().await;
+            .on("Closure", |_: &Self, session: &Session, text: String| {
                 Ok::<_, Error>(format!("{text} {}", session.id()))
             })
+            .on(
+                "AsyncClosure",
+                |_: Arc<Self>, session: Session, text: String| async move {
+                    tokio::task::yield_now().await;
+                    Ok::<_, Error>(format!("{text} {}", session.id()))
+                },
+            )
             .on("Function", mirror)
             .raw("Raw", Self::raw)
-            .raw("RawText", |_: &Self, _: &Session, (): ()| Ok::<_, Error>("text"))
+            .raw("RawText", |_: &Self, _: &Session, (): ()| {
+                Ok::<_, Error>("text")
+            })
             .raw("AsyncRaw", Self::async_raw)
     }
 }
 
 /// For any component of any format.
 fn mirror<C, S: Serializer>(_: &C, _: &Session<S>, point: Point) -> Result<Point> {
-    Ok(Point { x: -point.x, ..point })
+    Ok(Point {
+        x: -point.x,
+        ..point
+    })
 }
 
 /// An error of the application, with a code of its own.
@@ -80,7 +96,10 @@ impl From<RoomError> for Error {
 
 impl Shapes {
     fn returned(&self, _: &Session, point: Point) -> Result<Point> {
-        Ok(Point { x: point.y, y: point.x })
+        Ok(Point {
+            x: point.y,
+            y: point.x,
+        })
     }
 
     fn responded(&self, session: &Session, point: Point) -> Result {
@@ -125,7 +144,8 @@ impl Shapes {
 
     fn release(&self, _: &Session, point: Point) -> Result<&'static str> {
         let kept = self.kept.lock().take();
-        kept.ok_or_else(|| Error::new(code::NOT_FOUND, "nobody waits"))?.response(&point)?;
+        kept.ok_or_else(|| Error::new(code::NOT_FOUND, "nobody waits"))?
+            .response(&point)?;
         Ok("released")
     }
 
@@ -151,11 +171,29 @@ async fn a_reply_is_returned_or_responded() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     let mut pushed = client.subscribe("onPoint");
     let point = Point { x: 1, y: 2 };
-    assert_eq!(client.request::<Point, _>("Shapes.Returned", &point).await.unwrap(), Point { x: 2, y: 1 });
-    assert_eq!(client.request::<Point, _>("Shapes.Responded", &point).await.unwrap(), point);
+    assert_eq!(
+        client
+            .request::<Point, _>("Shapes.Returned", &point)
+            .await
+            .unwrap(),
+        Point { x: 2, y: 1 }
+    );
+    assert_eq!(
+        client
+            .request::<Point, _>("Shapes.Responded", &point)
+            .await
+            .unwrap(),
+        point
+    );
     // What a handler pushes before it responds is there before the response.
     assert_eq!(pushed.try_recv().unwrap(), r#"{"x":1,"y":2}"#);
-    assert_eq!(client.request::<Point, _>("Shapes.Function", &point).await.unwrap(), Point { x: -1, y: 2 });
+    assert_eq!(
+        client
+            .request::<Point, _>("Shapes.Function", &point)
+            .await
+            .unwrap(),
+        Point { x: -1, y: 2 }
+    );
     node.shutdown().await;
 }
 
@@ -163,10 +201,22 @@ async fn a_reply_is_returned_or_responded() {
 async fn only_the_first_response_counts() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     let mut second = client.subscribe("onSecond");
-    assert_eq!(client.request::<String, _>("Shapes.Twice", &()).await.unwrap(), "first");
-    assert_eq!(second.recv_as::<String>().await.unwrap().unwrap(), code::CONFLICT);
+    assert_eq!(
+        client
+            .request::<String, _>("Shapes.Twice", &())
+            .await
+            .unwrap(),
+        "first"
+    );
+    assert_eq!(
+        second.recv_as::<String>().await.unwrap().unwrap(),
+        code::CONFLICT
+    );
     // The third one would arrive before this answer.
-    client.request::<i64, _>("Shapes.Nothing", &()).await.unwrap();
+    client
+        .request::<i64, _>("Shapes.Nothing", &())
+        .await
+        .unwrap();
     node.shutdown().await;
 }
 
@@ -175,7 +225,11 @@ async fn a_handler_without_a_message_takes_any_payload() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     let id: i64 = client.request("Shapes.Nothing", &()).await.unwrap();
     for payload in ["", "null", "{", r#"{"not":"looked at"}"#, "\u{0}"] {
-        assert_eq!(client.request_raw("Shapes.Nothing", payload).await.unwrap(), id.to_string(), "{payload:?}");
+        assert_eq!(
+            client.request_raw("Shapes.Nothing", payload).await.unwrap(),
+            id.to_string(),
+            "{payload:?}"
+        );
     }
     node.shutdown().await;
 }
@@ -185,12 +239,28 @@ async fn an_error_has_the_code_its_type_chose() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     for route in ["Shapes.Raise", "Shapes.WaitedAndFailed"] {
         let error = client.request::<(), _>(route, &4).await.unwrap_err();
-        assert_eq!((error.code(), error.message()), ("ROOM-FULL", "the room is full"), "{route}");
+        assert_eq!(
+            (error.code(), error.message()),
+            ("ROOM-FULL", "the room is full"),
+            "{route}"
+        );
         assert_eq!(error.metadata()["limit"], "4", "{route}");
     }
-    assert_eq!(client.request::<i64, _>("Shapes.Convert", "12").await.unwrap(), 12);
-    let error = client.request::<i64, _>("Shapes.Convert", "twelve").await.unwrap_err();
-    assert_eq!((error.code(), error.message()), (code::INTERNAL, "invalid digit found in string"));
+    assert_eq!(
+        client
+            .request::<i64, _>("Shapes.Convert", "12")
+            .await
+            .unwrap(),
+        12
+    );
+    let error = client
+        .request::<i64, _>("Shapes.Convert", "twelve")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.message()),
+        (code::INTERNAL, "invalid digit found in string")
+    );
     node.shutdown().await;
 }
 
@@ -203,7 +273,10 @@ async fn a_handler_that_waits_holds_nobody_up() {
         client.request::<i64, _>("Shapes.Waited", &1),
         client.request::<i64, _>("Shapes.Nothing", &()),
     );
-    assert_eq!((slow.unwrap(), fast.unwrap()), (*id.as_ref().unwrap(), *id.as_ref().unwrap()));
+    assert_eq!(
+        (slow.unwrap(), fast.unwrap()),
+        (*id.as_ref().unwrap(), *id.as_ref().unwrap())
+    );
     assert_eq!(order.recv_as::<u64>().await.unwrap().unwrap(), 1);
     assert_eq!(order.recv_as::<u64>().await.unwrap().unwrap(), 100);
     node.shutdown().await;
@@ -216,7 +289,8 @@ async fn a_responder_answers_its_own_request_later() {
     let point = Point { x: 3, y: 4 };
     let kept = client.request::<Point, _>("Shapes.Keep", &());
     let released = async {
-        // The answer comes from a request of somebody else, so it cannot have gone to the wrong one unseen.
+        // The answer comes from a request of somebody else, so it cannot have gone to the wrong one
+        // unseen.
         loop {
             match other.request::<String, _>("Shapes.Release", &point).await {
                 Err(error) => assert_eq!(error.code(), code::NOT_FOUND),
@@ -233,8 +307,10 @@ async fn a_responder_answers_its_own_request_later() {
 async fn a_responder_that_is_dropped_still_answers() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     // Both travel in this order on one connection.
-    let (kept, forgotten) =
-        tokio::join!(client.request::<Point, _>("Shapes.Keep", &()), client.request::<String, _>("Shapes.Forget", &()),);
+    let (kept, forgotten) = tokio::join!(
+        client.request::<Point, _>("Shapes.Keep", &()),
+        client.request::<String, _>("Shapes.Forget", &()),
+    );
     assert_eq!(forgotten.unwrap(), "forgotten");
     assert_eq!(kept.unwrap_err().code(), code::INTERNAL);
     node.shutdown().await;
@@ -245,7 +321,11 @@ async fn closures_are_handlers() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     let id: i64 = client.request("Shapes.Nothing", &()).await.unwrap();
     for route in ["Shapes.Closure", "Shapes.AsyncClosure"] {
-        assert_eq!(client.request::<String, _>(route, "session").await.unwrap(), format!("session {id}"), "{route}");
+        assert_eq!(
+            client.request::<String, _>(route, "session").await.unwrap(),
+            format!("session {id}"),
+            "{route}"
+        );
     }
     node.shutdown().await;
 }
@@ -255,9 +335,28 @@ async fn raw_handlers_see_and_reply_bytes() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     let mut pictures = client.subscribe("onPicture");
     let picture = Bytes::from_static(&[0xFF, 0x00, 0x80]);
-    assert_eq!(client.request_raw("Shapes.Raw", picture.clone()).await.unwrap(), picture.slice(1..));
+    assert_eq!(
+        client
+            .request_raw("Shapes.Raw", picture.clone())
+            .await
+            .unwrap(),
+        picture.slice(1..)
+    );
     assert_eq!(pictures.recv().await.unwrap(), picture);
-    assert_eq!(client.request_raw("Shapes.AsyncRaw", picture).await.unwrap().as_ref(), [0x80, 0x00, 0xFF]);
-    assert_eq!(client.request_raw("Shapes.RawText", "whatever").await.unwrap(), "text");
+    assert_eq!(
+        client
+            .request_raw("Shapes.AsyncRaw", picture)
+            .await
+            .unwrap()
+            .as_ref(),
+        [0x80, 0x00, 0xFF]
+    );
+    assert_eq!(
+        client
+            .request_raw("Shapes.RawText", "whatever")
+            .await
+            .unwrap(),
+        "text"
+    );
     node.shutdown().await;
 }

@@ -1,8 +1,12 @@
-//! Every name in `nano::metrics` counts what it says. In a process of its own, because a recorder is for all nodes of one.
+//! Every name in `nano::metrics` counts what it says. In a process of its own, because a recorder
+//! is for all nodes of one.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "promises/harness.rs"]
-#[allow(dead_code, reason = "shared with the tests of the promises, which use all of it")]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of the promises, which use all of it"
+)]
 mod harness;
 #[path = "support/mod.rs"]
 mod support;
@@ -10,7 +14,10 @@ mod support;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use nano::{App, Component, Error, Handlers, Pipeline, Responder, Result, Session, SlowClient, code, metrics as names};
+use nano::{
+    App, Component, Error, Handlers, Pipeline, Responder, Result, Session, SlowClient, code,
+    metrics as names,
+};
 use parking_lot::Mutex;
 
 use harness::{Client, start};
@@ -27,8 +34,14 @@ impl Counts {
         // A snapshot takes what it shows, so each is the difference to the one before.
         for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
             let key = key.key();
-            let labels: Vec<_> = key.labels().map(|label| format!("{{{}={}}}", label.key(), label.value())).collect();
-            *self.totals.entry(format!("{}{}", key.name(), labels.concat())).or_default() += match value {
+            let labels: Vec<_> = key
+                .labels()
+                .map(|label| format!("{{{}={}}}", label.key(), label.value()))
+                .collect();
+            *self
+                .totals
+                .entry(format!("{}{}", key.name(), labels.concat()))
+                .or_default() += match value {
                 DebugValue::Counter(count) => count as f64,
                 DebugValue::Gauge(value) => value.0,
                 DebugValue::Histogram(samples) => samples.len() as f64,
@@ -52,26 +65,37 @@ struct Till(Arc<Kept>);
 
 impl Component for Till {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Echo", |_: &Self, _: &Session, text: String| Ok::<_, Error>(text))
-            .on("Fail", |_: &Self, _: &Session, _: ()| -> Result { Err(Error::new("TILL-EMPTY", "no")) })
-            .on("Panic", |_: &Self, _: &Session, _: ()| -> Result { panic!("a test's panic") })
-            .on("Keep", |till: &Self, session: &Session, _: ()| {
-                till.0.0.lock().push(session.responder());
-                Ok::<_, Error>(())
-            })
+        h.on("Echo", |_: &Self, _: &Session, text: String| {
+            Ok::<_, Error>(text)
+        })
+        .on("Fail", |_: &Self, _: &Session, _: ()| -> Result {
+            Err(Error::new("TILL-EMPTY", "no"))
+        })
+        .on("Panic", |_: &Self, _: &Session, _: ()| -> Result {
+            panic!("a test's panic")
+        })
+        .on("Keep", |till: &Self, session: &Session, _: ()| {
+            till.0.0.lock().push(session.responder());
+            Ok::<_, Error>(())
+        })
     }
 }
 
 #[tokio::test]
 async fn every_metric_counts_what_it_says() {
     let recorder = DebuggingRecorder::new();
-    let mut counts = Counts { snapshotter: recorder.snapshotter(), totals: BTreeMap::new() };
+    let mut counts = Counts {
+        snapshotter: recorder.snapshotter(),
+        totals: BTreeMap::new(),
+    };
     recorder.install().unwrap();
     let pipeline = Pipeline::new();
-    pipeline.outbound().push_back(|_, message| match &*message.body {
-        br#""refuse""# => Err(Error::new("REFUSED", "no")),
-        _ => Ok(()),
-    });
+    pipeline
+        .outbound()
+        .push_back(|_, message| match &*message.body {
+            br#""refuse""# => Err(Error::new("REFUSED", "no")),
+            _ => Ok(()),
+        });
     let kept = Arc::new(Kept::default());
     let app = App::new()
         .component(Till(kept.clone()))
@@ -87,12 +111,23 @@ async fn every_metric_counts_what_it_says() {
 
     let (mut client, second) = (Client::connect(&node).await, Client::connect(&node).await);
     let session = client.session(&node).await;
-    assert!(Client::dial(node.addresses()[0]).await.packet().await.is_none());
+    assert!(
+        Client::dial(node.addresses()[0])
+            .await
+            .packet()
+            .await
+            .is_none()
+    );
     counts.expect(names::CONNECTIONS_ACCEPTED, 2).await;
     counts.expect(names::CONNECTIONS_REFUSED, 1).await;
     counts.expect(names::CONNECTIONS, 2).await;
     drop(second);
-    counts.expect(&format!("{}{{reason=client}}", names::CONNECTIONS_CLOSED), 1).await;
+    counts
+        .expect(
+            &format!("{}{{reason=client}}", names::CONNECTIONS_CLOSED),
+            1,
+        )
+        .await;
     counts.expect(names::CONNECTIONS, 1).await;
 
     client.ask("Till.Echo", r#""x""#).await.unwrap();
@@ -105,8 +140,12 @@ async fn every_metric_counts_what_it_says() {
         assert_eq!(client.ask_in_vain("Till.Fail", "").await, "TILL-EMPTY");
         counts.expect(names::REQUESTS_FAILED, failed).await;
     }
-    counts.expect(names::BYTES_RECEIVED, before + client.sent - sent).await;
-    counts.expect(names::BYTES_SENT, sent_before + client.received - received).await;
+    counts
+        .expect(names::BYTES_RECEIVED, before + client.sent - sent)
+        .await;
+    counts
+        .expect(names::BYTES_SENT, sent_before + client.received - received)
+        .await;
 
     client.ask_in_vain("Till.Panic", "").await;
     counts.expect(names::PANICS, 1).await;
@@ -130,12 +169,19 @@ async fn every_metric_counts_what_it_says() {
     }
     counts.expect(names::MESSAGES_SENT, sent + 3).await;
     // Without a pause the connection's task does not get to run, so the queue fills up.
-    let refused = (0..10).filter(|_| session.push_raw("on", vec![b'x'; 20 * 1024]).is_err()).count();
+    let refused = (0..10)
+        .filter(|_| session.push_raw("on", vec![b'x'; 20 * 1024]).is_err())
+        .count();
     assert_eq!(refused, 7);
     counts.expect(names::PUSHES_DROPPED, refused).await;
 
     session.kick("enough");
-    counts.expect(&format!("{}{{reason=kicked}}", names::CONNECTIONS_CLOSED), 1).await;
+    counts
+        .expect(
+            &format!("{}{{reason=kicked}}", names::CONNECTIONS_CLOSED),
+            1,
+        )
+        .await;
     counts.expect(names::PANICS, 2).await;
     client.end().await;
     drop(client);

@@ -1,7 +1,8 @@
-//! npm's `pomelo-protocol` and our codec agree: on the bytes of whatever is sent, and on what bytes mean.
+//! npm's `pomelo-protocol` and our codec agree: on the bytes of whatever is sent, and on what bytes
+//! mean.
 //!
-//! It runs under Node (`tests/clients/codec.mjs`). Without Node or without `npm ci` in `tests/clients` there is nothing to agree with, and the
-//! test says so in one line.
+//! It runs under Node (`tests/clients/codec.mjs`). Without Node or without `npm ci` in
+//! `tests/clients` there is nothing to agree with, and the test says so in one line.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use std::{
@@ -25,7 +26,8 @@ const MESSAGES: usize = 5_000;
 const PACKETS: usize = 1_000;
 /// How long the whole exchange may take.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Ids from here on overflow the 32-bit shifts with which `pomelo-protocol` reads and measures them.
+/// Ids from here on overflow the 32-bit shifts with which `pomelo-protocol` reads and measures
+/// them.
 const ID_LIMIT: u64 = 1 << 31;
 
 #[test]
@@ -37,14 +39,22 @@ fn pomelo_protocol_writes_and_reads_the_same_bytes() {
         return;
     }
     let mut rng = StdRng::seed_from_u64(20_260_226);
-    let dictionary = Dictionary::new([("room.join", 1), ("room.message", 300), ("onMessage", u16::MAX)]).unwrap();
+    let dictionary = Dictionary::new([
+        ("room.join", 1),
+        ("room.message", 300),
+        ("onMessage", u16::MAX),
+    ])
+    .unwrap();
     let messages: Vec<Message> = (0..MESSAGES).map(|_| random_message(&mut rng)).collect();
-    let packets: Vec<(packet::Kind, Bytes)> = (0..PACKETS).map(|_| random_packet(&mut rng)).collect();
+    let packets: Vec<(packet::Kind, Bytes)> =
+        (0..PACKETS).map(|_| random_packet(&mut rng)).collect();
 
     let mut questions = Vec::new();
     for message in &messages {
-        questions.push(json!({"op": "message.encode", "kind": message.kind as u8, "id": message.id,
-            "route": wire_route(message, &dictionary), "body": hex(&message.body)}));
+        questions.push(
+            json!({"op": "message.encode", "kind": message.kind as u8, "id": message.id,
+            "route": wire_route(message, &dictionary), "body": hex(&message.body)}),
+        );
         questions.push(json!({"op": "message.decode", "hex": hex(&encoded(message, &dictionary))}));
     }
     for pair in packets.chunks(2) {
@@ -67,22 +77,43 @@ fn pomelo_protocol_writes_and_reads_the_same_bytes() {
 fn message_agrees(message: &Message, dictionary: &Dictionary, written: &Value, read: &Value) {
     let theirs = unhex(&written["hex"]);
     // pomelo has no error replies, so it writes a plain response, and reads ours as one.
-    let plain = Message { error: false, ..message.clone() };
-    assert_eq!(theirs, encoded(&plain, dictionary), "they write {message:?} otherwise: {written}");
-    assert_eq!(Message::decode(theirs, dictionary).unwrap(), plain, "what they write, we read");
-    let expected =
-        json!({"kind": message.kind as u8, "id": message.id, "route": wire_route(message, dictionary), "body": hex(&message.body)});
+    let plain = Message {
+        error: false,
+        ..message.clone()
+    };
+    assert_eq!(
+        theirs,
+        encoded(&plain, dictionary),
+        "they write {message:?} otherwise: {written}"
+    );
+    assert_eq!(
+        Message::decode(theirs, dictionary).unwrap(),
+        plain,
+        "what they write, we read"
+    );
+    let expected = json!({"kind": message.kind as u8, "id": message.id, "route": wire_route(message, dictionary), "body": hex(&message.body)});
     assert_eq!(*read, expected, "what we write, they read");
 }
 
 fn packets_agree(pair: &[(packet::Kind, Bytes)], written: &Value, read: &Value) {
     let theirs = unhex(&written["hex"]);
-    assert_eq!(theirs, stream(&pair[..1]), "they write {pair:?} otherwise: {written}");
+    assert_eq!(
+        theirs,
+        stream(&pair[..1]),
+        "they write {pair:?} otherwise: {written}"
+    );
     let mut decoder = packet::Decoder::new(packet::MAX_BODY);
     decoder.feed(&theirs);
     let packet = decoder.decode().unwrap().unwrap();
-    assert_eq!((packet.kind, packet.body), pair[0], "what they write, we read");
-    let expected: Vec<Value> = pair.iter().map(|(kind, body)| json!({"type": *kind as u8, "body": hex(body)})).collect();
+    assert_eq!(
+        (packet.kind, packet.body),
+        pair[0],
+        "what they write, we read"
+    );
+    let expected: Vec<Value> = pair
+        .iter()
+        .map(|(kind, body)| json!({"type": *kind as u8, "body": hex(body)}))
+        .collect();
     assert_eq!(read["packets"], json!(expected), "what we write, they read");
 }
 
@@ -104,14 +135,23 @@ fn random_route(rng: &mut StdRng) -> String {
         0 => "room.join".into(),
         1 => "room.message".into(),
         2 => "onMessage".into(),
-        3 => (0..rng.random_range(1..60)).map(|_| rng.random_range('¡'..='龥')).collect(),
-        _ => (0..rng.random_range(0..=255)).map(|_| rng.random_range('!'..='~')).collect(),
+        3 => (0..rng.random_range(1..60))
+            .map(|_| rng.random_range('¡'..='龥'))
+            .collect(),
+        _ => (0..rng.random_range(0..=255))
+            .map(|_| rng.random_range('!'..='~'))
+            .collect(),
     }
 }
 
 fn random_packet(rng: &mut StdRng) -> (packet::Kind, Bytes) {
-    const KINDS: [packet::Kind; 5] =
-        [packet::Kind::Handshake, packet::Kind::Ack, packet::Kind::Heartbeat, packet::Kind::Data, packet::Kind::Kick];
+    const KINDS: [packet::Kind; 5] = [
+        packet::Kind::Handshake,
+        packet::Kind::Ack,
+        packet::Kind::Heartbeat,
+        packet::Kind::Data,
+        packet::Kind::Kick,
+    ];
     (KINDS[rng.random_range(0..KINDS.len())], random_body(rng))
 }
 
@@ -152,16 +192,26 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn unhex(value: &Value) -> Bytes {
-    let text = value.as_str().unwrap_or_else(|| panic!("no bytes in {value}"));
-    text.as_bytes().chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    let text = value
+        .as_str()
+        .unwrap_or_else(|| panic!("no bytes in {value}"));
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
 }
 
 fn missing(clients: &Path) -> Option<&'static str> {
-    let node = Command::new("node").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let node = Command::new("node")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
     match node {
         Ok(status) if status.success() => {
             let installed = clients.join("node_modules/pomelo-protocol").is_dir();
-            (!installed).then_some("pomelo-protocol is not installed, see `npm ci` in tests/clients")
+            (!installed)
+                .then_some("pomelo-protocol is not installed, see `npm ci` in tests/clients")
         }
         _ => Some("there is no node here"),
     }
@@ -170,16 +220,24 @@ fn missing(clients: &Path) -> Option<&'static str> {
 /// All answers, in the order of the questions. Fails after [`DEADLINE`].
 fn ask(clients: &Path, questions: &[Value]) -> Vec<Value> {
     let (mut codec, output) = Codec::start(clients.join("codec.mjs"));
-    let lines: String = questions.iter().map(|question| format!("{question}\n")).collect();
+    let lines: String = questions
+        .iter()
+        .map(|question| format!("{question}\n"))
+        .collect();
     let mut input = codec.0.stdin.take().unwrap();
     // Writing and reading at once, or both sides end up waiting on a full pipe.
     let writer = thread::spawn(move || input.write_all(lines.as_bytes()));
     let (sender, answers) = mpsc::channel();
     thread::spawn(move || {
-        let answers: Vec<Value> = BufReader::new(output).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        let answers: Vec<Value> = BufReader::new(output)
+            .lines()
+            .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+            .collect();
         sender.send(answers).unwrap();
     });
-    let answers = answers.recv_timeout(DEADLINE).expect("the codec answers within a minute");
+    let answers = answers
+        .recv_timeout(DEADLINE)
+        .expect("the codec answers within a minute");
     writer.join().unwrap().unwrap();
     answers
 }
@@ -189,7 +247,12 @@ struct Codec(Child);
 
 impl Codec {
     fn start(script: PathBuf) -> (Self, ChildStdout) {
-        let mut child = Command::new("node").arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("node")
+            .arg(script)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let output = child.stdout.take().unwrap();
         (Self(child), output)
     }

@@ -37,7 +37,9 @@ fn pool(threads: usize) -> Pool {
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, future).await.expect("nothing happened before the deadline")
+    timeout(DEADLINE, future)
+        .await
+        .expect("nothing happened before the deadline")
 }
 
 /// Everything queued so far has run when this returns.
@@ -99,7 +101,10 @@ async fn tasks_of_many_threads_run_one_at_a_time_and_in_each_threads_order() {
     let (pushers, tasks) = (8, 1_000);
     let pool = pool(4);
     let scheduler = pool.scheduler("room", pushers * tasks);
-    let (alone, seen) = (Arc::new(Alone::default()), Arc::new(Mutex::new(vec![Vec::new(); pushers])));
+    let (alone, seen) = (
+        Arc::new(Alone::default()),
+        Arc::new(Mutex::new(vec![Vec::new(); pushers])),
+    );
     let threads: Vec<_> = (0..pushers)
         .map(|pusher| {
             let (scheduler, alone, seen) = (scheduler.clone(), alone.clone(), seen.clone());
@@ -115,7 +120,9 @@ async fn tasks_of_many_threads_run_one_at_a_time_and_in_each_threads_order() {
             })
         })
         .collect();
-    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
 
     assert!(pool.shutdown(DEADLINE).await);
     assert_eq!(alone.overlaps.load(SeqCst), 0);
@@ -126,7 +133,13 @@ async fn tasks_of_many_threads_run_one_at_a_time_and_in_each_threads_order() {
 async fn fifty_schedulers_on_four_threads_are_each_serial_and_in_order() {
     let pool = pool(4);
     let rooms: Vec<_> = (0..50)
-        .map(|room| (pool.scheduler(format!("room-{room}"), 1_000), Arc::new(Alone::default()), Arc::new(Mutex::new(Vec::new()))))
+        .map(|room| {
+            (
+                pool.scheduler(format!("room-{room}"), 1_000),
+                Arc::new(Alone::default()),
+                Arc::new(Mutex::new(Vec::new())),
+            )
+        })
         .collect();
     for task in 0..300 {
         for (scheduler, alone, seen) in &rooms {
@@ -142,7 +155,10 @@ async fn fifty_schedulers_on_four_threads_are_each_serial_and_in_order() {
     assert!(pool.shutdown(DEADLINE).await);
     for (_, alone, seen) in &rooms {
         assert_eq!(alone.overlaps.load(SeqCst), 0);
-        assert_eq!(*seen.lock(), (0..300).map(|task| (task, true)).collect::<Vec<_>>());
+        assert_eq!(
+            *seen.lock(),
+            (0..300).map(|task| (task, true)).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -213,7 +229,11 @@ async fn a_long_queue_is_worked_off_in_turns_of_256_tasks() {
     let ran = Arc::new(AtomicUsize::new(0));
     let (sender, receiver) = oneshot::channel();
     let seen = ran.clone();
-    let look = move || other.push_task(move || sender.send(seen.load(SeqCst)).unwrap()).unwrap();
+    let look = move || {
+        other
+            .push_task(move || sender.send(seen.load(SeqCst)).unwrap())
+            .unwrap()
+    };
     busy.push_task(look).unwrap();
     for _ in 0..999 {
         let ran = ran.clone();
@@ -260,7 +280,10 @@ async fn a_full_scheduler_gives_the_task_back() {
     full.into_task()();
     assert_eq!(ran.load(SeqCst), 1, "the task itself came back");
 
-    let refused = scheduler.run(pending()).map_err(nano::Error::from).unwrap_err();
+    let refused = scheduler
+        .run(pending())
+        .map_err(nano::Error::from)
+        .unwrap_err();
     assert_eq!(refused.code(), code::TOO_MANY);
     drop(release);
     assert!(pool.shutdown(DEADLINE).await);
@@ -302,7 +325,8 @@ async fn room_is_announced_when_the_queue_has_drained_to_half() {
     (0..4).for_each(|_| scheduler.push_task(task()).unwrap());
 
     let mut room = pin!(scheduler.room());
-    let mut is_pending = async || poll_fn(|context| Poll::Ready(room.as_mut().poll(context).is_pending())).await;
+    let mut is_pending =
+        async || poll_fn(|context| Poll::Ready(room.as_mut().poll(context).is_pending())).await;
     assert!(is_pending().await, "full");
     step.send(()).unwrap();
     within(starts.recv()).await.unwrap();
@@ -325,6 +349,7 @@ async fn a_scheduler_is_equal_to_itself_alone_and_current_in_its_tasks_alone() {
     assert!(!one.is_current());
     let (sender, receiver) = oneshot::channel();
     let (own, other) = (one.clone(), two.clone());
-    one.push_task(move || sender.send((own.is_current(), other.is_current())).unwrap()).unwrap();
+    one.push_task(move || sender.send((own.is_current(), other.is_current())).unwrap())
+        .unwrap();
     assert_eq!(within(receiver).await.unwrap(), (true, false));
 }

@@ -24,7 +24,8 @@ fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-/// A pool whose turns run on the test's own runtime, so that all of a test happens at instants it can name.
+/// A pool whose turns run on the test's own runtime, so that all of a test happens at instants it
+/// can name.
 fn pool() -> Pool {
     Pool::new("test", 0, Handle::current()).unwrap()
 }
@@ -38,7 +39,10 @@ struct Fires {
 
 impl Fires {
     fn new() -> Self {
-        Self { began: Instant::now(), at: Arc::default() }
+        Self {
+            began: Instant::now(),
+            at: Arc::default(),
+        }
     }
 
     fn note(&self) {
@@ -88,7 +92,9 @@ async fn an_interval_timer_fires_at_exact_instants_until_it_is_stopped() {
 async fn a_tick_below_the_precision_is_exact() {
     let pool = pool().with_precision(Duration::from_secs(5)).unwrap();
     let fires = Fires::new();
-    pool.scheduler("room", 10).timer(ms(1), fires.callback()).unwrap();
+    pool.scheduler("room", 10)
+        .timer(ms(1), fires.callback())
+        .unwrap();
     sleep(Duration::from_micros(4_500)).await;
     assert_eq!(fires.at(), [1, 2, 3, 4]);
 }
@@ -116,7 +122,10 @@ async fn a_count_timer_fires_so_often_and_ends() {
 async fn an_after_timer_fires_once() {
     let pool = pool();
     let fires = Fires::new();
-    let timer = pool.scheduler("room", 10).after_timer(ms(1_500), fires.callback()).unwrap();
+    let timer = pool
+        .scheduler("room", 10)
+        .after_timer(ms(1_500), fires.callback())
+        .unwrap();
     sleep(ms(1_400)).await;
     assert!(!timer.is_stopped());
     sleep(ms(5_000)).await;
@@ -135,7 +144,9 @@ async fn an_after_timer_without_a_delay_takes_its_place_in_the_queue() {
         move || log.lock().push(what)
     };
     scheduler.push_task(note("before")).unwrap();
-    let timer = scheduler.after_timer(Duration::ZERO, note("timer")).unwrap();
+    let timer = scheduler
+        .after_timer(Duration::ZERO, note("timer"))
+        .unwrap();
     assert!(scheduler.push_task(note("refused")).is_err());
     sleep(ms(1)).await;
     scheduler.push_task(note("after")).unwrap();
@@ -156,7 +167,8 @@ async fn a_timer_stops_inside_its_own_callback() {
             own.get().unwrap().stop();
         }
     };
-    slot.set(pool.scheduler("room", 10).timer(ms(100), callback).unwrap()).unwrap();
+    slot.set(pool.scheduler("room", 10).timer(ms(100), callback).unwrap())
+        .unwrap();
     sleep(ms(1_050)).await;
     assert_eq!(fires.at(), [100, 200]);
     assert_eq!(fires.callbacks(), 0, "dropped when the call returned");
@@ -169,8 +181,11 @@ async fn a_fire_that_waits_in_the_queue_is_stopped_too() {
     let (fires, slot) = (Fires::new(), Arc::new(OnceLock::<Timer>::new()));
     let other = slot.clone();
     // Both are due at one instant; timers of one instant fire in the order they were made.
-    scheduler.after_timer(ms(100), move || other.get().unwrap().stop()).unwrap();
-    slot.set(scheduler.timer(ms(100), fires.callback()).unwrap()).unwrap();
+    scheduler
+        .after_timer(ms(100), move || other.get().unwrap().stop())
+        .unwrap();
+    slot.set(scheduler.timer(ms(100), fires.callback()).unwrap())
+        .unwrap();
     sleep(ms(1_050)).await;
     assert!(fires.at().is_empty());
     assert_eq!(fires.callbacks(), 0);
@@ -181,9 +196,16 @@ async fn timers_fire_in_the_order_they_are_due() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let log = Arc::new(Mutex::new(Vec::new()));
-    for (delay, name) in [(10_000, "last"), (20, "second"), (10, "first"), (20, "third")] {
+    for (delay, name) in [
+        (10_000, "last"),
+        (20, "second"),
+        (10, "first"),
+        (20, "third"),
+    ] {
         let log = log.clone();
-        scheduler.after_timer(ms(delay), move || log.lock().push(name)).unwrap();
+        scheduler
+            .after_timer(ms(delay), move || log.lock().push(name))
+            .unwrap();
     }
     sleep(ms(20_000)).await;
     assert_eq!(*log.lock(), ["first", "second", "third", "last"]);
@@ -237,7 +259,11 @@ async fn a_panicking_callback_goes_on() {
 async fn ten_thousand_timers_are_all_on_time_and_leave_nothing_behind() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
-    let (began, wrong, total) = (Instant::now(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (began, wrong, total) = (
+        Instant::now(),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let timers: Vec<_> = (1..=10_000_u64)
         .map(|number| {
             let (interval, mut due) = (ms(100 + number % 400), ms(0));
@@ -253,7 +279,9 @@ async fn ten_thousand_timers_are_all_on_time_and_leave_nothing_behind() {
         })
         .collect();
     sleep(Duration::from_micros(1_000_500)).await;
-    let expected: u64 = (1..=10_000_u64).map(|number| 1_000 / (100 + number % 400)).sum();
+    let expected: u64 = (1..=10_000_u64)
+        .map(|number| 1_000 / (100 + number % 400))
+        .sum();
     assert_eq!(total.load(SeqCst) as u64, expected);
     assert_eq!(wrong.load(SeqCst), 0);
 
@@ -267,7 +295,9 @@ async fn missed_ticks_are_skipped_and_the_schedule_stays() {
     let scheduler = pool.scheduler("room", 10);
     let (endless, counted) = (Fires::new(), Fires::new());
     scheduler.timer(ms(100), endless.callback()).unwrap();
-    scheduler.count_timer(ms(100), 3, counted.callback()).unwrap();
+    scheduler
+        .count_timer(ms(100), 3, counted.callback())
+        .unwrap();
     sleep(ms(150)).await;
     // The clock jumps over the ticks of 200, 300 and 400.
     advance(ms(300)).await;
@@ -332,7 +362,10 @@ async fn the_last_fire_of_a_count_may_be_queued_while_the_one_before_it_runs() {
         }
     };
     scheduler.count_timer(ms(2), 2, callback).unwrap();
-    timeout(DEADLINE, receiver).await.unwrap().expect("the timer ended before its last fire");
+    timeout(DEADLINE, receiver)
+        .await
+        .unwrap()
+        .expect("the timer ended before its last fire");
 }
 
 #[tokio::test(start_paused = true)]
@@ -347,12 +380,21 @@ async fn what_cannot_be_a_timer_is_an_error_that_names_it() {
     let scheduler = pool.scheduler("room", 10);
     let nothing = || ();
     check(scheduler.timer(Duration::ZERO, nothing), "interval");
-    check(scheduler.count_timer(Duration::ZERO, 1, nothing), "interval");
+    check(
+        scheduler.count_timer(Duration::ZERO, 1, nothing),
+        "interval",
+    );
     check(scheduler.timer(Duration::MAX, nothing), "interval");
     check(scheduler.after_timer(Duration::MAX, nothing), "delay");
-    check(scheduler.cron_timer("every morning", nothing), "every morning");
+    check(
+        scheduler.cron_timer("every morning", nothing),
+        "every morning",
+    );
     check(scheduler.cron_timer("* * * *", nothing), "* * * *");
-    check(scheduler.cron_timer("0 0 0 1 1 * 2030", nothing), "0 0 0 1 1 * 2030");
+    check(
+        scheduler.cron_timer("0 0 0 1 1 * 2030", nothing),
+        "0 0 0 1 1 * 2030",
+    );
     check(scheduler.cron_timer("0 0 30 2 *", nothing), "never");
     check(scheduler.cron_timer("", nothing), "\"\"");
     check(pool.with_precision(Duration::from_micros(999)), "precision");
@@ -362,7 +404,11 @@ async fn what_cannot_be_a_timer_is_an_error_that_names_it() {
 async fn a_condition_is_looked_at_once_per_precision() {
     let pool = pool().with_precision(ms(100)).unwrap();
     let scheduler = pool.scheduler("room", 10);
-    let (looks, fires, wall) = (Fires::new(), Fires::new(), Arc::new(Mutex::new(Vec::<SystemTime>::new())));
+    let (looks, fires, wall) = (
+        Fires::new(),
+        Fires::new(),
+        Arc::new(Mutex::new(Vec::<SystemTime>::new())),
+    );
     let (mut look, times) = (looks.callback(), wall.clone());
     let mut count = 0;
     let check = move |now| {
@@ -382,7 +428,11 @@ async fn a_condition_is_looked_at_once_per_precision() {
     assert_eq!(fires.at(), [100, 300, 500]);
     assert_eq!(pool.panics(), 1);
     let wall = wall.lock();
-    assert!(wall.windows(2).all(|pair| pair[1].duration_since(pair[0]).unwrap() == ms(100)), "the time of day follows the clock");
+    assert!(
+        wall.windows(2)
+            .all(|pair| pair[1].duration_since(pair[0]).unwrap() == ms(100)),
+        "the time of day follows the clock"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,16 +440,29 @@ async fn a_cron_timer_fires_at_its_occurrences() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let (tens, hourly) = (Fires::new(), Fires::new());
-    let timer = scheduler.cron_timer("*/10 * * * * *", tens.callback()).unwrap();
-    scheduler.cron_timer("0 * * * *", hourly.callback()).unwrap();
+    let timer = scheduler
+        .cron_timer("*/10 * * * * *", tens.callback())
+        .unwrap();
+    scheduler
+        .cron_timer("0 * * * *", hourly.callback())
+        .unwrap();
     sleep(Duration::from_secs(60)).await;
     timer.stop();
     sleep(Duration::from_secs(3 * 3_600 - 60)).await;
 
-    // The clock of the simulation starts at the real time of day, so only the spacing is known; a sleep ends on a whole millisecond.
-    let spaced = |fires: &[u128], by: u128| fires.windows(2).all(|pair| (pair[1] - pair[0]).abs_diff(by) <= 1);
+    // The clock of the simulation starts at the real time of day, so only the spacing is known; a
+    // sleep ends on a whole millisecond.
+    let spaced = |fires: &[u128], by: u128| {
+        fires
+            .windows(2)
+            .all(|pair| (pair[1] - pair[0]).abs_diff(by) <= 1)
+    };
     assert_eq!(tens.at().len(), 6);
-    assert!(tens.at()[0] <= 10_000 && spaced(&tens.at(), 10_000), "{:?}", tens.at());
+    assert!(
+        tens.at()[0] <= 10_000 && spaced(&tens.at(), 10_000),
+        "{:?}",
+        tens.at()
+    );
     assert_eq!(hourly.at().len(), 3);
     assert!(spaced(&hourly.at(), 3_600_000), "{:?}", hourly.at());
 }
@@ -411,13 +474,26 @@ async fn a_cron_timer_follows_the_time_of_day() {
     let mut sender = Some(sender);
     let callback = move || {
         if let Some(sender) = sender.take() {
-            sender.send(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()).unwrap();
+            sender
+                .send(
+                    SystemTime::now()
+                        .duration_since(SystemTime::UNIX_EPOCH)
+                        .unwrap(),
+                )
+                .unwrap();
         }
     };
-    let began = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    pool.scheduler("room", 10).cron_timer("* * * * * *", callback).unwrap();
+    let began = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap();
+    pool.scheduler("room", 10)
+        .cron_timer("* * * * * *", callback)
+        .unwrap();
     let fired = timeout(DEADLINE, receiver).await.unwrap().unwrap();
-    assert!(fired.as_secs() > began.as_secs(), "not before the second is full: {began:?} {fired:?}");
+    assert!(
+        fired.as_secs() > began.as_secs(),
+        "not before the second is full: {began:?} {fired:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -427,7 +503,9 @@ async fn shutdown_stops_timers_and_drops_their_callbacks() {
     let fires = Fires::new();
     let timers: [Timer; 3] = [
         scheduler.timer(ms(100), fires.callback()).unwrap(),
-        scheduler.after_timer(ms(1_000_000), fires.callback()).unwrap(),
+        scheduler
+            .after_timer(ms(1_000_000), fires.callback())
+            .unwrap(),
         scheduler.cron_timer("0 0 1 1 *", fires.callback()).unwrap(),
     ];
     sleep(ms(150)).await;
@@ -473,7 +551,10 @@ async fn timer_ids_count_up_from_one() {
     let ids: Vec<_> = (0..3)
         .map(|_| {
             let stopped = stopped.clone();
-            scheduler.timer(ms(1), move || stopped.store(true, SeqCst)).unwrap().id()
+            scheduler
+                .timer(ms(1), move || stopped.store(true, SeqCst))
+                .unwrap()
+                .id()
         })
         .collect();
     assert_eq!(ids, [1, 2, 3]);

@@ -16,7 +16,12 @@ fn stream(size: usize) -> Bytes {
     let mut out = BytesMut::new();
     for id in 1..=MESSAGES {
         let request = Message::request(id, "Echo.Echo", vec![b'x'; size]);
-        packet::encode_with(Kind::Data, &mut out, |out| request.encode(&Dictionary::default(), out).map_err(nano::Error::from)).unwrap();
+        packet::encode_with(Kind::Data, &mut out, |out| {
+            request
+                .encode(&Dictionary::default(), out)
+                .map_err(nano::Error::from)
+        })
+        .unwrap();
     }
     out.freeze()
 }

@@ -42,11 +42,17 @@ fn broadcast(c: &mut Criterion) {
     let mut bench = c.benchmark_group("group");
     for members in [20, 100, 1000] {
         let (group, ear) = (Group::<nano::Json>::new("room"), Arc::new(Ear::default()));
-        let sessions: Vec<Session> = (0..members).map(|id| Session::new(id, ear.clone())).collect();
-        sessions.iter().for_each(|session| group.add(session).unwrap());
+        let sessions: Vec<Session> = (0..members)
+            .map(|id| Session::new(id, ear.clone()))
+            .collect();
+        sessions
+            .iter()
+            .for_each(|session| group.add(session).unwrap());
         bench.throughput(Throughput::Elements(members as u64));
         let body = Bytes::from_static(&[b'x'; 64]);
-        bench.bench_function(format!("broadcast to {members}"), |b| b.iter(|| group.broadcast_raw("onMove", body.clone()).unwrap()));
+        bench.bench_function(format!("broadcast to {members}"), |b| {
+            b.iter(|| group.broadcast_raw("onMove", body.clone()).unwrap())
+        });
         assert!(ear.0.load(Ordering::Relaxed) > 0);
     }
     bench.finish();

@@ -1,4 +1,5 @@
-//! Dispatch, and batches on the link between two nodes: whole messages from a client's socket and back, on one thread.
+//! Dispatch, and batches on the link between two nodes: whole messages from a client's socket and
+//! back, on one thread.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -15,7 +16,9 @@ fn node(c: &mut Criterion) {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let mut case = runtime.block_on(Case::new(name)).unwrap();
         group.throughput(Throughput::Elements(case.messages));
-        group.bench_function(name, |b| b.iter(|| runtime.block_on(case.exchange()).unwrap()));
+        group.bench_function(name, |b| {
+            b.iter(|| runtime.block_on(case.exchange()).unwrap())
+        });
         runtime.block_on(case.finish());
     }
     group.finish();

@@ -13,7 +13,9 @@ const TASKS: u64 = 1_000;
 fn tasks(schedulers: &[Scheduler]) {
     let (done, finished) = mpsc::channel();
     for _ in 0..TASKS / schedulers.len() as u64 {
-        schedulers.iter().for_each(|scheduler| scheduler.push_task(|| {}).unwrap());
+        schedulers
+            .iter()
+            .for_each(|scheduler| scheduler.push_task(|| {}).unwrap());
     }
     for scheduler in schedulers {
         let done = done.clone();
@@ -28,12 +30,18 @@ fn scheduler(c: &mut Criterion) {
     let mut group = c.benchmark_group("scheduler");
     group.throughput(Throughput::Elements(TASKS));
     for count in [1, 50] {
-        let schedulers: Vec<_> = (0..count).map(|index| pool.scheduler(format!("room {index}"), 16 * 1024)).collect();
-        group.bench_function(format!("1000 tasks on {count}"), |b| b.iter(|| tasks(&schedulers)));
+        let schedulers: Vec<_> = (0..count)
+            .map(|index| pool.scheduler(format!("room {index}"), 16 * 1024))
+            .collect();
+        group.bench_function(format!("1000 tasks on {count}"), |b| {
+            b.iter(|| tasks(&schedulers))
+        });
     }
     let alone = pool.scheduler("alone", 16);
     group.throughput(Throughput::Elements(1));
-    group.bench_function("a task and its end, one at a time", |b| b.iter(|| tasks_one(&alone)));
+    group.bench_function("a task and its end, one at a time", |b| {
+        b.iter(|| tasks_one(&alone))
+    });
     group.finish();
 }
 

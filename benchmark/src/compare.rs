@@ -56,14 +56,25 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result {
-    let wanted = |scenario: &Scenario| options.scenarios.is_empty() || options.scenarios.iter().any(|part| scenario.name.contains(part));
+    let wanted = |scenario: &Scenario| {
+        options.scenarios.is_empty()
+            || options
+                .scenarios
+                .iter()
+                .any(|part| scenario.name.contains(part))
+    };
     let scenarios: Vec<_> = scenarios::all().into_iter().filter(wanted).collect();
     if options.list {
-        scenarios.iter().for_each(|scenario| println!("{:<24} {}", scenario.name, scenario.title));
+        scenarios
+            .iter()
+            .for_each(|scenario| println!("{:<24} {}", scenario.name, scenario.title));
         return Ok(());
     }
     if scenarios.is_empty() {
-        return Err(Error::new(code::NOT_FOUND, "no such scenario: --list names them"));
+        return Err(Error::new(
+            code::NOT_FOUND,
+            "no such scenario: --list names them",
+        ));
     }
     fs::create_dir_all(&options.out)?;
     let peers = Peers::prepare(&options.out)?;
@@ -74,23 +85,43 @@ pub(crate) fn run(options: &Options) -> Result {
     let begun = Instant::now();
     let count = scenarios.len();
     for (index, scenario) in scenarios.iter().enumerate() {
-        eprintln!("[{}/{count}, {:.0} s] {}: {}", index + 1, begun.elapsed().as_secs_f64(), scenario.name, scenario.title);
+        eprintln!(
+            "[{}/{count}, {:.0} s] {}: {}",
+            index + 1,
+            begun.elapsed().as_secs_f64(),
+            scenario.name,
+            scenario.title
+        );
         let measured = measure(options, &peers, scenario, &mut outcome);
         outcome.scenarios.push(measured);
         // After each, so that an interrupted comparison leaves what it has.
         write(options, &outcome)?;
     }
     println!("{}", table::summary(&outcome));
-    eprintln!("{} s; written to {}", begun.elapsed().as_secs(), options.out.display());
+    eprintln!(
+        "{} s; written to {}",
+        begun.elapsed().as_secs(),
+        options.out.display()
+    );
     match outcome.failed {
         0 => Ok(()),
-        failed => Err(Error::new(code::UNAVAILABLE, format!("{failed} runs failed"))),
+        failed => Err(Error::new(
+            code::UNAVAILABLE,
+            format!("{failed} runs failed"),
+        )),
     }
 }
 
-fn measure(options: &Options, peers: &Peers, scenario: &Scenario, outcome: &mut Outcome) -> Measured {
+fn measure(
+    options: &Options,
+    peers: &Peers,
+    scenario: &Scenario,
+    outcome: &mut Outcome,
+) -> Measured {
     let mut measured = Measured::new(scenario);
-    let chosen = |peer: &Peer| peers.has(*peer) && (options.peers.is_empty() || options.peers.contains(peer));
+    let chosen = |peer: &Peer| {
+        peers.has(*peer) && (options.peers.is_empty() || options.peers.contains(peer))
+    };
     let candidates: Vec<_> = scenario.peers.iter().copied().filter(chosen).collect();
     let mut round = Round::new(options, peers, scenario);
     if let Some(why) = round.calibrate() {
@@ -101,13 +132,21 @@ fn measure(options: &Options, peers: &Peers, scenario: &Scenario, outcome: &mut 
         for &peer in &candidates {
             match round.play(peer) {
                 Ok(report) => {
-                    eprintln!("    run {run}, {:<12} {}", peer.title(), table::line(&report));
+                    eprintln!(
+                        "    run {run}, {:<12} {}",
+                        peer.title(),
+                        table::line(&report)
+                    );
                     measured.add(peer, report);
                 }
                 Err(error) => {
                     eprintln!("    run {run}, {:<12} FAILED: {error}", peer.title());
                     outcome.failed += 1;
-                    outcome.skip(format!("{}, {}, run {run}: {error}", scenario.name, peer.title()));
+                    outcome.skip(format!(
+                        "{}, {}, run {run}: {error}",
+                        scenario.name,
+                        peer.title()
+                    ));
                 }
             }
         }
@@ -116,7 +155,10 @@ fn measure(options: &Options, peers: &Peers, scenario: &Scenario, outcome: &mut 
 }
 
 fn write(options: &Options, outcome: &Outcome) -> Result {
-    fs::write(options.out.join("results.json"), serde_json::to_string_pretty(outcome)?)?;
+    fs::write(
+        options.out.join("results.json"),
+        serde_json::to_string_pretty(outcome)?,
+    )?;
     fs::write(options.out.join("results.md"), table::markdown(outcome))?;
     fs::write(options.out.join("index.html"), page::html(outcome))?;
     if let Some(results) = &options.results {

@@ -54,9 +54,16 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let connections = options.connections();
     let (clock, own) = (Arc::new(Clock::new()), [std::process::id()]);
     let gate = || Barrier::new(threads + 1);
-    let gates = Gates { connected: gate(), begun: gate(), ended: gate() };
+    let gates = Gates {
+        connected: gate(),
+        begun: gate(),
+        ended: gate(),
+    };
 
-    let mut readings = Readings { memory_before: process::memory(&options.pid), ..Readings::default() };
+    let mut readings = Readings {
+        memory_before: process::memory(&options.pid),
+        ..Readings::default()
+    };
     let tallies: Vec<io::Result<Tally>> = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|index| {
@@ -66,15 +73,26 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
             })
             .collect();
         gates.connected.wait();
-        thread::sleep(if options.scenario == Scenario::Idle { 4 * SETTLE } else { SETTLE });
+        thread::sleep(if options.scenario == Scenario::Idle {
+            4 * SETTLE
+        } else {
+            SETTLE
+        });
         readings.memory_connected = process::memory(&options.pid);
-        let (warm_up, duration) = (options.warm_up.as_nanos() as u64, options.duration.as_nanos() as u64);
+        let (warm_up, duration) = (
+            options.warm_up.as_nanos() as u64,
+            options.duration.as_nanos() as u64,
+        );
         let start = clock.now() + warm_up;
         clock.measure(start..start + duration);
         gates.begun.wait();
         let sample = |at: u64| {
             thread::sleep(Duration::from_nanos(at.saturating_sub(clock.now())));
-            (clock.now(), process::CpuTime::of(&options.pid), process::CpuTime::of(&own))
+            (
+                clock.now(),
+                process::CpuTime::of(&options.pid),
+                process::CpuTime::of(&own),
+            )
         };
         let before = sample(start);
         let after = sample(start + duration);
@@ -84,7 +102,14 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
         readings.busiest = after.2.busiest_since(&before.2);
         readings.memory_loaded = process::memory(&options.pid);
         gates.ended.wait();
-        workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err(io::Error::other("a thread of the load panicked")))).collect()
+        workers
+            .into_iter()
+            .map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a thread of the load panicked")))
+            })
+            .collect()
     });
     let mut total = Tally::new()?;
     for tally in tallies {
@@ -93,34 +118,81 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     Ok(Report::new(options, connections, &readings, &total))
 }
 
-fn worker(options: &Options, part: std::ops::Range<usize>, clock: Arc<Clock>, gates: &Gates) -> io::Result<Tally> {
+fn worker(
+    options: &Options,
+    part: std::ops::Range<usize>,
+    clock: Arc<Clock>,
+    gates: &Gates,
+) -> io::Result<Tally> {
     let tally = Tally::new().map_err(io::Error::other)?;
     let first = part.start as u32;
     let size = options.size;
-    let template = || if options.json_body { Template::json(size) } else { Template::raw(size) };
+    let template = || {
+        if options.json_body {
+            Template::json(size)
+        } else {
+            Template::raw(size)
+        }
+    };
     let request = || Outgoing::request(options.route(), template());
     let push = || Outgoing::notify("Echo.Push", template());
     let pace = || match options.rate {
-        Some(rate) => Pace::Open { interval: 1e9 * options.threads() as f64 / rate },
+        Some(rate) => Pace::Open {
+            interval: 1e9 * options.threads() as f64 / rate,
+        },
         None => Pace::Closed(options.in_flight),
     };
     let echo = |messages, tally| Echo::new(messages, pace(), first, part.len(), tally);
     match options.scenario {
         Scenario::Echo => play(echo(vec![request()], tally), options, part, clock, gates),
         Scenario::Push => play(echo(vec![push()], tally), options, part, clock, gates),
-        Scenario::Mixed => play(echo(vec![request(), push()], tally), options, part, clock, gates),
-        Scenario::Broadcast => play(Broadcast::new(template(), options.in_flight, part.len(), tally), options, part, clock, gates),
+        Scenario::Mixed => play(
+            echo(vec![request(), push()], tally),
+            options,
+            part,
+            clock,
+            gates,
+        ),
+        Scenario::Broadcast => play(
+            Broadcast::new(template(), options.in_flight, part.len(), tally),
+            options,
+            part,
+            clock,
+            gates,
+        ),
         Scenario::Game => {
             let rate = options.rate.unwrap_or(20.0);
-            let size = Size { players: part.len() - BYSTANDERS, rooms: options.rooms, rate };
-            play(Game::new(size, template(), tally), options, part, clock, gates)
+            let size = Size {
+                players: part.len() - BYSTANDERS,
+                rooms: options.rooms,
+                rate,
+            };
+            play(
+                Game::new(size, template(), tally),
+                options,
+                part,
+                clock,
+                gates,
+            )
         }
         Scenario::Idle => play(Idle::new(tally), options, part, clock, gates),
-        Scenario::Storm => play(Storm::new(first, part.len(), tally), options, part, clock, gates),
+        Scenario::Storm => play(
+            Storm::new(first, part.len(), tally),
+            options,
+            part,
+            clock,
+            gates,
+        ),
     }
 }
 
-fn play(flow: impl Flow, options: &Options, part: std::ops::Range<usize>, clock: Arc<Clock>, gates: &Gates) -> io::Result<Tally> {
+fn play(
+    flow: impl Flow,
+    options: &Options,
+    part: std::ops::Range<usize>,
+    clock: Arc<Clock>,
+    gates: &Gates,
+) -> io::Result<Tally> {
     let net = Net::new(options.connect.clone(), part.len())?;
     Worker::new(net, flow, clock).run(part.len(), gates)
 }

@@ -1,4 +1,5 @@
-//! The servers that are measured, other than Go nano's: ours, and those that show what the machine gives without a framework.
+//! The servers that are measured, other than Go nano's: ours, and those that show what the machine
+//! gives without a framework.
 
 use std::net::SocketAddr;
 
@@ -25,7 +26,8 @@ pub(crate) enum Server {
     Nano(nano_app::Flags),
     /// A limit: tokio and the same packets, answered where they are read.
     Bare(Listen),
-    /// A limit: each message is a boxed task of one scheduler, a thread of its own, and its answer goes through an outbox.
+    /// A limit: each message is a boxed task of one scheduler, a thread of its own, and its answer
+    /// goes through an outbox.
     Hop {
         #[command(flatten)]
         listen: Listen,
@@ -65,8 +67,12 @@ impl Listen {
 pub(crate) fn run(server: Server) -> Result {
     process::raise_file_limit();
     let env = tracing_subscriber::EnvFilter::from_default_env();
-    tracing_subscriber::fmt().with_env_filter(env).with_writer(std::io::stderr).init();
-    // A limit is what the machine gives at best, and with two cores and a load on them that is with one thread; ours runs as in an application.
+    tracing_subscriber::fmt()
+        .with_env_filter(env)
+        .with_writer(std::io::stderr)
+        .init();
+    // A limit is what the machine gives at best, and with two cores and a load on them that is with
+    // one thread; ours runs as in an application.
     let mut runtime = match server {
         Server::Nano(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
@@ -76,7 +82,9 @@ pub(crate) fn run(server: Server) -> Result {
             Server::Nano(flags) => nano_app::run(&flags).await,
             Server::Bare(listen) => bare::run(listen.open().await?).await,
             Server::Hop { listen, on_workers } => hop::run(listen.open().await?, on_workers).await,
-            Server::StreamGate { listen, backend } => stream::gate(listen.open().await?, backend).await,
+            Server::StreamGate { listen, backend } => {
+                stream::gate(listen.open().await?, backend).await
+            }
             Server::StreamBackend(listen) => stream::backend(listen.open().await?).await,
         }
     })
@@ -103,17 +111,24 @@ mod tests {
             let client = client.clone();
             requests.spawn(async move {
                 let body = vec![number as u8; 16 * 1024];
-                assert!(client.request_raw("Echo.Echo", body.clone()).await.unwrap() == body, "request {number}");
+                assert!(
+                    client.request_raw("Echo.Echo", body.clone()).await.unwrap() == body,
+                    "request {number}"
+                );
             });
         }
         requests.join_all().await;
     }
 
-    async fn check<S: Future<Output = Result> + Send + 'static>(server: impl FnOnce(TcpListener) -> S) {
+    async fn check<S: Future<Output = Result> + Send + 'static>(
+        server: impl FnOnce(TcpListener) -> S,
+    ) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(server(listener));
-        timeout(Duration::from_secs(20), answers_everything(address)).await.unwrap();
+        timeout(Duration::from_secs(20), answers_everything(address))
+            .await
+            .unwrap();
         server.abort();
     }
 
@@ -139,7 +154,13 @@ mod tests {
         }
         clients[0].notify_raw("Grp.Send", "hello").await.unwrap();
         for _ in &clients {
-            assert_eq!(timeout(Duration::from_secs(20), hears.recv()).await.unwrap().unwrap(), "hello");
+            assert_eq!(
+                timeout(Duration::from_secs(20), hears.recv())
+                    .await
+                    .unwrap()
+                    .unwrap(),
+                "hello"
+            );
         }
         server.abort();
     }

@@ -24,7 +24,11 @@ pub(crate) struct Flags {
 }
 
 pub(crate) fn app(flags: &Flags) -> App {
-    App::new().service_addr(&flags.listen).advertise_addr(&flags.master).label("chat").component(RoomService::default())
+    App::new()
+        .service_addr(&flags.listen)
+        .advertise_addr(&flags.master)
+        .label("chat")
+        .component(RoomService::default())
 }
 
 /// Whoever is in. The group knows whom to tell, `nicknames` who they are.
@@ -51,7 +55,8 @@ struct Said {
 
 impl Component for RoomService {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("JoinRoom", Self::join_room).on("SyncMessage", Self::sync_message)
+        h.on("JoinRoom", Self::join_room)
+            .on("SyncMessage", Self::sync_message)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -62,10 +67,24 @@ impl Component for RoomService {
 }
 
 impl RoomService {
-    fn join_room(&self, session: &Session, JoinRoom { nickname, master_uid, again, .. }: JoinRoom) -> Result {
+    fn join_room(
+        &self,
+        session: &Session,
+        JoinRoom {
+            nickname,
+            master_uid,
+            again,
+            ..
+        }: JoinRoom,
+    ) -> Result {
         session.bind(master_uid)?;
         if !again {
-            self.group.broadcast("onNewUser", &Notice { content: format!("User user join: {nickname}") })?;
+            self.group.broadcast(
+                "onNewUser",
+                &Notice {
+                    content: format!("User user join: {nickname}"),
+                },
+            )?;
         }
         self.nicknames.lock().insert(session.id(), nickname);
         if self.enter(session)? && again {
@@ -75,10 +94,19 @@ impl RoomService {
     }
 
     fn sync_message(&self, session: &Session, message: Message) -> Result<Said> {
-        // Who is logged in is in the room, but for a moment when this node was started again. Others would miss what is said then.
+        // Who is logged in is in the room, but for a moment when this node was started again.
+        // Others would miss what is said then.
         let unknown = session.uid() != 0 && self.enter(session)?;
-        if unknown || self.opened.lock().is_some_and(|opened| opened.elapsed() < OPENING) {
-            return Err(Error::new(code::UNAVAILABLE, "the room is just opening, say it again"));
+        if unknown
+            || self
+                .opened
+                .lock()
+                .is_some_and(|opened| opened.elapsed() < OPENING)
+        {
+            return Err(Error::new(
+                code::UNAVAILABLE,
+                "the room is just opening, say it again",
+            ));
         }
         if let Err(error) = session.rpc("TopicService.Stats", &Stats { uid: session.uid() }) {
             tracing::warn!(uid = session.uid(), %error, "a message is free of charge");
@@ -97,8 +125,15 @@ impl RoomService {
 
     /// Runs when a session has closed, which took it out of the group.
     fn left(&self, session: &Session) {
-        let Some(nickname) = self.nicknames.lock().remove(&session.id()) else { return };
-        if let Err(error) = self.group.broadcast("onLeave", &Notice { content: format!("User left: {nickname}") }) {
+        let Some(nickname) = self.nicknames.lock().remove(&session.id()) else {
+            return;
+        };
+        if let Err(error) = self.group.broadcast(
+            "onLeave",
+            &Notice {
+                content: format!("User left: {nickname}"),
+            },
+        ) {
             tracing::warn!(nickname, %error, "nobody was told who left");
         }
     }

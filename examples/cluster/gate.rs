@@ -71,29 +71,55 @@ impl Component for BindService {
 
 impl BindService {
     fn login(&self, session: &Session, Login { nickname }: Login) -> Result<LoginResponse> {
-        session.rpc("TopicService.NewUser", &NewUser { nickname: nickname.clone(), gate_uid: session.id(), again: false })?;
+        session.rpc(
+            "TopicService.NewUser",
+            &NewUser {
+                nickname: nickname.clone(),
+                gate_uid: session.id(),
+                again: false,
+            },
+        )?;
         session.set(NICKNAME, nickname);
         Ok(LoginResponse { code: 0 })
     }
 
-    /// A node that was started again knows nobody, but here they still are. The first time it gets to know them; the second time, when all have
-    /// arrived, the master tells each who else is there.
+    /// A node that was started again knows nobody, but here they still are. The first time it gets
+    /// to know them; the second time, when all have arrived, the master tells each who else is
+    /// there.
     fn introduce_to(&self, member: &Member) {
-        if !member.services().iter().any(|service| service == "TopicService" || service == "RoomService") {
+        if !member
+            .services()
+            .iter()
+            .any(|service| service == "TopicService" || service == "RoomService")
+        {
             return;
         }
         self.introduce();
         let service = self.clone();
-        let second = self.node.get().map(|node| node.scheduler().after_timer(SETTLED, move || service.introduce()));
+        let second = self.node.get().map(|node| {
+            node.scheduler()
+                .after_timer(SETTLED, move || service.introduce())
+        });
         if let Some(Err(error)) = second {
             tracing::warn!(%error, "introduced only once");
         }
     }
 
     fn introduce(&self) {
-        for session in self.node.get().into_iter().flat_map(|node| node.sessions().list()) {
-            let Some(nickname) = session.value(NICKNAME) else { continue };
-            let again = NewUser { nickname, gate_uid: session.id(), again: true };
+        for session in self
+            .node
+            .get()
+            .into_iter()
+            .flat_map(|node| node.sessions().list())
+        {
+            let Some(nickname) = session.value(NICKNAME) else {
+                continue;
+            };
+            let again = NewUser {
+                nickname,
+                gate_uid: session.id(),
+                again: true,
+            };
             if let Err(error) = session.rpc("TopicService.NewUser", &again) {
                 tracing::warn!(session = session.id(), %error, "not introduced; the next node that joins is another chance");
             }

@@ -1,4 +1,5 @@
-//! A chat of three nodes: a master, which knows who is there; a room, in which they talk; and a gate, to which they connect.
+//! A chat of three nodes: a master, which knows who is there; a room, in which they talk; and a
+//! gate, to which they connect.
 //!
 //! ```text
 //! cargo run --example cluster                   # all three; then open http://127.0.0.1:12345/web/ in two windows
@@ -8,11 +9,12 @@
 //! cargo run --example cluster -- gate --listen 127.0.0.1:34570 --gate-address 127.0.0.1:34590
 //! ```
 //!
-//! Kill any of them while people chat, and start it again. Flags, routes and messages are those of nano's cluster example, so that any of the
-//! three can be a node of Go nano.
+//! Kill any of them while people chat, and start it again. Flags, routes and messages are those of
+//! nano's cluster example, so that any of the three can be a node of Go nano.
 //!
-//! Who logs in sends `BindService.Login` to the gate, which passes it on as `TopicService.NewUser` to the master, which passes it on as
-//! `RoomService.JoinRoom` to the room; each pushes what it knows straight to the client.
+//! Who logs in sends `BindService.Login` to the gate, which passes it on as `TopicService.NewUser`
+//! to the master, which passes it on as `RoomService.JoinRoom` to the room; each pushes what it
+//! knows straight to the client.
 
 use std::{future::pending, io, thread};
 
@@ -52,7 +54,11 @@ enum Role {
 #[tokio::main]
 async fn main() -> Result {
     tracing_subscriber::fmt().with_writer(io::stderr).init();
-    let CommandLine { role, tree, with_parent } = CommandLine::parse();
+    let CommandLine {
+        role,
+        tree,
+        with_parent,
+    } = CommandLine::parse();
     match role {
         None => tree::run(&tree).await,
         Some(Role::Master(flags)) => run(master::app(&flags), with_parent).await,
@@ -71,7 +77,10 @@ async fn run(app: App, with_parent: bool) -> Result {
     };
     // Before anybody learns that it is up: a signal ends it in order from here on.
     let run = node.run();
-    println!("up at {}", node.handle().member().map_or("", |member| member.address()));
+    println!(
+        "up at {}",
+        node.handle().member().map_or("", |member| member.address())
+    );
     tokio::pin!(run);
     tokio::select! {
         ended = &mut run => return ended,

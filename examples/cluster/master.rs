@@ -33,9 +33,19 @@ pub(crate) fn app(flags: &Flags) -> App {
         .service_addr(&flags.listen)
         .master()
         .label("master")
-        .on_unregister(|member| tracing::info!(member = member.address(), label = member.label(), "leaves the cluster"))
+        .on_unregister(|member| {
+            tracing::info!(
+                member = member.address(),
+                label = member.label(),
+                "leaves the cluster"
+            )
+        })
         .component(TopicService::default())
-        .listen(pages.http(shared_with_the_chat()).files("/web", format!("{WEB}/cluster")))
+        .listen(
+            pages
+                .http(shared_with_the_chat())
+                .files("/web", format!("{WEB}/cluster")),
+        )
 }
 
 fn shared_with_the_chat() -> Router {
@@ -82,22 +92,51 @@ impl Component for TopicService {
 }
 
 impl TopicService {
-    fn new_user(&self, session: &Session, NewUser { nickname, gate_uid, again }: NewUser) -> Result {
+    fn new_user(
+        &self,
+        session: &Session,
+        NewUser {
+            nickname,
+            gate_uid,
+            again,
+        }: NewUser,
+    ) -> Result {
         // A uid that no run of any node gives to somebody else.
         let uid = session.id();
         session.bind(uid)?;
         let (others, known) = {
             let mut users = self.users.lock();
-            let others = users.iter().filter(|(other, _)| **other != uid).map(|(_, user)| user.nickname.clone()).collect::<Vec<_>>();
+            let others = users
+                .iter()
+                .filter(|(other, _)| **other != uid)
+                .map(|(_, user)| user.nickname.clone())
+                .collect::<Vec<_>>();
             let known = users.contains_key(&uid);
-            users.entry(uid).or_insert_with(|| User { nickname: nickname.clone(), balance: BALANCE });
+            users.entry(uid).or_insert_with(|| User {
+                nickname: nickname.clone(),
+                balance: BALANCE,
+            });
             (others, known)
         };
-        // Before the push: whoever answers that with a message is in the room when it arrives there.
-        let joined = session.rpc("RoomService.JoinRoom", &JoinRoom { nickname, gate_uid, master_uid: uid, again });
+        // Before the push: whoever answers that with a message is in the room when it arrives
+        // there.
+        let joined = session.rpc(
+            "RoomService.JoinRoom",
+            &JoinRoom {
+                nickname,
+                gate_uid,
+                master_uid: uid,
+                again,
+            },
+        );
         // Started again, this node does not know all of them yet; the clients do.
         if known || !again {
-            session.push("onMembers", &Members { members: others.join(",") })?;
+            session.push(
+                "onMembers",
+                &Members {
+                    members: others.join(","),
+                },
+            )?;
         }
         joined
     }
@@ -105,7 +144,9 @@ impl TopicService {
     fn stats(&self, session: &Session, Stats { uid }: Stats) -> Result {
         let current_balance = {
             let mut users = self.users.lock();
-            let user = users.get_mut(&uid).ok_or_else(|| Error::new(code::NOT_FOUND, format!("nobody is logged in as {uid}")))?;
+            let user = users.get_mut(&uid).ok_or_else(|| {
+                Error::new(code::NOT_FOUND, format!("nobody is logged in as {uid}"))
+            })?;
             user.balance -= 1;
             user.balance
         };

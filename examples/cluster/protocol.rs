@@ -1,4 +1,5 @@
-//! What the nodes tell each other. The fields are those of nano's example; a node of Go nano ignores `again`.
+//! What the nodes tell each other. The fields are those of nano's example; a node of Go nano
+//! ignores `again`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! All three nodes, each in a process of its own. They stop together, but each may end and be started again by hand.
+//! All three nodes, each in a process of its own. They stop together, but each may end and be
+//! started again by hand.
 
 use std::{
     env,
@@ -41,13 +42,28 @@ pub(super) struct Flags {
 }
 
 pub(super) async fn run(flags: &Flags) -> Result {
-    let Flags { web, master, chat, gate, gate_address } = flags;
+    let Flags {
+        web,
+        master,
+        chat,
+        gate,
+        gate_address,
+    } = flags;
     let stop = interrupted()?;
     let started = async {
         Ok::<_, Error>([
             Role::start(&["master", "--listen", master, "--web", web]).await?,
             Role::start(&["chat", "--listen", chat, "--master", master]).await?,
-            Role::start(&["gate", "--listen", gate, "--master", master, "--gate-address", gate_address]).await?,
+            Role::start(&[
+                "gate",
+                "--listen",
+                gate,
+                "--master",
+                master,
+                "--gate-address",
+                gate_address,
+            ])
+            .await?,
         ])
     };
     tokio::pin!(stop);
@@ -55,7 +71,11 @@ pub(super) async fn run(flags: &Flags) -> Result {
         started = started => started?,
         () = &mut stop => return Ok(()),
     };
-    let query = if gate_address == GATE { String::new() } else { format!("?gate={gate_address}") };
+    let query = if gate_address == GATE {
+        String::new()
+    } else {
+        format!("?gate={gate_address}")
+    };
     println!("open http://{web}/web/{query} in two windows; Ctrl-C stops everything");
     tokio::select! {
         _ = async { tokio::join!(master.watch(), chat.watch(), gate.watch()) } => {}
@@ -82,7 +102,12 @@ impl Role {
     async fn start(arguments: &[&str]) -> Result<Self> {
         let name = arguments.first().copied().unwrap_or_default().to_owned();
         let mut command = Command::new(env::current_exe()?);
-        command.args(arguments).arg("--with-parent").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .arg("--with-parent")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
         // Ctrl-C is for this process, which stops the others in order.
         #[cfg(unix)]
         command.process_group(0);
@@ -93,18 +118,36 @@ impl Role {
             says.read_line(&mut line).await?;
         }
         if line.is_empty() {
-            return Err(Error::new(code::UNAVAILABLE, format!("{name} did not start; its log says why")));
+            return Err(Error::new(
+                code::UNAVAILABLE,
+                format!("{name} did not start; its log says why"),
+            ));
         }
-        println!("{name} is {}, process {}", line.trim_end(), process.id().unwrap_or_default());
+        println!(
+            "{name} is {}, process {}",
+            line.trim_end(),
+            process.id().unwrap_or_default()
+        );
         // Apart from the process, because waiting for that closes what it holds.
         let stdin = process.stdin.take();
-        Ok(Self { arguments: arguments.join(" "), name, process, stdin })
+        Ok(Self {
+            arguments: arguments.join(" "),
+            name,
+            process,
+            stdin,
+        })
     }
 
     /// Ends when it has ended, and says so.
     async fn watch(&mut self) {
-        let how = self.process.wait().await.map_or_else(|error| error.to_string(), |status: ExitStatus| status.to_string());
-        println!("{} has ended, {how}; start it again: cargo run --example cluster -- {}", self.name, self.arguments);
+        let how = self.process.wait().await.map_or_else(
+            |error| error.to_string(),
+            |status: ExitStatus| status.to_string(),
+        );
+        println!(
+            "{} has ended, {how}; start it again: cargo run --example cluster -- {}",
+            self.name, self.arguments
+        );
     }
 
     /// Stops it in order.
@@ -121,7 +164,10 @@ impl Role {
 fn interrupted() -> Result<impl Future<Output = ()>> {
     use signal::unix::{SignalKind, signal};
 
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -45,7 +45,8 @@ pub(crate) struct Flags {
     /// The format of `PB` and `T`.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     pub(crate) serializer: Format,
-    /// Which services to offer, perhaps none, perhaps under another name: `Echo,PB,Grp,T` or `Room=T`.
+    /// Which services to offer, perhaps none, perhaps under another name: `Echo,PB,Grp,T` or
+    /// `Room=T`.
     #[arg(long, default_value = "Echo,PB,Grp,T")]
     pub(crate) services: String,
     /// Refuses handshakes that contain this text.
@@ -83,8 +84,16 @@ impl Flags {
         if let Some(client) = &self.client {
             app = app.listen(self.listener(client));
         }
-        app = app.label(&self.label).retry_interval(self.retry).dictionary(self.dictionary()?).shutdown_timeout(Duration::from_secs(5));
-        app = if self.hb.is_zero() { app.no_heartbeat() } else { app.heartbeat(self.hb) };
+        app = app
+            .label(&self.label)
+            .retry_interval(self.retry)
+            .dictionary(self.dictionary()?)
+            .shutdown_timeout(Duration::from_secs(5));
+        app = if self.hb.is_zero() {
+            app.no_heartbeat()
+        } else {
+            app.heartbeat(self.hb)
+        };
         app = app.request_timeout(Some(self.request_timeout).filter(|timeout| !timeout.is_zero()));
         if self.silent {
             app = app.silent_errors();
@@ -94,16 +103,25 @@ impl Flags {
         }
         if !self.validator.is_empty() {
             let refused = self.validator.clone();
-            app = app.on_handshake(move |_, _, body| match String::from_utf8_lossy(body).contains(&refused) {
-                true => Err(Error::new("REFUSED", "refused by the validator")),
-                false => Ok(None),
+            app = app.on_handshake(move |_, _, body| {
+                match String::from_utf8_lossy(body).contains(&refused) {
+                    true => Err(Error::new("REFUSED", "refused by the validator")),
+                    false => Ok(None),
+                }
             });
         }
-        self.services.split(',').filter(|service| !service.is_empty()).try_fold(app, |app, service| self.service(app, service))
+        self.services
+            .split(',')
+            .filter(|service| !service.is_empty())
+            .try_fold(app, |app, service| self.service(app, service))
     }
 
     fn listener(&self, address: &str) -> Listener {
-        let listener = if self.ws { Listener::websocket(address, &self.wspath) } else { Listener::tcp(address) };
+        let listener = if self.ws {
+            Listener::websocket(address, &self.wspath)
+        } else {
+            Listener::tcp(address)
+        };
         match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => listener.tls(cert, key),
             _ => listener,
@@ -128,7 +146,9 @@ impl Flags {
         let entries = self.dict.split(',').filter(|entry| !entry.is_empty());
         entries
             .map(|entry| {
-                let (route, code) = entry.split_once('=').ok_or_else(|| Error::new("FLAGS", format!("not route=code: {entry}")))?;
+                let (route, code) = entry
+                    .split_once('=')
+                    .ok_or_else(|| Error::new("FLAGS", format!("not route=code: {entry}")))?;
                 Ok((route.to_owned(), code.parse()?))
             })
             .collect()
@@ -139,7 +159,14 @@ fn pipeline() -> Arc<Pipeline> {
     let refuse = |body: &'static str| {
         move |session: &nano::Session, message: &mut Message| {
             tracing::info!(session = session.id(), kind = ?message.kind, route = %message.route, len = message.body.len(), "pipeline");
-            if message.body == body { Err(Error::new("REFUSED", format!("refused by the pipeline: {body}"))) } else { Ok(()) }
+            if message.body == body {
+                Err(Error::new(
+                    "REFUSED",
+                    format!("refused by the pipeline: {body}"),
+                ))
+            } else {
+                Ok(())
+            }
         }
     };
     let pipeline = Pipeline::new();
@@ -150,9 +177,13 @@ fn pipeline() -> Arc<Pipeline> {
 
 /// Durations as Go writes them, with one unit.
 fn duration(text: &str) -> std::result::Result<Duration, String> {
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let split = text
+        .find(|c: char| c.is_ascii_alphabetic())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| format!("not a duration: {text}"))?;
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("not a duration: {text}"))?;
     let seconds = match unit {
         "ms" => number / 1000.0,
         "s" => number,

@@ -10,7 +10,9 @@ pub(crate) struct Echo;
 
 impl Component for Echo {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.raw("Echo", Self::echo).raw("Sink", Self::sink).raw("Push", Self::push)
+        h.raw("Echo", Self::echo)
+            .raw("Sink", Self::sink)
+            .raw("Push", Self::push)
     }
 }
 
@@ -57,7 +59,9 @@ impl Component<Protobuf> for Pb {
 
 impl Pb {
     fn echo<S: Serializer>(&self, _: &Session<S>, ping: Ping) -> Result<Pong> {
-        Ok(Pong { content: ping.content })
+        Ok(Pong {
+            content: ping.content,
+        })
     }
 }
 
@@ -69,7 +73,9 @@ pub(crate) struct Grp {
 
 impl Component for Grp {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.raw("Join", Self::join).raw("Send", Self::send).raw("Count", Self::count)
+        h.raw("Join", Self::join)
+            .raw("Send", Self::send)
+            .raw("Count", Self::count)
     }
 }
 
@@ -109,7 +115,9 @@ pub(crate) struct T;
 
 impl Component<Json> for T {
     fn handlers(h: Handlers<Self, Json>) -> Handlers<Self, Json> {
-        Self::raw_handlers(h).on("Typed", Self::typed).on("Nil", Self::nil)
+        Self::raw_handlers(h)
+            .on("Typed", Self::typed)
+            .on("Nil", Self::nil)
     }
 }
 
@@ -176,7 +184,9 @@ impl T {
     }
 
     fn big<S: Serializer>(&self, session: &Session<S>, body: Bytes) -> Result {
-        let (kind, count) = text(&body)?.split_once(':').ok_or_else(|| Error::new("T-BIG", "resp:N or push:N"))?;
+        let (kind, count) = text(&body)?
+            .split_once(':')
+            .ok_or_else(|| Error::new("T-BIG", "resp:N or push:N"))?;
         let letters: Vec<u8> = (b'a'..=b'z').cycle().take(count.parse()?).collect();
         match kind {
             "resp" => session.response_raw(letters),
@@ -211,8 +221,16 @@ impl T {
     }
 
     fn ids<S: Serializer>(&self, session: &Session<S>, _: Bytes) -> Result {
-        let remote = session.remote_addr().map(|address| address.to_string()).unwrap_or_default();
-        session.typed::<Json>().response(&Ids { id: session.id(), uid: session.uid(), mid: session.request_id(), remote })
+        let remote = session
+            .remote_addr()
+            .map(|address| address.to_string())
+            .unwrap_or_default();
+        session.typed::<Json>().response(&Ids {
+            id: session.id(),
+            uid: session.uid(),
+            mid: session.request_id(),
+            remote,
+        })
     }
 
     fn bind<S: Serializer>(&self, session: &Session<S>, body: Bytes) -> Result<&'static str> {
@@ -221,9 +239,15 @@ impl T {
     }
 
     /// Pushes as fast as it can; the answer comes when the client has had a moment to fall behind.
-    async fn flood<S: Serializer>(self: Arc<Self>, session: Session<S>, body: Bytes) -> Result<String> {
+    async fn flood<S: Serializer>(
+        self: Arc<Self>,
+        session: Session<S>,
+        body: Bytes,
+    ) -> Result<String> {
         let count: u32 = text(&body)?.parse()?;
-        let failed = (0..count).filter(|n| session.push_raw("onFlood", format!("{n:08}")).is_err()).count();
+        let failed = (0..count)
+            .filter(|n| session.push_raw("onFlood", format!("{n:08}")).is_err())
+            .count();
         tokio::time::sleep(Duration::from_millis(300)).await;
         Ok(failed.to_string())
     }

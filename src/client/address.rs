@@ -21,25 +21,54 @@ impl FromStr for Address {
     type Err = Error;
 
     fn from_str(url: &str) -> Result<Self, Error> {
-        let wrong = |fault: &str| Error::new(code::BAD_REQUEST, format!("invalid address {url:?}: {fault}"));
+        let wrong = |fault: &str| {
+            Error::new(
+                code::BAD_REQUEST,
+                format!("invalid address {url:?}: {fault}"),
+            )
+        };
         let uri: Uri = url.parse().map_err(|error| wrong(&format!("{error}")))?;
         let (tls, default_port) = match uri.scheme_str() {
             Some("tcp") => (false, None),
             Some("tls") => (true, None),
             Some("ws") => (false, Some(80)),
             Some("wss") => (true, Some(443)),
-            _ => return Err(wrong("it does not start with tcp://, tls://, ws:// or wss://")),
+            _ => {
+                return Err(wrong(
+                    "it does not start with tcp://, tls://, ws:// or wss://",
+                ));
+            }
         };
-        let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| wrong("no host"))?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host).to_owned();
-        let port = uri.port_u16().or(default_port).ok_or_else(|| wrong("no port"))?;
+        let host = uri
+            .host()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| wrong("no host"))?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host)
+            .to_owned();
+        let port = uri
+            .port_u16()
+            .or(default_port)
+            .ok_or_else(|| wrong("no port"))?;
         if default_port.is_some() {
-            return Ok(Self { host, port, tls, websocket: Some(uri) });
+            return Ok(Self {
+                host,
+                port,
+                tls,
+                websocket: Some(uri),
+            });
         }
         if uri.path_and_query().is_some_and(|path| path != "/") {
             return Err(wrong("only WebSocket addresses have a path"));
         }
-        Ok(Self { host, port, tls, websocket: None })
+        Ok(Self {
+            host,
+            port,
+            tls,
+            websocket: None,
+        })
     }
 }
 
@@ -53,12 +82,30 @@ mod tests {
             ("tcp://127.0.0.1:3250", "127.0.0.1", 3250, false, None),
             ("tls://example.com:3250/", "example.com", 3250, true, None),
             ("ws://example.com", "example.com", 80, false, Some("/")),
-            ("wss://example.com/nano?a=b", "example.com", 443, true, Some("/nano?a=b")),
+            (
+                "wss://example.com/nano?a=b",
+                "example.com",
+                443,
+                true,
+                Some("/nano?a=b"),
+            ),
             ("wss://[::1]:9/nano", "::1", 9, true, Some("/nano")),
         ] {
             let address: Address = url.parse().unwrap();
-            assert_eq!((&*address.host, address.port, address.tls), (host, port, tls), "{url}");
-            assert_eq!(address.websocket.as_ref().and_then(Uri::path_and_query).map(|path| path.as_str()), path, "{url}");
+            assert_eq!(
+                (&*address.host, address.port, address.tls),
+                (host, port, tls),
+                "{url}"
+            );
+            assert_eq!(
+                address
+                    .websocket
+                    .as_ref()
+                    .and_then(Uri::path_and_query)
+                    .map(|path| path.as_str()),
+                path,
+                "{url}"
+            );
         }
     }
 
@@ -77,7 +124,10 @@ mod tests {
         ] {
             let error = url.parse::<Address>().unwrap_err();
             assert_eq!(error.code(), code::BAD_REQUEST);
-            assert!(error.message().contains(&format!("{url:?}")) && error.message().contains(fault), "{error}");
+            assert!(
+                error.message().contains(&format!("{url:?}")) && error.message().contains(fault),
+                "{error}"
+            );
         }
     }
 }

@@ -16,7 +16,8 @@ pub enum CloseReason {
     HeartbeatTimeout,
     /// The server sent something that is not of the protocol, or too large.
     Protocol(String),
-    /// The connection broke: an error of the network, the end in the middle of a packet, a runtime that shut down.
+    /// The connection broke: an error of the network, the end in the middle of a packet, a runtime
+    /// that shut down.
     Broken(String),
 }
 

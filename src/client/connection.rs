@@ -26,7 +26,8 @@ use crate::{
     packet::{self, Decoder, Kind, Packet, PacketError},
 };
 
-/// How long the last packets may take after the client was closed, and the server to close its side.
+/// How long the last packets may take after the client was closed, and the server to close its
+/// side.
 const LINGER: Duration = Duration::from_secs(1);
 /// When to look again at a connection without heartbeats.
 const IDLE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -40,7 +41,8 @@ pub(super) struct Connection {
     end: End,
 }
 
-/// Ends the link whatever becomes of the task, also of one that its runtime drops. The last field, so that the socket is closed before.
+/// Ends the link whatever becomes of the task, also of one that its runtime drops. The last field,
+/// so that the socket is closed before.
 struct End {
     link: Arc<Link>,
     reason: CloseReason,
@@ -54,12 +56,28 @@ impl Drop for End {
 
 impl Connection {
     /// A connection whose server has let this client in. The first packet acknowledges that.
-    pub(super) fn new(transport: Transport, decoder: Decoder, link: Arc<Link>) -> Result<Self, PacketError> {
+    pub(super) fn new(
+        transport: Transport,
+        decoder: Decoder,
+        link: Arc<Link>,
+    ) -> Result<Self, PacketError> {
         let mut outgoing = BytesMut::new();
         packet::encode(Kind::Ack, &[], &mut outgoing)?;
-        let heartbeat = link.reply().heartbeat.map(|interval| Heartbeat::new(interval, Instant::now()));
-        let end = End { link, reason: CloseReason::Broken("its task was dropped".to_owned()) };
-        Ok(Self { transport, decoder, outgoing, heartbeat, end })
+        let heartbeat = link
+            .reply()
+            .heartbeat
+            .map(|interval| Heartbeat::new(interval, Instant::now()));
+        let end = End {
+            link,
+            reason: CloseReason::Broken("its task was dropped".to_owned()),
+        };
+        Ok(Self {
+            transport,
+            decoder,
+            outgoing,
+            heartbeat,
+            end,
+        })
     }
 
     /// Serves the client until the connection ends.
@@ -75,7 +93,9 @@ impl Connection {
         }
         if let CloseReason::Broken(_) = reason {
             // What has arrived before can still be read, and a kick says more than a broken pipe.
-            if let Ok(kick @ CloseReason::Kicked(_)) = timeout(LINGER, poll_fn(|cx| self.poll_last_words(cx))).await {
+            if let Ok(kick @ CloseReason::Kicked(_)) =
+                timeout(LINGER, poll_fn(|cx| self.poll_last_words(cx))).await
+            {
                 reason = kick;
             }
         }
@@ -89,7 +109,10 @@ impl Connection {
                 return Poll::Ready(reason);
             }
             ready!(alarm.as_mut().poll(cx));
-            let tick = self.heartbeat.as_mut().map_or(Tick::Nothing, |heartbeat| heartbeat.tick(Instant::now()));
+            let tick = self
+                .heartbeat
+                .as_mut()
+                .map_or(Tick::Nothing, |heartbeat| heartbeat.tick(Instant::now()));
             match tick {
                 Tick::Gone => return Poll::Ready(CloseReason::HeartbeatTimeout),
                 // What is about to be written is a sign of life too.
@@ -107,7 +130,8 @@ impl Connection {
     /// Writes and reads whatever can be, without waiting for one before the other.
     fn transfer(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         self.end.link.watch(cx.waker())?;
-        // Before reading, for a server that sends without end would use up this turn's share of I/O.
+        // Before reading, for a server that sends without end would use up this turn's share of
+        // I/O.
         self.write(cx)?;
         self.read(cx)?;
         self.write(cx)
@@ -115,7 +139,8 @@ impl Connection {
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), CloseReason> {
         loop {
-            // What is being written leaves whole before more is taken, so what waits stays in the bounded queue.
+            // What is being written leaves whole before more is taken, so what waits stays in the
+            // bounded queue.
             if self.outgoing.is_empty() && self.transport.is_flushed() {
                 self.outgoing = self.end.link.take();
                 if self.outgoing.is_empty() {
@@ -134,9 +159,18 @@ impl Connection {
         loop {
             match self.decoder.decode() {
                 Ok(Some(packet)) => self.packet(packet)?,
-                Ok(None) => match self.transport.poll_read(cx, |bytes| self.decoder.feed(bytes)) {
-                    Poll::Ready(Ok(0)) if self.decoder.is_empty() => return Err(CloseReason::Server),
-                    Poll::Ready(Ok(0)) => return Err(CloseReason::Broken("it ended inside of a packet".to_owned())),
+                Ok(None) => match self
+                    .transport
+                    .poll_read(cx, |bytes| self.decoder.feed(bytes))
+                {
+                    Poll::Ready(Ok(0)) if self.decoder.is_empty() => {
+                        return Err(CloseReason::Server);
+                    }
+                    Poll::Ready(Ok(0)) => {
+                        return Err(CloseReason::Broken(
+                            "it ended inside of a packet".to_owned(),
+                        ));
+                    }
                     Poll::Ready(Ok(_)) => {
                         if let Some(heartbeat) = &mut self.heartbeat {
                             heartbeat.seen(Instant::now());
@@ -161,17 +195,38 @@ impl Connection {
     fn message(&mut self, data: Bytes) -> Result<(), CloseReason> {
         let link = &self.end.link;
         match Message::decode(data, &link.reply().dictionary) {
-            Ok(Message { kind: message::Kind::Response, id, body, error, .. }) => {
-                link.answer(id, if error { Err(Error::from_body(&body)) } else { Ok(body) });
+            Ok(Message {
+                kind: message::Kind::Response,
+                id,
+                body,
+                error,
+                ..
+            }) => {
+                link.answer(
+                    id,
+                    if error {
+                        Err(Error::from_body(&body))
+                    } else {
+                        Ok(body)
+                    },
+                );
                 Ok(())
             }
-            Ok(Message { kind: message::Kind::Push, route, body, .. }) => {
+            Ok(Message {
+                kind: message::Kind::Push,
+                route,
+                body,
+                ..
+            }) => {
                 link.listeners().deliver(&route, &body);
                 Ok(())
             }
-            Ok(Message { kind: message::Kind::Request | message::Kind::Notify, .. }) => {
-                Err(CloseReason::Protocol("the server sent a request".to_owned()))
-            }
+            Ok(Message {
+                kind: message::Kind::Request | message::Kind::Notify,
+                ..
+            }) => Err(CloseReason::Protocol(
+                "the server sent a request".to_owned(),
+            )),
             // Nobody can listen to such a route; the rest of the stream is sound.
             Err(MessageError::Route {
                 kind: message::Kind::Push,
@@ -192,8 +247,8 @@ impl Connection {
         }
     }
 
-    /// Says goodbye and reads until the server does the same: a socket closed with unread input is reset, and the reset can overtake the last
-    /// packets.
+    /// Says goodbye and reads until the server does the same: a socket closed with unread input is
+    /// reset, and the reset can overtake the last packets.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let goodbye = self.poll_goodbye(cx)?;
         while ready!(self.transport.poll_read(cx, |_| ()))? > 0 {}
@@ -207,7 +262,9 @@ impl Connection {
 
     /// When something may be due.
     fn due(&self) -> Instant {
-        self.heartbeat.as_ref().map_or_else(|| Instant::now() + IDLE, Heartbeat::due)
+        self.heartbeat
+            .as_ref()
+            .map_or_else(|| Instant::now() + IDLE, Heartbeat::due)
     }
 }
 

@@ -27,7 +27,11 @@ pub(super) enum Tick {
 impl Heartbeat {
     pub(super) fn new(interval: Duration, now: Instant) -> Self {
         let interval = interval.max(MIN_INTERVAL);
-        Self { interval, next: now + interval, last_seen: now }
+        Self {
+            interval,
+            next: now + interval,
+            last_seen: now,
+        }
     }
 
     /// Something came from the server.
@@ -70,7 +74,10 @@ mod tests {
         for beat in 1..10 {
             let now = start + beat * SECOND;
             assert_eq!(heartbeat.due(), now);
-            assert_eq!(heartbeat.tick(now - Duration::from_millis(1)), Tick::Nothing);
+            assert_eq!(
+                heartbeat.tick(now - Duration::from_millis(1)),
+                Tick::Nothing
+            );
             assert_eq!(heartbeat.tick(now), Tick::Beat);
             heartbeat.seen(now);
         }
@@ -84,13 +91,19 @@ mod tests {
         assert_eq!(heartbeat.tick(start + 3 * SECOND), Tick::Beat);
         let gone = start + 3 * SECOND + GRACE;
         assert_eq!(heartbeat.due(), gone);
-        assert_eq!(heartbeat.tick(gone - Duration::from_millis(1)), Tick::Nothing);
+        assert_eq!(
+            heartbeat.tick(gone - Duration::from_millis(1)),
+            Tick::Nothing
+        );
         assert_eq!(heartbeat.tick(gone), Tick::Gone);
     }
 
     #[test]
     fn no_server_can_ask_for_a_storm() {
         let start = Instant::now();
-        assert_eq!(Heartbeat::new(Duration::from_nanos(1), start).due(), start + MIN_INTERVAL);
+        assert_eq!(
+            Heartbeat::new(Duration::from_nanos(1), start).due(),
+            start + MIN_INTERVAL
+        );
     }
 }

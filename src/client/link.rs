@@ -1,4 +1,5 @@
-//! Where the handles of a client and the task of its connection meet: any thread queues, the task writes.
+//! Where the handles of a client and the task of its connection meet: any thread queues, the task
+//! writes.
 
 use std::{collections::HashMap, sync::Arc, task::Waker};
 
@@ -23,7 +24,8 @@ const OVERHEAD: usize = HEADER + 1 + 10 + 1;
 pub(super) struct Link {
     reply: Reply,
     listeners: Arc<Listeners>,
-    /// The bytes that may still be queued. First come, first served, so nothing overtakes a large message.
+    /// The bytes that may still be queued. First come, first served, so nothing overtakes a large
+    /// message.
     room: Semaphore,
     state: Mutex<State>,
     closed: Notify,
@@ -57,8 +59,21 @@ impl Phase {
 
 impl Link {
     pub(super) fn new(reply: Reply, listeners: Arc<Listeners>) -> Self {
-        let state = State { phase: Phase::Open, outgoing: BytesMut::new(), taken: 0, last_id: 0, pending: HashMap::new(), task: None };
-        Self { reply, listeners, room: Semaphore::new(QUEUE as usize), state: Mutex::new(state), closed: Notify::new() }
+        let state = State {
+            phase: Phase::Open,
+            outgoing: BytesMut::new(),
+            taken: 0,
+            last_id: 0,
+            pending: HashMap::new(),
+            task: None,
+        };
+        Self {
+            reply,
+            listeners,
+            room: Semaphore::new(QUEUE as usize),
+            state: Mutex::new(state),
+            closed: Notify::new(),
+        }
     }
 
     pub(super) fn reply(&self) -> &Reply {
@@ -82,7 +97,11 @@ impl Link {
         let task = state.task.take();
         drop(state);
         wake(task);
-        Ok(Answer { link: self, id, receiver })
+        Ok(Answer {
+            link: self,
+            id,
+            receiver,
+        })
     }
 
     pub(super) async fn notify(&self, message: &Message) -> Result {
@@ -98,7 +117,10 @@ impl Link {
     /// A message larger than the queue may have it alone.
     async fn room(&self, message: &Message) -> Result<SemaphorePermit<'_>> {
         let size = OVERHEAD + message.route.len() + message.body.len();
-        let room = self.room.acquire_many(u32::try_from(size).unwrap_or(QUEUE).min(QUEUE)).await;
+        let room = self
+            .room
+            .acquire_many(u32::try_from(size).unwrap_or(QUEUE).min(QUEUE))
+            .await;
         room.map_err(|_| self.closed_error())
     }
 
@@ -107,7 +129,9 @@ impl Link {
             return Err(closed_error(reason));
         }
         let dictionary = &self.reply.dictionary;
-        packet::encode_with(Kind::Data, &mut state.outgoing, |out| message.encode(dictionary, out).map_err(Unsendable::from))?;
+        packet::encode_with(Kind::Data, &mut state.outgoing, |out| {
+            message.encode(dictionary, out).map_err(Unsendable::from)
+        })?;
         state.taken += room.num_permits();
         room.forget();
         Ok(())
@@ -141,7 +165,8 @@ impl Link {
         Ok(())
     }
 
-    /// Hands an answer to its request. One that nobody waits for any more, or never did, is dropped.
+    /// Hands an answer to its request. One that nobody waits for any more, or never did, is
+    /// dropped.
     pub(super) fn answer(&self, id: u64, answer: Result<Bytes>) {
         let request = self.state.lock().pending.remove(&id);
         match request {
@@ -173,7 +198,8 @@ impl Link {
         self.closed.notify_waiters();
     }
 
-    /// Lets go of everybody who waits for the connection. All of it outside of the lock, for it runs code of others.
+    /// Lets go of everybody who waits for the connection. All of it outside of the lock, for it
+    /// runs code of others.
     fn release(&self, mut state: parking_lot::MutexGuard<'_, State>) {
         let pending = std::mem::take(&mut state.pending);
         let task = state.task.take();
@@ -200,7 +226,13 @@ impl Link {
     }
 
     fn closed_error(&self) -> Error {
-        closed_error(self.state.lock().phase.reason().unwrap_or(&CloseReason::Local))
+        closed_error(
+            self.state
+                .lock()
+                .phase
+                .reason()
+                .unwrap_or(&CloseReason::Local),
+        )
     }
 }
 
@@ -223,7 +255,9 @@ pub(super) struct Answer<'a> {
 
 impl Answer<'_> {
     pub(super) async fn receive(mut self) -> Result<Bytes> {
-        (&mut self.receiver).await.unwrap_or_else(|_| Err(self.link.closed_error()))
+        (&mut self.receiver)
+            .await
+            .unwrap_or_else(|_| Err(self.link.closed_error()))
     }
 }
 
@@ -267,7 +301,10 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_was_given_up_is_forgotten() {
         let link = Link::new(Reply::default(), Arc::default());
-        let answer = link.request(Message::request(0, "Echo.Echo", "")).await.unwrap();
+        let answer = link
+            .request(Message::request(0, "Echo.Echo", ""))
+            .await
+            .unwrap();
         assert_eq!(link.state.lock().pending.len(), 1);
         drop(answer);
         assert!(link.state.lock().pending.is_empty());

@@ -15,46 +15,74 @@ use crate::{
 ///
 /// # Errors
 /// See [`Builder::connect`](super::Builder::connect).
-pub(super) async fn shake_hands(transport: &mut Transport, decoder: &mut Decoder, request: &Request) -> Result<Reply> {
+pub(super) async fn shake_hands(
+    transport: &mut Transport,
+    decoder: &mut Decoder,
+    request: &Request,
+) -> Result<Reply> {
     let mut outgoing = BytesMut::new();
-    packet::encode(Kind::Handshake, &request.encode(), &mut outgoing).map_err(|error| Error::from(error).recode(code::TOO_LARGE))?;
-    poll_fn(|cx| transport.poll_write(cx, &mut outgoing)).await.map_err(|error| ended(&connection::broken(&error)))?;
+    packet::encode(Kind::Handshake, &request.encode(), &mut outgoing)
+        .map_err(|error| Error::from(error).recode(code::TOO_LARGE))?;
+    poll_fn(|cx| transport.poll_write(cx, &mut outgoing))
+        .await
+        .map_err(|error| ended(&connection::broken(&error)))?;
 
     let reply = receive(transport, decoder).await?;
     if reply.code == OK {
         return Ok(reply);
     }
-    let message = reply.message.unwrap_or_else(|| "the server refused the handshake".to_owned());
+    let message = reply
+        .message
+        .unwrap_or_else(|| "the server refused the handshake".to_owned());
     Err(Error::new(reply.code.to_string(), message))
 }
 
 async fn receive(transport: &mut Transport, decoder: &mut Decoder) -> Result<Reply> {
     loop {
         match decoder.decode() {
-            Ok(Some(Packet { kind: Kind::Handshake, body })) => {
+            Ok(Some(Packet {
+                kind: Kind::Handshake,
+                body,
+            })) => {
                 return Reply::decode(&body).map_err(|error| unexpected(&error.to_string()));
             }
-            Ok(Some(Packet { kind: Kind::Kick, body })) => return Err(ended(&CloseReason::Kicked(decode_kick(&body)))),
-            Ok(Some(Packet { kind: Kind::Data, .. })) => return Err(unexpected("a message came first")),
+            Ok(Some(Packet {
+                kind: Kind::Kick,
+                body,
+            })) => return Err(ended(&CloseReason::Kicked(decode_kick(&body)))),
+            Ok(Some(Packet {
+                kind: Kind::Data, ..
+            })) => return Err(unexpected("a message came first")),
             // Servers of nano send heartbeats from the start.
-            Ok(Some(Packet { kind: Kind::Heartbeat | Kind::Ack, .. })) => {}
-            Ok(None) => match poll_fn(|cx| transport.poll_read(cx, |bytes| decoder.feed(bytes))).await {
-                Ok(0) => return Err(ended(&CloseReason::Server)),
-                Ok(_) => {}
-                Err(error) => return Err(ended(&connection::broken(&error))),
-            },
+            Ok(Some(Packet {
+                kind: Kind::Heartbeat | Kind::Ack,
+                ..
+            })) => {}
+            Ok(None) => {
+                match poll_fn(|cx| transport.poll_read(cx, |bytes| decoder.feed(bytes))).await {
+                    Ok(0) => return Err(ended(&CloseReason::Server)),
+                    Ok(_) => {}
+                    Err(error) => return Err(ended(&connection::broken(&error))),
+                }
+            }
             Err(error) => return Err(unexpected(&error.to_string())),
         }
     }
 }
 
 fn unexpected(fault: &str) -> Error {
-    Error::new(code::BAD_REQUEST, format!("the server's answer to the handshake is none: {fault}"))
+    Error::new(
+        code::BAD_REQUEST,
+        format!("the server's answer to the handshake is none: {fault}"),
+    )
 }
 
 fn ended(reason: &CloseReason) -> Error {
     match reason {
         CloseReason::Protocol(fault) => unexpected(fault),
-        reason => Error::new(code::CLOSED, format!("no answer to the handshake: {reason}")),
+        reason => Error::new(
+            code::CLOSED,
+            format!("no answer to the handshake: {reason}"),
+        ),
     }
 }

@@ -39,10 +39,18 @@ impl Listeners {
         self.add(route, Listener::Callback(Arc::new(callback)));
     }
 
-    pub(super) fn subscribe<S: Serializer>(listeners: &Arc<Self>, route: String) -> Subscription<S> {
+    pub(super) fn subscribe<S: Serializer>(
+        listeners: &Arc<Self>,
+        route: String,
+    ) -> Subscription<S> {
         let queue = Arc::new(Queue::default());
         listeners.add(route.clone(), Listener::Queue(queue.clone()));
-        Subscription { route, queue, listeners: listeners.clone(), format: PhantomData }
+        Subscription {
+            route,
+            queue,
+            listeners: listeners.clone(),
+            format: PhantomData,
+        }
     }
 
     fn add(&self, route: String, listener: Listener) {
@@ -57,18 +65,28 @@ impl Listeners {
 
     fn remove(&self, route: &str, queue: &Arc<Queue>) {
         let mut table = self.0.lock();
-        let Some(listeners) = table.routes.get_mut(route) else { return };
-        *listeners =
-            listeners.iter().filter(|listener| !matches!(listener, Listener::Queue(other) if Arc::ptr_eq(queue, other))).cloned().collect();
+        let Some(listeners) = table.routes.get_mut(route) else {
+            return;
+        };
+        *listeners = listeners
+            .iter()
+            .filter(
+                |listener| !matches!(listener, Listener::Queue(other) if Arc::ptr_eq(queue, other)),
+            )
+            .cloned()
+            .collect();
         if listeners.is_empty() {
             table.routes.remove(route);
         }
     }
 
-    /// Gives a push to all who listen to its route. No lock is held while callbacks run, so they may listen to more.
+    /// Gives a push to all who listen to its route. No lock is held while callbacks run, so they
+    /// may listen to more.
     pub(super) fn deliver(&self, route: &str, body: &Bytes) {
         let listeners = self.0.lock().routes.get(route).cloned();
-        let Some(listeners) = listeners else { return trace!(route, "nobody listens to this push") };
+        let Some(listeners) = listeners else {
+            return trace!(route, "nobody listens to this push");
+        };
         for listener in &*listeners {
             match listener {
                 Listener::Callback(callback) => {
@@ -87,7 +105,10 @@ impl Listeners {
         table.closed = true;
         let routes = std::mem::take(&mut table.routes);
         drop(table);
-        routes.values().flat_map(|listeners| &**listeners).for_each(Listener::end);
+        routes
+            .values()
+            .flat_map(|listeners| &**listeners)
+            .for_each(Listener::end);
     }
 }
 
@@ -147,11 +168,12 @@ impl Queue {
 /// How many pushes a subscription holds.
 const CAPACITY: usize = 1024;
 
-/// The pushes of one route, for a task that waits for them; made by [`Client::subscribe`](super::Client::subscribe).
+/// The pushes of one route, for a task that waits for them; made by
+/// [`Client::subscribe`](super::Client::subscribe).
 ///
-/// It holds up to 1024 pushes. When another one arrives, the oldest is dropped and counted in [`missed`](Subscription::missed): a slow reader
-/// delays neither answers nor other listeners. It does not keep the connection open, and hands out what it holds after the connection has
-/// closed.
+/// It holds up to 1024 pushes. When another one arrives, the oldest is dropped and counted in
+/// [`missed`](Subscription::missed): a slow reader delays neither answers nor other listeners. It
+/// does not keep the connection open, and hands out what it holds after the connection has closed.
 #[must_use = "a subscription that is dropped listens to nothing"]
 pub struct Subscription<S: Serializer = Json> {
     route: String,
@@ -197,6 +219,9 @@ impl<S: Serializer> Drop for Subscription<S> {
 
 impl<S: Serializer> fmt::Debug for Subscription<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription").field("route", &self.route).field("missed", &self.missed()).finish_non_exhaustive()
+        f.debug_struct("Subscription")
+            .field("route", &self.route)
+            .field("missed", &self.missed())
+            .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,5 @@
-//! What carries packets to and from the server: a stream of bytes (TCP, or TLS on it), or a WebSocket on one.
+//! What carries packets to and from the server: a stream of bytes (TCP, or TLS on it), or a
+//! WebSocket on one.
 
 use std::{
     io,
@@ -17,7 +18,8 @@ use tokio_tungstenite::{
 
 use crate::packet::HEADER;
 
-/// How much one read of a stream takes at most, in bytes. It lives on the stack, so that a thousand idle bots hold no buffers.
+/// How much one read of a stream takes at most, in bytes. It lives on the stack, so that a thousand
+/// idle bots hold no buffers.
 const READ_BUFFER: usize = 16 * 1024;
 /// The buffer each WebSocket keeps, in bytes.
 const WEBSOCKET_READ_BUFFER: usize = 4 * 1024;
@@ -39,7 +41,8 @@ pub(super) struct Transport {
 enum Framing {
     /// Packets follow each other.
     Stream(BoxedIo),
-    /// Each packet leaves in a binary frame of its own. They are read from frames of any kind, several in one or one in several.
+    /// Each packet leaves in a binary frame of its own. They are read from frames of any kind,
+    /// several in one or one in several.
     WebSocket(Box<WebSocketStream<BoxedIo>>),
 }
 
@@ -55,22 +58,34 @@ pub(super) fn websocket_config(max_packet: usize) -> WebSocketConfig {
 
 impl Transport {
     pub(super) fn stream(io: BoxedIo) -> Self {
-        Self { framing: Framing::Stream(io), unflushed: false }
+        Self {
+            framing: Framing::Stream(io),
+            unflushed: false,
+        }
     }
 
     pub(super) fn websocket(socket: WebSocketStream<BoxedIo>) -> Self {
-        Self { framing: Framing::WebSocket(Box::new(socket)), unflushed: false }
+        Self {
+            framing: Framing::WebSocket(Box::new(socket)),
+            unflushed: false,
+        }
     }
 
     /// Reads once; how many bytes `take` was given, 0 at the end.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, mut take: impl FnMut(&[u8])) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut take: impl FnMut(&[u8]),
+    ) -> Poll<io::Result<usize>> {
         match &mut self.framing {
             Framing::Stream(io) => {
                 let mut buffer = [MaybeUninit::uninit(); READ_BUFFER];
                 let mut buffer = ReadBuf::uninit(&mut buffer);
                 match ready!(Pin::new(io).poll_read(cx, &mut buffer)) {
                     // How TLS names an end that was not announced; many servers do not.
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Poll::Ready(Ok(0)),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Poll::Ready(Ok(0));
+                    }
                     result => result?,
                 }
                 take(buffer.filled());
@@ -78,13 +93,16 @@ impl Transport {
             }
             Framing::WebSocket(socket) => loop {
                 match ready!(Pin::new(&mut **socket).poll_next(cx)) {
-                    Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) if !message.is_empty() => {
+                    Some(Ok(message @ (Message::Binary(_) | Message::Text(_))))
+                        if !message.is_empty() =>
+                    {
                         let bytes = message.into_data();
                         take(&bytes);
                         return Poll::Ready(Ok(bytes.len()));
                     }
                     Some(Ok(Message::Close(_))) => {
-                        // The library has queued the answer. If it does not leave at once, nobody misses it.
+                        // The library has queued the answer. If it does not leave at once, nobody
+                        // misses it.
                         let _ = Pin::new(&mut **socket).poll_flush(cx);
                         return Poll::Ready(Ok(0));
                     }
@@ -98,7 +116,11 @@ impl Transport {
     }
 
     /// Writes and flushes the packets in `from`; ready when nothing is left.
-    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut BytesMut) -> Poll<io::Result<()>> {
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
         match &mut self.framing {
             Framing::Stream(io) => {
                 while !from.is_empty() {
@@ -116,7 +138,10 @@ impl Transport {
                 let mut socket = Pin::new(&mut **socket);
                 while let Some(len) = packet_len(from) {
                     ready!(socket.as_mut().poll_ready(cx)).map_err(into_io)?;
-                    socket.as_mut().start_send(Message::Binary(from.split_to(len).freeze())).map_err(into_io)?;
+                    socket
+                        .as_mut()
+                        .start_send(Message::Binary(from.split_to(len).freeze()))
+                        .map_err(into_io)?;
                     self.unflushed = true;
                 }
                 if self.unflushed {
@@ -151,7 +176,9 @@ fn packet_len(packets: &[u8]) -> Option<usize> {
 /// Servers of nano end a WebSocket without a closing frame.
 fn end_or_error(error: Error) -> io::Result<usize> {
     match error {
-        Error::ConnectionClosed | Error::AlreadyClosed | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ok(0),
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ok(0),
         Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
         error => Err(into_io(error)),
     }

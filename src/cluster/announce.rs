@@ -1,4 +1,5 @@
-//! What the master tells each member, in order, until it has arrived: a queue and a task per member, so that one that is dead or hung delays nobody.
+//! What the master tells each member, in order, until it has arrived: a queue and a task per
+//! member, so that one that is dead or hung delays nobody.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -42,30 +43,49 @@ struct Mailbox {
 
 impl Announcer {
     pub(super) fn new(dialer: Arc<Dialer>, metrics: Arc<ClusterMetrics>) -> Self {
-        Self { dialer, metrics, peers: Mutex::default() }
+        Self {
+            dialer,
+            metrics,
+            peers: Mutex::default(),
+        }
     }
 
-    /// Queues the news for everybody they concern. Who joins is told of what comes after; who left is told nothing more.
+    /// Queues the news for everybody they concern. Who joins is told of what comes after; who left
+    /// is told nothing more.
     pub(super) fn tell(&self, news: &News) {
         let mut peers = self.peers.lock();
         let mut former = None;
         for change in &news.changes {
             match change {
                 Change::Joined(member) => {
-                    peers.values().for_each(|peer| peer.mailbox.put(Announcement::New(member.clone())));
-                    peers.insert(member.address().to_owned(), self.peer(member, former.take(), news));
+                    peers
+                        .values()
+                        .for_each(|peer| peer.mailbox.put(Announcement::New(member.clone())));
+                    peers.insert(
+                        member.address().to_owned(),
+                        self.peer(member, former.take(), news),
+                    );
                 }
                 Change::Left(member) => {
-                    former = peers.remove(member.address()).map(|peer| peer.mailbox.queue.lock().clone());
-                    let gone = Announcement::Del { address: member.address().to_owned(), incarnation: member.incarnation() };
-                    peers.values().for_each(|peer| peer.mailbox.put(gone.clone()));
+                    former = peers
+                        .remove(member.address())
+                        .map(|peer| peer.mailbox.queue.lock().clone());
+                    let gone = Announcement::Del {
+                        address: member.address().to_owned(),
+                        incarnation: member.incarnation(),
+                    };
+                    peers
+                        .values()
+                        .for_each(|peer| peer.mailbox.put(gone.clone()));
                 }
             }
         }
         if let Some((address, missed)) = &news.returned
             && let Some(peer) = peers.get(address)
         {
-            missed.iter().for_each(|missed| peer.mailbox.put(missed.clone()));
+            missed
+                .iter()
+                .for_each(|missed| peer.mailbox.put(missed.clone()));
         }
     }
 
@@ -77,9 +97,20 @@ impl Announcer {
     /// `former` is the queue of who had the address until now.
     fn peer(&self, member: &Member, former: Option<Queue>, news: &News) -> Peer {
         let queue = Mutex::new(Queue::succeeding(former, news.knowledge(member)));
-        let mailbox = Arc::new(Mailbox { queue, filled: Notify::new() });
-        let delivery = deliver(member.clone(), mailbox.clone(), self.dialer.clone(), self.metrics.clone());
-        Peer { mailbox, task: tokio::spawn(delivery).abort_handle() }
+        let mailbox = Arc::new(Mailbox {
+            queue,
+            filled: Notify::new(),
+        });
+        let delivery = deliver(
+            member.clone(),
+            mailbox.clone(),
+            self.dialer.clone(),
+            self.metrics.clone(),
+        );
+        Peer {
+            mailbox,
+            task: tokio::spawn(delivery).abort_handle(),
+        }
     }
 }
 
@@ -92,7 +123,9 @@ impl Drop for Peer {
 impl Mailbox {
     fn put(&self, news: Announcement) {
         if !self.queue.lock().push(news) {
-            warn!("a member takes no announcements and has missed some: its next heartbeat brings it up to date");
+            warn!(
+                "a member takes no announcements and has missed some: its next heartbeat brings it up to date"
+            );
         }
         self.filled.notify_one();
     }
@@ -107,21 +140,38 @@ impl Mailbox {
     }
 }
 
-async fn deliver(to: Member, mailbox: Arc<Mailbox>, dialer: Arc<Dialer>, metrics: Arc<ClusterMetrics>) {
+async fn deliver(
+    to: Member,
+    mailbox: Arc<Mailbox>,
+    dialer: Arc<Dialer>,
+    metrics: Arc<ClusterMetrics>,
+) {
     let mut channel = dialer.channel(to.address());
     let mut pause = FIRST_PAUSE;
     loop {
         let news = mailbox.take().await;
         let call = async {
-            let channel = channel.as_ref().map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
+            let channel = channel
+                .as_ref()
+                .map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
             let mut client = dialer.member(channel.clone());
             match news {
-                Announcement::New(member) => {
-                    client.new_member(NewMemberRequest { member_info: Some(MemberInfo::from(&member)) }).await.map(|_| ())
-                }
-                Announcement::Del { address, incarnation } => {
-                    client.del_member(DelMemberRequest { service_addr: address, incarnation }).await.map(|_| ())
-                }
+                Announcement::New(member) => client
+                    .new_member(NewMemberRequest {
+                        member_info: Some(MemberInfo::from(&member)),
+                    })
+                    .await
+                    .map(|_| ()),
+                Announcement::Del {
+                    address,
+                    incarnation,
+                } => client
+                    .del_member(DelMemberRequest {
+                        service_addr: address,
+                        incarnation,
+                    })
+                    .await
+                    .map(|_| ()),
             }
         };
         let problem = match timeout(CALL_TIMEOUT, call).await {
@@ -132,7 +182,8 @@ async fn deliver(to: Member, mailbox: Arc<Mailbox>, dialer: Arc<Dialer>, metrics
             }
             Ok(Err(status)) => status,
             Err(_) => {
-                // What a partition swallowed, TCP would repeat ever less often, also when the partition is over.
+                // What a partition swallowed, TCP would repeat ever less often, also when the
+                // partition is over.
                 channel = dialer.channel(to.address());
                 Status::deadline_exceeded("no answer")
             }

@@ -29,7 +29,11 @@ pub(super) struct Masters {
 
 impl Masters {
     pub(super) fn new(addresses: Vec<String>) -> Self {
-        Self { addresses, at: 0, channel: None }
+        Self {
+            addresses,
+            at: 0,
+            channel: None,
+        }
     }
 
     fn address(&self) -> &str {
@@ -40,11 +44,15 @@ impl Masters {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
-        let channel = core.dialer.channel(self.address()).map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
+        let channel = core
+            .dialer
+            .channel(self.address())
+            .map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
         Ok(self.channel.insert(channel).clone())
     }
 
-    /// Turns to the next one, over a new connection: what a partition swallowed, TCP would repeat ever less often, also when the partition is over.
+    /// Turns to the next one, over a new connection: what a partition swallowed, TCP would repeat
+    /// ever less often, also when the partition is over.
     fn next(&mut self) {
         self.at = (self.at + 1) % self.addresses.len();
         self.channel = None;
@@ -52,7 +60,12 @@ impl Masters {
 }
 
 /// Joins, tells `joined` of it, and keeps calling until it is aborted.
-pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: Standing, joined: oneshot::Sender<Result>) {
+pub(super) async fn attend(
+    core: Arc<Core>,
+    mut masters: Masters,
+    mut standing: Standing,
+    joined: oneshot::Sender<Result>,
+) {
     let mut joined = Some(joined);
     let mut introductions = JoinSet::new();
     loop {
@@ -74,10 +87,17 @@ pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: 
                 let failures = standing.failures();
                 core.change(|members| ((), standing.answered(answer, members, now)));
                 if failures > 0 {
-                    info!(master = masters.address(), failures, "the master answers again");
+                    info!(
+                        master = masters.address(),
+                        failures, "the master answers again"
+                    );
                 }
                 if let Some(joined) = joined.take() {
-                    info!(master = masters.address(), address = core.own.address(), "joined the cluster");
+                    info!(
+                        master = masters.address(),
+                        address = core.own.address(),
+                        "joined the cluster"
+                    );
                     // Nobody waits any more if the start was given up.
                     let _ = joined.send(Ok(()));
                 }
@@ -92,7 +112,11 @@ pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: 
                 if status.code() == Code::Unauthenticated
                     && let Some(joined) = joined.take()
                 {
-                    let message = format!("the master at {} refuses this node: {}", masters.address(), status.message());
+                    let message = format!(
+                        "the master at {} refuses this node: {}",
+                        masters.address(),
+                        status.message()
+                    );
                     let _ = joined.send(Err(Error::new(code::FORBIDDEN, message)));
                     return;
                 }
@@ -105,14 +129,30 @@ pub(super) async fn attend(core: Arc<Core>, mut masters: Masters, mut standing: 
 
 /// Once aloud, and again every so often: a master that is away for a night must not fill the log.
 fn complain(core: &Core, masters: &Masters, standing: &Standing, status: &Status) {
-    let (master, address, failures, error) = (masters.address(), core.own.address(), standing.failures(), in_full(status));
+    let (master, address, failures, error) = (
+        masters.address(),
+        core.own.address(),
+        standing.failures(),
+        in_full(status),
+    );
     let again_in = standing.due().duration_since(Instant::now());
     match status.code() {
-        Code::AlreadyExists => error!(master, address, error, "this node was put out: two nodes claim one address"),
+        Code::AlreadyExists => error!(
+            master,
+            address, error, "this node was put out: two nodes claim one address"
+        ),
         Code::Unauthenticated => error!(master, error, "the master refuses this node"),
-        _ if !standing.joined() => warn!(master, error, ?again_in, "waiting for the master to join its cluster"),
+        _ if !standing.joined() => warn!(
+            master,
+            error,
+            ?again_in,
+            "waiting for the master to join its cluster"
+        ),
         _ if failures.is_power_of_two() => {
-            warn!(master, error, failures, "the master does not answer; everything goes on but joins")
+            warn!(
+                master,
+                error, failures, "the master does not answer; everything goes on but joins"
+            )
         }
         _ => debug!(master, error, failures, "the master does not answer"),
     }
@@ -121,7 +161,10 @@ fn complain(core: &Core, masters: &Masters, standing: &Standing, status: &Status
 /// A status and what is behind it: "transport error" alone helps nobody.
 fn in_full(status: &Status) -> String {
     let causes = std::iter::successors(std::error::Error::source(status), |cause| cause.source());
-    causes.fold(format!("{:?}: {}", status.code(), status.message()), |text, cause| format!("{text}: {cause}"))
+    causes.fold(
+        format!("{:?}: {}", status.code(), status.message()),
+        |text, cause| format!("{text}: {cause}"),
+    )
 }
 
 async fn say(core: &Core, masters: &mut Masters, call: Call) -> Result<Answer, Status> {
@@ -129,13 +172,28 @@ async fn say(core: &Core, masters: &mut Masters, call: Call) -> Result<Answer, S
     let member_info = Some(MemberInfo::from(&core.own));
     Ok(match call {
         Call::Register => {
-            let reply = master.register(RegisterRequest { member_info }).await?.into_inner();
+            let reply = master
+                .register(RegisterRequest { member_info })
+                .await?
+                .into_inner();
             Answer::Registered(proto::members(reply.members))
         }
         Call::Heartbeat { digest } => {
-            let reply = master.heartbeat(HeartbeatRequest { member_info, digest }).await?.into_inner();
-            let pulse = Pulse { table: proto::members(reply.members), replace: reply.replace };
-            Answer::Beaten { pulse, master: reply.incarnation }
+            let reply = master
+                .heartbeat(HeartbeatRequest {
+                    member_info,
+                    digest,
+                })
+                .await?
+                .into_inner();
+            let pulse = Pulse {
+                table: proto::members(reply.members),
+                replace: reply.replace,
+            };
+            Answer::Beaten {
+                pulse,
+                master: reply.incarnation,
+            }
         }
     })
 }
@@ -146,11 +204,18 @@ pub(super) async fn leave(core: &Core, master: String) {
     let goodbye = async {
         let mut master = core.dialer.master(masters.channel(core)?);
         let (service_addr, incarnation) = (core.own.address().to_owned(), core.own.incarnation());
-        master.unregister(UnregisterRequest { service_addr, incarnation }).await
+        master
+            .unregister(UnregisterRequest {
+                service_addr,
+                incarnation,
+            })
+            .await
     };
     match timeout(CALL_TIMEOUT, goodbye).await {
         Ok(Ok(_)) => info!(address = core.own.address(), "left the cluster"),
-        Ok(Err(status)) => warn!(error = %status, "could not leave the cluster in order: the master will notice"),
+        Ok(Err(status)) => {
+            warn!(error = %status, "could not leave the cluster in order: the master will notice")
+        }
         Err(_) => warn!("the master does not answer: it will notice that this node has left"),
     }
 }

@@ -13,8 +13,9 @@ use crate::{error::Result, member::Member, session::Session};
 
 type Key = Arc<dyn Fn(&Session) -> u64 + Send + Sync>;
 
-/// Which member that has a service gets a session's messages. Decided with the first message of the session for the service; then the session is
-/// bound to that member ([`Session::router`]) until it leaves.
+/// Which member that has a service gets a session's messages. Decided with the first message of the
+/// session for the service; then the session is bound to that member ([`Session::router`]) until it
+/// leaves.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Balance {
@@ -25,7 +26,8 @@ pub enum Balance {
     RoundRobin,
     /// The one that serves the fewest sessions of this gate.
     LeastLoaded,
-    /// Always the same for one uid, whatever the gate; when a member joins or leaves few uids move. Sessions without a uid are taken by their id.
+    /// Always the same for one uid, whatever the gate; when a member joins or leaves few uids move.
+    /// Sessions without a uid are taken by their id.
     Uid,
     /// The same for a key of the application's.
     Key(Key),
@@ -51,7 +53,8 @@ impl fmt::Debug for Balance {
 }
 
 /// An application's own choice: the session, the service, who has it.
-pub(crate) type RouteFn = Arc<dyn Fn(&Session, &str, &[Member]) -> Result<Option<Member>> + Send + Sync>;
+pub(crate) type RouteFn =
+    Arc<dyn Fn(&Session, &str, &[Member]) -> Result<Option<Member>> + Send + Sync>;
 
 /// The policy at work.
 #[derive(Default)]
@@ -62,24 +65,37 @@ pub(super) struct Balancer {
 
 impl Balancer {
     pub(super) fn new(policy: Balance) -> Self {
-        Self { policy, turn: AtomicUsize::new(0) }
+        Self {
+            policy,
+            turn: AtomicUsize::new(0),
+        }
     }
 
-    /// The place of the chosen one among the candidates, if there are any; each is given by its address and its load.
-    pub(super) fn choose(&self, session: Option<&Session>, candidates: &[(&str, usize)]) -> Option<usize> {
+    /// The place of the chosen one among the candidates, if there are any; each is given by its
+    /// address and its load.
+    pub(super) fn choose(
+        &self,
+        session: Option<&Session>,
+        candidates: &[(&str, usize)],
+    ) -> Option<usize> {
         let count = candidates.len();
         if count < 2 {
             return count.checked_sub(1);
         }
         let key = match (&self.policy, session) {
-            (Balance::Random, _) | (Balance::Uid | Balance::Key(_), None) => return Some(rand::random_range(0..count)),
-            (Balance::RoundRobin, _) => return Some(self.turn.fetch_add(1, Ordering::Relaxed) % count),
+            (Balance::Random, _) | (Balance::Uid | Balance::Key(_), None) => {
+                return Some(rand::random_range(0..count));
+            }
+            (Balance::RoundRobin, _) => {
+                return Some(self.turn.fetch_add(1, Ordering::Relaxed) % count);
+            }
             (Balance::LeastLoaded, _) => return (0..count).min_by_key(|at| candidates[*at].1),
             (Balance::Uid, Some(session)) if session.uid() != 0 => session.uid().cast_unsigned(),
             (Balance::Uid, Some(session)) => session.id().cast_unsigned(),
             (Balance::Key(key), Some(session)) => key(session),
         };
-        // Whoever has the highest number for this key: a member that joins takes over only what it is highest for.
+        // Whoever has the highest number for this key: a member that joins takes over only what it
+        // is highest for.
         (0..count).max_by_key(|at| {
             let mut hasher = DefaultHasher::new();
             (key, candidates[*at].0).hash(&mut hasher);
@@ -95,14 +111,19 @@ mod tests {
 
     const NODES: [(&str, usize); 4] = [("a:1", 3), ("b:1", 1), ("c:1", 2), ("d:1", 1)];
 
-    fn chosen(policy: Balance, uids: impl Iterator<Item = i64>, nodes: &[(&str, usize)]) -> Vec<usize> {
+    fn chosen(
+        policy: Balance,
+        uids: impl Iterator<Item = i64>,
+        nodes: &[(&str, usize)],
+    ) -> Vec<usize> {
         let balancer = Balancer::new(policy);
         let session = |uid| {
             let (session, _) = mock::session();
             session.bind(uid).unwrap();
             session
         };
-        uids.map(|uid| balancer.choose(Some(&session(uid)), nodes).unwrap()).collect()
+        uids.map(|uid| balancer.choose(Some(&session(uid)), nodes).unwrap())
+            .collect()
     }
 
     #[test]
@@ -113,7 +134,10 @@ mod tests {
 
     #[test]
     fn round_robin_takes_turns() {
-        assert_eq!(chosen(Balance::RoundRobin, 1..=6, &NODES), [0, 1, 2, 3, 0, 1]);
+        assert_eq!(
+            chosen(Balance::RoundRobin, 1..=6, &NODES),
+            [0, 1, 2, 3, 0, 1]
+        );
     }
 
     #[test]
@@ -134,9 +158,15 @@ mod tests {
         let before = chosen(Balance::Uid, 1..=400, &NODES);
         let after = chosen(Balance::Uid, 1..=400, &NODES[..3]);
         for (before, after) in before.iter().zip(&after) {
-            assert!(before == after || *before == 3, "moved from {before} to {after}");
+            assert!(
+                before == after || *before == 3,
+                "moved from {before} to {after}"
+            );
         }
-        assert!((0..4).all(|node| before.iter().filter(|at| **at == node).count() > 60), "not spread: {before:?}");
+        assert!(
+            (0..4).all(|node| before.iter().filter(|at| **at == node).count() > 60),
+            "not spread: {before:?}"
+        );
     }
 
     #[test]

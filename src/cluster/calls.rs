@@ -41,8 +41,15 @@ impl Calls {
     /// Forgets those whose caller has stopped waiting.
     pub(super) fn expire(&self, now: Instant) {
         let late = |_: &u64, (_, caller): &mut (Way, Arc<Caller>)| is_late(caller, now);
-        let expired: Vec<_> = self.waiting.lock().extract_if(late).map(|(_, waiting)| waiting).collect();
-        fail(expired, || Error::new(code::TIMEOUT, "nobody answered the call in time"));
+        let expired: Vec<_> = self
+            .waiting
+            .lock()
+            .extract_if(late)
+            .map(|(_, waiting)| waiting)
+            .collect();
+        fail(expired, || {
+            Error::new(code::TIMEOUT, "nobody answered the call in time")
+        });
     }
 
     pub(super) fn take(&self, id: u64) -> Option<Arc<Caller>> {
@@ -51,13 +58,24 @@ impl Calls {
 
     /// The stream is gone, and the replies with it.
     pub(super) fn lost(&self, way: Way) {
-        let lost: Vec<_> = self.waiting.lock().extract_if(|_, (taken, _)| *taken == way).map(|(_, waiting)| waiting).collect();
-        fail(lost, || Error::new(code::UNAVAILABLE, "the member went away before it answered"));
+        let lost: Vec<_> = self
+            .waiting
+            .lock()
+            .extract_if(|_, (taken, _)| *taken == way)
+            .map(|(_, waiting)| waiting)
+            .collect();
+        fail(lost, || {
+            Error::new(code::UNAVAILABLE, "the member went away before it answered")
+        });
     }
 
     /// How many wait for their reply, and their caller with them.
     pub(super) fn waiting(&self, now: Instant) -> usize {
-        self.waiting.lock().values().filter(|(_, caller)| !is_late(caller, now)).count()
+        self.waiting
+            .lock()
+            .values()
+            .filter(|(_, caller)| !is_late(caller, now))
+            .count()
     }
 }
 

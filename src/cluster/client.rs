@@ -12,8 +12,8 @@ use tonic::{
 use super::proto::{master_client::MasterClient, member_client::MemberClient};
 use crate::error::{Error, Result, code};
 
-/// How long any call of the control plane may take, and any connection to come up: below the time after which a silent member is removed, so that
-/// one lost heartbeat is not the end.
+/// How long any call of the control plane may take, and any connection to come up: below the time
+/// after which a silent member is removed, so that one lost heartbeat is not the end.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) type ConfigureEndpoint = Arc<dyn Fn(Endpoint) -> Endpoint + Send + Sync>;
@@ -33,12 +33,14 @@ pub(crate) struct Credentials(pub(super) Option<MetadataValue<Ascii>>);
 pub(crate) type Authorized = InterceptedService<Channel, Credentials>;
 
 impl Dialer {
-    /// A channel to a node. It connects with its first call, and again with the next after the connection broke.
+    /// A channel to a node. It connects with its first call, and again with the next after the
+    /// connection broke.
     ///
     /// # Errors
     /// The address is none.
     pub(crate) fn channel(&self, address: &str) -> Result<Channel> {
-        self.endpoint(address).map(|endpoint| endpoint.connect_lazy())
+        self.endpoint(address)
+            .map(|endpoint| endpoint.connect_lazy())
     }
 
     /// What a channel to a node is made of.
@@ -46,14 +48,25 @@ impl Dialer {
     /// # Errors
     /// The address is none.
     pub(crate) fn endpoint(&self, address: &str) -> Result<Endpoint> {
-        let wrong = |error: &dyn fmt::Display| Error::new(code::BAD_REQUEST, format!("not the address of a node: {address}: {error}"));
+        let wrong = |error: &dyn fmt::Display| {
+            Error::new(
+                code::BAD_REQUEST,
+                format!("not the address of a node: {address}: {error}"),
+            )
+        };
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|error| wrong(&error))?;
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+            .map_err(|error| wrong(&error))?;
         let mut endpoint = endpoint.connect_timeout(CALL_TIMEOUT);
         if let Some(tls) = &self.tls {
-            endpoint = endpoint.tls_config(tls.clone()).map_err(|error| wrong(&error))?;
+            endpoint = endpoint
+                .tls_config(tls.clone())
+                .map_err(|error| wrong(&error))?;
         }
-        Ok(self.configure.as_ref().map_or(endpoint.clone(), |configure| configure(endpoint)))
+        Ok(self
+            .configure
+            .as_ref()
+            .map_or(endpoint.clone(), |configure| configure(endpoint)))
     }
 
     pub(crate) fn master(&self, channel: Channel) -> MasterClient<Authorized> {
@@ -68,7 +81,9 @@ impl Dialer {
 impl Interceptor for Credentials {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
         if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
+            request
+                .metadata_mut()
+                .insert("authorization", token.clone());
         }
         Ok(request)
     }

@@ -28,7 +28,8 @@ pub(super) struct Core {
     pub(super) handle: Handle,
     pub(super) dialer: Arc<Dialer>,
     pub(super) metrics: Arc<ClusterMetrics>,
-    /// Taken before the table's own lock and held until everybody has been told, so that all see changes in one order.
+    /// Taken before the table's own lock and held until everybody has been told, so that all see
+    /// changes in one order.
     pub(super) order: Mutex<()>,
     pub(super) members: RwLock<Members>,
     pub(super) registry: Option<Mutex<Registry>>,
@@ -42,15 +43,25 @@ pub(super) struct Core {
 /// The master's side.
 impl Core {
     pub(super) fn register(&self, member: Member) -> Result<Vec<Member>, Refusal> {
-        self.registered(&member, |registry, news| registry.register(member.clone(), Instant::now(), news))
+        self.registered(&member, |registry, news| {
+            registry.register(member.clone(), Instant::now(), news)
+        })
     }
 
     pub(super) fn heartbeat(&self, member: Member, digest: u64) -> Result<Pulse, Refusal> {
-        self.registered(&member, |registry, news| registry.heartbeat(member.clone(), digest, Instant::now(), news))
+        self.registered(&member, |registry, news| {
+            registry.heartbeat(member.clone(), digest, Instant::now(), news)
+        })
     }
 
-    fn registered<T>(&self, member: &Member, call: impl FnOnce(&mut Registry, &mut News) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        let result = self.with_registry(call).unwrap_or(Err(Refusal::NotRegistered));
+    fn registered<T>(
+        &self,
+        member: &Member,
+        call: impl FnOnce(&mut Registry, &mut News) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let result = self
+            .with_registry(call)
+            .unwrap_or(Err(Refusal::NotRegistered));
         if let Err(Refusal::Superseded) = &result {
             error!(
                 address = member.address(),
@@ -61,7 +72,11 @@ impl Core {
         result
     }
 
-    pub(super) async fn unregister(self: Arc<Self>, address: &str, incarnation: u64) -> Result<(), Refusal> {
+    pub(super) async fn unregister(
+        self: Arc<Self>,
+        address: &str,
+        incarnation: u64,
+    ) -> Result<(), Refusal> {
         let departure = match &self.registry {
             Some(registry) => registry.lock().unregister(address, incarnation)?,
             None => None,
@@ -78,14 +93,19 @@ impl Core {
 
     /// Removes who is silent.
     pub(super) async fn watch(self: Arc<Self>) {
-        let Some(registry) = &self.registry else { return };
+        let Some(registry) = &self.registry else {
+            return;
+        };
         let mut ticks = interval(registry.lock().interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let silent = registry.lock().tick(Instant::now());
             for departure in silent {
-                warn!(member = departure.member.address(), "a member is silent: it is removed");
+                warn!(
+                    member = departure.member.address(),
+                    "a member is silent: it is removed"
+                );
                 self.metrics.evicted.increment(1);
                 tokio::spawn(self.clone().depart(departure));
             }
@@ -101,10 +121,14 @@ impl Core {
                 // Nobody waits any more if it took too long.
                 let _ = done.send(());
             };
-            // A scheduler that is shut down, or a callback that panics, drops the sender, which ends the wait as well.
+            // A scheduler that is shut down, or a callback that panics, drops the sender, which
+            // ends the wait as well.
             let pushed = self.handle.scheduler().push_always(Box::new(task)).is_ok();
             if pushed && timeout(CALLBACK_TIMEOUT, called).await.is_err() {
-                warn!(member = departure.member.address(), "the unregister callback is still running: the member is removed without it");
+                warn!(
+                    member = departure.member.address(),
+                    "the unregister callback is still running: the member is removed without it"
+                );
             }
         }
         self.with_registry(|registry, news| registry.remove(&departure, Instant::now(), news));
@@ -121,7 +145,10 @@ impl Core {
             self.apply(|members| {
                 let each = |change| match change {
                     Change::Joined(member) => members.join(member),
-                    Change::Left(member) => members.leave(member.address(), member.incarnation()).into_iter().collect(),
+                    Change::Left(member) => members
+                        .leave(member.address(), member.incarnation())
+                        .into_iter()
+                        .collect(),
                 };
                 ((), news.changes.into_iter().flat_map(each).collect())
             });
@@ -137,7 +164,12 @@ impl Core {
     }
 
     pub(super) fn told_gone(&self, address: &str, incarnation: u64) {
-        self.change(|members| ((), members.leave(address, incarnation).into_iter().collect()));
+        self.change(|members| {
+            (
+                (),
+                members.leave(address, incarnation).into_iter().collect(),
+            )
+        });
     }
 
     /// Changes the table, and tells of it in order.
@@ -176,7 +208,11 @@ impl Core {
                 self.handle.member_joined(member);
             }
             Change::Left(member) => {
-                info!(member = member.address(), label = member.label(), "a member left");
+                info!(
+                    member = member.address(),
+                    label = member.label(),
+                    "a member left"
+                );
                 self.metrics.left.increment(1);
                 if let Some(data) = data {
                     data.member_left(member);

@@ -1,4 +1,5 @@
-//! Sessions of one gate that have ended, so that a late message of a node of Go nano does not bring them back. No I/O.
+//! Sessions of one gate that have ended, so that a late message of a node of Go nano does not bring
+//! them back. No I/O.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -81,54 +81,102 @@ impl Table {
 }
 
 impl Peers {
-    /// The member for a message of this session, or of nobody: the one it is bound to, else the one that the application or the policy chooses,
-    /// to which it is bound from now on.
+    /// The member for a message of this session, or of nobody: the one it is bound to, else the one
+    /// that the application or the policy chooses, to which it is bound from now on.
     fn route(&self, session: Option<&Session>, route: &str) -> Result<Way> {
         self.route_among(session, route, |_| true)
     }
 
     /// [`route`](Peers::route) among the members that are `able`.
-    fn route_among(&self, session: Option<&Session>, route: &str, able: impl Fn(&Way) -> bool) -> Result<Way> {
+    fn route_among(
+        &self,
+        session: Option<&Session>,
+        route: &str,
+        able: impl Fn(&Way) -> bool,
+    ) -> Result<Way> {
         let service = service_of(route)?;
         let table = self.table.read();
-        let bound = session.and_then(|session| session.router().with(service, |address| table.way(address)));
+        let bound = session
+            .and_then(|session| session.router().with(service, |address| table.way(address)));
         if let Some(way) = bound.filter(Way::is_open) {
-            return if able(&way) { Ok(way) } else { Err(unsupported(way.address())) };
+            return if able(&way) {
+                Ok(way)
+            } else {
+                Err(unsupported(way.address()))
+            };
         }
-        let offers: Vec<_> = table.members.values().filter(|member| member.services().iter().any(|offered| offered == service)).collect();
+        let offers: Vec<_> = table
+            .members
+            .values()
+            .filter(|member| member.services().iter().any(|offered| offered == service))
+            .collect();
         if offers.is_empty() {
             return Err(not_found(route));
         }
-        let available = |member: &Member| table.way(member.address()).filter(|way| way.is_available() && able(way));
-        let mut candidates: Vec<_> = offers.into_iter().filter_map(|member| Some((member.clone(), available(member)?))).collect();
+        let available = |member: &Member| {
+            table
+                .way(member.address())
+                .filter(|way| way.is_available() && able(way))
+        };
+        let mut candidates: Vec<_> = offers
+            .into_iter()
+            .filter_map(|member| Some((member.clone(), available(member)?)))
+            .collect();
         drop(table);
         if candidates.iter().any(|(_, way)| !way.is_silent()) {
             candidates.retain(|(_, way)| !way.is_silent());
         }
-        // The same order everywhere, which round robin and the application's own choice may rely on.
+        // The same order everywhere, which round robin and the application's own choice may rely
+        // on.
         candidates.sort_by(|(a, _), (b, _)| a.address().cmp(b.address()));
         if candidates.is_empty() {
             return Err(unavailable(service));
         }
         // The application has a say in it, on a thread that serves others as well.
-        let chosen = catch_unwind(AssertUnwindSafe(|| self.choose(session, service, &candidates)));
-        let at = chosen.unwrap_or_else(|_| Err(Error::new(code::INTERNAL, format!("the choice of a member for {service} panicked"))))?;
-        let (member, way) = candidates.into_iter().nth(at).ok_or_else(|| unavailable(service))?;
+        let chosen = catch_unwind(AssertUnwindSafe(|| {
+            self.choose(session, service, &candidates)
+        }));
+        let at = chosen.unwrap_or_else(|_| {
+            Err(Error::new(
+                code::INTERNAL,
+                format!("the choice of a member for {service} panicked"),
+            ))
+        })?;
+        let (member, way) = candidates
+            .into_iter()
+            .nth(at)
+            .ok_or_else(|| unavailable(service))?;
         if let Some(session) = session {
             session.router().bind(service, member.address());
         }
         Ok(way)
     }
 
-    fn choose(&self, session: Option<&Session>, service: &str, candidates: &[(Member, Way)]) -> Result<usize> {
+    fn choose(
+        &self,
+        session: Option<&Session>,
+        service: &str,
+        candidates: &[(Member, Way)],
+    ) -> Result<usize> {
         if let (Some(choose), Some(session)) = (&self.route_fn, session) {
-            let members: Vec<_> = candidates.iter().map(|(member, _)| member.clone()).collect();
+            let members: Vec<_> = candidates
+                .iter()
+                .map(|(member, _)| member.clone())
+                .collect();
             if let Some(chosen) = choose(session, service, &members)? {
-                return members.iter().position(|member| *member == chosen).ok_or_else(|| unavailable(service));
+                return members
+                    .iter()
+                    .position(|member| *member == chosen)
+                    .ok_or_else(|| unavailable(service));
             }
         }
-        let loads: Vec<(&str, usize)> = candidates.iter().map(|(member, way)| (member.address(), way.load())).collect();
-        self.balancer.choose(session, &loads).ok_or_else(|| unavailable(service))
+        let loads: Vec<(&str, usize)> = candidates
+            .iter()
+            .map(|(member, way)| (member.address(), way.load()))
+            .collect();
+        self.balancer
+            .choose(session, &loads)
+            .ok_or_else(|| unavailable(service))
     }
 
     fn send(&self, session: &Session, message: Message, kind: Kind) -> Result<(), Refused> {
@@ -136,7 +184,10 @@ impl Peers {
         match self.route(Some(session), &message.route)? {
             Way::Link(peer) => {
                 let timeout = self.dispatch.request_timeout().filter(|_| message.id != 0);
-                let frame = |message: Message| Frame::message(kind, id, message.id, message.route, message.body).within(timeout);
+                let frame = |message: Message| {
+                    Frame::message(kind, id, message.id, message.route, message.body)
+                        .within(timeout)
+                };
                 peer.shards[shard_of(id)].message(session, message, frame)
             }
             Way::Go(peer) => peer.message(&self.address, session, message),
@@ -145,21 +196,48 @@ impl Peers {
 
     /// Sends a call to one peer. On failure the caller has been told.
     fn call_peer(&self, peer: &Arc<Peer>, call: Call) {
-        let Call { session, route, body, caller, .. } = call;
+        let Call {
+            session,
+            route,
+            body,
+            caller,
+            ..
+        } = call;
         let id = self.calls.next_id();
-        let shard = session.as_ref().map_or((id % SHARDS as u64) as usize, |session| shard_of(session.id()));
-        self.calls.insert(id, calls::Way { incarnation: peer.incarnation, shard }, caller.clone());
+        let shard = session
+            .as_ref()
+            .map_or((id % SHARDS as u64) as usize, |session| {
+                shard_of(session.id())
+            });
+        self.calls.insert(
+            id,
+            calls::Way {
+                incarnation: peer.incarnation,
+                shard,
+            },
+            caller.clone(),
+        );
         let sent = match &session {
             Some(session) => {
                 let message = Message::request(id, route, body);
-                let frame =
-                    |message: Message| Frame::message(Kind::Call, session.id(), id, message.route, message.body).until(caller.deadline());
-                peer.shards[shard].message(session, message, frame).map_err(into_error)
+                let frame = |message: Message| {
+                    Frame::message(Kind::Call, session.id(), id, message.route, message.body)
+                        .until(caller.deadline())
+                };
+                peer.shards[shard]
+                    .message(session, message, frame)
+                    .map_err(into_error)
             }
-            None if peer.shards[shard].is_down() => Err(Error::new(code::UNAVAILABLE, "the member cannot be reached")),
+            None if peer.shards[shard].is_down() => Err(Error::new(
+                code::UNAVAILABLE,
+                "the member cannot be reached",
+            )),
             None => {
                 let shard = &peer.shards[shard];
-                shard.try_send(Frame::message(Kind::Call, 0, id, route, body).until(caller.deadline()), &shard.node)
+                shard.try_send(
+                    Frame::message(Kind::Call, 0, id, route, body).until(caller.deadline()),
+                    &shard.node,
+                )
             }
         };
         if let Err(error) = sent
@@ -175,7 +253,8 @@ impl Peers {
         let id = self.calls.next_id();
         self.calls.insert(id, remote.way(), call.caller.clone());
         let message = Message::request(id, call.route, call.body);
-        if let Err(error) = remote.relay_message(Kind::RelayCall, id, message, call.caller.deadline())
+        if let Err(error) =
+            remote.relay_message(Kind::RelayCall, id, message, call.caller.deadline())
             && let Some(caller) = self.calls.take(id)
         {
             let _ = caller.answer(Err(error));
@@ -185,11 +264,14 @@ impl Peers {
     fn peer_at(&self, address: &str) -> Result<Arc<Peer>> {
         let table = self.table.read();
         match table.members.get(address) {
-            None => Err(Error::new(code::NOT_FOUND, format!("no member at {address}"))),
+            None => Err(Error::new(
+                code::NOT_FOUND,
+                format!("no member at {address}"),
+            )),
             Some(member) if !member.info().link => Err(unsupported(address)),
-            Some(_) => {
-                table.peers.get(address).cloned().ok_or_else(|| Error::new(code::UNAVAILABLE, format!("{address} cannot be reached")))
-            }
+            Some(_) => table.peers.get(address).cloned().ok_or_else(|| {
+                Error::new(code::UNAVAILABLE, format!("{address} cannot be reached"))
+            }),
         }
     }
 
@@ -206,11 +288,19 @@ impl Peers {
     fn check_answerable(&self, route: &str) -> Result {
         let service = service_of(route)?;
         let table = self.table.read();
-        let mut offers = table.members.values().filter(|member| member.services().iter().any(|offered| offered == service)).peekable();
+        let mut offers = table
+            .members
+            .values()
+            .filter(|member| member.services().iter().any(|offered| offered == service))
+            .peekable();
         if offers.peek().is_none() {
             return Err(not_found(route));
         }
-        if offers.any(|member| member.info().link) { Ok(()) } else { Err(unsupported(service)) }
+        if offers.any(|member| member.info().link) {
+            Ok(())
+        } else {
+            Err(unsupported(service))
+        }
     }
 }
 
@@ -226,15 +316,21 @@ impl Forward for Peers {
             return remote.relay_message(Kind::Relay, 0, message, None);
         }
         if let Some(remote) = entity::<GoRemote>(session) {
-            let address = self.route(Some(session), &message.route)?.address().to_owned();
+            let address = self
+                .route(Some(session), &message.route)?
+                .address()
+                .to_owned();
             return self.rpc_for_go(session, remote, &address, message);
         }
         self.send(session, message, Kind::Rpc).map_err(into_error)
     }
 
     fn call(&self, mut call: Call) {
-        // A gate of Go nano cannot be asked, and the member would not know its session: the call is the node's own.
-        call.session = call.session.filter(|session| entity::<GoRemote>(session).is_none());
+        // A gate of Go nano cannot be asked, and the member would not know its session: the call is
+        // the node's own.
+        call.session = call
+            .session
+            .filter(|session| entity::<GoRemote>(session).is_none());
         let session = call.session.clone();
         if let (Some(remote), None) = (session.as_ref().and_then(entity::<Remote>), &call.to) {
             return self.call_by_gate(remote, call);
@@ -254,9 +350,14 @@ impl Forward for Peers {
     }
 
     fn nodes_with(&self, route: &str, here: bool) -> Vec<String> {
-        let Ok(service) = service_of(route) else { return Vec::new() };
+        let Ok(service) = service_of(route) else {
+            return Vec::new();
+        };
         let table = self.table.read();
-        let offers = table.members.values().filter(|member| member.services().iter().any(|offered| offered == service));
+        let offers = table
+            .members
+            .values()
+            .filter(|member| member.services().iter().any(|offered| offered == service));
         let mut nodes: Vec<_> = offers.map(|member| member.address().to_owned()).collect();
         nodes.sort();
         if here {
@@ -282,7 +383,10 @@ fn entity<E: Entity>(session: &Session) -> Option<&E> {
 
 /// The part of a route that names the service.
 fn service_of(route: &str) -> Result<&str> {
-    route.rsplit_once('.').map(|(service, _)| service).ok_or_else(|| not_found(route))
+    route
+        .rsplit_once('.')
+        .map(|(service, _)| service)
+        .ok_or_else(|| not_found(route))
 }
 
 fn not_found(route: &str) -> Error {
@@ -290,11 +394,17 @@ fn not_found(route: &str) -> Error {
 }
 
 fn unavailable(service: &str) -> Error {
-    Error::new(code::UNAVAILABLE, format!("no member that has {service} can be reached"))
+    Error::new(
+        code::UNAVAILABLE,
+        format!("no member that has {service} can be reached"),
+    )
 }
 
 fn unsupported(what: &str) -> Error {
-    Error::new(code::UNSUPPORTED, format!("{what} is on a node of Go nano, which cannot answer calls"))
+    Error::new(
+        code::UNSUPPORTED,
+        format!("{what} is on a node of Go nano, which cannot answer calls"),
+    )
 }
 
 fn into_error(refused: Refused) -> Error {

@@ -1,4 +1,5 @@
-//! A node of Go nano: reached by one call at a time for each session, which is what keeps their order.
+//! A node of Go nano: reached by one call at a time for each session, which is what keeps their
+//! order.
 
 use std::{
     collections::HashMap,
@@ -73,7 +74,12 @@ struct ServedTable {
 impl GoPeer {
     /// # Errors
     /// The address is none.
-    pub(super) fn new(address: &str, dialer: &Dialer, dispatch: &Arc<Dispatch>, runtime: runtime::Handle) -> Result<Arc<Self>> {
+    pub(super) fn new(
+        address: &str,
+        dialer: &Dialer,
+        dispatch: &Arc<Dispatch>,
+        runtime: runtime::Handle,
+    ) -> Result<Arc<Self>> {
         let channel = {
             // A lazy channel wants to be made on a runtime.
             let _runtime = runtime.enter();
@@ -117,20 +123,34 @@ impl GoPeer {
     /// Sends a message of a session of this gate.
     ///
     /// # Errors
-    /// Gives it back when too many wait. [`code::UNAVAILABLE`] while the node does not answer, [`code::TOO_LARGE`] for more than its gRPC takes.
-    pub(super) fn message(self: &Arc<Self>, gate: &str, session: &Session, message: Message) -> Result<(), Refused> {
+    /// Gives it back when too many wait. [`code::UNAVAILABLE`] while the node does not answer,
+    /// [`code::TOO_LARGE`] for more than its gRPC takes.
+    pub(super) fn message(
+        self: &Arc<Self>,
+        gate: &str,
+        session: &Session,
+        message: Message,
+    ) -> Result<(), Refused> {
         if self.suspect.load(Ordering::Acquire) || *self.closed.borrow() {
             return Err(Error::new(code::UNAVAILABLE, "the member cannot be reached").into());
         }
         check_size(message.body.len())?;
         let index = session.id().unsigned_abs() % LANES as u64;
-        let start = self.lane(session.id()).message(session, message, gate).map_err(|refused| match refused {
-            lane::Refusal::Full(message) => {
-                let (peer, id) = (self.clone(), session.id());
-                Refused::Full(message, Box::pin(async move { peer.lane(id).room(id).await }))
-            }
-            lane::Refusal::Closed => Refused::Error(Error::new(code::CLOSED, "the session is closed")),
-        })?;
+        let start = self
+            .lane(session.id())
+            .message(session, message, gate)
+            .map_err(|refused| match refused {
+                lane::Refusal::Full(message) => {
+                    let (peer, id) = (self.clone(), session.id());
+                    Refused::Full(
+                        message,
+                        Box::pin(async move { peer.lane(id).room(id).await }),
+                    )
+                }
+                lane::Refusal::Closed => {
+                    Refused::Error(Error::new(code::CLOSED, "the session is closed"))
+                }
+            })?;
         self.start(index as usize, start);
         Ok(())
     }
@@ -206,7 +226,11 @@ impl GoPeer {
             let mut request = tonic::Request::new(SessionClosedRequest { session_id: 0 });
             request.set_timeout(PROBE);
             match self.client.clone().session_closed(request).await {
-                Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled) => {}
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled
+                    ) => {}
                 _ => return,
             }
         }
@@ -215,7 +239,8 @@ impl GoPeer {
     fn fail(&self, lost: Lost) {
         for (session, requests) in lost {
             for request in requests {
-                let error = Error::new(code::UNAVAILABLE, "the member went away before it answered");
+                let error =
+                    Error::new(code::UNAVAILABLE, "the member went away before it answered");
                 self.dispatch.fail(&session.with_request(request), error);
             }
         }
@@ -226,7 +251,8 @@ impl GoPeer {
         self.lane(session).answered(session, request)
     }
 
-    /// A session of this gate has ended. Every node of Go nano is told, for others may have told it of the session.
+    /// A session of this gate has ended. Every node of Go nano is told, for others may have told it
+    /// of the session.
     pub(super) fn closed(self: &Arc<Self>, session: &Session) {
         self.lane(session.id()).part(session.id());
         // One that takes nothing forgets the session with its gate.
@@ -248,7 +274,12 @@ impl GoPeer {
     }
 
     pub(super) fn unanswered(&self) -> usize {
-        self.served.lock().sessions.values().map(|served| served.entity.unanswered()).sum()
+        self.served
+            .lock()
+            .sessions
+            .values()
+            .map(|served| served.entity.unanswered())
+            .sum()
     }
 
     /// A session of its client, which `open` makes if it is new.
@@ -258,7 +289,10 @@ impl GoPeer {
     fn served(&self, id: i64, open: impl FnOnce() -> GoServed) -> Result<GoServed> {
         let mut table = self.served.lock();
         if table.ended.contains(id) || *self.closed.borrow() {
-            return Err(Error::new(code::NOT_FOUND, format!("session not found: {id}")));
+            return Err(Error::new(
+                code::NOT_FOUND,
+                format!("session not found: {id}"),
+            ));
         }
         Ok(table.sessions.entry(id).or_insert_with(open).clone())
     }
@@ -271,7 +305,9 @@ impl GoPeer {
     }
 
     pub(super) fn end_all(&self) -> Vec<GoServed> {
-        std::mem::take(&mut self.served.lock().sessions).into_values().collect()
+        std::mem::take(&mut self.served.lock().sessions)
+            .into_values()
+            .collect()
     }
 }
 
@@ -281,7 +317,10 @@ fn check_size(body: usize) -> Result {
     if body <= MAX_BODY {
         return Ok(());
     }
-    Err(Error::new(code::TOO_LARGE, format!("a body of {body} bytes, which a node of Go nano does not take")))
+    Err(Error::new(
+        code::TOO_LARGE,
+        format!("a body of {body} bytes, which a node of Go nano does not take"),
+    ))
 }
 
 fn into_error(status: &Status) -> Error {
@@ -299,6 +338,8 @@ pub(super) fn closed_by_gate() -> CloseReason {
 
 impl fmt::Debug for GoPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GoPeer").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("GoPeer")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::error::{Error, Result, code};
 
-/// One run of another node. It appears with its join or its first link, whichever is first, and goes when it has left and its links are gone.
+/// One run of another node. It appears with its join or its first link, whichever is first, and
+/// goes when it has left and its links are gone.
 pub(super) struct Peer {
     pub(super) address: Arc<str>,
     pub(super) incarnation: u64,
@@ -97,8 +98,12 @@ impl Peer {
         if found == Some(self.incarnation) {
             return Ok(());
         }
-        self.successor.fetch_max(found.unwrap_or_default(), Ordering::AcqRel);
-        Err(Error::new(code::UNAVAILABLE, "another run of this node is at its address"))
+        self.successor
+            .fetch_max(found.unwrap_or_default(), Ordering::AcqRel);
+        Err(Error::new(
+            code::UNAVAILABLE,
+            "another run of this node is at its address",
+        ))
     }
 
     /// Whether that run has been found where this one was.
@@ -143,24 +148,35 @@ impl Peer {
 
     /// Whether a way to it or from it is broken.
     pub(super) fn is_broken(&self) -> bool {
-        self.shards.iter().any(|shard| shard.is_down()) || self.inlets.iter().any(|inlet| inlet.state.lock().down_since.is_some())
+        self.shards.iter().any(|shard| shard.is_down())
+            || self
+                .inlets
+                .iter()
+                .any(|inlet| inlet.state.lock().down_since.is_some())
     }
 
     /// Whether nothing has come from it for so long that others are to be preferred.
     pub(super) fn is_silent(&self) -> bool {
-        self.inlets.iter().any(|inlet| inlet.state.lock().quiet >= SILENT)
+        self.inlets
+            .iter()
+            .any(|inlet| inlet.state.lock().quiet >= SILENT)
     }
 
     /// Whether any link is up, in either direction.
     pub(super) fn is_linked(&self) -> bool {
-        self.shards.iter().any(|shard| shard.is_up()) || self.inlets.iter().any(|inlet| inlet.state.lock().answers.is_some())
+        self.shards.iter().any(|shard| shard.is_up())
+            || self
+                .inlets
+                .iter()
+                .any(|inlet| inlet.state.lock().answers.is_some())
     }
 
     pub(super) fn drained(&self) {
         self.drained.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether all that it sent before it knew that this node stops has arrived, or can never arrive.
+    /// Whether all that it sent before it knew that this node stops has arrived, or can never
+    /// arrive.
     pub(super) fn is_drained(&self) -> bool {
         self.drained.load(Ordering::Acquire) >= SHARDS || !self.is_linked()
     }
@@ -211,8 +227,8 @@ impl Inlet {
         current
     }
 
-    /// Counts that nothing has come since the last look, or since the member joined; something that comes begins anew. The stream, if one is up, and
-    /// the count.
+    /// Counts that nothing has come since the last look, or since the member joined; something that
+    /// comes begins anew. The stream, if one is up, and the count.
     pub(super) fn look(&self) -> Option<(i64, u32)> {
         let mut state = self.state.lock();
         state.quiet = state.quiet.saturating_add(1);
@@ -223,6 +239,9 @@ impl Inlet {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peer").field("address", &self.address).field("incarnation", &self.incarnation).finish_non_exhaustive()
+        f.debug_struct("Peer")
+            .field("address", &self.address)
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
     }
 }

@@ -86,11 +86,25 @@ impl Table {
         if word == Word::Masters {
             return Ok(());
         }
-        if self.members.get(address).is_some_and(|member| member.incarnation() != incarnation) {
-            return Err(Status::unavailable("the master says that another node is there"));
+        if self
+            .members
+            .get(address)
+            .is_some_and(|member| member.incarnation() != incarnation)
+        {
+            return Err(Status::unavailable(
+                "the master says that another node is there",
+            ));
         }
-        if self.peers.values().filter(|peer| !peer.has_joined()).count() >= MAX_STRANGERS {
-            return Err(Status::resource_exhausted("too many nodes that the master has said nothing of"));
+        if self
+            .peers
+            .values()
+            .filter(|peer| !peer.has_joined())
+            .count()
+            >= MAX_STRANGERS
+        {
+            return Err(Status::resource_exhausted(
+                "too many nodes that the master has said nothing of",
+            ));
         }
         Ok(())
     }
@@ -100,10 +114,14 @@ impl Table {
 fn may_succeed(peer: &Peer, incarnation: u64, word: Word) -> Result<(), Status> {
     match word {
         Word::Masters if !peer.has_joined() || peer.incarnation < incarnation => Ok(()),
-        _ if peer.incarnation > incarnation => Err(Status::failed_precondition("a later run of this node is known")),
+        _ if peer.incarnation > incarnation => Err(Status::failed_precondition(
+            "a later run of this node is known",
+        )),
         _ if peer.is_succeeded_by(incarnation) => Ok(()),
         // It tries again, and by then the master may have said so, or it was found at the address.
-        _ => Err(Status::unavailable("an earlier run of this node is known, and the master has not said that it is gone")),
+        _ => Err(Status::unavailable(
+            "an earlier run of this node is known, and the master has not said that it is gone",
+        )),
     }
 }
 
@@ -117,12 +135,23 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { balance: super::balance::Balance::default(), route_fn: None, grace: Duration::from_secs(10), trust_go: false }
+        Self {
+            balance: super::balance::Balance::default(),
+            route_fn: None,
+            grace: Duration::from_secs(10),
+            trust_go: false,
+        }
     }
 }
 
 impl Peers {
-    pub(crate) fn new(member: &Member, dialer: Arc<Dialer>, dispatch: Arc<Dispatch>, node: Handle, options: Options) -> Arc<Self> {
+    pub(crate) fn new(
+        member: &Member,
+        dialer: Arc<Dialer>,
+        dispatch: Arc<Dispatch>,
+        node: Handle,
+        options: Options,
+    ) -> Arc<Self> {
         let peers = Arc::new_cyclic(|this| Self {
             address: member.address().to_owned(),
             incarnation: member.incarnation(),
@@ -149,7 +178,10 @@ impl Peers {
 
     pub(super) fn everybody(&self) -> (Vec<Arc<Peer>>, Vec<Arc<GoPeer>>) {
         let table = self.table.read();
-        (table.peers.values().cloned().collect(), table.go.values().cloned().collect())
+        (
+            table.peers.values().cloned().collect(),
+            table.go.values().cloned().collect(),
+        )
     }
 
     pub(super) fn each_peer(&self, mut look: impl FnMut(&Peer)) {
@@ -162,7 +194,10 @@ impl Peers {
 
     /// A node has joined.
     pub(crate) fn joined(self: &Arc<Self>, member: &Member) {
-        self.table.write().members.insert(member.address().to_owned(), member.clone());
+        self.table
+            .write()
+            .members
+            .insert(member.address().to_owned(), member.clone());
         if member.info().link
             && let Ok(peer) = self.peer(member.address(), member.incarnation(), Word::Masters)
         {
@@ -174,14 +209,23 @@ impl Peers {
         }
     }
 
-    /// A node has left: what is bound to it is free. If it left in order, what it still has to do goes on for as long as its links are up.
+    /// A node has left: what is bound to it is free. If it left in order, what it still has to do
+    /// goes on for as long as its links are up.
     pub(crate) fn left(self: &Arc<Self>, member: &Member) {
         let (peer, go) = {
             let mut table = self.table.write();
-            if table.members.get(member.address()).is_some_and(|known| known.incarnation() == member.incarnation()) {
+            if table
+                .members
+                .get(member.address())
+                .is_some_and(|known| known.incarnation() == member.incarnation())
+            {
                 table.members.remove(member.address());
             }
-            let peer = table.peers.get(member.address()).filter(|peer| peer.incarnation == member.incarnation()).cloned();
+            let peer = table
+                .peers
+                .get(member.address())
+                .filter(|peer| peer.incarnation == member.incarnation())
+                .cloned();
             (peer, table.go.get(member.address()).cloned())
         };
         for session in self.node.sessions().list_local() {
@@ -198,15 +242,22 @@ impl Peers {
         }
     }
 
-    /// The peer, which may be new. Its own word brings in who is not known. It puts another run of it out only if it was found where that run was; the
-    /// master's does in any case.
+    /// The peer, which may be new. Its own word brings in who is not known. It puts another run of
+    /// it out only if it was found where that run was; the master's does in any case.
     ///
     /// # Errors
-    /// Another run is known, there are too many that the master has said nothing of, or this node has stopped.
-    fn peer(self: &Arc<Self>, address: &str, incarnation: u64, word: Word) -> Result<Arc<Peer>, Status> {
+    /// Another run is known, there are too many that the master has said nothing of, or this node
+    /// has stopped.
+    fn peer(
+        self: &Arc<Self>,
+        address: &str,
+        incarnation: u64,
+        word: Word,
+    ) -> Result<Arc<Peer>, Status> {
         let (peer, old) = {
             let mut table = self.table.write();
-            // Under the lock, so that nobody comes behind the look at everybody when this node stops.
+            // Under the lock, so that nobody comes behind the look at everybody when this node
+            // stops.
             if self.stopped.load(Ordering::Acquire) {
                 return Err(Status::unavailable("the node has stopped"));
             }
@@ -232,7 +283,11 @@ impl Peers {
     ///
     /// # Errors
     /// Another run of that node is known, or a later stream; or this node takes no more.
-    pub(super) fn welcome(self: &Arc<Self>, hello: &Frame, answers: Answers) -> Result<Arc<Peer>, Status> {
+    pub(super) fn welcome(
+        self: &Arc<Self>,
+        hello: &Frame,
+        answers: Answers,
+    ) -> Result<Arc<Peer>, Status> {
         let peer = self.peer(&hello.address, hello.id, Word::Its)?;
         let shard = hello.credit as usize;
         {
@@ -256,7 +311,10 @@ impl Peers {
     /// What was under way to the peer is lost.
     pub(super) fn outlet_broken(self: &Arc<Self>, peer: &Arc<Peer>, shard: usize) {
         self.fail(peer.shards[shard].broken());
-        self.calls.lost(Way { incarnation: peer.incarnation, shard });
+        self.calls.lost(Way {
+            incarnation: peer.incarnation,
+            shard,
+        });
         self.settle(peer, shard, peer.shards[shard].down_since());
     }
 
@@ -277,10 +335,14 @@ impl Peers {
 
     fn answers_lost(&self, peer: &Peer, shard: usize) {
         self.fail(peer.shards[shard].answers_lost());
-        self.calls.lost(Way { incarnation: peer.incarnation, shard });
+        self.calls.lost(Way {
+            incarnation: peer.incarnation,
+            shard,
+        });
     }
 
-    /// A peer that has left is gone with its last link; else the sessions that it shares with this node end when it has been away for too long.
+    /// A peer that has left is gone with its last link; else the sessions that it shares with this
+    /// node end when it has been away for too long.
     fn settle(self: &Arc<Self>, peer: &Arc<Peer>, shard: usize, down_since: Option<Instant>) {
         if peer.is_closed() {
             return;
@@ -294,7 +356,11 @@ impl Peers {
             return self.close(peer, "the node is gone");
         }
         let Some(since) = down_since else { return };
-        let (peers, peer, wait) = (self.clone(), peer.clone(), self.grace.saturating_sub(since.elapsed()));
+        let (peers, peer, wait) = (
+            self.clone(),
+            peer.clone(),
+            self.grace.saturating_sub(since.elapsed()),
+        );
         if wait.is_zero() {
             return peers.part(&peer, shard);
         }
@@ -303,7 +369,10 @@ impl Peers {
                 () = sleep(wait) => {}
                 () = peer.closed() => return,
             }
-            let down = [peer.shards[shard].down_since(), peer.inlets[shard].state.lock().down_since];
+            let down = [
+                peer.shards[shard].down_since(),
+                peer.inlets[shard].state.lock().down_since,
+            ];
             if down.into_iter().flatten().any(|down| down == since) {
                 peers.part(&peer, shard);
             }
@@ -313,7 +382,13 @@ impl Peers {
     /// Two nodes have been cut off from each other for too long.
     fn part(&self, peer: &Arc<Peer>, shard: usize) {
         let lost = peer.shards[shard].part();
-        let served = peer.inlets[shard].state.lock().sessions.drain().map(|(_, served)| served).collect::<Vec<_>>();
+        let served = peer.inlets[shard]
+            .state
+            .lock()
+            .sessions
+            .drain()
+            .map(|(_, served)| served)
+            .collect::<Vec<_>>();
         if !lost.is_empty() || !served.is_empty() {
             warn!(peer = %peer.address, sessions = lost.len() + served.len(), "cut off for too long: shared sessions end");
         }
@@ -328,7 +403,10 @@ impl Peers {
 
     /// The peer no longer serves a session of this gate.
     pub(super) fn gone(&self, peer: &Peer, frame: &Frame) {
-        let lost: Lost = peer.shards[shard_of(frame.session)].gone(frame.session, frame.id).into_iter().collect();
+        let lost: Lost = peer.shards[shard_of(frame.session)]
+            .gone(frame.session, frame.id)
+            .into_iter()
+            .collect();
         self.unbind(peer, &lost);
         self.fail(lost);
     }
@@ -343,7 +421,11 @@ impl Peers {
     fn close(&self, peer: &Arc<Peer>, why: &str) {
         {
             let mut table = self.table.write();
-            if table.peers.get(&peer.address).is_some_and(|known| Arc::ptr_eq(known, peer)) {
+            if table
+                .peers
+                .get(&peer.address)
+                .is_some_and(|known| Arc::ptr_eq(known, peer))
+            {
                 table.peers.remove(&peer.address);
             }
         }
@@ -352,7 +434,10 @@ impl Peers {
             let lost = shard.close();
             self.unbind(peer, &lost);
             self.fail(lost);
-            self.calls.lost(Way { incarnation: peer.incarnation, shard: index });
+            self.calls.lost(Way {
+                incarnation: peer.incarnation,
+                shard: index,
+            });
         }
         let reason = CloseReason::Broken(format!("the gate {} is gone", peer.address));
         let mut count = 0;
@@ -374,30 +459,42 @@ impl Peers {
     /// Ends a session that this node serves for another gate.
     pub(super) fn end(&self, served: &super::remote::Served, reason: &CloseReason) {
         served.entity.end();
-        self.node.sessions().close(&served.session, reason, self.node.scheduler());
+        self.node
+            .sessions()
+            .close(&served.session, reason, self.node.scheduler());
     }
 
     /// Answers requests that no member will answer.
     pub(super) fn fail(&self, lost: Lost) {
         for (session, requests) in lost {
             for request in requests {
-                let error = Error::new(code::UNAVAILABLE, "the member went away before it answered");
+                let error =
+                    Error::new(code::UNAVAILABLE, "the member went away before it answered");
                 self.dispatch.fail(&session.with_request(request), error);
             }
         }
     }
 
-    /// Asks the other nodes for no more work, and finishes what there is: returns when all requests are answered, all sessions of other gates have
-    /// ended, and everything has been sent.
+    /// Asks the other nodes for no more work, and finishes what there is: returns when all requests
+    /// are answered, all sessions of other gates have ended, and everything has been sent.
     pub(crate) async fn drain(&self, deadline: Instant) {
         let (peers, go) = self.everybody();
         for peer in &peers {
-            peer.shards.iter().for_each(|shard| shard.send(Frame::leaving()));
+            peer.shards
+                .iter()
+                .for_each(|shard| shard.send(Frame::leaving()));
         }
         let finished = async {
             let done = |go: &Arc<GoPeer>| go.unanswered() == 0 && go.is_flushed();
-            let drained = |now: Instant| peers.iter().all(|peer| peer.is_drained() && unanswered(peer, now) == 0);
-            while !drained(Instant::now()) || self.calls.waiting(Instant::now()) > 0 || !go.iter().all(done) {
+            let drained = |now: Instant| {
+                peers
+                    .iter()
+                    .all(|peer| peer.is_drained() && unanswered(peer, now) == 0)
+            };
+            while !drained(Instant::now())
+                || self.calls.waiting(Instant::now()) > 0
+                || !go.iter().all(done)
+            {
                 sleep(LOOK).await;
             }
         };
@@ -410,7 +507,9 @@ impl Peers {
         for peer in &peers {
             for inlet in &peer.inlets {
                 let served = std::mem::take(&mut inlet.state.lock().sessions);
-                served.values().for_each(|served| self.end(served, &CloseReason::Shutdown));
+                served
+                    .values()
+                    .for_each(|served| self.end(served, &CloseReason::Shutdown));
             }
         }
     }
@@ -424,7 +523,11 @@ impl Peers {
         let (peers, go) = self.everybody();
         peers.iter().for_each(|peer| peer.finish());
         let sent = async {
-            while peers.iter().any(|peer| peer.shards.iter().any(|shard| shard.is_up())) || !go.iter().all(|peer| peer.is_flushed()) {
+            while peers
+                .iter()
+                .any(|peer| peer.shards.iter().any(|shard| shard.is_up()))
+                || !go.iter().all(|peer| peer.is_flushed())
+            {
                 sleep(LOOK).await;
             }
         };
@@ -440,13 +543,23 @@ impl Peers {
 }
 
 fn unanswered(peer: &Peer, now: Instant) -> usize {
-    let count =
-        |inlet: &super::peer::Inlet| -> usize { inlet.state.lock().sessions.values().map(|served| served.entity.unanswered(now)).sum() };
+    let count = |inlet: &super::peer::Inlet| -> usize {
+        inlet
+            .state
+            .lock()
+            .sessions
+            .values()
+            .map(|served| served.entity.unanswered(now))
+            .sum()
+    };
     peer.inlets.iter().map(count).sum()
 }
 
 impl fmt::Debug for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Peers").field("address", &self.address).field("peers", &self.table.read().peers.len()).finish_non_exhaustive()
+        f.debug_struct("Peers")
+            .field("address", &self.address)
+            .field("peers", &self.table.read().peers.len())
+            .finish_non_exhaustive()
     }
 }

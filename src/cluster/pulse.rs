@@ -38,16 +38,25 @@ pub(crate) struct Standing {
     failures: u32,
     /// Whether to register again.
     ///
-    /// A master of Go nano takes a heartbeat as a sign of life, but tells the others of registrations only. If it has been started again in the
-    /// meantime, those who joined since would never hear of this node. If this node has slept, it was taken for dead, and nobody else would hear that
-    /// it is not.
+    /// A master of Go nano takes a heartbeat as a sign of life, but tells the others of
+    /// registrations only. If it has been started again in the meantime, those who joined since
+    /// would never hear of this node. If this node has slept, it was taken for dead, and nobody
+    /// else would hear that it is not.
     introduce: bool,
     due: Instant,
 }
 
 impl Standing {
     pub(crate) fn new(rhythm: Rhythm, retry: Duration, now: Instant) -> Self {
-        Self { rhythm, retry, joined: false, master: 0, failures: 0, introduce: false, due: now }
+        Self {
+            rhythm,
+            retry,
+            joined: false,
+            master: 0,
+            failures: 0,
+            introduce: false,
+            due: now,
+        }
     }
 
     /// When to call next.
@@ -72,14 +81,26 @@ impl Standing {
     /// The call to make now; exactly one at a time, and one of the two below must follow.
     pub(crate) fn call(&mut self, members: &mut Members) -> Call {
         members.mark();
-        if self.joined && !self.introduce { Call::Heartbeat { digest: members.digest() } } else { Call::Register }
+        if self.joined && !self.introduce {
+            Call::Heartbeat {
+                digest: members.digest(),
+            }
+        } else {
+            Call::Register
+        }
     }
 
-    pub(crate) fn answered(&mut self, answer: Answer, members: &mut Members, now: Instant) -> Vec<Change> {
+    pub(crate) fn answered(
+        &mut self,
+        answer: Answer,
+        members: &mut Members,
+        now: Instant,
+    ) -> Vec<Change> {
         let lost = std::mem::take(&mut self.failures) > 0;
         let slept = now.duration_since(self.due) > self.rhythm.patience_of_go();
         let changes = match answer {
-            // Nobody is gone for not being in it: a master that has just started does not know everybody yet.
+            // Nobody is gone for not being in it: a master that has just started does not know
+            // everybody yet.
             Answer::Registered(table) => {
                 self.master = table.first().map_or(0, Member::incarnation);
                 (self.joined, self.introduce) = (true, false);
@@ -88,27 +109,46 @@ impl Standing {
             Answer::Beaten { pulse, master } => {
                 self.master = master;
                 self.introduce = (lost || slept) && master == 0;
-                if pulse.replace { members.replace(pulse.table) } else { members.merge(pulse.table) }
+                if pulse.replace {
+                    members.replace(pulse.table)
+                } else {
+                    members.merge(pulse.table)
+                }
             }
         };
-        self.due = if self.introduce { now } else { now + self.interval() };
+        self.due = if self.introduce {
+            now
+        } else {
+            now + self.interval()
+        };
         changes
     }
 
     pub(crate) fn failed(&mut self, now: Instant) {
         self.failures += 1;
-        self.due = now + if self.joined { self.interval() } else { self.retry };
-        // Once is enough: a Go master that cannot reach a member fails every registration, and announces it to the others each time.
+        self.due = now
+            + if self.joined {
+                self.interval()
+            } else {
+                self.retry
+            };
+        // Once is enough: a Go master that cannot reach a member fails every registration, and
+        // announces it to the others each time.
         self.introduce = false;
     }
 
-    /// The master says that somebody else has this node's address. That may have been before: then a registration takes it back.
+    /// The master says that somebody else has this node's address. That may have been before: then
+    /// a registration takes it back.
     pub(crate) fn refused(&mut self, now: Instant) {
         self.failed(now);
         self.introduce = true;
     }
 
     fn interval(&self) -> Duration {
-        if self.master == 0 { self.rhythm.heartbeat } else { self.rhythm.pulse }
+        if self.master == 0 {
+            self.rhythm.heartbeat
+        } else {
+            self.rhythm.pulse
+        }
     }
 }

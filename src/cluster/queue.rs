@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use crate::member::Member;
 
-/// A member that takes nothing for so long that this many wait is given up on: it is evicted soon, or catches up with a heartbeat.
+/// A member that takes nothing for so long that this many wait is given up on: it is evicted soon,
+/// or catches up with a heartbeat.
 const LIMIT: usize = 16 * 1024;
 
 /// That somebody joined or left.
@@ -32,14 +33,17 @@ impl Announcement {
 pub(crate) enum Knowledge {
     /// A node of this crate: it understands news it had already.
     Any,
-    /// A node of Go nano that has been told everything it knows in this queue. It appends whatever it is told is new, and removes one entry when it
-    /// is told that somebody left, so it must be told once.
+    /// A node of Go nano that has been told everything it knows in this queue. It appends whatever
+    /// it is told is new, and removes one entry when it is told that somebody left, so it must be
+    /// told once.
     Told,
-    /// A node of Go nano that knows more than that: what may be new to it, or not, is first removed.
+    /// A node of Go nano that knows more than that: what may be new to it, or not, is first
+    /// removed.
     Unknown,
 }
 
-/// The news for one member, in order. News that later ones make pointless are dropped, so it holds at most two for each address.
+/// The news for one member, in order. News that later ones make pointless are dropped, so it holds
+/// at most two for each address.
 #[derive(Debug, Clone)]
 pub(crate) struct Queue {
     knowledge: Knowledge,
@@ -49,14 +53,21 @@ pub(crate) struct Queue {
 
 impl Queue {
     fn new(knowledge: Knowledge) -> Self {
-        Self { knowledge, waiting: VecDeque::new(), under_way: None }
+        Self {
+            knowledge,
+            waiting: VecDeque::new(),
+            under_way: None,
+        }
     }
 
-    /// The queue for somebody who registers at an address where somebody else was. What that one had yet to be told is told to this one: a
-    /// registration of Go nano may be an old one that comes late, and then it is for the node that is there.
+    /// The queue for somebody who registers at an address where somebody else was. What that one
+    /// had yet to be told is told to this one: a registration of Go nano may be an old one that
+    /// comes late, and then it is for the node that is there.
     pub(crate) fn succeeding(old: Option<Self>, knowledge: Knowledge) -> Self {
         let mut queue = Self::new(knowledge);
-        let Some(mut old) = old.filter(|_| knowledge != Knowledge::Any) else { return queue };
+        let Some(mut old) = old.filter(|_| knowledge != Knowledge::Any) else {
+            return queue;
+        };
         old.failed();
         for news in old.waiting {
             queue.waiting.extend(undo(&news));
@@ -68,7 +79,9 @@ impl Queue {
     /// Adds news. `false` if that was too much, and all that waited is dropped.
     #[must_use]
     pub(crate) fn push(&mut self, news: Announcement) -> bool {
-        let replaced = |old: &Announcement| old.address() == news.address() && (old.is_new() || !news.is_new());
+        let replaced = |old: &Announcement| {
+            old.address() == news.address() && (old.is_new() || !news.is_new())
+        };
         self.waiting.retain(|old| !replaced(old));
         if self.knowledge == Knowledge::Unknown {
             self.waiting.extend(undo(&news));
@@ -81,7 +94,8 @@ impl Queue {
         true
     }
 
-    /// The news to deliver next; [`delivered`](Queue::delivered) or [`failed`](Queue::failed) must follow.
+    /// The news to deliver next; [`delivered`](Queue::delivered) or [`failed`](Queue::failed) must
+    /// follow.
     pub(crate) fn take(&mut self) -> Option<Announcement> {
         self.under_way = self.waiting.pop_front();
         self.under_way.clone()
@@ -93,12 +107,21 @@ impl Queue {
 
     /// It may have arrived, or may not: it is to be repeated, unless later news make it pointless.
     pub(crate) fn failed(&mut self) {
-        let Some(news) = self.under_way.take() else { return };
-        let overtaken = self.waiting.iter().any(|later| later.address() == news.address() && !later.is_new());
+        let Some(news) = self.under_way.take() else {
+            return;
+        };
+        let overtaken = self
+            .waiting
+            .iter()
+            .any(|later| later.address() == news.address() && !later.is_new());
         if overtaken {
             return;
         }
-        let undo = if self.knowledge == Knowledge::Any { None } else { undo(&news) };
+        let undo = if self.knowledge == Knowledge::Any {
+            None
+        } else {
+            undo(&news)
+        };
         self.waiting.push_front(news);
         if let Some(undo) = undo {
             self.waiting.push_front(undo);
@@ -109,7 +132,10 @@ impl Queue {
 /// What makes sure that news are news.
 fn undo(news: &Announcement) -> Option<Announcement> {
     match news {
-        Announcement::New(member) => Some(Announcement::Del { address: member.address().to_owned(), incarnation: member.incarnation() }),
+        Announcement::New(member) => Some(Announcement::Del {
+            address: member.address().to_owned(),
+            incarnation: member.incarnation(),
+        }),
         Announcement::Del { .. } => None,
     }
 }

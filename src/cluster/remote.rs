@@ -59,7 +59,8 @@ pub(super) struct Remote {
 #[derive(Default)]
 struct State {
     closing: bool,
-    /// Requests without an answer, and until when their gate waits. One gate has one timeout, so the first is mostly over first.
+    /// Requests without an answer, and until when their gate waits. One gate has one timeout, so
+    /// the first is mostly over first.
     requests: VecDeque<(u64, Option<Instant>)>,
 }
 
@@ -71,7 +72,12 @@ struct Binds {
 }
 
 impl Remote {
-    pub(super) fn new(id: i64, gate: Arc<Peer>, address: &str, dispatch: Arc<Dispatch>) -> Arc<Self> {
+    pub(super) fn new(
+        id: i64,
+        gate: Arc<Peer>,
+        address: &str,
+        dispatch: Arc<Dispatch>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             gate,
@@ -95,7 +101,11 @@ impl Remote {
         let mut state = self.state.lock();
         let deadline = timeout.map(|timeout| {
             let now = Instant::now();
-            while state.requests.front().is_some_and(|(_, deadline)| deadline.is_some_and(|deadline| deadline <= now)) {
+            while state
+                .requests
+                .front()
+                .is_some_and(|(_, deadline)| deadline.is_some_and(|deadline| deadline <= now))
+            {
                 state.requests.pop_front();
             }
             now + timeout
@@ -105,7 +115,9 @@ impl Remote {
 
     /// How many requests wait for their answer, and their gate with them.
     pub(super) fn unanswered(&self, now: Instant) -> usize {
-        let waits = |(_, deadline): &&(u64, Option<Instant>)| deadline.is_none_or(|deadline| deadline > now);
+        let waits = |(_, deadline): &&(u64, Option<Instant>)| {
+            deadline.is_none_or(|deadline| deadline > now)
+        };
         self.state.lock().requests.iter().filter(waits).count()
     }
 
@@ -116,7 +128,8 @@ impl Remote {
         state.requests.clear();
     }
 
-    /// The gate says what the session is bound to. What this node has said since will be answered, and counts until then.
+    /// The gate says what the session is bound to. What this node has said since will be answered,
+    /// and counts until then.
     pub(super) fn bound(&self, session: &Session, frame: &Frame) {
         let mut binds = self.binds.lock();
         binds.heard = frame.credit.max(binds.heard);
@@ -129,7 +142,8 @@ impl Remote {
     pub(super) fn bind_again(&self, session: &Session) {
         let binds = self.binds.lock();
         if binds.said > binds.heard {
-            self.shard().send(Frame::bind(self.id, session.uid(), binds.said));
+            self.shard()
+                .send(Frame::bind(self.id, session.uid(), binds.said));
         }
     }
 
@@ -138,7 +152,11 @@ impl Remote {
     }
 
     fn check_open(&self) -> Result {
-        if self.state.lock().closing { Err(Error::new(code::CLOSED, "the session is closed")) } else { Ok(()) }
+        if self.state.lock().closing {
+            Err(Error::new(code::CLOSED, "the session is closed"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -146,7 +164,10 @@ impl Entity for Remote {
     fn push(&self, push: &Push<'_>) -> Result {
         push.check()?;
         self.check_open()?;
-        self.shard().try_send(Frame::push(self.id, Vec::new(), push.route(), push.body().clone()), &self.account)
+        self.shard().try_send(
+            Frame::push(self.id, Vec::new(), push.route(), push.body().clone()),
+            &self.account,
+        )
     }
 
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
@@ -154,9 +175,15 @@ impl Entity for Remote {
         if state.closing {
             return Err(Error::new(code::CLOSED, "the session is closed"));
         }
-        let at = state.requests.iter().position(|(waiting, _)| *waiting == request);
+        let at = state
+            .requests
+            .iter()
+            .position(|(waiting, _)| *waiting == request);
         if at.and_then(|at| state.requests.remove(at)).is_none() {
-            return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));
+            return Err(Error::new(
+                code::CONFLICT,
+                format!("request {request} does not wait for an answer"),
+            ));
         }
         drop(state);
         // Bounded by the requests in flight.
@@ -182,8 +209,8 @@ impl Entity for Remote {
     fn bind(&self, session: &Session, uid: i64) {
         let mut binds = self.binds.lock();
         session.core().rebind(uid);
-        // Not on the session's account: what it is pushed is no reason to lose this. A gate that takes nothing is a gate that is cut off; then its word
-        // counts when it is back.
+        // Not on the session's account: what it is pushed is no reason to lose this. A gate that
+        // takes nothing is a gate that is cut off; then its word counts when it is back.
         let bind = Frame::bind(self.id, uid, binds.said + 1);
         if self.check_open().is_ok() && self.shard().try_send(bind, &self.shard().node).is_ok() {
             binds.said += 1;
@@ -192,7 +219,13 @@ impl Entity for Remote {
 
     fn done(&self) {
         // What this node itself sends to the session's handlers is not the gate's to be credited.
-        if self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| waiting.checked_sub(1)).is_err() {
+        if self
+            .waiting
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |waiting| {
+                waiting.checked_sub(1)
+            })
+            .is_err()
+        {
             return;
         }
         if (self.done.fetch_add(1, Ordering::AcqRel) + 1).is_multiple_of(CREDIT) {
@@ -209,20 +242,36 @@ impl Entity for Remote {
 }
 
 impl Remote {
-    /// Sends a message on behalf of the session to whom its gate thinks right: only the gate knows who serves it.
-    pub(super) fn relay_message(&self, kind: Kind, id: u64, message: Message, deadline: Option<Instant>) -> Result {
+    /// Sends a message on behalf of the session to whom its gate thinks right: only the gate knows
+    /// who serves it.
+    pub(super) fn relay_message(
+        &self,
+        kind: Kind,
+        id: u64,
+        message: Message,
+        deadline: Option<Instant>,
+    ) -> Result {
         self.check_open()?;
-        self.shard().try_send(Frame::message(kind, self.id, id, message.route, message.body).until(deadline), &self.account)
+        self.shard().try_send(
+            Frame::message(kind, self.id, id, message.route, message.body).until(deadline),
+            &self.account,
+        )
     }
 
     /// How a call for the session's gate goes.
     pub(super) fn way(&self) -> Way {
-        Way { incarnation: self.gate.incarnation, shard: shard_of(self.id) }
+        Way {
+            incarnation: self.gate.incarnation,
+            shard: shard_of(self.id),
+        }
     }
 }
 
 impl Relay for Shard {
     fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result {
-        self.try_send(Frame::push(0, sessions, push.route(), push.body().clone()), &self.broadcasts)
+        self.try_send(
+            Frame::push(0, sessions, push.route(), push.body().clone()),
+            &self.broadcasts,
+        )
     }
 }

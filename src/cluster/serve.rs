@@ -24,7 +24,13 @@ use crate::{
 
 impl Peers {
     /// Handles what came on one stream. False when a later stream has taken its place.
-    pub(super) fn receive(&self, peer: &Arc<Peer>, shard: usize, stream: i64, frames: Vec<Frame>) -> bool {
+    pub(super) fn receive(
+        &self,
+        peer: &Arc<Peer>,
+        shard: usize,
+        stream: i64,
+        frames: Vec<Frame>,
+    ) -> bool {
         let inlet = &peer.inlets[shard];
         let _turn = inlet.turn.lock();
         if !inlet.hear(stream) {
@@ -45,14 +51,19 @@ impl Peers {
             Kind::Open => self.open(peer, shard, &frame),
             Kind::Synced => self.synced(peer, shard),
             Kind::Message | Kind::Rpc => self.message(peer, shard, kind, frame),
-            Kind::Bound => served(peer, shard, frame.session).map(|(session, entity)| entity.bound(&session, &frame)),
+            Kind::Bound => served(peer, shard, frame.session)
+                .map(|(session, entity)| entity.bound(&session, &frame)),
             Kind::Closed => self.closed(peer, shard, frame),
 
             Kind::Response => respond(&peer.shards[shard], frame),
             Kind::Push => self.push(&peer.shards[shard], frame),
             Kind::Bind => self.bind(&peer.shards[shard], &frame),
-            Kind::Close => self.client(&peer.shards[shard], frame.session).map(|session| session.close_because(frame.reason)),
-            Kind::Kick => self.client(&peer.shards[shard], frame.session).map(|session| session.kick(frame.reason)),
+            Kind::Close => self
+                .client(&peer.shards[shard], frame.session)
+                .map(|session| session.close_because(frame.reason)),
+            Kind::Kick => self
+                .client(&peer.shards[shard], frame.session)
+                .map(|session| session.kick(frame.reason)),
             Kind::Relay => self.relay(peer, shard, frame),
             Kind::RelayCall => self.relay_call(peer, shard, frame),
 
@@ -68,7 +79,10 @@ impl Peers {
                 Ok(())
             }
             Kind::Alive => Ok(()),
-            Kind::None | Kind::Hello | Kind::Credit | Kind::Gone => Err(Error::new(code::BAD_REQUEST, "a frame that does not belong here")),
+            Kind::None | Kind::Hello | Kind::Credit | Kind::Gone => Err(Error::new(
+                code::BAD_REQUEST,
+                "a frame that does not belong here",
+            )),
         }
     }
 
@@ -93,9 +107,24 @@ impl Peers {
                 return Ok(());
             }
             None => {
-                let entity = Remote::new(frame.session, peer.clone(), &frame.address, self.dispatch.clone());
-                let session = self.node.sessions().open_remote(frame.session, entity.clone());
-                state.sessions.insert(frame.session, Served { session: session.clone(), entity: entity.clone(), stream });
+                let entity = Remote::new(
+                    frame.session,
+                    peer.clone(),
+                    &frame.address,
+                    self.dispatch.clone(),
+                );
+                let session = self
+                    .node
+                    .sessions()
+                    .open_remote(frame.session, entity.clone());
+                state.sessions.insert(
+                    frame.session,
+                    Served {
+                        session: session.clone(),
+                        entity: entity.clone(),
+                        stream,
+                    },
+                );
                 (session, entity)
             }
         };
@@ -108,8 +137,12 @@ impl Peers {
     fn synced(&self, peer: &Peer, shard: usize) -> Result {
         let ended: HashMap<_, _> = {
             let mut state = peer.inlets[shard].state.lock();
-            let InletState { sessions, stream, .. } = &mut *state;
-            sessions.extract_if(|_, served| served.stream != *stream).collect()
+            let InletState {
+                sessions, stream, ..
+            } = &mut *state;
+            sessions
+                .extract_if(|_, served| served.stream != *stream)
+                .collect()
         };
         let reason = CloseReason::Broken("it ended while its gate could not be reached".to_owned());
         ended.values().for_each(|served| self.end(served, &reason));
@@ -124,20 +157,32 @@ impl Peers {
             Ok(found) => found,
             Err(error) => {
                 if id != 0 {
-                    let answer = Error::new(code::UNAVAILABLE, "the member no longer serves this session");
+                    let answer = Error::new(
+                        code::UNAVAILABLE,
+                        "the member no longer serves this session",
+                    );
                     peer.shards[shard].send(Frame::response(frame.session, id, Err(answer)));
                 }
                 peer.inlets[shard].gone(frame.session);
                 return Err(error);
             }
         };
-        let message = if id != 0 { Message::request(id, route, frame.body) } else { Message::notify(route, frame.body) };
+        let message = if id != 0 {
+            Message::request(id, route, frame.body)
+        } else {
+            Message::notify(route, frame.body)
+        };
         entity.arrived();
         if id != 0 {
             entity.expect(id, timeout);
         }
-        let origin = if kind == Kind::Rpc { Origin::Node } else { Origin::Client };
-        self.dispatch.deliver(&session.with_request(id), &message, origin);
+        let origin = if kind == Kind::Rpc {
+            Origin::Node
+        } else {
+            Origin::Client
+        };
+        self.dispatch
+            .deliver(&session.with_request(id), &message, origin);
         Ok(())
     }
 
@@ -157,10 +202,12 @@ impl Peers {
         Ok(())
     }
 
-    /// A member binds a session of this gate; everybody hears of it from here, that member too, so that all end with the same uid.
+    /// A member binds a session of this gate; everybody hears of it from here, that member too, so
+    /// that all end with the same uid.
     fn bind(&self, shard: &Shard, frame: &Frame) -> Result {
         let session = self.client(shard, frame.session)?;
-        // Not again what was said again because a stream broke: somebody else may have bound it since.
+        // Not again what was said again because a stream broke: somebody else may have bound it
+        // since.
         if shard.binds(frame.session, frame.credit) {
             session.core().rebind(frame.uid.max(0));
         }
@@ -171,13 +218,17 @@ impl Peers {
     /// A stream is up: what its predecessor may have lost of binds is said again.
     pub(super) fn bind_again(&self, peer: &Peer, shard: usize) {
         let state = peer.inlets[shard].state.lock();
-        state.sessions.values().for_each(|served| served.entity.bind_again(&served.session));
+        state
+            .sessions
+            .values()
+            .for_each(|served| served.entity.bind_again(&served.session));
     }
 
     fn relay(&self, peer: &Peer, shard: usize, mut frame: Frame) -> Result {
         let route = frame.take_route()?;
         let session = self.client(&peer.shards[shard], frame.session)?;
-        self.dispatch.rpc(&session, Message::notify(route, frame.body))
+        self.dispatch
+            .rpc(&session, Message::notify(route, frame.body))
     }
 
     fn relay_call(&self, peer: &Arc<Peer>, shard: usize, mut frame: Frame) -> Result {
@@ -187,7 +238,13 @@ impl Peers {
             Err(error) => return caller.answer(Err(error)),
         };
         let route = frame.take_route()?;
-        self.dispatch.call(Call { session: Some(session), to: None, route, body: frame.body, caller });
+        self.dispatch.call(Call {
+            session: Some(session),
+            to: None,
+            route,
+            body: frame.body,
+            caller,
+        });
         Ok(())
     }
 
@@ -208,13 +265,22 @@ impl Peers {
                 }
             },
         };
-        self.dispatch.answer(Call { session, to: None, route, body: frame.body, caller });
+        self.dispatch.answer(Call {
+            session,
+            to: None,
+            route,
+            body: frame.body,
+            caller,
+        });
         Ok(())
     }
 
     /// A session of this gate that the peer serves, or that a node of Go nano told it of.
     fn client(&self, shard: &Shard, id: i64) -> Result<Session> {
-        shard.session(id).or_else(|| self.node.sessions().find_local(id)).ok_or_else(|| unknown(id))
+        shard
+            .session(id)
+            .or_else(|| self.node.sessions().find_local(id))
+            .ok_or_else(|| unknown(id))
     }
 
     fn push(&self, shard: &Shard, mut frame: Frame) -> Result {
@@ -225,7 +291,11 @@ impl Peers {
         }
         let mut failed = 0;
         for id in frame.sessions {
-            if self.client(shard, id).and_then(|session| session.entity().push(&push)).is_err() {
+            if self
+                .client(shard, id)
+                .and_then(|session| session.entity().push(&push))
+                .is_err()
+            {
                 failed += 1;
             }
         }
@@ -237,7 +307,10 @@ impl Peers {
     }
 
     fn reply(&self, frame: Frame) -> Result {
-        let caller = self.calls.take(frame.id).ok_or_else(|| Error::new(code::NOT_FOUND, "nobody waits for this reply"))?;
+        let caller = self
+            .calls
+            .take(frame.id)
+            .ok_or_else(|| Error::new(code::NOT_FOUND, "nobody waits for this reply"))?;
         caller.answer(frame.into_answer())
     }
 }
@@ -245,7 +318,11 @@ impl Peers {
 /// Answers a call of another node.
 fn caller(peer: &Arc<Peer>, shard: usize, frame: &Frame) -> Arc<Caller> {
     let (shard, id) = (peer.shards[shard].clone(), frame.id);
-    Caller::new(id, frame.timeout().map(|timeout| Instant::now() + timeout), move |answer| shard.send(Frame::reply(id, answer)))
+    Caller::new(
+        id,
+        frame.timeout().map(|timeout| Instant::now() + timeout),
+        move |answer| shard.send(Frame::reply(id, answer)),
+    )
 }
 
 /// A session of the peer's client.
@@ -261,6 +338,8 @@ fn unknown(id: i64) -> Error {
 
 fn respond(shard: &Shard, frame: Frame) -> Result {
     let (session, request) = (frame.session, frame.id);
-    let session = shard.answered(session, request).ok_or_else(|| Error::new(code::CONFLICT, format!("request {request} does not wait")))?;
+    let session = shard
+        .answered(session, request)
+        .ok_or_else(|| Error::new(code::CONFLICT, format!("request {request} does not wait")))?;
     session.answer(frame.into_answer())
 }

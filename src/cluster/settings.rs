@@ -44,7 +44,8 @@ pub(crate) struct Settings {
     pub(crate) configure_server: Option<ConfigureServer>,
 }
 
-/// Encrypts what nodes say to each other, and lets nobody in without a certificate of the cluster's own authority.
+/// Encrypts what nodes say to each other, and lets nobody in without a certificate of the cluster's
+/// own authority.
 #[derive(Clone)]
 pub struct ClusterTls {
     certificate: PathBuf,
@@ -55,20 +56,33 @@ pub struct ClusterTls {
 }
 
 impl ClusterTls {
-    /// Mutual TLS from PEM files: this node's certificate chain, its private key, and the certificate of the authority that signs the nodes'
-    /// certificates. Each node shows its own and checks the other's. The files are read when the node starts.
-    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>, authority: impl Into<PathBuf>) -> Self {
-        Self { certificate: certificate.into(), key: key.into(), authority: authority.into(), server_name: None, mutual: true }
+    /// Mutual TLS from PEM files: this node's certificate chain, its private key, and the
+    /// certificate of the authority that signs the nodes' certificates. Each node shows its own and
+    /// checks the other's. The files are read when the node starts.
+    pub fn new(
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+        authority: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            authority: authority.into(),
+            server_name: None,
+            mutual: true,
+        }
     }
 
-    /// The name every node's certificate is made out to. Unless set, it is the host in the node's service address.
+    /// The name every node's certificate is made out to. Unless set, it is the host in the node's
+    /// service address.
     #[must_use]
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// Asks callers for no certificate: they are encrypted, and it is the token that keeps strangers out.
+    /// Asks callers for no certificate: they are encrypted, and it is the token that keeps
+    /// strangers out.
     #[must_use]
     pub fn without_client_certificates(mut self) -> Self {
         self.mutual = false;
@@ -77,7 +91,12 @@ impl ClusterTls {
 
     fn read(&self) -> Result<(ServerTlsConfig, ClientTlsConfig)> {
         let read = |file: &PathBuf| {
-            fs::read(file).map_err(|error| Error::new(code::BAD_REQUEST, format!("cluster_tls: {}: {error}", file.display())))
+            fs::read(file).map_err(|error| {
+                Error::new(
+                    code::BAD_REQUEST,
+                    format!("cluster_tls: {}: {error}", file.display()),
+                )
+            })
         };
         let identity = Identity::from_pem(read(&self.certificate)?, read(&self.key)?);
         let authority = Certificate::from_pem(read(&self.authority)?);
@@ -105,24 +124,47 @@ impl Settings {
     pub(crate) fn check(&self) -> Result {
         let wrong = |message: &str| Err(Error::new(code::BAD_REQUEST, message.to_owned()));
         match &self.service_addr {
-            None if self.is_cluster() => wrong("service_addr is missing: the address at which other nodes reach this one"),
+            None if self.is_cluster() => {
+                wrong("service_addr is missing: the address at which other nodes reach this one")
+            }
             None => Ok(()),
-            Some(_) if self.master && !self.masters.is_empty() => wrong("advertise_addr: a master joins nobody"),
+            Some(_) if self.master && !self.masters.is_empty() => {
+                wrong("advertise_addr: a master joins nobody")
+            }
             Some(_) if !self.master && self.masters.is_empty() => {
                 wrong("advertise_addr is missing: the address of the master; or master(), to be it")
             }
-            Some(address) if self.masters.contains(address) => wrong("advertise_addr is the master's address, not this node's"),
-            Some(address) if address.rsplit_once(':').is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) => {
+            Some(address) if self.masters.contains(address) => {
+                wrong("advertise_addr is the master's address, not this node's")
+            }
+            Some(address)
+                if address
+                    .rsplit_once(':')
+                    .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) =>
+            {
                 wrong("service_addr must be host:port, as other nodes reach this one")
             }
-            Some(address) if ["0.0.0.0:", "[::]:"].iter().any(|any| address.starts_with(any)) => {
-                wrong("service_addr is what other nodes call, which cannot be every address; see service_listen")
+            Some(address)
+                if ["0.0.0.0:", "[::]:"]
+                    .iter()
+                    .any(|any| address.starts_with(any)) =>
+            {
+                wrong(
+                    "service_addr is what other nodes call, which cannot be every address; see service_listen",
+                )
             }
-            Some(address) if self.service_listen.is_some() && address.ends_with(":0") => {
-                wrong("service_addr needs the port others call, if service_listen says where to listen")
+            Some(address) if self.service_listen.is_some() && address.ends_with(":0") => wrong(
+                "service_addr needs the port others call, if service_listen says where to listen",
+            ),
+            _ if self
+                .retry_interval
+                .is_some_and(|interval| interval.is_zero()) =>
+            {
+                wrong("retry_interval must not be zero")
             }
-            _ if self.retry_interval.is_some_and(|interval| interval.is_zero()) => wrong("retry_interval must not be zero"),
-            _ if self.heartbeat.is_some_and(|interval| interval.is_zero()) => wrong("cluster_heartbeat must not be zero"),
+            _ if self.heartbeat.is_some_and(|interval| interval.is_zero()) => {
+                wrong("cluster_heartbeat must not be zero")
+            }
             Some(_) => Ok(()),
         }
     }
@@ -135,7 +177,11 @@ impl Settings {
         let token = self.token.take().or_else(|| env::var(TOKEN_VARIABLE).ok());
         let credentials = Credentials(token.map(|token| header(&token)).transpose()?);
         let (server, client) = self.tls.as_ref().map(ClusterTls::read).transpose()?.unzip();
-        let dialer = Dialer { credentials, tls: client, configure: self.configure_endpoint.take() };
+        let dialer = Dialer {
+            credentials,
+            tls: client,
+            configure: self.configure_endpoint.take(),
+        };
         for master in &self.masters {
             dialer.channel(master)?;
         }
@@ -146,7 +192,10 @@ impl Settings {
 /// The token as it travels.
 fn header(token: &str) -> Result<MetadataValue<tonic::metadata::Ascii>> {
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Error::new(code::BAD_REQUEST, "cluster_token must be of visible ASCII characters, and at least one"));
+        return Err(Error::new(
+            code::BAD_REQUEST,
+            "cluster_token must be of visible ASCII characters, and at least one",
+        ));
     }
     let mut value: MetadataValue<_> = format!("Bearer {token}").parse()?;
     value.set_sensitive(true);
@@ -155,6 +204,9 @@ fn header(token: &str) -> Result<MetadataValue<tonic::metadata::Ascii>> {
 
 impl fmt::Debug for ClusterTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterTls").field("certificate", &self.certificate).field("mutual", &self.mutual).finish_non_exhaustive()
+        f.debug_struct("ClusterTls")
+            .field("certificate", &self.certificate)
+            .field("mutual", &self.mutual)
+            .finish_non_exhaustive()
     }
 }

@@ -1,6 +1,8 @@
-//! The whole control plane on a simulated network: random crashes, restarts, pauses, partitions, delays and losses, and afterwards every table must
-//! be the set of living nodes. What goes wrong with nodes of Go nano and cannot be put right (docs/cluster.md) is left out, each time where it would happen:
-//! they show that the rest works, not that all does. Everything follows from a seed: `NANO_SEED=42 cargo test --lib simulation` replays one.
+//! The whole control plane on a simulated network: random crashes, restarts, pauses, partitions,
+//! delays and losses, and afterwards every table must be the set of living nodes. What goes wrong
+//! with nodes of Go nano and cannot be put right (docs/cluster.md) is left out, each time where it
+//! would happen: they show that the rest works, not that all does. Everything follows from a seed:
+//! `NANO_SEED=42 cargo test --lib simulation` replays one.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -55,7 +57,9 @@ fn check(seeds: Vec<u64>) {
         let mut world = World::new(seed);
         world.run();
         if let Err(difference) = world.converged() {
-            panic!("seed {seed}: {difference}\nreplay it with NANO_SEED={seed} cargo test --lib simulation");
+            panic!(
+                "seed {seed}: {difference}\nreplay it with NANO_SEED={seed} cargo test --lib simulation"
+            );
         }
         troubles.add(&world.troubles);
     }
@@ -79,14 +83,53 @@ struct Troubles {
 
 impl Troubles {
     fn counts(&mut self) -> [&mut u32; 8] {
-        let Self { crashes, goodbyes, pauses, partitions, master_restarts, evictions, lost, timeouts } = self;
-        [crashes, goodbyes, pauses, partitions, master_restarts, evictions, lost, timeouts]
+        let Self {
+            crashes,
+            goodbyes,
+            pauses,
+            partitions,
+            master_restarts,
+            evictions,
+            lost,
+            timeouts,
+        } = self;
+        [
+            crashes,
+            goodbyes,
+            pauses,
+            partitions,
+            master_restarts,
+            evictions,
+            lost,
+            timeouts,
+        ]
     }
 
     fn add(&mut self, other: &Self) {
-        let Self { crashes, goodbyes, pauses, partitions, master_restarts, evictions, lost, timeouts } = *other;
-        let other = [crashes, goodbyes, pauses, partitions, master_restarts, evictions, lost, timeouts];
-        self.counts().into_iter().zip(other).for_each(|(sum, more)| *sum += more);
+        let Self {
+            crashes,
+            goodbyes,
+            pauses,
+            partitions,
+            master_restarts,
+            evictions,
+            lost,
+            timeouts,
+        } = *other;
+        let other = [
+            crashes,
+            goodbyes,
+            pauses,
+            partitions,
+            master_restarts,
+            evictions,
+            lost,
+            timeouts,
+        ];
+        self.counts()
+            .into_iter()
+            .zip(other)
+            .for_each(|(sum, more)| *sum += more);
     }
 
     fn all_happened(&mut self) -> bool {
@@ -213,20 +256,34 @@ impl World {
     }
 
     fn converged(&self) -> Result<(), String> {
-        let Some(master) = &self.master else { return Err("no master".to_owned()) };
-        let living: Vec<Member> = self.nodes.iter().flatten().map(|node| node.member().clone()).collect();
+        let Some(master) = &self.master else {
+            return Err("no master".to_owned());
+        };
+        let living: Vec<Member> = self
+            .nodes
+            .iter()
+            .flatten()
+            .map(|node| node.member().clone())
+            .collect();
         let sorted = |mut members: Vec<Member>| {
             members.sort_by(|a, b| a.address().cmp(b.address()));
             members
         };
         let expect = |who: &str, table: Vec<Member>, expected: Vec<Member>| {
             let (table, expected) = (sorted(table), sorted(expected));
-            if table == expected { Ok(()) } else { Err(format!("{who} has {table:#?}\ninstead of {expected:#?}")) }
+            if table == expected {
+                Ok(())
+            } else {
+                Err(format!("{who} has {table:#?}\ninstead of {expected:#?}"))
+            }
         };
         expect("the register", master.registry.members(), living.clone())?;
         expect("the master's table", master.members.list(), living.clone())?;
         for node in self.nodes.iter().flatten() {
-            let others = living.iter().filter(|member| *member != node.member()).cloned();
+            let others = living
+                .iter()
+                .filter(|member| *member != node.member())
+                .cloned();
             let expected: Vec<_> = others.chain([master.registry.own().clone()]).collect();
             let address = node.member().address();
             match node {
@@ -244,9 +301,10 @@ impl World {
 
     fn party(&self, event: &Event) -> Party {
         match event {
-            Event::Answered { node, .. } | Event::GivenUp { node, .. } | Event::Due { node, .. } | Event::Told { node, .. } => {
-                Party::Node(*node)
-            }
+            Event::Answered { node, .. }
+            | Event::GivenUp { node, .. }
+            | Event::Due { node, .. }
+            | Event::Told { node, .. } => Party::Node(*node),
             Event::Trouble => Party::Node(usize::MAX),
             _ => Party::Master,
         }
@@ -256,11 +314,28 @@ impl World {
         match event {
             Event::Trouble => self.trouble(),
             Event::Tick { run } => self.tick(run),
-            Event::Asked { from, run, call, member, what } => self.asked(from, run, call, member, what),
-            Event::Answered { node, run, call, answer } => self.answered(node, run, call, Some(answer)),
+            Event::Asked {
+                from,
+                run,
+                call,
+                member,
+                what,
+            } => self.asked(from, run, call, member, what),
+            Event::Answered {
+                node,
+                run,
+                call,
+                answer,
+            } => self.answered(node, run, call, Some(answer)),
             Event::GivenUp { node, run, call } => self.answered(node, run, call, None),
             Event::Due { node, run } => self.call(node, run),
-            Event::Told { node, run, peer, sent, news } => self.told(node, run, &news, Event::Delivered { peer, sent }),
+            Event::Told {
+                node,
+                run,
+                peer,
+                sent,
+                news,
+            } => self.told(node, run, &news, Event::Delivered { peer, sent }),
             Event::Deliver { peer } => self.deliver(peer),
             Event::Delivered { peer, sent } => self.delivered(peer, sent, true),
             Event::NotDelivered { peer, sent } => self.delivered(peer, sent, false),
@@ -282,16 +357,22 @@ impl World {
     /// Between a node and the master; lost, late, or in time.
     fn send(&mut self, node: usize, event: Event) {
         let calm = self.now >= self.trouble_ends;
-        let cut_off = self.cut_off.get(&node).is_some_and(|until| *until > self.now);
+        let cut_off = self
+            .cut_off
+            .get(&node)
+            .is_some_and(|until| *until > self.now);
         if cut_off || (!calm && self.random.random_ratio(1, 20)) {
             self.troubles.lost += 1;
             return;
         }
         let slow = !calm && self.random.random_ratio(1, 10);
-        let delay = self.random.random_range(if slow { 100..4000 } else { 1..40 });
+        let delay = self
+            .random
+            .random_range(if slow { 100..4000 } else { 1..40 });
         let mut arrives = self.now + Duration::from_millis(delay);
         if let (Event::Told { .. }, Some(Node::Go(go))) = (&event, &mut self.nodes[node]) {
-            // As TCP does: nothing else could keep order towards a node that cannot tell old news from new.
+            // As TCP does: nothing else could keep order towards a node that cannot tell old news
+            // from new.
             arrives = arrives.max(go.last_arrival);
             go.last_arrival = arrives;
         }
@@ -306,7 +387,8 @@ impl World {
             return self.peace();
         }
         let node = self.random.random_range(0..self.nodes.len());
-        let long = Duration::from_millis(self.random.random_range(100..30_000)).min(self.trouble_ends - self.now);
+        let long = Duration::from_millis(self.random.random_range(100..30_000))
+            .min(self.trouble_ends - self.now);
         match self.random.random_range(0..12) {
             0 | 1 if self.nodes[node].is_some() => {
                 self.troubles.crashes += 1;
@@ -367,7 +449,16 @@ impl World {
         self.troubles.goodbyes += 1;
         if let Some(gone) = self.nodes[node].take() {
             let (member, run) = (gone.member().clone(), gone.run());
-            self.send(node, Event::Asked { from: node, run, call: 0, member, what: Asked::Goodbye });
+            self.send(
+                node,
+                Event::Asked {
+                    from: node,
+                    run,
+                    call: 0,
+                    member,
+                    what: Asked::Goodbye,
+                },
+            );
         }
     }
 }
@@ -375,18 +466,40 @@ impl World {
 /// The members.
 impl World {
     fn call(&mut self, node: usize, run: Run) {
-        let Some(caller) = self.nodes[node].as_mut().filter(|node| node.run() == run) else { return };
+        let Some(caller) = self.nodes[node].as_mut().filter(|node| node.run() == run) else {
+            return;
+        };
         let what = caller.call();
         let member = caller.member().clone();
         self.count += 1;
         let call = self.count;
         caller.expect(call);
         self.later(CALL_TIMEOUT, Event::GivenUp { node, run, call });
-        self.send(node, Event::Asked { from: node, run, call, member, what: Asked::Call(what) });
+        self.send(
+            node,
+            Event::Asked {
+                from: node,
+                run,
+                call,
+                member,
+                what: Asked::Call(what),
+            },
+        );
     }
 
-    fn answered(&mut self, node: usize, run: Run, call: u64, answer: Option<Result<Answer, Refusal>>) {
-        let Some(caller) = self.nodes[node].as_mut().filter(|node| node.run() == run && node.expects(call)) else { return };
+    fn answered(
+        &mut self,
+        node: usize,
+        run: Run,
+        call: u64,
+        answer: Option<Result<Answer, Refusal>>,
+    ) {
+        let Some(caller) = self.nodes[node]
+            .as_mut()
+            .filter(|node| node.run() == run && node.expects(call))
+        else {
+            return;
+        };
         if answer.is_none() {
             self.troubles.timeouts += 1;
         }
@@ -394,7 +507,8 @@ impl World {
         if let (Node::Go(go), None | Some(Err(_))) = (&mut *caller, &answer)
             && !go.joined
         {
-            // It would try again with the table it has by then, and have twice whom it was told of meanwhile. That is its own doing.
+            // It would try again with the table it has by then, and have twice whom it was told of
+            // meanwhile. That is its own doing.
             self.count += 1;
             let run = self.count;
             *go = Go::new(go.own.clone(), run, self.now);
@@ -405,12 +519,18 @@ impl World {
     }
 
     fn told(&mut self, node: usize, run: Run, news: &Announcement, delivered: Event) {
-        let Some(member) = self.nodes[node].as_mut().filter(|node| node.run() == run) else { return };
+        let Some(member) = self.nodes[node].as_mut().filter(|node| node.run() == run) else {
+            return;
+        };
         member.told(news);
         self.send(node, delivered);
     }
 }
 
 fn member(address: &str, incarnation: u64) -> Member {
-    Member::new(Info { address: address.to_owned(), incarnation, ..Info::default() })
+    Member::new(Info {
+        address: address.to_owned(),
+        incarnation,
+        ..Info::default()
+    })
 }

@@ -1,6 +1,8 @@
-//! Looks at all links now and then: a node that has nothing to say says that it is alive, and who does not even say that is noticed.
+//! Looks at all links now and then: a node that has nothing to say says that it is alive, and who
+//! does not even say that is noticed.
 //!
-//! Time is counted in looks, not read from a clock: when this node itself was stopped or has too much to do, it looks less often, and blames nobody.
+//! Time is counted in looks, not read from a clock: when this node itself was stopped or has too
+//! much to do, it looks less often, and blames nobody.
 
 use std::sync::{Arc, Weak};
 
@@ -29,7 +31,9 @@ impl Peers {
         for peer in self.everybody().0 {
             for (index, (shard, inlet)) in peer.shards.iter().zip(&peer.inlets).enumerate() {
                 shard.look();
-                let Some((stream, quiet)) = inlet.look() else { continue };
+                let Some((stream, quiet)) = inlet.look() else {
+                    continue;
+                };
                 if quiet == SILENT {
                     warn!(peer = %peer.address, shard = index, "nothing is heard of a node: others are preferred for new sessions");
                 } else if quiet >= BROKEN {

@@ -26,10 +26,11 @@ impl Failure {
     /// Ends a message with an error. `session` carries the request, if it is one.
     pub(crate) fn fail(&self, session: &Session, route: &str, error: Error) {
         let error = match &self.on_error {
-            Some(map) => catch_unwind(AssertUnwindSafe(|| map(session, route, error))).unwrap_or_else(|_| {
-                self.metrics.panics.increment(1);
-                Error::new(code::INTERNAL, "the error hook panicked")
-            }),
+            Some(map) => catch_unwind(AssertUnwindSafe(|| map(session, route, error)))
+                .unwrap_or_else(|_| {
+                    self.metrics.panics.increment(1);
+                    Error::new(code::INTERNAL, "the error hook panicked")
+                }),
             None => error,
         };
         let (id, uid, request) = (session.id(), session.uid(), session.request_id());
@@ -49,6 +50,8 @@ impl Failure {
 
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failure").field("on_error", &self.on_error.is_some()).finish_non_exhaustive()
+        f.debug_struct("Failure")
+            .field("on_error", &self.on_error.is_some())
+            .finish_non_exhaustive()
     }
 }

@@ -26,8 +26,18 @@ pub struct Handlers<C, S: Serializer = Json> {
 }
 
 impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
-    pub(super) fn new(component: Arc<C>, setup: Arc<Setup>, rename: Option<fn(&str) -> String>) -> Self {
-        Self { component, setup, rename, routes: Vec::new(), format: PhantomData }
+    pub(super) fn new(
+        component: Arc<C>,
+        setup: Arc<Setup>,
+        rename: Option<fn(&str) -> String>,
+    ) -> Self {
+        Self {
+            component,
+            setup,
+            rename,
+            routes: Vec::new(),
+            format: PhantomData,
+        }
     }
 
     pub(super) fn into_routes(self) -> Vec<(String, Arc<dyn Invoke>)> {
@@ -45,22 +55,30 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
     ///
     /// The future of one that waits must be `Send`: hold no `Rc` and no lock across an `await`.
     ///
-    /// `M` is decoded and `R` encoded in the format `S`; `E` is anything that converts into [`Error`](crate::Error). A message `()` ignores
-    /// the payload. A reply `()` means that the handler answered, or will answer, itself.
+    /// `M` is decoded and `R` encoded in the format `S`; `E` is anything that converts into
+    /// [`Error`](crate::Error). A message `()` ignores the payload. A reply `()` means that the
+    /// handler answered, or will answer, itself.
     #[must_use]
     pub fn on<Shape: 'static, H: Handler<C, S, S, Shape>>(self, name: &str, handler: H) -> Self {
         self.add::<S, Shape, H>(name, handler)
     }
 
-    /// Names a handler that takes the payload as [`Bytes`] and replies with bytes, whatever the format of the component. The payload
-    /// shares memory with what arrived beside it: copy what you keep for long.
+    /// Names a handler that takes the payload as [`Bytes`] and replies with bytes, whatever the
+    /// format of the component. The payload shares memory with what arrived beside it: copy what
+    /// you keep for long.
     #[must_use]
     pub fn raw<Shape: 'static, H: Handler<C, S, Raw, Shape>>(self, name: &str, handler: H) -> Self {
         self.add::<Raw, Shape, H>(name, handler)
     }
 
-    fn add<F: Serializer, Shape: 'static, H: Handler<C, S, F, Shape>>(mut self, name: &str, handler: H) -> Self {
-        let name = self.rename.map_or_else(|| name.to_owned(), |rename| rename(name));
+    fn add<F: Serializer, Shape: 'static, H: Handler<C, S, F, Shape>>(
+        mut self,
+        name: &str,
+        handler: H,
+    ) -> Self {
+        let name = self
+            .rename
+            .map_or_else(|| name.to_owned(), |rename| rename(name));
         let route = format!("{}.{name}", self.setup.service);
         let bound = Bound {
             route: route.clone(),
@@ -78,14 +96,17 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
 
 impl<C, S: Serializer> fmt::Debug for Handlers<C, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.routes.iter().map(|(route, _)| route)).finish()
+        f.debug_list()
+            .entries(self.routes.iter().map(|(route, _)| route))
+            .finish()
     }
 }
 
-/// A function that [`Handlers::on`] accepts for a component `C` with sessions of format `S` and payloads of format `F`.
+/// A function that [`Handlers::on`] accepts for a component `C` with sessions of format `S` and
+/// payloads of format `F`.
 ///
-/// What is asked of its parts stands in traits of their own, so that the compiler names the part that is wrong; what it says of this trait is
-/// left to functions with other arguments.
+/// What is asked of its parts stands in traits of their own, so that the compiler names the part
+/// that is wrong; what it says of this trait is left to functions with other arguments.
 #[diagnostic::on_unimplemented(
     message = "this function does not take the arguments of a handler of `{C}`",
     label = "expected `fn(&{C}, &Session, Message) -> Result<Reply>`",
@@ -95,7 +116,11 @@ impl<C, S: Serializer> fmt::Debug for Handlers<C, S> {
 )]
 pub trait Handler<C, S: Serializer, F: Serializer, Shape>: Sized + Send + Sync + 'static {
     #[doc(hidden)]
-    fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, body: &Bytes) -> Result<Task>;
+    fn prepare(
+        bound: Arc<Bound<C, S, F, Self, Shape>>,
+        session: &Session,
+        body: &Bytes,
+    ) -> Result<Task>;
 }
 
 impl<C, S, F, H, Shape> Invoke for Bound<C, S, F, H, Shape>
@@ -124,13 +149,22 @@ where
     S: FormatOf<H::Format>,
     Shape: 'static,
 {
-    fn prepare(bound: Arc<Bound<C, S, F, Self, Shape>>, session: &Session, body: &Bytes) -> Result<Task> {
+    fn prepare(
+        bound: Arc<Bound<C, S, F, Self, Shape>>,
+        session: &Session,
+        body: &Bytes,
+    ) -> Result<Task> {
         let message = decode_message::<F, H::Message>(body)?;
         let turn = Turn::new(session.typed::<S>(), bound);
         Ok(Box::new(move || {
-            let call =
-                |bound: &Bound<C, S, F, H, Shape>, session: &Session<S>| bound.handler.call(&bound.component, S::view(session), message);
-            turn.run(call, |output: H::Output| encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?));
+            let call = |bound: &Bound<C, S, F, H, Shape>, session: &Session<S>| {
+                bound
+                    .handler
+                    .call(&bound.component, S::view(session), message)
+            };
+            turn.run(call, |output: H::Output| {
+                encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?)
+            });
         }))
     }
 }

@@ -19,7 +19,8 @@ use crate::{
     session::Session,
 };
 
-/// One route of this node: decodes where the message arrived, and gives the task that runs the handler on a scheduler.
+/// One route of this node: decodes where the message arrived, and gives the task that runs the
+/// handler on a scheduler.
 pub(crate) trait Invoke: Send + Sync {
     fn setup(&self) -> &Setup;
     fn prepare(self: Arc<Self>, session: &Session, body: &Bytes) -> Result<Task>;
@@ -47,8 +48,15 @@ impl Placement {
         match choice {
             Where::Node => Ok(Self::Node(node.scheduler().clone())),
             Where::Session(name) => Ok(Self::Session(name.clone())),
-            Where::Spread(0) => Err(Error::new(code::BAD_REQUEST, format!("component {service}: spread over 0 schedulers"))),
-            Where::Spread(count) => Ok(Self::Spread((0..*count).map(|n| node.new_scheduler(format!("{service}-{n}"))).collect())),
+            Where::Spread(0) => Err(Error::new(
+                code::BAD_REQUEST,
+                format!("component {service}: spread over 0 schedulers"),
+            )),
+            Where::Spread(count) => Ok(Self::Spread(
+                (0..*count)
+                    .map(|n| node.new_scheduler(format!("{service}-{n}")))
+                    .collect(),
+            )),
         }
     }
 
@@ -56,10 +64,15 @@ impl Placement {
     pub(crate) fn scheduler(&self, session: &Session) -> Result<Scheduler> {
         match self {
             Self::Node(scheduler) => Ok(scheduler.clone()),
-            Self::Session(name) => session
-                .value::<Scheduler>(name)
-                .ok_or_else(|| Error::new(code::UNAVAILABLE, format!("the session has no scheduler named {name}"))),
-            Self::Spread(schedulers) => Ok(schedulers[session.id().unsigned_abs() as usize % schedulers.len()].clone()),
+            Self::Session(name) => session.value::<Scheduler>(name).ok_or_else(|| {
+                Error::new(
+                    code::UNAVAILABLE,
+                    format!("the session has no scheduler named {name}"),
+                )
+            }),
+            Self::Spread(schedulers) => {
+                Ok(schedulers[session.id().unsigned_abs() as usize % schedulers.len()].clone())
+            }
         }
     }
 }
@@ -89,19 +102,34 @@ impl Service {
             failure: failure.clone(),
             service: name.clone(),
         };
-        let handlers = C::handlers(Handlers::new(component.clone(), Arc::new(setup), options.name_func));
+        let handlers = C::handlers(Handlers::new(
+            component.clone(),
+            Arc::new(setup),
+            options.name_func,
+        ));
         let mut routes = handlers.into_routes();
         if routes.is_empty() {
             return Err(invalid(format!("component {name} has no handlers")));
         }
         routes.sort_by(|(a, _), (b, _)| a.cmp(b));
-        if let Some([(route, _), _]) = routes.windows(2).find(|pair| pair[0].0 == pair[1].0).and_then(|pair| pair.first_chunk::<2>()) {
+        if let Some([(route, _), _]) = routes
+            .windows(2)
+            .find(|pair| pair[0].0 == pair[1].0)
+            .and_then(|pair| pair.first_chunk::<2>())
+        {
             return Err(invalid(format!("two handlers for the route {route}")));
         }
         for (route, _) in &routes {
             check_route(&name, route)?;
         }
-        Ok(Self { name, routes, hooks: Box::new(Hooked { component, format: PhantomData }) })
+        Ok(Self {
+            name,
+            routes,
+            hooks: Box::new(Hooked {
+                component,
+                format: PhantomData,
+            }),
+        })
     }
 }
 
@@ -111,14 +139,21 @@ fn invalid(message: String) -> Error {
 
 fn check_route(service: &str, route: &str) -> Result {
     if service.is_empty() || service.len() + 1 == route.len() {
-        return Err(invalid(format!("invalid route {route:?}: service and handler need a name")));
+        return Err(invalid(format!(
+            "invalid route {route:?}: service and handler need a name"
+        )));
     }
     // What stands behind the last dot is the handler: a dot in its name would change the service.
     if route[service.len() + 1..].contains('.') {
-        return Err(invalid(format!("invalid route {route:?}: a dot in the name of the handler")));
+        return Err(invalid(format!(
+            "invalid route {route:?}: a dot in the name of the handler"
+        )));
     }
     if route.len() > MAX_ROUTE {
-        return Err(invalid(format!("invalid route {route:?}: {} bytes, over the limit of {MAX_ROUTE}", route.len())));
+        return Err(invalid(format!(
+            "invalid route {route:?}: {} bytes, over the limit of {MAX_ROUTE}",
+            route.len()
+        )));
     }
     Ok(())
 }
@@ -161,12 +196,16 @@ impl<S: Serializer, C: Component<S>> Hooks for Hooked<C, S> {
 }
 
 fn guard(hook: impl FnOnce() -> Result) -> Result {
-    catch_unwind(AssertUnwindSafe(hook)).unwrap_or_else(|_| Err(Error::new(code::INTERNAL, "panicked")))
+    catch_unwind(AssertUnwindSafe(hook))
+        .unwrap_or_else(|_| Err(Error::new(code::INTERNAL, "panicked")))
 }
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let routes: Vec<_> = self.routes.iter().map(|(route, _)| route).collect();
-        f.debug_struct("Service").field("name", &self.name).field("routes", &routes).finish_non_exhaustive()
+        f.debug_struct("Service")
+            .field("name", &self.name)
+            .field("routes", &routes)
+            .finish_non_exhaustive()
     }
 }

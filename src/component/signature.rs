@@ -1,4 +1,5 @@
-//! What a handler may look like: one trait for each thing that can be wrong with it, so that the compiler names that thing.
+//! What a handler may look like: one trait for each thing that can be wrong with it, so that the
+//! compiler names that thing.
 
 use std::{future::Pending, marker::PhantomData, sync::Arc};
 
@@ -8,8 +9,8 @@ use crate::{
     session::Session,
 };
 
-/// A function that takes the arguments of a handler of `C`, whatever its types are. What the compiler says without it stands on
-/// [`Handler`](super::Handler), where it is asked for.
+/// A function that takes the arguments of a handler of `C`, whatever its types are. What the
+/// compiler says without it stands on [`Handler`](super::Handler), where it is asked for.
 pub trait Signature<C, Shape> {
     /// The format of its session.
     type Format: Serializer;
@@ -21,7 +22,12 @@ pub trait Signature<C, Shape> {
     type Work: Future<Output = Self::Output>;
 
     /// Calls it.
-    fn call(&self, component: &Arc<C>, session: &Session<Self::Format>, message: Self::Message) -> Called<Self::Output, Self::Work>;
+    fn call(
+        &self,
+        component: &Arc<C>,
+        session: &Session<Self::Format>,
+        message: Self::Message,
+    ) -> Called<Self::Output, Self::Work>;
 }
 
 /// What a call of a handler leaves behind.
@@ -72,8 +78,8 @@ where
     }
 }
 
-/// A component's format as the format of a handler's session, `T`: they are the same. Asked of the component's side, which is known, so that a
-/// generic handler's is inferred.
+/// A component's format as the format of a handler's session, `T`: they are the same. Asked of the
+/// component's side, which is known, so that a generic handler's is inferred.
 #[diagnostic::on_unimplemented(
     message = "this handler takes a session of the format `{T}`, but the format of its component is `{Self}`",
     label = "the session must be a `Session<{Self}>`",

@@ -1,4 +1,5 @@
-//! One message on its way through its handler: whatever happens, its request ends and its session's next message goes on.
+//! One message on its way through its handler: whatever happens, its request ends and its session's
+//! next message goes on.
 
 use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, thread};
 
@@ -28,26 +29,36 @@ pub struct Bound<C, S, F, H, Shape> {
 
 impl<C, S, F, H, Shape> fmt::Debug for Bound<C, S, F, H, Shape> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound").field("route", &self.route).finish_non_exhaustive()
+        f.debug_struct("Bound")
+            .field("route", &self.route)
+            .finish_non_exhaustive()
     }
 }
 
-/// A message that waits for its scheduler, or runs on it. Dropped at any point before it has finished it answers its request with an error.
+/// A message that waits for its scheduler, or runs on it. Dropped at any point before it has
+/// finished it answers its request with an error.
 pub(super) struct Turn<C, S: Serializer, F, H, Shape> {
     session: Session<S>,
     bound: Arc<Bound<C, S, F, H, Shape>>,
     finished: bool,
-    /// Whether the session's next message still waits for this one. If not it counts as unfinished until it ends.
+    /// Whether the session's next message still waits for this one. If not it counts as unfinished
+    /// until it ends.
     in_lane: bool,
 }
 
 impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
     pub(super) fn new(session: Session<S>, bound: Arc<Bound<C, S, F, H, Shape>>) -> Self {
-        Self { session, bound, finished: false, in_lane: true }
+        Self {
+            session,
+            bound,
+            finished: false,
+            in_lane: true,
+        }
     }
 
-    /// Runs the handler. One that waits has its first part here and now, the rest as later turns of the same scheduler; the session's next
-    /// message starts when it has been suspended for the first time.
+    /// Runs the handler. One that waits has its first part here and now, the rest as later turns of
+    /// the same scheduler; the session's next message starts when it has been suspended for the
+    /// first time.
     pub(super) fn run<Output, Work>(
         mut self,
         handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Called<Output, Work>,
@@ -64,15 +75,23 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
         });
         match returned {
             Called::Returned(result) => {
-                self.bound.setup.failure.metrics.handler_seconds.record(begun.elapsed());
+                self.bound
+                    .setup
+                    .failure
+                    .metrics
+                    .handler_seconds
+                    .record(begun.elapsed());
                 self.finish(result);
             }
             Called::Waits(work) => self.start(span, work),
         }
     }
 
-    fn start(mut self, span: Span, work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static)
-    where
+    fn start(
+        mut self,
+        span: Span,
+        work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static,
+    ) where
         Self: Send + 'static,
     {
         let core = self.session.core().clone();
@@ -101,7 +120,12 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
                     debug!(session = self.session.id(), uid = self.session.uid(), route = self.bound.route, request, %error, "reply dropped");
                 }
             }
-            Err(error) => self.bound.setup.failure.fail(&self.session.typed(), &self.bound.route, error),
+            Err(error) => {
+                self.bound
+                    .setup
+                    .failure
+                    .fail(&self.session.typed(), &self.bound.route, error)
+            }
         }
     }
 
@@ -127,7 +151,10 @@ impl<C, S: Serializer, F, H, Shape> Drop for Turn<C, S, F, H, Shape> {
             let error = if thread::panicking() {
                 self.panicked()
             } else {
-                Error::new(code::UNAVAILABLE, "the node dropped the message before it was handled")
+                Error::new(
+                    code::UNAVAILABLE,
+                    "the node dropped the message before it was handled",
+                )
             };
             self.finish(Err(error));
         }

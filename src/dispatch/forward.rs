@@ -15,7 +15,8 @@ pub(crate) trait Forward: Send + Sync {
     /// Sends a client's message to the member that serves its session.
     ///
     /// # Errors
-    /// Nobody has the route, or no member that has it can be reached; or the message with what to wait for.
+    /// Nobody has the route, or no member that has it can be reached; or the message with what to
+    /// wait for.
     fn forward(&self, session: &Session, message: Message) -> Result<(), Refused>;
 
     /// Sends a one-way message of a node, on behalf of a session.
@@ -30,7 +31,8 @@ pub(crate) trait Forward: Send + Sync {
     /// Whether this address is this node's.
     fn is_here(&self, address: &str) -> bool;
 
-    /// The addresses of all members that have the service of the route; this node's first, if the route is `here`.
+    /// The addresses of all members that have the service of the route; this node's first, if the
+    /// route is `here`.
     fn nodes_with(&self, route: &str, here: bool) -> Vec<String>;
 
     /// The session is bound to a uid, or to none any more.

@@ -17,7 +17,8 @@ pub(crate) enum Job {
     Away(Box<Parcel>),
 }
 
-/// A message that waits for its place in the session's lane. Dropped before it has one, it answers for itself.
+/// A message that waits for its place in the session's lane. Dropped before it has one, it answers
+/// for itself.
 pub(crate) struct Prepared {
     session: Session,
     scheduler: Scheduler,
@@ -41,15 +42,29 @@ pub(crate) struct Held {
 
 impl Job {
     pub(super) fn here(session: Session, scheduler: Scheduler, task: Task) -> Self {
-        Self::Here(Prepared { session, scheduler, task: Some(task) })
+        Self::Here(Prepared {
+            session,
+            scheduler,
+            task: Some(task),
+        })
     }
 
-    pub(super) fn away(session: Session, message: Message, forward: Arc<dyn Forward>, failure: Arc<Failure>) -> Self {
-        Self::Away(Box::new(Parcel { session, message, forward, failure }))
+    pub(super) fn away(
+        session: Session,
+        message: Message,
+        forward: Arc<dyn Forward>,
+        failure: Arc<Failure>,
+    ) -> Self {
+        Self::Away(Box::new(Parcel {
+            session,
+            message,
+            forward,
+            failure,
+        }))
     }
 
-    /// Queues it behind the session's earlier messages. Gives it back when its scheduler, or the way to its member, is full. On a scheduler that
-    /// has been shut down it ends at once.
+    /// Queues it behind the session's earlier messages. Gives it back when its scheduler, or the
+    /// way to its member, is full. On a scheduler that has been shut down it ends at once.
     pub(crate) fn submit(self) -> Result<(), Held> {
         match self {
             Self::Here(prepared) => prepared.submit(),
@@ -85,11 +100,16 @@ impl Job {
 
 impl Prepared {
     fn full(&self) -> Error {
-        Error::new(code::TOO_MANY, format!("the scheduler {} is full", self.scheduler.name()))
+        Error::new(
+            code::TOO_MANY,
+            format!("the scheduler {} is full", self.scheduler.name()),
+        )
     }
 
     fn submit(mut self) -> Result<(), Held> {
-        let Some(task) = self.task.take() else { return Ok(()) };
+        let Some(task) = self.task.take() else {
+            return Ok(());
+        };
         match self.session.core().lane.enter(&self.scheduler, task) {
             Ok(()) => Ok(()),
             Err(Full::Closed(task)) => {
@@ -99,14 +119,20 @@ impl Prepared {
             Err(Full::Queue(task)) => {
                 self.task = Some(task);
                 let scheduler = self.scheduler.clone();
-                Err(Held { job: Job::Here(self), room: Box::pin(async move { scheduler.room().await }) })
+                Err(Held {
+                    job: Job::Here(self),
+                    room: Box::pin(async move { scheduler.room().await }),
+                })
             }
         }
     }
 
     fn submit_always(mut self) {
         if let Some(task) = self.task.take() {
-            self.session.core().lane.enter_or_drop(&self.scheduler, task);
+            self.session
+                .core()
+                .lane
+                .enter_or_drop(&self.scheduler, task);
         }
     }
 }
@@ -121,11 +147,19 @@ impl Drop for Prepared {
 
 impl Parcel {
     fn submit(self) -> Result<(), Held> {
-        let Self { session, message, forward, failure } = self;
+        let Self {
+            session,
+            message,
+            forward,
+            failure,
+        } = self;
         let route = message.route.clone();
         match forward.forward(&session, message) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(message, room)) => Err(Held { job: Job::away(session, message, forward, failure), room }),
+            Err(Refused::Full(message, room)) => Err(Held {
+                job: Job::away(session, message, forward, failure),
+                room,
+            }),
             Err(Refused::Error(error)) => {
                 failure.metrics.refused.increment(1);
                 failure.fail(&session, &route, error);

@@ -70,7 +70,11 @@ pub(super) enum Output {
 
 impl Agent {
     pub(super) fn new(gate: Arc<Gate>, remote: SocketAddr) -> Self {
-        Self { gate, remote, state: Mutex::default() }
+        Self {
+            gate,
+            remote,
+            state: Mutex::default(),
+        }
     }
 
     /// A request has arrived and waits for its answer.
@@ -82,10 +86,18 @@ impl Agent {
         let limit = self.gate.settings.max_in_flight;
         let full = state.pending.len() >= limit;
         state.pending.insert(id, now);
-        if full { Err(Error::new(code::TOO_MANY, format!("more than {limit} requests in flight"))) } else { Ok(()) }
+        if full {
+            Err(Error::new(
+                code::TOO_MANY,
+                format!("more than {limit} requests in flight"),
+            ))
+        } else {
+            Ok(())
+        }
     }
 
-    /// Answers every request that arrived at or before `then` with a timeout. When the oldest that is left arrived.
+    /// Answers every request that arrived at or before `then` with a timeout. When the oldest that
+    /// is left arrived.
     pub(super) fn expire(&self, then: Instant) -> Option<Instant> {
         for id in self.overdue(then) {
             self.gate.metrics.timed_out.increment(1);
@@ -107,14 +119,26 @@ impl Agent {
     pub(super) fn send_control(&self, kind: packet::Kind, body: &[u8]) {
         let settings = &self.gate.settings;
         self.change(|state| {
-            let full = state.outbox.is_full(body.len(), settings.queue_bytes, settings.queue_messages);
+            let full =
+                state
+                    .outbox
+                    .is_full(body.len(), settings.queue_bytes, settings.queue_messages);
             // What waits in a full queue is as good a sign of life as a heartbeat.
-            if state.closing.is_some() || (full && kind == packet::Kind::Heartbeat) || self.admit(state, body.len(), false).is_err() {
+            if state.closing.is_some()
+                || (full && kind == packet::Kind::Heartbeat)
+                || self.admit(state, body.len(), false).is_err()
+            {
                 return;
             }
-            if state.outbox.write(|out| packet::encode(kind, body, out)).is_err() {
+            if state
+                .outbox
+                .write(|out| packet::encode(kind, body, out))
+                .is_err()
+            {
                 // Only the user data of a handshake reply can be over 16 MiB.
-                state.closing = Some(CloseReason::Protocol("the handshake reply is too large".to_owned()));
+                state.closing = Some(CloseReason::Protocol(
+                    "the handshake reply is too large".to_owned(),
+                ));
             }
         });
     }
@@ -124,7 +148,8 @@ impl Agent {
         self.state.lock().closing.is_none()
     }
 
-    /// Why to close although the client takes nothing; if there is no reason, the task is woken when there is one.
+    /// Why to close although the client takes nothing; if there is no reason, the task is woken
+    /// when there is one.
     pub(super) fn poll_close(&self, cx: &Context<'_>) -> Option<CloseReason> {
         let mut state = self.state.lock();
         if let Some(reason) = state.may_close() {
@@ -140,8 +165,14 @@ impl Agent {
         self.state.lock().closing.clone()
     }
 
-    /// Moves everything queued to `into`, or arranges for the task to be woken when there is something.
-    pub(super) fn poll_output(&self, session: &Session, into: &mut VecDeque<Bytes>, cx: &Context<'_>) -> Output {
+    /// Moves everything queued to `into`, or arranges for the task to be woken when there is
+    /// something.
+    pub(super) fn poll_output(
+        &self,
+        session: &Session,
+        into: &mut VecDeque<Bytes>,
+        cx: &Context<'_>,
+    ) -> Output {
         let mut state = self.state.lock();
         if state.outbox.has_unprocessed() {
             drop(state);
@@ -154,11 +185,15 @@ impl Agent {
             self.answer_pending(&mut state, reason);
         }
         if state.outbox.has_unprocessed() {
-            // They came while the pipeline ran, or just now: another turn, for they are not to be overtaken.
+            // They came while the pipeline ran, or just now: another turn, for they are not to be
+            // overtaken.
             cx.waker().wake_by_ref();
         } else if let Some(reason) = closing {
             self.say_why(&mut state, &reason);
-            self.gate.metrics.sent.increment(state.outbox.take(into) as u64);
+            self.gate
+                .metrics
+                .sent
+                .increment(state.outbox.take(into) as u64);
             return Output::Close(reason);
         }
         match state.outbox.take(into) {
@@ -173,7 +208,8 @@ impl Agent {
         }
     }
 
-    /// The last answers of a connection that shuts down; those of others end with it. A client that does not read gets nothing more at all.
+    /// The last answers of a connection that shuts down; those of others end with it. A client that
+    /// does not read gets nothing more at all.
     fn answer_pending(&self, state: &mut State, reason: &CloseReason) {
         if state.goodbye != Goodbye::Unsaid {
             return;
@@ -190,9 +226,12 @@ impl Agent {
             state.pending.take(id);
             self.gate.metrics.failed.increment(1);
             if self.has_pipeline() {
-                state.outbox.message(Message::response(id, true, body.clone()));
+                state
+                    .outbox
+                    .message(Message::response(id, true, body.clone()));
             } else {
-                let _: Result<(), PacketError> = state.outbox.write(|out| response(id, true, &body, out));
+                let _: Result<(), PacketError> =
+                    state.outbox.write(|out| response(id, true, &body, out));
             }
         }
     }
@@ -204,7 +243,10 @@ impl Agent {
         }
         if let Some(kick) = reason.kick() {
             let body = handshake::encode_kick(&kick);
-            if let Err(error) = state.outbox.write(|out| packet::encode(packet::Kind::Kick, &body, out)) {
+            if let Err(error) = state
+                .outbox
+                .write(|out| packet::encode(packet::Kind::Kick, &body, out))
+            {
                 warn!(%error, "kick reason not sent");
             }
         }
@@ -215,38 +257,47 @@ impl Agent {
         let mut state = self.state.lock();
         state.closing.get_or_insert_with(|| reason.clone());
         state.draining = false;
-        let left = (std::mem::take(&mut state.outbox), std::mem::take(&mut state.pending), state.writer.take());
+        let left = (
+            std::mem::take(&mut state.outbox),
+            std::mem::take(&mut state.pending),
+            state.writer.take(),
+        );
         drop(state);
         drop(left);
     }
 
-    /// Runs the outbound pipeline where messages are written, so that it sees them in the order of the wire. No lock is held meanwhile: a
-    /// step may use the session.
+    /// Runs the outbound pipeline where messages are written, so that it sees them in the order of
+    /// the wire. No lock is held meanwhile: a step may use the session.
     fn run_pipeline(&self, session: &Session) {
         let messages = self.state.lock().outbox.take_unprocessed();
         for message in messages {
             let encoded = self.process(session, message);
             let mut state = self.state.lock();
-            if let Err(error) = encoded.and_then(|message| state.outbox.write(|out| encode(&message, &self.gate, out))) {
+            if let Err(error) = encoded
+                .and_then(|message| state.outbox.write(|out| encode(&message, &self.gate, out)))
+            {
                 debug!(session = session.id(), uid = session.uid(), %error, "message not sent");
             }
         }
     }
 
-    /// A message the pipeline refuses is dropped; a response becomes an error reply, so that its request ends.
+    /// A message the pipeline refuses is dropped; a response becomes an error reply, so that its
+    /// request ends.
     fn process(&self, session: &Session, mut message: Message) -> Result<Message> {
         let outbound = self.gate.dispatch.outbound();
         let (kind, id, failed) = (message.kind, message.id, message.error);
-        let result = catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut message))).unwrap_or_else(|_| {
-            self.gate.metrics.panics.increment(1);
-            Err(Error::new(code::INTERNAL, "the pipeline panicked"))
-        });
+        let result = catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut message)))
+            .unwrap_or_else(|_| {
+                self.gate.metrics.panics.increment(1);
+                Err(Error::new(code::INTERNAL, "the pipeline panicked"))
+            });
         match result {
             Ok(()) => Ok(message),
             Err(error) if kind == Kind::Response && !self.gate.settings.silent => {
                 self.gate.metrics.failed.increment(u64::from(!failed));
                 let mut reply = Message::response(id, true, error.to_body());
-                // The reply goes through the pipeline as well, for the client expects what it does; if it is refused too, it goes as it is.
+                // The reply goes through the pipeline as well, for the client expects what it does;
+                // if it is refused too, it goes as it is.
                 let original = reply.clone();
                 match catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut reply))) {
                     Ok(Ok(())) => Ok(reply),
@@ -261,7 +312,11 @@ impl Agent {
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state);
-        let writer = if state.blocked && state.closing.is_none() { None } else { state.writer.take() };
+        let writer = if state.blocked && state.closing.is_none() {
+            None
+        } else {
+            state.writer.take()
+        };
         drop(state);
         if let Some(writer) = writer {
             self.gate.bell.wake(writer);
@@ -269,11 +324,15 @@ impl Agent {
         result
     }
 
-    /// Whether the queue takes another message. The connection of a client that does not read may end here.
+    /// Whether the queue takes another message. The connection of a client that does not read may
+    /// end here.
     fn admit(&self, state: &mut State, len: usize, droppable: bool) -> Result {
         let settings = &self.gate.settings;
         state.check_open()?;
-        if !state.outbox.is_full(len, settings.queue_bytes, settings.queue_messages) {
+        if !state
+            .outbox
+            .is_full(len, settings.queue_bytes, settings.queue_messages)
+        {
             return Ok(());
         }
         if droppable && settings.slow_client == SlowClient::DropPushes {
@@ -282,7 +341,10 @@ impl Agent {
         }
         state.closing = Some(CloseReason::SlowClient);
         state.draining = false;
-        Err(Error::new(code::CLOSED, "the client reads too slowly and is disconnected"))
+        Err(Error::new(
+            code::CLOSED,
+            "the client reads too slowly and is disconnected",
+        ))
     }
 
     fn has_pipeline(&self) -> bool {
@@ -293,7 +355,9 @@ impl Agent {
 impl State {
     /// Why to close now: a shutdown waits for what is in flight.
     fn may_close(&self) -> Option<&CloseReason> {
-        self.closing.as_ref().filter(|_| !self.draining || self.pending.is_empty())
+        self.closing
+            .as_ref()
+            .filter(|_| !self.draining || self.pending.is_empty())
     }
 
     fn check_open(&self) -> Result {
@@ -304,7 +368,11 @@ impl State {
     }
 
     fn wait(&mut self, cx: &Context<'_>) {
-        if !self.writer.as_ref().is_some_and(|writer| writer.will_wake(cx.waker())) {
+        if !self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| writer.will_wake(cx.waker()))
+        {
             self.writer = Some(cx.waker().clone());
         }
     }
@@ -330,7 +398,12 @@ impl Entity for Agent {
     }
 
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
-        if let Some(len) = answer.as_ref().ok().map(Bytes::len).filter(|len| *len > MAX_RESPONSE) {
+        if let Some(len) = answer
+            .as_ref()
+            .ok()
+            .map(Bytes::len)
+            .filter(|len| *len > MAX_RESPONSE)
+        {
             // The request ends as well as the caller learns of it.
             let too_large = || Error::new(code::TOO_LARGE, format!("a response of {len} bytes"));
             self.respond(request, Err(too_large()))?;
@@ -344,7 +417,10 @@ impl Entity for Agent {
             state.check_open()?;
             if !state.pending.take(request) {
                 self.gate.metrics.responses_dropped.increment(1);
-                return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));
+                return Err(Error::new(
+                    code::CONFLICT,
+                    format!("request {request} does not wait for an answer"),
+                ));
             }
             if failed {
                 self.gate.metrics.failed.increment(1);
@@ -354,15 +430,21 @@ impl Entity for Agent {
             }
             self.admit(state, body.len(), false)?;
             if self.has_pipeline() {
-                state.outbox.message(Message::response(request, failed, body));
+                state
+                    .outbox
+                    .message(Message::response(request, failed, body));
                 return Ok(());
             }
-            Ok(state.outbox.write(|out| response(request, failed, &body, out))?)
+            Ok(state
+                .outbox
+                .write(|out| response(request, failed, &body, out))?)
         })
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
-        self.gate.dispatch.rpc(session, Message::notify(route, body))
+        self.gate
+            .dispatch
+            .rpc(session, Message::notify(route, body))
     }
 
     fn close(&self, reason: CloseReason) {
@@ -392,11 +474,15 @@ fn response(id: u64, failed: bool, body: &[u8], out: &mut BytesMut) -> Result<()
 }
 
 fn encode(message: &Message, gate: &Gate, out: &mut BytesMut) -> Result {
-    packet::encode_with(packet::Kind::Data, out, |out| Ok::<_, Error>(message.encode(&gate.dictionary, out)?))
+    packet::encode_with(packet::Kind::Data, out, |out| {
+        Ok::<_, Error>(message.encode(&gate.dictionary, out)?)
+    })
 }
 
 impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Agent").field("remote", &self.remote).finish_non_exhaustive()
+        f.debug_struct("Agent")
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
     }
 }

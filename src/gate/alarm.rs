@@ -10,7 +10,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// A timer that is left alone while it waits for the right time: it is memory that a message has no other use for. It belongs to one task.
+/// A timer that is left alone while it waits for the right time: it is memory that a message has no
+/// other use for. It belongs to one task.
 pub(super) struct Alarm<'a> {
     sleep: Pin<&'a mut Sleep>,
     /// What it is set to, once it is sure to wake the task then.
@@ -23,7 +24,12 @@ impl<'a> Alarm<'a> {
     }
 
     /// Ready when something is due; never if nothing will be.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, due: Option<Instant>, now: Instant) -> Poll<()> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        due: Option<Instant>,
+        now: Instant,
+    ) -> Poll<()> {
         let Some(due) = due else { return Poll::Pending };
         if self.armed == Some(due) && now < due {
             return Poll::Pending;
@@ -32,7 +38,8 @@ impl<'a> Alarm<'a> {
             self.sleep.as_mut().reset(due);
         }
         let poll = self.sleep.as_mut().poll(cx);
-        // A task whose turn is over is not heard by a timer; it has another turn at once, and asks again.
+        // A task whose turn is over is not heard by a timer; it has another turn at once, and asks
+        // again.
         self.armed = (poll.is_pending() && has_budget_remaining()).then_some(due);
         poll
     }
@@ -73,7 +80,9 @@ mod tests {
     async fn it_rings_when_something_is_due_also_for_a_busy_task() {
         for busy in 0..3 {
             let start = Instant::now();
-            timeout(3 * SECOND, wait(|_| Some(start + SECOND), busy)).await.unwrap();
+            timeout(3 * SECOND, wait(|_| Some(start + SECOND), busy))
+                .await
+                .unwrap();
             assert_eq!(start.elapsed().as_secs(), 1, "{busy}");
         }
     }
@@ -83,7 +92,15 @@ mod tests {
         for busy in 0..3 {
             let start = Instant::now();
             // Woken by the first time it was set to, it waits for the second.
-            timeout(9 * SECOND, wait(|polls| Some(start + if polls < 2 { SECOND } else { 3 * SECOND }), busy)).await.unwrap();
+            timeout(
+                9 * SECOND,
+                wait(
+                    |polls| Some(start + if polls < 2 { SECOND } else { 3 * SECOND }),
+                    busy,
+                ),
+            )
+            .await
+            .unwrap();
             assert_eq!(start.elapsed().as_secs(), 3, "{busy}");
         }
     }

@@ -11,8 +11,9 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::runtime::{self, Handle};
 
-/// Waking a task of another runtime costs a system call; waking one of its own costs next to nothing. So who comes from elsewhere, as schedulers do when the
-/// network has threads of its own, leaves its wakers here, and one task of the connections' runtime is woken to wake them all.
+/// Waking a task of another runtime costs a system call; waking one of its own costs next to
+/// nothing. So who comes from elsewhere, as schedulers do when the network has threads of its own,
+/// leaves its wakers here, and one task of the connections' runtime is woken to wake them all.
 pub(super) struct Bell {
     runtime: runtime::Id,
     waiting: Mutex<Vec<Waker>>,
@@ -22,7 +23,11 @@ pub(super) struct Bell {
 impl Bell {
     /// Made on the runtime of the connections.
     pub(super) fn new() -> Arc<Self> {
-        let bell = Arc::new(Self { runtime: Handle::current().id(), waiting: Mutex::default(), ringer: AtomicWaker::new() });
+        let bell = Arc::new(Self {
+            runtime: Handle::current().id(),
+            waiting: Mutex::default(),
+            ringer: AtomicWaker::new(),
+        });
         tokio::spawn(ring(Arc::downgrade(&bell)));
         bell
     }
@@ -53,7 +58,9 @@ impl Drop for Bell {
 async fn ring(bell: Weak<Bell>) {
     let mut woken = Vec::new();
     poll_fn(|cx| {
-        let Some(bell) = bell.upgrade() else { return Poll::Ready(()) };
+        let Some(bell) = bell.upgrade() else {
+            return Poll::Ready(());
+        };
         bell.ringer.register(cx.waker());
         mem::swap(&mut *bell.waiting.lock(), &mut woken);
         woken.drain(..).for_each(Waker::wake);

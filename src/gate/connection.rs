@@ -31,10 +31,12 @@ use crate::{
     session::{CloseReason, Entity, Session},
 };
 
-/// How long the last packets of a closing connection may take, and how long a client may take to close its side.
+/// How long the last packets of a closing connection may take, and how long a client may take to
+/// close its side.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// Nothing here is waited for in sequence: a client that does not read is still read from, and the other way round.
+/// Nothing here is waited for in sequence: a client that does not read is still read from, and the
+/// other way round.
 pub(super) struct Connection<T> {
     gate: Arc<Gate>,
     agent: Arc<Agent>,
@@ -44,7 +46,8 @@ pub(super) struct Connection<T> {
     decoder: Decoder,
     outgoing: VecDeque<Bytes>,
     bucket: Option<Bucket>,
-    /// A message whose scheduler or way is full, and everything behind it, waits until this is over.
+    /// A message whose scheduler or way is full, and everything behind it, waits until this is
+    /// over.
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     held: Option<Job>,
     /// Whether it waits for the client, and not for room.
@@ -63,7 +66,10 @@ impl<T: Transport> Connection<T> {
             protocol: Protocol::new(settings.heartbeat, settings.handshake_timeout, now),
             decoder: Decoder::new(settings.max_packet),
             outgoing: VecDeque::new(),
-            bucket: settings.rate_limit.as_ref().map(|limit| Bucket::new(limit, now)),
+            bucket: settings
+                .rate_limit
+                .as_ref()
+                .map(|limit| Bucket::new(limit, now)),
             pause: None,
             held: None,
             reading: true,
@@ -84,8 +90,8 @@ impl<T: Transport> Connection<T> {
         poll_fn(|cx| self.poll(cx, &mut alarm)).await
     }
 
-    /// Ends the stream of an orderly end, and waits a little for the client to do the same: a socket closed with unread input is reset, and the reset can
-    /// overtake the last packets.
+    /// Ends the stream of an orderly end, and waits a little for the client to do the same: a
+    /// socket closed with unread input is reset, and the reset can overtake the last packets.
     pub(super) async fn linger(&mut self) {
         // Fed a bad header first, it discards whatever follows.
         self.decoder = Decoder::new(0);
@@ -130,8 +136,12 @@ impl<T: Transport> Connection<T> {
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let mut written = 0;
         let end = loop {
-            // What is being written goes out whole before more is taken, so what waits stays in the bounded queue.
-            match self.transport.poll_write(cx, &mut self.outgoing, &mut written) {
+            // What is being written goes out whole before more is taken, so what waits stays in the
+            // bounded queue.
+            match self
+                .transport
+                .poll_write(cx, &mut self.outgoing, &mut written)
+            {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => break Poll::Ready(broken(&error)),
                 Poll::Pending => match self.agent.poll_close(cx) {
@@ -143,7 +153,10 @@ impl<T: Transport> Connection<T> {
                     None => break Poll::Pending,
                 },
             }
-            match self.agent.poll_output(&self.session, &mut self.outgoing, cx) {
+            match self
+                .agent
+                .poll_output(&self.session, &mut self.outgoing, cx)
+            {
                 Output::Packets => {}
                 Output::Nothing => break Poll::Pending,
                 Output::Close(reason) if self.outgoing.is_empty() => break Poll::Ready(reason),
@@ -163,7 +176,12 @@ impl<T: Transport> Connection<T> {
             ready!(self.poll_held(cx));
             // Asked for when there is something to take: it is in memory that schedulers write to.
             if !self.decoder.is_empty() {
-                ready!(self.session.core().lane.poll_room(self.gate.settings.max_in_flight, cx));
+                ready!(
+                    self.session
+                        .core()
+                        .lane
+                        .poll_room(self.gate.settings.max_in_flight, cx)
+                );
             }
             match self.decoder.decode() {
                 Ok(Some(packet)) => {
@@ -211,20 +229,28 @@ impl<T: Transport> Connection<T> {
 
     fn shake_hands(&mut self, body: &[u8]) -> Result<(), CloseReason> {
         let user = match &self.gate.settings.on_handshake {
-            Some(hook) => self.gate.guard(|| hook(&self.session, &Request::decode(body), body)),
+            Some(hook) => self
+                .gate
+                .guard(|| hook(&self.session, &Request::decode(body), body)),
             None => Ok(None),
         };
         let user = user.map_err(|error| self.refuse(&error))?;
-        let reply = self.gate.handshake.encode(unix_seconds(), user.as_ref().filter(|user| **user != Value::Null));
+        let reply = self.gate.handshake.encode(
+            unix_seconds(),
+            user.as_ref().filter(|user| **user != Value::Null),
+        );
         self.agent.send_control(Kind::Handshake, &reply);
         Ok(())
     }
 
-    /// Nano closes without a word. An error whose code is a number is sent first, as pomelo does, for example 501 for a client that is
-    /// too old.
+    /// Nano closes without a word. An error whose code is a number is sent first, as pomelo does,
+    /// for example 501 for a client that is too old.
     fn refuse(&self, error: &Error) -> CloseReason {
         if let Ok(code) = error.code().parse() {
-            self.agent.send_control(Kind::Handshake, &handshake::Reply::refusal(code, error.message()).encode());
+            self.agent.send_control(
+                Kind::Handshake,
+                &handshake::Reply::refusal(code, error.message()).encode(),
+            );
         }
         CloseReason::HandshakeRefused(error.message().to_owned())
     }
@@ -274,20 +300,37 @@ impl<T: Transport> Connection<T> {
         }
         self.agent
             .expect(id, self.now)
-            .map_err(|error| self.gate.dispatch.failure().fail(&self.session.with_request(id), route, error))
+            .map_err(|error| {
+                self.gate
+                    .dispatch
+                    .failure()
+                    .fail(&self.session.with_request(id), route, error)
+            })
             .is_ok()
     }
 
-    /// A message that is none ends the connection, as in nano; but one whose only fault is a route in a foreign encoding is a route that
-    /// does not exist.
+    /// A message that is none ends the connection, as in nano; but one whose only fault is a route
+    /// in a foreign encoding is a route that does not exist.
     fn undecodable(&mut self, error: &MessageError) -> Result<(), CloseReason> {
-        let &MessageError::Route { kind, id, fault: RouteFault::NotUtf8 } = error else {
+        let &MessageError::Route {
+            kind,
+            id,
+            fault: RouteFault::NotUtf8,
+        } = error
+        else {
             return Err(CloseReason::Protocol(error.to_string()));
         };
-        let id = if kind == message::Kind::Request { id } else { 0 };
+        let id = if kind == message::Kind::Request {
+            id
+        } else {
+            0
+        };
         if self.expect(id, "") {
             let error = Error::new(code::NOT_FOUND, "route not found: it is not UTF-8");
-            self.gate.dispatch.failure().fail(&self.session.with_request(id), "", error);
+            self.gate
+                .dispatch
+                .failure()
+                .fail(&self.session.with_request(id), "", error);
         }
         Ok(())
     }
@@ -295,8 +338,15 @@ impl<T: Transport> Connection<T> {
     /// The earliest point in time at which something is due.
     fn due(&self) -> Option<Instant> {
         // A connection that ends keeps no heartbeats.
-        let protocol = if self.closing_by.is_none() { self.protocol.deadline() } else { None };
-        [self.closing_by, self.requests_by, protocol].into_iter().flatten().min()
+        let protocol = if self.closing_by.is_none() {
+            self.protocol.deadline()
+        } else {
+            None
+        };
+        [self.closing_by, self.requests_by, protocol]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Something may be due.
@@ -307,7 +357,11 @@ impl<T: Transport> Connection<T> {
         if let (Some(by), Some(timeout)) = (self.requests_by, self.gate.settings.request_timeout)
             && by <= self.now
         {
-            self.requests_by = self.now.checked_sub(timeout).and_then(|then| self.agent.expire(then)).map(|oldest| oldest + timeout);
+            self.requests_by = self
+                .now
+                .checked_sub(timeout)
+                .and_then(|then| self.agent.expire(then))
+                .map(|oldest| oldest + timeout);
         }
         if !self.reading {
             // What it sent lies in its socket: that is the node's silence, not the client's.
@@ -325,14 +379,17 @@ impl<T: Transport> Connection<T> {
 fn broken(error: &io::Error) -> CloseReason {
     match error.kind() {
         // A client that went away without a word did just that.
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
-            CloseReason::Client
-        }
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => CloseReason::Client,
         io::ErrorKind::InvalidData => CloseReason::Protocol(error.to_string()),
         _ => CloseReason::Broken(error.to_string()),
     }
 }
 
 fn unix_seconds() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().cast_signed())
 }

@@ -27,9 +27,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::listener::WebSocketOptions;
 
-/// Serves HTTP requests until one asks for a WebSocket. Then the stream, with whatever was read behind that request; `None` when the
-/// connection ended as one of HTTP.
-pub(super) async fn serve<S>(io: S, options: Arc<WebSocketOptions>, header_timeout: Duration) -> io::Result<Option<(S, Vec<u8>)>>
+/// Serves HTTP requests until one asks for a WebSocket. Then the stream, with whatever was read
+/// behind that request; `None` when the connection ended as one of HTTP.
+pub(super) async fn serve<S>(
+    io: S,
+    options: Arc<WebSocketOptions>,
+    header_timeout: Duration,
+) -> io::Result<Option<(S, Vec<u8>)>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -45,7 +49,10 @@ where
                 Some(allowed) if !allowed(&head) => StatusCode::FORBIDDEN.into_response(),
                 _ => accept(&head.method, &head.headers),
             };
-            upgraded.store(response.status() == StatusCode::SWITCHING_PROTOCOLS, Ordering::Relaxed);
+            upgraded.store(
+                response.status() == StatusCode::SWITCHING_PROTOCOLS,
+                Ordering::Relaxed,
+            );
             Ok::<_, Infallible>(response)
         }
     });
@@ -56,26 +63,50 @@ where
         .title_case_headers(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(io), service);
-    let parts = pin!(connection.without_shutdown()).await.map_err(io::Error::other)?;
-    Ok(upgraded.load(Ordering::Relaxed).then(|| (parts.io.into_inner(), parts.read_buf.to_vec())))
+    let parts = pin!(connection.without_shutdown())
+        .await
+        .map_err(io::Error::other)?;
+    Ok(upgraded
+        .load(Ordering::Relaxed)
+        .then(|| (parts.io.into_inner(), parts.read_buf.to_vec())))
 }
 
 fn wants_websocket(headers: &HeaderMap) -> bool {
     let lists = |name, word: &str| {
-        let values = headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|item| item.trim().eq_ignore_ascii_case(word))
+        let values = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value: &HeaderValue| value.to_str().ok());
+        values
+            .flat_map(|value| value.split(','))
+            .any(|item| item.trim().eq_ignore_ascii_case(word))
     };
     lists(header::CONNECTION, "upgrade") && lists(header::UPGRADE, "websocket")
 }
 
-/// Accepts the upgrade. Subprotocols and extensions a client offers are not taken up, which it has to put up with.
+/// Accepts the upgrade. Subprotocols and extensions a client offers are not taken up, which it has
+/// to put up with.
 fn accept(method: &Method, headers: &HeaderMap) -> Response<Body> {
-    let version = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
-    let Some(key) = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| version && method == Method::GET) else {
-        return (StatusCode::BAD_REQUEST, [(header::SEC_WEBSOCKET_VERSION, "13")], "not a WebSocket handshake\n").into_response();
+    let version = headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_some_and(|version| version == "13");
+    let Some(key) = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|_| version && method == Method::GET)
+    else {
+        return (
+            StatusCode::BAD_REQUEST,
+            [(header::SEC_WEBSOCKET_VERSION, "13")],
+            "not a WebSocket handshake\n",
+        )
+            .into_response();
     };
     let accept = derive_accept_key(key.as_bytes());
-    let headers = [(header::UPGRADE, "websocket"), (header::CONNECTION, "Upgrade"), (header::SEC_WEBSOCKET_ACCEPT, accept.as_str())];
+    let headers = [
+        (header::UPGRADE, "websocket"),
+        (header::CONNECTION, "Upgrade"),
+        (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
+    ];
     (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
 }
 

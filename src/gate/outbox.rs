@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use crate::message::Message;
 
-/// Up to this size a packet is copied behind the one before it, so that many leave in one write; a larger one is queued as it is and shared
-/// with the other receivers of a broadcast.
+/// Up to this size a packet is copied behind the one before it, so that many leave in one write; a
+/// larger one is queued as it is and shared with the other receivers of a broadcast.
 pub(super) const SHARE_FROM: usize = 4 * 1024;
 
 /// A queue of packets. Empty it holds no memory.
@@ -35,7 +35,8 @@ impl Size {
 }
 
 impl Outbox {
-    /// Whether another packet of `len` bytes goes beyond the limits. An empty queue takes one of any size.
+    /// Whether another packet of `len` bytes goes beyond the limits. An empty queue takes one of
+    /// any size.
     pub(super) fn is_full(&self, len: usize, max_bytes: usize, max_messages: usize) -> bool {
         let messages = self.encoded.messages + self.unencoded.messages;
         let bytes = self.encoded.bytes + self.unencoded.bytes;
@@ -54,7 +55,10 @@ impl Outbox {
     }
 
     /// Queues a packet that `write` appends to the buffer.
-    pub(super) fn write<E>(&mut self, write: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Result<(), E> {
+    pub(super) fn write<E>(
+        &mut self,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
+    ) -> Result<(), E> {
         let before = self.tail.len();
         write(&mut self.tail)?;
         self.encoded.add(self.tail.len() - before);
@@ -94,7 +98,8 @@ impl Outbox {
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.chunks.push_back(std::mem::take(&mut self.tail).freeze());
+            self.chunks
+                .push_back(std::mem::take(&mut self.tail).freeze());
         }
     }
 }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use tokio::time::Instant;
 
-/// In the order of arrival, which with one timeout for all is the order of their deadlines. Answers mostly come in that order too, so the search
-/// for an id ends at the front.
+/// In the order of arrival, which with one timeout for all is the order of their deadlines. Answers
+/// mostly come in that order too, so the search for an id ends at the front.
 #[derive(Debug, Default)]
 pub(super) struct Pending(VecDeque<(u64, Instant)>);
 
@@ -30,9 +30,14 @@ impl Pending {
         }
     }
 
-    /// The ids of all requests that arrived at or before `then`; they stay until they are [taken](Pending::take).
+    /// The ids of all requests that arrived at or before `then`; they stay until they are
+    /// [taken](Pending::take).
     pub(super) fn before(&self, then: Instant) -> Vec<u64> {
-        self.0.iter().take_while(|(_, arrived)| *arrived <= then).map(|(id, _)| *id).collect()
+        self.0
+            .iter()
+            .take_while(|(_, arrived)| *arrived <= then)
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// When the oldest arrived.

@@ -44,7 +44,11 @@ pub(crate) enum Tick {
 }
 
 impl Protocol {
-    pub(crate) fn new(heartbeat: Option<Duration>, handshake_timeout: Duration, now: Instant) -> Self {
+    pub(crate) fn new(
+        heartbeat: Option<Duration>,
+        handshake_timeout: Duration,
+        now: Instant,
+    ) -> Self {
         Self {
             phase: Phase::Start,
             heartbeat,
@@ -54,8 +58,8 @@ impl Protocol {
         }
     }
 
-    /// The rules of nano: an acknowledgement is enough to begin, each handshake is answered and asks for another acknowledgement, and data
-    /// without one ends the connection.
+    /// The rules of nano: an acknowledgement is enough to begin, each handshake is answered and
+    /// asks for another acknowledgement, and data without one ends the connection.
     pub(crate) fn receive(&mut self, kind: Kind, now: Instant) -> Step {
         self.last_seen = now;
         match (kind, self.phase) {
@@ -69,7 +73,9 @@ impl Protocol {
                 Step::Nothing
             }
             (Kind::Data, Phase::Working) => Step::Data,
-            (Kind::Data, _) => Step::Close(CloseReason::Protocol("data before the handshake was acknowledged".to_owned())),
+            (Kind::Data, _) => Step::Close(CloseReason::Protocol(
+                "data before the handshake was acknowledged".to_owned(),
+            )),
             (Kind::Heartbeat | Kind::Kick, _) => Step::Nothing,
         }
     }
@@ -79,16 +85,20 @@ impl Protocol {
         self.last_seen = now;
     }
 
-    /// A client is looked at once per interval, just before it would be sent a heartbeat: gone is one that was silent for two intervals.
+    /// A client is looked at once per interval, just before it would be sent a heartbeat: gone is
+    /// one that was silent for two intervals.
     pub(crate) fn tick(&mut self, now: Instant) -> Tick {
         if self.handshake_by.is_some_and(|by| by <= now) {
             return Tick::Close(CloseReason::HandshakeTimeout);
         }
-        let (Some(interval), Some(due)) = (self.heartbeat, self.next_heartbeat) else { return Tick::Nothing };
+        let (Some(interval), Some(due)) = (self.heartbeat, self.next_heartbeat) else {
+            return Tick::Nothing;
+        };
         if now < due {
             return Tick::Nothing;
         }
-        // By the time it was due, not the time it is: a late look must not make a client seem silent for longer.
+        // By the time it was due, not the time it is: a late look must not make a client seem
+        // silent for longer.
         if due.saturating_duration_since(self.last_seen) > interval * 2 {
             return Tick::Close(CloseReason::HeartbeatTimeout);
         }
@@ -103,6 +113,9 @@ impl Protocol {
 
     /// When [`tick`](Protocol::tick) has something to say next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.handshake_by.into_iter().chain(self.next_heartbeat).min()
+        self.handshake_by
+            .into_iter()
+            .chain(self.next_heartbeat)
+            .min()
     }
 }

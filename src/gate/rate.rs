@@ -13,15 +13,23 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// At most `per_second` messages a second over time, and `burst` at once. What comes faster is read later: nothing is lost, TCP slows the
-    /// client down.
+    /// At most `per_second` messages a second over time, and `burst` at once. What comes faster is
+    /// read later: nothing is lost, TCP slows the client down.
     pub fn throttle(per_second: u32, burst: u32) -> Self {
-        Self { per_second: per_second.into(), burst: burst.into(), disconnect: false }
+        Self {
+            per_second: per_second.into(),
+            burst: burst.into(),
+            disconnect: false,
+        }
     }
 
-    /// The same limit, but a client that breaks it is kicked; close callbacks see [`CloseReason::RateLimit`](crate::CloseReason::RateLimit).
+    /// The same limit, but a client that breaks it is kicked; close callbacks see
+    /// [`CloseReason::RateLimit`](crate::CloseReason::RateLimit).
     pub fn disconnect(per_second: u32, burst: u32) -> Self {
-        Self { disconnect: true, ..Self::throttle(per_second, burst) }
+        Self {
+            disconnect: true,
+            ..Self::throttle(per_second, burst)
+        }
     }
 
     pub(crate) fn is_valid(&self) -> bool {
@@ -38,10 +46,14 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(limit: &RateLimit, now: Instant) -> Self {
-        Self { tokens: limit.burst, filled: now }
+        Self {
+            tokens: limit.burst,
+            filled: now,
+        }
     }
 
-    /// Takes a token. If there was none it is owed, and the error is how long it takes to pay that back.
+    /// Takes a token. If there was none it is owed, and the error is how long it takes to pay that
+    /// back.
     pub(crate) fn take(&mut self, limit: &RateLimit, now: Instant) -> Result<(), Duration> {
         let gained = now.saturating_duration_since(self.filled).as_secs_f64() * limit.per_second;
         self.tokens = (self.tokens + gained).min(limit.burst);

@@ -8,16 +8,18 @@ use super::rate::RateLimit;
 use crate::{error::Result, handshake::Request, session::Session};
 
 /// Looks at a client's handshake: `Ok` with the user data for the reply, or a refusal.
-pub(crate) type OnHandshake = Box<dyn Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync>;
+pub(crate) type OnHandshake =
+    Box<dyn Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync>;
 
 /// What happens to a client that does not read what it is sent, once its queue is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SlowClient {
-    /// Its connection is closed, and close callbacks see [`CloseReason::SlowClient`](crate::CloseReason::SlowClient).
+    /// Its connection is closed, and close callbacks see
+    /// [`CloseReason::SlowClient`](crate::CloseReason::SlowClient).
     #[default]
     Disconnect,
-    /// Pushes that find no room are dropped and counted, and the sender gets an error. A response that finds no room still disconnects: a
-    /// request must end.
+    /// Pushes that find no room are dropped and counted, and the sender gets an error. A response
+    /// that finds no room still disconnects: a request must end.
     DropPushes,
 }
 
@@ -60,6 +62,9 @@ impl Default for Settings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("max_packet", &self.max_packet).field("heartbeat", &self.heartbeat).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("max_packet", &self.max_packet)
+            .field("heartbeat", &self.heartbeat)
+            .finish_non_exhaustive()
     }
 }

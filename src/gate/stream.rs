@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::packet::Decoder;
 
-/// How much one read takes at most. One buffer per thread serves all connections, so that one with nothing to read holds none.
+/// How much one read takes at most. One buffer per thread serves all connections, so that one with
+/// nothing to read holds none.
 const READ_BUFFER: usize = 64 * 1024;
 /// How many chunks one write takes at most.
 const WRITE_CHUNKS: usize = 32;
@@ -27,8 +28,14 @@ pub(super) trait Transport: Send + Unpin {
     /// Reads once into the decoder; how many bytes, 0 at the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>>;
 
-    /// Writes and flushes everything; ready when nothing is left. How many bytes went is added to `written`.
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut VecDeque<Bytes>, written: &mut u64) -> Poll<io::Result<()>>;
+    /// Writes and flushes everything; ready when nothing is left. How many bytes went is added to
+    /// `written`.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut VecDeque<Bytes>,
+        written: &mut u64,
+    ) -> Poll<io::Result<()>>;
 
     /// Says to the other side that nothing more follows.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -43,13 +50,20 @@ pub(super) struct Stream<S> {
 
 impl<S> Stream<S> {
     pub(super) fn new(io: S) -> Self {
-        Self { io, unflushed: false }
+        Self {
+            io,
+            unflushed: false,
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> Stream<S> {
     /// Reads once; what came is given to `take`, nothing at the end of the stream.
-    pub(super) fn poll_read_with(&mut self, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+    pub(super) fn poll_read_with(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&[u8]),
+    ) -> Poll<io::Result<usize>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
@@ -64,7 +78,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
         self.poll_read_with(cx, |read| into.feed(read))
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut VecDeque<Bytes>, written: &mut u64) -> Poll<io::Result<()>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut VecDeque<Bytes>,
+        written: &mut u64,
+    ) -> Poll<io::Result<()>> {
         while !from.is_empty() {
             let count = ready!(self.write_some(cx, from))?;
             if count == 0 {
@@ -87,7 +106,11 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Stream<S> {
-    fn write_some(&mut self, cx: &mut Context<'_>, from: &VecDeque<Bytes>) -> Poll<io::Result<usize>> {
+    fn write_some(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &VecDeque<Bytes>,
+    ) -> Poll<io::Result<usize>> {
         let io = Pin::new(&mut self.io);
         if from.len() == 1 || !io.is_write_vectored() {
             return io.poll_write(cx, from.front().map_or(&[], |chunk| chunk));

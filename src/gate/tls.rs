@@ -16,20 +16,36 @@ use crate::error::{Error, Result, code};
 /// What TLS needs of a server.
 ///
 /// # Errors
-/// Names the file that is missing or wrong, or says that key and certificate do not belong together.
+/// Names the file that is missing or wrong, or says that key and certificate do not belong
+/// together.
 pub(super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
-    let wrong = |file: &Path, error: String| Error::new(code::BAD_REQUEST, format!("TLS: {}: {error}", file.display()));
+    let wrong = |file: &Path, error: String| {
+        Error::new(
+            code::BAD_REQUEST,
+            format!("TLS: {}: {error}", file.display()),
+        )
+    };
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)
         .map_err(|error| wrong(certificate, format!("no certificate: {error}")))?;
     if chain.is_empty() {
         return Err(wrong(certificate, "no certificate in it".to_owned()));
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, format!("no private key: {error}")))?;
+    let private = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| wrong(key, format!("no private key: {error}")))?;
     // The provider is named, so that another one in the same program does not matter.
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
-        .and_then(|config| config.with_no_client_auth().with_single_cert(chain, private))
-        .map_err(|error| wrong(certificate, format!("unusable with the key {}: {error}", key.display())))?;
+        .and_then(|config| {
+            config
+                .with_no_client_auth()
+                .with_single_cert(chain, private)
+        })
+        .map_err(|error| {
+            wrong(
+                certificate,
+                format!("unusable with the key {}: {error}", key.display()),
+            )
+        })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -1,4 +1,5 @@
-//! Packets over WebSocket: each in a binary frame of its own, as nano sends them; whatever frames the client likes.
+//! Packets over WebSocket: each in a binary frame of its own, as nano sends them; whatever frames
+//! the client likes.
 
 use std::{
     collections::VecDeque,
@@ -27,18 +28,20 @@ mod polled;
 
 use self::polled::Polled;
 
-/// The buffer each WebSocket connection keeps, in bytes; it grows to the largest frame. The library fills what is left of it with zeros before every read, so
-/// it is small: with 4 KiB and 1,000 clients a message took 7 to 12 % more CPU time than with 1 KiB, and half of that is as fast. What is read from the
-/// socket goes through a larger one that all connections share.
+/// The buffer each WebSocket connection keeps, in bytes; it grows to the largest frame. The library
+/// fills what is left of it with zeros before every read, so it is small: with 4 KiB and 1,000
+/// clients a message took 7 to 12 % more CPU time than with 1 KiB, and half of that is as fast.
+/// What is read from the socket goes through a larger one that all connections share.
 const READ_BUFFER: usize = 512;
-/// How many bytes of pongs may wait for room. What has no place among them is forgotten when the next ping comes: the last one is answered.
+/// How many bytes of pongs may wait for room. What has no place among them is forgotten when the
+/// next ping comes: the last one is answered.
 const PONGS: usize = 512;
 /// The longest head of a frame that is not masked, in bytes.
 const FRAME_HEAD: usize = 10;
 
 pub(super) struct WebSocket<S> {
-    /// Reads frames, and answers those of the protocol itself. Frames with packets do not pass through it: it would copy each into a buffer that never
-    /// shrinks.
+    /// Reads frames, and answers those of the protocol itself. Frames with packets do not pass
+    /// through it: it would copy each into a buffer that never shrinks.
     socket: tungstenite::WebSocket<Polled<S>>,
     /// Whether it may have something to say.
     answering: bool,
@@ -49,8 +52,8 @@ pub(super) struct WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
-    /// A connection that has been upgraded; `read` is what came behind the request. A message may hold several packets, so it may be
-    /// larger than one.
+    /// A connection that has been upgraded; `read` is what came behind the request. A message may
+    /// hold several packets, so it may be larger than one.
     pub(super) fn new(io: S, read: Vec<u8>, max_packet: usize) -> Self {
         let limit = 4 * (max_packet + HEADER);
         let config = WebSocketConfig::default()
@@ -59,8 +62,18 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .max_write_buffer_size(PONGS)
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
-        let socket = tungstenite::WebSocket::from_partially_read(Polled::new(io), read, Role::Server, Some(config));
-        Self { socket, answering: false, closing: false, failed: false }
+        let socket = tungstenite::WebSocket::from_partially_read(
+            Polled::new(io),
+            read,
+            Role::Server,
+            Some(config),
+        );
+        Self {
+            socket,
+            answering: false,
+            closing: false,
+            failed: false,
+        }
     }
 
     /// Writes what is queued, and what the library has to say.
@@ -97,14 +110,17 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
                     into.feed(text.as_bytes());
                     return Poll::Ready(Ok(text.len()));
                 }
-                // The library answers pings and closing frames; what it says goes out with the next write.
+                // The library answers pings and closing frames; what it says goes out with the next
+                // write.
                 Ok(Message::Ping(_)) => self.answering = true,
                 Ok(Message::Close(_)) => {
                     (self.answering, self.closing) = (true, true);
                     return Poll::Ready(Ok(0));
                 }
                 Ok(_) => {}
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Poll::Pending;
+                }
                 Err(error) => {
                     self.failed = true;
                     return Poll::Ready(end_or_error(error));
@@ -113,7 +129,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         }
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>, from: &mut VecDeque<Bytes>, written: &mut u64) -> Poll<io::Result<()>> {
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut VecDeque<Bytes>,
+        written: &mut u64,
+    ) -> Poll<io::Result<()>> {
         if !from.is_empty() {
             if self.closing {
                 // Nothing follows a closing frame.
@@ -130,16 +151,20 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     }
 }
 
-/// Puts a frame around each packet. Small ones are copied behind each other, so that many leave in one write; large ones are still shared with the other
-/// receivers of a broadcast.
+/// Puts a frame around each packet. Small ones are copied behind each other, so that many leave in
+/// one write; large ones are still shared with the other receivers of a broadcast.
 fn frame(packets: VecDeque<Bytes>, into: &mut VecDeque<Bytes>) -> io::Result<()> {
     let mut small = BytesMut::new();
-    let head = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+    let head = FrameHeader {
+        opcode: OpCode::Data(Data::Binary),
+        ..FrameHeader::default()
+    };
     for mut chunk in packets {
         while let Some(packet) = next_packet(&mut chunk) {
             let share = packet.len() >= SHARE_FROM;
             small.reserve(FRAME_HEAD + if share { 0 } else { packet.len() });
-            head.format(packet.len() as u64, &mut (&mut small).writer()).map_err(into_io)?;
+            head.format(packet.len() as u64, &mut (&mut small).writer())
+                .map_err(into_io)?;
             if share {
                 into.extend([small.split().freeze(), packet]);
             } else {

@@ -10,13 +10,18 @@ use crate::{
 };
 
 impl Handle {
-    /// Asks the service of `route` something in JSON, and waits for its answer: [`Session::call`](crate::Session::call) on behalf of nobody. The
-    /// session that the handler gets has id 0 and no client; each call has its own. A node that has the route itself answers without the network;
-    /// else the members that have it take turns by the balancing policy.
+    /// Asks the service of `route` something in JSON, and waits for its answer:
+    /// [`Session::call`](crate::Session::call) on behalf of nobody. The session that the handler
+    /// gets has id 0 and no client; each call has its own. A node that has the route itself answers
+    /// without the network; else the members that have it take turns by the balancing policy.
     ///
     /// # Errors
     /// As [`Session::call`](crate::Session::call).
-    pub fn call<R: 'static, M: ?Sized>(&self, route: &str, message: &M) -> impl Future<Output = Result<R>> + Send + use<R, M>
+    pub fn call<R: 'static, M: ?Sized>(
+        &self,
+        route: &str,
+        message: &M,
+    ) -> impl Future<Output = Result<R>> + Send + use<R, M>
     where
         Json: Encode<M> + Decode<R>,
     {
@@ -27,7 +32,8 @@ impl Handle {
     /// [`call`](Handle::call) of the node with this service address.
     ///
     /// # Errors
-    /// As [`call`](Handle::call); [`code::NOT_FOUND`](crate::code::NOT_FOUND) too when no member has this address.
+    /// As [`call`](Handle::call); [`code::NOT_FOUND`](crate::code::NOT_FOUND) too when no member
+    /// has this address.
     pub fn call_to<R: 'static, M: ?Sized>(
         &self,
         address: &str,
@@ -37,30 +43,49 @@ impl Handle {
     where
         Json: Encode<M> + Decode<R>,
     {
-        let answer = self.start(Target::Node(address.to_owned()), route, Json::encode(message));
+        let answer = self.start(
+            Target::Node(address.to_owned()),
+            route,
+            Json::encode(message),
+        );
         async move { decode_message::<Json, R>(&answer.await?) }
     }
 
-    /// [`call`](Handle::call) of every node that has the service, this one included: the address of each with its answer, when all have answered
-    /// or failed. The address of a node that is in no cluster is empty.
+    /// [`call`](Handle::call) of every node that has the service, this one included: the address of
+    /// each with its answer, when all have answered or failed. The address of a node that is in no
+    /// cluster is empty.
     ///
     /// # Errors
-    /// What the format says of a message it cannot write, and [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) while the node is not running. What
-    /// happens to each call is in the list.
-    pub async fn call_all<R: 'static, M: ?Sized>(&self, route: &str, message: &M) -> Result<Vec<(String, Result<R>)>>
+    /// What the format says of a message it cannot write, and
+    /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) while the node is not running. What happens
+    /// to each call is in the list.
+    pub async fn call_all<R: 'static, M: ?Sized>(
+        &self,
+        route: &str,
+        message: &M,
+    ) -> Result<Vec<(String, Result<R>)>>
     where
         Json: Encode<M> + Decode<R>,
     {
         let answers = self.call_all_raw(route, Json::encode(message)?);
-        let decode = |answer: Result<Bytes>| answer.and_then(|body| decode_message::<Json, R>(&body));
-        Ok(answers.await?.into_iter().map(|(address, answer)| (address, decode(answer))).collect())
+        let decode =
+            |answer: Result<Bytes>| answer.and_then(|body| decode_message::<Json, R>(&body));
+        Ok(answers
+            .await?
+            .into_iter()
+            .map(|(address, answer)| (address, decode(answer)))
+            .collect())
     }
 
     /// [`call`](Handle::call) with bytes as they are, for other formats.
     ///
     /// # Errors
     /// As [`call`](Handle::call).
-    pub fn call_raw<B: Into<Bytes>>(&self, route: &str, body: B) -> impl Future<Output = Result<Bytes>> + Send + use<B> {
+    pub fn call_raw<B: Into<Bytes>>(
+        &self,
+        route: &str,
+        body: B,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<B> {
         self.start(Target::Any, route, Ok(body.into()))
     }
 
@@ -68,7 +93,12 @@ impl Handle {
     ///
     /// # Errors
     /// As [`call_to`](Handle::call_to).
-    pub fn call_raw_to<B: Into<Bytes>>(&self, address: &str, route: &str, body: B) -> impl Future<Output = Result<Bytes>> + Send + use<B> {
+    pub fn call_raw_to<B: Into<Bytes>>(
+        &self,
+        address: &str,
+        route: &str,
+        body: B,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<B> {
         self.start(Target::Node(address.to_owned()), route, Ok(body.into()))
     }
 
@@ -82,10 +112,17 @@ impl Handle {
         body: B,
     ) -> impl Future<Output = Result<Vec<(String, Result<Bytes>)>>> + Send + use<B> {
         let body = body.into();
-        let nodes = self.sessions().exchange().map(|exchange| exchange.nodes_with(route));
+        let nodes = self
+            .sessions()
+            .exchange()
+            .map(|exchange| exchange.nodes_with(route));
         let started = nodes.map(|nodes| {
             let start = |address: String| {
-                let target = if address.is_empty() { Target::Any } else { Target::Node(address.clone()) };
+                let target = if address.is_empty() {
+                    Target::Any
+                } else {
+                    Target::Node(address.clone())
+                };
                 (address, self.start(target, route, Ok(body.clone())))
             };
             nodes.into_iter().map(start).collect::<Vec<_>>()
@@ -100,7 +137,12 @@ impl Handle {
         }
     }
 
-    fn start(&self, target: Target, route: &str, body: Result<Bytes>) -> impl Future<Output = Result<Bytes>> + Send + use<> {
+    fn start(
+        &self,
+        target: Target,
+        route: &str,
+        body: Result<Bytes>,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<> {
         session::call(self.sessions(), None, target, route, body)
     }
 }

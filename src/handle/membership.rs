@@ -26,24 +26,28 @@ impl Handle {
         self.0.membership.own.get()
     }
 
-    /// The other members of the cluster, as this node knows them now: the master first, then in the order they joined. None outside of a cluster,
-    /// and none before this node has joined, which is after `after_init`.
+    /// The other members of the cluster, as this node knows them now: the master first, then in the
+    /// order they joined. None outside of a cluster, and none before this node has joined, which is
+    /// after `after_init`.
     pub fn members(&self) -> Vec<Member> {
         self.0.membership.members.read().clone()
     }
 
-    /// Calls `callback` whenever a member has joined, after this node's table has it. Registered in `init` or `after_init`, or with
-    /// [`App::on_member_joined`](crate::App::on_member_joined), it is also called for each member that is there when this node joins; registered later, for those
-    /// that join from then on. Whoever registers first and then looks at [`members`](Handle::members) misses nobody, and may see somebody in both.
+    /// Calls `callback` whenever a member has joined, after this node's table has it. Registered in
+    /// `init` or `after_init`, or with [`App::on_member_joined`](crate::App::on_member_joined), it
+    /// is also called for each member that is there when this node joins; registered later, for
+    /// those that join from then on. Whoever registers first and then looks at
+    /// [`members`](Handle::members) misses nobody, and may see somebody in both.
     ///
-    /// A member that is started again, or was taken for dead and is not, leaves and joins. Runs on the node's default scheduler, in the order
-    /// the table changed; a panic ends that call alone. Never called outside of a cluster.
+    /// A member that is started again, or was taken for dead and is not, leaves and joins. Runs on
+    /// the node's default scheduler, in the order the table changed; a panic ends that call alone.
+    /// Never called outside of a cluster.
     pub fn on_member_joined(&self, callback: impl Fn(&Member) + Send + Sync + 'static) {
         self.0.membership.on_joined.write().push(Arc::new(callback));
     }
 
-    /// Calls `callback` whenever a member has left, in order or because the master removed it, after this node's table has forgotten it; as
-    /// [`on_member_joined`](Handle::on_member_joined).
+    /// Calls `callback` whenever a member has left, in order or because the master removed it,
+    /// after this node's table has forgotten it; as [`on_member_joined`](Handle::on_member_joined).
     pub fn on_member_left(&self, callback: impl Fn(&Member) + Send + Sync + 'static) {
         self.0.membership.on_left.write().push(Arc::new(callback));
     }
@@ -70,7 +74,9 @@ impl Handle {
         for callback in callbacks.read().iter() {
             let (callback, member) = (callback.clone(), member.clone());
             // Refused when the node has stopped: then nobody is interested.
-            let _ = self.scheduler().push_always(Box::new(move || callback(&member)));
+            let _ = self
+                .scheduler()
+                .push_always(Box::new(move || callback(&member)));
         }
     }
 

@@ -31,7 +31,9 @@ impl Dictionary {
     /// # Errors
     ///
     /// A route that is empty or over 255 bytes, or a route or code that occurs twice.
-    pub fn new(entries: impl IntoIterator<Item = (impl Into<ByteString>, u16)>) -> Result<Self, DictionaryError> {
+    pub fn new(
+        entries: impl IntoIterator<Item = (impl Into<ByteString>, u16)>,
+    ) -> Result<Self, DictionaryError> {
         let mut dictionary = Self::default();
         for (route, code) in entries {
             dictionary.insert(trimmed(route), code)?;
@@ -39,12 +41,15 @@ impl Dictionary {
         Ok(dictionary)
     }
 
-    /// A dictionary that gives these routes the codes 1, 2, .. in bytewise order. White space around a route is removed.
+    /// A dictionary that gives these routes the codes 1, 2, .. in bytewise order. White space
+    /// around a route is removed.
     ///
     /// # Errors
     ///
     /// A route that is empty, over 255 bytes or occurs twice, or more than 65535 routes.
-    pub fn from_routes(routes: impl IntoIterator<Item = impl Into<ByteString>>) -> Result<Self, DictionaryError> {
+    pub fn from_routes(
+        routes: impl IntoIterator<Item = impl Into<ByteString>>,
+    ) -> Result<Self, DictionaryError> {
         let mut routes: Vec<ByteString> = routes.into_iter().map(trimmed).collect();
         routes.sort_unstable();
         if routes.len() > usize::from(u16::MAX) {
@@ -85,9 +90,14 @@ impl Dictionary {
         if route.len() > MAX_ROUTE {
             return Err(DictionaryError::RouteTooLong { route });
         }
-        let Entry::Vacant(vacant) = self.codes.entry(route.clone()) else { return Err(DictionaryError::DuplicateRoute { route }) };
+        let Entry::Vacant(vacant) = self.codes.entry(route.clone()) else {
+            return Err(DictionaryError::DuplicateRoute { route });
+        };
         if let Some(first) = self.routes.get(&code) {
-            return Err(DictionaryError::DuplicateCode { code, routes: [first.clone(), route] });
+            return Err(DictionaryError::DuplicateCode {
+                code,
+                routes: [first.clone(), route],
+            });
         }
         vacant.insert(code);
         self.routes.insert(code, route);
@@ -135,10 +145,24 @@ impl fmt::Display for DictionaryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::EmptyRoute { code } => write!(f, "the route with code {code} is empty"),
-            Self::RouteTooLong { route } => write!(f, "the route {route:?} is over {MAX_ROUTE} bytes"),
-            Self::DuplicateRoute { route } => write!(f, "the route {route:?} is in the dictionary twice"),
-            Self::DuplicateCode { code, routes: [first, second] } => write!(f, "the routes {first:?} and {second:?} share the code {code}"),
-            Self::TooManyRoutes(count) => write!(f, "{count} routes, but a dictionary holds at most {}", u16::MAX),
+            Self::RouteTooLong { route } => {
+                write!(f, "the route {route:?} is over {MAX_ROUTE} bytes")
+            }
+            Self::DuplicateRoute { route } => {
+                write!(f, "the route {route:?} is in the dictionary twice")
+            }
+            Self::DuplicateCode {
+                code,
+                routes: [first, second],
+            } => write!(
+                f,
+                "the routes {first:?} and {second:?} share the code {code}"
+            ),
+            Self::TooManyRoutes(count) => write!(
+                f,
+                "{count} routes, but a dictionary holds at most {}",
+                u16::MAX
+            ),
         }
     }
 }

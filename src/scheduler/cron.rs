@@ -11,10 +11,12 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result, code};
 
-/// The wall clock may be set, and the monotonic clock stands still while a machine sleeps, so a far occurrence is looked at again this often.
+/// The wall clock may be set, and the monotonic clock stands still while a machine sleeps, so a far
+/// occurrence is looked at again this often.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// A cron expression in the local time zone, and its next occurrence, if the calendar still has one.
+/// A cron expression in the local time zone, and its next occurrence, if the calendar still has
+/// one.
 pub(super) struct CronSchedule {
     cron: Cron,
     next: Option<DateTime<Local>>,
@@ -30,7 +32,8 @@ impl CronSchedule {
         Ok(Self { cron, next })
     }
 
-    /// Whether it is due; moves on to the next occurrence after `wall`. Occurrences that were missed count as one.
+    /// Whether it is due; moves on to the next occurrence after `wall`. Occurrences that were
+    /// missed count as one.
     pub(super) fn take_due(&mut self, wall: SystemTime) -> bool {
         let wall = DateTime::<Local>::from(wall);
         let due = self.next.is_some_and(|next| wall >= next);
@@ -41,14 +44,18 @@ impl CronSchedule {
     /// When to look at the clock again, at the latest at the next occurrence.
     pub(super) fn look_at(&self, now: Instant, wall: SystemTime) -> Instant {
         let wall = DateTime::<Local>::from(wall);
-        let ahead = self.next.map(|next| (next - wall).to_std().unwrap_or_default());
+        let ahead = self
+            .next
+            .map(|next| (next - wall).to_std().unwrap_or_default());
         now + ahead.unwrap_or(LOOK).min(LOOK)
     }
 }
 
 fn parse(expression: &str) -> Result<Cron> {
     let parser = CronParser::builder().year(Year::Disallowed).build();
-    parser.parse(expression).map_err(|error| invalid(expression, error))
+    parser
+        .parse(expression)
+        .map_err(|error| invalid(expression, error))
 }
 
 fn next_after<Tz: TimeZone>(cron: &Cron, after: &DateTime<Tz>) -> Option<DateTime<Tz>> {
@@ -56,7 +63,10 @@ fn next_after<Tz: TimeZone>(cron: &Cron, after: &DateTime<Tz>) -> Option<DateTim
 }
 
 fn invalid(expression: &str, why: impl std::fmt::Display) -> Error {
-    Error::new(code::BAD_REQUEST, format!("cron expression {expression:?}: {why}"))
+    Error::new(
+        code::BAD_REQUEST,
+        format!("cron expression {expression:?}: {why}"),
+    )
 }
 
 #[cfg(test)]
@@ -74,28 +84,62 @@ mod tests {
 
     #[test]
     fn six_fields_start_with_seconds() {
-        check("*/15 * * * * *", "2026-03-04T05:06:07+00:00", "2026-03-04T05:06:15+00:00");
-        check("30 0 4 * * *", "2026-03-04T05:06:07+00:00", "2026-03-05T04:00:30+00:00");
+        check(
+            "*/15 * * * * *",
+            "2026-03-04T05:06:07+00:00",
+            "2026-03-04T05:06:15+00:00",
+        );
+        check(
+            "30 0 4 * * *",
+            "2026-03-04T05:06:07+00:00",
+            "2026-03-05T04:00:30+00:00",
+        );
     }
 
     #[test]
     fn five_fields_mean_second_zero() {
-        check("0 4 * * *", "2026-03-04T03:59:59+00:00", "2026-03-04T04:00:00+00:00");
-        check("0 0 29 2 *", "2026-03-04T00:00:00+00:00", "2028-02-29T00:00:00+00:00");
-        check("0 9 * * 1", "2026-03-04T00:00:00+00:00", "2026-03-09T09:00:00+00:00");
+        check(
+            "0 4 * * *",
+            "2026-03-04T03:59:59+00:00",
+            "2026-03-04T04:00:00+00:00",
+        );
+        check(
+            "0 0 29 2 *",
+            "2026-03-04T00:00:00+00:00",
+            "2028-02-29T00:00:00+00:00",
+        );
+        check(
+            "0 9 * * 1",
+            "2026-03-04T00:00:00+00:00",
+            "2026-03-09T09:00:00+00:00",
+        );
     }
 
     #[test]
     fn an_occurrence_is_strictly_later() {
-        check("0 4 * * *", "2026-03-04T04:00:00+00:00", "2026-03-05T04:00:00+00:00");
+        check(
+            "0 4 * * *",
+            "2026-03-04T04:00:00+00:00",
+            "2026-03-05T04:00:00+00:00",
+        );
     }
 
     #[test]
     fn fields_are_in_the_zone_of_the_clock() {
-        check("0 4 * * *", "2026-03-04T12:00:00+08:00", "2026-03-05T04:00:00+08:00");
-        let east = FixedOffset::east_opt(8 * 3600).unwrap().with_ymd_and_hms(2026, 3, 4, 3, 0, 0).unwrap();
+        check(
+            "0 4 * * *",
+            "2026-03-04T12:00:00+08:00",
+            "2026-03-05T04:00:00+08:00",
+        );
+        let east = FixedOffset::east_opt(8 * 3600)
+            .unwrap()
+            .with_ymd_and_hms(2026, 3, 4, 3, 0, 0)
+            .unwrap();
         let next = next_after(&parse("0 4 * * *").unwrap(), &east).unwrap();
-        assert_eq!(next.with_timezone(&Utc).to_rfc3339(), "2026-03-03T20:00:00+00:00");
+        assert_eq!(
+            next.with_timezone(&Utc).to_rfc3339(),
+            "2026-03-03T20:00:00+00:00"
+        );
     }
 
     #[test]
@@ -105,9 +149,15 @@ mod tests {
         let mut schedule = CronSchedule::new("0 * * * *", start).unwrap();
 
         assert!(!schedule.take_due(start + minutes(59)));
-        assert!(schedule.take_due(start + minutes(61)), "set forward over the occurrence");
+        assert!(
+            schedule.take_due(start + minutes(61)),
+            "set forward over the occurrence"
+        );
         assert!(!schedule.take_due(start - minutes(70)), "set back");
-        assert!(schedule.take_due(start - minutes(60)), "the occurrence that now comes first");
+        assert!(
+            schedule.take_due(start - minutes(60)),
+            "the occurrence that now comes first"
+        );
     }
 
     #[test]
@@ -117,6 +167,9 @@ mod tests {
         let now = Instant::now();
 
         assert_eq!(schedule.look_at(now, wall), now + LOOK);
-        assert_eq!(schedule.look_at(now, wall + Duration::from_secs(3590)), now + Duration::from_secs(10));
+        assert_eq!(
+            schedule.look_at(now, wall + Duration::from_secs(3590)),
+            now + Duration::from_secs(10)
+        );
     }
 }

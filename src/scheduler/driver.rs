@@ -45,7 +45,10 @@ impl Timers {
                 drop(table);
                 return entry.stop();
             }
-            let first = table.by_due.first_key_value().is_none_or(|(&(earliest, _), _)| due < earliest);
+            let first = table
+                .by_due
+                .first_key_value()
+                .is_none_or(|(&(earliest, _), _)| due < earliest);
             table.by_due.insert((due, entry.id), entry.clone());
             (first, std::mem::replace(&mut table.driven, true))
         };
@@ -104,7 +107,9 @@ async fn drive(pool: Arc<Shared>) {
         let now = Instant::now();
         let mut due: Vec<_> = pool.timers.take_due(now).into_values().collect();
         due.retain(|entry| entry.advance(now));
-        let Some(next) = pool.timers.put_back(&due) else { return };
+        let Some(next) = pool.timers.put_back(&due) else {
+            return;
+        };
         tokio::select! {
             () = sleep_until(next) => {}
             () = pool.timers.earlier.notified() => {}

@@ -27,7 +27,8 @@ const WOKEN: u8 = 3;
 /// Finished or cancelled; never polled again.
 const DONE: u8 = 4;
 
-/// A future and where it is polled. Its wakers alone keep it alive, so one that nobody can wake any more is dropped.
+/// A future and where it is polled. Its wakers alone keep it alive, so one that nobody can wake any
+/// more is dropped.
 pub(super) struct Polled {
     strand: Arc<Strand>,
     state: AtomicU8,
@@ -40,8 +41,12 @@ pub(super) struct Polled {
 impl Polled {
     /// Polls the future for the first time; whether it has finished.
     pub(super) fn start(strand: &Arc<Strand>, future: BoxFuture) -> bool {
-        let polled =
-            Self { strand: strand.clone(), state: AtomicU8::new(QUEUED), future: Mutex::new(Some(future)), listed: AtomicBool::new(false) };
+        let polled = Self {
+            strand: strand.clone(),
+            state: AtomicU8::new(QUEUED),
+            future: Mutex::new(Some(future)),
+            listed: AtomicBool::new(false),
+        };
         Arc::new(polled).poll()
     }
 
@@ -49,9 +54,15 @@ impl Polled {
         if !self.advance(QUEUED, RUNNING) {
             return true;
         }
-        let Some(mut future) = self.future.lock().take() else { return true };
+        let Some(mut future) = self.future.lock().take() else {
+            return true;
+        };
         let waker = Waker::from(self.clone());
-        if self.strand.guard(|| future.as_mut().poll(&mut Context::from_waker(&waker))) != Some(Poll::Pending) {
+        if self
+            .strand
+            .guard(|| future.as_mut().poll(&mut Context::from_waker(&waker)))
+            != Some(Poll::Pending)
+        {
             self.state.store(DONE, Ordering::Release);
             self.strand.guard(|| drop(future));
             return true;
@@ -91,7 +102,9 @@ impl Polled {
     }
 
     fn advance(&self, from: u8, to: u8) -> bool {
-        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 }
 
@@ -102,7 +115,11 @@ impl Wake for Polled {
             RUNNING => Some(WOKEN),
             _ => None,
         };
-        if self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, next) == Ok(IDLE) {
+        if self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            == Ok(IDLE)
+        {
             self.queue();
         }
     }
@@ -117,7 +134,8 @@ impl Drop for Polled {
     }
 }
 
-/// The suspended futures of a pool, to be dropped when it ends: one that waits for itself would otherwise stay for ever.
+/// The suspended futures of a pool, to be dropped when it ends: one that waits for itself would
+/// otherwise stay for ever.
 pub(super) struct Futures {
     /// By address. `None` once the pool has ended.
     suspended: Mutex<Option<HashMap<usize, Weak<Polled>>>>,
@@ -130,7 +148,9 @@ impl Futures {
             return true;
         }
         let mut suspended = self.suspended.lock();
-        let Some(suspended) = suspended.as_mut() else { return false };
+        let Some(suspended) = suspended.as_mut() else {
+            return false;
+        };
         suspended.insert(Arc::as_ptr(polled).addr(), Arc::downgrade(polled));
         polled.listed.store(true, Ordering::Relaxed);
         true
@@ -145,7 +165,11 @@ impl Futures {
     /// Drops all suspended futures, those that come later too.
     pub(super) fn cancel(&self) {
         let suspended = self.suspended.lock().take();
-        for polled in suspended.into_iter().flatten().filter_map(|(_, polled)| polled.upgrade()) {
+        for polled in suspended
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, polled)| polled.upgrade())
+        {
             polled.cancel();
         }
     }
@@ -153,6 +177,8 @@ impl Futures {
 
 impl Default for Futures {
     fn default() -> Self {
-        Self { suspended: Mutex::new(Some(HashMap::new())) }
+        Self {
+            suspended: Mutex::new(Some(HashMap::new())),
+        }
     }
 }

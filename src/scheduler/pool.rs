@@ -26,19 +26,23 @@ use crate::error::{Error, Result, code};
 /// How often condition timers look, unless [`Pool::with_precision`] says otherwise.
 const PRECISION: Duration = Duration::from_secs(1);
 
-/// How often a thread without work looks again before it sleeps, first after a pause that doubles each time, then after giving way to other
-/// threads. Under load the next task comes within these few microseconds, and waking a thread costs both sides more: 14 to 18 % less CPU
-/// time for each message at 100 and 1,000 clients, and 20 % for a single one, measured with four that give way; two do as well since no
-/// second thread looks for the same work.
+/// How often a thread without work looks again before it sleeps, first after a pause that doubles
+/// each time, then after giving way to other threads. Under load the next task comes within these
+/// few microseconds, and waking a thread costs both sides more: 14 to 18 % less CPU time for each
+/// message at 100 and 1,000 clients, and 20 % for a single one, measured with four that give way;
+/// two do as well since no second thread looks for the same work.
 const SPINS: u32 = 7;
 const YIELDS: u32 = 2;
 
-/// A few threads that run the tasks of many schedulers, so that user code that blocks never stalls the network.
+/// A few threads that run the tasks of many schedulers, so that user code that blocks never stalls
+/// the network.
 ///
-/// A handle, cheap to clone. Its schedulers take turns: a busy one runs up to 256 tasks, then the next one in line has its turn. A task
-/// that blocks holds up its own scheduler and one thread; with all threads held, every scheduler of the pool waits.
+/// A handle, cheap to clone. Its schedulers take turns: a busy one runs up to 256 tasks, then the
+/// next one in line has its turn. A task that blocks holds up its own scheduler and one thread;
+/// with all threads held, every scheduler of the pool waits.
 ///
-/// When the last handle is dropped, the pool shuts down by itself as in [`shutdown`](Pool::shutdown), without anyone waiting for it.
+/// When the last handle is dropped, the pool shuts down by itself as in
+/// [`shutdown`](Pool::shutdown), without anyone waiting for it.
 #[derive(Clone)]
 pub struct Pool {
     owner: Arc<Owner>,
@@ -46,18 +50,23 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Starts a pool of `threads` threads called `name`. Timers and the futures of [`Scheduler::spawn`] run on `runtime`, which also
-    /// stands behind `tokio::spawn` in tasks.
+    /// Starts a pool of `threads` threads called `name`. Timers and the futures of
+    /// [`Scheduler::spawn`] run on `runtime`, which also stands behind `tokio::spawn` in tasks.
     ///
-    /// With 0 threads, turns run as tasks of the runtime, and the wall clock of cron and condition timers starts at the time of this call
-    /// and then follows tokio's clock: for simulations and for tests with paused time. User code that blocks then blocks the runtime.
+    /// With 0 threads, turns run as tasks of the runtime, and the wall clock of cron and condition
+    /// timers starts at the time of this call and then follows tokio's clock: for simulations and
+    /// for tests with paused time. User code that blocks then blocks the runtime.
     ///
     /// # Errors
     /// When the system does not give a thread.
     pub fn new(name: impl Into<String>, threads: usize, runtime: Handle) -> io::Result<Self> {
         let (name, simulated) = (name.into(), threads == 0);
         let shared = Arc::new(Shared {
-            clock: if simulated { Clock::simulated(&runtime) } else { Clock::System },
+            clock: if simulated {
+                Clock::simulated(&runtime)
+            } else {
+                Clock::System
+            },
             runtime,
             simulated,
             turns: Mutex::default(),
@@ -70,11 +79,20 @@ impl Pool {
             panics: AtomicU64::new(0),
         });
         // Made first: should a thread fail to start, dropping it ends those that did.
-        let pool = Self { owner: Arc::new(Owner { name, threads, shared }), precision: PRECISION };
+        let pool = Self {
+            owner: Arc::new(Owner {
+                name,
+                threads,
+                shared,
+            }),
+            precision: PRECISION,
+        };
         for index in 0..threads {
             let shared = pool.shared().clone();
             pool.shared().turns.lock().threads += 1;
-            let started = thread::Builder::new().name(format!("{}-{index}", pool.owner.name)).spawn(move || shared.work());
+            let started = thread::Builder::new()
+                .name(format!("{}-{index}", pool.owner.name))
+                .spawn(move || shared.work());
             if let Err(error) = started {
                 pool.shared().turns.lock().threads -= 1;
                 return Err(error);
@@ -83,22 +101,32 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Sets how often condition timers look, for the schedulers made through this handle and its clones from now on. The default is one
-    /// second. Other timers are exact to the millisecond, whatever the precision.
+    /// Sets how often condition timers look, for the schedulers made through this handle and its
+    /// clones from now on. The default is one second. Other timers are exact to the millisecond,
+    /// whatever the precision.
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] below one millisecond.
     pub fn with_precision(mut self, precision: Duration) -> Result<Self> {
         if precision < Duration::from_millis(1) {
-            return Err(Error::new(code::BAD_REQUEST, format!("timer precision {precision:?} is below one millisecond")));
+            return Err(Error::new(
+                code::BAD_REQUEST,
+                format!("timer precision {precision:?} is below one millisecond"),
+            ));
         }
         self.precision = precision;
         Ok(self)
     }
 
-    /// Makes a scheduler that holds up to `capacity` waiting tasks (at least one). The name is for logs.
+    /// Makes a scheduler that holds up to `capacity` waiting tasks (at least one). The name is for
+    /// logs.
     pub fn scheduler(&self, name: impl Into<Arc<str>>, capacity: usize) -> Scheduler {
-        Scheduler(Arc::new(Strand::new(name.into(), capacity, self.precision, self.shared().clone())))
+        Scheduler(Arc::new(Strand::new(
+            name.into(),
+            capacity,
+            self.precision,
+            self.shared().clone(),
+        )))
     }
 
     /// How many tasks, timer callbacks and futures have panicked so far.
@@ -106,11 +134,13 @@ impl Pool {
         self.shared().panics.load(Ordering::Relaxed)
     }
 
-    /// Stops all timers, takes no more tasks, lets the queues run empty and ends the threads; whether that was done `within` the time.
+    /// Stops all timers, takes no more tasks, lets the queues run empty and ends the threads;
+    /// whether that was done `within` the time.
     ///
-    /// Async tasks still run as long as queued ones do; those that are suspended after the last are dropped. When a task still runs at
-    /// the deadline, its thread is left to itself, and all that waits is dropped unrun. Waits on tokio's clock; must not be awaited on one
-    /// of this pool's own schedulers.
+    /// Async tasks still run as long as queued ones do; those that are suspended after the last are
+    /// dropped. When a task still runs at the deadline, its thread is left to itself, and all that
+    /// waits is dropped unrun. Waits on tokio's clock; must not be awaited on one of this pool's
+    /// own schedulers.
     pub async fn shutdown(&self, within: Duration) -> bool {
         let shared = self.shared();
         shared.close();
@@ -129,11 +159,16 @@ impl Pool {
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Owner { name, threads, .. } = &*self.owner;
-        f.debug_struct("Pool").field("name", name).field("threads", threads).field("precision", &self.precision).finish()
+        f.debug_struct("Pool")
+            .field("name", name)
+            .field("threads", threads)
+            .field("precision", &self.precision)
+            .finish()
     }
 }
 
-/// What all handles share. Schedulers and threads hold only [`Shared`], so the pool closes when its handles are gone.
+/// What all handles share. Schedulers and threads hold only [`Shared`], so the pool closes when its
+/// handles are gone.
 struct Owner {
     name: String,
     threads: usize,
@@ -169,15 +204,17 @@ struct Turns {
     ready: VecDeque<Arc<Strand>>,
     /// Strands that wait for a turn or are in one.
     busy: usize,
-    /// Threads that have not ended, those of them that sleep until there is work, and those that look for it between two looks at `ready`.
+    /// Threads that have not ended, those of them that sleep until there is work, and those that
+    /// look for it between two looks at `ready`.
     threads: usize,
     parked: usize,
     looking: usize,
 }
 
 impl Turns {
-    /// Whether a thread is to be woken for the strand that was just put in line. What the threads that look will find needs nobody else: with one busy
-    /// scheduler, waking a second thread for nothing took 3 to 12 % more CPU time for each message.
+    /// Whether a thread is to be woken for the strand that was just put in line. What the threads
+    /// that look will find needs nobody else: with one busy scheduler, waking a second thread for
+    /// nothing took 3 to 12 % more CPU time for each message.
     fn wants_thread(&self) -> bool {
         self.parked > 0 && self.ready.len() > self.looking
     }
@@ -330,12 +367,17 @@ impl Shared {
         }
     }
 
-    /// Calls user code of the scheduler of that name. A panic in it is logged and counted, and the answer is `None`.
+    /// Calls user code of the scheduler of that name. A panic in it is logged and counted, and the
+    /// answer is `None`.
     pub(super) fn guard<R>(&self, scheduler: &str, call: impl FnOnce() -> R) -> Option<R> {
         catch_unwind(AssertUnwindSafe(call))
             .map_err(|payload| {
                 self.panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(scheduler, panic = panic_message(&*payload), "a task panicked");
+                tracing::error!(
+                    scheduler,
+                    panic = panic_message(&*payload),
+                    "a task panicked"
+                );
             })
             .ok()
     }
@@ -352,13 +394,19 @@ fn linger(looked: u32) {
 /// What time of day it is.
 enum Clock {
     System,
-    Simulated { origin: SystemTime, started: Instant },
+    Simulated {
+        origin: SystemTime,
+        started: Instant,
+    },
 }
 
 impl Clock {
     fn simulated(runtime: &Handle) -> Self {
         let _runtime = runtime.enter();
-        Self::Simulated { origin: SystemTime::now(), started: Instant::now() }
+        Self::Simulated {
+            origin: SystemTime::now(),
+            started: Instant::now(),
+        }
     }
 }
 
@@ -383,5 +431,9 @@ impl Drop for Turn {
 }
 
 fn panic_message(payload: &(dyn Any + Send)) -> &str {
-    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("not a string")
+    payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("not a string")
 }

@@ -15,10 +15,12 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{Full, Task, pool::Shared};
 
-/// Tasks of one turn: enough to spread the cost of taking them out, few enough that a busy scheduler does not starve the others.
+/// Tasks of one turn: enough to spread the cost of taking them out, few enough that a busy
+/// scheduler does not starve the others.
 const BATCH: usize = 256;
 
-/// An idle queue gives memory beyond this many places back: thousands of rooms must not each keep that of their worst burst.
+/// An idle queue gives memory beyond this many places back: thousands of rooms must not each keep
+/// that of their worst burst.
 const KEPT: usize = 64;
 
 /// A turn longer than this is worth a warning.
@@ -40,7 +42,8 @@ pub(super) struct Strand {
     state: Mutex<State>,
     /// Tasks taken out for the turn that is under way and not started. Written by that turn alone.
     in_hand: AtomicUsize,
-    /// Whether somebody waits for room. Set under the lock; a turn looks at it between tasks without.
+    /// Whether somebody waits for room. Set under the lock; a turn looks at it between tasks
+    /// without.
     room_wanted: AtomicBool,
 }
 
@@ -57,7 +60,12 @@ struct State {
 }
 
 impl Strand {
-    pub(super) fn new(name: Arc<str>, capacity: usize, precision: Duration, pool: Arc<Shared>) -> Self {
+    pub(super) fn new(
+        name: Arc<str>,
+        capacity: usize,
+        precision: Duration,
+        pool: Arc<Shared>,
+    ) -> Self {
         let capacity = capacity.max(1);
         let state = State {
             queue: VecDeque::new(),
@@ -67,7 +75,16 @@ impl Strand {
             warn_turn: LONG_TURN,
         };
         let (in_hand, room_wanted) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self { name, capacity, precision, pool, room: Notify::new(), state: Mutex::new(state), in_hand, room_wanted }
+        Self {
+            name,
+            capacity,
+            precision,
+            pool,
+            room: Notify::new(),
+            state: Mutex::new(state),
+            in_hand,
+            room_wanted,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -80,7 +97,11 @@ impl Strand {
     }
 
     pub(super) fn is_current(&self) -> bool {
-        CURRENT.with_borrow(|current| current.as_ref().is_some_and(|strand| std::ptr::eq(&**strand, self)))
+        CURRENT.with_borrow(|current| {
+            current
+                .as_ref()
+                .is_some_and(|strand| std::ptr::eq(&**strand, self))
+        })
     }
 
     pub(super) fn push(self: &Arc<Self>, task: Task) -> Result<(), Full> {
@@ -109,13 +130,17 @@ impl Strand {
             if long {
                 state.warn_length = (length + 1).saturating_mul(2);
             }
-            (!std::mem::replace(&mut state.scheduled, true), long.then_some(length + 1))
+            (
+                !std::mem::replace(&mut state.scheduled, true),
+                long.then_some(length + 1),
+            )
         };
         if let Some(length) = long {
             tracing::warn!(scheduler = %self.name, length, capacity = self.capacity, "the queue is getting long");
         }
         if idle && !self.pool.submit(self) {
-            // The pool ended since. The queue was empty before, so its first task is the one just pushed.
+            // The pool ended since. The queue was empty before, so its first task is the one just
+            // pushed.
             let mut left = self.close();
             let task = left.pop_front();
             self.discard(left);
@@ -124,7 +149,8 @@ impl Strand {
         Ok(())
     }
 
-    /// Runs one batch of tasks; whether more wait for another turn. `batch` is scratch space, empty before and after.
+    /// Runs one batch of tasks; whether more wait for another turn. `batch` is scratch space, empty
+    /// before and after.
     pub(super) fn turn(self: &Arc<Self>, batch: &mut Vec<Task>) -> bool {
         {
             let mut state = self.state.lock();
@@ -156,7 +182,8 @@ impl Strand {
             self.abandon();
             return false;
         }
-        // Once more, and under the lock: between tasks the wish for room may have been seen too late.
+        // Once more, and under the lock: between tasks the wish for room may have been seen too
+        // late.
         self.offer_room();
         let (more, long) = {
             let mut state = self.state.lock();
@@ -181,7 +208,8 @@ impl Strand {
         self.pool.guard(&self.name, call)
     }
 
-    /// Whether a push would find room, or the pool's end. If not, the next time the queue drains to half is announced.
+    /// Whether a push would find room, or the pool's end. If not, the next time the queue drains to
+    /// half is announced.
     pub(super) fn has_room(&self) -> bool {
         let state = self.state.lock();
         if state.closed || self.pool.is_closing() || self.waiting(&state) < self.capacity {
@@ -194,7 +222,8 @@ impl Strand {
     fn offer_room(&self) {
         {
             let state = self.state.lock();
-            if !self.room_wanted.load(Ordering::Relaxed) || self.waiting(&state) > self.capacity / 2 {
+            if !self.room_wanted.load(Ordering::Relaxed) || self.waiting(&state) > self.capacity / 2
+            {
                 return;
             }
             self.room_wanted.store(false, Ordering::Relaxed);

@@ -14,25 +14,37 @@ use crate::error::{Error, Result, code};
 
 type Callback = Box<dyn FnMut() + Send>;
 
-/// Timers. All of them run their callback on this scheduler and are exact to the millisecond: fire `k` is due at creation plus `k`
-/// intervals, without drift. If the scheduler falls behind, at most one fire of a timer waits in its queue; ticks that fall due meanwhile
-/// are skipped. Timers wait in the queue even if it is full.
+/// Timers. All of them run their callback on this scheduler and are exact to the millisecond: fire
+/// `k` is due at creation plus `k` intervals, without drift. If the scheduler falls behind, at most
+/// one fire of a timer waits in its queue; ticks that fall due meanwhile are skipped. Timers wait
+/// in the queue even if it is full.
 ///
-/// A panic in a callback ends that call alone; the timer goes on. All methods fail with [`code::UNAVAILABLE`] when the pool is shut down.
+/// A panic in a callback ends that call alone; the timer goes on. All methods fail with
+/// [`code::UNAVAILABLE`] when the pool is shut down.
 impl Scheduler {
     /// Calls `callback` every `interval`, the first time after one interval, until it is stopped.
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] when the interval is zero or beyond what the clock can hold.
-    pub fn timer(&self, interval: Duration, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
+    pub fn timer(
+        &self,
+        interval: Duration,
+        callback: impl FnMut() + Send + 'static,
+    ) -> Result<Timer> {
         self.every(interval, None, Box::new(callback))
     }
 
-    /// Calls `callback` every `interval`, `count` times in all; never if `count` is 0. Skipped ticks do not count.
+    /// Calls `callback` every `interval`, `count` times in all; never if `count` is 0. Skipped
+    /// ticks do not count.
     ///
     /// # Errors
     /// As [`timer`](Self::timer).
-    pub fn count_timer(&self, interval: Duration, count: u64, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
+    pub fn count_timer(
+        &self,
+        interval: Duration,
+        count: u64,
+        callback: impl FnMut() + Send + 'static,
+    ) -> Result<Timer> {
         self.every(interval, Some(count), Box::new(callback))
     }
 
@@ -40,7 +52,11 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] when the delay is beyond what the clock can hold.
-    pub fn after_timer(&self, delay: Duration, callback: impl FnOnce() + Send + 'static) -> Result<Timer> {
+    pub fn after_timer(
+        &self,
+        delay: Duration,
+        callback: impl FnOnce() + Send + 'static,
+    ) -> Result<Timer> {
         let mut callback = Some(callback);
         let callback: Callback = Box::new(move || {
             if let Some(callback) = callback.take() {
@@ -48,11 +64,18 @@ impl Scheduler {
             }
         });
         let now = self.0.pool.now();
-        self.add(now, later(now, delay, "delay")?, Schedule::Once, Some(1), callback)
+        self.add(
+            now,
+            later(now, delay, "delay")?,
+            Schedule::Once,
+            Some(1),
+            callback,
+        )
     }
 
-    /// Looks at `check` once per precision of the pool ([`Pool::with_precision`](super::Pool::with_precision)), on this scheduler, with
-    /// the time of day, and calls `callback` each time it is true. A check that panics counts as false.
+    /// Looks at `check` once per precision of the pool
+    /// ([`Pool::with_precision`](super::Pool::with_precision)), on this scheduler, with the time of
+    /// day, and calls `callback` each time it is true. A check that panics counts as false.
     ///
     /// # Errors
     /// Only when the pool is shut down.
@@ -70,31 +93,69 @@ impl Scheduler {
         self.every(self.0.precision, None, Box::new(tick))
     }
 
-    /// Calls `callback` at the times a cron expression names, in the local time zone: `sec min hour dom mon dow`, or five fields without
-    /// seconds. When the clock is set over occurrences, or the machine slept through them, they count as one, noticed within a minute.
+    /// Calls `callback` at the times a cron expression names, in the local time zone:
+    /// `sec min hour dom mon dow`, or five fields without seconds. When the clock is set over
+    /// occurrences, or the machine slept through them, they count as one, noticed within a minute.
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] when the expression cannot be read or never occurs.
-    pub fn cron_timer(&self, expression: &str, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
+    pub fn cron_timer(
+        &self,
+        expression: &str,
+        callback: impl FnMut() + Send + 'static,
+    ) -> Result<Timer> {
         let pool = &self.0.pool;
         let now = pool.now();
         let wall = pool.wall_clock(now);
         let cron = CronSchedule::new(expression, wall)?;
-        self.add(now, cron.look_at(now, wall), Schedule::Cron(Box::new(cron)), None, Box::new(callback))
+        self.add(
+            now,
+            cron.look_at(now, wall),
+            Schedule::Cron(Box::new(cron)),
+            None,
+            Box::new(callback),
+        )
     }
 
     fn every(&self, interval: Duration, left: Option<u64>, callback: Callback) -> Result<Timer> {
         if interval.is_zero() {
-            return Err(Error::new(code::BAD_REQUEST, "the timer's interval is zero"));
+            return Err(Error::new(
+                code::BAD_REQUEST,
+                "the timer's interval is zero",
+            ));
         }
         let now = self.0.pool.now();
-        self.add(now, later(now, interval, "interval")?, Schedule::Every(interval), left, callback)
+        self.add(
+            now,
+            later(now, interval, "interval")?,
+            Schedule::Every(interval),
+            left,
+            callback,
+        )
     }
 
-    fn add(&self, now: Instant, due: Instant, schedule: Schedule, left: Option<u64>, callback: Callback) -> Result<Timer> {
+    fn add(
+        &self,
+        now: Instant,
+        due: Instant,
+        schedule: Schedule,
+        left: Option<u64>,
+        callback: Callback,
+    ) -> Result<Timer> {
         let (strand, timers) = (self.0.clone(), &self.0.pool.timers);
-        let progress = Progress { due, schedule, left, queued: false, stopped: false, callback: Some(callback) };
-        let entry = Arc::new(Entry { id: timers.next_id(), strand, progress: Mutex::new(progress) });
+        let progress = Progress {
+            due,
+            schedule,
+            left,
+            queued: false,
+            stopped: false,
+            callback: Some(callback),
+        };
+        let entry = Arc::new(Entry {
+            id: timers.next_id(),
+            strand,
+            progress: Mutex::new(progress),
+        });
         if self.0.pool.is_closing() {
             return Err(Error::new(code::UNAVAILABLE, "the scheduler is shut down"));
         }
@@ -111,7 +172,12 @@ impl Scheduler {
 }
 
 fn later(now: Instant, by: Duration, what: &str) -> Result<Instant> {
-    now.checked_add(by).ok_or_else(|| Error::new(code::BAD_REQUEST, format!("the timer's {what} of {by:?} is too long")))
+    now.checked_add(by).ok_or_else(|| {
+        Error::new(
+            code::BAD_REQUEST,
+            format!("the timer's {what} of {by:?} is too long"),
+        )
+    })
 }
 
 /// A timer of a scheduler. A handle, cheap to clone: dropping it does not stop the timer.
@@ -124,8 +190,9 @@ impl Timer {
         self.0.id
     }
 
-    /// Stops it: the callback is not started again. For any thread, also inside the callback itself; a second stop does nothing. The
-    /// callback is dropped at once, or when its running call returns.
+    /// Stops it: the callback is not started again. For any thread, also inside the callback
+    /// itself; a second stop does nothing. The callback is dropped at once, or when its running
+    /// call returns.
     pub fn stop(&self) {
         self.0.stop();
     }
@@ -178,7 +245,11 @@ impl Entry {
         let Step { fire, again } = self.progress.lock().advance(now, &self.strand.pool);
         if fire {
             let entry = self.clone();
-            if self.strand.push_always(Box::new(move || entry.fire())).is_err() {
+            if self
+                .strand
+                .push_always(Box::new(move || entry.fire()))
+                .is_err()
+            {
                 self.stop();
             }
         }
@@ -230,7 +301,10 @@ impl Progress {
     /// Moves on to the next due instant.
     fn advance(&mut self, now: Instant, pool: &Shared) -> Step {
         if self.stopped {
-            return Step { fire: false, again: false };
+            return Step {
+                fire: false,
+                again: false,
+            };
         }
         let due = match &mut self.schedule {
             Schedule::Once => true,
@@ -250,7 +324,10 @@ impl Progress {
             self.queued = true;
             self.left = self.left.map(|left| left - 1);
         }
-        Step { fire, again: self.left != Some(0) }
+        Step {
+            fire,
+            again: self.left != Some(0),
+        }
     }
 }
 
@@ -278,7 +355,13 @@ mod tests {
     #[test]
     fn the_next_tick_is_on_the_grid_and_after_now() {
         let due = Instant::now();
-        let after = |late| next_tick(due, Duration::from_millis(100), due + Duration::from_millis(late)) - due;
+        let after = |late| {
+            next_tick(
+                due,
+                Duration::from_millis(100),
+                due + Duration::from_millis(late),
+            ) - due
+        };
         assert_eq!(after(0), Duration::from_millis(100));
         assert_eq!(after(99), Duration::from_millis(100));
         assert_eq!(after(100), Duration::from_millis(200));

@@ -1,4 +1,5 @@
-//! JSON to the byte as Go's `encoding/json` writes it, so that a client cannot tell which server it talks to; and read as tolerantly.
+//! JSON to the byte as Go's `encoding/json` writes it, so that a client cannot tell which server it
+//! talks to; and read as tolerantly.
 
 use std::{
     char,
@@ -22,8 +23,9 @@ pub(super) fn from_slice<M: DeserializeOwned>(json: &[u8]) -> serde_json::Result
     })
 }
 
-/// Text that is nearly UTF-8. Pomelo's clients write a character beyond the basic plane as two surrogates of three bytes each, which becomes the character
-/// they mean; anything else becomes U+FFFD, as in Go.
+/// Text that is nearly UTF-8. Pomelo's clients write a character beyond the basic plane as two
+/// surrogates of three bytes each, which becomes the character they mean; anything else becomes
+/// U+FFFD, as in Go.
 fn mend(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut rest = bytes;
@@ -46,9 +48,23 @@ fn mend(bytes: &[u8]) -> String {
 
 /// The character that a pair of surrogates stands for, each in the form of a three-byte character.
 fn surrogates(bytes: &[u8]) -> Option<char> {
-    let &[0xED, high @ 0xA0..=0xAF, low @ 0x80..=0xBF, 0xED, next @ 0xB0..=0xBF, last @ 0x80..=0xBF, ..] = bytes else { return None };
+    let &[
+        0xED,
+        high @ 0xA0..=0xAF,
+        low @ 0x80..=0xBF,
+        0xED,
+        next @ 0xB0..=0xBF,
+        last @ 0x80..=0xBF,
+        ..,
+    ] = bytes
+    else {
+        return None;
+    };
     let bits = |byte: u8| u32::from(byte & 0x3F);
-    let (lead, trail) = ((bits(high) & 0xF) << 6 | bits(low), (bits(next) & 0xF) << 6 | bits(last));
+    let (lead, trail) = (
+        (bits(high) & 0xF) << 6 | bits(low),
+        (bits(next) & 0xF) << 6 | bits(last),
+    );
     char::from_u32(0x1_0000 + (lead << 10 | trail))
 }
 
@@ -56,20 +72,36 @@ struct GoFormatter;
 
 impl Formatter for GoFormatter {
     fn write_f32<W: Write + ?Sized>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
-        write_float(writer, f64::from(value.abs()), format_args!("{value}"), format_args!("{value:e}"))
+        write_float(
+            writer,
+            f64::from(value.abs()),
+            format_args!("{value}"),
+            format_args!("{value:e}"),
+        )
     }
 
     fn write_f64<W: Write + ?Sized>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
-        write_float(writer, value.abs(), format_args!("{value}"), format_args!("{value:e}"))
+        write_float(
+            writer,
+            value.abs(),
+            format_args!("{value}"),
+            format_args!("{value:e}"),
+        )
     }
 
     /// Go escapes what HTML or JavaScript would take for its own.
-    fn write_string_fragment<W: Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
             let (plain, special) = rest.split_at(at);
             writer.write_all(plain.as_bytes())?;
-            let Some(c) = special.chars().next() else { break };
+            let Some(c) = special.chars().next() else {
+                break;
+            };
             write!(writer, "\\u{:04x}", u32::from(c))?;
             rest = &special[c.len_utf8()..];
         }
@@ -104,17 +136,35 @@ mod tests {
 
     #[test]
     fn surrogates_of_old_clients_become_the_character_they_mean() {
-        assert_eq!(read(b"\"a\xED\xA0\xBD\xED\xB8\x80b\"").as_deref(), Some("a\u{1F600}b"));
-        assert_eq!(read("\"a\u{1F600}b\"".as_bytes()).as_deref(), Some("a\u{1F600}b"));
+        assert_eq!(
+            read(b"\"a\xED\xA0\xBD\xED\xB8\x80b\"").as_deref(),
+            Some("a\u{1F600}b")
+        );
+        assert_eq!(
+            read("\"a\u{1F600}b\"".as_bytes()).as_deref(),
+            Some("a\u{1F600}b")
+        );
         // The first and the last character that need two.
-        assert_eq!(read(b"\"\xED\xA0\x80\xED\xB0\x80\"").as_deref(), Some("\u{10000}"));
-        assert_eq!(read(b"\"\xED\xAF\xBF\xED\xBF\xBF\"").as_deref(), Some("\u{10FFFF}"));
+        assert_eq!(
+            read(b"\"\xED\xA0\x80\xED\xB0\x80\"").as_deref(),
+            Some("\u{10000}")
+        );
+        assert_eq!(
+            read(b"\"\xED\xAF\xBF\xED\xBF\xBF\"").as_deref(),
+            Some("\u{10FFFF}")
+        );
     }
 
     #[test]
     fn other_bytes_that_are_not_utf8_are_replaced_as_in_go() {
-        assert_eq!(read(b"\"\xFFx\xED\xA0\xBD\"").as_deref(), Some("\u{FFFD}x\u{FFFD}\u{FFFD}\u{FFFD}"));
-        assert_eq!(read(b"\"\xED\xA0\xBD\xED\xA0\xBD\"").as_deref(), Some("\u{FFFD}".repeat(6).as_str()));
+        assert_eq!(
+            read(b"\"\xFFx\xED\xA0\xBD\"").as_deref(),
+            Some("\u{FFFD}x\u{FFFD}\u{FFFD}\u{FFFD}")
+        );
+        assert_eq!(
+            read(b"\"\xED\xA0\xBD\xED\xA0\xBD\"").as_deref(),
+            Some("\u{FFFD}".repeat(6).as_str())
+        );
         assert_eq!(read(b"\xFF"), None);
         assert_eq!(read(b"{"), None);
     }

@@ -53,8 +53,16 @@ type Reply = Box<dyn FnOnce(Result<Bytes>) + Send>;
 
 impl Caller {
     /// `reply` is called once, on whatever thread.
-    pub(crate) fn new(id: u64, deadline: Option<Instant>, reply: impl FnOnce(Result<Bytes>) + Send + 'static) -> Arc<Self> {
-        Arc::new(Self { id, deadline, reply: Mutex::new(Some(Box::new(reply))) })
+    pub(crate) fn new(
+        id: u64,
+        deadline: Option<Instant>,
+        reply: impl FnOnce(Result<Bytes>) + Send + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            deadline,
+            reply: Mutex::new(Some(Box::new(reply))),
+        })
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -70,7 +78,8 @@ impl Caller {
     /// It has been answered already.
     pub(crate) fn answer(&self, answer: Result<Bytes>) -> Result {
         let reply = self.reply.lock().take();
-        let reply = reply.ok_or_else(|| Error::new(code::CONFLICT, "this call has been answered already"))?;
+        let reply = reply
+            .ok_or_else(|| Error::new(code::CONFLICT, "this call has been answered already"))?;
         reply(answer);
         Ok(())
     }
@@ -79,7 +88,10 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         if let Some(reply) = self.reply.get_mut().take() {
-            reply(Err(Error::new(code::INTERNAL, "the request was dropped without an answer")));
+            reply(Err(Error::new(
+                code::INTERNAL,
+                "the request was dropped without an answer",
+            )));
         }
     }
 }
@@ -108,35 +120,55 @@ pub(crate) fn call(
             Target::Any => None,
             Target::Node(address) => Some(address),
         };
-        exchange.call(Call { session, to, route: route.into(), body: body?, caller });
+        exchange.call(Call {
+            session,
+            to,
+            route: route.into(),
+            body: body?,
+            caller,
+        });
         Ok((answer, deadline))
     });
     let route = route.to_owned();
     async move {
         let (answer, deadline) = started?;
         let gone = |_| Err(Error::new(code::UNAVAILABLE, "the node has stopped"));
-        let Some(deadline) = deadline else { return answer.await.unwrap_or_else(gone) };
+        let Some(deadline) = deadline else {
+            return answer.await.unwrap_or_else(gone);
+        };
         match timeout_at(deadline, answer).await {
             Ok(answer) => answer.unwrap_or_else(gone),
-            Err(_) => Err(Error::new(code::TIMEOUT, format!("nobody answered the call of {route} in time"))),
+            Err(_) => Err(Error::new(
+                code::TIMEOUT,
+                format!("nobody answered the call of {route} in time"),
+            )),
         }
     }
 }
 
 impl<S: Serializer> Session<S> {
-    /// Asks the service of `route` something on behalf of this session, and waits for its answer. The handler sees a request of this session, and
-    /// answers it as it answers clients; the service may be [internal](crate::Options::internal). A service of this node answers without the network.
+    /// Asks the service of `route` something on behalf of this session, and waits for its answer.
+    /// The handler sees a request of this session, and answers it as it answers clients; the
+    /// service may be [internal](crate::Options::internal). A service of this node answers without
+    /// the network.
     ///
-    /// The message is on its way when this returns; the future waits for the answer, for as long as a client's request may wait. Await it in an async
-    /// handler, or spawn it: a handler that returns at once has no way to wait. Dropping the future drops the answer. A reply of type `()` is whatever
-    /// is answered, unread.
+    /// The message is on its way when this returns; the future waits for the answer, for as long as
+    /// a client's request may wait. Await it in an async handler, or spawn it: a handler that
+    /// returns at once has no way to wait. Dropping the future drops the answer. A reply of type
+    /// `()` is whatever is answered, unread.
     ///
     /// # Errors
     /// - What the service answers as an error: its code, message and metadata.
-    /// - [`code::NOT_FOUND`] when no node offers the route, [`code::UNSUPPORTED`] when only nodes of Go do, which cannot answer.
-    /// - [`code::TIMEOUT`], [`code::UNAVAILABLE`] when the node that has the service goes away first, [`code::TOO_MANY`] when it cannot take more.
+    /// - [`code::NOT_FOUND`] when no node offers the route, [`code::UNSUPPORTED`] when only nodes
+    ///   of Go do, which cannot answer.
+    /// - [`code::TIMEOUT`], [`code::UNAVAILABLE`] when the node that has the service goes away
+    ///   first, [`code::TOO_MANY`] when it cannot take more.
     /// - Whatever the format says of a message it cannot write or an answer it cannot read.
-    pub fn call<R: 'static, M: ?Sized>(&self, route: &str, message: &M) -> impl Future<Output = Result<R>> + Send + use<R, M, S>
+    pub fn call<R: 'static, M: ?Sized>(
+        &self,
+        route: &str,
+        message: &M,
+    ) -> impl Future<Output = Result<R>> + Send + use<R, M, S>
     where
         S: Encode<M> + Decode<R>,
     {
@@ -148,15 +180,26 @@ impl<S: Serializer> Session<S> {
     ///
     /// # Errors
     /// As [`call`](Session::call).
-    pub fn call_raw<B: Into<Bytes>>(&self, route: &str, body: B) -> impl Future<Output = Result<Bytes>> + Send + use<B, S> {
+    pub fn call_raw<B: Into<Bytes>>(
+        &self,
+        route: &str,
+        body: B,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<B, S> {
         self.call_raw_result(route, Ok(body.into()))
     }
 
-    fn call_raw_result(&self, route: &str, body: Result<Bytes>) -> impl Future<Output = Result<Bytes>> + Send + use<S> {
+    fn call_raw_result(
+        &self,
+        route: &str,
+        body: Result<Bytes>,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<S> {
         let session = self.typed().with_request(0);
         let started = match self.core().sessions() {
             Some(sessions) => Ok(call(&sessions, Some(session), Target::Any, route, body)),
-            None => Err(Error::new(code::UNAVAILABLE, "the session belongs to no node")),
+            None => Err(Error::new(
+                code::UNAVAILABLE,
+                "the session belongs to no node",
+            )),
         };
         async move { started?.await }
     }
@@ -164,6 +207,9 @@ impl<S: Serializer> Session<S> {
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("id", &self.id).field("deadline", &self.deadline).finish_non_exhaustive()
+        f.debug_struct("Caller")
+            .field("id", &self.id)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
     }
 }

@@ -5,14 +5,17 @@ use std::sync::{
     atomic::{AtomicI64, Ordering},
 };
 
-use super::{data::Data, entity::Entity, lane::Lane, lifetime::Lifetime, registry::Sessions, router::Router};
+use super::{
+    data::Data, entity::Entity, lane::Lane, lifetime::Lifetime, registry::Sessions, router::Router,
+};
 
 pub(crate) struct Core {
     pub(crate) id: i64,
     /// Whether the client is another gate's.
     pub(crate) remote: bool,
     uid: AtomicI64,
-    /// Where pushes and responses go. Apart from the session, so that a session need not be its connection.
+    /// Where pushes and responses go. Apart from the session, so that a session need not be its
+    /// connection.
     pub(crate) entity: Arc<dyn Entity>,
     pub(crate) data: Data,
     pub(crate) router: Router,
@@ -23,7 +26,12 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(id: i64, remote: bool, entity: Arc<dyn Entity>, sessions: Weak<Sessions>) -> Self {
+    pub(super) fn new(
+        id: i64,
+        remote: bool,
+        entity: Arc<dyn Entity>,
+        sessions: Weak<Sessions>,
+    ) -> Self {
         Self {
             id,
             remote,
@@ -59,7 +67,8 @@ impl Core {
         self.sessions.upgrade()
     }
 
-    /// Only the table calls this while the session is in one, so that its index and the uid change together.
+    /// Only the table calls this while the session is in one, so that its index and the uid change
+    /// together.
     pub(super) fn swap_uid(&self, uid: i64) -> i64 {
         self.uid.swap(uid, Ordering::AcqRel)
     }

@@ -6,7 +6,8 @@ use parking_lot::RwLock;
 
 type Value = Arc<dyn Any + Send + Sync>;
 
-/// A snapshot of a session's data, to move it to another session or to bring it back later. The values are shared, not copied.
+/// A snapshot of a session's data, to move it to another session or to bring it back later. The
+/// values are shared, not copied.
 #[derive(Clone, Default)]
 pub struct State(HashMap<String, Value>);
 

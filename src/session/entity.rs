@@ -1,4 +1,5 @@
-//! Where a session's messages go: what the gate implements for its connections, and a mock for tests.
+//! Where a session's messages go: what the gate implements for its connections, and a mock for
+//! tests.
 
 use std::{
     any::Any,
@@ -23,7 +24,8 @@ pub trait Entity: Any + Send + Sync {
     /// See [`Session::push`].
     fn push(&self, push: &Push<'_>) -> Result;
 
-    /// Queues the answer of a request: a body, or an error reply. Only the first answer of a request is taken.
+    /// Queues the answer of a request: a body, or an error reply. Only the first answer of a
+    /// request is taken.
     ///
     /// # Errors
     /// See [`Session::response`].
@@ -78,7 +80,11 @@ pub struct Push<'a> {
 impl<'a> Push<'a> {
     /// A push of an encoded body.
     pub fn new(route: &'a str, body: Bytes) -> Self {
-        Self { route, body, packet: OnceLock::new() }
+        Self {
+            route,
+            body,
+            packet: OnceLock::new(),
+        }
     }
 
     /// Its route.
@@ -96,17 +102,24 @@ impl<'a> Push<'a> {
         if self.route.len() > message::MAX_ROUTE {
             return Err(Error::new(
                 code::TOO_LARGE,
-                format!("a route of {} bytes, over the limit of {}", self.route.len(), message::MAX_ROUTE),
+                format!(
+                    "a route of {} bytes, over the limit of {}",
+                    self.route.len(),
+                    message::MAX_ROUTE
+                ),
             ));
         }
         if self.body.len() > packet::MAX_BODY - message::MAX_ROUTE - 2 {
-            return Err(Error::new(code::TOO_LARGE, format!("push {}: a body of {} bytes", self.route, self.body.len())));
+            return Err(Error::new(
+                code::TOO_LARGE,
+                format!("push {}: a body of {} bytes", self.route, self.body.len()),
+            ));
         }
         Ok(())
     }
 
-    /// The whole packet, as it goes to clients with this dictionary. All clients of a node share one dictionary, so a broadcast encodes
-    /// once per node.
+    /// The whole packet, as it goes to clients with this dictionary. All clients of a node share
+    /// one dictionary, so a broadcast encodes once per node.
     pub(crate) fn packet(&self, dictionary: &Arc<Dictionary>) -> Result<Bytes> {
         if let Some((of, packet)) = self.packet.get() {
             if Arc::ptr_eq(of, dictionary) {
@@ -121,11 +134,18 @@ impl<'a> Push<'a> {
     }
 
     fn encode(&self, dictionary: &Dictionary) -> Result<Bytes> {
-        let mut out = BytesMut::with_capacity(packet::HEADER + 2 + self.route.len() + self.body.len());
+        let mut out =
+            BytesMut::with_capacity(packet::HEADER + 2 + self.route.len() + self.body.len());
         packet::encode_with(packet::Kind::Data, &mut out, |out| {
-            message::encode_push(self.route, &self.body, dictionary, out).map_err(|error| Error::new(code::TOO_LARGE, error.to_string()))
+            message::encode_push(self.route, &self.body, dictionary, out)
+                .map_err(|error| Error::new(code::TOO_LARGE, error.to_string()))
         })
-        .map_err(|error| Error::new(code::TOO_LARGE, format!("push {}: {}", self.route, error.message())))?;
+        .map_err(|error| {
+            Error::new(
+                code::TOO_LARGE,
+                format!("push {}: {}", self.route, error.message()),
+            )
+        })?;
         Ok(out.freeze())
     }
 }

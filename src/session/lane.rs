@@ -1,4 +1,5 @@
-//! The order of one session's messages (promise 1), also when its services run on different schedulers.
+//! The order of one session's messages (promise 1), also when its services run on different
+//! schedulers.
 
 use std::{
     collections::VecDeque,
@@ -10,8 +11,9 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::scheduler::{Full, Scheduler, Task};
 
-/// Messages that go to one scheduler follow each other in its queue. When the next one belongs to another scheduler it waits here until
-/// those before it have been started; so does everything behind it.
+/// Messages that go to one scheduler follow each other in its queue. When the next one belongs to
+/// another scheduler it waits here until those before it have been started; so does everything
+/// behind it.
 #[derive(Default)]
 pub(crate) struct Lane(Mutex<State>);
 
@@ -31,7 +33,8 @@ struct State {
 }
 
 impl Lane {
-    /// Queues a task behind all earlier ones. Whoever runs or drops it calls [`done`](Lane::done) once.
+    /// Queues a task behind all earlier ones. Whoever runs or drops it calls [`done`](Lane::done)
+    /// once.
     ///
     /// # Errors
     /// Gives the task back when the scheduler's queue is full or closed.
@@ -44,7 +47,12 @@ impl Lane {
         self.enter_with(scheduler, task, Scheduler::push_always)
     }
 
-    fn enter_with<E>(&self, scheduler: &Scheduler, task: Task, push: fn(&Scheduler, Task) -> Result<(), E>) -> Result<(), E> {
+    fn enter_with<E>(
+        &self,
+        scheduler: &Scheduler,
+        task: Task,
+        push: fn(&Scheduler, Task) -> Result<(), E>,
+    ) -> Result<(), E> {
         {
             let mut state = self.0.lock();
             let here = state.running == 0 || state.current.as_ref() == Some(scheduler);
@@ -58,18 +66,21 @@ impl Lane {
                 state.current = Some(scheduler.clone());
             }
         }
-        // Without the lock: a runtime that has ended drops what it is given at once, and that says `done`.
+        // Without the lock: a runtime that has ended drops what it is given at once, and that says
+        // `done`.
         push(scheduler, task).inspect_err(|_| self.done())
     }
 
-    /// [`enter_always`](Lane::enter_always) of a task that a scheduler which has been shut down may drop.
+    /// [`enter_always`](Lane::enter_always) of a task that a scheduler which has been shut down may
+    /// drop.
     pub(crate) fn enter_or_drop(&self, scheduler: &Scheduler, task: Task) {
         if let Err(task) = self.enter_always(scheduler, task) {
             self.refuse(task);
         }
     }
 
-    /// One task has been started (or never will be): lets the next ones go when the scheduler changes.
+    /// One task has been started (or never will be): lets the next ones go when the scheduler
+    /// changes.
     pub(crate) fn done(&self) {
         let mut state = self.0.lock();
         state.running = state.running.saturating_sub(1);
@@ -80,8 +91,9 @@ impl Lane {
         }
     }
 
-    /// Hands over the longest run of waiting tasks that share a scheduler, and the next one if none of those is left. Their number is bounded by the
-    /// reader's limit, so a full queue cannot refuse them: the one who calls is a scheduler, and schedulers never wait.
+    /// Hands over the longest run of waiting tasks that share a scheduler, and the next one if none
+    /// of those is left. Their number is bounded by the reader's limit, so a full queue cannot
+    /// refuse them: the one who calls is a scheduler, and schedulers never wait.
     fn advance(&self, mut state: MutexGuard<'_, State>) {
         if state.moving {
             return;
@@ -98,7 +110,8 @@ impl Lane {
         drop(refused);
     }
 
-    /// A task that has been started goes on for longer than its place in the order. Whoever says so says [`end`](Lane::end) once.
+    /// A task that has been started goes on for longer than its place in the order. Whoever says so
+    /// says [`end`](Lane::end) once.
     pub(crate) fn begin(&self) {
         self.0.lock().unfinished += 1;
     }
@@ -115,7 +128,8 @@ impl Lane {
         }
     }
 
-    /// Drops a task that has not entered: it says [`done`](Lane::done) as it drops, so it is counted first.
+    /// Drops a task that has not entered: it says [`done`](Lane::done) as it drops, so it is
+    /// counted first.
     pub(crate) fn refuse(&self, task: Task) {
         self.0.lock().running += 1;
         drop(task);

@@ -69,7 +69,8 @@ impl CloseReason {
         (self.label(), detail)
     }
 
-    /// Of its [parts](CloseReason::parts); a label that nobody here knows is that of a broken connection.
+    /// Of its [parts](CloseReason::parts); a label that nobody here knows is that of a broken
+    /// connection.
     pub(crate) fn of(label: &str, detail: String) -> Self {
         match label {
             "client" => Self::Client,
@@ -147,13 +148,15 @@ impl Lifetime {
         }
     }
 
-    /// Remembers a group that has this session as a member. False when the session is closed: it must not be added any more.
+    /// Remembers a group that has this session as a member. False when the session is closed: it
+    /// must not be added any more.
     pub(crate) fn join(&self, group: Weak<dyn Membership>) -> bool {
         let mut state = self.0.lock();
         if state.closed.is_some() {
             return false;
         }
-        // Groups that were dropped with their members did not say goodbye. Looked for only where the list would grow.
+        // Groups that were dropped with their members did not say goodbye. Looked for only where
+        // the list would grow.
         if state.groups.len() == state.groups.capacity() {
             state.groups.retain(|joined| joined.strong_count() > 0);
         }
@@ -163,7 +166,11 @@ impl Lifetime {
 
     pub(crate) fn leave(&self, group: &Weak<dyn Membership>) {
         let mut state = self.0.lock();
-        if let Some(at) = state.groups.iter().position(|joined| Weak::ptr_eq(joined, group)) {
+        if let Some(at) = state
+            .groups
+            .iter()
+            .position(|joined| Weak::ptr_eq(joined, group))
+        {
             state.groups.swap_remove(at);
         }
     }
@@ -176,6 +183,9 @@ impl Lifetime {
         }
         state.closed = Some(reason.clone());
         let groups = std::mem::take(&mut state.groups);
-        Some(Ended { callbacks: std::mem::take(&mut state.callbacks), groups: groups.iter().filter_map(Weak::upgrade).collect() })
+        Some(Ended {
+            callbacks: std::mem::take(&mut state.callbacks),
+            groups: groups.iter().filter_map(Weak::upgrade).collect(),
+        })
     }
 }

@@ -30,11 +30,11 @@ const ID_LIMIT: i64 = 1 << 53;
 
 type Callback = Arc<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
-/// The sessions of one node, by id and by uid, and the callbacks that run when one ends: those of its own clients, and in a cluster those
-/// of other gates' clients that this node has served.
+/// The sessions of one node, by id and by uid, and the callbacks that run when one ends: those of
+/// its own clients, and in a cluster those of other gates' clients that this node has served.
 pub struct Sessions {
-    /// A random start and steps of one: unique on the node for good, and between nodes unless two starts out of 2^53 lie closer
-    /// together than the number of connections between them.
+    /// A random start and steps of one: unique on the node for good, and between nodes unless two
+    /// starts out of 2^53 lie closer together than the number of connections between them.
     next_id: AtomicI64,
     table: RwLock<Table>,
     on_closed: RwLock<Vec<Callback>>,
@@ -80,35 +80,60 @@ impl Sessions {
     /// The session with this id.
     pub fn find(&self, id: i64) -> Option<Session> {
         let table = self.table.read();
-        let core = table.local.get(&id).or_else(|| table.remote.get(&id)?.first())?;
+        let core = table
+            .local
+            .get(&id)
+            .or_else(|| table.remote.get(&id)?.first())?;
         Some(Session::of(core.clone(), 0))
     }
 
     /// The session of this node's own client with this id.
     pub(crate) fn find_local(&self, id: i64) -> Option<Session> {
-        self.table.read().local.get(&id).map(|core| Session::of(core.clone(), 0))
+        self.table
+            .read()
+            .local
+            .get(&id)
+            .map(|core| Session::of(core.clone(), 0))
     }
 
     /// The sessions bound to this uid, in the order they were bound.
     pub fn find_by_uid(&self, uid: i64) -> Vec<Session> {
         let table = self.table.read();
-        let bound = table.by_uid.get(&uid).map(Vec::as_slice).unwrap_or_default();
-        bound.iter().map(|core| Session::of(core.clone(), 0)).collect()
+        let bound = table
+            .by_uid
+            .get(&uid)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        bound
+            .iter()
+            .map(|core| Session::of(core.clone(), 0))
+            .collect()
     }
 
     /// All of them, in no order.
     pub fn list(&self) -> Vec<Session> {
         let table = self.table.read();
-        table.local.values().chain(table.remote.values().flatten()).map(|core| Session::of(core.clone(), 0)).collect()
+        table
+            .local
+            .values()
+            .chain(table.remote.values().flatten())
+            .map(|core| Session::of(core.clone(), 0))
+            .collect()
     }
 
     /// Those of this node's own clients, in no order.
     pub(crate) fn list_local(&self) -> Vec<Session> {
-        self.table.read().local.values().map(|core| Session::of(core.clone(), 0)).collect()
+        self.table
+            .read()
+            .local
+            .values()
+            .map(|core| Session::of(core.clone(), 0))
+            .collect()
     }
 
-    /// Calls `callback` whenever a session has closed: on the node's default scheduler, after the handlers of all messages of that session
-    /// have started, in the order of registration. The session's data is still there, its groups have forgotten it.
+    /// Calls `callback` whenever a session has closed: on the node's default scheduler, after the
+    /// handlers of all messages of that session have started, in the order of registration. The
+    /// session's data is still there, its groups have forgotten it.
     pub fn on_closed(&self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) {
         self.on_closed.write().push(Arc::new(callback));
     }
@@ -147,16 +172,22 @@ impl Sessions {
     /// # Errors
     /// The node has not started yet, or has stopped.
     pub(crate) fn exchange(&self) -> Result<Arc<dyn Exchange>> {
-        self.exchange.get().and_then(Weak::upgrade).ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
+        self.exchange
+            .get()
+            .and_then(Weak::upgrade)
+            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
     }
 
     fn new_id(&self) -> i64 {
         let wrap = |id: i64| Some(if id + 1 < ID_LIMIT { id + 1 } else { 1 });
         // The closure never says None, so both arms hold the previous id.
-        self.next_id.fetch_update(Ordering::Relaxed, Ordering::Relaxed, wrap).unwrap_or_else(|id| id)
+        self.next_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, wrap)
+            .unwrap_or_else(|id| id)
     }
 
-    /// Changes the uid of a session together with the index. A session that has left the table gets the uid alone.
+    /// Changes the uid of a session together with the index. A session that has left the table gets
+    /// the uid alone.
     pub(super) fn rebind(&self, core: &Core, uid: i64) {
         let mut table = self.table.write();
         let old = core.swap_uid(uid);
@@ -171,18 +202,32 @@ impl Sessions {
         }
     }
 
-    /// Ends a session, once: out of the table and its groups at once, callbacks on `scheduler` behind its last message.
-    pub(crate) fn close(self: &Arc<Self>, session: &Session, reason: &CloseReason, scheduler: &Scheduler) {
-        let Some(Ended { callbacks, groups }) = session.core().lifetime.end(reason) else { return };
-        // Before it leaves the table, so that there is no moment at which it is neither here nor closing.
+    /// Ends a session, once: out of the table and its groups at once, callbacks on `scheduler`
+    /// behind its last message.
+    pub(crate) fn close(
+        self: &Arc<Self>,
+        session: &Session,
+        reason: &CloseReason,
+        scheduler: &Scheduler,
+    ) {
+        let Some(Ended { callbacks, groups }) = session.core().lifetime.end(reason) else {
+            return;
+        };
+        // Before it leaves the table, so that there is no moment at which it is neither here nor
+        // closing.
         self.closing.fetch_add(1, Ordering::AcqRel);
         self.table.write().remove(session.core());
         for group in groups {
             group.forget(session.core());
         }
-        let closing = Closing { sessions: self.clone(), session: session.typed(), reason: reason.clone() };
+        let closing = Closing {
+            sessions: self.clone(),
+            session: session.typed(),
+            reason: reason.clone(),
+        };
         let task = Box::new(move || closing.run(callbacks));
-        // A scheduler that takes nothing any more is one that has been shut down; the drop of the task says so to those who wait.
+        // A scheduler that takes nothing any more is one that has been shut down; the drop of the
+        // task says so to those who wait.
         session.core().lane.enter_or_drop(scheduler, task);
     }
 
@@ -201,9 +246,14 @@ impl Sessions {
 impl Table {
     fn entry(&self, core: &Core) -> Option<&Arc<Core>> {
         if core.remote {
-            self.remote.get(&core.id)?.iter().find(|entry| ptr::eq(&***entry, core))
+            self.remote
+                .get(&core.id)?
+                .iter()
+                .find(|entry| ptr::eq(&***entry, core))
         } else {
-            self.local.get(&core.id).filter(|entry| ptr::eq(&***entry, core))
+            self.local
+                .get(&core.id)
+                .filter(|entry| ptr::eq(&***entry, core))
         }
     }
 

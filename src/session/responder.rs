@@ -8,8 +8,9 @@ use crate::{
     serialize::{Encode, Json, Serializer},
 };
 
-/// Answers one request, once, from anywhere: keep it in a room, send it to a thread, move it into a future. Dropped unused it answers with
-/// an error, so that the client is never left waiting. For a notify it does nothing.
+/// Answers one request, once, from anywhere: keep it in a room, send it to a thread, move it into a
+/// future. Dropped unused it answers with an error, so that the client is never left waiting. For a
+/// notify it does nothing.
 pub struct Responder<S: Serializer = Json> {
     session: Session<S>,
     answered: bool,
@@ -17,7 +18,10 @@ pub struct Responder<S: Serializer = Json> {
 
 impl<S: Serializer> Responder<S> {
     pub(super) fn new(session: Session<S>) -> Self {
-        Self { session, answered: false }
+        Self {
+            session,
+            answered: false,
+        }
     }
 
     /// The session whose request it answers.
@@ -60,13 +64,19 @@ impl<S: Serializer> Drop for Responder<S> {
     fn drop(&mut self) {
         if !self.answered && self.session.request_id() != 0 {
             // The connection may be gone or the request timed out: then nobody waits for it.
-            let _ = self.session.response_error(Error::new(code::INTERNAL, "the request was dropped without an answer"));
+            let _ = self.session.response_error(Error::new(
+                code::INTERNAL,
+                "the request was dropped without an answer",
+            ));
         }
     }
 }
 
 impl<S: Serializer> fmt::Debug for Responder<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Responder").field("session", &self.session).field("answered", &self.answered).finish()
+        f.debug_struct("Responder")
+            .field("session", &self.session)
+            .field("answered", &self.answered)
+            .finish()
     }
 }

@@ -2,7 +2,8 @@
 
 use parking_lot::RwLock;
 
-/// The bindings of one session: a service, and the address of the member that serves it. A handful at most, so a list.
+/// The bindings of one session: a service, and the address of the member that serves it. A handful
+/// at most, so a list.
 #[derive(Debug, Default)]
 pub struct Router(RwLock<Vec<(String, String)>>);
 
@@ -19,12 +20,20 @@ impl Router {
 
     /// The member a service is bound to.
     pub fn find(&self, service: &str) -> Option<String> {
-        self.0.read().iter().find(|(bound, _)| bound == service).map(|(_, address)| address.clone())
+        self.0
+            .read()
+            .iter()
+            .find(|(bound, _)| bound == service)
+            .map(|(_, address)| address.clone())
     }
 
     /// Looks at a binding without a copy.
     pub(crate) fn with<R>(&self, service: &str, look: impl FnOnce(&str) -> Option<R>) -> Option<R> {
-        self.0.read().iter().find(|(bound, _)| bound == service).and_then(|(_, address)| look(address))
+        self.0
+            .read()
+            .iter()
+            .find(|(bound, _)| bound == service)
+            .and_then(|(_, address)| look(address))
     }
 
     /// Forgets all bindings to a member.

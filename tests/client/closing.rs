@@ -21,14 +21,23 @@ async fn reason_after(bytes: &[u8]) -> CloseReason {
     peer.write(bytes).await;
     let reason = within(client.closed()).await;
     assert_eq!(client.close_reason(), Some(reason.clone()));
-    assert_eq!(client.notify_raw("Echo.Sink", "").await.unwrap_err().code(), code::CLOSED);
+    assert_eq!(
+        client.notify_raw("Echo.Sink", "").await.unwrap_err().code(),
+        code::CLOSED
+    );
     reason
 }
 
 #[tokio::test]
 async fn a_kick_tells_why() {
-    assert_eq!(reason_after(&encode(Kind::Kick, br#"{"reason":"cheating"}"#)).await, CloseReason::Kicked("cheating".into()));
-    assert_eq!(reason_after(&encode(Kind::Kick, b"")).await, CloseReason::Kicked(String::new()));
+    assert_eq!(
+        reason_after(&encode(Kind::Kick, br#"{"reason":"cheating"}"#)).await,
+        CloseReason::Kicked("cheating".into())
+    );
+    assert_eq!(
+        reason_after(&encode(Kind::Kick, b"")).await,
+        CloseReason::Kicked(String::new())
+    );
 }
 
 #[tokio::test]
@@ -36,7 +45,8 @@ async fn a_request_learns_of_the_kick_that_ended_it() {
     let (client, mut peer) = connected().await;
     let kick = async {
         peer.message().await.unwrap();
-        peer.write(&encode(Kind::Kick, br#"{"reason":"maintenance"}"#)).await;
+        peer.write(&encode(Kind::Kick, br#"{"reason":"maintenance"}"#))
+            .await;
     };
     let (reply, ()) = tokio::join!(within(client.request_raw("Echo.Echo", "")), kick);
     let error = reply.unwrap_err();
@@ -47,13 +57,23 @@ async fn a_request_learns_of_the_kick_that_ended_it() {
 #[tokio::test]
 async fn a_kick_that_has_arrived_says_more_than_a_broken_pipe() {
     let (client, mut peer) = connected().await;
-    client.notify_raw("Echo.Sink", "never read, so that the socket is reset").await.unwrap();
+    client
+        .notify_raw("Echo.Sink", "never read, so that the socket is reset")
+        .await
+        .unwrap();
     within(peer.stream.readable()).await.unwrap();
     // None of this waits, so the client sees all of it at once.
-    peer.write(&encode(Kind::Kick, br#"{"reason":"cheating"}"#)).await;
+    peer.write(&encode(Kind::Kick, br#"{"reason":"cheating"}"#))
+        .await;
     drop(peer);
-    client.notify_raw("Echo.Sink", "into the void").await.unwrap();
-    assert_eq!(within(client.closed()).await, CloseReason::Kicked("cheating".into()));
+    client
+        .notify_raw("Echo.Sink", "into the void")
+        .await
+        .unwrap();
+    assert_eq!(
+        within(client.closed()).await,
+        CloseReason::Kicked("cheating".into())
+    );
 }
 
 #[tokio::test]
@@ -85,7 +105,9 @@ async fn a_server_that_goes_away_is_no_local_close() {
     let (client, mut peer) = connected().await;
     peer.write(b"\x04\x00\x00\x09half").await;
     peer.stream.shutdown().await.unwrap();
-    assert!(matches!(within(client.closed()).await, CloseReason::Broken(fault) if fault.contains("inside of a packet")));
+    assert!(
+        matches!(within(client.closed()).await, CloseReason::Broken(fault) if fault.contains("inside of a packet"))
+    );
 }
 
 #[tokio::test]
@@ -94,7 +116,14 @@ async fn what_is_queued_still_leaves_when_the_client_closes() {
     client.notify_raw("Echo.Sink", "last words").await.unwrap();
     client.close();
     assert_eq!(client.close_reason(), Some(CloseReason::Local));
-    assert_eq!(client.request_raw("Echo.Echo", "").await.unwrap_err().code(), code::CLOSED);
+    assert_eq!(
+        client
+            .request_raw("Echo.Echo", "")
+            .await
+            .unwrap_err()
+            .code(),
+        code::CLOSED
+    );
     assert_eq!(peer.message().await.unwrap().body, "last words");
     assert_eq!(peer.packet().await, None);
     drop(peer);
@@ -159,11 +188,19 @@ async fn heartbeats_are_sent_and_silence_closes() {
         assert_eq!((beat.kind, beat.body.len()), (Kind::Heartbeat, 0));
         peer.write(&encode(Kind::Heartbeat, b"")).await;
     }
-    assert!(start.elapsed() >= Duration::from_millis(950), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() >= Duration::from_millis(950),
+        "{:?}",
+        start.elapsed()
+    );
     assert_eq!(client.close_reason(), None);
     let silent = Instant::now();
     assert_eq!(within(client.closed()).await, CloseReason::HeartbeatTimeout);
-    assert!(silent.elapsed() >= Duration::from_millis(600), "{:?}", silent.elapsed());
+    assert!(
+        silent.elapsed() >= Duration::from_millis(600),
+        "{:?}",
+        silent.elapsed()
+    );
 }
 
 #[test]
@@ -177,6 +214,9 @@ fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
     dialing.shutdown_background();
     let error = serving.block_on(within(waiting)).unwrap().unwrap_err();
     assert_eq!(error.code(), code::CLOSED);
-    assert!(matches!(client.close_reason(), Some(CloseReason::Broken(_))));
+    assert!(matches!(
+        client.close_reason(),
+        Some(CloseReason::Broken(_))
+    ));
     drop(peer);
 }

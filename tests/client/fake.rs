@@ -24,7 +24,9 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn bind() -> Self {
-        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap() }
+        Self {
+            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -33,7 +35,11 @@ impl Server {
 
     pub(crate) async fn accept(&self) -> Peer {
         let (stream, _) = within(self.listener.accept()).await.unwrap();
-        Peer { stream, decoder: Decoder::new(packet::MAX_BODY), packets: VecDeque::new() }
+        Peer {
+            stream,
+            decoder: Decoder::new(packet::MAX_BODY),
+            packets: VecDeque::new(),
+        }
     }
 }
 
@@ -45,11 +51,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Answers the handshake with `reply` and these bytes right behind it. The body of the client's handshake.
+    /// Answers the handshake with `reply` and these bytes right behind it. The body of the client's
+    /// handshake.
     pub(crate) async fn shake_hands(&mut self, reply: &str, behind: &[u8]) -> String {
         let handshake = self.packet().await.unwrap();
         assert_eq!(handshake.kind, Kind::Handshake);
-        self.write(&[&encode(Kind::Handshake, reply.as_bytes()), behind].concat()).await;
+        self.write(&[&encode(Kind::Handshake, reply.as_bytes()), behind].concat())
+            .await;
         String::from_utf8(handshake.body.to_vec()).unwrap()
     }
 
@@ -72,7 +80,10 @@ impl Peer {
             let mut buffer = vec![0; 65_536];
             let count = within(self.stream.read(&mut buffer)).await.unwrap();
             if count == 0 {
-                assert!(self.decoder.is_empty(), "the stream ends inside of a packet");
+                assert!(
+                    self.decoder.is_empty(),
+                    "the stream ends inside of a packet"
+                );
                 return None;
             }
             self.decoder.feed(&buffer[..count]);

@@ -17,5 +17,7 @@ use tokio::time::timeout;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    timeout(DEADLINE, future).await.expect("nothing happened before the deadline")
+    timeout(DEADLINE, future)
+        .await
+        .expect("nothing happened before the deadline")
 }

@@ -23,7 +23,10 @@ struct Echo;
 
 impl Component for Echo {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Echo", Self::echo).raw("Raw", Self::raw).on("Push", Self::push).on("Kick", Self::kick)
+        h.on("Echo", Self::echo)
+            .raw("Raw", Self::raw)
+            .on("Push", Self::push)
+            .on("Kick", Self::kick)
     }
 }
 
@@ -74,9 +77,14 @@ struct Certificates {
 impl Certificates {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         std::fs::write(directory.path().join("cert.pem"), cert.pem()).unwrap();
-        std::fs::write(directory.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
+        std::fs::write(
+            directory.path().join("key.pem"),
+            signing_key.serialize_pem(),
+        )
+        .unwrap();
         Self { directory }
     }
 
@@ -90,7 +98,10 @@ impl Certificates {
 }
 
 fn app() -> App {
-    App::new().component(Echo).component(Pb).dictionary_from_routes(["onText"])
+    App::new()
+        .component(Echo)
+        .component(Pb)
+        .dictionary_from_routes(["onText"])
 }
 
 async fn serving(listener: Listener) -> Node {
@@ -102,25 +113,55 @@ fn url(scheme: &str, node: &Node, path: &str) -> String {
 }
 
 fn text(text: &str) -> Text {
-    Text { text: text.to_owned() }
+    Text {
+        text: text.to_owned(),
+    }
 }
 
 async fn converse(client: Client) {
     assert!(!client.handshake().dictionary.is_empty());
     let mut pushes = client.subscribe("onText");
-    assert_eq!(client.request::<Text, _>("Echo.Echo", &text("hello")).await.unwrap(), text("hello"));
+    assert_eq!(
+        client
+            .request::<Text, _>("Echo.Echo", &text("hello"))
+            .await
+            .unwrap(),
+        text("hello")
+    );
     let large = Bytes::from(vec![b'x'; 60_000]);
-    assert_eq!(client.request_raw("Echo.Raw", large.clone()).await.unwrap(), large);
-    let ping = Ping { content: "hello".into() };
-    assert_eq!(client.typed::<Protobuf>().request::<Ping, _>("Pb.Echo", &ping).await.unwrap(), ping);
+    assert_eq!(
+        client.request_raw("Echo.Raw", large.clone()).await.unwrap(),
+        large
+    );
+    let ping = Ping {
+        content: "hello".into(),
+    };
+    assert_eq!(
+        client
+            .typed::<Protobuf>()
+            .request::<Ping, _>("Pb.Echo", &ping)
+            .await
+            .unwrap(),
+        ping
+    );
     for n in ["1", "2", "3"] {
         client.notify("Echo.Push", &text(n)).await.unwrap();
     }
     for n in ["1", "2", "3"] {
         assert_eq!(pushes.recv_as::<Text>().await.unwrap().unwrap(), text(n));
     }
-    assert_eq!(client.request_raw("No.Where", "").await.unwrap_err().code(), code::NOT_FOUND);
-    assert_eq!(client.request_raw("Echo.Echo", "no json").await.unwrap_err().code(), code::BAD_REQUEST);
+    assert_eq!(
+        client.request_raw("No.Where", "").await.unwrap_err().code(),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        client
+            .request_raw("Echo.Echo", "no json")
+            .await
+            .unwrap_err()
+            .code(),
+        code::BAD_REQUEST
+    );
     client.notify("Echo.Kick", "bye").await.unwrap();
     assert_eq!(client.closed().await, CloseReason::Kicked("bye".into()));
 }
@@ -128,15 +169,27 @@ async fn converse(client: Client) {
 #[tokio::test]
 async fn over_tcp() {
     let node = serving(Listener::tcp("127.0.0.1:0")).await;
-    within(converse(Client::connect(&url("tcp", &node, "")).await.unwrap())).await;
+    within(converse(
+        Client::connect(&url("tcp", &node, "")).await.unwrap(),
+    ))
+    .await;
     node.shutdown().await;
 }
 
 #[tokio::test]
 async fn over_websocket() {
     let node = serving(Listener::websocket("127.0.0.1:0", "/nano")).await;
-    within(converse(Client::connect(&url("ws", &node, "/nano")).await.unwrap())).await;
-    assert_eq!(Client::connect(&url("ws", &node, "/other")).await.unwrap_err().code(), code::UNAVAILABLE);
+    within(converse(
+        Client::connect(&url("ws", &node, "/nano")).await.unwrap(),
+    ))
+    .await;
+    assert_eq!(
+        Client::connect(&url("ws", &node, "/other"))
+            .await
+            .unwrap_err()
+            .code(),
+        code::UNAVAILABLE
+    );
     node.shutdown().await;
 }
 
@@ -145,21 +198,48 @@ async fn over_tls() {
     let certificates = Certificates::new();
     let node = serving(certificates.on(Listener::tcp("127.0.0.1:0"))).await;
     let builder = || Client::builder().ca_file(certificates.path("cert.pem"));
-    within(converse(builder().server_name("localhost").connect(&url("tls", &node, "")).await.unwrap())).await;
+    within(converse(
+        builder()
+            .server_name("localhost")
+            .connect(&url("tls", &node, ""))
+            .await
+            .unwrap(),
+    ))
+    .await;
 
     for server_name in ["127.0.0.1", "example.com"] {
-        let error = within(builder().server_name(server_name).connect(&url("tls", &node, ""))).await.unwrap_err();
+        let error = within(
+            builder()
+                .server_name(server_name)
+                .connect(&url("tls", &node, "")),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(error.code(), code::UNAVAILABLE);
         assert!(error.message().contains("certificate"), "{error}");
     }
-    let error = builder().server_name("no name").connect(&url("tls", &node, "")).await.unwrap_err();
+    let error = builder()
+        .server_name("no name")
+        .connect(&url("tls", &node, ""))
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), code::BAD_REQUEST);
     for file in ["key.pem", "missing.pem"] {
-        let error = Client::builder().ca_file(certificates.path(file)).connect(&url("tls", &node, "")).await.unwrap_err();
+        let error = Client::builder()
+            .ca_file(certificates.path(file))
+            .connect(&url("tls", &node, ""))
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), code::BAD_REQUEST);
         assert!(error.message().contains(file), "{error}");
     }
-    assert_eq!(within(Client::connect(&url("tls", &node, ""))).await.unwrap_err().code(), code::UNAVAILABLE);
+    assert_eq!(
+        within(Client::connect(&url("tls", &node, "")))
+            .await
+            .unwrap_err()
+            .code(),
+        code::UNAVAILABLE
+    );
     node.shutdown().await;
 }
 
@@ -167,25 +247,41 @@ async fn over_tls() {
 async fn over_websocket_and_tls() {
     let certificates = Certificates::new();
     let node = serving(certificates.on(Listener::websocket("127.0.0.1:0", "/nano"))).await;
-    let builder = Client::builder().ca_file(certificates.path("cert.pem")).server_name("localhost");
-    within(converse(builder.connect(&url("wss", &node, "/nano")).await.unwrap())).await;
+    let builder = Client::builder()
+        .ca_file(certificates.path("cert.pem"))
+        .server_name("localhost");
+    within(converse(
+        builder.connect(&url("wss", &node, "/nano")).await.unwrap(),
+    ))
+    .await;
     node.shutdown().await;
 }
 
 #[tokio::test]
 async fn an_idle_connection_stays_open() {
-    let node = app().heartbeat(Duration::from_millis(100)).tcp("127.0.0.1:0").start().await.unwrap();
+    let node = app()
+        .heartbeat(Duration::from_millis(100))
+        .tcp("127.0.0.1:0")
+        .start()
+        .await
+        .unwrap();
     let client = Client::connect(&url("tcp", &node, "")).await.unwrap();
     let idle = tokio::time::timeout(Duration::from_millis(1500), client.closed()).await;
     assert!(idle.is_err(), "{idle:?}");
     node.shutdown().await;
-    assert!(matches!(within(client.closed()).await, CloseReason::Kicked(_)));
+    assert!(matches!(
+        within(client.closed()).await,
+        CloseReason::Kicked(_)
+    ));
 }
 
 #[tokio::test]
 async fn a_dropped_client_leaves_no_session() {
     let node = serving(Listener::tcp("127.0.0.1:0")).await;
-    let clients = futures_util::future::join_all((0..20).map(|_| async { Client::connect(&url("tcp", &node, "")).await.unwrap() })).await;
+    let clients = futures_util::future::join_all(
+        (0..20).map(|_| async { Client::connect(&url("tcp", &node, "")).await.unwrap() }),
+    )
+    .await;
     assert_eq!(node.handle().sessions().count(), 20);
     drop(clients);
     within(async {

@@ -37,8 +37,12 @@ async fn listeners_of_the_builder_hear_what_comes_right_behind_the_handshake() {
     let mut subscription = builder.subscribe("onFirst");
     let serve = async {
         let mut peer = server.accept().await;
-        let early =
-            [data(Message::push("onFirst", "1")), data(Message::push("onOther", "x")), data(Message::push("onFirst", "2"))].concat();
+        let early = [
+            data(Message::push("onFirst", "1")),
+            data(Message::push("onOther", "x")),
+            data(Message::push("onFirst", "2")),
+        ]
+        .concat();
         peer.shake_hands(REPLY, &early).await;
         peer
     };
@@ -61,7 +65,13 @@ async fn callbacks_run_in_order_and_may_use_the_client() {
             client.on("onMore", move |body| more.lock().push(body));
         }
     });
-    for (route, body) in [("onMore", "nobody listens yet"), ("onNews", "a"), ("onMore", "b"), ("onNews", "c"), ("onMore", "d")] {
+    for (route, body) in [
+        ("onMore", "nobody listens yet"),
+        ("onNews", "a"),
+        ("onMore", "b"),
+        ("onNews", "c"),
+        ("onMore", "d"),
+    ] {
         peer.send(Message::push(route, body)).await;
     }
     settle(&client, &mut peer).await;
@@ -76,7 +86,9 @@ async fn callbacks_run_in_order_and_may_use_the_client() {
 #[tokio::test]
 async fn a_panic_in_a_callback_ends_that_call_alone() {
     let (client, mut peer) = connected().await;
-    client.on("onNews", |body| assert_eq!(body, "good", "this panic is expected"));
+    client.on("onNews", |body| {
+        assert_eq!(body, "good", "this panic is expected")
+    });
     let mut after = client.subscribe("onNews");
     peer.send(Message::push("onNews", "bad")).await;
     peer.send(Message::push("onNews", "good")).await;
@@ -93,8 +105,18 @@ async fn a_subscription_decodes_and_ends_with_the_connection() {
     for body in [r#"{"n":1}"#, "no json", "2"] {
         peer.send(Message::push("onNews", body)).await;
     }
-    assert_eq!(within(news.recv_as::<Value>()).await.unwrap().unwrap(), json!({ "n": 1 }));
-    assert_eq!(within(news.recv_as::<Value>()).await.unwrap().unwrap_err().code(), code::BAD_REQUEST);
+    assert_eq!(
+        within(news.recv_as::<Value>()).await.unwrap().unwrap(),
+        json!({ "n": 1 })
+    );
+    assert_eq!(
+        within(news.recv_as::<Value>())
+            .await
+            .unwrap()
+            .unwrap_err()
+            .code(),
+        code::BAD_REQUEST
+    );
     settle(&client, &mut peer).await;
     drop(peer);
     within(client.closed()).await;
@@ -108,7 +130,9 @@ async fn a_subscription_that_is_not_read_keeps_the_latest_and_counts_the_rest() 
     let mut builder = Client::builder();
     let mut slow = builder.subscribe("onTick");
     let (client, mut peer) = connected_with(builder, REPLY).await;
-    let ticks: Vec<u8> = (0..1030).flat_map(|n: u32| data(Message::push("onTick", n.to_string()))).collect();
+    let ticks: Vec<u8> = (0..1030)
+        .flat_map(|n: u32| data(Message::push("onTick", n.to_string())))
+        .collect();
     peer.write(&ticks).await;
     settle(&client, &mut peer).await;
     assert_eq!(slow.missed(), 6);

@@ -24,8 +24,15 @@ async fn connected() -> (Client, WebSocketStream<TcpStream>) {
     let serve = async {
         let (stream, _) = listener.accept().await.unwrap();
         let mut socket = accept_async(stream).await.unwrap();
-        assert!(binary(&mut socket).await.starts_with(&[Kind::Handshake as u8]));
-        socket.send(Frame::binary(encode(Kind::Handshake, REPLY.as_bytes()))).await.unwrap();
+        assert!(
+            binary(&mut socket)
+                .await
+                .starts_with(&[Kind::Handshake as u8])
+        );
+        socket
+            .send(Frame::binary(encode(Kind::Handshake, REPLY.as_bytes())))
+            .await
+            .unwrap();
         assert_eq!(binary(&mut socket).await, encode(Kind::Ack, b""));
         socket
     };
@@ -47,7 +54,10 @@ async fn each_packet_is_sent_in_a_frame_of_its_own() {
         client.notify_raw("Echo.Sink", n).await.unwrap();
     }
     for n in ["1", "2", "3"] {
-        assert_eq!(binary(&mut socket).await, data(Message::notify("Echo.Sink", n)));
+        assert_eq!(
+            binary(&mut socket).await,
+            data(Message::notify("Echo.Sink", n))
+        );
     }
 }
 
@@ -55,7 +65,10 @@ async fn each_packet_is_sent_in_a_frame_of_its_own() {
 async fn packets_come_in_frames_of_any_kind() {
     let (client, mut socket) = connected().await;
     let mut news = client.subscribe("onNews");
-    let packets: Vec<u8> = ["1", "2", "3"].iter().flat_map(|n| data(Message::push("onNews", *n))).collect();
+    let packets: Vec<u8> = ["1", "2", "3"]
+        .iter()
+        .flat_map(|n| data(Message::push("onNews", *n)))
+        .collect();
     let text = String::from_utf8(packets.clone()).unwrap();
     let (one, other) = packets.split_at(7);
     for frame in [
@@ -71,7 +84,10 @@ async fn packets_come_in_frames_of_any_kind() {
     for n in ["1", "2", "3"].iter().cycle().take(9) {
         assert_eq!(within(news.recv()).await.unwrap(), n);
     }
-    assert_eq!(within(socket.next()).await.unwrap().unwrap(), Frame::Pong("are you there?".into()));
+    assert_eq!(
+        within(socket.next()).await.unwrap().unwrap(),
+        Frame::Pong("are you there?".into())
+    );
 }
 
 #[tokio::test]
@@ -87,8 +103,14 @@ async fn it_ends_with_a_closing_frame_or_without() {
     let (client, mut socket) = connected().await;
     client.notify_raw("Echo.Sink", "last words").await.unwrap();
     client.close();
-    assert_eq!(binary(&mut socket).await, data(Message::notify("Echo.Sink", "last words")));
-    assert!(matches!(within(socket.next()).await, Some(Ok(Frame::Close(_)))));
+    assert_eq!(
+        binary(&mut socket).await,
+        data(Message::notify("Echo.Sink", "last words"))
+    );
+    assert!(matches!(
+        within(socket.next()).await,
+        Some(Ok(Frame::Close(_)))
+    ));
     assert!(within(socket.next()).await.is_none());
     assert_eq!(within(client.closed()).await, CloseReason::Local);
 }
@@ -97,7 +119,10 @@ async fn it_ends_with_a_closing_frame_or_without() {
 async fn what_is_no_frame_closes_the_connection() {
     let (client, mut socket) = connected().await;
     socket.get_mut().write_all(&[0xFF; 64]).await.unwrap();
-    assert!(matches!(within(client.closed()).await, CloseReason::Protocol(_)));
+    assert!(matches!(
+        within(client.closed()).await,
+        CloseReason::Protocol(_)
+    ));
 }
 
 #[tokio::test]
@@ -109,7 +134,10 @@ async fn an_upgrade_that_is_refused_is_an_error() {
         let mut request = [0; 4096];
         let count = stream.read(&mut request).await.unwrap();
         assert!(request[..count].starts_with(b"GET /other HTTP/1.1\r\n"));
-        stream.write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n")
+            .await
+            .unwrap();
     };
     let (client, ()) = tokio::join!(within(Client::connect(&url)), within(serve));
     let error = client.unwrap_err();

@@ -18,19 +18,32 @@ async fn a_member_believes_what_a_go_master_announces() {
     master.answer_registrations_with(vec![master.info("", &[])]);
     let node = Living::start(member(&master.address)).await;
     let mut told = client(node.address());
-    let other = MemberInfo { service_addr: "127.0.0.1:1".to_owned(), ..MemberInfo::default() };
+    let other = MemberInfo {
+        service_addr: "127.0.0.1:1".to_owned(),
+        ..MemberInfo::default()
+    };
     for _ in 0..2 {
-        told.new_member(NewMemberRequest { member_info: Some(other.clone()) }).await.unwrap();
+        told.new_member(NewMemberRequest {
+            member_info: Some(other.clone()),
+        })
+        .await
+        .unwrap();
     }
     assert_eq!(node.table(), [&master.address, "127.0.0.1:1"], "once");
     let before = master.calls().len();
     eventually("two heartbeats", || master.calls().len() >= before + 2).await;
     assert_eq!(node.table(), [&master.address, "127.0.0.1:1"]);
-    told.del_member(DelMemberRequest { service_addr: "127.0.0.1:1".to_owned(), incarnation: 0 }).await.unwrap();
+    told.del_member(DelMemberRequest {
+        service_addr: "127.0.0.1:1".to_owned(),
+        incarnation: 0,
+    })
+    .await
+    .unwrap();
     assert_eq!(node.table(), [master.address.as_str()]);
 }
 
-/// s07: a Go master that was away may not know us, and others may not either. It tells them of registrations only, so there is one.
+/// s07: a Go master that was away may not know us, and others may not either. It tells them of
+/// registrations only, so there is one.
 #[tokio::test]
 async fn a_member_introduces_itself_to_a_go_master_that_was_away() {
     let address = free_address();
@@ -42,16 +55,30 @@ async fn a_member_introduces_itself_to_a_go_master_that_was_away() {
     sleep(HEARTBEAT * 2).await;
 
     let second = GoNode::start_at(&address).await;
-    let newcomer = MemberInfo { service_addr: "127.0.0.1:1".to_owned(), ..MemberInfo::default() };
+    let newcomer = MemberInfo {
+        service_addr: "127.0.0.1:1".to_owned(),
+        ..MemberInfo::default()
+    };
     second.answer_registrations_with(vec![second.info("", &[]), newcomer]);
     node.sees(&[&address, "127.0.0.1:1"]).await;
     eventually("more heartbeats", || second.calls().len() >= 4).await;
-    let registrations = second.calls().iter().filter(|call| matches!(call, Call::Register(_))).count();
-    assert_eq!(registrations, 1, "once: Go members have twice whom they are told of twice");
-    assert!(matches!(second.calls()[0], Call::Heartbeat(_)), "which first makes the master know it again");
+    let registrations = second
+        .calls()
+        .iter()
+        .filter(|call| matches!(call, Call::Register(_)))
+        .count();
+    assert_eq!(
+        registrations, 1,
+        "once: Go members have twice whom they are told of twice"
+    );
+    assert!(
+        matches!(second.calls()[0], Call::Heartbeat(_)),
+        "which first makes the master know it again"
+    );
 }
 
-/// A Go master announces again who registers again, and a Go member appends that: the member puts it right.
+/// A Go master announces again who registers again, and a Go member appends that: the member puts
+/// it right.
 #[tokio::test]
 async fn who_registers_again_is_in_the_table_of_a_go_member_once() {
     let (address, other) = (free_address(), GoNode::start().await);
@@ -59,8 +86,16 @@ async fn who_registers_again_is_in_the_table_of_a_go_member_once() {
     first.answer_registrations_with(vec![first.info("", &[]), other.info("", &["Room"])]);
     let node = Living::start(member(&address)).await;
     let introduce = async || {
-        let info = MemberInfo { service_addr: node.address().to_owned(), ..MemberInfo::default() };
-        client(&other.address).new_member(NewMemberRequest { member_info: Some(info) }).await.unwrap();
+        let info = MemberInfo {
+            service_addr: node.address().to_owned(),
+            ..MemberInfo::default()
+        };
+        client(&other.address)
+            .new_member(NewMemberRequest {
+                member_info: Some(info),
+            })
+            .await
+            .unwrap();
     };
     introduce().await;
     eventually("a heartbeat", || first.calls().len() >= 2).await;
@@ -74,5 +109,11 @@ async fn who_registers_again_is_in_the_table_of_a_go_member_once() {
     second.answer_registrations_with(vec![second.info("", &[])]);
     eventually("it to be introduced", || other.calls().len() == 5).await;
     assert_eq!(other.table(), [node.address()]);
-    assert!(!second.calls().iter().any(|call| matches!(call, Call::New(_) | Call::Del(_))), "nobody interferes with a master");
+    assert!(
+        !second
+            .calls()
+            .iter()
+            .any(|call| matches!(call, Call::New(_) | Call::Del(_))),
+        "nobody interferes with a master"
+    );
 }

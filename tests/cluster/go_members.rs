@@ -12,12 +12,23 @@ use crate::{
 #[tokio::test]
 async fn a_silent_go_member_is_removed_after_four_heartbeats() {
     let master = Living::start(serving(master(), &["MasterT"])).await;
-    let (observer, dies) = (GoNode::join(master.address(), &["Obs"], HEARTBEAT).await, GoNode::start().await);
-    dies.register(master.address(), dies.info("", &["Echo"])).await.unwrap();
+    let (observer, dies) = (
+        GoNode::join(master.address(), &["Obs"], HEARTBEAT).await,
+        GoNode::start().await,
+    );
+    dies.register(master.address(), dies.info("", &["Echo"]))
+        .await
+        .unwrap();
     let last_heartbeat = Instant::now();
     eventually("both announcements", || observer.calls().len() == 2).await;
     let took = last_heartbeat.elapsed();
-    assert_eq!(observer.calls(), [Call::New(dies.info("", &["Echo"])), Call::Del(dies.address.clone())]);
+    assert_eq!(
+        observer.calls(),
+        [
+            Call::New(dies.info("", &["Echo"])),
+            Call::Del(dies.address.clone())
+        ]
+    );
     assert!(took >= HEARTBEAT * 4 && took < HEARTBEAT * 8, "{took:?}");
 }
 
@@ -25,12 +36,20 @@ async fn a_silent_go_member_is_removed_after_four_heartbeats() {
 #[tokio::test]
 async fn who_registered_twice_leaves_no_stale_entry() {
     let master = Living::start(master()).await;
-    let (gate, a) = (GoNode::join(master.address(), &["T"], HEARTBEAT).await, GoNode::start().await);
+    let (gate, a) = (
+        GoNode::join(master.address(), &["T"], HEARTBEAT).await,
+        GoNode::start().await,
+    );
     for _ in 0..2 {
-        a.register(master.address(), a.info("", &["Fake"])).await.unwrap();
+        a.register(master.address(), a.info("", &["Fake"]))
+            .await
+            .unwrap();
     }
     a.leave(master.address()).await;
-    eventually("the goodbye", || gate.calls().last() == Some(&Call::Del(a.address.clone()))).await;
+    eventually("the goodbye", || {
+        gate.calls().last() == Some(&Call::Del(a.address.clone()))
+    })
+    .await;
     assert_eq!(gate.table(), [master.address()]);
 }
 
@@ -39,21 +58,41 @@ async fn who_registered_twice_leaves_no_stale_entry() {
 async fn dead_and_hung_members_hold_nobody_up() {
     let master = Living::start(master()).await;
     let observer = GoNode::join(master.address(), &["Obs"], HEARTBEAT).await;
-    let (hung, mut dead) = (GoNode::join(master.address(), &["Hung"], HEARTBEAT).await, Vec::new());
+    let (hung, mut dead) = (
+        GoNode::join(master.address(), &["Hung"], HEARTBEAT).await,
+        Vec::new(),
+    );
     hung.hang();
     for _ in 0..2 {
         let dies = GoNode::start().await;
-        dies.register(master.address(), dies.info("", &["Dead"])).await.unwrap();
+        dies.register(master.address(), dies.info("", &["Dead"]))
+            .await
+            .unwrap();
         dead.push(dies.address.clone());
     }
-    let rust = timeout(HEARTBEAT * 2, Living::start(member(master.address()))).await.expect("joining waits for nobody");
-    eventually("the observer is told", || observer.table().contains(&rust.address().to_owned())).await;
-    eventually("the dead are removed", || !dead.iter().any(|dead| master.table().contains(dead) || observer.table().contains(dead))).await;
-    assert_eq!(observer.table(), [master.address(), &hung.address, rust.address()], "once each");
+    let rust = timeout(HEARTBEAT * 2, Living::start(member(master.address())))
+        .await
+        .expect("joining waits for nobody");
+    eventually("the observer is told", || {
+        observer.table().contains(&rust.address().to_owned())
+    })
+    .await;
+    eventually("the dead are removed", || {
+        !dead
+            .iter()
+            .any(|dead| master.table().contains(dead) || observer.table().contains(dead))
+    })
+    .await;
+    assert_eq!(
+        observer.table(),
+        [master.address(), &hung.address, rust.address()],
+        "once each"
+    );
     assert!(master.table().contains(&hung.address), "it shows life");
 }
 
-/// A Go member that was taken for dead is announced when it shows life again, and caught up with what it missed.
+/// A Go member that was taken for dead is announced when it shows life again, and caught up with
+/// what it missed.
 #[tokio::test]
 async fn a_go_member_that_returns_is_announced_and_caught_up() {
     let master = Living::start(master()).await;
@@ -63,20 +102,47 @@ async fn a_go_member_that_returns_is_announced_and_caught_up() {
     let rust = Living::start(member(master.address())).await;
     eventually("it knows all", || a.table().len() == 4).await;
     a.fall_silent();
-    eventually("it is taken for dead", || !gate.table().contains(&a.address) && !rust.table().contains(&a.address)).await;
+    eventually("it is taken for dead", || {
+        !gate.table().contains(&a.address) && !rust.table().contains(&a.address)
+    })
+    .await;
     leaves.fall_silent();
-    eventually("another one goes", || !gate.table().contains(&leaves.address)).await;
+    eventually("another one goes", || {
+        !gate.table().contains(&leaves.address)
+    })
+    .await;
     let new = Living::start(member(master.address())).await;
 
     a.show_life(master.address(), a.info("", &["Fake"]), HEARTBEAT);
-    eventually("it is announced", || gate.table().contains(&a.address) && rust.table().contains(&a.address)).await;
+    eventually("it is announced", || {
+        gate.table().contains(&a.address) && rust.table().contains(&a.address)
+    })
+    .await;
     let sorted = |mut table: Vec<String>| {
         table.sort();
         table
     };
-    let all = sorted([master.address(), &gate.address, rust.address(), new.address()].map(str::to_owned).to_vec());
-    eventually("it knows all, once each, and nobody else", || sorted(a.table()) == all).await;
-    assert_eq!(gate.table().iter().filter(|address| **address == a.address).count(), 1);
+    let all = sorted(
+        [
+            master.address(),
+            &gate.address,
+            rust.address(),
+            new.address(),
+        ]
+        .map(str::to_owned)
+        .to_vec(),
+    );
+    eventually("it knows all, once each, and nobody else", || {
+        sorted(a.table()) == all
+    })
+    .await;
+    assert_eq!(
+        gate.table()
+            .iter()
+            .filter(|address| **address == a.address)
+            .count(),
+        1
+    );
 }
 
 /// After a restart of the master everybody learns of everybody.
@@ -89,19 +155,34 @@ async fn a_restarted_master_brings_everybody_together() {
     first.kill().await;
     sleep(HEARTBEAT).await;
     let second = Living::start(serving(master().service_addr(&address), &["MasterT"])).await;
-    let new = within("a registration before the others called", GoNode::join(&address, &["New"], HEARTBEAT)).await;
+    let new = within(
+        "a registration before the others called",
+        GoNode::join(&address, &["New"], HEARTBEAT),
+    )
+    .await;
     let sorted = |mut table: Vec<String>| {
         table.sort();
         table
     };
     let all = [&address, rust.address(), &new.address, &observer.address];
     for (own, table) in [
-        (rust.address(), Box::new(|| rust.table()) as Box<dyn Fn() -> Vec<String>>),
+        (
+            rust.address(),
+            Box::new(|| rust.table()) as Box<dyn Fn() -> Vec<String>>,
+        ),
         (&new.address, Box::new(|| new.table())),
         (&observer.address, Box::new(|| observer.table())),
         (&address, Box::new(|| second.table())),
     ] {
-        let others = sorted(all.iter().filter(|address| **address != own).map(|&address| address.to_owned()).collect());
-        eventually("everybody knows everybody once", || sorted(table()) == others).await;
+        let others = sorted(
+            all.iter()
+                .filter(|address| **address != own)
+                .map(|&address| address.to_owned())
+                .collect(),
+        );
+        eventually("everybody knows everybody once", || {
+            sorted(table()) == others
+        })
+        .await;
     }
 }

@@ -19,7 +19,8 @@ struct Log(Arc<Mutex<Vec<String>>>);
 impl Log {
     fn on(&self, app: App) -> App {
         let (joined, left) = (self.clone(), self.clone());
-        app.on_member_joined(move |member| joined.note("+", member.label())).on_member_left(move |member| left.note("-", member.label()))
+        app.on_member_joined(move |member| joined.note("+", member.label()))
+            .on_member_left(move |member| left.note("-", member.label()))
     }
 
     fn follow(&self, node: &nano::Handle) {
@@ -41,7 +42,12 @@ impl Log {
 async fn nodes_know_each_other_and_what_they_offer() {
     let log = Log::default();
     let master = Living::start(serving(log.on(master().label("m")), &["Topic"])).await;
-    let chat = serving(member(master.address()).label("c").metadata("zone", "north"), &["Room", "Bot"]);
+    let chat = serving(
+        member(master.address())
+            .label("c")
+            .metadata("zone", "north"),
+        &["Room", "Bot"],
+    );
     let chat = Living::start(log_of_nobody(chat)).await;
     let gate = Living::start(member(master.address()).label("g")).await;
 
@@ -50,7 +56,11 @@ async fn nodes_know_each_other_and_what_they_offer() {
     master.sees(&[chat.address(), gate.address()]).await;
     let seen = gate.handle().members();
     assert_eq!(seen[0].services(), ["Topic"]);
-    assert_eq!((seen[1].label(), seen[1].services()), ("c", ["Bot".to_owned(), "Room".to_owned()].as_slice()), "sorted");
+    assert_eq!(
+        (seen[1].label(), seen[1].services()),
+        ("c", ["Bot".to_owned(), "Room".to_owned()].as_slice()),
+        "sorted"
+    );
     assert_eq!(seen[1].metadata()["zone"], "north");
     assert_eq!(&seen[1], chat.handle().member().unwrap());
     assert!(seen[1].incarnation() > 0);
@@ -66,7 +76,9 @@ struct Watcher(Log);
 
 impl nano::Component for Watcher {
     fn handlers(handlers: nano::Handlers<Self>) -> nano::Handlers<Self> {
-        handlers.on("Call", |_: &Self, _: &nano::Session, (): ()| Ok::<_, nano::Error>(()))
+        handlers.on("Call", |_: &Self, _: &nano::Session, (): ()| {
+            Ok::<_, nano::Error>(())
+        })
     }
 
     fn init(self: &Arc<Self>, node: &nano::Handle) -> nano::Result {
@@ -79,15 +91,26 @@ impl nano::Component for Watcher {
 async fn a_handle_tells_of_members_too() {
     let (early, late, at_master) = (Log::default(), Log::default(), Log::default());
     let master = Living::start(master().label("m").component(Watcher(at_master.clone()))).await;
-    let node = Living::start(member(master.address()).label("n").component(Watcher(early.clone()))).await;
+    let node = Living::start(
+        member(master.address())
+            .label("n")
+            .component(Watcher(early.clone())),
+    )
+    .await;
     late.follow(node.handle());
     let other = Living::start(member(master.address()).label("o")).await;
     node.sees(&[master.address(), other.address()]).await;
     other.stop().await;
     node.sees(&[master.address()]).await;
-    eventually("who registered before the node joined", || early.lines() == ["+m", "+o", "-o"]).await;
+    eventually("who registered before the node joined", || {
+        early.lines() == ["+m", "+o", "-o"]
+    })
+    .await;
     eventually("who registered later", || late.lines() == ["+o", "-o"]).await;
-    eventually("the master's own", || at_master.lines() == ["+n", "+o", "-o"]).await;
+    eventually("the master's own", || {
+        at_master.lines() == ["+n", "+o", "-o"]
+    })
+    .await;
 }
 
 fn log_of_nobody(app: App) -> App {
@@ -97,7 +120,11 @@ fn log_of_nobody(app: App) -> App {
 #[tokio::test]
 async fn the_unregister_callback_runs_before_the_member_is_gone() {
     let seen: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
-    let (handle, in_callback, told) = (Arc::<Mutex<Option<nano::Handle>>>::default(), Arc::clone(&seen), Log::default());
+    let (handle, in_callback, told) = (
+        Arc::<Mutex<Option<nano::Handle>>>::default(),
+        Arc::clone(&seen),
+        Log::default(),
+    );
     let its = handle.clone();
     let app = told.on(master()).on_unregister(move |member| {
         let there = its.lock().as_ref().unwrap().members().contains(member);
@@ -105,12 +132,17 @@ async fn the_unregister_callback_runs_before_the_member_is_gone() {
     });
     let master = Living::start(app).await;
     *handle.lock() = Some(master.handle().clone());
-    let (goes, dies) =
-        (Living::start(member(master.address()).label("goes")).await, Living::start(member(master.address()).label("dies")).await);
+    let (goes, dies) = (
+        Living::start(member(master.address()).label("goes")).await,
+        Living::start(member(master.address()).label("dies")).await,
+    );
     goes.stop().await;
     dies.kill().await;
     eventually("both are gone", || told.lines().len() == 4).await;
-    assert_eq!(*seen.lock(), [("goes".to_owned(), true), ("dies".to_owned(), true)]);
+    assert_eq!(
+        *seen.lock(),
+        [("goes".to_owned(), true), ("dies".to_owned(), true)]
+    );
 }
 
 #[tokio::test]
@@ -123,7 +155,11 @@ async fn the_dead_are_out_of_every_table_soon_and_hold_nobody_up() {
     let began = Instant::now();
     join_all(dead.into_iter().map(Living::kill)).await;
     let new = Living::start(member(master.address())).await;
-    assert!(began.elapsed() < HEARTBEAT * 4, "joining waits for nobody who is dead: {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < HEARTBEAT * 4,
+        "joining waits for nobody who is dead: {:?}",
+        began.elapsed()
+    );
     lives.sees(&[master.address(), new.address()]).await;
     master.sees(&[lives.address(), new.address()]).await;
     new.sees(&[master.address(), lives.address()]).await;
@@ -135,15 +171,20 @@ async fn a_node_that_comes_back_at_its_address_is_its_own_successor() {
     let master = Living::start(master()).await;
     let observer = Living::start(member(master.address())).await;
     let address = free_address();
-    let first = Living::start(serving(member(master.address()), &["Old"]).service_addr(&address)).await;
+    let first =
+        Living::start(serving(member(master.address()), &["Old"]).service_addr(&address)).await;
     observer.sees(&[master.address(), &address]).await;
     let old = observer.handle().members()[1].clone();
     first.kill().await;
 
-    let second = Living::start(serving(member(master.address()), &["New"]).service_addr(&address)).await;
+    let second =
+        Living::start(serving(member(master.address()), &["New"]).service_addr(&address)).await;
     let its_own = second.handle().member().unwrap();
     assert!(its_own.incarnation() > old.incarnation());
-    eventually("the newer run alone is seen", || observer.handle().members()[1..] == [its_own.clone()]).await;
+    eventually("the newer run alone is seen", || {
+        observer.handle().members()[1..] == [its_own.clone()]
+    })
+    .await;
     second.sees(&[master.address(), observer.address()]).await;
 }
 
@@ -151,17 +192,24 @@ async fn a_node_that_comes_back_at_its_address_is_its_own_successor() {
 async fn ten_nodes_join_at_once() {
     let master = Living::start(master()).await;
     let nodes = join_all((0..10).map(|_| Living::start(member(master.address())))).await;
-    eventually("all see all", || nodes.iter().all(|node| node.table().len() == 10)).await;
+    eventually("all see all", || {
+        nodes.iter().all(|node| node.table().len() == 10)
+    })
+    .await;
     for node in &nodes {
         let table = node.table();
         assert_eq!(table[0], master.address(), "the master first");
-        assert!(nodes.iter().all(|other| other.address() == node.address() || table.iter().any(|address| address == other.address())));
+        assert!(nodes.iter().all(|other| other.address() == node.address()
+            || table.iter().any(|address| address == other.address())));
     }
     // Six of them leave at once.
     join_all(nodes[..6].iter().map(Living::stop)).await;
     for node in &nodes[6..] {
         eventually("four are left", || {
-            node.table().len() == 4 && nodes[..6].iter().all(|gone| !node.table().contains(&gone.address().to_owned()))
+            node.table().len() == 4
+                && nodes[..6]
+                    .iter()
+                    .all(|gone| !node.table().contains(&gone.address().to_owned()))
         })
         .await;
     }
@@ -172,18 +220,24 @@ async fn peers_find_a_node_only_when_it_is_ready() {
     struct Slow(Arc<Mutex<Option<bool>>>, Arc<Living>);
     impl nano::Component for Slow {
         fn handlers(handlers: nano::Handlers<Self>) -> nano::Handlers<Self> {
-            handlers.on("Call", |_: &Self, _: &nano::Session, (): ()| Ok::<_, nano::Error>(()))
+            handlers.on("Call", |_: &Self, _: &nano::Session, (): ()| {
+                Ok::<_, nano::Error>(())
+            })
         }
         fn init(self: &Arc<Self>, node: &nano::Handle) -> nano::Result {
             std::thread::sleep(HEARTBEAT);
             let address = node.member().unwrap().address().to_owned();
-            *self.0.lock() = Some(self.1.table().contains(&address) || std::net::TcpStream::connect(&address).is_ok());
+            *self.0.lock() = Some(
+                self.1.table().contains(&address) || std::net::TcpStream::connect(&address).is_ok(),
+            );
             Ok(())
         }
     }
     let master = Arc::new(Living::start(master()).await);
     let reachable = Arc::<Mutex<Option<bool>>>::default();
-    let ready = Living::start(member(master.address()).component(Slow(reachable.clone(), master.clone()))).await;
+    let ready =
+        Living::start(member(master.address()).component(Slow(reachable.clone(), master.clone())))
+            .await;
     assert_eq!(*reachable.lock(), Some(false), "in init");
     assert_eq!(master.table(), [ready.address()]);
 }
@@ -191,7 +245,10 @@ async fn peers_find_a_node_only_when_it_is_ready() {
 #[tokio::test]
 async fn a_node_on_its_own_has_no_members() {
     let alone = App::new().start().await.unwrap();
-    assert_eq!((alone.handle().member(), alone.handle().members().len()), (None, 0));
+    assert_eq!(
+        (alone.handle().member(), alone.handle().members().len()),
+        (None, 0)
+    );
     alone.shutdown().await;
 }
 
@@ -199,7 +256,14 @@ async fn a_node_on_its_own_has_no_members() {
 async fn a_start_that_is_given_up_leaves_nothing_behind() {
     let address = free_address();
     let nobody = free_address();
-    let started = timeout(HEARTBEAT, node().service_addr(&address).advertise_addr(&nobody).start()).await;
+    let started = timeout(
+        HEARTBEAT,
+        node()
+            .service_addr(&address)
+            .advertise_addr(&nobody)
+            .start(),
+    )
+    .await;
     assert!(started.is_err(), "there is no master to join");
     let end = Instant::now() + DEADLINE;
     while std::net::TcpListener::bind(&address).is_err() {

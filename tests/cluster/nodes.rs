@@ -24,7 +24,8 @@ impl Service {
     }
 }
 
-/// A node on a runtime of its own, so that it can be killed: without a word, with all its sockets and tasks.
+/// A node on a runtime of its own, so that it can be killed: without a word, with all its sockets
+/// and tasks.
 pub(crate) struct Living {
     pub(crate) node: Node,
     runtime: Own,
@@ -42,7 +43,11 @@ impl Drop for Own {
 }
 
 pub(crate) fn node() -> App {
-    App::new().cluster_heartbeat(HEARTBEAT).retry_interval(HEARTBEAT).service_addr("127.0.0.1:0").shutdown_timeout(Duration::from_secs(3))
+    App::new()
+        .cluster_heartbeat(HEARTBEAT)
+        .retry_interval(HEARTBEAT)
+        .service_addr("127.0.0.1:0")
+        .shutdown_timeout(Duration::from_secs(3))
 }
 
 pub(crate) fn master() -> App {
@@ -54,17 +59,33 @@ pub(crate) fn member(master: &str) -> App {
 }
 
 pub(crate) fn serving(app: App, services: &[&str]) -> App {
-    services.iter().fold(app, |app, &name| app.component_with(Service, Options::new().name(name)))
+    services.iter().fold(app, |app, &name| {
+        app.component_with(Service, Options::new().name(name))
+    })
 }
 
 impl Living {
     pub(crate) async fn start(app: App) -> Self {
-        within("the start of a node", Self::try_start(app)).await.unwrap()
+        within("the start of a node", Self::try_start(app))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn try_start(app: App) -> Result<Self> {
-        let runtime = Own(Some(Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()));
-        let node = runtime.0.as_ref().unwrap().spawn(app.start()).await.unwrap()?;
+        let runtime = Own(Some(
+            Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+                .unwrap(),
+        ));
+        let node = runtime
+            .0
+            .as_ref()
+            .unwrap()
+            .spawn(app.start())
+            .await
+            .unwrap()?;
         Ok(Self { node, runtime })
     }
 
@@ -78,17 +99,27 @@ impl Living {
 
     /// The addresses in its table, in order.
     pub(crate) fn table(&self) -> Vec<String> {
-        self.handle().members().iter().map(|member| member.address().to_owned()).collect()
+        self.handle()
+            .members()
+            .iter()
+            .map(|member| member.address().to_owned())
+            .collect()
     }
 
     pub(crate) async fn sees(&self, others: &[&str]) {
-        eventually(&format!("{} sees {others:?}", self.address()), || self.table() == others).await;
+        eventually(&format!("{} sees {others:?}", self.address()), || {
+            self.table() == others
+        })
+        .await;
     }
 
     /// Ends it without a word; its address is free afterwards.
     pub(crate) async fn kill(mut self) {
         drop(std::mem::replace(&mut self.runtime, Own(None)));
-        eventually("its address is free", || std::net::TcpListener::bind(self.address()).is_ok()).await;
+        eventually("its address is free", || {
+            std::net::TcpListener::bind(self.address()).is_ok()
+        })
+        .await;
     }
 
     pub(crate) async fn stop(&self) {
@@ -104,5 +135,9 @@ impl Drop for Living {
 
 /// An address nobody listens on, for a node that is to be started again there.
 pub(crate) fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
 }

@@ -13,7 +13,20 @@ const TOKEN: &str = "swordfish";
 async fn join(master: &str) -> Peer {
     let mut command = Command::new(program());
     command.env("NANO_CLUSTER_TOKEN", TOKEN);
-    Peer::launch(command, &["--master", master, "--hb", "300ms", "--label", "peer", "--services", "T,Echo"]).await
+    Peer::launch(
+        command,
+        &[
+            "--master",
+            master,
+            "--hb",
+            "300ms",
+            "--label",
+            "peer",
+            "--services",
+            "T,Echo",
+        ],
+    )
+    .await
 }
 
 #[tokio::test]
@@ -23,7 +36,10 @@ async fn a_member_leaves_on_sigterm_and_is_missed_on_sigkill() {
     let killed = join(master.address()).await;
     master.sees(&[&polite.node(), &killed.node()]).await;
     let seen = &master.handle().members()[0];
-    assert_eq!((seen.label(), seen.services()), ("peer", ["Echo".to_owned(), "T".to_owned()].as_slice()));
+    assert_eq!(
+        (seen.label(), seen.services()),
+        ("peer", ["Echo".to_owned(), "T".to_owned()].as_slice())
+    );
 
     assert!(polite.stop().await.status.success());
     assert_eq!(master.table(), [killed.node()], "it said goodbye first");
@@ -41,5 +57,8 @@ async fn a_member_that_was_taken_for_dead_comes_back_by_itself() {
     stopped.signal("STOP").await;
     eventually("it is removed", || !other.table().contains(&stopped.node())).await;
     stopped.signal("CONT").await;
-    eventually("it is back", || other.table().contains(&stopped.node()) && master.table().contains(&stopped.node())).await;
+    eventually("it is back", || {
+        other.table().contains(&stopped.node()) && master.table().contains(&stopped.node())
+    })
+    .await;
 }

@@ -19,20 +19,34 @@ use crate::{
 #[tokio::test]
 async fn a_token_lets_in_who_has_it() {
     let master = Living::start(master().cluster_token("swordfish")).await;
-    for (app, what) in
-        [(member(master.address()), "no cluster token"), (member(master.address()).cluster_token("swordfisH"), "a wrong cluster token")]
-    {
+    for (app, what) in [
+        (member(master.address()), "no cluster token"),
+        (
+            member(master.address()).cluster_token("swordfisH"),
+            "a wrong cluster token",
+        ),
+    ] {
         let error = Living::try_start(app).await.err().unwrap();
         assert_eq!(error.code(), code::FORBIDDEN);
-        assert!(error.message().contains(master.address()) && error.message().contains(what), "{error}");
+        assert!(
+            error.message().contains(master.address()) && error.message().contains(what),
+            "{error}"
+        );
     }
     assert!(master.table().is_empty());
     let node = Living::start(member(master.address()).cluster_token("swordfish")).await;
     master.sees(&[node.address()]).await;
 
     // Every service of every node asks for it.
-    let channel = || Endpoint::from_shared(format!("http://{}", node.address())).unwrap().connect_lazy();
-    let refused = MemberClient::new(channel()).new_member(NewMemberRequest::default()).await.unwrap_err();
+    let channel = || {
+        Endpoint::from_shared(format!("http://{}", node.address()))
+            .unwrap()
+            .connect_lazy()
+    };
+    let refused = MemberClient::new(channel())
+        .new_member(NewMemberRequest::default())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
@@ -50,18 +64,36 @@ async fn certificates_let_in_who_has_one_of_the_cluster() {
     let master = Living::start(master().cluster_tls(tls(&ours))).await;
     let refused: Vec<(App, &str)> = vec![
         (member(master.address()), "without TLS"),
-        (member(master.address()).cluster_tls(tls(&theirs)), "of another authority"),
+        (
+            member(master.address()).cluster_tls(tls(&theirs)),
+            "of another authority",
+        ),
         (
             member(master.address()).cluster_tls(mixed(&ours, &theirs).server_name("nano.cluster")),
             "with a certificate of another authority",
         ),
-        (member(master.address()).cluster_tls(ours.tls().server_name("other.name")), "that expects another name"),
+        (
+            member(master.address()).cluster_tls(ours.tls().server_name("other.name")),
+            "that expects another name",
+        ),
     ];
     for (app, what) in refused {
-        assert!(timeout(Duration::from_millis(700), Living::try_start(app)).await.is_err(), "a node {what} joined");
+        assert!(
+            timeout(Duration::from_millis(700), Living::try_start(app))
+                .await
+                .is_err(),
+            "a node {what} joined"
+        );
     }
-    let plain = Endpoint::from_shared(format!("http://{}", master.address())).unwrap().connect_lazy();
-    assert!(MasterClient::new(plain).register(RegisterRequest::default()).await.is_err());
+    let plain = Endpoint::from_shared(format!("http://{}", master.address()))
+        .unwrap()
+        .connect_lazy();
+    assert!(
+        MasterClient::new(plain)
+            .register(RegisterRequest::default())
+            .await
+            .is_err()
+    );
     assert!(master.table().is_empty());
 
     let (a, b) = (
@@ -75,8 +107,19 @@ async fn certificates_let_in_who_has_one_of_the_cluster() {
 #[tokio::test]
 async fn encryption_alone_asks_callers_for_no_certificate() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let master = Living::start(master().cluster_tls(ours.tls().server_name("nano.cluster").without_client_certificates())).await;
-    let app = member(master.address()).cluster_tls(mixed(&ours, &theirs).server_name("nano.cluster").without_client_certificates());
+    let master = Living::start(
+        master().cluster_tls(
+            ours.tls()
+                .server_name("nano.cluster")
+                .without_client_certificates(),
+        ),
+    )
+    .await;
+    let app = member(master.address()).cluster_tls(
+        mixed(&ours, &theirs)
+            .server_name("nano.cluster")
+            .without_client_certificates(),
+    );
     let node = Living::start(app).await;
     master.sees(&[node.address()]).await;
 }
@@ -98,7 +141,10 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["nano.cluster".to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        let certificate = CertificateParams::new(vec!["nano.cluster".to_owned()])
+            .unwrap()
+            .signed_by(&key, &authority)
+            .unwrap();
         let files = Self(tempfile::tempdir().unwrap());
         fs::write(files.path("ca.pem"), authority.pem()).unwrap();
         fs::write(files.path("node.pem"), certificate.pem()).unwrap();
@@ -111,11 +157,19 @@ impl Authority {
     }
 
     fn tls(&self) -> ClusterTls {
-        ClusterTls::new(self.path("node.pem"), self.path("key.pem"), self.path("ca.pem"))
+        ClusterTls::new(
+            self.path("node.pem"),
+            self.path("key.pem"),
+            self.path("ca.pem"),
+        )
     }
 }
 
 /// Trusts the first, but shows a certificate of the second.
 fn mixed(trusted: &Authority, shown: &Authority) -> ClusterTls {
-    ClusterTls::new(shown.path("node.pem"), shown.path("key.pem"), trusted.path("ca.pem"))
+    ClusterTls::new(
+        shown.path("node.pem"),
+        shown.path("key.pem"),
+        trusted.path("ca.pem"),
+    )
 }

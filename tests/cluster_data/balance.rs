@@ -22,7 +22,10 @@ async fn spread(house: &House, clients: usize) -> HashMap<String, usize> {
 async fn round_robin_takes_turns() {
     let house = House::build(&["a", "b", "c"], |app| app.balance(Balance::RoundRobin)).await;
     let spread = spread(&house, 12).await;
-    assert!(spread.len() == 3 && spread.values().all(|count| *count == 4), "{spread:?}");
+    assert!(
+        spread.len() == 3 && spread.values().all(|count| *count == 4),
+        "{spread:?}"
+    );
 }
 
 #[tokio::test]
@@ -34,7 +37,12 @@ async fn least_loaded_evens_out() {
         client.request_raw("Room.Who", "").await.unwrap();
         clients.push(client);
     }
-    assert!(house.backends.iter().all(|(machine, _)| machine.handle().sessions().count() == 5));
+    assert!(
+        house
+            .backends
+            .iter()
+            .all(|(machine, _)| machine.handle().sessions().count() == 5)
+    );
 }
 
 #[tokio::test]
@@ -44,7 +52,14 @@ async fn a_uid_meets_the_same_member_again() {
     for round in 0..2 {
         for uid in 1..=12 {
             let client = house.gate.client().await;
-            let session = house.gate.handle().sessions().list().into_iter().find(|session| session.uid() == 0).unwrap();
+            let session = house
+                .gate
+                .handle()
+                .sessions()
+                .list()
+                .into_iter()
+                .find(|session| session.uid() == 0)
+                .unwrap();
             session.bind(uid).unwrap();
             let name = client.request_raw("Room.Who", "").await.unwrap();
             if round == 0 {
@@ -76,29 +91,53 @@ async fn the_application_chooses_first() {
     session.bind(2).unwrap();
     assert_eq!(code_of(client.request_raw("Room.Who", "").await), "NO-ROOM");
     session.bind(1).unwrap();
-    assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "b");
+    assert_eq!(
+        text(&client.request_raw("Room.Who", "").await.unwrap()),
+        "b"
+    );
     session.router().delete("Room");
     session.clear();
     assert!(client.request_raw("Room.Who", "").await.is_ok());
-    assert_eq!(code_of(client.request_raw("Other.Who", "").await), code::NOT_FOUND);
+    assert_eq!(
+        code_of(client.request_raw("Other.Who", "").await),
+        code::NOT_FOUND
+    );
 }
 
 #[tokio::test]
 async fn an_application_that_panics_over_a_choice_loses_that_message_alone() {
-    let choose = |app: nano::App| app.remote_service_route(|session, _, _| if session.uid() == 1 { panic!("boom") } else { Ok(None) });
+    let choose = |app: nano::App| {
+        app.remote_service_route(|session, _, _| {
+            if session.uid() == 1 {
+                panic!("boom")
+            } else {
+                Ok(None)
+            }
+        })
+    };
     let house = House::build(&["a"], choose).await;
     let client = house.gate.client().await;
     let session = house.gate.handle().sessions().list().pop().unwrap();
     session.bind(1).unwrap();
-    assert_eq!(code_of(client.request_raw("Room.Who", "").await), code::INTERNAL);
+    assert_eq!(
+        code_of(client.request_raw("Room.Who", "").await),
+        code::INTERNAL
+    );
     session.bind(2).unwrap();
-    assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "a");
+    assert_eq!(
+        text(&client.request_raw("Room.Who", "").await.unwrap()),
+        "a"
+    );
 }
 
 #[tokio::test]
 async fn an_application_never_chooses_from_nobody() {
     let choose = |app: nano::App| {
-        app.remote_service_route(|session, _, members| Ok(members.get(session.id().unsigned_abs() as usize % members.len()).cloned()))
+        app.remote_service_route(|session, _, members| {
+            Ok(members
+                .get(session.id().unsigned_abs() as usize % members.len())
+                .cloned())
+        })
     };
     let mut house = House::build(&["a"], choose).await;
     // Before the master removes it, and after.

@@ -17,8 +17,13 @@ impl Store {
 
     /// Answers too late, if anybody says for how long it may take.
     fn late(&self, session: &Session<Raw>, _: bytes::Bytes) -> Result<()> {
-        let deadline = session.deadline().map(|deadline| deadline - tokio::time::Instant::now());
-        assert!(deadline.is_some_and(|left| left < Duration::from_secs(2)), "{deadline:?}");
+        let deadline = session
+            .deadline()
+            .map(|deadline| deadline - tokio::time::Instant::now());
+        assert!(
+            deadline.is_some_and(|left| left < Duration::from_secs(2)),
+            "{deadline:?}"
+        );
         std::mem::forget(session.clone());
         Ok(())
     }
@@ -34,7 +39,10 @@ impl Store {
 
 impl Component<Raw> for Store {
     fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
-        h.on("Read", Self::read).on("Late", Self::late).on("Tell", Self::tell).on("Drop", Self::drop)
+        h.on("Read", Self::read)
+            .on("Late", Self::late)
+            .on("Tell", Self::tell)
+            .on("Drop", Self::drop)
     }
 }
 
@@ -55,12 +63,42 @@ async fn a_member_calls_another_on_behalf_of_a_session() {
     let client = house.gate.client().await;
     client.request_raw("Room.Bind", "5").await.unwrap();
 
-    assert_eq!(client.request_raw("Room.Ask", "Store.Read key").await.unwrap(), "key=5");
-    assert_eq!(client.request_raw("Room.Ask", "Room.Echo here").await.unwrap(), "here", "a service of its own");
-    assert_eq!(code_of(client.request_raw("Room.Ask", "Store.None x").await), code::NOT_FOUND);
-    assert_eq!(code_of(client.request_raw("Room.Ask", "None.None x").await), code::NOT_FOUND);
-    assert_eq!(client.request_raw("Room.Ask", "Room.Fail why").await.unwrap_err().message(), "why");
-    assert_eq!(code_of(client.request_raw("Room.Ask", "Store.Drop x").await), code::INTERNAL, "a handler that does not answer");
+    assert_eq!(
+        client
+            .request_raw("Room.Ask", "Store.Read key")
+            .await
+            .unwrap(),
+        "key=5"
+    );
+    assert_eq!(
+        client
+            .request_raw("Room.Ask", "Room.Echo here")
+            .await
+            .unwrap(),
+        "here",
+        "a service of its own"
+    );
+    assert_eq!(
+        code_of(client.request_raw("Room.Ask", "Store.None x").await),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        code_of(client.request_raw("Room.Ask", "None.None x").await),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        client
+            .request_raw("Room.Ask", "Room.Fail why")
+            .await
+            .unwrap_err()
+            .message(),
+        "why"
+    );
+    assert_eq!(
+        code_of(client.request_raw("Room.Ask", "Store.Drop x").await),
+        code::INTERNAL,
+        "a handler that does not answer"
+    );
 }
 
 #[tokio::test]
@@ -69,13 +107,23 @@ async fn calls_of_a_member_to_itself_leave_the_window_of_its_sessions_as_it_is()
     let client = house.gate.client().await;
     // Several windows of messages, each with a message of the member to itself.
     for number in 0..600 {
-        let body = client.request_raw("Room.Ask", format!("Room.Echo {number}")).await.unwrap();
+        let body = client
+            .request_raw("Room.Ask", format!("Room.Echo {number}"))
+            .await
+            .unwrap();
         assert_eq!(text(&body), number.to_string());
     }
     for _ in 0..600 {
         client.notify_raw("Room.Who", "").await.unwrap();
     }
-    assert_eq!(text(&within("an answer", client.request_raw("Room.Who", "")).await.unwrap()), "a");
+    assert_eq!(
+        text(
+            &within("an answer", client.request_raw("Room.Who", ""))
+                .await
+                .unwrap()
+        ),
+        "a"
+    );
 }
 
 #[tokio::test]
@@ -83,10 +131,25 @@ async fn a_gate_calls_a_member_on_behalf_of_its_session() {
     let house = House::with(&["a"]).await;
     let client = house.gate.client().await;
     client.request_raw("Room.Who", "").await.unwrap();
-    let session = house.gate.handle().sessions().list().pop().unwrap().typed::<Raw>();
+    let session = house
+        .gate
+        .handle()
+        .sessions()
+        .list()
+        .pop()
+        .unwrap()
+        .typed::<Raw>();
 
-    assert_eq!(within("the reply", session.call_raw("Room.Echo", "x")).await.unwrap(), "x");
-    assert_eq!(code_of(within("the reply", session.call_raw("Room.Panic", "x")).await), code::INTERNAL);
+    assert_eq!(
+        within("the reply", session.call_raw("Room.Echo", "x"))
+            .await
+            .unwrap(),
+        "x"
+    );
+    assert_eq!(
+        code_of(within("the reply", session.call_raw("Room.Panic", "x")).await),
+        code::INTERNAL
+    );
 }
 
 #[tokio::test]
@@ -95,9 +158,25 @@ async fn internal_services_are_closed_to_clients() {
     let store = store(&house).await;
     let client = house.gate.client().await;
 
-    assert_eq!(code_of(client.request_raw("Store.Read", "key").await), code::NOT_FOUND);
-    assert_eq!(within("the reply", house.gate.handle().call_raw("Store.Read", "key")).await.unwrap(), "key=0");
-    assert_eq!(within("the reply", store.handle().call_raw("Store.Read", "own")).await.unwrap(), "own=0");
+    assert_eq!(
+        code_of(client.request_raw("Store.Read", "key").await),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        within(
+            "the reply",
+            house.gate.handle().call_raw("Store.Read", "key")
+        )
+        .await
+        .unwrap(),
+        "key=0"
+    );
+    assert_eq!(
+        within("the reply", store.handle().call_raw("Store.Read", "own"))
+            .await
+            .unwrap(),
+        "own=0"
+    );
 }
 
 #[tokio::test]
@@ -105,34 +184,77 @@ async fn a_node_calls_one_member_or_all() {
     let house = House::with(&["a", "b"]).await;
     let node = house.gate.handle();
     for (machine, room) in &house.backends {
-        let answer = within("the reply", node.call_raw_to(&machine.address(), "Room.Who", "")).await.unwrap();
+        let answer = within(
+            "the reply",
+            node.call_raw_to(&machine.address(), "Room.Who", ""),
+        )
+        .await
+        .unwrap();
         assert_eq!(text(&answer), room.0.name);
     }
-    assert_eq!(code_of(within("the reply", node.call_raw_to("127.0.0.1:1", "Room.Who", "")).await), code::NOT_FOUND);
+    assert_eq!(
+        code_of(within("the reply", node.call_raw_to("127.0.0.1:1", "Room.Who", "")).await),
+        code::NOT_FOUND
+    );
 
-    let answers = within("all replies", node.call_all_raw("Room.Who", "")).await.unwrap();
-    let mut names: Vec<_> = answers.iter().map(|(_, answer)| text(answer.as_ref().unwrap())).collect();
+    let answers = within("all replies", node.call_all_raw("Room.Who", ""))
+        .await
+        .unwrap();
+    let mut names: Vec<_> = answers
+        .iter()
+        .map(|(_, answer)| text(answer.as_ref().unwrap()))
+        .collect();
     names.sort_unstable();
     assert_eq!(names, ["a", "b"]);
-    let own = within("all replies", house.backends[0].0.handle().call_all_raw("Room.Who", "")).await.unwrap();
-    assert_eq!((own.len(), &own[0].0), (2, &house.backends[0].0.address()), "itself first");
+    let own = within(
+        "all replies",
+        house.backends[0].0.handle().call_all_raw("Room.Who", ""),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        (own.len(), &own[0].0),
+        (2, &house.backends[0].0.address()),
+        "itself first"
+    );
 }
 
 #[tokio::test]
 async fn json_calls_are_typed() {
     let house = House::with(&["a"]).await;
-    let echo: Vec<u32> = within("the reply", house.gate.handle().call("Room.Echo", &[1, 2, 3])).await.unwrap();
+    let echo: Vec<u32> = within(
+        "the reply",
+        house.gate.handle().call("Room.Echo", &[1, 2, 3]),
+    )
+    .await
+    .unwrap();
     assert_eq!(echo, [1, 2, 3]);
-    let wrong = within("the reply", house.gate.handle().call::<String, _>("Room.Echo", &[1])).await;
+    let wrong = within(
+        "the reply",
+        house.gate.handle().call::<String, _>("Room.Echo", &[1]),
+    )
+    .await;
     assert_eq!(code_of(wrong), code::BAD_REQUEST);
 }
 
 #[tokio::test]
 async fn a_call_ends_at_its_deadline_which_the_handler_knows() {
-    let house = House::build(&["a"], |app| app.request_timeout(Duration::from_millis(300))).await;
+    let house = House::build(&["a"], |app| {
+        app.request_timeout(Duration::from_millis(300))
+    })
+    .await;
     let _store = store(&house).await;
 
-    assert_eq!(code_of(within("the timeout", house.gate.handle().call_raw("Store.Late", "")).await), code::TIMEOUT);
+    assert_eq!(
+        code_of(
+            within(
+                "the timeout",
+                house.gate.handle().call_raw("Store.Late", "")
+            )
+            .await
+        ),
+        code::TIMEOUT
+    );
 }
 
 #[tokio::test]
@@ -143,19 +265,54 @@ async fn rpc_reaches_services_of_this_node_and_of_others() {
     let mut told = client.subscribe("onTold");
     let mut said = client.subscribe("onA");
 
-    assert_eq!(client.request_raw("Room.Rpc", "Store.Tell hello").await.unwrap(), "sent");
+    assert_eq!(
+        client
+            .request_raw("Room.Rpc", "Store.Tell hello")
+            .await
+            .unwrap(),
+        "sent"
+    );
     assert_eq!(within("the push", told.recv()).await.unwrap(), "hello");
-    assert_eq!(client.request_raw("Room.Rpc", "Room.Push here").await.unwrap(), "sent");
+    assert_eq!(
+        client
+            .request_raw("Room.Rpc", "Room.Push here")
+            .await
+            .unwrap(),
+        "sent"
+    );
     assert_eq!(within("the push", said.recv()).await.unwrap(), "here");
 }
 
 #[tokio::test]
 async fn a_node_without_a_cluster_calls_itself() {
-    let node = Machine::start(crate::house::app().component_with(Room::new("alone"), Options::new().name("Room"))).await;
-    assert_eq!(within("the reply", node.handle().call_raw("Room.Who", "")).await.unwrap(), "alone");
-    assert_eq!(within("the replies", node.handle().call_all_raw("Room.Who", "")).await.unwrap().len(), 1);
-    assert_eq!(code_of(within("the reply", node.handle().call_raw("Room.None", "")).await), code::NOT_FOUND);
+    let node = Machine::start(
+        crate::house::app().component_with(Room::new("alone"), Options::new().name("Room")),
+    )
+    .await;
+    assert_eq!(
+        within("the reply", node.handle().call_raw("Room.Who", ""))
+            .await
+            .unwrap(),
+        "alone"
+    );
+    assert_eq!(
+        within("the replies", node.handle().call_all_raw("Room.Who", ""))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        code_of(within("the reply", node.handle().call_raw("Room.None", "")).await),
+        code::NOT_FOUND
+    );
     node.stop().await;
-    eventually("an error when it has stopped", || node.handle().is_shutting_down()).await;
-    assert_eq!(code_of(within("the reply", node.handle().call_raw("Room.Who", "")).await), code::UNAVAILABLE);
+    eventually("an error when it has stopped", || {
+        node.handle().is_shutting_down()
+    })
+    .await;
+    assert_eq!(
+        code_of(within("the reply", node.handle().call_raw("Room.Who", "")).await),
+        code::UNAVAILABLE
+    );
 }

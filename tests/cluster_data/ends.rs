@@ -1,4 +1,5 @@
-//! What must not be lost, brought back or sent astray when nodes stop, break, or speak another tongue.
+//! What must not be lost, brought back or sent astray when nodes stop, break, or speak another
+//! tongue.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -21,12 +22,18 @@ async fn an_answer_given_while_the_way_back_is_down_goes_with_the_next_stream() 
     let master = master().await;
     let (to_gate, to_backend) = (Way::new().await, Way::new().await);
     let on = |way: &Way| {
-        let app = app().service_addr(&way.address).service_listen(&way.listen).advertise_addr(master.address());
-        app.cut_off_after(Duration::from_secs(60)).request_timeout(None)
+        let app = app()
+            .service_addr(&way.address)
+            .service_listen(&way.listen)
+            .advertise_addr(master.address());
+        app.cut_off_after(Duration::from_secs(60))
+            .request_timeout(None)
     };
     let gate = Machine::start(on(&to_gate).tcp("127.0.0.1:0")).await;
     let room = Room::new("a");
-    let _backend = Machine::start(on(&to_backend).component_with(room.clone(), Options::new().name("Room"))).await;
+    let _backend =
+        Machine::start(on(&to_backend).component_with(room.clone(), Options::new().name("Room")))
+            .await;
     gate.knows(2).await;
     let client = gate.client().await;
     let ask = |route: &'static str| {
@@ -40,7 +47,10 @@ async fn an_answer_given_while_the_way_back_is_down_goes_with_the_next_stream() 
     // The gate sees the stream break that would have brought the answer.
     assert_eq!(held.await.unwrap().unwrap_err().code(), code::UNAVAILABLE);
     let asked = ask("Room.Who");
-    eventually("it is handled", || room.0.handled.load(Ordering::Relaxed) == 2).await;
+    eventually("it is handled", || {
+        room.0.handled.load(Ordering::Relaxed) == 2
+    })
+    .await;
     // Long enough for attempts to connect that fail.
     tokio::time::sleep(Duration::from_millis(800)).await;
     to_gate.heal();
@@ -61,8 +71,11 @@ async fn large_answers_given_while_a_backend_stops_all_arrive() {
             clients.push(client);
         }
     }
-    let asked: Vec<_> =
-        clients.iter().cloned().map(|client| tokio::spawn(async move { client.request_raw("Room.Hold", "").await })).collect();
+    let asked: Vec<_> = clients
+        .iter()
+        .cloned()
+        .map(|client| tokio::spawn(async move { client.request_raw("Room.Hold", "").await }))
+        .collect();
     eventually("all are held", || room.0.held.lock().len() == clients.len()).await;
     let held = std::mem::take(&mut *room.0.held.lock());
     let body = Bytes::from(vec![7; 4 << 20]);
@@ -95,8 +108,15 @@ async fn a_late_message_of_a_session_this_node_never_knew_does_not_open_it() {
     let (backend, _) = &house.backends[0];
     backend.knows(3).await;
     let mut to = client(&backend.address());
-    to.session_closed(SessionClosedRequest { session_id: 900 }).await.unwrap();
-    let late = NotifyMessage { gate_addr: gate.address.clone(), session_id: 900, route: "Room.Who".to_owned(), data: Bytes::new() };
+    to.session_closed(SessionClosedRequest { session_id: 900 })
+        .await
+        .unwrap();
+    let late = NotifyMessage {
+        gate_addr: gate.address.clone(),
+        session_id: 900,
+        route: "Room.Who".to_owned(),
+        data: Bytes::new(),
+    };
     // Refused or taken and dropped: what counts is that nothing stays.
     let _ = to.handle_notify(late).await;
     assert!(backend.handle().session(900).is_none());
@@ -110,7 +130,12 @@ async fn a_late_word_of_a_go_node_does_not_bring_back_a_session_of_ours() {
     backend.knows(3).await;
     house.gate.knows(3).await;
     let mut to = client(&backend.address());
-    let told = |session_id| NotifyMessage { gate_addr: house.gate.address(), session_id, route: "Room.Who".to_owned(), data: Bytes::new() };
+    let told = |session_id| NotifyMessage {
+        gate_addr: house.gate.address(),
+        session_id,
+        route: "Room.Who".to_owned(),
+        data: Bytes::new(),
+    };
     for was_here in [true, false] {
         let client = house.gate.client().await;
         let id = house.gate.handle().sessions().list()[0].id();
@@ -118,7 +143,10 @@ async fn a_late_word_of_a_go_node_does_not_bring_back_a_session_of_ours() {
             client.request_raw("Room.Who", "").await.unwrap();
         } else {
             to.handle_notify(told(id)).await.unwrap();
-            eventually("the session to be here", || backend.handle().session(id).is_some()).await;
+            eventually("the session to be here", || {
+                backend.handle().session(id).is_some()
+            })
+            .await;
         }
         house.is_empty_after(client).await;
         let late = to.handle_notify(told(id)).await.unwrap_err();

@@ -19,15 +19,30 @@ async fn requests_to_a_member_that_dies_are_answered_at_once() {
     for client in &clients {
         for _ in 0..5 {
             let client = client.clone();
-            waiting.push(tokio::spawn(async move { client.request_raw("Room.Hold", "").await }));
+            waiting.push(tokio::spawn(async move {
+                client.request_raw("Room.Hold", "").await
+            }));
         }
     }
-    let held = |house: &House| house.backends.iter().map(|(_, room)| room.0.held.lock().len()).sum::<usize>();
+    let held = |house: &House| {
+        house
+            .backends
+            .iter()
+            .map(|(_, room)| room.0.held.lock().len())
+            .sum::<usize>()
+    };
     eventually("every request to arrive", || held(&house) == 50).await;
 
     let lost = house.backends[0].1.0.held.lock().len();
     house.backends[0].0.kill();
-    eventually("its requests to end", || waiting.iter().filter(|request| request.is_finished()).count() == lost).await;
+    eventually("its requests to end", || {
+        waiting
+            .iter()
+            .filter(|request| request.is_finished())
+            .count()
+            == lost
+    })
+    .await;
     for responder in house.backends[1].1.0.held.lock().drain(..) {
         responder.response(&bytes::Bytes::new()).unwrap();
     }
@@ -43,13 +58,23 @@ async fn requests_to_a_member_that_dies_are_answered_at_once() {
     // Who was served by it is served by the other, when the master has given it up.
     house.gate.knows(2).await;
     for client in &clients {
-        assert_eq!(text(&within("an answer", client.request_raw("Room.Who", "")).await.unwrap()), "b");
+        assert_eq!(
+            text(
+                &within("an answer", client.request_raw("Room.Who", ""))
+                    .await
+                    .unwrap()
+            ),
+            "b"
+        );
     }
 }
 
 #[tokio::test]
 async fn new_sessions_avoid_a_dead_member_at_once() {
-    let mut house = House::build(&["a", "b"], |app| app.cluster_heartbeat(Duration::from_secs(5))).await;
+    let mut house = House::build(&["a", "b"], |app| {
+        app.cluster_heartbeat(Duration::from_secs(5))
+    })
+    .await;
     house.backends[0].0.kill();
     let probe = house.gate.client().await;
     // Long before anybody misses its heartbeat.
@@ -65,7 +90,10 @@ async fn new_sessions_avoid_a_dead_member_at_once() {
     .await;
     for _ in 0..20 {
         let client = house.gate.client().await;
-        assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "b");
+        assert_eq!(
+            text(&client.request_raw("Room.Who", "").await.unwrap()),
+            "b"
+        );
     }
 }
 
@@ -76,7 +104,10 @@ async fn a_member_that_comes_back_is_used_again() {
     client.request_raw("Room.Who", "").await.unwrap();
     house.backends[0].0.kill();
     house.gate.knows(1).await;
-    assert_eq!(code_of(client.request_raw("Room.Who", "").await), code::NOT_FOUND);
+    assert_eq!(
+        code_of(client.request_raw("Room.Who", "").await),
+        code::NOT_FOUND
+    );
 
     let again = house.backend("again", |app| app).await;
     house.backends[0] = again;
@@ -101,12 +132,27 @@ async fn a_gate_that_dies_takes_its_sessions_with_it() {
     }
     house.gate.kill();
     for (machine, room) in &house.backends {
-        eventually("its sessions to end", || machine.handle().sessions().count() == 0).await;
+        eventually("its sessions to end", || {
+            machine.handle().sessions().count() == 0
+        })
+        .await;
         eventually("the group to forget them", || room.0.group.count() == 0).await;
     }
-    let callbacks = || house.backends.iter().map(|(_, room)| room.closed().len()).sum::<usize>();
+    let callbacks = || {
+        house
+            .backends
+            .iter()
+            .map(|(_, room)| room.closed().len())
+            .sum::<usize>()
+    };
     eventually("every callback", || callbacks() == 10).await;
-    assert!(house.backends.iter().flat_map(|(_, room)| room.closed()).all(|(_, reason)| matches!(reason, CloseReason::Broken(_))));
+    assert!(
+        house
+            .backends
+            .iter()
+            .flat_map(|(_, room)| room.closed())
+            .all(|(_, reason)| matches!(reason, CloseReason::Broken(_)))
+    );
 }
 
 #[tokio::test]
@@ -122,7 +168,10 @@ async fn a_member_that_stops_loses_no_request() {
         let client = client.clone();
         async move { client.request_raw("Room.Hold", "").await }
     });
-    eventually("the request to arrive", || !house.backends[0].1.0.held.lock().is_empty()).await;
+    eventually("the request to arrive", || {
+        !house.backends[0].1.0.held.lock().is_empty()
+    })
+    .await;
 
     let asking = tokio::spawn({
         let client = client.clone();
@@ -134,16 +183,36 @@ async fn a_member_that_stops_loses_no_request() {
     });
     let room = house.backends[0].1.clone();
     let answer = async {
-        eventually("the others to have moved", || house.backends[1].1.0.handled.load(std::sync::atomic::Ordering::Relaxed) > 0).await;
+        eventually("the others to have moved", || {
+            house.backends[1]
+                .1
+                .0
+                .handled
+                .load(std::sync::atomic::Ordering::Relaxed)
+                > 0
+        })
+        .await;
         for responder in room.0.held.lock().drain(..) {
-            responder.response(&bytes::Bytes::from_static(b"late")).unwrap();
+            responder
+                .response(&bytes::Bytes::from_static(b"late"))
+                .unwrap();
         }
     };
     tokio::join!(house.backends[0].0.stop(), answer);
     within("every request", asking).await.unwrap();
-    assert_eq!(within("the held request", held).await.unwrap().unwrap(), "late");
-    assert_eq!(house.backends[0].1.closed().len(), 1, "its session ended with a callback");
-    assert!(client.close_reason().is_none(), "the client noticed nothing");
+    assert_eq!(
+        within("the held request", held).await.unwrap().unwrap(),
+        "late"
+    );
+    assert_eq!(
+        house.backends[0].1.closed().len(),
+        1,
+        "its session ended with a callback"
+    );
+    assert!(
+        client.close_reason().is_none(),
+        "the client noticed nothing"
+    );
 }
 
 #[tokio::test]
@@ -152,7 +221,10 @@ async fn a_gate_that_stops_tells_its_members() {
     let client = house.gate.client().await;
     client.request_raw("Room.Join", "").await.unwrap();
     house.gate.stop().await;
-    eventually("the session to end", || house.backends[0].0.handle().sessions().count() == 0).await;
+    eventually("the session to end", || {
+        house.backends[0].0.handle().sessions().count() == 0
+    })
+    .await;
     eventually("the callback", || house.backends[0].1.closed().len() == 1).await;
     assert_eq!(house.backends[0].1.closed()[0].1, CloseReason::Shutdown);
 }
@@ -161,28 +233,52 @@ async fn a_gate_that_stops_tells_its_members() {
 async fn a_slow_member_holds_up_the_session_that_fills_it_and_no_other() {
     let house = House::with(&["a"]).await;
     let mut greedy = house.gate.raw_client().await;
-    // Its handlers never return what they were asked for, but they start: everything is taken, bounded by what one client may ask for.
+    // Its handlers never return what they were asked for, but they start: everything is taken,
+    // bounded by what one client may ask for.
     for id in 1..=1500 {
         greedy.request(id, "Room.Hold", "").await;
     }
-    eventually("the limit", || house.backends[0].1.0.held.lock().len() >= 1000).await;
+    eventually("the limit", || {
+        house.backends[0].1.0.held.lock().len() >= 1000
+    })
+    .await;
     let modest = house.gate.client().await;
-    assert_eq!(text(&within("an answer", modest.request_raw("Room.Who", "")).await.unwrap()), "a");
+    assert_eq!(
+        text(
+            &within("an answer", modest.request_raw("Room.Who", ""))
+                .await
+                .unwrap()
+        ),
+        "a"
+    );
 }
 
 #[tokio::test]
 async fn requests_and_calls_that_have_timed_out_hold_up_nobody_who_stops() {
-    let house = House::build(&["a"], |app| app.request_timeout(Duration::from_millis(300))).await;
+    let house = House::build(&["a"], |app| {
+        app.request_timeout(Duration::from_millis(300))
+    })
+    .await;
     let (backend, room) = &house.backends[0];
     let client = house.gate.client().await;
-    assert_eq!(code_of(client.request_raw("Room.Hold", "").await), code::TIMEOUT);
-    assert_eq!(code_of(house.gate.handle().call_raw("Room.Hold", "").await), code::TIMEOUT);
+    assert_eq!(
+        code_of(client.request_raw("Room.Hold", "").await),
+        code::TIMEOUT
+    );
+    assert_eq!(
+        code_of(house.gate.handle().call_raw("Room.Hold", "").await),
+        code::TIMEOUT
+    );
     assert_eq!(room.0.held.lock().len(), 2);
 
     // Else each would wait for the half of its ten seconds.
     for machine in [backend, &house.gate] {
         let begun = Instant::now();
         machine.stop().await;
-        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(
+            begun.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 }

@@ -43,20 +43,53 @@ async fn a_request_goes_out_as_nanos_do_and_its_answer_reaches_the_client() {
     let request = backend.request().await;
     let session = house.gate.handle().sessions().list().pop().unwrap();
     assert_eq!(
-        (&request.gate_addr, request.session_id, request.id, &*request.route, text(&request.data)),
-        (&house.gate.address(), session.id(), 300, "Fake.Hello", "{\"x\":1}")
+        (
+            &request.gate_addr,
+            request.session_id,
+            request.id,
+            &*request.route,
+            text(&request.data)
+        ),
+        (
+            &house.gate.address(),
+            session.id(),
+            300,
+            "Fake.Hello",
+            "{\"x\":1}"
+        )
     );
-    let push = |session_id, body: &str| PushMessage { session_id, route: "onX".to_owned(), data: body.to_owned().into() };
-    let respond = |session_id, id| ResponseMessage { session_id, id, data: "resp".into() };
-    gate.handle_push(push(session.id(), "pushed")).await.unwrap();
-    gate.handle_response(respond(session.id(), 300)).await.unwrap();
+    let push = |session_id, body: &str| PushMessage {
+        session_id,
+        route: "onX".to_owned(),
+        data: body.to_owned().into(),
+    };
+    let respond = |session_id, id| ResponseMessage {
+        session_id,
+        id,
+        data: "resp".into(),
+    };
+    gate.handle_push(push(session.id(), "pushed"))
+        .await
+        .unwrap();
+    gate.handle_response(respond(session.id(), 300))
+        .await
+        .unwrap();
     assert_eq!(client.push("onX").await, "pushed");
     assert_eq!(client.response(300).await, "resp");
 
-    let refused = gate.handle_response(respond(session.id(), 0)).await.unwrap_err();
+    let refused = gate
+        .handle_response(respond(session.id(), 0))
+        .await
+        .unwrap_err();
     assert_eq!(unknown(&refused), "current session working on notify mode");
-    assert_eq!(unknown(&gate.handle_push(push(12345, "")).await.unwrap_err()), "session not found: 12345");
-    assert_eq!(unknown(&gate.handle_response(respond(12345, 1)).await.unwrap_err()), "session not found: 12345");
+    assert_eq!(
+        unknown(&gate.handle_push(push(12345, "")).await.unwrap_err()),
+        "session not found: 12345"
+    );
+    assert_eq!(
+        unknown(&gate.handle_response(respond(12345, 1)).await.unwrap_err()),
+        "session not found: 12345"
+    );
 
     client.notify("Fake.Note", "").await;
     let notify = NotifyMessage {
@@ -72,10 +105,18 @@ async fn a_request_goes_out_as_nanos_do_and_its_answer_reaches_the_client() {
 async fn a_request_that_is_refused_is_answered() {
     let (house, mut backend) = house(&["Fake"]).await;
     let client = house.gate.client().await;
-    *backend.manners().refusal.lock() = Some(Status::unknown("service not found in current node: Fake.Err"));
-    assert_eq!(code_of(client.request_raw("Fake.Err", "z").await), code::NOT_FOUND);
+    *backend.manners().refusal.lock() = Some(Status::unknown(
+        "service not found in current node: Fake.Err",
+    ));
+    assert_eq!(
+        code_of(client.request_raw("Fake.Err", "z").await),
+        code::NOT_FOUND
+    );
     *backend.manners().refusal.lock() = Some(Status::unknown("anything"));
-    assert_eq!(code_of(client.request_raw("Fake.Err", "z").await), code::UNAVAILABLE);
+    assert_eq!(
+        code_of(client.request_raw("Fake.Err", "z").await),
+        code::UNAVAILABLE
+    );
     assert_eq!(backend.request().await.route, "Fake.Err");
 }
 
@@ -90,12 +131,23 @@ async fn every_node_of_go_hears_of_the_end_of_a_session() {
     let id = house.gate.handle().sessions().list().pop().unwrap().id();
 
     let mut gate = go::client(&house.gate.address());
-    gate.close_session(CloseSessionRequest { session_id: id }).await.unwrap();
-    gate.close_session(CloseSessionRequest { session_id: 12345 }).await.unwrap();
+    gate.close_session(CloseSessionRequest { session_id: id })
+        .await
+        .unwrap();
+    gate.close_session(CloseSessionRequest { session_id: 12345 })
+        .await
+        .unwrap();
     within("the end", client.closed()).await;
     assert_eq!(backend.traffic().await, Call::SessionClosed(id));
-    assert_eq!(other.traffic().await, Call::SessionClosed(id), "also who never saw it");
-    eventually("the session to be gone", || house.gate.handle().sessions().count() == 0).await;
+    assert_eq!(
+        other.traffic().await,
+        Call::SessionClosed(id),
+        "also who never saw it"
+    );
+    eventually("the session to be gone", || {
+        house.gate.handle().sessions().count() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -122,12 +174,17 @@ async fn sessions_of_a_backend_that_left_go_to_another() {
     let mut second = join(&house.master, &["Fake"]).await;
     house.gate.knows(3).await;
     client.notify_raw("Fake.Hello", "2").await.unwrap();
-    assert!(matches!(first.message().await, Call::Notify(_)), "bound to the first");
+    assert!(
+        matches!(first.message().await, Call::Notify(_)),
+        "bound to the first"
+    );
 
     first.leave(&house.master.address()).await;
     house.gate.knows(2).await;
     client.notify_raw("Fake.Hello", "3").await.unwrap();
-    let Call::Notify(notify) = second.message().await else { panic!("not a notify") };
+    let Call::Notify(notify) = second.message().await else {
+        panic!("not a notify")
+    };
     assert_eq!(text(&notify.data), "3");
 }
 
@@ -139,7 +196,11 @@ async fn requests_to_a_dead_backend_are_answered_at_once() {
     let error = within("an answer", client.request_raw("Fake.Hello", "x")).await;
     assert!([code::UNAVAILABLE, code::NOT_FOUND].contains(&&*code_of(error)));
     house.gate.knows(1).await;
-    assert_eq!(code_of(client.request_raw("Fake.Hello", "x").await), code::NOT_FOUND, "evicted");
+    assert_eq!(
+        code_of(client.request_raw("Fake.Hello", "x").await),
+        code::NOT_FOUND,
+        "evicted"
+    );
 }
 
 #[tokio::test]
@@ -150,7 +211,10 @@ async fn a_hung_backend_does_not_hold_up_the_end_of_a_session() {
     client.notify_raw("Fake.Hello", "x").await.unwrap();
     backend.message().await;
     client.close();
-    eventually("the session to be gone", || house.gate.handle().sessions().count() == 0).await;
+    eventually("the session to be gone", || {
+        house.gate.handle().sessions().count() == 0
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -158,9 +222,14 @@ async fn a_gate_that_stops_ends_its_sessions() {
     let (house, mut backend) = house(&["Fake"]).await;
     let client = house.gate.client().await;
     client.notify_raw("Fake.Hello", "x").await.unwrap();
-    let Call::Notify(notify) = backend.message().await else { panic!("not a notify") };
+    let Call::Notify(notify) = backend.message().await else {
+        panic!("not a notify")
+    };
     house.gate.stop().await;
-    assert_eq!(backend.traffic().await, Call::SessionClosed(notify.session_id));
+    assert_eq!(
+        backend.traffic().await,
+        Call::SessionClosed(notify.session_id)
+    );
 }
 
 #[tokio::test]
@@ -169,13 +238,43 @@ async fn a_service_of_go_nodes_cannot_be_called() {
     let client = house.gate.client().await;
     client.notify_raw("Fake.Hello", "x").await.unwrap();
     backend.message().await;
-    let session = house.gate.handle().sessions().list().pop().unwrap().typed::<Raw>();
+    let session = house
+        .gate
+        .handle()
+        .sessions()
+        .list()
+        .pop()
+        .unwrap()
+        .typed::<Raw>();
 
-    assert_eq!(code_of(within("an error", session.call_raw("Fake.Hello", "x")).await), code::UNSUPPORTED);
-    assert_eq!(code_of(within("an error", house.gate.handle().call_raw("Fake.Hello", "x")).await), code::UNSUPPORTED);
-    assert_eq!(code_of(within("an error", house.gate.handle().call_raw_to(&backend.address, "Fake.Hello", "x")).await), code::UNSUPPORTED);
+    assert_eq!(
+        code_of(within("an error", session.call_raw("Fake.Hello", "x")).await),
+        code::UNSUPPORTED
+    );
+    assert_eq!(
+        code_of(within("an error", house.gate.handle().call_raw("Fake.Hello", "x")).await),
+        code::UNSUPPORTED
+    );
+    assert_eq!(
+        code_of(
+            within(
+                "an error",
+                house
+                    .gate
+                    .handle()
+                    .call_raw_to(&backend.address, "Fake.Hello", "x")
+            )
+            .await
+        ),
+        code::UNSUPPORTED
+    );
     session.rpc("Fake.Do", &b"one way"[..]).unwrap();
-    let Call::Notify(notify) = backend.message().await else { panic!("not a notify") };
-    assert_eq!((notify.session_id, text(&notify.data)), (session.id(), "one way"));
+    let Call::Notify(notify) = backend.message().await else {
+        panic!("not a notify")
+    };
+    assert_eq!(
+        (notify.session_id, text(&notify.data)),
+        (session.id(), "one way")
+    );
     assert!(!backend.left_over().iter().any(Call::is_traffic));
 }

@@ -1,4 +1,5 @@
-//! A member by hand that speaks the link: what comes at a moment that no real one can be made to choose.
+//! A member by hand that speaks the link: what comes at a moment that no real one can be made to
+//! choose.
 
 use std::{
     pin::Pin,
@@ -50,7 +51,10 @@ struct Service {
 impl Link for Service {
     type OpenStream = Pin<Box<dyn Stream<Item = Result<Batch, Status>> + Send>>;
 
-    async fn open(&self, request: Request<Streaming<Batch>>) -> Result<Response<Self::OpenStream>, Status> {
+    async fn open(
+        &self,
+        request: Request<Streaming<Batch>>,
+    ) -> Result<Response<Self::OpenStream>, Status> {
         let (mut incoming, frames) = (request.into_inner(), self.frames.clone());
         let first = incoming.message().await?.unwrap().frames;
         let (answer, answers) = unbounded_channel();
@@ -58,12 +62,19 @@ impl Link for Service {
         tokio::spawn(async move {
             while let Ok(Some(batch)) = incoming.message().await {
                 // Nobody reads any more at the end of a test.
-                batch.frames.into_iter().for_each(|frame| _ = frames.send(frame));
+                batch
+                    .frames
+                    .into_iter()
+                    .for_each(|frame| _ = frames.send(frame));
             }
         });
-        let answers = stream::unfold(answers, |mut answers| async { answers.recv().await.map(|batch| (batch, answers)) });
+        let answers = stream::unfold(answers, |mut answers| async {
+            answers.recv().await.map(|batch| (batch, answers))
+        });
         let mut response: Response<Self::OpenStream> = Response::new(Box::pin(answers));
-        response.metadata_mut().insert("nano-incarnation", self.run.load(Ordering::Relaxed).into());
+        response
+            .metadata_mut()
+            .insert("nano-incarnation", self.run.load(Ordering::Relaxed).into());
         Ok(response)
     }
 }
@@ -89,13 +100,31 @@ impl ByHand {
         let (sender, frames) = unbounded_channel();
         let answers = Arc::new(Mutex::default());
         let run = Arc::new(AtomicU64::new(incarnation));
-        let service = LinkServer::new(Service { frames: sender, answers: Arc::clone(&answers), run: run.clone() });
-        let serving = Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        let service = LinkServer::new(Service {
+            frames: sender,
+            answers: Arc::clone(&answers),
+            run: run.clone(),
+        });
+        let serving = Server::builder()
+            .add_service(service)
+            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
         let serving = tokio::spawn(async move { serving.await.unwrap() });
-        let channel = Endpoint::from_shared(format!("http://{}", master.address())).unwrap().connect().await.unwrap();
+        let channel = Endpoint::from_shared(format!("http://{}", master.address()))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
         let mut master = MasterClient::new(channel);
-        master.register(RegisterRequest { member_info: Some(info.clone()) }).await.unwrap();
-        let beat = HeartbeatRequest { member_info: Some(info.clone()), digest: 0 };
+        master
+            .register(RegisterRequest {
+                member_info: Some(info.clone()),
+            })
+            .await
+            .unwrap();
+        let beat = HeartbeatRequest {
+            member_info: Some(info.clone()),
+            digest: 0,
+        };
         let beating = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
@@ -103,7 +132,13 @@ impl ByHand {
                 let _ = master.heartbeat(beat.clone()).await;
             }
         });
-        Self { info, frames, answers, run, tasks: vec![serving, beating] }
+        Self {
+            info,
+            frames,
+            answers,
+            run,
+            tasks: vec![serving, beating],
+        }
     }
 
     /// The next frame of this kind; others are passed over.
@@ -125,13 +160,19 @@ impl ByHand {
         for (of, answers) in &*self.answers.lock() {
             if *of == shard {
                 // Another node's may have ended.
-                let _ = answers.send(Ok(Batch { frames: vec![frame.clone()] }));
+                let _ = answers.send(Ok(Batch {
+                    frames: vec![frame.clone()],
+                }));
             }
         }
     }
 
     fn hello(&self, shard: u32) -> Frame {
-        Frame { address: self.info.service_addr.clone(), id: self.info.incarnation, ..hello(shard, 1) }
+        Frame {
+            address: self.info.service_addr.clone(),
+            id: self.info.incarnation,
+            ..hello(shard, 1)
+        }
     }
 
     /// The stream on which this member answers a session.
@@ -160,16 +201,27 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
     let client = house.gate.client().await;
 
     let first = ask(&client);
-    let (open, message) = (member.next(Kind::Open).await, member.next(Kind::Message).await);
-    let gone = |open: &Frame| Frame { session: open.session, id: open.id, ..frame(Kind::Gone) };
+    let (open, message) = (
+        member.next(Kind::Open).await,
+        member.next(Kind::Message).await,
+    );
+    let gone = |open: &Frame| Frame {
+        session: open.session,
+        id: open.id,
+        ..frame(Kind::Gone)
+    };
     member.answer(gone(&open));
-    assert_eq!(code_of(within("an answer", first).await.unwrap()), code::UNAVAILABLE);
+    assert_eq!(
+        code_of(within("an answer", first).await.unwrap()),
+        code::UNAVAILABLE
+    );
 
     let second = ask(&client);
     let again = member.next(Kind::Open).await;
     assert!(again.id > open.id, "told apart: {} {}", again.id, open.id);
     let question = member.next(Kind::Message).await;
-    // It was said before the member had heard that the session is back. What is said behind it, about another session, shows that it was heard.
+    // It was said before the member had heard that the session is back. What is said behind it,
+    // about another session, shows that it was heard.
     member.answer(gone(&open));
     let mut others = Vec::new();
     loop {
@@ -178,15 +230,30 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
         others.push(other);
         if open.session % 2 == message.session % 2 {
             member.answer(gone(&open));
-            assert_eq!(code_of(within("an answer", asked).await.unwrap()), code::UNAVAILABLE);
+            assert_eq!(
+                code_of(within("an answer", asked).await.unwrap()),
+                code::UNAVAILABLE
+            );
             break;
         }
     }
     let way = member.way_to(&house.gate, message.session).await;
-    way.send(vec![Frame { id: question.id, body: Bytes::from_static(b"mine"), session: message.session, ..frame(Kind::Response) }]);
-    assert_eq!(text(&within("an answer", second).await.unwrap().unwrap()), "mine");
+    way.send(vec![Frame {
+        id: question.id,
+        body: Bytes::from_static(b"mine"),
+        session: message.session,
+        ..frame(Kind::Response)
+    }]);
+    assert_eq!(
+        text(&within("an answer", second).await.unwrap().unwrap()),
+        "mine"
+    );
     client.close();
-    assert_eq!(member.next(Kind::Closed).await.session, message.session, "the member hears of its end");
+    assert_eq!(
+        member.next(Kind::Closed).await.session,
+        message.session,
+        "the member hears of its end"
+    );
 }
 
 #[tokio::test]
@@ -197,8 +264,15 @@ async fn the_word_of_a_stranger_puts_no_member_out() {
     client.request_raw("Room.Join", "").await.unwrap();
 
     for (machine, victim) in [(&house.gate, backend), (backend, &house.gate)] {
-        let claim = Frame { address: victim.address(), id: u64::MAX, ..hello(0, 1) };
-        assert_eq!(link(machine, vec![vec![claim]]).await, Err(Code::Unavailable));
+        let claim = Frame {
+            address: victim.address(),
+            id: u64::MAX,
+            ..hello(0, 1)
+        };
+        assert_eq!(
+            link(machine, vec![vec![claim]]).await,
+            Err(Code::Unavailable)
+        );
     }
     assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
     assert_eq!((room.closed(), room.0.group.count()), (Vec::new(), 1));
@@ -216,9 +290,15 @@ async fn another_run_at_the_address_gets_nothing_that_is_for_the_first_and_may_t
     // It is started again, and nobody says so.
     member.run.store(8, Ordering::Relaxed);
     member.answers.lock().clear();
-    assert_eq!(code_of(within("an answer", asked).await.unwrap()), code::UNAVAILABLE);
+    assert_eq!(
+        code_of(within("an answer", asked).await.unwrap()),
+        code::UNAVAILABLE
+    );
     while member.frames.try_recv().is_ok() {}
-    let hello = Frame { id: 8, ..member.hello(0) };
+    let hello = Frame {
+        id: 8,
+        ..member.hello(0)
+    };
     let _way = within("the next run to be found", async {
         loop {
             match Open::try_new(&house.gate, hello.clone()).await {
@@ -228,19 +308,37 @@ async fn another_run_at_the_address_gets_nothing_that_is_for_the_first_and_may_t
         }
     })
     .await;
-    assert_eq!(code_of(client.request_raw("Hand.Ask", "").await), code::UNAVAILABLE, "no member before the master says so");
+    assert_eq!(
+        code_of(client.request_raw("Hand.Ask", "").await),
+        code::UNAVAILABLE,
+        "no member before the master says so"
+    );
     let mut frames = Vec::new();
     while let Ok(frame) = member.frames.try_recv() {
         frames.push(frame.kind());
     }
-    assert!(frames.iter().all(|kind| matches!(kind, Kind::Synced | Kind::Alive)), "nothing of the first: {frames:?}");
+    assert!(
+        frames
+            .iter()
+            .all(|kind| matches!(kind, Kind::Synced | Kind::Alive)),
+        "nothing of the first: {frames:?}"
+    );
 }
 
 #[tokio::test]
 async fn strangers_are_bounded_and_make_way_for_members() {
     let house = House::with(&["a"]).await;
-    let at = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-    let stranger = |address: String| Frame { address, id: u64::MAX, ..hello(0, 1) };
+    let at = TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let stranger = |address: String| Frame {
+        address,
+        id: u64::MAX,
+        ..hello(0, 1)
+    };
     let mut strangers = vec![Open::new(&house.gate, stranger(at.clone())).await];
     let refused = loop {
         let hello = stranger(format!("127.0.0.1:{}", strangers.len()));
@@ -249,11 +347,16 @@ async fn strangers_are_bounded_and_make_way_for_members() {
             Err(status) => break status,
         }
     };
-    assert_eq!((refused.code(), strangers.len()), (Code::ResourceExhausted, 64));
+    assert_eq!(
+        (refused.code(), strangers.len()),
+        (Code::ResourceExhausted, 64)
+    );
 
     // Where one of them says to be a member starts.
     let room = Room::new("b");
-    let app = member(&house.master).service_addr(at.clone()).component_with(room.clone(), Options::new().name("Other"));
+    let app = member(&house.master)
+        .service_addr(at.clone())
+        .component_with(room.clone(), Options::new().name("Other"));
     let _other = Machine::start(app).await;
     house.gate.knows(3).await;
     let client = house.gate.client().await;
@@ -267,19 +370,65 @@ async fn a_message_of_a_session_that_has_ended_is_answered_and_opens_nothing() {
     let mut gate = ByHand::join(&house.master, 7).await;
     backend.knows(3).await;
     let mut way = gate.way_to(backend, 5).await;
-    let message = |id| Frame { session: 5, id, route: Bytes::from_static(b"Room.Join"), ..frame(Kind::Message) };
-    way.send(vec![Frame { session: 5, id: 3, ..frame(Kind::Open) }, frame(Kind::Synced), message(1)]);
+    let message = |id| Frame {
+        session: 5,
+        id,
+        route: Bytes::from_static(b"Room.Join"),
+        ..frame(Kind::Message)
+    };
+    way.send(vec![
+        Frame {
+            session: 5,
+            id: 3,
+            ..frame(Kind::Open)
+        },
+        frame(Kind::Synced),
+        message(1),
+    ]);
     assert!(!gate.next(Kind::Response).await.error);
-    way.send(vec![Frame { session: 5, ..frame(Kind::Closed) }, message(2), message(0)]);
+    way.send(vec![
+        Frame {
+            session: 5,
+            ..frame(Kind::Closed)
+        },
+        message(2),
+        message(0),
+    ]);
     let refused = gate.next(Kind::Response).await;
-    assert_eq!((refused.id, refused.error, Error::from_body(&refused.body).code()), (2, true, code::UNAVAILABLE));
+    assert_eq!(
+        (
+            refused.id,
+            refused.error,
+            Error::from_body(&refused.body).code()
+        ),
+        (2, true, code::UNAVAILABLE)
+    );
     let mut gone = Vec::new();
     while gone.len() < 2 {
-        gone.extend(within("an answer", way.answers.message()).await.unwrap().unwrap().frames);
+        gone.extend(
+            within("an answer", way.answers.message())
+                .await
+                .unwrap()
+                .unwrap()
+                .frames,
+        );
     }
-    assert_eq!(gone, vec![Frame { session: 5, id: 3, ..frame(Kind::Gone) }; 2]);
+    assert_eq!(
+        gone,
+        vec![
+            Frame {
+                session: 5,
+                id: 3,
+                ..frame(Kind::Gone)
+            };
+            2
+        ]
+    );
     eventually("its callback", || room.closed().len() == 1).await;
-    assert_eq!((backend.handle().sessions().count(), room.0.group.count()), (0, 0));
+    assert_eq!(
+        (backend.handle().sessions().count(), room.0.group.count()),
+        (0, 0)
+    );
 }
 
 #[tokio::test]
@@ -289,8 +438,20 @@ async fn a_member_that_stops_handles_what_comes_until_each_gate_has_said_that_it
     let mut gate = ByHand::join(&house.master, 7).await;
     backend.knows(3).await;
     let ways = [gate.way_to(backend, 4).await, gate.way_to(backend, 5).await];
-    ways[1].send(vec![Frame { session: 5, id: 1, ..frame(Kind::Open) }, frame(Kind::Synced)]);
-    let message = |id, route| Frame { session: 5, id, route: Bytes::from_static(route), ..frame(Kind::Message) };
+    ways[1].send(vec![
+        Frame {
+            session: 5,
+            id: 1,
+            ..frame(Kind::Open)
+        },
+        frame(Kind::Synced),
+    ]);
+    let message = |id, route| Frame {
+        session: 5,
+        id,
+        route: Bytes::from_static(route),
+        ..frame(Kind::Message)
+    };
     ways[1].send(vec![message(1, b"Room.Who")]);
     gate.next(Kind::Response).await;
 
@@ -306,12 +467,21 @@ async fn a_member_that_stops_handles_what_comes_until_each_gate_has_said_that_it
         }
         ways[1].send(vec![message(100, b"Room.Hold"), frame(Kind::Drained)]);
         eventually("it is held", || room.0.held.lock().len() == 1).await;
-        room.0.held.lock().remove(0).response(&Bytes::from_static(b"late")).unwrap();
+        room.0
+            .held
+            .lock()
+            .remove(0)
+            .response(&Bytes::from_static(b"late"))
+            .unwrap();
         assert_eq!(gate.next(Kind::Response).await.body, "late");
         gate
     };
     let (_, _gate) = tokio::join!(backend.stop(), gate);
-    assert!(begun.elapsed() < Duration::from_secs(4), "not for half of its time: {:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "not for half of its time: {:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]
@@ -322,7 +492,10 @@ async fn a_gate_says_that_it_is_all_and_sends_a_member_that_stops_nothing_more()
     let client = house.gate.client().await;
     let asked = ask(&client);
     let question = member.next(Kind::Message).await;
-    let ways = [member.way_to(&house.gate, 0).await, member.way_to(&house.gate, 1).await];
+    let ways = [
+        member.way_to(&house.gate, 0).await,
+        member.way_to(&house.gate, 1).await,
+    ];
     for way in &ways {
         way.send(vec![frame(Kind::Leaving)]);
     }
@@ -332,16 +505,30 @@ async fn a_gate_says_that_it_is_all_and_sends_a_member_that_stops_nothing_more()
     let refused = client.request_raw("Hand.Ask", "").await;
     assert_eq!(code_of(refused), code::UNAVAILABLE, "nobody else has it");
     // What was sent before is answered still.
-    let answer = Frame { session: question.session, id: question.id, body: Bytes::from_static(b"done"), ..frame(Kind::Response) };
+    let answer = Frame {
+        session: question.session,
+        id: question.id,
+        body: Bytes::from_static(b"done"),
+        ..frame(Kind::Response)
+    };
     ways[usize::try_from(question.session % 2).unwrap()].send(vec![answer]);
-    assert_eq!(text(&within("an answer", asked).await.unwrap().unwrap()), "done");
+    assert_eq!(
+        text(&within("an answer", asked).await.unwrap().unwrap()),
+        "done"
+    );
     client.close();
-    eventually("the session to be gone", || house.gate.handle().sessions().count() == 0).await;
+    eventually("the session to be gone", || {
+        house.gate.handle().sessions().count() == 0
+    })
+    .await;
     let mut later = Vec::new();
     while let Ok(frame) = member.frames.try_recv() {
         later.push(frame.kind());
     }
-    assert!(!later.contains(&Kind::Message) && !later.contains(&Kind::Open), "{later:?}");
+    assert!(
+        !later.contains(&Kind::Message) && !later.contains(&Kind::Open),
+        "{later:?}"
+    );
 }
 
 #[tokio::test]
@@ -352,22 +539,56 @@ async fn a_bind_counts_until_its_gate_has_heard_it_and_is_said_again_if_it_may_b
     backend.knows(3).await;
     let way = gate.way_to(backend, 5).await;
     let client = "127.0.0.1:9".to_owned();
-    way.send(vec![Frame { session: 5, id: 1, address: client, ..frame(Kind::Open) }, frame(Kind::Synced)]);
+    way.send(vec![
+        Frame {
+            session: 5,
+            id: 1,
+            address: client,
+            ..frame(Kind::Open)
+        },
+        frame(Kind::Synced),
+    ]);
     let message = |id, route, body| {
         let (route, body) = (Bytes::from_static(route), Bytes::from_static(body));
-        Frame { session: 5, id, route, body, ..frame(Kind::Message) }
+        Frame {
+            session: 5,
+            id,
+            route,
+            body,
+            ..frame(Kind::Message)
+        }
     };
-    let bound = |uid, credit| Frame { session: 5, uid, credit, ..frame(Kind::Bound) };
-    let bind = |uid, credit| Frame { session: 5, uid, credit, ..frame(Kind::Bind) };
+    let bound = |uid, credit| Frame {
+        session: 5,
+        uid,
+        credit,
+        ..frame(Kind::Bound)
+    };
+    let bind = |uid, credit| Frame {
+        session: 5,
+        uid,
+        credit,
+        ..frame(Kind::Bind)
+    };
 
     // The streams are up, so that nothing is said twice.
     way.send(vec![message(9, b"Room.Who", b"")]);
     gate.next(Kind::Response).await;
-    way.send(vec![message(1, b"Room.Bind", b"10"), message(2, b"Room.Bind", b"20")]);
-    assert_eq!([gate.next(Kind::Bind).await, gate.next(Kind::Bind).await], [bind(10, 1), bind(20, 2)]);
+    way.send(vec![
+        message(1, b"Room.Bind", b"10"),
+        message(2, b"Room.Bind", b"20"),
+    ]);
+    assert_eq!(
+        [gate.next(Kind::Bind).await, gate.next(Kind::Bind).await],
+        [bind(10, 1), bind(20, 2)]
+    );
     gate.next(Kind::Response).await;
     // The echo of the first is late; then somebody else has bound it after the second.
-    for (echo, uid) in [(bound(10, 1), "5 20 127.0.0.1:9"), (bound(20, 2), "5 20 127.0.0.1:9"), (bound(30, 2), "5 30 127.0.0.1:9")] {
+    for (echo, uid) in [
+        (bound(10, 1), "5 20 127.0.0.1:9"),
+        (bound(20, 2), "5 20 127.0.0.1:9"),
+        (bound(30, 2), "5 30 127.0.0.1:9"),
+    ] {
         way.send(vec![echo, message(3, b"Room.Info", b"")]);
         assert_eq!(text(&gate.next(Kind::Response).await.body), uid);
     }
@@ -388,8 +609,18 @@ async fn a_bind_that_is_said_again_does_not_undo_a_later_one() {
     let _asked = ask(&client);
     let id = member.next(Kind::Message).await.session;
     let way = member.way_to(&house.gate, id).await;
-    let bind = Frame { session: id, uid: 50, credit: 1, ..frame(Kind::Bind) };
-    let bound = |uid| Frame { session: id, uid, credit: 1, ..frame(Kind::Bound) };
+    let bind = Frame {
+        session: id,
+        uid: 50,
+        credit: 1,
+        ..frame(Kind::Bind)
+    };
+    let bound = |uid| Frame {
+        session: id,
+        uid,
+        credit: 1,
+        ..frame(Kind::Bound)
+    };
 
     way.send(vec![bind.clone()]);
     assert_eq!(member.next(Kind::Bound).await, bound(50));

@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, CloseReason, Component, Error, Group, Handle, Handlers, Node, Options, Raw, Responder, Result, Scheduler, Session, client::Client,
+    App, CloseReason, Component, Error, Group, Handle, Handlers, Node, Options, Raw, Responder,
+    Result, Scheduler, Session, client::Client,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
@@ -61,11 +62,20 @@ impl Room {
     }
 
     fn info(&self, session: &Session<Raw>, _: Bytes) -> Result<Bytes> {
-        Ok(format!("{} {} {}", session.id(), session.uid(), session.remote_addr().unwrap()).into())
+        Ok(format!(
+            "{} {} {}",
+            session.id(),
+            session.uid(),
+            session.remote_addr().unwrap()
+        )
+        .into())
     }
 
     fn fail(&self, _: &Session<Raw>, body: Bytes) -> Result<Bytes> {
-        Err(Error::new("ROOM-FULL", String::from_utf8_lossy(&body).into_owned()).with_metadata("limit", "3"))
+        Err(
+            Error::new("ROOM-FULL", String::from_utf8_lossy(&body).into_owned())
+                .with_metadata("limit", "3"),
+        )
     }
 
     fn panic(&self, _: &Session<Raw>, _: Bytes) -> Result<Bytes> {
@@ -113,12 +123,20 @@ impl Room {
     /// Numbers its messages; a third of them are answered late.
     fn number(&self, session: &Session<Raw>, body: Bytes) -> Result<()> {
         let number: u64 = std::str::from_utf8(&body)?.parse()?;
-        self.0.started.lock().entry(session.id()).or_default().push(number);
+        self.0
+            .started
+            .lock()
+            .entry(session.id())
+            .or_default()
+            .push(number);
         session.push_raw("onNumber", body.clone())?;
         if number.is_multiple_of(3) {
             let responder = session.responder();
             let scheduler = Scheduler::current().unwrap();
-            scheduler.spawn(tokio::time::sleep(Duration::from_millis(number % 7)), move |()| responder.response(&body).unwrap());
+            scheduler.spawn(
+                tokio::time::sleep(Duration::from_millis(number % 7)),
+                move |()| responder.response(&body).unwrap(),
+            );
             return Ok(());
         }
         session.response_raw(body)
@@ -138,7 +156,10 @@ impl Room {
 
 fn split(body: &Bytes) -> (String, Bytes) {
     let at = body.iter().position(|byte| *byte == b' ').unwrap();
-    (String::from_utf8(body[..at].to_vec()).unwrap(), body.slice(at + 1..))
+    (
+        String::from_utf8(body[..at].to_vec()).unwrap(),
+        body.slice(at + 1..),
+    )
 }
 
 impl Component<Raw> for Room {
@@ -163,7 +184,9 @@ impl Component<Raw> for Room {
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
         let state = self.0.clone();
-        node.on_session_closed(move |session, reason| state.closed.lock().push((session.id(), reason.clone())));
+        node.on_session_closed(move |session, reason| {
+            state.closed.lock().push((session.id(), reason.clone()))
+        });
         Ok(())
     }
 }
@@ -176,9 +199,19 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) async fn start(app: App) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let node = within("a node to start", runtime.spawn(app.start())).await.unwrap().unwrap();
-        Self { node: Arc::new(node), runtime: Some(runtime) }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let node = within("a node to start", runtime.spawn(app.start()))
+            .await
+            .unwrap()
+            .unwrap();
+        Self {
+            node: Arc::new(node),
+            runtime: Some(runtime),
+        }
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -197,17 +230,28 @@ impl Machine {
 
     pub(crate) async fn stop(&self) {
         let node = self.node.clone();
-        let stopped = self.runtime.as_ref().unwrap().spawn(async move { node.shutdown().await });
+        let stopped = self
+            .runtime
+            .as_ref()
+            .unwrap()
+            .spawn(async move { node.shutdown().await });
         within("a node to stop", stopped).await.unwrap();
     }
 
     /// Waits until it knows so many others.
     pub(crate) async fn knows(&self, others: usize) {
-        eventually("members to be known", || self.handle().members().len() == others).await;
+        eventually("members to be known", || {
+            self.handle().members().len() == others
+        })
+        .await;
     }
 
     pub(crate) async fn client(&self) -> Client<Raw> {
-        Client::builder().typed::<Raw>().connect(&format!("tcp://{}", self.node.addresses()[0])).await.unwrap()
+        Client::builder()
+            .typed::<Raw>()
+            .connect(&format!("tcp://{}", self.node.addresses()[0]))
+            .await
+            .unwrap()
     }
 }
 
@@ -229,7 +273,10 @@ impl Drop for Machine {
 }
 
 pub(crate) fn app() -> App {
-    App::new().scheduler_threads(2).cluster_heartbeat(Duration::from_millis(100)).request_timeout(Duration::from_secs(8))
+    App::new()
+        .scheduler_threads(2)
+        .cluster_heartbeat(Duration::from_millis(100))
+        .request_timeout(Duration::from_secs(8))
 }
 
 pub(crate) async fn master() -> Machine {
@@ -237,7 +284,9 @@ pub(crate) async fn master() -> Machine {
 }
 
 pub(crate) fn member(master: &Machine) -> App {
-    app().service_addr("127.0.0.1:0").advertise_addr(master.address())
+    app()
+        .service_addr("127.0.0.1:0")
+        .advertise_addr(master.address())
 }
 
 /// A master, a gate, and backends with one room each.
@@ -255,7 +304,11 @@ impl House {
     pub(crate) async fn build(backends: &[&str], configure: impl Fn(App) -> App) -> Self {
         let master = Machine::start(configure(app().service_addr("127.0.0.1:0").master())).await;
         let gate = Machine::start(configure(member(&master)).tcp("127.0.0.1:0")).await;
-        let mut house = Self { master, gate, backends: Vec::new() };
+        let mut house = Self {
+            master,
+            gate,
+            backends: Vec::new(),
+        };
         for name in backends {
             let backend = house.backend(name, &configure).await;
             house.backends.push(backend);
@@ -264,9 +317,14 @@ impl House {
         house
     }
 
-    pub(crate) async fn backend(&self, name: &str, configure: impl Fn(App) -> App) -> (Machine, Room) {
+    pub(crate) async fn backend(
+        &self,
+        name: &str,
+        configure: impl Fn(App) -> App,
+    ) -> (Machine, Room) {
         let room = Room::new(name);
-        let app = configure(member(&self.master)).component_with(room.clone(), Options::new().name("Room"));
+        let app = configure(member(&self.master))
+            .component_with(room.clone(), Options::new().name("Room"));
         (Machine::start(app.label(name)).await, room)
     }
 
@@ -278,9 +336,16 @@ impl House {
 
     /// Waits until no node has a session left.
     pub(crate) async fn is_empty(&self) {
-        let machines = self.backends.iter().map(|(machine, _)| machine).chain([&self.gate]);
+        let machines = self
+            .backends
+            .iter()
+            .map(|(machine, _)| machine)
+            .chain([&self.gate]);
         for machine in machines {
-            eventually("sessions to be gone", || machine.handle().sessions().count() == 0).await;
+            eventually("sessions to be gone", || {
+                machine.handle().sessions().count() == 0
+            })
+            .await;
         }
     }
 }

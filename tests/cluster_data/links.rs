@@ -30,13 +30,28 @@ impl Cable {
         let master = master().await;
         let (to_gate, to_backend) = (Way::new().await, Way::new().await);
         let on = |way: &Way| {
-            app().service_addr(&way.address).service_listen(&way.listen).advertise_addr(master.address()).cut_off_after(cut_off_after)
+            app()
+                .service_addr(&way.address)
+                .service_listen(&way.listen)
+                .advertise_addr(master.address())
+                .cut_off_after(cut_off_after)
         };
         let gate = Machine::start(on(&to_gate).tcp("127.0.0.1:0")).await;
         let room = Room::new("a");
-        let backend = Machine::start(on(&to_backend).component_with(room.clone(), Options::new().name("Room"))).await;
+        let backend = Machine::start(
+            on(&to_backend).component_with(room.clone(), Options::new().name("Room")),
+        )
+        .await;
         gate.knows(2).await;
-        Self { house: House { master, gate, backends: vec![(backend, room)] }, to_gate, to_backend }
+        Self {
+            house: House {
+                master,
+                gate,
+                backends: vec![(backend, room)],
+            },
+            to_gate,
+            to_backend,
+        }
     }
 
     fn backend(&self) -> &Machine {
@@ -80,18 +95,30 @@ async fn a_broken_link_fails_its_requests_at_once_and_keeps_its_sessions() {
             let client = client.clone();
             async move { client.request_raw("Room.Hold", "").await }
         });
-        eventually("the request to arrive", || cable.room().0.held.lock().len() == 1).await;
+        eventually("the request to arrive", || {
+            cable.room().0.held.lock().len() == 1
+        })
+        .await;
 
         match direction {
             0 => cable.to_backend.interrupt(),
             1 => cable.to_gate.interrupt(),
             _ => cable.each(Way::interrupt),
         }
-        assert_eq!(code_of(within("an answer", waiting).await.unwrap()), code::UNAVAILABLE);
+        assert_eq!(
+            code_of(within("an answer", waiting).await.unwrap()),
+            code::UNAVAILABLE
+        );
         assert_eq!(again(&client, "Room.Who").await, "a");
         client.notify_raw("Room.Say", "still here").await.unwrap();
-        assert_eq!(within("the broadcast", said.recv()).await.unwrap(), "still here");
-        assert_eq!((cable.room().closed(), cable.room().0.group.count()), (Vec::new(), 1));
+        assert_eq!(
+            within("the broadcast", said.recv()).await.unwrap(),
+            "still here"
+        );
+        assert_eq!(
+            (cable.room().closed(), cable.room().0.group.count()),
+            (Vec::new(), 1)
+        );
         cable.house.is_empty_after(client).await;
     }
 }
@@ -107,39 +134,66 @@ async fn what_is_pushed_while_the_link_is_down_arrives_later_in_order() {
     // One by each stream.
     for _ in 0..2 {
         let gate = cable.house.gate.address();
-        let answer = within("the break to be seen", cable.backend().handle().call_raw_to(&gate, "No.Where", "")).await;
+        let answer = within(
+            "the break to be seen",
+            cable.backend().handle().call_raw_to(&gate, "No.Where", ""),
+        )
+        .await;
         assert_eq!(code_of(answer), code::UNAVAILABLE);
     }
     for number in 0..50 {
-        cable.room().0.group.broadcast_raw("onSay", number.to_string()).unwrap();
+        cable
+            .room()
+            .0
+            .group
+            .broadcast_raw("onSay", number.to_string())
+            .unwrap();
     }
     cable.each(Way::heal);
     for number in 0..50 {
-        assert_eq!(text(&within("the broadcast", said.recv()).await.unwrap()), number.to_string());
+        assert_eq!(
+            text(&within("the broadcast", said.recv()).await.unwrap()),
+            number.to_string()
+        );
     }
 }
 
 async fn again_fails(client: &nano::client::Client<nano::Raw>) {
-    within("the break to be seen", async { while client.request_raw("Room.Who", "").await.is_ok() {} }).await;
+    within("the break to be seen", async {
+        while client.request_raw("Room.Who", "").await.is_ok() {}
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_session_that_ends_while_the_link_is_down_ends_everywhere_once_it_is_back() {
     let cable = Cable::new(LONG).await;
-    let (leaver, stayer) = (cable.house.gate.client().await, cable.house.gate.client().await);
+    let (leaver, stayer) = (
+        cable.house.gate.client().await,
+        cable.house.gate.client().await,
+    );
     for client in [&leaver, &stayer] {
         client.request_raw("Room.Join", "").await.unwrap();
     }
     cable.each(Way::cut);
     again_fails(&stayer).await;
     leaver.close();
-    eventually("the gate to forget it", || cable.house.gate.handle().sessions().count() == 1).await;
+    eventually("the gate to forget it", || {
+        cable.house.gate.handle().sessions().count() == 1
+    })
+    .await;
     assert_eq!(cable.backend().handle().sessions().count(), 2);
 
     cable.each(Way::heal);
     eventually("the end", || cable.room().closed().len() == 1).await;
     assert_eq!(again(&stayer, "Room.Who").await, "a");
-    assert_eq!((cable.backend().handle().sessions().count(), cable.room().0.group.count()), (1, 1));
+    assert_eq!(
+        (
+            cable.backend().handle().sessions().count(),
+            cable.room().0.group.count()
+        ),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
@@ -152,13 +206,24 @@ async fn nodes_that_are_cut_off_for_too_long_end_what_they_share() {
     cable.each(Way::cut);
     eventually("the end on the member", || cable.room().closed().len() == 1).await;
     assert!(matches!(cable.room().closed()[0].1, CloseReason::Broken(_)));
-    eventually("the end of the binding", || session.router().find("Room").is_none()).await;
-    assert_eq!(cable.house.gate.handle().members().len(), 2, "both are still members");
+    eventually("the end of the binding", || {
+        session.router().find("Room").is_none()
+    })
+    .await;
+    assert_eq!(
+        cable.house.gate.handle().members().len(),
+        2,
+        "both are still members"
+    );
     assert!(client.close_reason().is_none());
 
     cable.each(Way::heal);
     assert_eq!(again(&client, "Room.Who").await, "a");
-    assert_eq!(cable.backend().handle().sessions().count(), 1, "a new session, of the same client");
+    assert_eq!(
+        cable.backend().handle().sessions().count(),
+        1,
+        "a new session, of the same client"
+    );
     cable.house.is_empty_after(client).await;
     eventually("its own callback", || cable.room().closed().len() == 2).await;
 }
@@ -171,28 +236,55 @@ async fn a_hung_member_is_noticed() {
     cable.each(Way::freeze);
     // Long before the timeout of requests.
     let asked = tokio::time::Instant::now();
-    assert_eq!(code_of(within("an answer", client.request_raw("Room.Who", "")).await), code::UNAVAILABLE);
-    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
+    assert_eq!(
+        code_of(within("an answer", client.request_raw("Room.Who", "")).await),
+        code::UNAVAILABLE
+    );
+    assert!(
+        asked.elapsed() < Duration::from_secs(6),
+        "{:?}",
+        asked.elapsed()
+    );
     cable.each(Way::heal);
     assert_eq!(again(&client, "Room.Who").await, "a");
 }
 
 pub(crate) fn frame(kind: Kind) -> Frame {
-    Frame { kind: kind.into(), ..Frame::default() }
+    Frame {
+        kind: kind.into(),
+        ..Frame::default()
+    }
 }
 
 pub(crate) fn hello(shard: u32, stream: i64) -> Frame {
-    Frame { address: "127.0.0.1:1".to_owned(), id: 7, credit: shard, session: stream, ..frame(Kind::Hello) }
+    Frame {
+        address: "127.0.0.1:1".to_owned(),
+        id: 7,
+        credit: shard,
+        session: stream,
+        ..frame(Kind::Hello)
+    }
 }
 
 /// Opens a link by hand. What it was answered, or the refusal.
 pub(crate) async fn link(machine: &Machine, batches: Vec<Vec<Frame>>) -> Result<Vec<Frame>, Code> {
-    let channel = Endpoint::from_shared(format!("http://{}", machine.address())).unwrap().connect().await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{}", machine.address()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let batches = futures_util::stream::iter(batches.into_iter().map(|frames| Batch { frames }));
-    let answers = LinkClient::new(channel).open(batches).await.map_err(|status| status.code())?.into_inner();
+    let answers = LinkClient::new(channel)
+        .open(batches)
+        .await
+        .map_err(|status| status.code())?
+        .into_inner();
     let mut frames = Vec::new();
     let mut answers = answers;
-    while let Some(batch) = within("the end of the stream", answers.message()).await.map_err(|status| status.code())? {
+    while let Some(batch) = within("the end of the stream", answers.message())
+        .await
+        .map_err(|status| status.code())?
+    {
         frames.extend(batch.frames);
     }
     Ok(frames)
@@ -210,7 +302,11 @@ async fn malformed_links_are_refused() {
         vec![vec![hello(9, 1)]],
         vec![vec![hello(0, -1)]],
     ] {
-        assert_eq!(link(backend, first.clone()).await, Err(Code::InvalidArgument), "{first:?}");
+        assert_eq!(
+            link(backend, first.clone()).await,
+            Err(Code::InvalidArgument),
+            "{first:?}"
+        );
     }
     let client = house.gate.client().await;
     assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
@@ -228,22 +324,52 @@ async fn frames_that_make_no_sense_do_nothing() {
     for kind in 0..64 {
         for session in [0, 4, 5, -8, victim, i64::MIN, i64::MAX] {
             let route = Bytes::from_static(b"Room.Who");
-            let base = Frame { kind, session, id: 1, route, sessions: vec![4, 6], uid: -3, reason: "x".to_owned(), ..Frame::default() };
-            frames.push(Frame { route: Bytes::from_static(&[0xFF, 0xFE]), ..base.clone() });
+            let base = Frame {
+                kind,
+                session,
+                id: 1,
+                route,
+                sessions: vec![4, 6],
+                uid: -3,
+                reason: "x".to_owned(),
+                ..Frame::default()
+            };
+            frames.push(Frame {
+                route: Bytes::from_static(&[0xFF, 0xFE]),
+                ..base.clone()
+            });
             // A second hello, and one that opens sessions, are tried elsewhere.
             frames.push(base);
         }
     }
-    let frames = frames.into_iter().filter(|frame| frame.kind() != Kind::Leaving).collect::<Vec<_>>();
-    within("the end", link(backend, vec![frames.clone()])).await.unwrap();
-    // Members may do as they like with the sessions of a gate, so to the gate without the one that is looked at.
-    let frames = frames.into_iter().filter(|frame| frame.session != victim).collect();
-    within("the end", link(&house.gate, vec![frames])).await.unwrap();
+    let frames = frames
+        .into_iter()
+        .filter(|frame| frame.kind() != Kind::Leaving)
+        .collect::<Vec<_>>();
+    within("the end", link(backend, vec![frames.clone()]))
+        .await
+        .unwrap();
+    // Members may do as they like with the sessions of a gate, so to the gate without the one that
+    // is looked at.
+    let frames = frames
+        .into_iter()
+        .filter(|frame| frame.session != victim)
+        .collect();
+    within("the end", link(&house.gate, vec![frames]))
+        .await
+        .unwrap();
 
     // The stranger never joined, so that what it opened ends with its link.
-    eventually("the stranger to be gone", || backend.handle().sessions().count() == 1).await;
+    eventually("the stranger to be gone", || {
+        backend.handle().sessions().count() == 1
+    })
+    .await;
     assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
-    assert_eq!(room.0.group.count(), 1, "the session of another gate is none of its business");
+    assert_eq!(
+        room.0.group.count(),
+        1,
+        "the session of another gate is none of its business"
+    );
 }
 
 /// A link by hand that stays open.
@@ -258,10 +384,20 @@ impl Open {
     }
 
     pub(crate) async fn try_new(machine: &Machine, hello: Frame) -> Result<Self, tonic::Status> {
-        let channel = Endpoint::from_shared(format!("http://{}", machine.address())).unwrap().connect().await.unwrap();
+        let channel = Endpoint::from_shared(format!("http://{}", machine.address()))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
         let (batches, queue) = tokio::sync::mpsc::unbounded_channel();
-        let queue = futures_util::stream::unfold(queue, |mut queue| async { queue.recv().await.map(|batch| (batch, queue)) });
-        batches.send(Batch { frames: vec![hello] }).unwrap();
+        let queue = futures_util::stream::unfold(queue, |mut queue| async {
+            queue.recv().await.map(|batch| (batch, queue))
+        });
+        batches
+            .send(Batch {
+                frames: vec![hello],
+            })
+            .unwrap();
         let answers = LinkClient::new(channel).open(queue).await?.into_inner();
         Ok(Self { batches, answers })
     }
@@ -275,17 +411,45 @@ impl Open {
 async fn sessions_that_a_gate_does_not_name_on_its_next_link_have_ended() {
     let house = House::with(&["a"]).await;
     let (backend, room) = &house.backends[0];
-    let open = |session, again| Frame { session, error: again, ..frame(Kind::Open) };
+    let open = |session, again| Frame {
+        session,
+        error: again,
+        ..frame(Kind::Open)
+    };
     let first = Open::new(backend, hello(0, 1)).await;
     first.send(vec![open(2, false), open(4, false), open(6, false)]);
-    eventually("three sessions", || backend.handle().sessions().count() == 3).await;
+    eventually("three sessions", || {
+        backend.handle().sessions().count() == 3
+    })
+    .await;
 
     let mut second = Open::new(backend, hello(0, 2)).await;
-    second.send(vec![open(2, true), open(6, true), open(8, true), frame(Kind::Synced)]);
-    let gone = within("an answer", second.answers.message()).await.unwrap().unwrap();
-    assert_eq!(gone.frames, [Frame { session: 8, ..frame(Kind::Gone) }], "one that only the gate knows");
-    eventually("the end of the one that is not named", || room.closed().len() == 1).await;
-    assert_eq!((room.closed()[0].0, backend.handle().sessions().count()), (4, 2));
+    second.send(vec![
+        open(2, true),
+        open(6, true),
+        open(8, true),
+        frame(Kind::Synced),
+    ]);
+    let gone = within("an answer", second.answers.message())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        gone.frames,
+        [Frame {
+            session: 8,
+            ..frame(Kind::Gone)
+        }],
+        "one that only the gate knows"
+    );
+    eventually("the end of the one that is not named", || {
+        room.closed().len() == 1
+    })
+    .await;
+    assert_eq!(
+        (room.closed()[0].0, backend.handle().sessions().count()),
+        (4, 2)
+    );
 }
 
 #[tokio::test]
@@ -294,7 +458,24 @@ async fn an_old_link_and_an_old_run_of_a_node_are_refused() {
     let backend = &house.backends[0].0;
     let _first = Open::new(backend, hello(0, 5)).await;
 
-    assert_eq!(link(backend, vec![vec![hello(0, 4)]]).await, Err(Code::FailedPrecondition));
-    assert_eq!(link(backend, vec![vec![Frame { id: 6, ..hello(0, 9) }]]).await, Err(Code::FailedPrecondition));
-    assert_eq!(link(backend, vec![vec![hello(0, 6)]]).await, Ok(Vec::new()), "a newer one takes its place");
+    assert_eq!(
+        link(backend, vec![vec![hello(0, 4)]]).await,
+        Err(Code::FailedPrecondition)
+    );
+    assert_eq!(
+        link(
+            backend,
+            vec![vec![Frame {
+                id: 6,
+                ..hello(0, 9)
+            }]]
+        )
+        .await,
+        Err(Code::FailedPrecondition)
+    );
+    assert_eq!(
+        link(backend, vec![vec![hello(0, 6)]]).await,
+        Ok(Vec::new()),
+        "a newer one takes its place"
+    );
 }

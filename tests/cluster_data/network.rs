@@ -54,16 +54,28 @@ impl Way {
         let inside = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listen: Arc<str> = inside.local_addr().unwrap().to_string().into();
         drop(inside);
-        let (state, unchanged) = (watch::Sender::new(State::default()), watch::Sender::new(State::default()));
+        let (state, unchanged) = (
+            watch::Sender::new(State::default()),
+            watch::Sender::new(State::default()),
+        );
         let (target, seen) = (listen.clone(), state.clone());
         let accepting = tokio::spawn(async move {
             loop {
                 let (from, caller) = outside.accept().await.unwrap();
-                let state = if for_far && caller.ip() != FAR { &unchanged } else { &seen };
+                let state = if for_far && caller.ip() != FAR {
+                    &unchanged
+                } else {
+                    &seen
+                };
                 tokio::spawn(relay(from, target.clone(), state.subscribe()));
             }
         });
-        Self { address, listen: listen.to_string(), state, accepting }
+        Self {
+            address,
+            listen: listen.to_string(),
+            state,
+            accepting,
+        }
     }
 
     /// Breaks all connections; new ones are fine.
@@ -73,7 +85,13 @@ impl Way {
 
     /// Breaks all connections, and every new one, until it is healed.
     pub(crate) fn cut(&self) {
-        self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, down: true, ..*state });
+        self.state.send_modify(|state| {
+            *state = State {
+                epoch: state.epoch + 1,
+                down: true,
+                ..*state
+            }
+        });
     }
 
     /// From now on nothing passes, until it is healed: what is sent meanwhile arrives then.
@@ -82,7 +100,12 @@ impl Way {
     }
 
     pub(crate) fn heal(&self) {
-        self.state.send_modify(|state| *state = State { epoch: state.epoch, ..State::default() });
+        self.state.send_modify(|state| {
+            *state = State {
+                epoch: state.epoch,
+                ..State::default()
+            }
+        });
     }
 }
 
@@ -93,13 +116,26 @@ impl Drop for Way {
 }
 
 async fn relay(from: TcpStream, target: Arc<str>, mut state: watch::Receiver<State>) {
-    let Ok(State { epoch, down: false, .. }) = state.wait_for(|state| !state.frozen).await.map(|state| *state) else { return };
+    let Ok(State {
+        epoch, down: false, ..
+    }) = state
+        .wait_for(|state| !state.frozen)
+        .await
+        .map(|state| *state)
+    else {
+        return;
+    };
     // Nobody there: the caller sees its connection end.
-    let Ok(to) = TcpStream::connect(&*target).await else { return };
+    let Ok(to) = TcpStream::connect(&*target).await else {
+        return;
+    };
     from.set_nodelay(true).unwrap();
     to.set_nodelay(true).unwrap();
     let ((from, back), (answers, to)) = (from.into_split(), to.into_split());
-    let (there, here) = (pass(from, to, state.clone()), pass(answers, back, state.clone()));
+    let (there, here) = (
+        pass(from, to, state.clone()),
+        pass(answers, back, state.clone()),
+    );
     // One end takes the other with it.
     tokio::select! {
         () = there => {}
@@ -113,7 +149,10 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut state: watch:
     loop {
         let read = from.read(&mut bytes).await.unwrap_or(0);
         // An end does not pass either.
-        if state.wait_for(|state| !state.frozen).await.is_err() || read == 0 || to.write_all(&bytes[..read]).await.is_err() {
+        if state.wait_for(|state| !state.frozen).await.is_err()
+            || read == 0
+            || to.write_all(&bytes[..read]).await.is_err()
+        {
             return;
         }
     }

@@ -10,10 +10,13 @@ use crate::{
 const SESSIONS: usize = 20;
 const MESSAGES: u64 = 300;
 
-/// Sends more than a window at once, and expects all pushes in order and to each request its own answer, a third of them late.
+/// Sends more than a window at once, and expects all pushes in order and to each request its own
+/// answer, a third of them late.
 async fn play(mut client: RawClient) {
     for id in 1..=MESSAGES {
-        client.request(id, "Room.Number", (id - 1).to_string()).await;
+        client
+            .request(id, "Room.Number", (id - 1).to_string())
+            .await;
     }
     let (mut pushed, mut answered) = (0, HashSet::new());
     while pushed < MESSAGES || answered.len() < MESSAGES as usize {
@@ -25,7 +28,11 @@ async fn play(mut client: RawClient) {
                 pushed += 1;
             }
             Kind::Response => {
-                assert_eq!((message.id, message.error), (number + 1, false), "its own answer");
+                assert_eq!(
+                    (message.id, message.error),
+                    (number + 1, false),
+                    "its own answer"
+                );
                 assert!(answered.insert(number), "answered once");
             }
             other => panic!("a server sends no {other:?}"),
@@ -52,7 +59,10 @@ async fn every_session_keeps_its_order_on_its_member() {
     for (_, room) in &house.backends {
         for (session, numbers) in &*room.0.started.lock() {
             assert!(seen.insert(*session), "on one member only");
-            assert!(numbers.iter().copied().eq(0..MESSAGES), "handlers in order: {numbers:?}");
+            assert!(
+                numbers.iter().copied().eq(0..MESSAGES),
+                "handlers in order: {numbers:?}"
+            );
         }
     }
     assert_eq!(seen.len(), SESSIONS);

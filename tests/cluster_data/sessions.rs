@@ -10,9 +10,15 @@ async fn a_message_reaches_the_member_that_has_the_service_and_is_answered() {
     let house = House::with(&["a"]).await;
     let client = house.gate.client().await;
 
-    assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "a");
+    assert_eq!(
+        text(&client.request_raw("Room.Who", "").await.unwrap()),
+        "a"
+    );
     let body = vec![7; 60_000];
-    assert_eq!(client.request_raw("Room.Echo", body.clone()).await.unwrap(), body);
+    assert_eq!(
+        client.request_raw("Room.Echo", body.clone()).await.unwrap(),
+        body
+    );
 }
 
 #[tokio::test]
@@ -27,7 +33,10 @@ async fn a_session_stays_with_its_member() {
         }
         chosen.push(text(&first).to_owned());
     }
-    assert!(chosen.contains(&"a".to_owned()) && chosen.contains(&"b".to_owned()), "{chosen:?}");
+    assert!(
+        chosen.contains(&"a".to_owned()) && chosen.contains(&"b".to_owned()),
+        "{chosen:?}"
+    );
 }
 
 #[tokio::test]
@@ -38,8 +47,13 @@ async fn a_session_is_moved_by_its_router() {
     let session = house.gate.handle().sessions().list().pop().unwrap();
 
     for at in [0, 1, 0] {
-        session.router().bind("Room", house.backends[at].0.address());
-        assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), house.backends[at].1.0.name);
+        session
+            .router()
+            .bind("Room", house.backends[at].0.address());
+        assert_eq!(
+            text(&client.request_raw("Room.Who", "").await.unwrap()),
+            house.backends[at].1.0.name
+        );
     }
 }
 
@@ -48,13 +62,34 @@ async fn what_fails_is_answered() {
     let house = House::with(&["a"]).await;
     let client = house.gate.client().await;
 
-    let error = client.request_raw("Room.Fail", "no room").await.unwrap_err();
-    assert_eq!((error.code(), error.message(), &*error.metadata()["limit"]), ("ROOM-FULL", "no room", "3"));
-    assert_eq!(code_of(client.request_raw("Room.Panic", "").await), code::INTERNAL);
-    assert_eq!(code_of(client.request_raw("Room.None", "").await), code::NOT_FOUND);
-    assert_eq!(code_of(client.request_raw("None.Who", "").await), code::NOT_FOUND);
-    assert_eq!(code_of(client.request_raw("nodot", "").await), code::NOT_FOUND);
-    assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "a");
+    let error = client
+        .request_raw("Room.Fail", "no room")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.code(), error.message(), &*error.metadata()["limit"]),
+        ("ROOM-FULL", "no room", "3")
+    );
+    assert_eq!(
+        code_of(client.request_raw("Room.Panic", "").await),
+        code::INTERNAL
+    );
+    assert_eq!(
+        code_of(client.request_raw("Room.None", "").await),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        code_of(client.request_raw("None.Who", "").await),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        code_of(client.request_raw("nodot", "").await),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        text(&client.request_raw("Room.Who", "").await.unwrap()),
+        "a"
+    );
 }
 
 #[tokio::test]
@@ -64,10 +99,17 @@ async fn the_member_sees_the_session_as_its_gate_does() {
 
     let info = client.request_raw("Room.Info", "").await.unwrap();
     let session = house.gate.handle().sessions().list().pop().unwrap();
-    assert_eq!(text(&info), format!("{} 0 {}", session.id(), session.remote_addr().unwrap()));
+    assert_eq!(
+        text(&info),
+        format!("{} 0 {}", session.id(), session.remote_addr().unwrap())
+    );
     session.bind(77).unwrap();
     let info = client.request_raw("Room.Info", "").await.unwrap();
-    assert_eq!(text(&info).split(' ').nth(1), Some("77"), "a bind on the gate reaches the member before the next message");
+    assert_eq!(
+        text(&info).split(' ').nth(1),
+        Some("77"),
+        "a bind on the gate reaches the member before the next message"
+    );
 }
 
 #[tokio::test]
@@ -81,7 +123,9 @@ async fn a_bind_on_a_member_reaches_the_gate_before_what_follows_and_the_other_m
     client.request_raw("Room.Who", "").await.unwrap();
     let session = house.gate.handle().sessions().list().pop().unwrap();
     for at in [0, 1] {
-        session.router().bind("Room", house.backends[at].0.address());
+        session
+            .router()
+            .bind("Room", house.backends[at].0.address());
         client.request_raw("Room.Who", "").await.unwrap();
     }
 
@@ -90,7 +134,10 @@ async fn a_bind_on_a_member_reaches_the_gate_before_what_follows_and_the_other_m
     assert_eq!(session.uid(), 4711);
     assert_eq!(house.gate.handle().sessions_by_uid(4711).len(), 1);
     for (machine, _) in &house.backends {
-        eventually("the uid everywhere", || machine.handle().sessions_by_uid(4711).len() == 1).await;
+        eventually("the uid everywhere", || {
+            machine.handle().sessions_by_uid(4711).len() == 1
+        })
+        .await;
     }
 }
 
@@ -99,10 +146,19 @@ async fn what_no_link_can_carry_is_an_error_and_breaks_nothing() {
     let house = House::with(&["a"]).await;
     let client = house.gate.client().await;
     client.request_raw("Room.Join", "").await.unwrap();
-    let huge = house.gate.handle().call_raw("Room.Echo", vec![0; 16 * 1024 * 1024]);
+    let huge = house
+        .gate
+        .handle()
+        .call_raw("Room.Echo", vec![0; 16 * 1024 * 1024]);
     assert_eq!(code_of(within("an error", huge).await), code::TOO_LARGE);
-    assert_eq!(code_of(client.request_raw("Room.Huge", "").await), code::TOO_LARGE);
-    assert_eq!(text(&client.request_raw("Room.Who", "").await.unwrap()), "a");
+    assert_eq!(
+        code_of(client.request_raw("Room.Huge", "").await),
+        code::TOO_LARGE
+    );
+    assert_eq!(
+        text(&client.request_raw("Room.Who", "").await.unwrap()),
+        "a"
+    );
     assert!(house.backends[0].1.closed().is_empty());
 }
 
@@ -114,7 +170,10 @@ async fn a_push_and_the_response_behind_it_keep_their_order() {
 
     client.request_raw("Room.Push", "x").await.unwrap();
     // Both are here: they came before the response.
-    assert_eq!((a.try_recv(), b.try_recv()), (Some("x".into()), Some("x".into())));
+    assert_eq!(
+        (a.try_recv(), b.try_recv()),
+        (Some("x".into()), Some("x".into()))
+    );
 }
 
 #[tokio::test]
@@ -122,15 +181,32 @@ async fn a_member_closes_and_kicks_its_sessions() {
     let house = House::with(&["a"]).await;
     let room = &house.backends[0].1;
     let client = house.gate.client().await;
-    assert_eq!(client.request_raw("Room.Close", "bye").await.unwrap(), "bye", "the response before the end");
+    assert_eq!(
+        client.request_raw("Room.Close", "bye").await.unwrap(),
+        "bye",
+        "the response before the end"
+    );
     within("the end", client.closed()).await;
     let kicked = house.gate.client().await;
     let _ = kicked.request_raw("Room.Kick", "").await;
-    assert_eq!(within("the kick", kicked.closed()).await, client::CloseReason::Kicked("cheating".to_owned()));
+    assert_eq!(
+        within("the kick", kicked.closed()).await,
+        client::CloseReason::Kicked("cheating".to_owned())
+    );
 
     eventually("close callbacks", || room.closed().len() == 2).await;
-    let reasons: Vec<_> = room.closed().into_iter().map(|(_, reason)| reason).collect();
-    assert_eq!(reasons, [CloseReason::Closed("enough".to_owned()), CloseReason::Kicked("cheating".to_owned())]);
+    let reasons: Vec<_> = room
+        .closed()
+        .into_iter()
+        .map(|(_, reason)| reason)
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            CloseReason::Closed("enough".to_owned()),
+            CloseReason::Kicked("cheating".to_owned())
+        ]
+    );
     house.is_empty().await;
 }
 
@@ -143,15 +219,37 @@ async fn a_client_that_goes_ends_its_sessions_everywhere_once() {
         client.request_raw("Room.Join", "").await.unwrap();
         clients.push(client);
     }
-    let served: usize = house.backends.iter().map(|(machine, _)| machine.handle().sessions().count()).sum();
+    let served: usize = house
+        .backends
+        .iter()
+        .map(|(machine, _)| machine.handle().sessions().count())
+        .sum();
     assert_eq!(served, 20);
 
     drop(clients);
     house.is_empty().await;
-    let callbacks = || house.backends.iter().map(|(_, room)| room.closed().len()).sum::<usize>();
+    let callbacks = || {
+        house
+            .backends
+            .iter()
+            .map(|(_, room)| room.closed().len())
+            .sum::<usize>()
+    };
     eventually("every callback", || callbacks() == 20).await;
-    assert!(house.backends.iter().all(|(_, room)| room.0.group.count() == 0), "groups forget them");
-    assert!(house.backends.iter().flat_map(|(_, room)| room.closed()).all(|(_, reason)| reason == CloseReason::Client));
+    assert!(
+        house
+            .backends
+            .iter()
+            .all(|(_, room)| room.0.group.count() == 0),
+        "groups forget them"
+    );
+    assert!(
+        house
+            .backends
+            .iter()
+            .flat_map(|(_, room)| room.closed())
+            .all(|(_, reason)| reason == CloseReason::Client)
+    );
 }
 
 #[tokio::test]

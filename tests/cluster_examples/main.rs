@@ -1,5 +1,5 @@
-//! The examples of clusters and of schedulers: as apps in this process, and as the programs one starts. What the clients of the cluster see, to the
-//! byte, is in `tests/golden`.
+//! The examples of clusters and of schedulers: as apps in this process, and as the programs one
+//! starts. What the clients of the cluster see, to the byte, is in `tests/golden`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod cluster;

@@ -18,11 +18,17 @@ async fn a_room_that_thinks_holds_up_nobody_else() {
     let mut heard = ben.subscribe("onMove");
 
     let thinks = 2_000;
-    let thinking = tokio::spawn(async move { ann.request::<Value, _>("Desk.Move", &json!({ "think": thinks })).await });
+    let thinking = tokio::spawn(async move {
+        ann.request::<Value, _>("Desk.Move", &json!({ "think": thinks }))
+            .await
+    });
     for moves in 1..=3 {
         assert_eq!(moved(&cem, 0).await.unwrap(), json!({ "moves": moves }));
     }
-    assert!(!thinking.is_finished(), "the other room did not think, or was waited for");
+    assert!(
+        !thinking.is_finished(),
+        "the other room did not think, or was waited for"
+    );
     // In the room itself everybody waits.
     assert_eq!(moved(&ben, 0).await.unwrap(), json!({ "moves": 2 }));
     assert_eq!(thinking.await.unwrap().unwrap(), json!({ "moves": 1 }));
@@ -43,24 +49,37 @@ async fn a_room_is_entered_first_and_once_and_forgotten_when_it_is_empty() {
     assert_eq!(enter(&ann, "go").await.unwrap_err().code(), code::CONFLICT);
     assert_eq!(moved(&ann, 0).await.unwrap(), json!({ "moves": 1 }));
     ann.close();
-    crate::support::eventually("the session to be gone", || node.handle().sessions().count() == 0).await;
+    crate::support::eventually("the session to be gone", || {
+        node.handle().sessions().count() == 0
+    })
+    .await;
     within("close callbacks", async {
         // They have run when this has, on the same scheduler.
         let (tell, told) = tokio::sync::oneshot::channel();
-        node.handle().push_task(move || tell.send(()).unwrap()).unwrap();
+        node.handle()
+            .push_task(move || tell.send(()).unwrap())
+            .unwrap();
         told.await.unwrap();
     })
     .await;
 
     let ben = player(&url, "chess").await;
-    assert_eq!(moved(&ben, 0).await.unwrap(), json!({ "moves": 1 }), "a new room");
+    assert_eq!(
+        moved(&ben, 0).await.unwrap(),
+        json!({ "moves": 1 }),
+        "a new room"
+    );
     within("the end of a node", node.shutdown()).await;
 }
 
 #[tokio::test]
 async fn the_program_shows_that_one_room_does_not_wait_for_another() {
     let mut program = Program::start("rooms", &["127.0.0.1:0"]);
-    for begins in ["go: 100 moves after ", "chess: 1 move after ", "clients connect at tcp://127.0.0.1:"] {
+    for begins in [
+        "go: 100 moves after ",
+        "chess: 1 move after ",
+        "clients connect at tcp://127.0.0.1:",
+    ] {
         let line = program.line().await;
         assert!(line.starts_with(begins), "{line}");
     }
@@ -74,9 +93,13 @@ async fn player(url: &str, room: &str) -> Client {
 }
 
 async fn enter(player: &Client, room: &str) -> Result<u32> {
-    player.request("Lobby.Enter", &json!({ "room": room })).await
+    player
+        .request("Lobby.Enter", &json!({ "room": room }))
+        .await
 }
 
 async fn moved(player: &Client, think: u32) -> Result<Value> {
-    player.request("Desk.Move", &json!({ "think": think })).await
+    player
+        .request("Desk.Move", &json!({ "think": think }))
+        .await
 }

@@ -26,14 +26,17 @@ impl Greedy {
         Ok(Bytes::new())
     }
 
-    /// Pushes 32 MiB to one session, and a byte to each other one after each 16 KiB: how many of the bytes were refused.
+    /// Pushes 32 MiB to one session, and a byte to each other one after each 16 KiB: how many of
+    /// the bytes were refused.
     fn flood(&self, session: &Session<Raw>, _: Bytes) -> Result<Bytes> {
         let mut refused = 0;
         for _ in 0..2_000 {
             let _ = session.push_raw("on", vec![0; 16 * 1024]);
             let others = self.0.lock();
             let others = others.iter().filter(|other| other.id() != session.id());
-            refused += others.filter(|other| other.push_raw("on", "x").is_err()).count();
+            refused += others
+                .filter(|other| other.push_raw("on", "x").is_err())
+                .count();
         }
         Ok(refused.to_string().into())
     }
@@ -42,7 +45,8 @@ impl Greedy {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_fills_a_link_takes_no_room_of_the_others() {
     let house = house(&[], |app| app).await;
-    let app = calm(member(&house.master)).component_with(Greedy::default(), Options::new().name("Greedy"));
+    let app = calm(member(&house.master))
+        .component_with(Greedy::default(), Options::new().name("Greedy"));
     let _backend = Machine::start(app).await;
     house.gate.knows(2).await;
     let mut clients = Vec::new();
@@ -51,5 +55,9 @@ async fn a_session_that_fills_a_link_takes_no_room_of_the_others() {
         client.request_raw("Greedy.In", "").await.unwrap();
         clients.push(client);
     }
-    assert_eq!(clients[0].request_raw("Greedy.Flood", "").await.unwrap(), "0", "pushes to others that were refused");
+    assert_eq!(
+        clients[0].request_raw("Greedy.Flood", "").await.unwrap(),
+        "0",
+        "pushes to others that were refused"
+    );
 }

@@ -21,25 +21,58 @@ async fn the_sessions_of_a_gate_that_is_killed_end_once_on_every_member() {
     }
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
-        let client: Client<Raw> = Client::builder().typed::<Raw>().connect(&format!("tcp://{}", gate.address)).await.unwrap();
+        let client: Client<Raw> = Client::builder()
+            .typed::<Raw>()
+            .connect(&format!("tcp://{}", gate.address))
+            .await
+            .unwrap();
         client.request_raw("Room.Join", "").await.unwrap();
         clients.push(client);
     }
     // Those of another gate stay.
     let other = house.gate.client().await;
     other.request_raw("Room.Join", "").await.unwrap();
-    let served = || house.backends.iter().map(|(machine, _)| machine.handle().sessions().count()).sum::<usize>();
+    let served = || {
+        house
+            .backends
+            .iter()
+            .map(|(machine, _)| machine.handle().sessions().count())
+            .sum::<usize>()
+    };
     assert_eq!(served(), CLIENTS + 1);
 
     gate.signal("KILL").await;
-    let closed = || house.backends.iter().flat_map(|(_, room)| room.closed()).collect::<Vec<_>>();
-    eventually("its sessions to end", || served() == 1 && closed().len() == CLIENTS).await;
+    let closed = || {
+        house
+            .backends
+            .iter()
+            .flat_map(|(_, room)| room.closed())
+            .collect::<Vec<_>>()
+    };
+    eventually("its sessions to end", || {
+        served() == 1 && closed().len() == CLIENTS
+    })
+    .await;
     let mut ids: Vec<_> = closed().into_iter().map(|(id, _)| id).collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), CLIENTS, "one callback each");
-    assert!(closed().iter().all(|(_, reason)| matches!(reason, CloseReason::Broken(_))), "{:?}", closed());
-    assert_eq!(house.backends.iter().map(|(_, room)| room.0.group.count()).sum::<usize>(), 1, "groups forget them");
+    assert!(
+        closed()
+            .iter()
+            .all(|(_, reason)| matches!(reason, CloseReason::Broken(_))),
+        "{:?}",
+        closed()
+    );
+    assert_eq!(
+        house
+            .backends
+            .iter()
+            .map(|(_, room)| room.0.group.count())
+            .sum::<usize>(),
+        1,
+        "groups forget them"
+    );
 
     // Nothing more comes of the eviction, which is later.
     for (machine, _) in &house.backends {
@@ -61,7 +94,16 @@ async fn what_is_bound_to_a_member_that_is_killed_is_free() {
         clients.push(client);
     }
     let address = victim.address.to_string();
-    let bindings = || house.gate.handle().sessions().list().iter().filter_map(|session| session.router().find("T")).collect::<Vec<_>>();
+    let bindings = || {
+        house
+            .gate
+            .handle()
+            .sessions()
+            .list()
+            .iter()
+            .filter_map(|session| session.router().find("T"))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(bindings(), vec![address.clone(); 20]);
 
     victim.signal("KILL").await;
@@ -75,7 +117,8 @@ async fn what_is_bound_to_a_member_that_is_killed_is_free() {
     assert_eq!(bindings(), vec![successor.address.to_string(); 20]);
 }
 
-/// Stops the process with this signal; checks when it gets no more traffic, and when it is out of every table.
+/// Stops the process with this signal; checks when it gets no more traffic, and when it is out of
+/// every table.
 async fn is_left_alone(signal: &str, traffic: Duration, tables: Duration) -> (House, [Peer; 2]) {
     let house = house(&[], |app| app).await;
     let (survivor, victim) = (backend(&house.master).await, backend(&house.master).await);
@@ -88,7 +131,11 @@ async fn is_left_alone(signal: &str, traffic: Duration, tables: Duration) -> (Ho
     let last = last_lost(&gate, "T.Empty", traffic * 2).await;
     assert!(last < traffic, "traffic for {last:?} after the end");
     is_known(&address, false, &[&house.master, &house.gate]).await;
-    assert!(began.elapsed() < tables, "in a table for {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < tables,
+        "in a table for {:?}",
+        began.elapsed()
+    );
     is_known(&survives, true, &[&house.master, &house.gate]).await;
     (house, [survivor, victim])
 }
@@ -101,12 +148,27 @@ async fn a_member_that_is_killed_gets_no_more_traffic_and_is_soon_out_of_every_t
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_hangs_likewise_and_comes_back_by_itself() {
     // It is missed after 0.8 s; the rest is for busy machines.
-    let (house, [survivor, victim]) = is_left_alone("STOP", Duration::from_millis(1_750), Duration::from_secs(10)).await;
+    let (house, [survivor, victim]) = is_left_alone(
+        "STOP",
+        Duration::from_millis(1_750),
+        Duration::from_secs(10),
+    )
+    .await;
     victim.signal("CONT").await;
-    is_known(&victim.address.to_string(), true, &[&house.master, &house.gate]).await;
+    is_known(
+        &victim.address.to_string(),
+        true,
+        &[&house.master, &house.gate],
+    )
+    .await;
 
     survivor.signal("KILL").await;
-    is_known(&survivor.address.to_string(), false, &[&house.master, &house.gate]).await;
+    is_known(
+        &survivor.address.to_string(),
+        false,
+        &[&house.master, &house.gate],
+    )
+    .await;
     let client = house.gate.client().await;
     answered(&client, "T.Empty").await;
 }

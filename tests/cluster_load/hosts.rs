@@ -1,4 +1,5 @@
-//! Nodes on hosts of their own, which are network namespaces: with real cables between them, that can be cut.
+//! Nodes on hosts of their own, which are network namespaces: with real cables between them, that
+//! can be cut.
 
 use std::{
     env,
@@ -20,7 +21,8 @@ use crate::{
 /// The hosts, in the order of their addresses, and what their nodes are called as services.
 const HOSTS: [(&str, &str); 4] = [("master", "M"), ("gate", "G"), ("a", "A"), ("b", "B")];
 
-/// Set where the test runs that was started on the network, to what the names of its hosts begin with.
+/// Set where the test runs that was started on the network, to what the names of its hosts begin
+/// with.
 const ON_THE_NETWORK: &str = "NANO_TEST_HOSTS";
 
 /// What the machine may add to a timeout.
@@ -38,15 +40,36 @@ impl Network {
         ip(&["netns", "add", &switch])?;
         ip(&["-n", &switch, "link", "set", "lo", "up"])?;
         ip(&["-n", &switch, "link", "add", "switch", "type", "bridge"])?;
-        ip(&["-n", &switch, "addr", "add", "10.0.0.254/24", "dev", "switch"])?;
+        ip(&[
+            "-n",
+            &switch,
+            "addr",
+            "add",
+            "10.0.0.254/24",
+            "dev",
+            "switch",
+        ])?;
         ip(&["-n", &switch, "link", "set", "switch", "up"])?;
         for (place, (name, _)) in HOSTS.iter().enumerate() {
             let (host, port) = (network.host(name), port(name));
             ip(&["netns", "add", &host])?;
             ip(&["-n", &host, "link", "set", "lo", "up"])?;
-            ip(&["-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "cable", "netns", &host])?;
-            ip(&["-n", &switch, "link", "set", &port, "master", "switch", "up"])?;
-            ip(&["-n", &host, "addr", "add", &format!("10.0.0.{}/24", place + 1), "dev", "cable"])?;
+            ip(&[
+                "-n", &switch, "link", "add", &port, "type", "veth", "peer", "name", "cable",
+                "netns", &host,
+            ])?;
+            ip(&[
+                "-n", &switch, "link", "set", &port, "master", "switch", "up",
+            ])?;
+            ip(&[
+                "-n",
+                &host,
+                "addr",
+                "add",
+                &format!("10.0.0.{}/24", place + 1),
+                "dev",
+                "cable",
+            ])?;
             ip(&["-n", &host, "link", "set", "cable", "up"])?;
         }
         Ok(guard)
@@ -60,7 +83,8 @@ impl Network {
         format!("{}-{name}", self.0)
     }
 
-    /// Starts a node on its host. All have the service `T` by a name of their own; backends by its own too.
+    /// Starts a node on its host. All have the service `T` by a name of their own; backends by its
+    /// own too.
     async fn start(&self, name: &str) -> Peer {
         let place = HOSTS.iter().position(|(host, _)| *host == name).unwrap();
         let address = format!("10.0.0.{}:7000", place + 1);
@@ -72,9 +96,23 @@ impl Network {
             _ => &["--master", "10.0.0.1:7000", "--services", &both],
         };
         let mut command = tokio::process::Command::new("ip");
-        command.args(["netns", "exec", &self.host(name)]).arg(program()).env("NANO_CLUSTER_TOKEN", "swordfish");
+        command
+            .args(["netns", "exec", &self.host(name)])
+            .arg(program())
+            .env("NANO_CLUSTER_TOKEN", "swordfish");
         let clients = at(name).to_string();
-        let always = ["--listen", &address, "--client", &clients, "--hb", "1s", "--retry", "250ms", "--request-timeout", "5s"];
+        let always = [
+            "--listen",
+            &address,
+            "--client",
+            &clients,
+            "--hb",
+            "1s",
+            "--retry",
+            "250ms",
+            "--request-timeout",
+            "5s",
+        ];
         Peer::launch(command, &[&always, role].concat()).await
     }
 
@@ -91,7 +129,17 @@ impl Network {
     fn apart(&self, names: [&str; 2], apart: bool) {
         for name in names {
             let state = if apart { "on" } else { "off" };
-            run(Command::new("bridge").args(["-n", &self.switch(), "link", "set", "dev", &port(name), "isolated", state])).unwrap();
+            run(Command::new("bridge").args([
+                "-n",
+                &self.switch(),
+                "link",
+                "set",
+                "dev",
+                &port(name),
+                "isolated",
+                state,
+            ]))
+            .unwrap();
         }
     }
 }
@@ -123,27 +171,51 @@ fn ip(arguments: &[&str]) -> Result<(), String> {
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
-    let Output { status, stderr, .. } = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if status.success() { Ok(()) } else { Err(format!("{command:?}: {}", String::from_utf8_lossy(&stderr).trim())) }
+    let Output { status, stderr, .. } = command
+        .output()
+        .map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!(
+            "{command:?}: {}",
+            String::from_utf8_lossy(&stderr).trim()
+        ))
+    }
 }
 
 #[test]
 #[ignore = "slow"]
 fn hosts_that_lose_sight_of_each_other_find_each_other_again() {
     if let Ok(hosts) = env::var(ON_THE_NETWORK) {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
         return runtime.block_on(lose_sight_and_find_again(&Network(hosts)));
     }
     let _alone = ALONE.blocking_lock();
     let guard = match Network::build() {
         Ok(guard) => guard,
         // Not by a macro: what a test that passes prints by one is not shown.
-        Err(problem) => return writeln!(io::stderr(), "skipped, for there are no network namespaces here: {problem}").unwrap(),
+        Err(problem) => {
+            return writeln!(
+                io::stderr(),
+                "skipped, for there are no network namespaces here: {problem}"
+            )
+            .unwrap();
+        }
     };
     let on_the_network = Command::new("ip")
         .args(["netns", "exec", &Network(guard.0.clone()).switch()])
         .arg(env::current_exe().unwrap())
-        .args(["hosts::hosts_that_lose_sight_of_each_other_find_each_other_again", "--exact", "--ignored", "--nocapture"])
+        .args([
+            "hosts::hosts_that_lose_sight_of_each_other_find_each_other_again",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+        ])
         .env(ON_THE_NETWORK, &guard.0)
         .status();
     assert!(on_the_network.unwrap().success());
@@ -163,10 +235,21 @@ async fn lose_sight_and_find_again(network: &Network) {
     load.goes_on(300).await;
     network.apart(["gate", "a"], true);
     let (of_gate, of_a) = (connect(gate).await, connect(a.address).await);
-    within("the gate to see it", fails(&of_gate, "A.Empty", code::UNAVAILABLE)).await;
-    within("the backend to see it", fails(&of_a, "G.Empty", code::UNAVAILABLE)).await;
+    within(
+        "the gate to see it",
+        fails(&of_gate, "A.Empty", code::UNAVAILABLE),
+    )
+    .await;
+    within(
+        "the backend to see it",
+        fails(&of_a, "G.Empty", code::UNAVAILABLE),
+    )
+    .await;
     answered(&connect(gate).await, "T.Empty").await;
-    for seen_by_both in [[master_node, gate_node, b_node], [master_node, a_node, b_node]] {
+    for seen_by_both in [
+        [master_node, gate_node, b_node],
+        [master_node, a_node, b_node],
+    ] {
         all_know_all(&seen_by_both).await;
     }
     network.apart(["gate", "a"], false);
@@ -179,7 +262,11 @@ async fn lose_sight_and_find_again(network: &Network) {
     sleep(Duration::from_secs(6)).await;
     load.goes_on(300).await;
     all_know_all(&[gate_node, a_node, b_node]).await;
-    within("the gate to see it", fails(&connect(gate).await, "M.Empty", code::UNAVAILABLE)).await;
+    within(
+        "the gate to see it",
+        fails(&connect(gate).await, "M.Empty", code::UNAVAILABLE),
+    )
+    .await;
     network.plug_in("master");
     all_know_all(&all).await;
     everything_ended(load).await;
@@ -210,5 +297,8 @@ async fn everything_ended(load: Load) {
     load.goes_on(300).await;
     let outcome = load.stop().await;
     outcome.unavailable();
-    assert!(outcome.slowest < REQUEST_TIMEOUT + SLACK, "nothing waits longer than its timeout: {outcome:?}");
+    assert!(
+        outcome.slowest < REQUEST_TIMEOUT + SLACK,
+        "nothing waits longer than its timeout: {outcome:?}"
+    );
 }

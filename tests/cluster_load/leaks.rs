@@ -1,4 +1,5 @@
-//! Promise 7 through a gate: after any number of clients have come and gone, every node is as it was.
+//! Promise 7 through a gate: after any number of clients have come and gone, every node is as it
+//! was.
 
 use std::{
     net::SocketAddr,
@@ -11,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use nano::{Component, Entity, Group, Handle, Handlers, Options, Raw, Result, Session, handshake::Request};
+use nano::{
+    Component, Entity, Group, Handle, Handlers, Options, Raw, Result, Session, handshake::Request,
+};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -30,7 +33,8 @@ struct Seen {
     group: Group<Raw>,
     served: AtomicUsize,
     closed: AtomicUsize,
-    /// Some of the sessions, on the gate and on its members: whoever forgets to drop one keeps it alive.
+    /// Some of the sessions, on the gate and on its members: whoever forgets to drop one keeps it
+    /// alive.
     entities: Mutex<Vec<Weak<dyn Entity>>>,
 }
 
@@ -42,7 +46,11 @@ impl Seen {
     }
 
     fn alive(&self) -> usize {
-        self.entities.lock().iter().filter(|entity| entity.strong_count() > 0).count()
+        self.entities
+            .lock()
+            .iter()
+            .filter(|entity| entity.strong_count() > 0)
+            .count()
     }
 }
 
@@ -50,7 +58,9 @@ struct Lobby(Arc<Seen>);
 
 impl Component<Raw> for Lobby {
     fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
-        h.on("Enter", Self::enter).on("Leave", Self::leave).on("Wait", Self::wait)
+        h.on("Enter", Self::enter)
+            .on("Leave", Self::leave)
+            .on("Wait", Self::wait)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -94,7 +104,9 @@ async fn visit(gate: SocketAddr, number: usize) {
     }
     client.handshake().await;
     for (id, at) in [(1, number), (2, number + 1)] {
-        client.request(id, &format!("{}.Enter", SERVICES[at % SERVICES.len()]), "").await;
+        client
+            .request(id, &format!("{}.Enter", SERVICES[at % SERVICES.len()]), "")
+            .await;
         client.response(id).await;
     }
     let route = |name: &str| format!("{}.{name}", SERVICES[number % SERVICES.len()]);
@@ -113,8 +125,13 @@ async fn visit(gate: SocketAddr, number: usize) {
     }
 }
 
-/// So many visits, some at once. Each comes to another address of this machine: there are not ports enough to come to one of them that often.
-async fn visits<V: Future<Output = ()> + Send + 'static>(port: u16, numbers: Range<usize>, visit: fn(SocketAddr, usize) -> V) {
+/// So many visits, some at once. Each comes to another address of this machine: there are not ports
+/// enough to come to one of them that often.
+async fn visits<V: Future<Output = ()> + Send + 'static>(
+    port: u16,
+    numbers: Range<usize>,
+    visit: fn(SocketAddr, usize) -> V,
+) {
     let mut visitors = JoinSet::new();
     for number in numbers {
         if visitors.len() == 64 {
@@ -142,7 +159,8 @@ async fn come_and_go(count: usize) {
     .await;
     let mut members = Vec::new();
     for service in SERVICES {
-        let app = calm(member(&house.master)).component_with(Lobby(seen.clone()), Options::new().name(service));
+        let app = calm(member(&house.master))
+            .component_with(Lobby(seen.clone()), Options::new().name(service));
         members.push(Machine::start(app).await);
     }
     house.gate.knows(1 + SERVICES.len()).await;
@@ -150,12 +168,22 @@ async fn come_and_go(count: usize) {
     visits(house.gate.node.addresses()[0].port(), 0..count, visit).await;
 
     house.is_empty().await;
-    eventually("a callback for each session of a member", || seen.closed.load(SeqCst) >= seen.served.load(SeqCst)).await;
+    eventually("a callback for each session of a member", || {
+        seen.closed.load(SeqCst) >= seen.served.load(SeqCst)
+    })
+    .await;
     let entered = 2 * (count - count.div_ceil(5));
-    assert_eq!((seen.served.load(SeqCst), seen.closed.load(SeqCst)), (entered, entered), "one callback each");
+    assert_eq!(
+        (seen.served.load(SeqCst), seen.closed.load(SeqCst)),
+        (entered, entered),
+        "one callback each"
+    );
     assert_eq!((seen.group.count(), seen.group.members()), (0, vec![]));
     for machine in members.iter().chain([&house.gate]) {
-        eventually("sessions to be gone", || machine.handle().sessions().count() == 0).await;
+        eventually("sessions to be gone", || {
+            machine.handle().sessions().count() == 0
+        })
+        .await;
         for uid in 0..=UIDS {
             assert_eq!(machine.handle().sessions_by_uid(uid), []);
         }
@@ -181,7 +209,9 @@ async fn short_visit(gate: SocketAddr, number: usize) {
     let mut client = RawClient::tcp(gate).await;
     client.handshake().await;
     client.call(1, "Grp.Join", "").await;
-    client.call(2, "T.Bind", (number % 1_000 + 1).to_string()).await;
+    client
+        .call(2, "T.Bind", (number % 1_000 + 1).to_string())
+        .await;
     match number % 3 {
         0 => {}
         1 => client.request(3, "T.Flood", "0").await,
@@ -208,7 +238,9 @@ async fn another_hundred_thousand_clients_take_no_more_memory() {
     const CLIENTS: usize = 100_000;
     let master = crate::world::master("127.0.0.1:0").await;
     let join = ["--master", &master.address(), "--hb", "1s"];
-    let mut nodes = vec![Peer::start(&[&join[..], &["--services", "", "--client", "0.0.0.0:0"]].concat()).await];
+    let mut nodes = vec![
+        Peer::start(&[&join[..], &["--services", "", "--client", "0.0.0.0:0"]].concat()).await,
+    ];
     for _ in 0..3 {
         nodes.push(Peer::start(&[&join[..], &["--services", "Grp,T"]].concat()).await);
     }
@@ -219,6 +251,9 @@ async fn another_hundred_thousand_clients_take_no_more_memory() {
     visits(nodes[0].address.port(), CLIENTS..2 * CLIENTS, short_visit).await;
     let after: Vec<_> = nodes.iter().map(resident).collect();
     for (before, after) in before.iter().zip(&after) {
-        assert!(*after as f64 <= *before as f64 * 1.05, "pages: {before} before, {after} after");
+        assert!(
+            *after as f64 <= *before as f64 * 1.05,
+            "pages: {before} before, {after} after"
+        );
     }
 }

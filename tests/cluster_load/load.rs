@@ -49,7 +49,11 @@ pub(crate) struct Load {
 impl Load {
     /// Connects so many clients, which begin at once.
     pub(crate) async fn start(gate: SocketAddr, clients: usize) -> Self {
-        let mut load = Self { clients: Vec::new(), shared: Arc::default(), asking: JoinSet::new() };
+        let mut load = Self {
+            clients: Vec::new(),
+            shared: Arc::default(),
+            asking: JoinSet::new(),
+        };
         for _ in 0..clients {
             // The gate's timeout is the one that is looked at.
             let builder = Client::builder().typed::<Raw>().request_timeout(None);
@@ -65,10 +69,14 @@ impl Load {
     /// Waits until so many more requests have been answered.
     pub(crate) async fn goes_on(&self, answers: usize) {
         let before = self.shared.answered.load(Relaxed);
-        eventually("more answers", || self.shared.answered.load(Relaxed) >= before + answers).await;
+        eventually("more answers", || {
+            self.shared.answered.load(Relaxed) >= before + answers
+        })
+        .await;
     }
 
-    /// Waits until every client is answered again, and asks no more. Every request has ended then, one way or another.
+    /// Waits until every client is answered again, and asks no more. Every request has ended then,
+    /// one way or another.
     pub(crate) async fn stop(mut self) -> Outcome {
         for client in &self.clients {
             answered(client, "T.PushThenResp").await;
@@ -80,19 +88,37 @@ impl Load {
             }
         })
         .await;
-        assert!(self.clients.iter().all(|client| client.close_reason().is_none()), "no client notices more than error replies");
+        assert!(
+            self.clients
+                .iter()
+                .all(|client| client.close_reason().is_none()),
+            "no client notices more than error replies"
+        );
         let outcome = std::mem::take(&mut *self.shared.outcome.lock());
-        assert_eq!(outcome.asked, outcome.answered + outcome.failed.values().sum::<usize>(), "each ended once: {outcome:?}");
+        assert_eq!(
+            outcome.asked,
+            outcome.answered + outcome.failed.values().sum::<usize>(),
+            "each ended once: {outcome:?}"
+        );
         outcome
     }
 }
 
 impl Outcome {
-    /// How many were answered that their member went away, or cannot be reached; no other error is expected.
+    /// How many were answered that their member went away, or cannot be reached; no other error is
+    /// expected.
     pub(crate) fn unavailable(&self) -> usize {
         let expected = [code::UNAVAILABLE, code::NOT_FOUND, code::TIMEOUT];
-        assert!(self.failed.keys().all(|code| expected.contains(&code.as_str())), "{self:?}");
-        self.failed.get(code::UNAVAILABLE).copied().unwrap_or_default()
+        assert!(
+            self.failed
+                .keys()
+                .all(|code| expected.contains(&code.as_str())),
+            "{self:?}"
+        );
+        self.failed
+            .get(code::UNAVAILABLE)
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -100,7 +126,11 @@ impl Outcome {
 async fn ask(client: Client<Raw>, shared: Arc<Shared>) {
     while !shared.stopped.load(Relaxed) {
         let number = shared.number.fetch_add(1, Relaxed);
-        let (route, body) = if number.is_multiple_of(3) { ("T.Flood", "0".to_owned()) } else { ("T.PushThenResp", number.to_string()) };
+        let (route, body) = if number.is_multiple_of(3) {
+            ("T.Flood", "0".to_owned())
+        } else {
+            ("T.PushThenResp", number.to_string())
+        };
         let begun = Instant::now();
         let answer = client.request_raw(route, body.clone()).await;
         let took = begun.elapsed();

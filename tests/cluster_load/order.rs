@@ -1,5 +1,5 @@
-//! Promise 1 through a gate: what one session sends starts in order on each member, what each member sends arrives in order, to each request its
-//! own answer.
+//! Promise 1 through a gate: what one session sends starts in order on each member, what each
+//! member sends arrives in order, to each request its own answer.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +17,8 @@ use crate::{
     world::{calm, house},
 };
 
-/// What a client that does not read is sent for each request, and how many it makes: more than the system and its queue hold together.
+/// What a client that does not read is sent for each request, and how many it makes: more than the
+/// system and its queue hold together.
 const LARGE: usize = 16 * 1024;
 const LARGE_REQUESTS: u64 = 1_200;
 
@@ -46,7 +47,12 @@ impl Component<Raw> for Counter {
 impl Counter {
     async fn count(self: Arc<Self>, session: Session<Raw>, body: Bytes) -> Result<Bytes> {
         let number: u64 = std::str::from_utf8(&body)?.parse()?;
-        self.0.started.lock().entry(session.id()).or_default().push(number);
+        self.0
+            .started
+            .lock()
+            .entry(session.id())
+            .or_default()
+            .push(number);
         session.push_raw("onCount", body.clone())?;
         if number.is_multiple_of(3) {
             tokio::time::sleep(Duration::from_millis(number % 7)).await;
@@ -63,7 +69,13 @@ impl Counter {
 /// Sends even numbers to one member and odd ones to the other.
 async fn play(mut client: RawClient, messages: u64) {
     for number in 0..messages {
-        client.request(number + 1, SERVICES[number as usize % 2].1, number.to_string()).await;
+        client
+            .request(
+                number + 1,
+                SERVICES[number as usize % 2].1,
+                number.to_string(),
+            )
+            .await;
     }
     let (mut pushed, mut answered) = ([0, 1], HashSet::new());
     while pushed.iter().sum::<u64>() < 2 * messages + 1 || answered.len() < messages as usize {
@@ -76,7 +88,11 @@ async fn play(mut client: RawClient, messages: u64) {
                 *next += 2;
             }
             Kind::Response => {
-                assert_eq!((message.id, message.error), (number + 1, false), "its own answer");
+                assert_eq!(
+                    (message.id, message.error),
+                    (number + 1, false),
+                    "its own answer"
+                );
                 assert!(answered.insert(number), "answered once");
             }
             other => panic!("a server sends no {other:?}"),
@@ -91,7 +107,8 @@ async fn sessions_keep_their_order(sessions: usize, messages: u64) {
     let mut backends = Vec::new();
     for (service, _) in SERVICES {
         let counter = Counter::default();
-        let app = calm(member(&house.master)).component_with(counter.clone(), Options::new().name(service));
+        let app = calm(member(&house.master))
+            .component_with(counter.clone(), Options::new().name(service));
         backends.push((Machine::start(app).await, counter));
     }
     house.gate.knows(3).await;
@@ -109,7 +126,9 @@ async fn sessions_keep_their_order(sessions: usize, messages: u64) {
     }
     let third = Counter::default();
     let app = calm(member(&house.master));
-    let app = SERVICES.iter().fold(app, |app, (service, _)| app.component_with(third.clone(), Options::new().name(*service)));
+    let app = SERVICES.iter().fold(app, |app, (service, _)| {
+        app.component_with(third.clone(), Options::new().name(*service))
+    });
     backends.push((Machine::start(app).await, third));
     house.gate.knows(4).await;
     for player in playing {
@@ -120,23 +139,40 @@ async fn sessions_keep_their_order(sessions: usize, messages: u64) {
     for (_, counter) in &backends {
         for (session, numbers) in &*counter.0.started.lock() {
             for parity in 0..2 {
-                let own: Vec<_> = numbers.iter().copied().filter(|number| number % 2 == parity).collect();
+                let own: Vec<_> = numbers
+                    .iter()
+                    .copied()
+                    .filter(|number| number % 2 == parity)
+                    .collect();
                 if !own.is_empty() {
-                    assert!(own.iter().copied().eq((parity..messages).step_by(2)), "handlers in order: {own:?}");
+                    assert!(
+                        own.iter().copied().eq((parity..messages).step_by(2)),
+                        "handlers in order: {own:?}"
+                    );
                     *seen.entry((*session, parity)).or_default() += 1;
                 }
             }
         }
     }
     assert_eq!(seen.len(), sessions * 2, "each session at two members");
-    assert!(seen.values().all(|members| *members == 1), "and each half at one: {seen:?}");
+    assert!(
+        seen.values().all(|members| *members == 1),
+        "and each half at one: {seen:?}"
+    );
 
-    let slow = || backends.iter().any(|(_, counter)| counter.0.closed.lock().contains(&CloseReason::SlowClient));
+    let slow = || {
+        backends
+            .iter()
+            .any(|(_, counter)| counter.0.closed.lock().contains(&CloseReason::SlowClient))
+    };
     eventually("who does not read to be disconnected", slow).await;
     drop(deaf);
     house.is_empty().await;
     for (machine, _) in &backends {
-        eventually("sessions to be gone", || machine.handle().sessions().count() == 0).await;
+        eventually("sessions to be gone", || {
+            machine.handle().sessions().count() == 0
+        })
+        .await;
     }
 }
 

@@ -29,7 +29,10 @@ impl Apart {
         let master = master("127.0.0.1:0").await;
         let ways = [Way::for_far().await, Way::for_far().await];
         let node = |way: &Way| {
-            let app = calm(member(&master)).service_listen(&way.listen).service_addr(&way.address).cut_off_after(cut_off_after);
+            let app = calm(member(&master))
+                .service_listen(&way.listen)
+                .service_addr(&way.address)
+                .cut_off_after(cut_off_after);
             app.grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))
         };
         let gate = Machine::start(node(&ways[0]).tcp("127.0.0.1:0")).await;
@@ -37,7 +40,13 @@ impl Apart {
         let backend = node(&ways[1]).component_with(room.clone(), Options::new().name("Room"));
         let backend = Machine::start(backend).await;
         gate.knows(2).await;
-        Self { master, gate, backend, room, ways }
+        Self {
+            master,
+            gate,
+            backend,
+            room,
+            ways,
+        }
     }
 
     fn block(&self) {
@@ -50,7 +59,9 @@ impl Apart {
 
     /// Whether the master has both, and they each other.
     fn all_are_members(&self) -> bool {
-        [&self.master, &self.gate, &self.backend].iter().all(|machine| machine.handle().members().len() == 2)
+        [&self.master, &self.gate, &self.backend]
+            .iter()
+            .all(|machine| machine.handle().members().len() == 2)
     }
 }
 
@@ -64,16 +75,35 @@ async fn the_sessions_of_a_gate_and_a_member_that_are_cut_off_end_on_both_sides(
         let client = client.clone();
         async move { client.request_raw("Room.Hold", "").await }
     });
-    eventually("the request to arrive", || apart.room.0.held.lock().len() == 1).await;
+    eventually("the request to arrive", || {
+        apart.room.0.held.lock().len() == 1
+    })
+    .await;
 
     apart.block();
-    assert_eq!(code_of(within("the request to end", held).await.unwrap()), code::UNAVAILABLE);
-    eventually("the member's side to end", || apart.room.closed().len() == 1 && apart.room.0.group.count() == 0).await;
+    assert_eq!(
+        code_of(within("the request to end", held).await.unwrap()),
+        code::UNAVAILABLE
+    );
+    eventually("the member's side to end", || {
+        apart.room.closed().len() == 1 && apart.room.0.group.count() == 0
+    })
+    .await;
     assert_eq!(apart.backend.handle().sessions().count(), 0);
-    assert!(matches!(apart.room.closed()[0].1, CloseReason::Broken(_)), "{:?}", apart.room.closed());
-    eventually("the gate's side to end", || session.router().find("Room").is_none()).await;
+    assert!(
+        matches!(apart.room.closed()[0].1, CloseReason::Broken(_)),
+        "{:?}",
+        apart.room.closed()
+    );
+    eventually("the gate's side to end", || {
+        session.router().find("Room").is_none()
+    })
+    .await;
     assert!(client.close_reason().is_none(), "the client stays");
-    assert_eq!(code_of(client.request_raw("Room.Who", "").await), code::UNAVAILABLE);
+    assert_eq!(
+        code_of(client.request_raw("Room.Who", "").await),
+        code::UNAVAILABLE
+    );
     assert!(apart.all_are_members(), "the master sees both");
 
     // Whoever can be reached serves the session meanwhile.
@@ -88,13 +118,22 @@ async fn the_sessions_of_a_gate_and_a_member_that_are_cut_off_end_on_both_sides(
     assert_eq!(text(&answered(&client, "Room.Who").await), "far");
     // What was held for the old session answers nobody.
     for responder in apart.room.0.held.lock().drain(..) {
-        assert_eq!(responder.response(&bytes::Bytes::new()).unwrap_err().code(), code::CLOSED);
+        assert_eq!(
+            responder.response(&bytes::Bytes::new()).unwrap_err().code(),
+            code::CLOSED
+        );
     }
     client.close();
     for machine in [&apart.gate, &apart.backend, &third] {
-        eventually("sessions to be gone", || machine.handle().sessions().count() == 0).await;
+        eventually("sessions to be gone", || {
+            machine.handle().sessions().count() == 0
+        })
+        .await;
     }
-    eventually("a callback for each session", || apart.room.closed().len() == 2 && near.closed().len() == 1).await;
+    eventually("a callback for each session", || {
+        apart.room.closed().len() == 2 && near.closed().len() == 1
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,17 +147,32 @@ async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_g
 
     apart.block();
     // Asked while nobody knows of the cut, ended when it is seen; then refused at once.
-    assert_eq!(code_of(within("an end", client.request_raw("Room.Who", "")).await), code::UNAVAILABLE);
-    assert_eq!(code_of(client.request_raw("Room.Who", "").await), code::UNAVAILABLE);
+    assert_eq!(
+        code_of(within("an end", client.request_raw("Room.Who", "")).await),
+        code::UNAVAILABLE
+    );
+    assert_eq!(
+        code_of(client.request_raw("Room.Who", "").await),
+        code::UNAVAILABLE
+    );
     goes.close();
-    eventually("the other client to be gone", || apart.gate.handle().sessions().count() == 1).await;
+    eventually("the other client to be gone", || {
+        apart.gate.handle().sessions().count() == 1
+    })
+    .await;
     assert_eq!(apart.room.0.group.count(), 2, "the member cannot know");
 
     apart.open();
-    eventually("the member to hear of it", || apart.room.0.group.count() == 1).await;
+    eventually("the member to hear of it", || {
+        apart.room.0.group.count() == 1
+    })
+    .await;
     answered(&client, "Room.Who").await;
     client.notify_raw("Room.Say", "hello").await.unwrap();
-    assert_eq!(within("what the group is told", said.recv()).await.unwrap(), "hello");
+    assert_eq!(
+        within("what the group is told", said.recv()).await.unwrap(),
+        "hello"
+    );
     assert_eq!(apart.room.closed().len(), 1, "the session itself goes on");
     assert!(apart.all_are_members());
 }
@@ -127,22 +181,38 @@ async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_g
 async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
     let master = master("127.0.0.1:0").await;
     let way = Way::for_far().await;
-    let gate = Machine::start(calm(member(&master)).service_listen(&way.listen).service_addr(&way.address).tcp("127.0.0.1:0")).await;
-    let node = |name| calm(member(&master)).component_with(Room::new(name), Options::new().name("Room"));
-    let _far = Machine::start(node("far").grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))).await;
+    let gate = Machine::start(
+        calm(member(&master))
+            .service_listen(&way.listen)
+            .service_addr(&way.address)
+            .tcp("127.0.0.1:0"),
+    )
+    .await;
+    let node =
+        |name| calm(member(&master)).component_with(Room::new(name), Options::new().name("Room"));
+    let _far =
+        Machine::start(node("far").grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR))))
+            .await;
     let _near = Machine::start(node("near")).await;
     gate.knows(3).await;
 
     way.freeze();
     let gate_at = format!("tcp://{}", gate.node.addresses()[0]);
     let last = last_lost(&gate_at, "Room.Who", Duration::from_secs(4)).await;
-    assert!(last < Duration::from_millis(1_750), "new sessions for {last:?}");
+    assert!(
+        last < Duration::from_millis(1_750),
+        "new sessions for {last:?}"
+    );
 
     way.heal();
     within("the way back to be used", async {
         loop {
             let client = gate.client().await;
-            if client.request_raw("Room.Who", "").await.is_ok_and(|name| name == "far") {
+            if client
+                .request_raw("Room.Who", "")
+                .await
+                .is_ok_and(|name| name == "far")
+            {
                 return;
             }
         }
@@ -152,7 +222,8 @@ async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_only_member_is_asked_although_nothing_is_heard_of_it() {
-    // For longer than it takes to prefer others, and shorter than it takes to give it up; a machine that is too busy for that tries again.
+    // For longer than it takes to prefer others, and shorter than it takes to give it up; a machine
+    // that is too busy for that tries again.
     let (silence, given_up) = (Duration::from_millis(1_200), Duration::from_millis(1_700));
     loop {
         let apart = Apart::start(Duration::from_secs(30)).await;

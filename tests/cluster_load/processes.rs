@@ -9,7 +9,16 @@ use crate::{
 };
 
 async fn node(role: &[&str]) -> Peer {
-    let always = ["--client", "127.0.0.1:0", "--hb", "1s", "--retry", "250ms", "--request-timeout", "5s"];
+    let always = [
+        "--client",
+        "127.0.0.1:0",
+        "--hb",
+        "1s",
+        "--retry",
+        "250ms",
+        "--request-timeout",
+        "5s",
+    ];
     Peer::start(&[&always, role].concat()).await
 }
 
@@ -26,7 +35,11 @@ async fn traffic_goes_on_while_the_master_is_killed_and_started_again() {
     let join = async |services: &str| node(&["--master", &address, "--services", services]).await;
     let gate = join("G=T").await;
     let mut nodes = vec![join("A=T,T").await, join("B=T,T").await];
-    let mut members = vec![("G", gate.address), ("A", nodes[0].address), ("B", nodes[1].address)];
+    let mut members = vec![
+        ("G", gate.address),
+        ("A", nodes[0].address),
+        ("B", nodes[1].address),
+    ];
     let load = Load::start(gate.address, 20).await;
     for name in ["C", "D", "E"] {
         load.goes_on(300).await;
@@ -45,5 +58,8 @@ async fn traffic_goes_on_while_the_master_is_killed_and_started_again() {
         all_know_all(&[&[("M", first.address)], &members[..]].concat()).await;
     }
     let outcome = load.stop().await;
-    assert!(outcome.failed.is_empty(), "traffic does not pass through the master: {outcome:?}");
+    assert!(
+        outcome.failed.is_empty(),
+        "traffic does not pass through the master: {outcome:?}"
+    );
 }

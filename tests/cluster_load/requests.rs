@@ -30,11 +30,21 @@ async fn every_request_ends_when_a_member_is_killed() {
     victim.signal("KILL").await;
     let address = victim.address.to_string();
     is_known(&address, false, &[&house.master, &house.gate]).await;
-    assert!(killed.elapsed() < GIVEN_UP, "out of every table within seconds: {:?}", killed.elapsed());
+    assert!(
+        killed.elapsed() < GIVEN_UP,
+        "out of every table within seconds: {:?}",
+        killed.elapsed()
+    );
     load.goes_on(500).await;
     let outcome = load.stop().await;
-    assert!(outcome.unavailable() > 0, "some were under way to it: {outcome:?}");
-    assert!(outcome.slowest < REQUEST_TIMEOUT, "its requests ended with it: {outcome:?}");
+    assert!(
+        outcome.unavailable() > 0,
+        "some were under way to it: {outcome:?}"
+    );
+    assert!(
+        outcome.slowest < REQUEST_TIMEOUT,
+        "its requests ended with it: {outcome:?}"
+    );
     drop(survivor);
 }
 
@@ -51,8 +61,14 @@ async fn every_request_ends_when_a_member_hangs() {
     is_known(&address, false, &[&house.master, &house.gate]).await;
     load.goes_on(500).await;
     let outcome = load.stop().await;
-    assert!(outcome.unavailable() > 0, "some were under way to it: {outcome:?}");
-    assert!(outcome.slowest < REQUEST_TIMEOUT + SLACK, "nothing waits longer than its timeout: {outcome:?}");
+    assert!(
+        outcome.unavailable() > 0,
+        "some were under way to it: {outcome:?}"
+    );
+    assert!(
+        outcome.slowest < REQUEST_TIMEOUT + SLACK,
+        "nothing waits longer than its timeout: {outcome:?}"
+    );
 
     // It answers late what nobody waits for any more, and is a member again.
     victim.signal("CONT").await;
@@ -73,21 +89,37 @@ async fn no_request_fails_when_the_master_is_started_again() {
     load.goes_on(300).await;
 
     house.master.kill();
-    eventually("its address to be free", || TcpListener::bind(&address).is_ok()).await;
+    eventually("its address to be free", || {
+        TcpListener::bind(&address).is_ok()
+    })
+    .await;
     load.goes_on(300).await;
     let client = house.gate.client().await;
-    assert_eq!(within("new sessions are served", client.request_raw("T.Bind", "7")).await.unwrap(), "bound");
+    assert_eq!(
+        within("new sessions are served", client.request_raw("T.Bind", "7"))
+            .await
+            .unwrap(),
+        "bound"
+    );
 
     house.master = master(&address).await;
     house.master.knows(3).await;
     for member in &backends {
-        is_known(&member.address.to_string(), true, &[&house.master, &house.gate]).await;
+        is_known(
+            &member.address.to_string(),
+            true,
+            &[&house.master, &house.gate],
+        )
+        .await;
     }
     let again = backend(&house.master).await;
     is_known(&again.address.to_string(), true, &[&house.gate]).await;
     load.goes_on(300).await;
     let outcome = load.stop().await;
-    assert!(outcome.failed.is_empty(), "traffic does not pass through the master: {outcome:?}");
+    assert!(
+        outcome.failed.is_empty(),
+        "traffic does not pass through the master: {outcome:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

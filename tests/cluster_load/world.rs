@@ -18,7 +18,8 @@ use crate::{
     support::{Peer, eventually, within},
 };
 
-/// The members call the master this often, and are given up after four missed calls: long enough for machines that are busy.
+/// The members call the master this often, and are given up after four missed calls: long enough
+/// for machines that are busy.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How long the gates here let a request wait.
@@ -26,7 +27,9 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node as all of them are here.
 pub(crate) fn calm(app: App) -> App {
-    app.cluster_heartbeat(HEARTBEAT).retry_interval(HEARTBEAT / 4).request_timeout(REQUEST_TIMEOUT)
+    app.cluster_heartbeat(HEARTBEAT)
+        .retry_interval(HEARTBEAT / 4)
+        .request_timeout(REQUEST_TIMEOUT)
 }
 
 /// The master of a cluster.
@@ -34,14 +37,23 @@ pub(crate) async fn master(address: &str) -> Machine {
     Machine::start(calm(app().service_addr(address).master())).await
 }
 
-/// A master, a gate, and backends with one room each; `configure` is asked about the gate and the backends.
+/// A master, a gate, and backends with one room each; `configure` is asked about the gate and the
+/// backends.
 pub(crate) async fn house(rooms: &[&str], configure: impl Fn(App) -> App) -> House {
     house_of(master("127.0.0.1:0").await, rooms, configure).await
 }
 
-pub(crate) async fn house_of(master: Machine, rooms: &[&str], configure: impl Fn(App) -> App) -> House {
+pub(crate) async fn house_of(
+    master: Machine,
+    rooms: &[&str],
+    configure: impl Fn(App) -> App,
+) -> House {
     let gate = Machine::start(configure(calm(member(&master))).tcp("127.0.0.1:0")).await;
-    let mut house = House { master, gate, backends: Vec::new() };
+    let mut house = House {
+        master,
+        gate,
+        backends: Vec::new(),
+    };
     for name in rooms {
         let backend = house.backend(name, |app| configure(calm(app))).await;
         house.backends.push(backend);
@@ -52,22 +64,48 @@ pub(crate) async fn house_of(master: Machine, rooms: &[&str], configure: impl Fn
 
 /// A backend with the service `T`, in a process of its own.
 pub(crate) async fn backend(master: &Machine) -> Peer {
-    Peer::start(&["--master", &master.address(), "--services", "T", "--hb", "1s", "--retry", "250ms"]).await
+    Peer::start(&[
+        "--master",
+        &master.address(),
+        "--services",
+        "T",
+        "--hb",
+        "1s",
+        "--retry",
+        "250ms",
+    ])
+    .await
 }
 
 /// A gate without services, in a process of its own.
 pub(crate) async fn gate(master: &Machine) -> Peer {
-    Peer::start(&["--master", &master.address(), "--services", "", "--client", "127.0.0.1:0", "--hb", "1s"]).await
+    Peer::start(&[
+        "--master",
+        &master.address(),
+        "--services",
+        "",
+        "--client",
+        "127.0.0.1:0",
+        "--hb",
+        "1s",
+    ])
+    .await
 }
 
-/// Held by tests that need most of the machine: a process that is starved for seconds is taken for one that hangs.
+/// Held by tests that need most of the machine: a process that is starved for seconds is taken for
+/// one that hangs.
 pub(crate) static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// A node with clients of its own and the service `T` under a name of its own, by which the others can be seen to know it.
+/// A node with clients of its own and the service `T` under a name of its own, by which the others
+/// can be seen to know it.
 pub(crate) type Named<'a> = (&'a str, SocketAddr);
 
 pub(crate) async fn connect(to: SocketAddr) -> Client<Raw> {
-    Client::builder().typed::<Raw>().connect(&format!("tcp://{to}")).await.unwrap()
+    Client::builder()
+        .typed::<Raw>()
+        .connect(&format!("tcp://{to}"))
+        .await
+        .unwrap()
 }
 
 /// Waits until each of these nodes knows and reaches each other.
@@ -75,7 +113,11 @@ pub(crate) async fn all_know_all(nodes: &[Named<'_>]) {
     for (from, address) in nodes {
         let client = connect(*address).await;
         for (to, _) in nodes {
-            within(&format!("{from} to reach {to}"), answer(&client, &format!("{to}.Empty"))).await;
+            within(
+                &format!("{from} to reach {to}"),
+                answer(&client, &format!("{to}.Empty")),
+            )
+            .await;
         }
     }
 }
@@ -84,27 +126,49 @@ pub(crate) async fn all_know_all(nodes: &[Named<'_>]) {
 pub(crate) async fn all_forget(nodes: &[Named<'_>], gone: &str) {
     for (from, address) in nodes {
         let client = connect(*address).await;
-        within(&format!("{from} to forget {gone}"), fails(&client, &format!("{gone}.Empty"), code::NOT_FOUND)).await;
+        within(
+            &format!("{from} to forget {gone}"),
+            fails(&client, &format!("{gone}.Empty"), code::NOT_FOUND),
+        )
+        .await;
     }
 }
 
 /// Asks until the answer is this error.
 pub(crate) async fn fails(client: &Client<Raw>, route: &str, expected: &str) {
-    while !client.request_raw(route, "").await.is_err_and(|error| error.code() == expected) {
+    while !client
+        .request_raw(route, "")
+        .await
+        .is_err_and(|error| error.code() == expected)
+    {
         sleep(Duration::from_millis(20)).await;
     }
 }
 
 /// An address nobody listens on.
 pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string()
 }
 
 /// Waits until the node is in the table of all these, or in none of them.
 pub(crate) async fn is_known(address: &str, known: bool, by: &[&Machine]) {
     for machine in by {
-        let knows = || machine.handle().members().iter().any(|member| member.address() == address);
-        eventually(&format!("{} knows {address}: {known}", machine.address()), || knows() == known).await;
+        let knows = || {
+            machine
+                .handle()
+                .members()
+                .iter()
+                .any(|member| member.address() == address)
+        };
+        eventually(
+            &format!("{} knows {address}: {known}", machine.address()),
+            || knows() == known,
+        )
+        .await;
     }
 }
 
@@ -123,12 +187,17 @@ async fn answer(client: &Client<Raw>, route: &str) -> Bytes {
     }
 }
 
-/// New sessions, one after the other for a while: when the last one was sent to the member that does not answer.
+/// New sessions, one after the other for a while: when the last one was sent to the member that
+/// does not answer.
 pub(crate) async fn last_lost(gate: &str, route: &'static str, watch: Duration) -> Duration {
     let begun = Instant::now();
     let (mut visits, mut last) = (JoinSet::new(), Duration::ZERO);
     while begun.elapsed() < watch {
-        let client: Client<Raw> = Client::builder().typed::<Raw>().connect(gate).await.unwrap();
+        let client: Client<Raw> = Client::builder()
+            .typed::<Raw>()
+            .connect(gate)
+            .await
+            .unwrap();
         let sent = begun.elapsed();
         visits.spawn(async move { (sent, client.request_raw(route, "").await.is_ok()) });
         sleep(Duration::from_millis(5)).await;

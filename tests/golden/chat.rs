@@ -14,20 +14,30 @@ use crate::{
 #[allow(dead_code)]
 mod example;
 
-/// What nano's demo tells its clients ours tells them as well, in the same bytes and the same order. It may say more: `onMembers` and
-/// `onNewUser` go on behind nano's fields, and `onLeave` is its own.
+/// What nano's demo tells its clients ours tells them as well, in the same bytes and the same
+/// order. It may say more: `onMembers` and `onNewUser` go on behind nano's fields, and `onLeave` is
+/// its own.
 #[tokio::test]
 async fn example_chat_demo_session() {
     let node = example::app("127.0.0.1:0").start().await.unwrap();
     let recorded = json("example_chat_demo_session");
     let connect = || RawClient::websocket(node.addresses()[0], "/nano");
 
-    let mut a = Talker { replay: Replay::begin(connect()).await, steps: steps_of(&recorded["clientA"]) };
+    let mut a = Talker {
+        replay: Replay::begin(connect()).await,
+        steps: steps_of(&recorded["clientA"]),
+    };
     assert_eq!(a.until("room.join", 2).await, None);
-    let mut b = Talker { replay: Replay::begin(connect()).await, steps: steps_of(&recorded["clientB"]) };
+    let mut b = Talker {
+        replay: Replay::begin(connect()).await,
+        steps: steps_of(&recorded["clientB"]),
+    };
     let id_of_a = b.until("room.join", 2).await;
     let id_of_b = a.next().await;
-    assert!(id_of_a.is_some() && id_of_b.is_some() && id_of_a != id_of_b, "{id_of_a:?} {id_of_b:?}");
+    assert!(
+        id_of_a.is_some() && id_of_b.is_some() && id_of_a != id_of_b,
+        "{id_of_a:?} {id_of_b:?}"
+    );
 
     a.until("hello", 1).await;
     b.next().await;
@@ -47,7 +57,8 @@ struct Talker {
 }
 
 impl Talker {
-    /// Plays on until it has sent this, and then what comes back in so many packets. The session id they told, if any.
+    /// Plays on until it has sent this, and then what comes back in so many packets. The session id
+    /// they told, if any.
     async fn until(&mut self, sent: &str, receive: usize) -> Option<u64> {
         loop {
             let step = self.steps.next().unwrap();
@@ -70,7 +81,10 @@ impl Talker {
 
     async fn play(&mut self, step: &Step) -> Option<u64> {
         match &step.event {
-            Event::Receive(frame) if contains(&frame.payload, "onMembers") || contains(&frame.payload, "onNewUser") => {
+            Event::Receive(frame)
+                if contains(&frame.payload, "onMembers")
+                    || contains(&frame.payload, "onNewUser") =>
+            {
                 self.more_than(&frame.payload).await
             }
             _ => {
@@ -91,7 +105,10 @@ impl Talker {
             _ => nanos.to_owned(),
         };
         let rest = ours.strip_prefix(expected.strip_suffix('}').unwrap());
-        assert!(rest.is_some_and(|rest| rest.starts_with(['}', ','])), "{ours} does not begin as {expected}");
+        assert!(
+            rest.is_some_and(|rest| rest.starts_with(['}', ','])),
+            "{ours} does not begin as {expected}"
+        );
         id
     }
 }
@@ -107,9 +124,14 @@ fn text(packet: &[u8]) -> &str {
 
 /// The first number of more than three digits.
 fn id_in(text: &str) -> Option<u64> {
-    text.split(|char: char| !char.is_ascii_digit()).find(|digits| digits.len() > 3)?.parse().ok()
+    text.split(|char: char| !char.is_ascii_digit())
+        .find(|digits| digits.len() > 3)?
+        .parse()
+        .ok()
 }
 
 fn contains(packet: &[u8], text: &str) -> bool {
-    packet.windows(text.len()).any(|window| window == text.as_bytes())
+    packet
+        .windows(text.len())
+        .any(|window| window == text.as_bytes())
 }

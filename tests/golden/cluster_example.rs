@@ -1,5 +1,6 @@
-//! The cluster example against what two clients of nano's saw: the same bytes in the same order, as far as they come from one node. Between
-//! nodes nothing is promised, and the recorded clients saw both orders. `onLeave` is our own.
+//! The cluster example against what two clients of nano's saw: the same bytes in the same order, as
+//! far as they come from one node. Between nodes nothing is promised, and the recorded clients saw
+//! both orders. `onLeave` is our own.
 
 use std::vec;
 
@@ -24,12 +25,18 @@ async fn example_cluster_session() {
     let recorded = json("example_cluster_session");
     let connect = || RawClient::websocket(nodes[2].addresses()[0], "/nano");
 
-    let mut a = Talker { replay: Replay::begin(connect()).await, steps: steps_of(&recorded["clientA"]) };
+    let mut a = Talker {
+        replay: Replay::begin(connect()).await,
+        steps: steps_of(&recorded["clientA"]),
+    };
     a.log_in().await;
     a.say().await;
     a.hear(2).await;
 
-    let mut b = Talker { replay: Replay::begin(connect()).await, steps: steps_of(&recorded["clientB"]) };
+    let mut b = Talker {
+        replay: Replay::begin(connect()).await,
+        steps: steps_of(&recorded["clientB"]),
+    };
     b.log_in().await;
     a.hear(1).await;
     b.say().await;
@@ -38,7 +45,10 @@ async fn example_cluster_session() {
     assert_eq!(b.steps.len(), 0);
     drop(b);
 
-    assert_eq!(a.replay.client.push("onLeave").await, r#"{"content":"User left: b"}"#);
+    assert_eq!(
+        a.replay.client.push("onLeave").await,
+        r#"{"content":"User left: b"}"#
+    );
     a.say().await;
     a.hear(2).await;
     assert_eq!(a.steps.len(), 0);
@@ -49,12 +59,34 @@ async fn example_cluster_session() {
 
 async fn start() -> [Node; 3] {
     let any = || "127.0.0.1:0".to_owned();
-    let master_node = master::app(&master::Flags { listen: any(), web: any() }).start().await.unwrap();
+    let master_node = master::app(&master::Flags {
+        listen: any(),
+        web: any(),
+    })
+    .start()
+    .await
+    .unwrap();
     let master = master_node.handle().member().unwrap().address().to_owned();
-    let chat = chat::app(&chat::Flags { listen: any(), master: master.clone() }).start().await.unwrap();
-    let gate = gate::app(&gate::Flags { listen: any(), master, gate_address: any() }).start().await.unwrap();
+    let chat = chat::app(&chat::Flags {
+        listen: any(),
+        master: master.clone(),
+    })
+    .start()
+    .await
+    .unwrap();
+    let gate = gate::app(&gate::Flags {
+        listen: any(),
+        master,
+        gate_address: any(),
+    })
+    .start()
+    .await
+    .unwrap();
     let nodes = [master_node, chat, gate];
-    eventually("everybody to know everybody", || nodes.iter().all(|node| node.handle().members().len() == 2)).await;
+    eventually("everybody to know everybody", || {
+        nodes.iter().all(|node| node.handle().members().len() == 2)
+    })
+    .await;
     nodes
 }
 
@@ -86,7 +118,9 @@ impl Talker {
         let (mut recorded, mut received) = (Vec::new(), Vec::new());
         for _ in 0..packets {
             let step = self.steps.next().unwrap();
-            let Event::Receive(frame) = step.event else { panic!("{step:?}") };
+            let Event::Receive(frame) = step.event else {
+                panic!("{step:?}")
+            };
             recorded.push(frame.payload.escape_ascii().to_string());
             let frame = self.replay.client.frame().await.unwrap();
             assert_eq!((frame.opcode, frame.last), (opcode::BINARY, true));

@@ -1,7 +1,8 @@
-//! Every recorded conversation between a client and nano, and between nodes of nano, replayed against this server.
+//! Every recorded conversation between a client and nano, and between nodes of nano, replayed
+//! against this server.
 //!
-//! Where nano behaves, the bytes have to be the same. Where it is wrong or silent, a promise of this server takes the place of what it did;
-//! the entry says which one and why.
+//! Where nano behaves, the bytes have to be the same. Where it is wrong or silent, a promise of
+//! this server takes the place of what it did; the entry says which one and why.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -150,8 +151,8 @@ replaced! {
     handshake_servertime_stale => |nano| nano.at_pace(Pace::Late);
     /// Nano waits for more bytes than the packet has; each packet counts as soon as it is there.
     split_small_body => |nano| nano.answered_before_the_last_packet().at_pace(Pace::Recorded);
-    /// Nano garbles a route that is over 255 bytes; such a push is an error of its handler, and nothing is sent. Said to a request, it is an
-    /// error reply.
+    /// Nano garbles a route that is over 255 bytes; such a push is an error of its handler, and
+    /// nothing is sent. Said to a request, it is an error reply.
     push_long_route => |nano| {
         let request = b"\x04\x00\x00\x15\x00\x01\x0FT.PushLongRouteXYZ";
         nano.nothing_at_the_end().then_send(request).error_reply(1, "NANO-413", "a route of 300 bytes")
@@ -205,7 +206,12 @@ const HEARTBEATS: &[&str] = &[
 /// All at once: each is mostly waiting.
 #[tokio::test]
 async fn heartbeats() {
-    let replay = |name| (name, tokio::spawn(replay(Transcript::load(name).at_pace(Pace::Recorded))));
+    let replay = |name| {
+        (
+            name,
+            tokio::spawn(replay(Transcript::load(name).at_pace(Pace::Recorded))),
+        )
+    };
     let replays: Vec<_> = HEARTBEATS.iter().map(|&name| replay(name)).collect();
     let mut failed = Vec::new();
     for (name, replay) in replays {
@@ -217,14 +223,24 @@ async fn heartbeats() {
 }
 
 /// Played by tests of their own.
-const OTHERS: &[&str] = &["example_chat_demo_session", "example_cluster_session", "sigterm", "ws_headers", "ws_wrong_path"];
+const OTHERS: &[&str] = &[
+    "example_chat_demo_session",
+    "example_cluster_session",
+    "sigterm",
+    "ws_headers",
+    "ws_wrong_path",
+];
 
 #[test]
 fn every_transcript_is_replayed() {
     let mut replayed = [SAME, REPLACED, HEARTBEATS, OTHERS].concat();
     replayed.sort_unstable();
-    let files = fs::read_dir(transcript::folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut recorded: Vec<_> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let files = fs::read_dir(transcript::folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut recorded: Vec<_> = files
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
     recorded.sort_unstable();
     assert_eq!(replayed, recorded);
 }

@@ -1,5 +1,6 @@
-//! Every recorded conversation between nodes of nano. Those that a script played then are played here; the others are our own, in processes, with
-//! the flags of the recorded ones. Ours make the same calls in the same situations. Where that is a defect, the test says which one, and what
+//! Every recorded conversation between nodes of nano. Those that a script played then are played
+//! here; the others are our own, in processes, with the flags of the recorded ones. Ours make the
+//! same calls in the same situations. Where that is a defect, the test says which one, and what
 //! takes its place.
 
 use std::fs;
@@ -29,7 +30,15 @@ async fn member(master: &Peer, services: &str) -> Peer {
 }
 
 async fn gate(master: &Peer, services: &str) -> Peer {
-    ours(&["--master", &master.node(), "--services", services, "--client", "127.0.0.1:0"]).await
+    ours(&[
+        "--master",
+        &master.node(),
+        "--services",
+        services,
+        "--client",
+        "127.0.0.1:0",
+    ])
+    .await
 }
 
 #[test]

@@ -41,10 +41,25 @@ pub(crate) async fn replay(transcript: Transcript) {
     drop(replay);
 
     let exit = peer.stop().await;
-    assert!(exit.status.success(), "{}: {}", transcript.name, exit.status);
-    let on_purpose = if transcript.name.starts_with("handler_panic") { 1 } else { 0 };
+    assert!(
+        exit.status.success(),
+        "{}: {}",
+        transcript.name,
+        exit.status
+    );
+    let on_purpose = if transcript.name.starts_with("handler_panic") {
+        1
+    } else {
+        0
+    };
     let panics = exit.stderr.matches("panicked at").count();
-    assert_eq!((panics, exit.stderr.matches("\nboom\n").count()), (on_purpose, on_purpose), "{}: {}", transcript.name, exit.stderr);
+    assert_eq!(
+        (panics, exit.stderr.matches("\nboom\n").count()),
+        (on_purpose, on_purpose),
+        "{}: {}",
+        transcript.name,
+        exit.stderr
+    );
 }
 
 /// One client of a transcript.
@@ -58,7 +73,12 @@ pub(crate) struct Replay {
 impl Replay {
     pub(crate) async fn begin(connect: impl Future<Output = RawClient>) -> Self {
         let (opened, began) = (Instant::now(), unix_seconds());
-        Self { client: connect.await, opened, began, session_id: None }
+        Self {
+            client: connect.await,
+            opened,
+            began,
+            session_id: None,
+        }
     }
 
     pub(crate) async fn step(&mut self, what: &str, step: &Step, pace: Pace) {
@@ -76,37 +96,74 @@ impl Replay {
                 }
             }
             Event::Receive(recorded) => {
-                let received = self.client.frame().await.unwrap_or_else(|| panic!("{what}: the connection ended"));
+                let received = self
+                    .client
+                    .frame()
+                    .await
+                    .unwrap_or_else(|| panic!("{what}: the connection ended"));
                 let expected = self.as_of_now(what, recorded, &received.payload);
-                assert_eq!((received.opcode, received.last), (recorded.opcode, true), "{what}");
-                assert!(received.payload == expected, "{what}:\nreceived {}\nexpected {}", show(&received.payload), show(&expected));
+                assert_eq!(
+                    (received.opcode, received.last),
+                    (recorded.opcode, true),
+                    "{what}"
+                );
+                assert!(
+                    received.payload == expected,
+                    "{what}:\nreceived {}\nexpected {}",
+                    show(&received.payload),
+                    show(&expected)
+                );
             }
-            Event::ReceiveError { request, code, message } => {
-                let bytes = self.client.bytes().await.unwrap_or_else(|| panic!("{what}: the connection ended"));
+            Event::ReceiveError {
+                request,
+                code,
+                message,
+            } => {
+                let bytes = self
+                    .client
+                    .bytes()
+                    .await
+                    .unwrap_or_else(|| panic!("{what}: the connection ended"));
                 self.error_reply(what, &bytes, *request, code, message);
             }
             Event::Close => self.client.closed().await,
         }
         if pace == Pace::Recorded && !sends {
             let at = self.opened.elapsed();
-            assert!(at + EARLY > step.at && at < step.at + LATE, "{what}: at {at:?}, not at {:?}", step.at);
+            assert!(
+                at + EARLY > step.at && at < step.at + LATE,
+                "{what}: at {at:?}, not at {:?}",
+                step.at
+            );
         }
     }
 
-    /// A recorded packet with what has to differ: the time, the session's id, the client's address. Those are checked here.
+    /// A recorded packet with what has to differ: the time, the session's id, the client's address.
+    /// Those are checked here.
     fn as_of_now(&mut self, what: &str, recorded: &Frame, received: &[u8]) -> Vec<u8> {
         let mut packet = recorded.payload.clone();
         if replace(&mut packet, b"\"servertime\":", received) {
             let servertime = number(received, b"\"servertime\":");
             let now = self.began..=unix_seconds();
-            assert!(now.contains(&servertime), "{what}: the server's time is {servertime}, but now is {now:?}");
+            assert!(
+                now.contains(&servertime),
+                "{what}: the server's time is {servertime}, but now is {now:?}"
+            );
         }
         if replace(&mut packet, b"{\"id\":", received) {
             let id = number(received, b"{\"id\":");
             assert!(id > 0 && id < MAX_ID, "{what}: the session id {id}");
-            assert_eq!(*self.session_id.get_or_insert(id), id, "{what}: the session id changed");
+            assert_eq!(
+                *self.session_id.get_or_insert(id),
+                id,
+                "{what}: the session id changed"
+            );
             let address = format!("\"{}\"", self.client.local_addr());
-            replace(&mut packet, b"\"remote\":", format!("\"remote\":{address}}}").as_bytes());
+            replace(
+                &mut packet,
+                b"\"remote\":",
+                format!("\"remote\":{address}}}").as_bytes(),
+            );
         }
         if recorded.opcode == opcode::BINARY {
             let len = (packet.len() - 4) as u32;
@@ -116,7 +173,9 @@ impl Replay {
     }
 
     fn error_reply(&self, what: &str, packet: &[u8], request: u64, code: &str, message: &str) {
-        let &[4, _, _, _, 0x24, id, ref body @ ..] = packet else { panic!("{what}: not an error reply: {}", show(packet)) };
+        let &[4, _, _, _, 0x24, id, ref body @ ..] = packet else {
+            panic!("{what}: not an error reply: {}", show(packet))
+        };
         assert_eq!(u64::from(id), request, "{what}");
         let fields: Value = serde_json::from_slice(body).unwrap();
         let fields: Vec<_> = fields.as_object().unwrap().keys().collect();
@@ -126,9 +185,12 @@ impl Replay {
         assert!(error.message().starts_with(message), "{what}: {error}");
     }
 
-    /// The connection serves, and nothing came before the answer of one more request: what was silent stayed so.
+    /// The connection serves, and nothing came before the answer of one more request: what was
+    /// silent stayed so.
     async fn nothing_else(&mut self, name: &str) {
-        self.client.send(b"\x04\x00\x00\x11\x00\x7F\x09Echo.Echoafter").await;
+        self.client
+            .send(b"\x04\x00\x00\x11\x00\x7F\x09Echo.Echoafter")
+            .await;
         let answer = self.client.bytes().await;
         assert!(
             answer.as_deref() == Some(b"\x04\x00\x00\x07\x04\x7Fafter"),
@@ -138,9 +200,12 @@ impl Replay {
     }
 }
 
-/// Puts the value that stands behind `key` in `from` in the place of the one in `packet`. Whether there is that key.
+/// Puts the value that stands behind `key` in `from` in the place of the one in `packet`. Whether
+/// there is that key.
 fn replace(packet: &mut Vec<u8>, key: &[u8], from: &[u8]) -> bool {
-    let (Some(old), Some(new)) = (value(packet, key), value(from, key)) else { return false };
+    let (Some(old), Some(new)) = (value(packet, key), value(from, key)) else {
+        return false;
+    };
     packet.splice(old, from[new].iter().copied());
     true
 }
@@ -153,15 +218,24 @@ fn number(packet: &[u8], key: &[u8]) -> u64 {
 /// Where the JSON value behind `key` stands, up to a comma or brace.
 fn value(packet: &[u8], key: &[u8]) -> Option<std::ops::Range<usize>> {
     let start = packet.windows(key.len()).position(|window| window == key)? + key.len();
-    let len = packet[start..].iter().position(|byte| b",}".contains(byte))?;
+    let len = packet[start..]
+        .iter()
+        .position(|byte| b",}".contains(byte))?;
     Some(start..start + len)
 }
 
 fn show(bytes: &[u8]) -> String {
-    let (head, more) = if bytes.len() > 300 { (&bytes[..300], format!("... {} bytes", bytes.len())) } else { (bytes, String::new()) };
+    let (head, more) = if bytes.len() > 300 {
+        (&bytes[..300], format!("... {} bytes", bytes.len()))
+    } else {
+        (bytes, String::new())
+    };
     format!("{}{more}", head.escape_ascii())
 }
 
 fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }

@@ -2,7 +2,8 @@
 
 use crate::{support::Peer, transcript::json};
 
-/// Promise 2, every request ends, and so does every connection, with a word: nano just closes. The server then exits as nano does.
+/// Promise 2, every request ends, and so does every connection, with a word: nano just closes. The
+/// server then exits as nano does.
 #[tokio::test]
 async fn sigterm() {
     let recorded = json("sigterm");
@@ -13,7 +14,12 @@ async fn sigterm() {
     peer.terminate().await;
     assert_eq!(client.kicked().await, "server is shutting down");
     let exit = peer.exited().await;
-    assert_eq!(exit.status.code().map(i64::from), recorded["server_exit_code"].as_i64(), "{}", exit.stderr);
+    assert_eq!(
+        exit.status.code().map(i64::from),
+        recorded["server_exit_code"].as_i64(),
+        "{}",
+        exit.stderr
+    );
 }
 
 /// A request in flight is answered before that.
@@ -23,7 +29,9 @@ async fn sigterm_with_a_request_in_flight() {
     let mut client = peer.connect().await;
     client.handshake().await;
     // In one segment: when the first is answered the second has arrived.
-    client.send(b"\x04\x00\x00\x0C\x00\x01\x09Echo.Echo\x04\x00\x00\x0D\x00\x02\x07T.Sleep300").await;
+    client
+        .send(b"\x04\x00\x00\x0C\x00\x01\x09Echo.Echo\x04\x00\x00\x0D\x00\x02\x07T.Sleep300")
+        .await;
     assert_eq!(client.response(1).await, "");
 
     peer.terminate().await;

@@ -17,7 +17,11 @@ struct Chess;
 
 impl Component<Protobuf> for Chess {
     fn handlers(h: Handlers<Self, Protobuf>) -> Handlers<Self, Protobuf> {
-        h.on("Move", Self::step).on("Think", Self::think).raw("Raw", |_: &Self, _: &Session<Protobuf>, body: Bytes| Ok::<_, Error>(body))
+        h.on("Move", Self::step)
+            .on("Think", Self::think)
+            .raw("Raw", |_: &Self, _: &Session<Protobuf>, body: Bytes| {
+                Ok::<_, Error>(body)
+            })
     }
 }
 
@@ -29,7 +33,10 @@ impl Chess {
 
     async fn think(self: Arc<Self>, session: Session<Protobuf>, step: Move) -> Result {
         tokio::task::yield_now().await;
-        session.response(&Move { x: step.x + 1, ..step })
+        session.response(&Move {
+            x: step.x + 1,
+            ..step
+        })
     }
 }
 
@@ -40,7 +47,10 @@ impl Serializer for Words {}
 
 impl Decode<Vec<String>> for Words {
     fn decode(payload: &Bytes) -> Result<Vec<String>> {
-        Ok(std::str::from_utf8(payload)?.split(',').map(str::to_owned).collect())
+        Ok(std::str::from_utf8(payload)?
+            .split(',')
+            .map(str::to_owned)
+            .collect())
     }
 }
 
@@ -69,7 +79,9 @@ struct Poem;
 
 impl Component<Words> for Poem {
     fn handlers(h: Handlers<Self, Words>) -> Handlers<Self, Words> {
-        h.on("Reverse", Self::reverse).on("Comma", Self::comma).on("Count", Self::count)
+        h.on("Reverse", Self::reverse)
+            .on("Comma", Self::comma)
+            .on("Count", Self::count)
     }
 }
 
@@ -90,7 +102,13 @@ impl Poem {
 }
 
 async fn serve_all() -> (Node, Client) {
-    serve(App::new().component(Shapes::default()).component(Chess).component(Poem)).await
+    serve(
+        App::new()
+            .component(Shapes::default())
+            .component(Chess)
+            .component(Poem),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -98,12 +116,33 @@ async fn prost_messages_need_no_wrapper() {
     let (node, client) = serve_all().await;
     let client = client.typed::<Protobuf>();
     let mut moves = client.subscribe("onMove");
-    let step = Move { x: 3, piece: "rook".to_owned() };
-    assert_eq!(client.request::<Move, _>("Chess.Move", &step).await.unwrap(), Move { x: -3, ..step.clone() });
+    let step = Move {
+        x: 3,
+        piece: "rook".to_owned(),
+    };
+    assert_eq!(
+        client
+            .request::<Move, _>("Chess.Move", &step)
+            .await
+            .unwrap(),
+        Move {
+            x: -3,
+            ..step.clone()
+        }
+    );
     assert_eq!(moves.recv_as::<Move>().await.unwrap().unwrap(), step);
-    assert_eq!(client.request::<Move, _>("Chess.Think", &step).await.unwrap(), Move { x: 4, ..step });
+    assert_eq!(
+        client
+            .request::<Move, _>("Chess.Think", &step)
+            .await
+            .unwrap(),
+        Move { x: 4, ..step }
+    );
     assert_eq!(client.request_raw("Chess.Raw", "raw").await.unwrap(), "raw");
-    let error = client.request_raw("Chess.Move", vec![0xFF]).await.unwrap_err();
+    let error = client
+        .request_raw("Chess.Move", vec![0xFF])
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), code::BAD_REQUEST, "{error}");
     node.shutdown().await;
 }
@@ -111,13 +150,36 @@ async fn prost_messages_need_no_wrapper() {
 #[tokio::test]
 async fn a_format_of_ones_own() {
     let (node, client) = serve_all().await;
-    assert_eq!(client.request_raw("Poem.Reverse", "a,b,c").await.unwrap(), "c,b,a");
-    assert_eq!(client.request_raw("Poem.Count", "a,b,c").await.unwrap(), "3");
+    assert_eq!(
+        client.request_raw("Poem.Reverse", "a,b,c").await.unwrap(),
+        "c,b,a"
+    );
+    assert_eq!(
+        client.request_raw("Poem.Count", "a,b,c").await.unwrap(),
+        "3"
+    );
     // A body it cannot read is the client's fault, a reply it cannot write is not.
-    assert_eq!(client.request_raw("Poem.Reverse", vec![0xFF]).await.unwrap_err().code(), code::BAD_REQUEST);
-    assert_eq!(client.request_raw("Poem.Comma", "").await.unwrap_err().code(), "WORDS-COMMA");
+    assert_eq!(
+        client
+            .request_raw("Poem.Reverse", vec![0xFF])
+            .await
+            .unwrap_err()
+            .code(),
+        code::BAD_REQUEST
+    );
+    assert_eq!(
+        client
+            .request_raw("Poem.Comma", "")
+            .await
+            .unwrap_err()
+            .code(),
+        "WORDS-COMMA"
+    );
     let words = client.typed::<Words>();
-    let reversed: Vec<String> = words.request("Poem.Reverse", &vec!["x".to_owned(), "y".to_owned()]).await.unwrap();
+    let reversed: Vec<String> = words
+        .request("Poem.Reverse", &vec!["x".to_owned(), "y".to_owned()])
+        .await
+        .unwrap();
     assert_eq!(reversed, ["y", "x"]);
     node.shutdown().await;
 }

@@ -1,4 +1,5 @@
-//! Where handlers run: on the node's scheduler, on one of several, on a room's, or off all of them for a while.
+//! Where handlers run: on the node's scheduler, on one of several, on a room's, or off all of them
+//! for a while.
 
 use std::{
     sync::{
@@ -13,7 +14,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::*;
 
-/// Meets others: a handler that leaves only when two are inside at once, or when it has waited for long.
+/// Meets others: a handler that leaves only when two are inside at once, or when it has waited for
+/// long.
 #[derive(Default)]
 struct Meeting {
     inside: AtomicUsize,
@@ -44,8 +46,10 @@ async fn meet(app: App, patience: u64) -> (bool, bool) {
     let (node, client) = serve(app.scheduler_threads(2)).await;
     // Ids count up, so that these two sessions are neighbours.
     let other = connect(&node).await;
-    let (one, two) =
-        tokio::join!(client.request::<bool, _>("Meeting.Meet", &patience), other.request::<bool, _>("Meeting.Meet", &patience));
+    let (one, two) = tokio::join!(
+        client.request::<bool, _>("Meeting.Meet", &patience),
+        other.request::<bool, _>("Meeting.Meet", &patience)
+    );
     node.shutdown().await;
     (one.unwrap(), two.unwrap())
 }
@@ -71,7 +75,10 @@ struct Lobby {
 
 impl Component for Lobby {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Enter", Self::enter).on("Leave", Self::leave).on("Inside", Self::inside).on("Tell", Self::tell)
+        h.on("Enter", Self::enter)
+            .on("Leave", Self::leave)
+            .on("Inside", Self::inside)
+            .on("Tell", Self::tell)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -111,7 +118,11 @@ struct Room;
 impl Component for Room {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
         h.on("Here", |_: &Self, session: &Session, (): ()| {
-            Ok::<_, Error>(session.value::<Scheduler>("scheduler").is_some_and(|room| room.is_current()))
+            Ok::<_, Error>(
+                session
+                    .value::<Scheduler>("scheduler")
+                    .is_some_and(|room| room.is_current()),
+            )
         })
         .on("HereAfterwards", Self::here_afterwards)
     }
@@ -120,24 +131,44 @@ impl Component for Room {
 impl Room {
     async fn here_afterwards(self: Arc<Self>, session: Session, (): ()) -> Result<bool> {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        Ok(session.value::<Scheduler>("scheduler").is_some_and(|room| room.is_current()))
+        Ok(session
+            .value::<Scheduler>("scheduler")
+            .is_some_and(|room| room.is_current()))
     }
 }
 
 #[tokio::test]
 async fn a_pinned_service_runs_on_the_scheduler_of_the_session() {
-    let app = App::new().component(Lobby::default()).component_with(Room, Options::new().scheduler("room"));
+    let app = App::new()
+        .component(Lobby::default())
+        .component_with(Room, Options::new().scheduler("room"));
     let (node, client) = serve(app).await;
-    assert!(client.request::<bool, _>("Lobby.Inside", &()).await.unwrap());
+    assert!(
+        client
+            .request::<bool, _>("Lobby.Inside", &())
+            .await
+            .unwrap()
+    );
 
-    let unpinned = client.request::<bool, _>("Room.Here", &()).await.unwrap_err();
+    let unpinned = client
+        .request::<bool, _>("Room.Here", &())
+        .await
+        .unwrap_err();
     assert_eq!(unpinned.code(), code::UNAVAILABLE);
     assert!(!client.request::<bool, _>("Lobby.Enter", &()).await.unwrap());
     assert!(client.request::<bool, _>("Room.Here", &()).await.unwrap());
-    assert!(client.request::<bool, _>("Room.HereAfterwards", &()).await.unwrap());
+    assert!(
+        client
+            .request::<bool, _>("Room.HereAfterwards", &())
+            .await
+            .unwrap()
+    );
 
     client.request::<bool, _>("Lobby.Leave", &()).await.unwrap();
-    let unpinned = client.request::<bool, _>("Room.Here", &()).await.unwrap_err();
+    let unpinned = client
+        .request::<bool, _>("Room.Here", &())
+        .await
+        .unwrap_err();
     assert_eq!(unpinned.code(), code::UNAVAILABLE);
     node.shutdown().await;
 }
@@ -156,16 +187,33 @@ impl Component for Backstage {
 
 #[tokio::test]
 async fn an_internal_service_is_there_for_handlers_only() {
-    let app = App::new().component(Lobby::default()).component_with(Backstage, Options::new().internal());
+    let app = App::new()
+        .component(Lobby::default())
+        .component_with(Backstage, Options::new().internal());
     let (node, client) = serve(app).await;
     let mut said = client.subscribe("onSay");
 
-    let refused = client.request::<(), _>("Backstage.Say", "client").await.unwrap_err();
-    let unknown = client.request::<(), _>("Backstage.Unknown", "client").await.unwrap_err();
-    assert_eq!((refused.code(), unknown.code()), (code::NOT_FOUND, code::NOT_FOUND));
+    let refused = client
+        .request::<(), _>("Backstage.Say", "client")
+        .await
+        .unwrap_err();
+    let unknown = client
+        .request::<(), _>("Backstage.Unknown", "client")
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (refused.code(), unknown.code()),
+        (code::NOT_FOUND, code::NOT_FOUND)
+    );
     client.notify("Backstage.Say", "client").await.unwrap();
 
-    assert_eq!(client.request::<String, _>("Lobby.Tell", "handler").await.unwrap(), "told");
+    assert_eq!(
+        client
+            .request::<String, _>("Lobby.Tell", "handler")
+            .await
+            .unwrap(),
+        "told"
+    );
     assert_eq!(said.recv_as::<String>().await.unwrap().unwrap(), "handler");
     node.shutdown().await;
 }
@@ -178,7 +226,9 @@ struct Bank {
 
 impl Component for Bank {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Ask", Self::ask).on("Open", Self::open).on("Fail", Self::fail)
+        h.on("Ask", Self::ask)
+            .on("Open", Self::open)
+            .on("Fail", Self::fail)
     }
 }
 
@@ -191,7 +241,9 @@ impl Bank {
             (account * 100, Scheduler::current())
         };
         // The client asserts what this says.
-        session.spawn(work, move |session, (balance, there)| session.response(&(balance, there.is_none(), Scheduler::current() == here)));
+        session.spawn(work, move |session, (balance, there)| {
+            session.response(&(balance, there.is_none(), Scheduler::current() == here))
+        });
         Ok(())
     }
 
@@ -201,7 +253,9 @@ impl Bank {
     }
 
     fn fail(&self, session: &Session, (): ()) -> Result {
-        session.spawn(async { panic!("the database is gone") }, |session, ()| session.response("never"));
+        session.spawn(async { panic!("the database is gone") }, |session, ()| {
+            session.response("never")
+        });
         Ok(())
     }
 }
@@ -213,7 +267,10 @@ async fn work_off_the_scheduler_comes_back_onto_it() {
         let ask = client.request::<(i64, bool, bool), _>("Bank.Ask", &7);
         let (balance, open) = tokio::join!(ask, client.request::<String, _>("Bank.Open", &()));
         // `Open` ran behind `Ask` on the same scheduler, so `Ask` did not keep it.
-        assert_eq!((balance.unwrap(), open.as_deref().unwrap()), ((700, true, true), "open"));
+        assert_eq!(
+            (balance.unwrap(), open.as_deref().unwrap()),
+            ((700, true, true), "open")
+        );
         node.shutdown().await;
     }
 }
@@ -221,7 +278,10 @@ async fn work_off_the_scheduler_comes_back_onto_it() {
 #[tokio::test]
 async fn work_that_panics_off_the_scheduler_ends_its_request() {
     let (node, client) = serve(App::new().component(Bank::default())).await;
-    let error = client.request::<String, _>("Bank.Fail", &()).await.unwrap_err();
+    let error = client
+        .request::<String, _>("Bank.Fail", &())
+        .await
+        .unwrap_err();
     assert_eq!(error.code(), code::INTERNAL, "{error}");
     node.shutdown().await;
 }

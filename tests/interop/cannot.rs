@@ -1,4 +1,5 @@
-//! What cannot work where nodes of Go nano take part, and why: all of it, by the numbers of the defects that were recorded of them.
+//! What cannot work where nodes of Go nano take part, and why: all of it, by the numbers of the
+//! defects that were recorded of them.
 
 use crate::{node::Kind, world::Pairing};
 
@@ -18,10 +19,22 @@ pub(crate) enum Defect {
 }
 
 impl Defect {
-    const ALL: [Self; 5] =
-        [Self::NoErrorReplies, Self::DeadMemberBlocksJoins, Self::StaleRoutes, Self::BoundForEver, Self::SessionsOutliveTheirGate];
+    const ALL: [Self; 5] = [
+        Self::NoErrorReplies,
+        Self::DeadMemberBlocksJoins,
+        Self::StaleRoutes,
+        Self::BoundForEver,
+        Self::SessionsOutliveTheirGate,
+    ];
 
-    fn concerns(self, Pairing { master, gate, backend }: Pairing) -> bool {
+    fn concerns(
+        self,
+        Pairing {
+            master,
+            gate,
+            backend,
+        }: Pairing,
+    ) -> bool {
         match self {
             Self::NoErrorReplies | Self::BoundForEver => gate == Kind::Go,
             Self::DeadMemberBlocksJoins => master == Kind::Go,
@@ -33,6 +46,9 @@ impl Defect {
 
     /// All that are to be met in a cluster.
     pub(crate) fn of(pairing: Pairing) -> Vec<Self> {
-        Self::ALL.into_iter().filter(|defect| defect.concerns(pairing)).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|defect| defect.concerns(pairing))
+            .collect()
     }
 }

@@ -27,14 +27,23 @@ pub(crate) async fn sessions_close(world: &World) {
     }
     if world.pairing.gate == Kind::Rust {
         let player = world.player().await;
-        assert_eq!(player.last_words("Room.LastWords").await.as_deref(), Some(&b"bye"[..]));
+        assert_eq!(
+            player.last_words("Room.LastWords").await.as_deref(),
+            Some(&b"bye"[..])
+        );
         player.is_closed().await;
     }
 }
 
 /// A backend that stops is in no table, and its sessions are served by another.
 pub(crate) async fn a_backend_leaves(world: &mut World) {
-    let mut second = Node::start(world.program, world.pairing.backend, Role::new("Room", "second"), Some(world.master.address())).await;
+    let mut second = Node::start(
+        world.program,
+        world.pairing.backend,
+        Role::new("Room", "second"),
+        Some(world.master.address()),
+    )
+    .await;
     let address = second.address().to_owned();
     world.knows(&[&world.late_role.address, &address]).await;
     let player = world.player().await;
@@ -47,7 +56,11 @@ pub(crate) async fn a_backend_leaves(world: &mut World) {
     world.is_offered(&[world.backend.address()]).await;
     if world.meets(Defect::BoundForEver) {
         player.fails("Room.Who").await;
-        assert_eq!(player.ask("Lobby.Who", "").await, "master", "the session lives");
+        assert_eq!(
+            player.ask("Lobby.Who", "").await,
+            "master",
+            "the session lives"
+        );
     } else {
         assert_eq!(player.ask("Room.Who", "").await, "steady");
     }
@@ -60,22 +73,36 @@ pub(crate) async fn the_master_is_started_again(world: &mut World) {
     assert_eq!(player.ask("Room.Who", "").await, "steady");
     world.restart_master().await;
     world.knows(&[&world.late_role.address]).await;
-    // A node of Go is told of its end before it is told that it is there, and what comes between the two is lost.
+    // A node of Go is told of its end before it is told that it is there, and what comes between
+    // the two is lost.
     assert_eq!(player.ask_until_answered("Lobby.Who", "").await, "master");
     world.is_offered(&[world.backend.address()]).await;
 }
 
-/// A backend is killed and started again at its address, then killed for good; another one joins meanwhile.
+/// A backend is killed and started again at its address, then killed for good; another one joins
+/// meanwhile.
 pub(crate) async fn a_backend_is_killed(world: &mut World) {
     let role = Role::new("Room", "victim");
     let (backend, victim) = (world.backend.address().to_owned(), role.address.clone());
-    let process = Victim::start(world.program, world.pairing.backend, &role, world.master.address()).await;
+    let process = Victim::start(
+        world.program,
+        world.pairing.backend,
+        &role,
+        world.master.address(),
+    )
+    .await;
     let bound = world.player().await;
     bound.want("victim").await;
     assert_eq!(bound.ask_until_answered("Room.Echo", "v").await, "v");
 
     process.kill().await;
-    let process = Victim::start(world.program, world.pairing.backend, &role, world.master.address()).await;
+    let process = Victim::start(
+        world.program,
+        world.pairing.backend,
+        &role,
+        world.master.address(),
+    )
+    .await;
     if world.meets(Defect::StaleRoutes) {
         world.is_offered(&[&backend, &victim, &victim]).await;
     } else {
@@ -83,7 +110,10 @@ pub(crate) async fn a_backend_is_killed(world: &mut World) {
     }
     let player = world.player().await;
     player.want("victim").await;
-    assert_eq!(player.ask_until_answered("Room.Echo", "again").await, "again");
+    assert_eq!(
+        player.ask_until_answered("Room.Echo", "again").await,
+        "again"
+    );
     assert_eq!(bound.ask_until_answered("Room.Echo", "too").await, "too");
 
     process.kill().await;
@@ -91,13 +121,20 @@ pub(crate) async fn a_backend_is_killed(world: &mut World) {
     let silent = world.meets(Defect::NoErrorReplies);
     assert_eq!(failure.as_deref(), (!silent).then_some("NANO-503"));
     let role = Role::new("Room", "third");
-    let joining = Joining::begin(world.program, world.pairing.backend, role, world.master.address().to_owned());
+    let joining = Joining::begin(
+        world.program,
+        world.pairing.backend,
+        role,
+        world.master.address().to_owned(),
+    );
     if world.meets(Defect::DeadMemberBlocksJoins) {
         sleep(2 * HEARTBEAT).await;
         assert!(!joining.has_joined());
     } else {
         let before_anybody_is_removed = 3 * HEARTBEAT;
-        timeout(before_anybody_is_removed, joining.settled()).await.unwrap();
+        timeout(before_anybody_is_removed, joining.settled())
+            .await
+            .unwrap();
     }
     let mut third = joining.joined().await;
     world.gate.is_told_of_the_end_of(&victim).await;
@@ -128,18 +165,27 @@ pub(crate) async fn gates_end(world: &mut World, late: Player) {
     let late = world.late_player().await;
     assert_eq!(late.ask_until_answered("Lobby.Who", "").await, "master");
     world.kill_late_gate().await;
-    world.backend.is_told_of_the_end_of(&world.late_role.address).await;
+    world
+        .backend
+        .is_told_of_the_end_of(&world.late_role.address)
+        .await;
     world.knows(&[]).await;
 
     let player = seen_everywhere(world, 9).await;
     world.gate.stop().await;
     player.is_closed().await;
-    world.backend.is_told_of_the_end_of(world.gate.address()).await;
+    world
+        .backend
+        .is_told_of_the_end_of(world.gate.address())
+        .await;
     if outlive {
         sleep(LONG_AGO).await;
         assert_eq!(world.backend.closed(8), 0);
         // A gate of ours says before it leaves that its sessions have ended.
-        assert_eq!(world.backend.closed(9), usize::from(world.pairing.gate == Kind::Rust));
+        assert_eq!(
+            world.backend.closed(9),
+            usize::from(world.pairing.gate == Kind::Rust)
+        );
     } else {
         world.backend.has_closed(9).await;
     }
@@ -149,7 +195,11 @@ pub(crate) async fn gates_end(world: &mut World, late: Player) {
 pub(crate) async fn everybody_stops(world: &mut World) {
     for node in [&world.gate, &world.backend, &world.master] {
         for uid in [1, 2, 8, 9] {
-            assert!(node.closed(uid) <= 1, "{} was told of the end of {uid} more than once", node.role.label);
+            assert!(
+                node.closed(uid) <= 1,
+                "{} was told of the end of {uid} more than once",
+                node.role.label
+            );
         }
         assert_eq!(node.sessions(), 0, "{}", node.role.label);
     }

@@ -30,7 +30,9 @@ pub(crate) fn program() -> Option<&'static Path> {
         Ok(program) => Some(program),
         Err(missing) => {
             // Past the test harness, which shows nothing of tests that pass.
-            stderr().write_all(format!("interop: skipped, {missing}\n").as_bytes()).unwrap();
+            stderr()
+                .write_all(format!("interop: skipped, {missing}\n").as_bytes())
+                .unwrap();
             None
         }
     };
@@ -38,18 +40,36 @@ pub(crate) fn program() -> Option<&'static Path> {
 }
 
 fn build() -> Result<PathBuf, &'static str> {
-    let program = env::current_exe().unwrap().with_file_name(format!("interop-go-node{}", env::consts::EXE_SUFFIX));
-    let built = go(&["build", "-buildvcs=false", "-o", program.to_str().unwrap(), "."]).ok_or("go is not installed")?;
+    let program = env::current_exe()
+        .unwrap()
+        .with_file_name(format!("interop-go-node{}", env::consts::EXE_SUFFIX));
+    let built = go(&[
+        "build",
+        "-buildvcs=false",
+        "-o",
+        program.to_str().unwrap(),
+        ".",
+    ])
+    .ok_or("go is not installed")?;
     if built.status.success() {
         return Ok(program);
     }
     let downloaded = go(&["mod", "download"]).is_some_and(|download| download.status.success());
-    assert!(!downloaded, "the Go node does not compile:\n{}", String::from_utf8_lossy(&built.stderr));
+    assert!(
+        !downloaded,
+        "the Go node does not compile:\n{}",
+        String::from_utf8_lossy(&built.stderr)
+    );
     Err("github.com/lonng/nano at dbf22c7 cannot be downloaded here")
 }
 
 fn go(arguments: &[&str]) -> Option<Output> {
-    std::process::Command::new("go").args(arguments).current_dir(SOURCE).stdin(Stdio::null()).output().ok()
+    std::process::Command::new("go")
+        .args(arguments)
+        .current_dir(SOURCE)
+        .stdin(Stdio::null())
+        .output()
+        .ok()
 }
 
 /// A node of Go nano in a process of its own, which is killed when dropped.
@@ -73,7 +93,10 @@ impl GoNode {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         let mut process = Command::new(program)
             .args(flags)
-            .args(["-id", &(LAST_ID.fetch_add(1, Ordering::Relaxed) + 1).to_string()])
+            .args([
+                "-id",
+                &(LAST_ID.fetch_add(1, Ordering::Relaxed) + 1).to_string(),
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -81,7 +104,10 @@ impl GoNode {
             .spawn()
             .unwrap();
         let lines = Arc::new(Mutex::new(Vec::new()));
-        let (said, mut out) = (lines.clone(), BufReader::new(process.stdout.take().unwrap()).lines());
+        let (said, mut out) = (
+            lines.clone(),
+            BufReader::new(process.stdout.take().unwrap()).lines(),
+        );
         tokio::spawn(async move {
             while let Ok(Some(line)) = out.next_line().await {
                 said.lock().push(line);
@@ -92,24 +118,38 @@ impl GoNode {
             let mut text = String::new();
             // Not text is no error of this test.
             let _ = errors.read_to_string(&mut text).await;
-            said.lock().extend(text.lines().map(|line| format!("stderr: {line}")));
+            said.lock()
+                .extend(text.lines().map(|line| format!("stderr: {line}")));
         });
         Self { process, lines }
     }
 
     pub(crate) fn said(&self, line: &str) -> usize {
-        self.lines.lock().iter().filter(|said| *said == line).count()
+        self.lines
+            .lock()
+            .iter()
+            .filter(|said| *said == line)
+            .count()
     }
 
-    /// Waits until it is a member. False if it ended before: a Go master begins to serve and adds a service in no particular order, and ends itself when
-    /// the order was the wrong one.
+    /// Waits until it is a member. False if it ended before: a Go master begins to serve and adds a
+    /// service in no particular order, and ends itself when the order was the wrong one.
     async fn joined(&self) -> bool {
         let end = Instant::now() + DEADLINE;
         while self.said("joined") == 0 {
-            if self.lines.lock().iter().any(|line| line.contains("RegisterService after Server.Serve")) {
+            if self
+                .lines
+                .lock()
+                .iter()
+                .any(|line| line.contains("RegisterService after Server.Serve"))
+            {
                 return false;
             }
-            assert!(Instant::now() < end, "the Go node does not join; it says {:#?}", self.lines.lock());
+            assert!(
+                Instant::now() < end,
+                "the Go node does not join; it says {:#?}",
+                self.lines.lock()
+            );
             sleep(Duration::from_millis(2)).await;
         }
         true
@@ -117,14 +157,23 @@ impl GoNode {
 
     /// Waits until nano has logged that it was told of the end of this member.
     pub(crate) async fn is_told_of_the_end_of(&self, address: &str) {
-        let is_it = |line: &String| (line.contains("DelMember member") || line.contains("unregister to cluster")) && line.contains(address);
-        eventually(&format!("word of the end of {address}"), || self.lines.lock().iter().any(is_it)).await;
+        let is_it = |line: &String| {
+            (line.contains("DelMember member") || line.contains("unregister to cluster"))
+                && line.contains(address)
+        };
+        eventually(&format!("word of the end of {address}"), || {
+            self.lines.lock().iter().any(is_it)
+        })
+        .await;
     }
 
     /// Waits until nano has logged, as master, that it knows this member.
     pub(crate) async fn has_heard_of(&self, address: &str) {
         let end = format!("peer register to cluster {address}");
-        eventually(&format!("the Go master to know {address}"), || self.lines.lock().iter().any(|line| line.ends_with(&end))).await;
+        eventually(&format!("the Go master to know {address}"), || {
+            self.lines.lock().iter().any(|line| line.ends_with(&end))
+        })
+        .await;
     }
 
     pub(crate) async fn kill(&mut self) {
@@ -134,9 +183,15 @@ impl GoNode {
     /// Stops it by a signal, and waits for its end.
     pub(crate) async fn stop(&mut self) {
         let id = self.process.id().unwrap();
-        let sent = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status().await.unwrap();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -TERM {id}")])
+            .status()
+            .await
+            .unwrap();
         assert!(sent.success());
-        let status = within("the end of a Go node", self.process.wait()).await.unwrap();
+        let status = within("the end of a Go node", self.process.wait())
+            .await
+            .unwrap();
         assert!(status.success(), "{status}: {:?}", self.lines.lock());
     }
 }

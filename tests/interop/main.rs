@@ -1,4 +1,5 @@
-//! Clusters of real nodes: ours, and such of Go nano, in every combination. `go` builds the latter from `tests/interop/node`.
+//! Clusters of real nodes: ours, and such of Go nano, in every combination. `go` builds the latter
+//! from `tests/interop/node`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../support/mod.rs"]

@@ -43,11 +43,19 @@ pub(crate) struct Role {
 
 impl Role {
     pub(crate) fn new(service: &'static str, label: &'static str) -> Self {
-        Self { service, label, address: free_address(), clients: None }
+        Self {
+            service,
+            label,
+            address: free_address(),
+            clients: None,
+        }
     }
 
     pub(crate) fn gate(service: &'static str, label: &'static str) -> Self {
-        Self { clients: Some(free_address()), ..Self::new(service, label) }
+        Self {
+            clients: Some(free_address()),
+            ..Self::new(service, label)
+        }
     }
 }
 
@@ -63,7 +71,12 @@ enum Run {
 
 impl Node {
     /// Starts a node, and waits until it is a member.
-    pub(crate) async fn start(program: &Path, kind: Kind, role: Role, master: Option<&str>) -> Self {
+    pub(crate) async fn start(
+        program: &Path,
+        kind: Kind,
+        role: Role,
+        master: Option<&str>,
+    ) -> Self {
         let run = match kind {
             Kind::Rust => {
                 let room = Room::new(role.label);
@@ -94,33 +107,63 @@ impl Node {
     /// How many sessions with this uid have ended here.
     pub(crate) fn closed(&self, uid: i64) -> usize {
         match &self.run {
-            Run::Here(_, state) => state.closed.lock().iter().filter(|closed| **closed == uid).count(),
+            Run::Here(_, state) => state
+                .closed
+                .lock()
+                .iter()
+                .filter(|closed| **closed == uid)
+                .count(),
             Run::Go(node) => node.said(&format!("closed {uid}")),
         }
     }
 
     pub(crate) async fn has_closed(&self, uid: i64) {
-        eventually(&format!("{} to see the end of session {uid}", self.role.label), || self.closed(uid) > 0).await;
+        eventually(
+            &format!("{} to see the end of session {uid}", self.role.label),
+            || self.closed(uid) > 0,
+        )
+        .await;
     }
 
     /// Waits until its table has these members and no others. A Go node does not show its table.
     pub(crate) async fn knows(&self, others: &[&str]) {
-        let Run::Here(node, _) = &self.run else { return };
+        let Run::Here(node, _) = &self.run else {
+            return;
+        };
         let mut expected = others.to_vec();
         expected.sort_unstable();
         let table = || {
-            let mut table: Vec<_> = node.handle().members().iter().map(|member| member.address().to_owned()).collect();
+            let mut table: Vec<_> = node
+                .handle()
+                .members()
+                .iter()
+                .map(|member| member.address().to_owned())
+                .collect();
             table.sort();
             table
         };
-        eventually(&format!("{} to know {expected:?}, it knows {:?}", self.role.label, table()), || table() == expected).await;
+        eventually(
+            &format!(
+                "{} to know {expected:?}, it knows {:?}",
+                self.role.label,
+                table()
+            ),
+            || table() == expected,
+        )
+        .await;
     }
 
     /// Waits until it has been told that this member has left.
     pub(crate) async fn is_told_of_the_end_of(&self, address: &str) {
         match &self.run {
             Run::Here(node, _) => {
-                let gone = || !node.handle().members().iter().any(|member| member.address() == address);
+                let gone = || {
+                    !node
+                        .handle()
+                        .members()
+                        .iter()
+                        .any(|member| member.address() == address)
+                };
                 eventually(&format!("{address} to be gone"), gone).await;
             }
             Run::Go(node) => node.is_told_of_the_end_of(address).await,
@@ -143,7 +186,8 @@ impl Node {
     }
 }
 
-/// A node in a process of its own, to be killed. Ours has the service of the recorded server, which is to echo.
+/// A node in a process of its own, to be killed. Ours has the service of the recorded server, which
+/// is to echo.
 pub(crate) enum Victim {
     Rust(Peer),
     Go(GoNode),
@@ -154,9 +198,22 @@ impl Victim {
         match kind {
             Kind::Rust => {
                 let services = format!("{}=Echo", role.service);
-                let mut flags = vec!["--listen", &role.address, "--master", master, "--hb", "1s", "--retry", "250ms"];
+                let mut flags = vec![
+                    "--listen",
+                    &role.address,
+                    "--master",
+                    master,
+                    "--hb",
+                    "1s",
+                    "--retry",
+                    "250ms",
+                ];
                 flags.extend(["--services", &services, "--label", role.label]);
-                flags.extend(role.clients.iter().flat_map(|clients| ["--client", clients]));
+                flags.extend(
+                    role.clients
+                        .iter()
+                        .flat_map(|clients| ["--client", clients]),
+                );
                 Self::Rust(Peer::start(&flags).await)
             }
             Kind::Go => Self::Go(start(program, role, Some(master)).await),
@@ -180,7 +237,9 @@ pub(crate) struct Joining(JoinHandle<Node>);
 
 impl Joining {
     pub(crate) fn begin(program: &'static Path, kind: Kind, role: Role, master: String) -> Self {
-        Self(tokio::spawn(async move { Node::start(program, kind, role, Some(&master)).await }))
+        Self(tokio::spawn(async move {
+            Node::start(program, kind, role, Some(&master)).await
+        }))
     }
 
     pub(crate) fn has_joined(&self) -> bool {
@@ -200,26 +259,49 @@ impl Joining {
 }
 
 fn app(role: &Role, room: Room, master: Option<&str>) -> App {
-    let app = App::new().service_addr(&role.address).label(role.label).heartbeat(HEARTBEAT).retry_interval(HEARTBEAT / 4);
-    let app = app.remote_service_route(choose).component_with(room, Options::new().name(role.service));
+    let app = App::new()
+        .service_addr(&role.address)
+        .label(role.label)
+        .heartbeat(HEARTBEAT)
+        .retry_interval(HEARTBEAT / 4);
+    let app = app
+        .remote_service_route(choose)
+        .component_with(room, Options::new().name(role.service));
     let app = match master {
         None => app.master(),
         Some(master) => app.advertise_addr(master),
     };
-    role.clients.iter().fold(app, |app, clients| app.tcp(clients))
+    role.clients
+        .iter()
+        .fold(app, |app, clients| app.tcp(clients))
 }
 
 async fn start(program: &Path, role: &Role, master: Option<&str>) -> GoNode {
-    let mut flags = vec!["-listen", &role.address, "-service", role.service, "-label", role.label];
+    let mut flags = vec![
+        "-listen",
+        &role.address,
+        "-service",
+        role.service,
+        "-label",
+        role.label,
+    ];
     flags.extend(master.iter().flat_map(|master| ["-master", master]));
-    flags.extend(role.clients.iter().flat_map(|clients| ["-client", clients.as_str()]));
+    flags.extend(
+        role.clients
+            .iter()
+            .flat_map(|clients| ["-client", clients.as_str()]),
+    );
     GoNode::start(program, &flags).await
 }
 
-/// An address nobody listens on, nor will: outside of what the system gives to connections, and each only once.
+/// An address nobody listens on, nor will: outside of what the system gives to connections, and
+/// each only once.
 fn free_address() -> String {
     static LAST: AtomicU16 = AtomicU16::new(0);
     let begin = 12_000 + (process::id() % 8_000) as u16;
-    let mut addresses = iter::repeat_with(|| format!("127.0.0.1:{}", begin + LAST.fetch_add(1, Ordering::Relaxed)));
-    addresses.find(|address| TcpListener::bind(address).is_ok()).unwrap()
+    let mut addresses =
+        iter::repeat_with(|| format!("127.0.0.1:{}", begin + LAST.fetch_add(1, Ordering::Relaxed)));
+    addresses
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap()
 }

@@ -36,8 +36,15 @@ impl Player {
             }
         };
         within("the gate to listen", up).await;
-        let client = within("a connection", builder.connect(&format!("tcp://{address}"))).await.unwrap();
-        Self { client, gate, notes, pushes }
+        let client = within("a connection", builder.connect(&format!("tcp://{address}")))
+            .await
+            .unwrap();
+        Self {
+            client,
+            gate,
+            notes,
+            pushes,
+        }
     }
 
     #[track_caller]
@@ -58,7 +65,10 @@ impl Player {
         loop {
             match timeout(SILENCE, self.client.request_raw(route, body)).await {
                 Ok(Ok(answer)) => return String::from_utf8(answer.into()).unwrap(),
-                _ => assert!(Instant::now() < end, "no answer to {route} within {DEADLINE:?}"),
+                _ => assert!(
+                    Instant::now() < end,
+                    "no answer to {route} within {DEADLINE:?}"
+                ),
             }
             sleep(Duration::from_millis(10)).await;
         }
@@ -70,10 +80,19 @@ impl Player {
         let caller = std::panic::Location::caller();
         async move {
             match self.gate {
-                Kind::Rust => Some(within("an error", self.client.request_raw(route, "")).await.unwrap_err().code().to_owned()),
+                Kind::Rust => Some(
+                    within("an error", self.client.request_raw(route, ""))
+                        .await
+                        .unwrap_err()
+                        .code()
+                        .to_owned(),
+                ),
                 Kind::Go => {
                     let answer = timeout(SILENCE, self.client.request_raw(route, "")).await;
-                    assert!(answer.is_err(), "{caller}: answered by a Go gate: {answer:?}");
+                    assert!(
+                        answer.is_err(),
+                        "{caller}: answered by a Go gate: {answer:?}"
+                    );
                     None
                 }
             }
@@ -81,7 +100,10 @@ impl Player {
     }
 
     pub(crate) async fn notify(&self, route: &str, body: &str) {
-        self.client.notify_raw(route, body.to_owned()).await.unwrap();
+        self.client
+            .notify_raw(route, body.to_owned())
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn note(&mut self) -> String {
@@ -100,7 +122,12 @@ impl Player {
 
     /// Whom the last choice of a member was among.
     pub(crate) async fn offered(&self) -> Vec<String> {
-        let mut offered: Vec<_> = self.ask("Gate.Offered", "").await.split_whitespace().map(str::to_owned).collect();
+        let mut offered: Vec<_> = self
+            .ask("Gate.Offered", "")
+            .await
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
         offered.sort();
         offered
     }
@@ -112,7 +139,12 @@ impl Player {
 
     /// What comes before the end of the connection, if anything does.
     pub(crate) async fn last_words(&self, route: &str) -> Option<Bytes> {
-        within("an answer or the end", self.client.request_raw(route, "bye")).await.ok()
+        within(
+            "an answer or the end",
+            self.client.request_raw(route, "bye"),
+        )
+        .await
+        .ok()
     }
 
     pub(crate) fn leave(&self) {

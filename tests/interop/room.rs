@@ -18,7 +18,10 @@ pub(crate) struct State {
 
 impl Room {
     pub(crate) fn new(label: &str) -> Self {
-        Self(Arc::new(State { label: label.to_owned(), closed: Mutex::default() }))
+        Self(Arc::new(State {
+            label: label.to_owned(),
+            closed: Mutex::default(),
+        }))
     }
 
     fn echo(&self, _: &Session<Raw>, body: Bytes) -> Result<Bytes> {
@@ -40,7 +43,9 @@ impl Room {
     }
 
     fn rpc(&self, session: &Session<Raw>, body: Bytes) -> Result<&'static [u8]> {
-        let (route, rest) = text(&body)?.split_once(' ').ok_or_else(|| Error::new("ROOM", "not a route and a body"))?;
+        let (route, rest) = text(&body)?
+            .split_once(' ')
+            .ok_or_else(|| Error::new("ROOM", "not a route and a body"))?;
         session.rpc(route, rest.as_bytes())?;
         Ok(b"sent")
     }
@@ -62,7 +67,9 @@ impl Room {
 
     fn counted(&self, session: &Session<Raw>, _: Bytes) -> Result<Bytes> {
         let disorder = session.value::<String>("disorder");
-        Ok(disorder.unwrap_or_else(|| session.value_or_default::<u64>("last").to_string()).into())
+        Ok(disorder
+            .unwrap_or_else(|| session.value_or_default::<u64>("last").to_string())
+            .into())
     }
 
     fn close(&self, session: &Session<Raw>, _: Bytes) -> Result {
@@ -109,12 +116,16 @@ impl Component<Raw> for Room {
     }
 }
 
-/// Takes the member with the label that the session wants, and remembers in the session whom it could have taken.
+/// Takes the member with the label that the session wants, and remembers in the session whom it
+/// could have taken.
 pub(crate) fn choose(session: &Session, _: &str, members: &[Member]) -> Result<Option<Member>> {
     let offered: Vec<_> = members.iter().map(Member::address).collect();
     session.set("offered", offered.join(" "));
     let wanted = session.value::<String>("wanted");
-    Ok(members.iter().find(|member| Some(member.label()) == wanted.as_deref()).cloned())
+    Ok(members
+        .iter()
+        .find(|member| Some(member.label()) == wanted.as_deref())
+        .cloned())
 }
 
 fn text(body: &Bytes) -> Result<&str> {

@@ -13,12 +13,20 @@ const NUMBERS: u64 = 10_000;
 pub(crate) async fn everybody_has_joined(world: &World) -> Player {
     world.knows(&[&world.late_role.address]).await;
     let player = world.player().await;
-    assert_eq!(player.ask_until_answered("Room.Who", "").await, "steady", "told of it later");
+    assert_eq!(
+        player.ask_until_answered("Room.Who", "").await,
+        "steady",
+        "told of it later"
+    );
     assert_eq!(player.offered().await, [world.backend.address()]);
     assert_eq!(player.ask("Lobby.Who", "").await, "master");
     assert_eq!(player.ask("Gate.Who", "").await, "gate");
     let player = world.late_player().await;
-    assert_eq!(player.ask_until_answered("Room.Who", "").await, "steady", "told of it when it joined");
+    assert_eq!(
+        player.ask_until_answered("Room.Who", "").await,
+        "steady",
+        "told of it when it joined"
+    );
     assert_eq!(player.ask("Lobby.Who", "").await, "master");
     player
 }
@@ -28,10 +36,17 @@ pub(crate) async fn messages_of_every_kind(world: &mut World) {
     for service in ["Room", "Lobby", "Gate"] {
         for len in [0, 1, 60_000] {
             let body = "x".repeat(len);
-            assert_eq!(player.ask(&format!("{service}.Echo"), body.clone()).await, body);
+            assert_eq!(
+                player.ask(&format!("{service}.Echo"), body.clone()).await,
+                body
+            );
         }
         assert_eq!(player.ask(&format!("{service}.Push"), "p").await, "p");
-        assert_eq!(player.pushed(), [Some("p".into()), Some("p".into())], "before the answer");
+        assert_eq!(
+            player.pushed(),
+            [Some("p".into()), Some("p".into())],
+            "before the answer"
+        );
     }
     player.notify("Room.Note", "one").await;
     assert_eq!(player.note().await, "steady one");
@@ -63,23 +78,35 @@ pub(crate) async fn rpc(world: &World) {
 
 /// The messages of one session arrive in order, and so do its pushes and answers.
 pub(crate) async fn order(world: &World) {
-    // More than 16 of them on the way to a client are too many for a Go gate: two for each message here, and heartbeats.
-    let window = if world.pairing.gate == Kind::Go { 7 } else { 64 };
+    // More than 16 of them on the way to a client are too many for a Go gate: two for each message
+    // here, and heartbeats.
+    let window = if world.pairing.gate == Kind::Go {
+        7
+    } else {
+        64
+    };
     let player = world.player().await;
     let mut numbers = player.subscribe("onNumber");
     let (mut sent, mut waiting) = (0, VecDeque::new());
     for number in 1..=NUMBERS {
         while sent < NUMBERS && waiting.len() < window {
             sent += 1;
-            let mut answer = Box::pin(maybe_done(unconstrained(player.ask("Room.Number", sent.to_string()))));
-            // Sent now, and in this order, whether the answer is here already or not; a task that had done much already would have to wait.
+            let mut answer = Box::pin(maybe_done(unconstrained(
+                player.ask("Room.Number", sent.to_string()),
+            )));
+            // Sent now, and in this order, whether the answer is here already or not; a task that
+            // had done much already would have to wait.
             let _ = (&mut answer).now_or_never();
             waiting.push_back(answer);
         }
         let mut answer = waiting.pop_front().unwrap();
         (&mut answer).await;
         assert_eq!(answer.as_mut().take_output().unwrap(), number.to_string());
-        assert_eq!(numbers.try_recv().unwrap(), number.to_string(), "pushed before it was answered");
+        assert_eq!(
+            numbers.try_recv().unwrap(),
+            number.to_string(),
+            "pushed before it was answered"
+        );
     }
     assert_eq!(player.ask("Room.Counted", "").await, NUMBERS.to_string());
 }
@@ -89,7 +116,12 @@ pub(crate) async fn seen_everywhere(world: &World, uid: i64) -> Player {
     let player = world.player().await;
     player.want("steady").await;
     for service in ["Gate", "Room", "Lobby"] {
-        assert_eq!(player.ask(&format!("{service}.Bind"), uid.to_string()).await, "bound");
+        assert_eq!(
+            player
+                .ask(&format!("{service}.Bind"), uid.to_string())
+                .await,
+            "bound"
+        );
     }
     player
 }

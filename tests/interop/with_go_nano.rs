@@ -1,4 +1,5 @@
-//! Every combination of kinds. The one of Go nodes alone shows that the others are asked for no more than Go nano does.
+//! Every combination of kinds. The one of Go nodes alone shows that the others are asked for no
+//! more than Go nano does.
 
 use tokio::sync::Mutex;
 
@@ -9,13 +10,22 @@ use crate::{
     world::{Pairing, World},
 };
 
-/// Nodes that get no turn for two seconds are taken for dead, and what that does is not what is looked at here.
+/// Nodes that get no turn for two seconds are taken for dead, and what that does is not what is
+/// looked at here.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 async fn play(master: Kind, gate: Kind, backend: Kind) {
     let Some(program) = go::program() else { return };
     let _turn = ONE_AT_A_TIME.lock().await;
-    let mut world = World::start(program, Pairing { master, gate, backend }).await;
+    let mut world = World::start(
+        program,
+        Pairing {
+            master,
+            gate,
+            backend,
+        },
+    )
+    .await;
     let late = traffic::everybody_has_joined(&world).await;
     traffic::messages_of_every_kind(&mut world).await;
     traffic::rpc(&world).await;

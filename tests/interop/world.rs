@@ -1,4 +1,5 @@
-//! A cluster: a master, a gate that was there before the backend, a backend, and a gate that came later.
+//! A cluster: a master, a gate that was there before the backend, a backend, and a gate that came
+//! later.
 
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
@@ -33,25 +34,68 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn start(program: &'static Path, pairing: Pairing) -> Self {
         let master = Node::start(program, pairing.master, Role::new("Lobby", "master"), None).await;
-        let gate = Node::start(program, pairing.gate, Role::gate("Gate", "gate"), Some(master.address())).await;
-        let backend = Node::start(program, pairing.backend, Role::new("Room", "steady"), Some(master.address())).await;
+        let gate = Node::start(
+            program,
+            pairing.gate,
+            Role::gate("Gate", "gate"),
+            Some(master.address()),
+        )
+        .await;
+        let backend = Node::start(
+            program,
+            pairing.backend,
+            Role::new("Room", "steady"),
+            Some(master.address()),
+        )
+        .await;
         let late_role = Role::gate("Late", "late");
-        let late_gate = Some(Victim::start(program, pairing.gate, &late_role, master.address()).await);
-        Self { program, pairing, master, gate, backend, late_gate, late_role, met: BTreeSet::new() }
+        let late_gate =
+            Some(Victim::start(program, pairing.gate, &late_role, master.address()).await);
+        Self {
+            program,
+            pairing,
+            master,
+            gate,
+            backend,
+            late_gate,
+            late_role,
+            met: BTreeSet::new(),
+        }
     }
 
     pub(crate) async fn player(&self) -> Player {
-        Player::connect(self.pairing.gate, self.gate.role.clients.as_deref().unwrap()).await
+        Player::connect(
+            self.pairing.gate,
+            self.gate.role.clients.as_deref().unwrap(),
+        )
+        .await
     }
 
     pub(crate) async fn late_player(&self) -> Player {
-        Player::connect(self.pairing.gate, self.late_role.clients.as_deref().unwrap()).await
+        Player::connect(
+            self.pairing.gate,
+            self.late_role.clients.as_deref().unwrap(),
+        )
+        .await
     }
 
-    /// Starts the master again after its end, at its address, and waits until everybody has called it.
+    /// Starts the master again after its end, at its address, and waits until everybody has called
+    /// it.
     pub(crate) async fn restart_master(&mut self) {
-        self.master = Node::start(self.program, self.pairing.master, self.master.role.clone(), None).await;
-        self.master.has_heard_of(&[self.gate.address(), self.backend.address(), &self.late_role.address]).await;
+        self.master = Node::start(
+            self.program,
+            self.pairing.master,
+            self.master.role.clone(),
+            None,
+        )
+        .await;
+        self.master
+            .has_heard_of(&[
+                self.gate.address(),
+                self.backend.address(),
+                &self.late_role.address,
+            ])
+            .await;
     }
 
     /// Kills the gate that came later.
@@ -61,14 +105,35 @@ impl World {
 
     /// Starts it again at its address.
     pub(crate) async fn restart_late_gate(&mut self) {
-        self.late_gate = Some(Victim::start(self.program, self.pairing.gate, &self.late_role, self.master.address()).await);
+        self.late_gate = Some(
+            Victim::start(
+                self.program,
+                self.pairing.gate,
+                &self.late_role,
+                self.master.address(),
+            )
+            .await,
+        );
     }
 
-    /// Waits until the tables that can be seen are those of a cluster with these members besides the three that stay.
+    /// Waits until the tables that can be seen are those of a cluster with these members besides
+    /// the three that stay.
     pub(crate) async fn knows(&self, others: &[&str]) {
-        let stay = [self.master.address(), self.gate.address(), self.backend.address()];
-        for (node, own) in [&self.master, &self.gate, &self.backend].into_iter().zip(stay) {
-            let expected: Vec<_> = stay.iter().chain(others).copied().filter(|address| *address != own).collect();
+        let stay = [
+            self.master.address(),
+            self.gate.address(),
+            self.backend.address(),
+        ];
+        for (node, own) in [&self.master, &self.gate, &self.backend]
+            .into_iter()
+            .zip(stay)
+        {
+            let expected: Vec<_> = stay
+                .iter()
+                .chain(others)
+                .copied()
+                .filter(|address| *address != own)
+                .collect();
             node.knows(&expected).await;
         }
     }
@@ -83,7 +148,11 @@ impl World {
             if offered == expected {
                 return;
             }
-            assert!(Instant::now() < end, "{} offers {offered:?} instead of {expected:?}", self.gate.address());
+            assert!(
+                Instant::now() < end,
+                "{} offers {offered:?} instead of {expected:?}",
+                self.gate.address()
+            );
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -91,7 +160,12 @@ impl World {
     /// Checks that the gate offers members who are gone.
     pub(crate) async fn still_has(&self, members: &[&str]) {
         let offered = self.offered().await;
-        assert!(members.iter().all(|&member| offered.iter().any(|offered| offered == member)), "{offered:?} without {members:?}");
+        assert!(
+            members
+                .iter()
+                .all(|&member| offered.iter().any(|offered| offered == member)),
+            "{offered:?} without {members:?}"
+        );
     }
 
     /// Whom the gate offers to a new session that wants a room.
@@ -113,6 +187,9 @@ impl World {
 
     /// Every step that is missing here was shown to fail.
     pub(crate) fn met_all(&self) {
-        assert_eq!(self.met.iter().copied().collect::<Vec<_>>(), Defect::of(self.pairing));
+        assert_eq!(
+            self.met.iter().copied().collect::<Vec<_>>(),
+            Defect::of(self.pairing)
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! A pipeline that rewrites every body, both ways, in two steps that do not commute; and a format for clients that speak through it.
+//! A pipeline that rewrites every body, both ways, in two steps that do not commute; and a format
+//! for clients that speak through it.
 
 use bytes::Bytes;
 use nano::{Decode, Encode, Error, Pipeline, Result, Serializer, code};
@@ -38,16 +39,30 @@ pub(crate) fn open(sealed: &[u8]) -> Result<Bytes> {
 }
 
 fn mix(bytes: &[u8]) -> Bytes {
-    bytes.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
+    bytes
+        .iter()
+        .zip(KEY.iter().cycle())
+        .map(|(byte, key)| byte ^ key)
+        .collect()
 }
 
 fn to_hex(bytes: &[u8]) -> Bytes {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        .into()
 }
 
 fn from_hex(hex: &[u8]) -> Result<Bytes> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).ok_or_else(|| Error::new(code::BAD_REQUEST, "not sealed"));
-    hex.chunks(2).map(|pair| Ok((digit(pair[0])? << 4 | digit(*pair.get(1).unwrap_or(&b'?'))?) as u8)).collect()
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .ok_or_else(|| Error::new(code::BAD_REQUEST, "not sealed"))
+    };
+    hex.chunks(2)
+        .map(|pair| Ok((digit(pair[0])? << 4 | digit(*pair.get(1).unwrap_or(&b'?'))?) as u8))
+        .collect()
 }
 
 /// JSON behind the cipher: the client's side.

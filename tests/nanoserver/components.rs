@@ -48,7 +48,9 @@ impl Component for Manager {
     fn after_init(self: &Arc<Self>, node: &Handle) -> Result {
         self.0.open(node);
         let world = self.0.clone();
-        node.on_session_closed(move |session, reason| world.note_closed(format!("manager {} {}", session.uid(), reason.label())));
+        node.on_session_closed(move |session, reason| {
+            world.note_closed(format!("manager {} {}", session.uid(), reason.label()))
+        });
         Ok(())
     }
 }
@@ -62,7 +64,11 @@ impl Manager {
         }
         session.bind(player.uid)?;
         self.0.everybody.add(session)?;
-        Ok(LoggedIn { uid: player.uid, name: player.name.clone(), playing: player.desk().is_ok() })
+        Ok(LoggedIn {
+            uid: player.uid,
+            name: player.name.clone(),
+            playing: player.desk().is_ok(),
+        })
     }
 }
 
@@ -108,7 +114,9 @@ impl Component for DeskManager {
                 return;
             }
             if let Ok(desk) = Player::of(session).and_then(|player| player.desk()) {
-                desk.group.broadcast("onOffline", &json!({ "acId": session.uid() })).unwrap();
+                desk.group
+                    .broadcast("onOffline", &json!({ "acId": session.uid() }))
+                    .unwrap();
             }
         });
         Ok(())
@@ -118,28 +126,42 @@ impl Component for DeskManager {
 impl DeskManager {
     fn create_desk(&self, session: &Session, (): ()) -> Result<DeskNumber> {
         Player::of(session)?;
-        Ok(DeskNumber { number: self.0.create_desk().number })
+        Ok(DeskNumber {
+            number: self.0.create_desk().number,
+        })
     }
 
     fn join(&self, session: &Session, wanted: DeskNumber) -> Result<DeskState> {
         let (player, desk) = (Player::of(session)?, self.0.desk(wanted.number)?);
         let players = desk.take_seat(&player)?;
-        desk.group.broadcast("onPlayerEnter", &json!({ "acId": player.uid }))?;
+        desk.group
+            .broadcast("onPlayerEnter", &json!({ "acId": player.uid }))?;
         desk.group.add(session)?;
         player.sit(Some(desk));
-        Ok(DeskState { number: wanted.number, players })
+        Ok(DeskState {
+            number: wanted.number,
+            players,
+        })
     }
 
     fn ready(&self, session: &Session, (): ()) -> Result {
         let desk = Player::of(session)?.desk()?;
         let all = desk.ready(session.uid());
-        desk.group.broadcast("onReady", &json!({ "acId": session.uid() }))?;
-        if all { desk.operate(Operation::Deal) } else { Ok(()) }
+        desk.group
+            .broadcast("onReady", &json!({ "acId": session.uid() }))?;
+        if all {
+            desk.operate(Operation::Deal)
+        } else {
+            Ok(())
+        }
     }
 
     fn op_choose(&self, session: &Session, choice: Choice) -> Result<Value> {
         let desk = Player::of(session)?.desk()?;
-        desk.operate(Operation::Discard { uid: session.uid(), card: choice.card })?;
+        desk.operate(Operation::Discard {
+            uid: session.uid(),
+            card: choice.card,
+        })?;
         Ok(json!({ "code": 0 }))
     }
 
@@ -156,38 +178,56 @@ impl DeskManager {
     /// What stands on the desk, for a client that comes back.
     fn reconnect(&self, session: &Session, (): ()) -> Result<DeskState> {
         let desk = Player::of(session)?.desk()?;
-        Ok(DeskState { number: desk.number, players: desk.players() })
+        Ok(DeskState {
+            number: desk.number,
+            players: desk.players(),
+        })
     }
 
     /// Sits down again.
     fn rejoin(&self, session: &Session, (): ()) -> Result<DeskNumber> {
         let desk = Player::of(session)?.desk()?;
         desk.group.add(session)?;
-        desk.group.multicast("onOnline", &json!({ "acId": session.uid() }), |member| member != session)?;
-        Ok(DeskNumber { number: desk.number })
+        desk.group
+            .multicast("onOnline", &json!({ "acId": session.uid() }), |member| {
+                member != session
+            })?;
+        Ok(DeskNumber {
+            number: desk.number,
+        })
     }
 
     /// Three ticks, then the desk is gone. The timer ends itself.
     fn dissolve(&self, session: &Session, (): ()) -> Result<Value> {
         let desk = Player::of(session)?.desk()?;
         let (counting, mut rest) = (desk.clone(), 3);
-        let timer = self.0.node().scheduler().timer(Duration::from_millis(10), move || {
-            rest -= 1;
-            counting.group.broadcast("onDissolveStatus", &json!({ "rest": rest })).unwrap();
-            if rest == 0 {
-                // The handler that made this timer has returned: both run on one scheduler.
-                let timer = counting.countdown.lock().clone().unwrap();
-                timer.stop();
-                counting.dissolve();
-            }
-        })?;
+        let timer = self
+            .0
+            .node()
+            .scheduler()
+            .timer(Duration::from_millis(10), move || {
+                rest -= 1;
+                counting
+                    .group
+                    .broadcast("onDissolveStatus", &json!({ "rest": rest }))
+                    .unwrap();
+                if rest == 0 {
+                    // The handler that made this timer has returned: both run on one scheduler.
+                    let timer = counting.countdown.lock().clone().unwrap();
+                    timer.stop();
+                    counting.dissolve();
+                }
+            })?;
         *desk.countdown.lock() = Some(timer);
         Ok(json!({ "code": 0 }))
     }
 
     /// Bytes nobody looks into.
     fn voice_message(&self, session: &Session, voice: Bytes) -> Result {
-        Player::of(session)?.desk()?.group.broadcast_raw("onVoice", voice)
+        Player::of(session)?
+            .desk()?
+            .group
+            .broadcast_raw("onVoice", voice)
     }
 }
 

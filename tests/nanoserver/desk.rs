@@ -70,7 +70,11 @@ impl Desk {
     }
 
     pub(crate) fn players(&self) -> Vec<i64> {
-        self.seats.lock().iter().map(|(player, _)| player.uid).collect()
+        self.seats
+            .lock()
+            .iter()
+            .map(|(player, _)| player.uid)
+            .collect()
     }
 
     /// Notes that a player is ready; true when all four are.
@@ -84,11 +88,14 @@ impl Desk {
 
     /// Puts an operation into the mailbox, now or never: a handler must not wait for a desk.
     pub(crate) fn operate(&self, operation: Operation) -> Result {
-        self.mailbox.try_send(operation).map_err(|_| Error::new(code::TOO_MANY, "the desk is busy"))
+        self.mailbox
+            .try_send(operation)
+            .map_err(|_| Error::new(code::TOO_MANY, "the desk is busy"))
     }
 
     pub(crate) fn pause(&self, pause: bool) {
-        self.phase.send_replace(if pause { Phase::Paused } else { Phase::Playing });
+        self.phase
+            .send_replace(if pause { Phase::Paused } else { Phase::Playing });
     }
 
     pub(crate) fn dissolve(&self) {
@@ -100,10 +107,14 @@ impl Desk {
             // A task for each operation, so that its panic is not the end of the desk.
             if let Err(panic) = tokio::spawn(self.clone().play(operation)).await {
                 assert!(panic.is_panic());
-                self.group.broadcast("onDeskError", &json!({ "deskNo": self.number })).unwrap();
+                self.group
+                    .broadcast("onDeskError", &json!({ "deskNo": self.number }))
+                    .unwrap();
             }
         }
-        self.group.broadcast("onDissolved", &json!({ "deskNo": self.number })).unwrap();
+        self.group
+            .broadcast("onDissolved", &json!({ "deskNo": self.number }))
+            .unwrap();
         self.group.close().unwrap();
         let seats = std::mem::take(&mut *self.seats.lock());
         let node = world.node().clone();
@@ -132,7 +143,12 @@ impl Desk {
     async fn play(self: Arc<Self>, operation: Operation) {
         match operation {
             Operation::Deal => {
-                let players: Vec<_> = self.seats.lock().iter().map(|(player, _)| player.clone()).collect();
+                let players: Vec<_> = self
+                    .seats
+                    .lock()
+                    .iter()
+                    .map(|(player, _)| player.clone())
+                    .collect();
                 let mut hand = Hand::default();
                 for (seat, player) in (0..).zip(players) {
                     hand.uid = player.uid;
@@ -143,9 +159,13 @@ impl Desk {
                 // Had the pushes not been written where they were made, everybody would see this.
                 hand.cards.clear();
             }
-            Operation::Discard { card: IMPOSSIBLE, .. } => panic!("impossible card"),
+            Operation::Discard {
+                card: IMPOSSIBLE, ..
+            } => panic!("impossible card"),
             Operation::Discard { uid, card } => {
-                self.group.broadcast("onDiscard", &json!({ "acId": uid, "card": card })).unwrap();
+                self.group
+                    .broadcast("onDiscard", &json!({ "acId": uid, "card": card }))
+                    .unwrap();
             }
         }
     }

@@ -22,20 +22,38 @@ pub(crate) struct Guest {
 
 impl Guest {
     pub(crate) async fn connect(node: &Node) -> Self {
-        Self { client: Client::connect(&format!("tcp://{}", node.addresses()[0])).await.unwrap().typed() }
+        Self {
+            client: Client::connect(&format!("tcp://{}", node.addresses()[0]))
+                .await
+                .unwrap()
+                .typed(),
+        }
     }
 
     pub(crate) async fn login(node: &Node, uid: i64) -> (Self, LoggedIn) {
         let guest = Self::connect(node).await;
-        let reply = guest.request("Manager.Login", &json!({ "uid": uid, "name": format!("player {uid}") })).await.unwrap();
+        let reply = guest
+            .request(
+                "Manager.Login",
+                &json!({ "uid": uid, "name": format!("player {uid}") }),
+            )
+            .await
+            .unwrap();
         (guest, reply)
     }
 
-    pub(crate) async fn request<R: DeserializeOwned + 'static>(&self, route: &str, message: &(impl Serialize + ?Sized)) -> Result<R> {
-        // Error replies come through the pipeline as everything does; only then are they what the server said.
-        self.client.request(route, message).await.map_err(|error| match cipher::open(error.message().as_bytes()) {
-            Ok(body) => Error::from_body(&body),
-            Err(_) => error,
+    pub(crate) async fn request<R: DeserializeOwned + 'static>(
+        &self,
+        route: &str,
+        message: &(impl Serialize + ?Sized),
+    ) -> Result<R> {
+        // Error replies come through the pipeline as everything does; only then are they what the
+        // server said.
+        self.client.request(route, message).await.map_err(|error| {
+            match cipher::open(error.message().as_bytes()) {
+                Ok(body) => Error::from_body(&body),
+                Err(_) => error,
+            }
         })
     }
 
@@ -44,7 +62,10 @@ impl Guest {
     }
 
     pub(crate) async fn join(&self, desk: u32) -> Vec<i64> {
-        let state: crate::components::DeskState = self.request("DeskManager.Join", &DeskNumber { number: desk }).await.unwrap();
+        let state: crate::components::DeskState = self
+            .request("DeskManager.Join", &DeskNumber { number: desk })
+            .await
+            .unwrap();
         assert_eq!(state.number, desk);
         state.players
     }
@@ -62,7 +83,11 @@ pub(crate) struct Heard(Subscription<Sealed>);
 
 impl Heard {
     pub(crate) async fn next<M: DeserializeOwned + 'static>(&mut self) -> M {
-        timeout(DEADLINE, self.0.recv_as()).await.expect("a push in time").expect("an open connection").unwrap()
+        timeout(DEADLINE, self.0.recv_as())
+            .await
+            .expect("a push in time")
+            .expect("an open connection")
+            .unwrap()
     }
 
     pub(crate) async fn next_raw(&mut self) -> bytes::Bytes {

@@ -1,4 +1,5 @@
-//! What all components share: plain maps, behind one lock that is never held while anything is sent.
+//! What all components share: plain maps, behind one lock that is never held while anything is
+//! sent.
 
 use std::{
     collections::HashMap,
@@ -29,7 +30,11 @@ struct State {
 
 impl World {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { everybody: Group::new("everybody"), node: OnceLock::new(), state: Mutex::default() })
+        Arc::new(Self {
+            everybody: Group::new("everybody"),
+            node: OnceLock::new(),
+            state: Mutex::default(),
+        })
     }
 
     pub(crate) fn open(&self, node: &Handle) {
@@ -43,7 +48,11 @@ impl World {
     /// The player of this uid, new or from before.
     pub(crate) fn player(&self, uid: i64, name: String, session: &Session) -> Arc<Player> {
         let mut state = self.state.lock();
-        state.players.entry(uid).or_insert_with(|| Arc::new(Player::new(uid, name, session.clone()))).clone()
+        state
+            .players
+            .entry(uid)
+            .or_insert_with(|| Arc::new(Player::new(uid, name, session.clone())))
+            .clone()
     }
 
     pub(crate) fn recharge(&self, uid: i64, coins: i64) -> Option<(Arc<Player>, i64)> {
@@ -68,7 +77,10 @@ impl World {
     }
 
     pub(crate) fn remove_desk(&self, number: u32) {
-        assert!(self.node().scheduler().is_current(), "the maps belong to the logic thread");
+        assert!(
+            self.node().scheduler().is_current(),
+            "the maps belong to the logic thread"
+        );
         let removed = self.state.lock().desks.remove(&number);
         drop(removed);
     }
@@ -96,12 +108,20 @@ pub(crate) struct Player {
 
 impl Player {
     fn new(uid: i64, name: String, session: Session) -> Self {
-        Self { uid, name, coins: Mutex::new(0), session: Mutex::new(session), desk: Mutex::new(None) }
+        Self {
+            uid,
+            name,
+            coins: Mutex::new(0),
+            session: Mutex::new(session),
+            desk: Mutex::new(None),
+        }
     }
 
     /// The player a session belongs to.
     pub(crate) fn of(session: &Session) -> Result<Arc<Self>> {
-        session.value("player").ok_or_else(|| Error::new(code::FORBIDDEN, "log in first"))
+        session
+            .value("player")
+            .ok_or_else(|| Error::new(code::FORBIDDEN, "log in first"))
     }
 
     pub(crate) fn session(&self) -> Session {
@@ -115,7 +135,10 @@ impl Player {
     }
 
     pub(crate) fn desk(&self) -> Result<Arc<Desk>> {
-        self.desk.lock().clone().ok_or_else(|| Error::new(code::NOT_FOUND, "not at a desk"))
+        self.desk
+            .lock()
+            .clone()
+            .ok_or_else(|| Error::new(code::NOT_FOUND, "not at a desk"))
     }
 
     pub(crate) fn sit(&self, desk: Option<Arc<Desk>>) {

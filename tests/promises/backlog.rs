@@ -1,4 +1,5 @@
-//! Promise 4 where messages pile up behind handlers: what waits is bounded, and nobody is blamed for the node's own delay.
+//! Promise 4 where messages pile up behind handlers: what waits is bounded, and nobody is blamed
+//! for the node's own delay.
 
 use std::{
     collections::HashMap,
@@ -30,7 +31,9 @@ struct Service(Arc<Slow>);
 
 impl Component for Service {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Wait", Self::wait).on("Block", Self::block).on("Keep", Self::keep)
+        h.on("Wait", Self::wait)
+            .on("Block", Self::block)
+            .on("Keep", Self::keep)
     }
 }
 
@@ -53,8 +56,16 @@ impl Service {
 }
 
 fn slow() -> (Arc<Slow>, App) {
-    let slow = Arc::new(Slow { latch: Latch::default(), started: AtomicUsize::new(0), gate: Semaphore::new(0), kept: Mutex::default() });
-    (slow.clone(), App::new().component_with::<Json, _>(Service(slow), nano::Options::new().name("Slow")))
+    let slow = Arc::new(Slow {
+        latch: Latch::default(),
+        started: AtomicUsize::new(0),
+        gate: Semaphore::new(0),
+        kept: Mutex::default(),
+    });
+    (
+        slow.clone(),
+        App::new().component_with::<Json, _>(Service(slow), nano::Options::new().name("Slow")),
+    )
 }
 
 #[tokio::test]
@@ -65,9 +76,18 @@ async fn messages_in_suspended_handlers_count_as_on_their_way() {
     for _ in 0..50 {
         client.notify("Slow.Wait", "").await;
     }
-    eventually("as many as allowed have started", || slow.started.load(SeqCst) == 4).await;
+    eventually("as many as allowed have started", || {
+        slow.started.load(SeqCst) == 4
+    })
+    .await;
     // Another client is served: its answer shows that the node had time to start more.
-    assert_eq!(Client::connect(&node).await.ask_in_vain("Slow.None", "").await, code::NOT_FOUND);
+    assert_eq!(
+        Client::connect(&node)
+            .await
+            .ask_in_vain("Slow.None", "")
+            .await,
+        code::NOT_FOUND
+    );
     assert_eq!(slow.started.load(SeqCst), 4);
 
     slow.gate.add_permits(1);
@@ -116,13 +136,23 @@ async fn the_errors_of_a_shutdown_pass_the_pipeline_as_other_replies_do() {
         message.body = [b"sealed:", &message.body[..]].concat().into();
         Ok(())
     });
-    let node = start(app.pipeline(pipeline).shutdown_timeout(Duration::from_millis(200))).await;
+    let node = start(
+        app.pipeline(pipeline)
+            .shutdown_timeout(Duration::from_millis(200)),
+    )
+    .await;
     let mut client = Client::connect(&node).await;
     let id = client.request("Slow.Keep", "").await;
     eventually("it is kept", || !slow.kept.lock().is_empty()).await;
     let (error, ()) = tokio::join!(client.answer(id), node.shutdown());
     // The client of these tests takes what is no error body as the message.
     let error = error.unwrap_err();
-    assert!(error.message().starts_with("sealed:") && error.message().contains(code::UNAVAILABLE), "{error}");
-    assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+    assert!(
+        error.message().starts_with("sealed:") && error.message().contains(code::UNAVAILABLE),
+        "{error}"
+    );
+    assert_eq!(
+        client.end().await.as_deref(),
+        Some("server is shutting down")
+    );
 }

@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, CloseReason, Component, Error, Group, Handlers, Node, Options, RateLimit, Raw, Result, Session, SlowClient, code, message::Message,
+    App, CloseReason, Component, Error, Group, Handlers, Node, Options, RateLimit, Raw, Result,
+    Session, SlowClient, code, message::Message,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -48,7 +49,9 @@ struct Service(Arc<Desk>);
 
 impl Component<Raw> for Service {
     fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
-        h.on("Echo", Self::echo).on("Block", Self::block).on("Count", Self::count)
+        h.on("Echo", Self::echo)
+            .on("Block", Self::block)
+            .on("Count", Self::count)
     }
 }
 
@@ -64,7 +67,9 @@ impl Service {
 
     /// The number stands in the first four bytes.
     fn count(&self, _: &Session<Raw>, body: Bytes) -> Result {
-        let number = body.first_chunk().ok_or_else(|| Error::new(code::BAD_REQUEST, "too short"))?;
+        let number = body
+            .first_chunk()
+            .ok_or_else(|| Error::new(code::BAD_REQUEST, "too short"))?;
         self.0.handled.lock().push(u32::from_be_bytes(*number));
         Ok(())
     }
@@ -73,7 +78,11 @@ impl Service {
 async fn desk(app: App) -> (Arc<Desk>, Node) {
     let desk = Arc::new(Desk::default());
     let other = Options::new().name("Other").spread(1);
-    let node = start(app.component(Service(desk.clone())).component_with(Service(desk.clone()), other)).await;
+    let node = start(
+        app.component(Service(desk.clone()))
+            .component_with(Service(desk.clone()), other),
+    )
+    .await;
     (desk, node)
 }
 
@@ -93,7 +102,11 @@ async fn a_client_that_does_not_read_is_disconnected_when_its_queue_is_full() {
 
 #[tokio::test]
 async fn a_slow_client_loses_pushes_but_not_its_connection_if_the_node_says_so() {
-    let (app, ends) = Ends::of(App::new().send_queue(256 * 1024, 1_000).slow_client(SlowClient::DropPushes));
+    let (app, ends) = Ends::of(
+        App::new()
+            .send_queue(256 * 1024, 1_000)
+            .slow_client(SlowClient::DropPushes),
+    );
     let (_, node) = desk(app).await;
     let mut slow = Client::connect(&node).await;
     let session = slow.session(&node).await;
@@ -141,7 +154,12 @@ async fn a_slow_member_of_a_group_does_not_delay_the_others() {
 }
 
 /// Sends numbered messages in a task; how many are in the socket so far.
-fn flood(address: std::net::SocketAddr, route: &'static str, count: u32, size: usize) -> Arc<AtomicUsize> {
+fn flood(
+    address: std::net::SocketAddr,
+    route: &'static str,
+    count: u32,
+    size: usize,
+) -> Arc<AtomicUsize> {
     let sent = Arc::new(AtomicUsize::new(0));
     let progress = sent.clone();
     tokio::spawn(async move {
@@ -150,7 +168,10 @@ fn flood(address: std::net::SocketAddr, route: &'static str, count: u32, size: u
         for number in 0..count {
             let mut body = vec![0; size];
             body[..4].copy_from_slice(&number.to_be_bytes());
-            stream.write_all(&data(&Message::notify(route, body))).await.unwrap();
+            stream
+                .write_all(&data(&Message::notify(route, body)))
+                .await
+                .unwrap();
             progress.fetch_add(1, SeqCst);
         }
         sleep(DEADLINE).await;
@@ -181,14 +202,24 @@ async fn a_full_scheduler_stops_the_reader_and_loses_nothing() {
     let sent = flood(node.addresses()[0], "Service.Count", count, size);
     assert!(settled(&sent).await < count as usize, "TCP pushes back");
     assert!(node.handle().scheduler().is_full());
-    assert_eq!(node.handle().push_task(|| {}).map_err(Error::from).unwrap_err().code(), code::TOO_MANY);
+    assert_eq!(
+        node.handle()
+            .push_task(|| {})
+            .map_err(Error::from)
+            .unwrap_err()
+            .code(),
+        code::TOO_MANY
+    );
     // Others are served meanwhile.
     assert_eq!(other.ask_in_vain("No.Where", "").await, code::NOT_FOUND);
     let mut third = Client::connect(&node).await;
     assert_eq!(third.ask("Other.Echo", "x").await.unwrap(), "x");
 
     desk.latch.open();
-    eventually("all are handled", || desk.handled.lock().len() == count as usize).await;
+    eventually("all are handled", || {
+        desk.handled.lock().len() == count as usize
+    })
+    .await;
     assert_eq!(*desk.handled.lock(), Vec::from_iter(0..count));
 }
 
@@ -218,11 +249,27 @@ async fn a_task_pushed_to_a_full_scheduler_comes_back() {
     // From another scheduler, which must not wait.
     let results = Arc::new(Mutex::new(Vec::new()));
     let (seen, target) = (results.clone(), room.clone());
-    let push = move || seen.lock().extend((0..5).map(|_| target.push_task(|| {}).map_err(Error::from)));
+    let push = move || {
+        seen.lock()
+            .extend((0..5).map(|_| target.push_task(|| {}).map_err(Error::from)))
+    };
     node.handle().push_task(push).unwrap();
     eventually("all are pushed", || results.lock().len() == 5).await;
-    let codes: Vec<_> = results.lock().iter().map(|result| result.as_ref().err().map(|error| error.code().to_owned())).collect();
-    assert_eq!(codes, [None, None, None, Some(code::TOO_MANY.to_owned()), Some(code::TOO_MANY.to_owned())]);
+    let codes: Vec<_> = results
+        .lock()
+        .iter()
+        .map(|result| result.as_ref().err().map(|error| error.code().to_owned()))
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            None,
+            None,
+            None,
+            Some(code::TOO_MANY.to_owned()),
+            Some(code::TOO_MANY.to_owned())
+        ]
+    );
     desk.latch.open();
 }
 
@@ -231,11 +278,17 @@ async fn one_way_messages_to_a_full_scheduler_are_refused() {
     struct Caller(Arc<Mutex<Vec<Result>>>);
     impl Component<Raw> for Caller {
         fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
-            h.on("Call", |caller: &Self, session: &Session<Raw>, route: Bytes| {
-                let route = std::str::from_utf8(&route)?;
-                caller.0.lock().extend((0..10).map(|_| session.rpc(route, "0000")));
-                Ok::<_, Error>("called")
-            })
+            h.on(
+                "Call",
+                |caller: &Self, session: &Session<Raw>, route: Bytes| {
+                    let route = std::str::from_utf8(&route)?;
+                    caller
+                        .0
+                        .lock()
+                        .extend((0..10).map(|_| session.rpc(route, "0000")));
+                    Ok::<_, Error>("called")
+                },
+            )
         }
     }
     for route in ["Service.Count", "Other.Count"] {
@@ -244,13 +297,24 @@ async fn one_way_messages_to_a_full_scheduler_are_refused() {
             .scheduler_capacity(4)
             .component(Caller(results.clone()))
             .component(Service(desk.clone()))
-            .component_with(Service(desk.clone()), Options::new().name("Other").spread(1));
+            .component_with(
+                Service(desk.clone()),
+                Options::new().name("Other").spread(1),
+            );
         let node = start(app).await;
         let mut client = Client::connect(&node).await;
         assert_eq!(client.ask("Caller.Call", route).await.unwrap(), "called");
-        let taken = results.lock().iter().filter(|result| result.is_ok()).count();
+        let taken = results
+            .lock()
+            .iter()
+            .filter(|result| result.is_ok())
+            .count();
         assert_eq!(taken, 4, "{route}");
-        assert_eq!(results.lock()[9].as_ref().unwrap_err().code(), code::TOO_MANY, "{route}");
+        assert_eq!(
+            results.lock()[9].as_ref().unwrap_err().code(),
+            code::TOO_MANY,
+            "{route}"
+        );
         eventually("those are handled", || desk.handled.lock().len() == taken).await;
     }
 }
@@ -258,7 +322,12 @@ async fn one_way_messages_to_a_full_scheduler_are_refused() {
 #[tokio::test]
 async fn more_clients_than_allowed_are_refused_until_one_has_left() {
     // So long that only the limit ends a connection without a handshake.
-    let (_, node) = desk(App::new().max_connections(2).handshake_timeout(DEADLINE * 2)).await;
+    let (_, node) = desk(
+        App::new()
+            .max_connections(2)
+            .handshake_timeout(DEADLINE * 2),
+    )
+    .await;
     let (first, mut second) = (Client::connect(&node).await, Client::connect(&node).await);
     let mut third = Client::dial(node.addresses()[0]).await;
     assert!(third.packet().await.is_none());
@@ -274,7 +343,14 @@ async fn more_clients_than_allowed_are_refused_until_one_has_left() {
             }
         }
     };
-    assert_eq!(within("a place", admitted).await.ask("Service.Echo", "x").await.unwrap(), "x");
+    assert_eq!(
+        within("a place", admitted)
+            .await
+            .ask("Service.Echo", "x")
+            .await
+            .unwrap(),
+        "x"
+    );
 }
 
 #[tokio::test]
@@ -282,11 +358,17 @@ async fn a_client_over_the_rate_limit_is_slowed_down_without_loss() {
     let (desk, node) = desk(App::new().rate_limit(RateLimit::throttle(100, 10))).await;
     let (begun, mut client) = (Instant::now(), Client::connect(&node).await);
     for number in 0..40_u32 {
-        client.notify("Service.Count", number.to_be_bytes().to_vec()).await;
+        client
+            .notify("Service.Count", number.to_be_bytes().to_vec())
+            .await;
     }
     eventually("all are handled", || desk.handled.lock().len() == 40).await;
     // Ten at once, one on credit, and 29 at ten milliseconds each.
-    assert!(begun.elapsed() >= Duration::from_millis(290), "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= Duration::from_millis(290),
+        "{:?}",
+        begun.elapsed()
+    );
     assert_eq!(*desk.handled.lock(), Vec::from_iter(0..40));
 }
 
@@ -309,8 +391,17 @@ async fn a_packet_over_the_limit_ends_the_connection() {
     let (_, node) = desk(app).await;
     let mut client = Client::connect(&node).await;
     let overhead = data(&Message::request(1, "Service.Echo", "")).len() - nano::packet::HEADER;
-    assert_eq!(client.ask("Service.Echo", vec![b'x'; 1_000 - overhead]).await.unwrap().len(), 1_000 - overhead);
-    client.request("Service.Echo", vec![b'x'; 1_001 - overhead]).await;
+    assert_eq!(
+        client
+            .ask("Service.Echo", vec![b'x'; 1_000 - overhead])
+            .await
+            .unwrap()
+            .len(),
+        1_000 - overhead
+    );
+    client
+        .request("Service.Echo", vec![b'x'; 1_001 - overhead])
+        .await;
     assert_eq!(client.end().await, None);
     assert!(matches!(ends.first().await, CloseReason::Protocol(_)));
 }

@@ -26,21 +26,41 @@ component!(Dotted, "Do.It");
 
 async fn refused(app: App) -> Error {
     // A port of its own: that of an application that is refused must be free afterwards.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = app.tcp(address.to_string()).start().await.expect_err("it starts");
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = app
+        .tcp(address.to_string())
+        .start()
+        .await
+        .expect_err("it starts");
     TcpListener::bind(address).unwrap();
     error
 }
 
 async fn expect_refusal(app: App, names: &str) {
     let error = refused(app).await;
-    assert!(error.message().contains(names), "{names:?} is not named by {error}");
+    assert!(
+        error.message().contains(names),
+        "{names:?} is not named by {error}"
+    );
 }
 
 #[tokio::test]
 async fn components_and_routes() {
-    expect_refusal(App::new().component(Fine).component(Fine), "two components named Fine").await;
-    expect_refusal(App::new().component(Fine).component_with(Empty, Options::new().name("Fine")), "Fine").await;
+    expect_refusal(
+        App::new().component(Fine).component(Fine),
+        "two components named Fine",
+    )
+    .await;
+    expect_refusal(
+        App::new()
+            .component(Fine)
+            .component_with(Empty, Options::new().name("Fine")),
+        "Fine",
+    )
+    .await;
     expect_refusal(App::new().component(Empty), "Empty has no handlers").await;
     expect_refusal(App::new().component(Twice), "Twice.Do").await;
     expect_refusal(App::new().component(Nameless), "\"Nameless.\"").await;
@@ -50,7 +70,11 @@ async fn components_and_routes() {
     expect_refusal(named("x".repeat(253)), "256 bytes").await;
     start(named("x".repeat(252))).await;
     start(named("dots.in.the.service".to_owned())).await;
-    expect_refusal(App::new().component_with(Fine, Options::new().spread(0)), "Fine: spread over 0").await;
+    expect_refusal(
+        App::new().component_with(Fine, Options::new().spread(0)),
+        "Fine: spread over 0",
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -58,7 +82,10 @@ async fn options_of_zero() {
     let fine = || App::new().component(Fine);
     for (app, names) in [
         (fine().heartbeat(Duration::ZERO), "heartbeat"),
-        (fine().handshake_timeout(Duration::ZERO), "handshake_timeout"),
+        (
+            fine().handshake_timeout(Duration::ZERO),
+            "handshake_timeout",
+        ),
         (fine().request_timeout(Duration::ZERO), "request_timeout"),
         (fine().max_in_flight(0), "max_in_flight"),
         (fine().max_connections(0), "max_connections"),
@@ -69,7 +96,10 @@ async fn options_of_zero() {
         (fine().send_queue(1, 0), "send_queue"),
         (fine().rate_limit(RateLimit::throttle(0, 1)), "rate_limit"),
         (fine().rate_limit(RateLimit::disconnect(1, 0)), "rate_limit"),
-        (fine().timer_precision(Duration::from_micros(999)), "precision"),
+        (
+            fine().timer_precision(Duration::from_micros(999)),
+            "precision",
+        ),
     ] {
         expect_refusal(app, names).await;
     }
@@ -95,7 +125,12 @@ async fn addresses() {
 
     // Twice in one application: only one of the two can listen, so neither does.
     drop(taken);
-    let error = fine().tcp(&address).tcp(&address).start().await.unwrap_err();
+    let error = fine()
+        .tcp(&address)
+        .tcp(&address)
+        .start()
+        .await
+        .unwrap_err();
     assert!(error.message().contains(&address), "{error}");
     TcpListener::bind(&address).unwrap();
 
@@ -110,8 +145,11 @@ async fn addresses() {
 #[tokio::test]
 async fn certificates_and_keys() {
     let (good, other) = (Certificate::new(), Certificate::new());
-    let listen =
-        |chain: &std::path::Path, key: &std::path::Path| App::new().component(Fine).listen(Listener::tcp("127.0.0.1:0").tls(chain, key));
+    let listen = |chain: &std::path::Path, key: &std::path::Path| {
+        App::new()
+            .component(Fine)
+            .listen(Listener::tcp("127.0.0.1:0").tls(chain, key))
+    };
     let missing = good.chain.with_file_name("missing.pem");
     let empty = good.chain.with_file_name("empty.pem");
     std::fs::write(&empty, "").unwrap();
@@ -128,10 +166,25 @@ async fn certificates_and_keys() {
 async fn timers() {
     let node = start(App::new().component(Fine)).await;
     let scheduler = node.handle().scheduler();
-    assert_eq!(scheduler.timer(Duration::ZERO, || {}).unwrap_err().code(), code::BAD_REQUEST);
-    assert_eq!(scheduler.count_timer(Duration::ZERO, 1, || {}).unwrap_err().code(), code::BAD_REQUEST);
-    assert_eq!(scheduler.timer(Duration::MAX, || {}).unwrap_err().code(), code::BAD_REQUEST);
-    assert_eq!(scheduler.cron_timer("nonsense", || {}).unwrap_err().code(), code::BAD_REQUEST);
+    assert_eq!(
+        scheduler.timer(Duration::ZERO, || {}).unwrap_err().code(),
+        code::BAD_REQUEST
+    );
+    assert_eq!(
+        scheduler
+            .count_timer(Duration::ZERO, 1, || {})
+            .unwrap_err()
+            .code(),
+        code::BAD_REQUEST
+    );
+    assert_eq!(
+        scheduler.timer(Duration::MAX, || {}).unwrap_err().code(),
+        code::BAD_REQUEST
+    );
+    assert_eq!(
+        scheduler.cron_timer("nonsense", || {}).unwrap_err().code(),
+        code::BAD_REQUEST
+    );
 }
 
 #[tokio::test]
@@ -146,20 +199,41 @@ async fn durations_that_no_clock_can_add() {
 
 #[tokio::test]
 async fn pages_that_overlap() {
-    let pages =
-        |listener: fn(Listener) -> Listener| App::new().component(Fine).listen(listener(Listener::websocket("127.0.0.1:0", "/nano")));
-    expect_refusal(pages(|listener| listener.files("/web", "a").files("/web", "b")), "HTTP routes of 127.0.0.1:0").await;
-    expect_refusal(pages(|listener| listener.files("/", "a").files("/", "b")), "HTTP routes of 127.0.0.1:0").await;
-    start(pages(|listener| listener.files("/web", "a").files("/", "b"))).await;
+    let pages = |listener: fn(Listener) -> Listener| {
+        App::new()
+            .component(Fine)
+            .listen(listener(Listener::websocket("127.0.0.1:0", "/nano")))
+    };
+    expect_refusal(
+        pages(|listener| listener.files("/web", "a").files("/web", "b")),
+        "HTTP routes of 127.0.0.1:0",
+    )
+    .await;
+    expect_refusal(
+        pages(|listener| listener.files("/", "a").files("/", "b")),
+        "HTTP routes of 127.0.0.1:0",
+    )
+    .await;
+    start(pages(|listener| {
+        listener.files("/web", "a").files("/", "b")
+    }))
+    .await;
 }
 
 #[tokio::test]
 async fn a_dictionary_made_from_routes_keeps_internal_ones_to_itself() {
     component!(Hidden, "Do");
-    let app = App::new().component(Fine).component_with(Hidden, Options::new().internal()).dictionary_from_routes(["onDo"]);
+    let app = App::new()
+        .component(Fine)
+        .component_with(Hidden, Options::new().internal())
+        .dictionary_from_routes(["onDo"]);
     let node = start(app).await;
     let mut client = crate::harness::Client::dial(node.addresses()[0]).await;
     let reply = client.shake_hands().await;
-    let routes: Vec<_> = reply.dictionary.iter().map(|(route, code)| (route.to_string(), code)).collect();
+    let routes: Vec<_> = reply
+        .dictionary
+        .iter()
+        .map(|(route, code)| (route.to_string(), code))
+        .collect();
     assert_eq!(routes, [("Fine.Do".to_owned(), 1), ("onDo".to_owned(), 2)]);
 }

@@ -49,14 +49,24 @@ struct Mine {
 
 impl Component for Mine {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Handler", |_: &Self, _: &Session, _: ()| -> Result { panic!("a test's panic") })
-            .on("Async", Self::later)
-            .on("Decode", |_: &Self, _: &Session, _: Grenade| Ok::<_, Error>(()))
-            .on("Encode", |_: &Self, _: &Session, _: ()| Ok::<_, Error>(Grenade))
-            .on("Push", |_: &Self, session: &Session, _: ()| session.push("onBang", &Grenade))
-            .on("Filter", Self::filter)
-            .on("Callback", Self::callback)
-            .on("Echo", |_: &Self, _: &Session, text: String| Ok::<_, Error>(text))
+        h.on("Handler", |_: &Self, _: &Session, _: ()| -> Result {
+            panic!("a test's panic")
+        })
+        .on("Async", Self::later)
+        .on("Decode", |_: &Self, _: &Session, _: Grenade| {
+            Ok::<_, Error>(())
+        })
+        .on("Encode", |_: &Self, _: &Session, _: ()| {
+            Ok::<_, Error>(Grenade)
+        })
+        .on("Push", |_: &Self, session: &Session, _: ()| {
+            session.push("onBang", &Grenade)
+        })
+        .on("Filter", Self::filter)
+        .on("Callback", Self::callback)
+        .on("Echo", |_: &Self, _: &Session, text: String| {
+            Ok::<_, Error>(text)
+        })
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -84,7 +94,8 @@ impl Mine {
         if self.group.count() == 0 {
             self.group.add(session)?;
         }
-        self.group.multicast("on", "x", |_| panic!("a test's panic"))
+        self.group
+            .multicast("on", "x", |_| panic!("a test's panic"))
     }
 
     fn callback(&self, session: &Session, _: ()) -> Result<bool> {
@@ -103,14 +114,27 @@ async fn a_panic_ends_the_call_it_happened_in() {
     let ticks = mine.ticks.clone();
     let node = start(App::new().component(mine)).await;
     let mut client = Client::connect(&node).await;
-    for route in ["Mine.Handler", "Mine.Async", "Mine.Decode", "Mine.Encode", "Mine.Push", "Mine.Filter"] {
+    for route in [
+        "Mine.Handler",
+        "Mine.Async",
+        "Mine.Decode",
+        "Mine.Encode",
+        "Mine.Push",
+        "Mine.Filter",
+    ] {
         client.notify(route, "null").await;
-        assert_eq!(client.ask_in_vain(route, "null").await, code::INTERNAL, "{route}");
+        assert_eq!(
+            client.ask_in_vain(route, "null").await,
+            code::INTERNAL,
+            "{route}"
+        );
         expect_alive(&mut client).await;
     }
     let task = || panic!("a test's panic");
     node.handle().push_task(task).unwrap();
-    node.handle().scheduler().spawn(async { panic!("a test's panic") }, |()| {});
+    node.handle()
+        .scheduler()
+        .spawn(async { panic!("a test's panic") }, |()| {});
     let before = *ticks.lock();
     eventually("a timer goes on", || *ticks.lock() >= before + 3).await;
     expect_alive(&mut client).await;
@@ -118,7 +142,9 @@ async fn a_panic_ends_the_call_it_happened_in() {
 
 #[tokio::test]
 async fn a_panic_of_a_close_callback_does_not_keep_the_others_from_running() {
-    let app = App::new().component(Mine::default()).on_session_closed(|_, _| panic!("a test's panic"));
+    let app = App::new()
+        .component(Mine::default())
+        .on_session_closed(|_, _| panic!("a test's panic"));
     let (app, ends) = Ends::of(app);
     let node = start(app).await;
     for _ in 0..2 {
@@ -132,34 +158,62 @@ async fn a_panic_of_a_close_callback_does_not_keep_the_others_from_running() {
 
 #[tokio::test]
 async fn a_panic_of_the_handshake_hook_refuses_one_client() {
-    let (app, ends) = Ends::of(App::new().component(Mine::default()).on_handshake(|_, request, _| match &*request.sys.kind {
-        "test" => Ok(None),
-        _ => panic!("a test's panic"),
-    }));
+    let (app, ends) = Ends::of(App::new().component(Mine::default()).on_handshake(
+        |_, request, _| match &*request.sys.kind {
+            "test" => Ok(None),
+            _ => panic!("a test's panic"),
+        },
+    ));
     let node = start(app).await;
     let mut refused = Client::dial(node.addresses()[0]).await;
     refused.send(&greeting()).await;
     assert!(refused.packet().await.is_none());
-    assert!(matches!(ends.first().await, CloseReason::HandshakeRefused(_)));
+    assert!(matches!(
+        ends.first().await,
+        CloseReason::HandshakeRefused(_)
+    ));
     expect_alive(&mut Client::connect(&node).await).await;
 }
 
 #[tokio::test]
 async fn a_panic_of_the_error_hook_still_ends_the_request() {
-    let node = start(App::new().component(Mine::default()).on_error(|_, _, _| panic!("a test's panic"))).await;
+    let node = start(
+        App::new()
+            .component(Mine::default())
+            .on_error(|_, _, _| panic!("a test's panic")),
+    )
+    .await;
     let mut client = Client::connect(&node).await;
-    for route in ["No.Where", "Mine.Handler", "Mine.Async", "Mine.Decode", "Mine.Echo"] {
-        assert_eq!(client.ask_in_vain(route, "null").await, code::INTERNAL, "{route}");
+    for route in [
+        "No.Where",
+        "Mine.Handler",
+        "Mine.Async",
+        "Mine.Decode",
+        "Mine.Echo",
+    ] {
+        assert_eq!(
+            client.ask_in_vain(route, "null").await,
+            code::INTERNAL,
+            "{route}"
+        );
         expect_alive(&mut client).await;
     }
     drop(client);
-    eventually("the session closes", || node.handle().sessions().count() == 0).await;
+    eventually("the session closes", || {
+        node.handle().sessions().count() == 0
+    })
+    .await;
 }
 
 /// Something a client could send, good or bad.
 fn words() -> impl Strategy<Value = Vec<u8>> {
     let body = || vec(any::<u8>(), 0..40);
-    let route = prop_oneof![Just("Mine.Echo".to_owned()), Just("Mine.Handler".to_owned()), Just("Mine.Decode".to_owned()), ".{0,12}"];
+    let route = prop_oneof![
+        Just("Mine.Echo".to_owned()),
+        Just("Mine.Handler".to_owned()),
+        Just("Mine.Decode".to_owned()),
+        ".{0,12}"
+    ];
     prop_oneof![
         1 => body(),
         2 => (1..=5_u8, body()).prop_map(|(kind, body)| packet(Kind::try_from(kind).unwrap(), &body)),
@@ -182,13 +236,20 @@ async fn survives(node: &Node, bytes: &[u8]) {
     // The node may have closed it already.
     let _ = stream.write_all(bytes).await;
     drop(stream);
-    eventually(&format!("it forgets {}", Hex(bytes)), || node.handle().sessions().count() == 0).await;
+    eventually(&format!("it forgets {}", Hex(bytes)), || {
+        node.handle().sessions().count() == 0
+    })
+    .await;
 }
 
 #[test]
 fn no_bytes_of_a_client_outlive_its_connection() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let node = runtime.block_on(start(App::new().component(Mine::default()).max_packet(packet::MAX_BODY)));
+    let node = runtime.block_on(start(
+        App::new()
+            .component(Mine::default())
+            .max_packet(packet::MAX_BODY),
+    ));
     proptest!(ProptestConfig { max_shrink_iters: 10, failure_persistence: None, ..ProptestConfig::with_cases(200) }, |(greet in any::<bool>(), words in vec(words(), 0..12))| {
         let bytes = [if greet { greeting() } else { Vec::new() }, words.concat()].concat();
         runtime.block_on(survives(&node, &bytes));

@@ -1,4 +1,5 @@
-//! Promise 4, against clients that mean harm or do not care: nothing they send or refuse to read makes the node grow or wait.
+//! Promise 4, against clients that mean harm or do not care: nothing they send or refuse to read
+//! makes the node grow or wait.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ async fn echo(app: App) -> (Node, Ends) {
     (start(app).await, ends)
 }
 
-/// Pushes without end until the socket of a client that does not read is full, and its queue is not.
+/// Pushes without end until the socket of a client that does not read is full, and its queue is
+/// not.
 async fn clog(session: &Session) {
     let body = Bytes::from(vec![b'x'; 64 * 1024]);
     for _ in 0..400 {
@@ -27,7 +29,12 @@ async fn clog(session: &Session) {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_and_falls_silent_times_out() {
-    let (node, ends) = echo(App::new().heartbeat(Duration::from_millis(50)).send_queue(usize::MAX, usize::MAX)).await;
+    let (node, ends) = echo(
+        App::new()
+            .heartbeat(Duration::from_millis(50))
+            .send_queue(usize::MAX, usize::MAX),
+    )
+    .await;
     let client = Client::connect(&node).await;
     clog(&client.session(&node).await).await;
     assert_eq!(ends.first().await, CloseReason::HeartbeatTimeout);
@@ -46,7 +53,13 @@ async fn a_client_that_stops_reading_can_be_kicked() {
 #[tokio::test]
 async fn a_client_that_stops_reading_does_not_hold_up_a_shutdown() {
     let timeout = Duration::from_secs(6);
-    let (node, ends) = echo(App::new().no_heartbeat().send_queue(usize::MAX, usize::MAX).shutdown_timeout(timeout)).await;
+    let (node, ends) = echo(
+        App::new()
+            .no_heartbeat()
+            .send_queue(usize::MAX, usize::MAX)
+            .shutdown_timeout(timeout),
+    )
+    .await;
     let client = Client::connect(&node).await;
     clog(&client.session(&node).await).await;
     let begun = tokio::time::Instant::now();
@@ -87,7 +100,8 @@ async fn a_flood_of_garbage_leaves_the_node_as_it_was() {
     };
     for round in 0..200 {
         let mut stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
-        // Half of them pass as clients first, and some of those stay within what looks like packets of data.
+        // Half of them pass as clients first, and some of those stay within what looks like packets
+        // of data.
         let bytes = match round % 4 {
             0 | 1 => noise(round * 7),
             2 => [greeting(), noise(round * 7)].concat(),
@@ -96,6 +110,9 @@ async fn a_flood_of_garbage_leaves_the_node_as_it_was() {
         // The node may have closed it already.
         let _ = stream.write_all(&bytes).await;
     }
-    eventually("they are all gone", || node.handle().sessions().count() == 1 && ends.count() == 200).await;
+    eventually("they are all gone", || {
+        node.handle().sessions().count() == 1 && ends.count() == 200
+    })
+    .await;
     assert_eq!(bystander.ask("Echo.Echo", "x").await.unwrap(), "x");
 }

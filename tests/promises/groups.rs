@@ -11,7 +11,9 @@ struct Silent;
 
 impl Component for Silent {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Nothing", |_: &Self, _: &Session, _: ()| Ok::<_, Error>(true))
+        h.on("Nothing", |_: &Self, _: &Session, _: ()| {
+            Ok::<_, Error>(true)
+        })
     }
 }
 
@@ -37,7 +39,9 @@ fn code(result: Result) -> String {
 async fn a_broadcast_reaches_every_member_and_a_multicast_those_it_is_for() {
     let (_node, group, mut members) = room().await;
     group.broadcast("onAll", &["hello"]).unwrap();
-    group.multicast("onOdd", "odd", |member| member.uid() % 2 == 1).unwrap();
+    group
+        .multicast("onOdd", "odd", |member| member.uid() % 2 == 1)
+        .unwrap();
     group.broadcast("onEnd", "end").unwrap();
     for (client, session) in &mut members {
         assert_eq!(client.message().await.body, r#"["hello"]"#);
@@ -53,10 +57,16 @@ async fn members_are_found_and_leave() {
     let (_node, group, mut members) = room().await;
     let mut uids = group.members();
     uids.sort_unstable();
-    assert_eq!((group.count(), uids, group.contains(2), group.contains(9)), (3, vec![1, 2, 3], true, false));
+    assert_eq!(
+        (group.count(), uids, group.contains(2), group.contains(9)),
+        (3, vec![1, 2, 3], true, false)
+    );
     assert_eq!(group.member(2).unwrap(), members[1].1);
     assert_eq!(group.member(9).unwrap_err().code(), code::NOT_FOUND);
-    assert_eq!(group.find_member(|member| member.uid() > 2).unwrap(), members[2].1);
+    assert_eq!(
+        group.find_member(|member| member.uid() > 2).unwrap(),
+        members[2].1
+    );
     assert_eq!(code(group.add(&members[0].1)), code::CONFLICT);
 
     group.leave(&members[0].1).unwrap();
@@ -91,7 +101,13 @@ async fn a_closed_group_refuses_everything() {
     let (_node, group, members) = room().await;
     group.close().unwrap();
     let session = &members[0].1;
-    for result in [group.add(session), group.leave(session), group.leave_all(), group.broadcast("on", "x"), group.close()] {
+    for result in [
+        group.add(session),
+        group.leave(session),
+        group.leave_all(),
+        group.broadcast("on", "x"),
+        group.close(),
+    ] {
         assert_eq!(code(result), code::CLOSED);
     }
     assert_eq!(code(group.multicast("on", "x", |_| true)), code::CLOSED);
@@ -103,10 +119,16 @@ async fn what_cannot_be_sent_is_an_error_of_the_sender_and_reaches_nobody() {
     let (_node, group, mut members) = room().await;
     let long = "r".repeat(256);
     assert_eq!(code(group.broadcast(&long, "x")), code::TOO_LARGE);
-    assert_eq!(code(group.broadcast_raw("on", vec![0; nano::packet::MAX_BODY])), code::TOO_LARGE);
+    assert_eq!(
+        code(group.broadcast_raw("on", vec![0; nano::packet::MAX_BODY])),
+        code::TOO_LARGE
+    );
     let (client, session) = &mut members[0];
     assert_eq!(code(session.push(&long, "x")), code::TOO_LARGE);
-    assert_eq!(code(session.push_raw("on", vec![0; nano::packet::MAX_BODY])), code::TOO_LARGE);
+    assert_eq!(
+        code(session.push_raw("on", vec![0; nano::packet::MAX_BODY])),
+        code::TOO_LARGE
+    );
     session.push(&long[1..], "x").unwrap();
     assert_eq!(client.message().await.route, long[1..]);
 }

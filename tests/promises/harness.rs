@@ -59,7 +59,9 @@ impl Latch {
     pub(crate) fn wait(&self) {
         let mut state = self.state.lock();
         state.reached += 1;
-        let result = self.opened.wait_while_for(&mut state, |state| !state.open, DEADLINE);
+        let result = self
+            .opened
+            .wait_while_for(&mut state, |state| !state.open, DEADLINE);
         assert!(!result.timed_out(), "the latch was never opened");
     }
 
@@ -70,7 +72,10 @@ impl Latch {
 
     /// Waits until this many threads have come to it.
     pub(crate) async fn reached(&self, threads: usize) {
-        eventually("the latch is reached", || self.state.lock().reached >= threads).await;
+        eventually("the latch is reached", || {
+            self.state.lock().reached >= threads
+        })
+        .await;
     }
 }
 
@@ -82,7 +87,10 @@ impl Ends {
     pub(crate) fn of(app: App) -> (App, Self) {
         let ends = Self::default();
         let reasons = ends.0.clone();
-        (app.on_session_closed(move |_, reason| reasons.lock().push(reason.clone())), ends)
+        (
+            app.on_session_closed(move |_, reason| reasons.lock().push(reason.clone())),
+            ends,
+        )
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -111,7 +119,11 @@ pub(crate) fn data(message: &Message) -> Vec<u8> {
 
 /// What opens a connection, both packets of it.
 pub(crate) fn greeting() -> Vec<u8> {
-    [packet(packet::Kind::Handshake, b"{}"), packet(packet::Kind::Ack, b"")].concat()
+    [
+        packet(packet::Kind::Handshake, b"{}"),
+        packet(packet::Kind::Ack, b""),
+    ]
+    .concat()
 }
 
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -141,21 +153,42 @@ impl Client {
 
     /// By TCP, without a word.
     pub(crate) async fn dial(address: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+        let stream = within("a connection", TcpStream::connect(address))
+            .await
+            .unwrap();
         stream.set_nodelay(true).unwrap();
         let address = stream.local_addr().unwrap();
-        Self { address: Some(address), ..Self::over(stream) }
+        Self {
+            address: Some(address),
+            ..Self::over(stream)
+        }
     }
 
     pub(crate) fn over(wire: impl Wire + 'static) -> Self {
         let decoder = Decoder::new(packet::MAX_BODY);
-        Self { wire: Box::new(wire), address: None, decoder, early: VecDeque::new(), kicked: None, last_id: 0, sent: 0, received: 0 }
+        Self {
+            wire: Box::new(wire),
+            address: None,
+            decoder,
+            early: VecDeque::new(),
+            kicked: None,
+            last_id: 0,
+            sent: 0,
+            received: 0,
+        }
     }
 
     pub(crate) async fn shake_hands(&mut self) -> Reply {
-        self.send(&packet(packet::Kind::Handshake, br#"{"sys":{"type":"test","version":"1"}}"#)).await;
+        self.send(&packet(
+            packet::Kind::Handshake,
+            br#"{"sys":{"type":"test","version":"1"}}"#,
+        ))
+        .await;
         let reply = loop {
-            let packet = self.packet().await.expect("the connection ended during the handshake");
+            let packet = self
+                .packet()
+                .await
+                .expect("the connection ended during the handshake");
             if packet.kind == packet::Kind::Handshake {
                 break Reply::decode(&packet.body).unwrap();
             }
@@ -166,13 +199,21 @@ impl Client {
 
     /// Its session, as the node has it.
     pub(crate) async fn session(&self, node: &Node) -> Session {
-        let find = || node.handle().sessions().list().into_iter().find(|session| session.remote_addr() == self.address);
+        let find = || {
+            node.handle()
+                .sessions()
+                .list()
+                .into_iter()
+                .find(|session| session.remote_addr() == self.address)
+        };
         eventually("the session opens", || find().is_some()).await;
         find().unwrap()
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        within("room to send", self.wire.write_all(bytes)).await.unwrap();
+        within("room to send", self.wire.write_all(bytes))
+            .await
+            .unwrap();
         within("room to send", self.wire.flush()).await.unwrap();
         self.sent += bytes.len();
     }
@@ -180,7 +221,8 @@ impl Client {
     /// Sends a request; its id.
     pub(crate) async fn request(&mut self, route: &str, body: impl Into<Bytes>) -> u64 {
         self.last_id += 1;
-        self.send(&data(&Message::request(self.last_id, route, body))).await;
+        self.send(&data(&Message::request(self.last_id, route, body)))
+            .await;
         self.last_id
     }
 
@@ -201,13 +243,21 @@ impl Client {
 
     /// Waits for the answer of a request; other messages keep until they are asked for.
     pub(crate) async fn answer(&mut self, id: u64) -> Result<Bytes> {
-        let message = self.find(|message| message.kind == Kind::Response && message.id == id).await;
-        if message.error { Err(Error::from_body(&message.body)) } else { Ok(message.body) }
+        let message = self
+            .find(|message| message.kind == Kind::Response && message.id == id)
+            .await;
+        if message.error {
+            Err(Error::from_body(&message.body))
+        } else {
+            Ok(message.body)
+        }
     }
 
     /// Waits for the next push of a route.
     pub(crate) async fn push(&mut self, route: &str) -> Bytes {
-        self.find(|message| message.kind == Kind::Push && message.route == route).await.body
+        self.find(|message| message.kind == Kind::Push && message.route == route)
+            .await
+            .body
     }
 
     /// The next message, whatever it is.
@@ -233,7 +283,10 @@ impl Client {
 
     /// Reads until the connection ends; the reason it was given in a kick.
     pub(crate) async fn end(&mut self) -> Option<String> {
-        within("the end of the connection", async { while self.receive().await.is_some() {} }).await;
+        within("the end of the connection", async {
+            while self.receive().await.is_some() {}
+        })
+        .await;
         self.kicked.clone()
     }
 
@@ -241,7 +294,9 @@ impl Client {
         loop {
             let packet = self.packet().await?;
             match packet.kind {
-                packet::Kind::Data => return Some(Message::decode(packet.body, &Dictionary::default()).unwrap()),
+                packet::Kind::Data => {
+                    return Some(Message::decode(packet.body, &Dictionary::default()).unwrap());
+                }
                 packet::Kind::Kick => self.kicked = Some(handshake::decode_kick(&packet.body)),
                 packet::Kind::Handshake | packet::Kind::Ack | packet::Kind::Heartbeat => {}
             }
@@ -256,7 +311,12 @@ impl Client {
                 return Some(packet);
             }
             // A reset ends it as well.
-            match within("a packet, or the end of the connection", self.wire.read(&mut chunk)).await {
+            match within(
+                "a packet, or the end of the connection",
+                self.wire.read(&mut chunk),
+            )
+            .await
+            {
                 Ok(0) | Err(_) => return None,
                 Ok(count) => {
                     self.received += count;

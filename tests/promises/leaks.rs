@@ -30,7 +30,9 @@ struct Lobby(Arc<Shared>);
 
 impl Component for Lobby {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Enter", Self::enter).on("Leave", Self::leave).on("Wait", Self::wait)
+        h.on("Enter", Self::enter)
+            .on("Leave", Self::leave)
+            .on("Wait", Self::wait)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -115,12 +117,21 @@ async fn come_and_go(visits: usize) {
     let entered = visits - visits.div_ceil(5);
     eventually("every table is empty", || {
         let sessions = node.handle().sessions();
-        sessions.count() == 0 && shared.group.count() == 0 && shared.callbacks.load(SeqCst) == entered && ends.count() >= entered
+        sessions.count() == 0
+            && shared.group.count() == 0
+            && shared.callbacks.load(SeqCst) == entered
+            && ends.count() >= entered
     })
     .await;
     // The index by uid has no other way to show what it holds.
-    assert_eq!(format!("{:?}", node.handle().sessions()), "Sessions { count: 0, uids: 0, .. }");
-    assert_eq!((node.handle().sessions().list(), shared.group.members()), (vec![], vec![]));
+    assert_eq!(
+        format!("{:?}", node.handle().sessions()),
+        "Sessions { count: 0, uids: 0, .. }"
+    );
+    assert_eq!(
+        (node.handle().sessions().list(), shared.group.members()),
+        (vec![], vec![])
+    );
 }
 
 #[tokio::test]
@@ -144,7 +155,11 @@ async fn a_closed_session_cannot_be_brought_back() {
     drop(client);
     eventually("it is closed", || shared.callbacks.load(SeqCst) == 1).await;
 
-    let code = |result: Result| result.map_err(|error: Error| error.code().to_owned()).unwrap_err();
+    let code = |result: Result| {
+        result
+            .map_err(|error: Error| error.code().to_owned())
+            .unwrap_err()
+    };
     assert_eq!(code(session.push("on", "x")), code::CLOSED);
     assert_eq!(code(shared.group.add(&session)), code::CLOSED);
     session.bind(7).unwrap();
@@ -155,10 +170,17 @@ async fn a_closed_session_cannot_be_brought_back() {
     session.on_closed(move |_, _| {
         counter.fetch_add(1, SeqCst);
     });
-    assert_eq!(called.load(SeqCst), 1, "a callback that comes too late is called at once");
+    assert_eq!(
+        called.load(SeqCst),
+        1,
+        "a callback that comes too late is called at once"
+    );
     shared.group.broadcast("on", "x").unwrap();
 
-    assert_eq!((node.handle().sessions().count(), shared.group.count()), (0, 0));
+    assert_eq!(
+        (node.handle().sessions().count(), shared.group.count()),
+        (0, 0)
+    );
     assert!(node.handle().session(session.id()).is_none());
     assert_eq!(node.handle().sessions_by_uid(7), []);
     assert_eq!(shared.callbacks.load(SeqCst), 1, "its callbacks ran once");
@@ -175,14 +197,22 @@ async fn a_group_that_is_dropped_leaves_nothing_on_its_members() {
         group.add(&session).unwrap();
     }
     assert_eq!(Arc::strong_count(session.entity()), before);
-    assert_eq!(session.push("on", "x").map_err(|error| error.to_string()), Ok(()));
+    assert_eq!(
+        session.push("on", "x").map_err(|error| error.to_string()),
+        Ok(())
+    );
 }
 
 #[tokio::test]
 async fn a_node_that_has_stopped_is_dropped_with_everything_in_it() {
     let shared = Arc::new(Shared::default());
     let weak = Arc::downgrade(&shared);
-    let node = start(App::new().component(Lobby(shared)).request_timeout(Duration::from_millis(50))).await;
+    let node = start(
+        App::new()
+            .component(Lobby(shared))
+            .request_timeout(Duration::from_millis(50)),
+    )
+    .await;
     let mut clients = Vec::new();
     for _ in 0..10 {
         let mut client = Client::connect(&node).await;
@@ -194,6 +224,12 @@ async fn a_node_that_has_stopped_is_dropped_with_everything_in_it() {
     let sessions = Arc::downgrade(node.handle().sessions());
     node.shutdown().await;
     drop((node, clients));
-    eventually("all is dropped", || (Weak::strong_count(&weak), Weak::strong_count(&entity), Weak::strong_count(&sessions)) == (0, 0, 0))
-        .await;
+    eventually("all is dropped", || {
+        (
+            Weak::strong_count(&weak),
+            Weak::strong_count(&entity),
+            Weak::strong_count(&sessions),
+        ) == (0, 0, 0)
+    })
+    .await;
 }

@@ -65,9 +65,18 @@ impl Component for Actor {
 /// An application of two components, of which B may fail; its address, log, and latch.
 fn play(fails_in: &'static str) -> (App, String, Log, Arc<Latch>) {
     let (log, latch) = (Log::default(), Arc::new(Latch::default()));
-    let actor = |name, fails_in| Actor { name, fails_in, log: log.clone(), latch: latch.clone() };
+    let actor = |name, fails_in| Actor {
+        name,
+        fails_in,
+        log: log.clone(),
+        latch: latch.clone(),
+    };
     // An address that was free a moment ago, because port 0 is not known before the node listens.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
     let app = App::new()
         .component_with(actor("a", ""), Options::new().name("A"))
         .component_with(actor("b", fails_in), Options::new().name("B"))
@@ -77,7 +86,13 @@ fn play(fails_in: &'static str) -> (App, String, Log, Arc<Latch>) {
 }
 
 async fn expect_refusal(address: &str) {
-    assert_eq!(within("a refusal", TcpStream::connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(
+        within("a refusal", TcpStream::connect(address))
+            .await
+            .unwrap_err()
+            .kind(),
+        ErrorKind::ConnectionRefused
+    );
 }
 
 #[tokio::test]
@@ -86,7 +101,10 @@ async fn hooks_run_in_order_and_stop_in_reverse() {
     let node = app.start().await.unwrap();
     let mut client = Client::connect(&node).await;
     client.notify("A.Act", "").await;
-    eventually("it has acted", || log.lock().last().is_some_and(|last| last == "a act")).await;
+    eventually("it has acted", || {
+        log.lock().last().is_some_and(|last| last == "a act")
+    })
+    .await;
     node.shutdown().await;
     let expected = [
         "a init",
@@ -113,7 +131,10 @@ async fn clients_are_refused_until_every_component_is_initialised() {
     expect_refusal(&address).await;
     assert_eq!(log.lock().last().unwrap(), "b after_init");
     latch.open();
-    let node = within("the start of the node", starting).await.unwrap().unwrap();
+    let node = within("the start of the node", starting)
+        .await
+        .unwrap()
+        .unwrap();
     Client::connect(&node).await;
 }
 
@@ -126,7 +147,10 @@ async fn a_hook_that_fails_or_panics_keeps_the_node_from_starting() {
         ("panic in after_init", "after_init of component B: panicked"),
     ] {
         let (app, address, ..) = play(fails_in);
-        assert_eq!(within("an error", app.start()).await.unwrap_err().message(), message);
+        assert_eq!(
+            within("an error", app.start()).await.unwrap_err().message(),
+            message
+        );
         expect_refusal(&address).await;
         // Its address is free again.
         TcpListener::bind(&address).unwrap();
@@ -138,14 +162,26 @@ async fn a_panic_in_a_shutdown_hook_does_not_keep_the_others_from_running() {
     let (app, _, log, _) = play("panic in before_shutdown");
     let node = app.start().await.unwrap();
     node.shutdown().await;
-    assert_eq!(log.lock()[6..], ["b before_shutdown", "a before_shutdown", "b shutdown", "a shutdown"]);
+    assert_eq!(
+        log.lock()[6..],
+        [
+            "b before_shutdown",
+            "a before_shutdown",
+            "b shutdown",
+            "a shutdown"
+        ]
+    );
 }
 
 #[tokio::test]
 async fn a_shutdown_ends_at_its_deadline_whatever_is_stuck() {
     for stuck in ["wait in act", "wait in before_shutdown"] {
         let (app, address, _, latch) = play(stuck);
-        let node = app.shutdown_timeout(Duration::from_millis(400)).start().await.unwrap();
+        let node = app
+            .shutdown_timeout(Duration::from_millis(400))
+            .start()
+            .await
+            .unwrap();
         let mut client = Client::connect(&node).await;
         if stuck == "wait in act" {
             client.request("B.Act", "").await;
@@ -153,8 +189,15 @@ async fn a_shutdown_ends_at_its_deadline_whatever_is_stuck() {
         }
         let begun = tokio::time::Instant::now();
         node.shutdown().await;
-        assert!((Duration::from_millis(390)..Duration::from_secs(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
-        assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+        assert!(
+            (Duration::from_millis(390)..Duration::from_secs(3)).contains(&begun.elapsed()),
+            "{:?}",
+            begun.elapsed()
+        );
+        assert_eq!(
+            client.end().await.as_deref(),
+            Some("server is shutting down")
+        );
         expect_refusal(&address).await;
         latch.open();
     }

@@ -37,27 +37,44 @@ impl Certificate {
     pub(crate) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let (chain, key) = (directory.path().join("chain.pem"), directory.path().join("key.pem"));
+        let (chain, key) = (
+            directory.path().join("chain.pem"),
+            directory.path().join("key.pem"),
+        );
         std::fs::write(&chain, made.cert.pem()).unwrap();
         std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        Self { _directory: directory, chain, key }
+        Self {
+            _directory: directory,
+            chain,
+            key,
+        }
     }
 
     async fn connect(&self, stream: TcpStream) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(&self.chain).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_file(&self.chain).unwrap())
+            .unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        within("TLS", TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream)).await.unwrap()
+        within(
+            "TLS",
+            TlsConnector::from(Arc::new(config))
+                .connect(ServerName::try_from("localhost").unwrap(), stream),
+        )
+        .await
+        .unwrap()
     }
 }
 
 /// Opens a WebSocket on a stream; its payload as a stream of bytes.
 pub(crate) async fn web_socket(stream: impl Wire + 'static, url: &str) -> DuplexStream {
-    let (mut socket, _) = within("a WebSocket", tokio_tungstenite::client_async(url, stream)).await.unwrap();
+    let (mut socket, _) = within("a WebSocket", tokio_tungstenite::client_async(url, stream))
+        .await
+        .unwrap();
     let (near, mut far) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
         let mut chunk = vec![0; 4 * 1024];
@@ -110,7 +127,13 @@ async fn clients_of_every_kind_meet_on_one_node() {
             assert_eq!(client.ask("Echo.Echo", body.clone()).await.unwrap(), body);
         }
     }
-    let mut session_ids: Vec<_> = node.handle().sessions().list().iter().map(Session::id).collect();
+    let mut session_ids: Vec<_> = node
+        .handle()
+        .sessions()
+        .list()
+        .iter()
+        .map(Session::id)
+        .collect();
     session_ids.sort_unstable();
     session_ids.dedup();
     assert_eq!(session_ids.len(), 4);
@@ -126,9 +149,17 @@ async fn clients_of_every_kind_meet_on_one_node() {
 
 #[tokio::test]
 async fn an_origin_check_decides_who_may_open_a_websocket() {
-    let listener = Listener::websocket("127.0.0.1:0", "/nano")
-        .check_origin(|head| head.headers.get("origin").is_some_and(|origin| origin == "http://game"));
-    let node = App::new().component(Echo).listen(listener).start().await.unwrap();
+    let listener = Listener::websocket("127.0.0.1:0", "/nano").check_origin(|head| {
+        head.headers
+            .get("origin")
+            .is_some_and(|origin| origin == "http://game")
+    });
+    let node = App::new()
+        .component(Echo)
+        .listen(listener)
+        .start()
+        .await
+        .unwrap();
     for (origin, status) in [("http://game", "101"), ("http://other", "403")] {
         let mut stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
         let request = format!(
@@ -137,34 +168,59 @@ async fn an_origin_check_decides_who_may_open_a_websocket() {
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut head = [0; 12];
-        within("the head of a response", stream.read_exact(&mut head)).await.unwrap();
+        within("the head of a response", stream.read_exact(&mut head))
+            .await
+            .unwrap();
         assert_eq!(head, format!("HTTP/1.1 {status}").as_bytes());
     }
 }
 
 #[tokio::test]
 async fn the_handshake_tells_heartbeat_time_dictionary_and_what_the_hook_says() {
-    let app =
-        App::new().component(Echo).heartbeat(std::time::Duration::from_millis(1_500)).dictionary_from_routes(["onNews"]).on_handshake(
-            |session, request, bytes| {
-                session.set("type", request.sys.kind.clone());
-                Ok(Some(serde_json::json!({ "bytes": bytes.len() })))
-            },
-        );
+    let app = App::new()
+        .component(Echo)
+        .heartbeat(std::time::Duration::from_millis(1_500))
+        .dictionary_from_routes(["onNews"])
+        .on_handshake(|session, request, bytes| {
+            session.set("type", request.sys.kind.clone());
+            Ok(Some(serde_json::json!({ "bytes": bytes.len() })))
+        });
     let node = start(app).await;
     let mut client = Client::dial(node.addresses()[0]).await;
     let reply = client.shake_hands().await;
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
-    assert_eq!(reply.heartbeat, Some(std::time::Duration::from_millis(1_500)));
-    assert!((now - 5..=now).contains(&reply.servertime), "{} {now}", reply.servertime);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    assert_eq!(
+        reply.heartbeat,
+        Some(std::time::Duration::from_millis(1_500))
+    );
+    assert!(
+        (now - 5..=now).contains(&reply.servertime),
+        "{} {now}",
+        reply.servertime
+    );
     assert_eq!(reply.user.unwrap(), serde_json::json!({ "bytes": 37 }));
-    let routes: Vec<_> = reply.dictionary.iter().map(|(route, _)| route.to_string()).collect();
+    let routes: Vec<_> = reply
+        .dictionary
+        .iter()
+        .map(|(route, _)| route.to_string())
+        .collect();
     assert_eq!(routes, ["Echo.Echo", "Echo.Kick", "onNews"]);
-    assert_eq!(client.session(&node).await.value_or_default::<String>("type"), "test");
+    assert_eq!(
+        client
+            .session(&node)
+            .await
+            .value_or_default::<String>("type"),
+        "test"
+    );
 
     // Both the code and the name of a route are understood.
     let code = reply.dictionary.code("Echo.Echo").unwrap().to_be_bytes();
-    client.send(&[4, 0, 0, 5, 0x01, 7, code[0], code[1], b'x']).await;
+    client
+        .send(&[4, 0, 0, 5, 0x01, 7, code[0], code[1], b'x'])
+        .await;
     assert_eq!(client.answer(7).await.unwrap(), "x");
     assert_eq!(client.ask("Echo.Echo", "y").await.unwrap(), "y");
 }
@@ -172,14 +228,26 @@ async fn the_handshake_tells_heartbeat_time_dictionary_and_what_the_hook_says() 
 #[tokio::test]
 async fn a_refused_handshake_is_silent_unless_it_has_a_number() {
     for (code, told) in [("NO-BOTS", None), ("501", Some((501, "too old")))] {
-        let (app, ends) =
-            crate::harness::Ends::of(App::new().component(Echo).on_handshake(move |_, _, _| Err(nano::Error::new(code, "too old"))));
+        let (app, ends) = crate::harness::Ends::of(
+            App::new()
+                .component(Echo)
+                .on_handshake(move |_, _, _| Err(nano::Error::new(code, "too old"))),
+        );
         let node = start(app).await;
         let mut client = Client::dial(node.addresses()[0]).await;
         client.send(&crate::harness::greeting()).await;
-        let reply = client.packet().await.map(|packet| nano::handshake::Reply::decode(&packet.body).unwrap());
-        assert_eq!(reply.map(|reply| (reply.code, reply.message.unwrap())), told.map(|(code, text)| (code, text.to_owned())));
+        let reply = client
+            .packet()
+            .await
+            .map(|packet| nano::handshake::Reply::decode(&packet.body).unwrap());
+        assert_eq!(
+            reply.map(|reply| (reply.code, reply.message.unwrap())),
+            told.map(|(code, text)| (code, text.to_owned()))
+        );
         assert_eq!(client.end().await, None);
-        assert_eq!(ends.first().await, nano::CloseReason::HandshakeRefused("too old".to_owned()));
+        assert_eq!(
+            ends.first().await,
+            nano::CloseReason::HandshakeRefused("too old".to_owned())
+        );
     }
 }

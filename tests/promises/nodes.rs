@@ -1,4 +1,5 @@
-//! Promise 8: no globals. Nodes live side by side, stop, and start again in one process; their handles work from any thread.
+//! Promise 8: no globals. Nodes live side by side, stop, and start again in one process; their
+//! handles work from any thread.
 
 use std::{
     cell::RefCell,
@@ -8,7 +9,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use nano::{App, Component, Error, Group, Handlers, Node, Options, Raw, Session, code, message::Message, packet::Kind};
+use nano::{
+    App, Component, Error, Group, Handlers, Node, Options, Raw, Session, code, message::Message,
+    packet::Kind,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -26,28 +30,59 @@ struct Name(&'static str);
 
 impl Component<Raw> for Name {
     fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
-        h.on("Say", |name: &Self, _: &Session<Raw>, _: ()| Ok::<_, Error>(name.0))
+        h.on("Say", |name: &Self, _: &Session<Raw>, _: ()| {
+            Ok::<_, Error>(name.0)
+        })
     }
 }
 
 async fn named(name: &'static str, address: &str) -> Node {
-    App::new().component(Name(name)).dictionary([("Name.Say", name.len() as u16)]).tcp(address).start().await.unwrap()
+    App::new()
+        .component(Name(name))
+        .dictionary([("Name.Say", name.len() as u16)])
+        .tcp(address)
+        .start()
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
 async fn several_nodes_run_in_one_process_and_know_nothing_of_each_other() {
-    let nodes = [named("one", "127.0.0.1:0").await, named("three", "127.0.0.1:0").await];
-    let mut clients = [Client::connect(&nodes[0]).await, Client::connect(&nodes[1]).await];
+    let nodes = [
+        named("one", "127.0.0.1:0").await,
+        named("three", "127.0.0.1:0").await,
+    ];
+    let mut clients = [
+        Client::connect(&nodes[0]).await,
+        Client::connect(&nodes[1]).await,
+    ];
     for (client, name) in clients.iter_mut().zip(["one", "three"]) {
         assert_eq!(client.ask("Name.Say", "").await.unwrap(), name);
-        assert_eq!(client.shake_hands().await.dictionary.code("Name.Say"), Some(name.len() as u16));
+        assert_eq!(
+            client.shake_hands().await.dictionary.code("Name.Say"),
+            Some(name.len() as u16)
+        );
     }
-    assert_eq!(nodes.each_ref().map(|node| node.handle().sessions().count()), [1, 1]);
+    assert_eq!(
+        nodes
+            .each_ref()
+            .map(|node| node.handle().sessions().count()),
+        [1, 1]
+    );
 
     nodes[0].shutdown().await;
-    assert_eq!(clients[0].end().await.as_deref(), Some("server is shutting down"));
+    assert_eq!(
+        clients[0].end().await.as_deref(),
+        Some("server is shutting down")
+    );
     assert_eq!(clients[1].ask("Name.Say", "").await.unwrap(), "three");
-    assert_eq!(nodes[1].handle().push_task(|| {}).map_err(|full| full.to_string()), Ok(()));
+    assert_eq!(
+        nodes[1]
+            .handle()
+            .push_task(|| {})
+            .map_err(|full| full.to_string()),
+        Ok(())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +101,10 @@ async fn a_node_starts_again_at_the_address_of_one_that_has_stopped() {
         }
         node.shutdown().await;
         node.shutdown().await;
-        assert_eq!(node.handle().push_task(|| {}).unwrap_err().to_string(), "the scheduler is shut down");
+        assert_eq!(
+            node.handle().push_task(|| {}).unwrap_err().to_string(),
+            "the scheduler is shut down"
+        );
     }
 }
 
@@ -85,7 +123,10 @@ async fn a_handle_works_from_a_thread_outside_of_any_runtime() {
         session.rpc("Name.Say", "").unwrap();
         handle.push_task(|| done.send(()).unwrap()).unwrap();
         handle.scheduler().spawn(async { 1 }, |_| {});
-        handle.new_scheduler("another").after_timer(Duration::ZERO, || {}).unwrap();
+        handle
+            .new_scheduler("another")
+            .after_timer(Duration::ZERO, || {})
+            .unwrap();
         handle.shutdown();
         handle.shutdown();
         assert!(handle.is_shutting_down());
@@ -95,7 +136,10 @@ async fn a_handle_works_from_a_thread_outside_of_any_runtime() {
     assert_eq!(client.push("onPush").await, Bytes::from("pushed"));
     assert_eq!(client.push("onBroadcast").await, Bytes::from("broadcast"));
     within("the task", task).await.unwrap();
-    assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+    assert_eq!(
+        client.end().await.as_deref(),
+        Some("server is shutting down")
+    );
     within("the end of the node", node.stopped()).await;
 }
 
@@ -107,9 +151,18 @@ async fn a_node_stops_by_its_handle_while_it_runs() {
     let session = || handle.sessions().list().pop();
     assert!(session().is_none());
     handle.shutdown();
-    within("the end of the run", running).await.unwrap().unwrap();
-    eventually("it takes no tasks", || handle.push_task(|| {}).is_err_and(|full| full.is_closed())).await;
-    assert_eq!(Error::from(handle.push_task(|| {}).unwrap_err()).code(), code::UNAVAILABLE);
+    within("the end of the run", running)
+        .await
+        .unwrap()
+        .unwrap();
+    eventually("it takes no tasks", || {
+        handle.push_task(|| {}).is_err_and(|full| full.is_closed())
+    })
+    .await;
+    assert_eq!(
+        Error::from(handle.push_task(|| {}).unwrap_err()).code(),
+        code::UNAVAILABLE
+    );
 }
 
 thread_local! {
@@ -122,12 +175,16 @@ async fn watched(threads: usize) -> (Node, mpsc::Receiver<(ThreadId, Option<Stri
     let (say, said) = mpsc::channel();
     let kept = Arc::new(());
     let keep = kept.clone();
-    let app = App::new().component(Name("node")).network_threads(threads).on_handshake(move |_, _, _| {
-        ALIVE.set(Some(keep.clone()));
-        let thread = thread::current();
-        say.send((thread.id(), thread.name().map(str::to_owned))).unwrap();
-        Ok(None)
-    });
+    let app = App::new()
+        .component(Name("node"))
+        .network_threads(threads)
+        .on_handshake(move |_, _, _| {
+            ALIVE.set(Some(keep.clone()));
+            let thread = thread::current();
+            say.send((thread.id(), thread.name().map(str::to_owned)))
+                .unwrap();
+            Ok(None)
+        });
     (start(app).await, said, kept)
 }
 
@@ -135,7 +192,14 @@ async fn watched(threads: usize) -> (Node, mpsc::Receiver<(ThreadId, Option<Stri
 async fn a_node_has_network_threads_of_its_own_and_they_end_with_it() {
     for threads in [1, 3] {
         let (node, said, kept) = watched(threads).await;
-        assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+        assert_eq!(
+            Client::connect(&node)
+                .await
+                .ask("Name.Say", "")
+                .await
+                .unwrap(),
+            "node"
+        );
         assert_eq!(said.recv().unwrap().1.as_deref(), Some("nano-io"));
         node.shutdown().await;
         eventually("its threads end", || Arc::strong_count(&kept) == 1).await;
@@ -145,7 +209,14 @@ async fn a_node_has_network_threads_of_its_own_and_they_end_with_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_network_threads_a_node_uses_those_it_is_started_on() {
     let (node, said, _kept) = watched(0).await;
-    assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+    assert_eq!(
+        Client::connect(&node)
+            .await
+            .ask("Name.Say", "")
+            .await
+            .unwrap(),
+        "node"
+    );
     assert_ne!(said.recv().unwrap().1.as_deref(), Some("nano-io"));
     node.shutdown().await;
 }
@@ -153,22 +224,43 @@ async fn without_network_threads_a_node_uses_those_it_is_started_on() {
 #[tokio::test]
 async fn on_a_runtime_of_one_thread_a_node_stays_on_it() {
     let (node, said, _kept) = watched(3).await;
-    assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+    assert_eq!(
+        Client::connect(&node)
+            .await
+            .ask("Name.Say", "")
+            .await
+            .unwrap(),
+        "node"
+    );
     assert_eq!(said.recv().unwrap().0, thread::current().id());
     node.shutdown().await;
 }
 
 #[test]
 fn a_runtime_that_is_dropped_takes_its_node_along() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let (node, kept) = runtime.block_on(async {
         let (node, said, kept) = watched(1).await;
-        assert_eq!(Client::connect(&node).await.ask("Name.Say", "").await.unwrap(), "node");
+        assert_eq!(
+            Client::connect(&node)
+                .await
+                .ask("Name.Say", "")
+                .await
+                .unwrap(),
+            "node"
+        );
         assert_eq!(said.recv().unwrap().1.as_deref(), Some("nano-io"));
         (node, kept)
     });
     drop(runtime);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         within("the node says that it is over", node.stopped()).await;
         eventually("its thread ends", || Arc::strong_count(&kept) == 1).await;
@@ -180,13 +272,18 @@ fn drop_runtime_of<F: Future<Output = Client>>(run: impl FnOnce() -> F + Send + 
     let (tell, gone) = mpsc::channel();
     thread::spawn(move || {
         // One task, then a look at what this waits for.
-        let runtime = tokio::runtime::Builder::new_current_thread().event_interval(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .event_interval(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let client = runtime.block_on(run());
         drop(runtime);
         drop(client);
         tell.send(()).unwrap();
     });
-    gone.recv_timeout(Duration::from_secs(20)).expect("nothing hangs");
+    gone.recv_timeout(Duration::from_secs(20))
+        .expect("nothing hangs");
 }
 
 #[test]
@@ -216,12 +313,24 @@ fn a_runtime_that_is_dropped_while_messages_wait_for_another_scheduler_is_gone_a
     drop_runtime_of(|| async {
         let told = Arc::new(Notify::new());
         let room = Options::new().name("Room").scheduler("room");
-        let app = App::new().component(Teller(told.clone())).component_with(Teller(told.clone()), room).scheduler_threads(0);
+        let app = App::new()
+            .component(Teller(told.clone()))
+            .component_with(Teller(told.clone()), room)
+            .scheduler_threads(0);
         let node = start(app).await;
         let mut client = Client::connect(&node).await;
-        client.session(&node).await.pin("room", &node.handle().new_scheduler("room"));
+        client
+            .session(&node)
+            .await
+            .pin("room", &node.handle().new_scheduler("room"));
         let message = |route| data(&Message::notify(route, ""));
-        client.send(&[message("Teller.Tell"), message("Room.Tell")].concat().repeat(3)).await;
+        client
+            .send(
+                &[message("Teller.Tell"), message("Room.Tell")]
+                    .concat()
+                    .repeat(3),
+            )
+            .await;
         told.notified().await;
         client
     });
@@ -237,12 +346,20 @@ async fn a_client_that_still_speaks_when_its_node_stops_gets_what_was_sent_last(
     // A socket that is closed by now answers with a reset, which is an error here.
     let mut pause = interval(Duration::from_millis(2));
     for _ in 0..100 {
-        stream.write_all(&packet(Kind::Heartbeat, b"")).await.unwrap();
+        stream
+            .write_all(&packet(Kind::Heartbeat, b""))
+            .await
+            .unwrap();
         pause.tick().await;
     }
     let mut received = Vec::new();
-    within("the end", stream.read_to_end(&mut received)).await.unwrap();
-    assert!(String::from_utf8_lossy(&received).ends_with("server is shutting down\"}"), "{received:?}");
+    within("the end", stream.read_to_end(&mut received))
+        .await
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&received).ends_with("server is shutting down\"}"),
+        "{received:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -250,12 +367,15 @@ async fn a_node_stops_in_time_even_if_its_network_thread_is_blocked() {
     let (entered, enters) = mpsc::channel();
     let (free, blocked) = mpsc::channel::<()>();
     let blocked = parking_lot::Mutex::new(blocked);
-    let app = App::new().network_threads(1).shutdown_timeout(Duration::from_millis(100)).on_handshake(move |_, _, _| {
-        entered.send(()).unwrap();
-        // Ends when the test does.
-        let _ = blocked.lock().recv();
-        Ok(None)
-    });
+    let app = App::new()
+        .network_threads(1)
+        .shutdown_timeout(Duration::from_millis(100))
+        .on_handshake(move |_, _, _| {
+            entered.send(()).unwrap();
+            // Ends when the test does.
+            let _ = blocked.lock().recv();
+            Ok(None)
+        });
     let node = start(app).await;
     let mut client = Client::dial(node.addresses()[0]).await;
     client.send(&greeting()).await;

@@ -1,4 +1,5 @@
-//! Promise 1: a session's messages start in the order they were sent, and what it is sent arrives in order.
+//! Promise 1: a session's messages start in the order they were sent, and what it is sent arrives
+//! in order.
 
 use std::{sync::Arc, thread};
 
@@ -29,7 +30,12 @@ impl Stage {
     }
 
     fn of(&self, session: &Session) -> Vec<u32> {
-        self.started.lock().iter().filter(|(id, _)| *id == session.id()).map(|(_, number)| *number).collect()
+        self.started
+            .lock()
+            .iter()
+            .filter(|(id, _)| *id == session.id())
+            .map(|(_, number)| *number)
+            .collect()
     }
 }
 
@@ -38,7 +44,11 @@ struct Service(Arc<Stage>);
 
 impl Component for Service {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Now", Self::now).on("Later", Self::later).on("Block", Self::block).on("Wait", Self::wait).on("Call", Self::call)
+        h.on("Now", Self::now)
+            .on("Later", Self::later)
+            .on("Block", Self::block)
+            .on("Wait", Self::wait)
+            .on("Call", Self::call)
     }
 }
 
@@ -82,8 +92,14 @@ async fn stage() -> (Arc<Stage>, Node) {
         .scheduler_threads(4)
         .scheduler_capacity(CAPACITY)
         .component_with(Service(stage.clone()), Options::new().name("Home"))
-        .component_with(Service(stage.clone()), Options::new().name("Room").scheduler("room"))
-        .component_with(Service(stage.clone()), Options::new().name("Spread").spread(3));
+        .component_with(
+            Service(stage.clone()),
+            Options::new().name("Room").scheduler("room"),
+        )
+        .component_with(
+            Service(stage.clone()),
+            Options::new().name("Spread").spread(3),
+        );
     (stage, start(app).await)
 }
 
@@ -97,24 +113,43 @@ async fn pinned(node: &Node) -> (Client, Session) {
 /// Everything queued on a session's room so far has run when this returns.
 async fn flush_room(session: &Session) {
     let (done, wait) = oneshot::channel();
-    session.value::<nano::Scheduler>("room").unwrap().push_task(|| done.send(()).unwrap()).unwrap();
+    session
+        .value::<nano::Scheduler>("room")
+        .unwrap()
+        .push_task(|| done.send(()).unwrap())
+        .unwrap();
     within("the task", wait).await.unwrap();
 }
 
 #[tokio::test]
 async fn messages_start_in_the_order_they_were_sent_whatever_schedulers_they_run_on() {
     let (stage, node) = stage().await;
-    let routes = ["Home.Now", "Home.Later", "Room.Now", "Room.Later", "Spread.Now", "Spread.Later"];
+    let routes = [
+        "Home.Now",
+        "Home.Later",
+        "Room.Now",
+        "Room.Later",
+        "Spread.Now",
+        "Spread.Later",
+    ];
     let mut players = Vec::new();
     for _ in 0..4 {
         players.push(pinned(&node).await);
     }
     for number in 0..300_u32 {
         for (client, _) in &mut players {
-            client.notify(routes[(number * 7 + number / 5) as usize % routes.len()], number.to_string()).await;
+            client
+                .notify(
+                    routes[(number * 7 + number / 5) as usize % routes.len()],
+                    number.to_string(),
+                )
+                .await;
         }
     }
-    eventually("every message has started", || stage.started.lock().len() == 4 * 300).await;
+    eventually("every message has started", || {
+        stage.started.lock().len() == 4 * 300
+    })
+    .await;
     for (_, session) in &players {
         assert_eq!(stage.of(session), Vec::from_iter(0..300));
     }
@@ -124,7 +159,10 @@ async fn messages_start_in_the_order_they_were_sent_whatever_schedulers_they_run
 async fn a_message_starts_only_when_the_handler_before_it_has_returned() {
     let (stage, node) = stage().await;
     let (mut client, session) = pinned(&node).await;
-    let (blocked, next) = (client.request("Home.Block", "1").await, client.request("Room.Now", "2").await);
+    let (blocked, next) = (
+        client.request("Home.Block", "1").await,
+        client.request("Room.Now", "2").await,
+    );
     stage.latch.reached(1).await;
     // An unknown route is answered where messages are read: those before it have been read too.
     client.ask_in_vain("No.Where", "").await;
@@ -149,8 +187,14 @@ async fn a_refused_one_way_message_lets_nothing_overtake_its_sender() {
     assert_eq!(stage.of(&session), [1]);
 
     stage.latch.open();
-    eventually("every message has started", || stage.of(&session).len() == CAPACITY + 2).await;
-    assert_eq!(stage.of(&session), [vec![1], vec![2; CAPACITY], vec![3]].concat());
+    eventually("every message has started", || {
+        stage.of(&session).len() == CAPACITY + 2
+    })
+    .await;
+    assert_eq!(
+        stage.of(&session),
+        [vec![1], vec![2; CAPACITY], vec![3]].concat()
+    );
 }
 
 #[tokio::test]
@@ -195,7 +239,10 @@ async fn messages_wait_in_order_when_a_session_moves_to_another_scheduler() {
         client.ask_in_vain("No.Where", "").await;
     }
     stage.latch.open();
-    eventually("every message has started", || stage.of(&session).len() == 20).await;
+    eventually("every message has started", || {
+        stage.of(&session).len() == 20
+    })
+    .await;
     assert_eq!(stage.of(&session), Vec::from_iter(0..20));
 }
 
@@ -234,7 +281,10 @@ async fn what_a_session_is_sent_arrives_in_the_order_it_was_sent() {
         client.request("Sender.Send", "").await;
         for number in 0..500 {
             let message = client.message().await;
-            assert_eq!((&*message.route, &*message.body), ("on", number.to_string().as_bytes()));
+            assert_eq!(
+                (&*message.route, &*message.body),
+                ("on", number.to_string().as_bytes())
+            );
         }
         assert_eq!(client.message().await.body, "end");
     }

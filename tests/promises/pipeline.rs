@@ -15,7 +15,9 @@ struct Post;
 
 impl Component<Raw> for Post {
     fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
-        h.on("Echo", Self::echo).on("Push", Self::push).on("Fail", Self::fail)
+        h.on("Echo", Self::echo)
+            .on("Push", Self::push)
+            .on("Fail", Self::fail)
     }
 }
 
@@ -58,9 +60,16 @@ async fn a_request_the_inbound_pipeline_refuses_is_answered() {
         client.notify("Post.Push", body).await;
     }
     assert_eq!(client.ask_in_vain("Post.Echo", "refuse").await, "CENSORED");
-    assert_eq!(client.ask_in_vain("Post.Echo", "panic").await, code::INTERNAL);
+    assert_eq!(
+        client.ask_in_vain("Post.Echo", "panic").await,
+        code::INTERNAL
+    );
     client.request("Post.Echo", "fine").await;
-    assert_eq!(client.message().await.body, "fine", "the notifies pushed nothing");
+    assert_eq!(
+        client.message().await.body,
+        "fine",
+        "the notifies pushed nothing"
+    );
 }
 
 #[tokio::test]
@@ -69,10 +78,17 @@ async fn a_request_whose_response_the_outbound_pipeline_refuses_is_answered() {
     pipeline.outbound().push_back(censor);
     let (_node, mut client) = post(pipeline).await;
     assert_eq!(client.ask_in_vain("Post.Echo", "refuse").await, "CENSORED");
-    assert_eq!(client.ask_in_vain("Post.Echo", "panic").await, code::INTERNAL);
+    assert_eq!(
+        client.ask_in_vain("Post.Echo", "panic").await,
+        code::INTERNAL
+    );
     for body in ["refuse", "panic"] {
         client.request("Post.Push", body).await;
-        assert_eq!(client.message().await.body, "pushed", "the push itself was dropped");
+        assert_eq!(
+            client.message().await.body,
+            "pushed",
+            "the push itself was dropped"
+        );
     }
     assert_eq!(client.ask("Post.Echo", "fine").await.unwrap(), "fine");
 }
@@ -80,7 +96,9 @@ async fn a_request_whose_response_the_outbound_pipeline_refuses_is_answered() {
 #[tokio::test]
 async fn a_request_is_answered_even_if_the_pipeline_refuses_everything() {
     let pipeline = Pipeline::new();
-    pipeline.outbound().push_back(|_, _| Err(Error::new("NEVER", "nothing passes")));
+    pipeline
+        .outbound()
+        .push_back(|_, _| Err(Error::new("NEVER", "nothing passes")));
     let (_node, mut client) = post(pipeline).await;
     assert_eq!(client.ask_in_vain("Post.Echo", "x").await, "NEVER");
     assert_eq!(client.ask_in_vain("Post.Fail", "x").await, "NEVER");
@@ -92,7 +110,11 @@ async fn every_message_passes_every_step_once_and_in_order() {
     let note = |name: &'static str| {
         let log = log.clone();
         move |_: &Session, message: &mut Message| {
-            log.lock().push((name, message.kind, String::from_utf8_lossy(&message.body).into_owned()));
+            log.lock().push((
+                name,
+                message.kind,
+                String::from_utf8_lossy(&message.body).into_owned(),
+            ));
             Ok(())
         }
     };
@@ -110,7 +132,10 @@ async fn every_message_passes_every_step_once_and_in_order() {
         ("out 1", Kind::Response, "pushed"),
         ("out 2", Kind::Response, "pushed"),
     ];
-    assert_eq!(*log.lock(), expected.map(|(step, kind, body)| (step, kind, body.to_owned())));
+    assert_eq!(
+        *log.lock(),
+        expected.map(|(step, kind, body)| (step, kind, body.to_owned()))
+    );
 }
 
 /// A stream cipher of sorts: what it does to a byte depends on all that came before.
@@ -149,8 +174,17 @@ async fn the_outbound_pipeline_sees_messages_in_the_order_of_the_wire_error_repl
             String::from_utf8(message.body.to_vec()).unwrap()
         });
     }
-    for (text, times) in [("text", 40), ("pushed", 20), ("POST-FAIL", 20), (code::NOT_FOUND, 20)] {
-        assert_eq!(seen.iter().filter(|seen| *seen == text).count(), times, "{text}");
+    for (text, times) in [
+        ("text", 40),
+        ("pushed", 20),
+        ("POST-FAIL", 20),
+        (code::NOT_FOUND, 20),
+    ] {
+        assert_eq!(
+            seen.iter().filter(|seen| *seen == text).count(),
+            times,
+            "{text}"
+        );
     }
 }
 
@@ -165,7 +199,12 @@ async fn a_pipeline_can_change_messages_and_be_changed_while_the_node_runs() {
         Ok(())
     });
     pipeline.outbound().push_back(|session, message| {
-        message.body = format!("{} of {}", String::from_utf8_lossy(&message.body), session.value_or_default::<&str>("sender")).into();
+        message.body = format!(
+            "{} of {}",
+            String::from_utf8_lossy(&message.body),
+            session.value_or_default::<&str>("sender")
+        )
+        .into();
         Ok(())
     });
     assert_eq!(client.ask("No.Where", "x").await.unwrap(), "x of somebody");

@@ -69,7 +69,12 @@ impl Table {
 }
 
 async fn table() -> (nano::Node, Client) {
-    let node = start(App::new().component(Table).component_with(Table, Options::new().name("Staff").internal())).await;
+    let node = start(
+        App::new()
+            .component(Table)
+            .component_with(Table, Options::new().name("Staff").internal()),
+    )
+    .await;
     let client = Client::connect(&node).await;
     (node, client)
 }
@@ -77,39 +82,82 @@ async fn table() -> (nano::Node, Client) {
 #[tokio::test]
 async fn an_unknown_route_is_answered() {
     let (_node, mut client) = table().await;
-    for route in ["Table.Nothing", "Nobody.Bet", "Table", "table.Bet", "", ".", "Table.Bet.More"] {
-        assert_eq!(client.ask_in_vain(route, r#"{"chips":1}"#).await, code::NOT_FOUND, "{route}");
+    for route in [
+        "Table.Nothing",
+        "Nobody.Bet",
+        "Table",
+        "table.Bet",
+        "",
+        ".",
+        "Table.Bet.More",
+    ] {
+        assert_eq!(
+            client.ask_in_vain(route, r#"{"chips":1}"#).await,
+            code::NOT_FOUND,
+            "{route}"
+        );
     }
-    assert_eq!(client.ask_in_vain("Staff.Bet", r#"{"chips":1}"#).await, code::NOT_FOUND, "internal routes do not exist for clients");
+    assert_eq!(
+        client.ask_in_vain("Staff.Bet", r#"{"chips":1}"#).await,
+        code::NOT_FOUND,
+        "internal routes do not exist for clients"
+    );
     // A route in another encoding: the request can be read up to it.
     client.send(b"\x04\x00\x00\x05\x00\x7f\x02\xc3\x28").await;
-    assert_eq!(client.answer(127).await.unwrap_err().code(), code::NOT_FOUND);
+    assert_eq!(
+        client.answer(127).await.unwrap_err().code(),
+        code::NOT_FOUND
+    );
 }
 
 #[tokio::test]
 async fn a_body_that_cannot_be_decoded_is_answered() {
     let (_node, mut client) = table().await;
     for body in ["", "{", "[]", r#"{"chips":"many"}"#, "\u{0}"] {
-        assert_eq!(client.ask_in_vain("Table.Bet", body).await, code::BAD_REQUEST, "{body}");
+        assert_eq!(
+            client.ask_in_vain("Table.Bet", body).await,
+            code::BAD_REQUEST,
+            "{body}"
+        );
     }
-    assert_eq!(client.ask("Table.Bet", r#"{"chips":7}"#).await.unwrap(), r#"{"chips":7}"#);
+    assert_eq!(
+        client.ask("Table.Bet", r#"{"chips":7}"#).await.unwrap(),
+        r#"{"chips":7}"#
+    );
 }
 
 #[tokio::test]
 async fn an_error_of_a_handler_is_answered_with_its_code_message_and_metadata() {
     let (_node, mut client) = table().await;
     let error = client.ask("Table.Sit", "").await.unwrap_err();
-    assert_eq!((error.code(), error.message(), error.metadata()["seats"].as_str()), ("TABLE-FULL", "no seat left", "4"));
+    assert_eq!(
+        (
+            error.code(),
+            error.message(),
+            error.metadata()["seats"].as_str()
+        ),
+        ("TABLE-FULL", "no seat left", "4")
+    );
     let error = client.ask("Table.Fold", r#""none""#).await.unwrap_err();
-    assert_eq!((error.code(), error.message()), (code::INTERNAL, "invalid digit found in string"));
+    assert_eq!(
+        (error.code(), error.message()),
+        (code::INTERNAL, "invalid digit found in string")
+    );
 }
 
 #[tokio::test]
 async fn a_panic_of_a_handler_is_answered() {
     let (_node, mut client) = table().await;
     for route in ["Table.Panic", "Table.PanicFirst", "Table.PanicLater"] {
-        assert_eq!(client.ask_in_vain(route, "").await, code::INTERNAL, "{route}");
-        assert!(client.ask("Table.Bet", r#"{"chips":1}"#).await.is_ok(), "after {route}");
+        assert_eq!(
+            client.ask_in_vain(route, "").await,
+            code::INTERNAL,
+            "{route}"
+        );
+        assert!(
+            client.ask("Table.Bet", r#"{"chips":1}"#).await.is_ok(),
+            "after {route}"
+        );
     }
 }
 
@@ -134,7 +182,11 @@ async fn request_id_zero_is_a_notify() {
     }
     assert_eq!(client.ask("Table.Id", "").await.unwrap(), "1");
     assert_eq!(client.push("onId").await, "0", "the handler ran");
-    assert_eq!(client.message().await.body, "1", "only pushes came besides the one answer");
+    assert_eq!(
+        client.message().await.body,
+        "1",
+        "only pushes came besides the one answer"
+    );
 }
 
 #[tokio::test]
@@ -143,7 +195,10 @@ async fn messages_that_only_servers_send_are_ignored() {
     client.send(&data(&Message::response(1, false, "x"))).await;
     client.send(&data(&Message::push("Table.Id", ""))).await;
     client.request("Table.Bet", r#"{"chips":1}"#).await;
-    assert_eq!(client.message().await, Message::response(1, false, r#"{"chips":1}"#));
+    assert_eq!(
+        client.message().await,
+        Message::response(1, false, r#"{"chips":1}"#)
+    );
 }
 
 #[tokio::test]
@@ -160,9 +215,19 @@ async fn the_largest_response_arrives_and_a_larger_one_is_answered_with_an_error
     let node = start(App::new().component(Store).send_queue(1024, 1024)).await;
     let mut client = Client::connect(&node).await;
     let most = nano::packet::MAX_BODY - 16;
-    assert_eq!(client.ask("Store.Load", most.to_string()).await.unwrap().len(), most);
+    assert_eq!(
+        client
+            .ask("Store.Load", most.to_string())
+            .await
+            .unwrap()
+            .len(),
+        most
+    );
     for size in [most + 1, 16 << 20, 17 << 20] {
-        assert_eq!(client.ask_in_vain("Store.Load", size.to_string()).await, code::TOO_LARGE);
+        assert_eq!(
+            client.ask_in_vain("Store.Load", size.to_string()).await,
+            code::TOO_LARGE
+        );
     }
     assert_eq!(client.ask("Store.Load", "1").await.unwrap(), "x");
 }
@@ -171,19 +236,35 @@ async fn the_largest_response_arrives_and_a_larger_one_is_answered_with_an_error
 async fn the_error_hook_sees_every_error_and_decides_what_the_client_gets() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
-    let app = App::new().component(Table).on_error(move |session, route, error| {
-        log.lock().push((session.request_id(), route.to_owned(), error.code().to_owned()));
-        if error.source_as::<ParseIntError>().is_some() {
-            return Error::new("NOT-A-NUMBER", "chips are counted in digits");
-        }
-        if error.code() == code::INTERNAL { Error::new("OOPS", "something went wrong") } else { error }
-    });
+    let app = App::new()
+        .component(Table)
+        .on_error(move |session, route, error| {
+            log.lock().push((
+                session.request_id(),
+                route.to_owned(),
+                error.code().to_owned(),
+            ));
+            if error.source_as::<ParseIntError>().is_some() {
+                return Error::new("NOT-A-NUMBER", "chips are counted in digits");
+            }
+            if error.code() == code::INTERNAL {
+                Error::new("OOPS", "something went wrong")
+            } else {
+                error
+            }
+        });
     let node = start(app).await;
     let mut client = Client::connect(&node).await;
-    assert_eq!(client.ask_in_vain("Table.Fold", r#""none""#).await, "NOT-A-NUMBER");
+    assert_eq!(
+        client.ask_in_vain("Table.Fold", r#""none""#).await,
+        "NOT-A-NUMBER"
+    );
     assert_eq!(client.ask_in_vain("Table.Panic", "").await, "OOPS");
     assert_eq!(client.ask_in_vain("Table.Sit", "").await, "TABLE-FULL");
-    assert_eq!(client.ask_in_vain("Table.Bet", "{").await, code::BAD_REQUEST);
+    assert_eq!(
+        client.ask_in_vain("Table.Bet", "{").await,
+        code::BAD_REQUEST
+    );
     client.notify("Table.Sit", "").await;
     // Behind the notify on the same scheduler, so that the next error comes after it.
     client.ask("Table.Bet", r#"{"chips":1}"#).await.unwrap();
@@ -196,19 +277,38 @@ async fn the_error_hook_sees_every_error_and_decides_what_the_client_gets() {
         (0, "Table.Sit", "TABLE-FULL"),
         (6, "No.Where", code::NOT_FOUND),
     ];
-    assert_eq!(*seen.lock(), expected.map(|(id, route, code)| (id, route.to_owned(), code.to_owned())));
+    assert_eq!(
+        *seen.lock(),
+        expected.map(|(id, route, code)| (id, route.to_owned(), code.to_owned()))
+    );
 }
 
 #[tokio::test]
 async fn with_silent_errors_a_failed_request_gets_no_answer() {
-    let node = start(App::new().component(Table).silent_errors().max_in_flight(64)).await;
+    let node = start(
+        App::new()
+            .component(Table)
+            .silent_errors()
+            .max_in_flight(64),
+    )
+    .await;
     let mut client = Client::connect(&node).await;
-    for route in ["No.Where", "Table.Bet", "Table.Sit", "Table.Panic", "Table.PanicFirst", "Table.PanicLater"] {
+    for route in [
+        "No.Where",
+        "Table.Bet",
+        "Table.Sit",
+        "Table.Panic",
+        "Table.PanicFirst",
+        "Table.PanicLater",
+    ] {
         // More than may be in flight: an unanswered request does not stay in flight.
         for _ in 0..20 {
             client.request(route, "").await;
         }
     }
     let id = client.request("Table.Bet", r#"{"chips":1}"#).await;
-    assert_eq!(client.message().await, Message::response(id, false, r#"{"chips":1}"#));
+    assert_eq!(
+        client.message().await,
+        Message::response(id, false, r#"{"chips":1}"#)
+    );
 }

@@ -51,7 +51,8 @@ impl Component for Gallery {
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
         self.0.pass("init");
         let turnstile = self.0.clone();
-        node.scheduler().timer(Duration::from_millis(1), move || turnstile.pass("timer"))?;
+        node.scheduler()
+            .timer(Duration::from_millis(1), move || turnstile.pass("timer"))?;
         Ok(())
     }
 
@@ -127,7 +128,9 @@ async fn handlers_timers_callbacks_hooks_and_tasks_never_overlap_on_one_schedule
             && turnstile.count("timer") >= 10
     })
     .await;
-    pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+    pushers
+        .into_iter()
+        .for_each(|pusher| pusher.join().unwrap());
     node.shutdown().await;
     for hook in ["init", "after_init", "before_shutdown", "shutdown"] {
         assert_eq!(turnstile.count(hook), 1, "{hook}");

@@ -20,7 +20,10 @@ struct Login {
 
 impl Component for Login {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Login", Self::login).on("Id", Self::id).on("Remember", Self::remember).on("Block", Self::block)
+        h.on("Login", Self::login)
+            .on("Id", Self::id)
+            .on("Remember", Self::remember)
+            .on("Block", Self::block)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -58,8 +61,18 @@ impl Login {
 async fn login(app: App) -> (Node, Arc<Latch>) {
     let login = Login::default();
     let latch = login.latch.clone();
-    let elsewhere = Login { latch: latch.clone(), ..Login::default() };
-    (start(app.component(login).component_with(elsewhere, Options::new().name("Elsewhere").spread(1))).await, latch)
+    let elsewhere = Login {
+        latch: latch.clone(),
+        ..Login::default()
+    };
+    (
+        start(
+            app.component(login)
+                .component_with(elsewhere, Options::new().name("Elsewhere").spread(1)),
+        )
+        .await,
+        latch,
+    )
 }
 
 #[tokio::test]
@@ -69,7 +82,8 @@ async fn ids_are_unique_positive_and_fit_into_a_javascript_number() {
         let (node, _) = login(App::new()).await;
         for _ in 0..20 {
             let mut client = Client::connect(&node).await;
-            let id: i64 = serde_json::from_slice(&client.ask("Login.Id", "").await.unwrap()).unwrap();
+            let id: i64 =
+                serde_json::from_slice(&client.ask("Login.Id", "").await.unwrap()).unwrap();
             assert!((1..1 << 53).contains(&id), "{id}");
             assert!(ids.insert(id), "{id}");
         }
@@ -82,7 +96,14 @@ async fn sessions_are_found_by_id_and_by_uid() {
     let (mut first, second) = (Client::connect(&node).await, Client::connect(&node).await);
     let (one, two) = (first.session(&node).await, second.session(&node).await);
     let handle = node.handle();
-    assert_eq!((one.uid(), handle.sessions().count(), handle.sessions().list().len()), (0, 2, 2));
+    assert_eq!(
+        (
+            one.uid(),
+            handle.sessions().count(),
+            handle.sessions().list().len()
+        ),
+        (0, 2, 2)
+    );
     assert_eq!(handle.session(one.id()), Some(one.clone()));
     assert_eq!(handle.session(one.id() - 1), None);
 
@@ -90,9 +111,19 @@ async fn sessions_are_found_by_id_and_by_uid() {
     two.bind(7).unwrap();
     assert_eq!(handle.sessions_by_uid(7), [one.clone(), two.clone()]);
     one.bind(8).unwrap();
-    assert_eq!((handle.sessions_by_uid(7), handle.sessions_by_uid(8)), (vec![two.clone()], vec![one.clone()]));
+    assert_eq!(
+        (handle.sessions_by_uid(7), handle.sessions_by_uid(8)),
+        (vec![two.clone()], vec![one.clone()])
+    );
     two.clear();
-    assert_eq!((two.uid(), handle.sessions_by_uid(7), handle.sessions_by_uid(0)), (0, vec![], vec![]));
+    assert_eq!(
+        (
+            two.uid(),
+            handle.sessions_by_uid(7),
+            handle.sessions_by_uid(0)
+        ),
+        (0, vec![], vec![])
+    );
     for uid in [0, -1] {
         assert_eq!(one.bind(uid).unwrap_err().code(), code::BAD_REQUEST);
     }
@@ -100,7 +131,10 @@ async fn sessions_are_found_by_id_and_by_uid() {
     assert!(first.ask("Login.Id", "").await.is_ok());
     drop(first);
     eventually("it is gone", || handle.sessions().count() == 1).await;
-    assert_eq!((handle.session(one.id()), handle.sessions_by_uid(8)), (None, vec![]));
+    assert_eq!(
+        (handle.session(one.id()), handle.sessions_by_uid(8)),
+        (None, vec![])
+    );
 }
 
 #[tokio::test]
@@ -110,9 +144,19 @@ async fn a_second_login_can_replace_the_first() {
     let (mut first, mut second) = (Client::connect(&node).await, Client::connect(&node).await);
     first.ask("Login.Login", "5").await.unwrap();
     second.ask("Login.Login", "5").await.unwrap();
-    assert_eq!(first.end().await, None, "the client is not told by this way of closing");
-    assert_eq!(ends.first().await, CloseReason::Closed("logged in elsewhere".to_owned()));
-    assert_eq!(node.handle().sessions_by_uid(5), [second.session(&node).await]);
+    assert_eq!(
+        first.end().await,
+        None,
+        "the client is not told by this way of closing"
+    );
+    assert_eq!(
+        ends.first().await,
+        CloseReason::Closed("logged in elsewhere".to_owned())
+    );
+    assert_eq!(
+        node.handle().sessions_by_uid(5),
+        [second.session(&node).await]
+    );
 }
 
 #[tokio::test]
@@ -126,12 +170,18 @@ async fn a_kick_tells_the_client_why_behind_everything_it_was_sent_before() {
     }
     session.kick("you <won>");
     session.kick("again");
-    assert_eq!(session.push("on", "too late").unwrap_err().code(), code::CLOSED);
+    assert_eq!(
+        session.push("on", "too late").unwrap_err().code(),
+        code::CLOSED
+    );
     for number in 0..100 {
         assert_eq!(client.push("on").await, number.to_string());
     }
     assert_eq!(client.end().await.as_deref(), Some("you <won>"));
-    assert_eq!(ends.first().await, CloseReason::Kicked("you <won>".to_owned()));
+    assert_eq!(
+        ends.first().await,
+        CloseReason::Kicked("you <won>".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -140,7 +190,13 @@ async fn close_callbacks_come_after_the_last_handler_and_see_reason_uid_and_data
     let log = seen.clone();
     let app = App::new().on_session_closed(move |session, reason| {
         let words = session.value::<String>("words");
-        log.lock().push(("node", session.uid(), words, reason.clone(), session.closed()));
+        log.lock().push((
+            "node",
+            session.uid(),
+            words,
+            reason.clone(),
+            session.closed(),
+        ));
     });
     let (node, latch) = login(app).await;
     let mut client = Client::connect(&node).await;
@@ -148,7 +204,13 @@ async fn close_callbacks_come_after_the_last_handler_and_see_reason_uid_and_data
     let log = seen.clone();
     session.on_closed(move |session, reason| {
         let words = session.value_or_default("words");
-        log.lock().push(("session", session.uid(), Some(words), reason.clone(), session.closed()));
+        log.lock().push((
+            "session",
+            session.uid(),
+            Some(words),
+            reason.clone(),
+            session.closed(),
+        ));
     });
     client.ask("Login.Login", "5").await.unwrap();
     client.ask("Login.Remember", r#""hello""#).await.unwrap();
@@ -156,7 +218,10 @@ async fn close_callbacks_come_after_the_last_handler_and_see_reason_uid_and_data
     client.notify("Elsewhere.Block", "").await;
     latch.reached(1).await;
     drop(client);
-    eventually("the session is gone", || node.handle().sessions().count() == 0).await;
+    eventually("the session is gone", || {
+        node.handle().sessions().count() == 0
+    })
+    .await;
     let (done, wait) = oneshot::channel();
     node.handle().push_task(|| done.send(()).unwrap()).unwrap();
     within("the task", wait).await.unwrap();
@@ -165,7 +230,8 @@ async fn close_callbacks_come_after_the_last_handler_and_see_reason_uid_and_data
 
     eventually("both are called", || seen.lock().len() == 2).await;
     let (words, reason) = (Some("after all".to_owned()), CloseReason::Client);
-    let expected = ["session", "node"].map(|who| (who, 5, words.clone(), reason.clone(), Some(reason.clone())));
+    let expected = ["session", "node"]
+        .map(|who| (who, 5, words.clone(), reason.clone(), Some(reason.clone())));
     assert_eq!(*seen.lock(), expected);
 }
 
@@ -175,8 +241,17 @@ async fn handlers_have_the_session_of_their_own_client() {
     for _ in 0..3 {
         let mut client = Client::connect(&node).await;
         let session = client.session(&node).await;
-        assert_eq!(client.ask("Login.Id", "").await.unwrap(), session.id().to_string());
+        assert_eq!(
+            client.ask("Login.Id", "").await.unwrap(),
+            session.id().to_string()
+        );
         client.ask("Login.Remember", r#""mine""#).await.unwrap();
-        assert_eq!((session.value_or_default::<String>("words").as_str(), session.value::<i64>("words")), ("mine", None));
+        assert_eq!(
+            (
+                session.value_or_default::<String>("words").as_str(),
+                session.value::<i64>("words")
+            ),
+            ("mine", None)
+        );
     }
 }

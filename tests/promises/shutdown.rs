@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use nano::{App, CloseReason, Component, Error, Handle, Handlers, Listener, Node, Responder, Result, Session, code};
+use nano::{
+    App, CloseReason, Component, Error, Handle, Handlers, Listener, Node, Responder, Result,
+    Session, code,
+};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -66,36 +69,61 @@ async fn requests_in_flight_are_finished_before_clients_are_kicked() {
     let (mut first, mut second) = (Client::connect(&node).await, Client::connect(&node).await);
     let worked = first.request("Mail.Work", "").await;
     inner.latch.reached(1).await;
-    let (kept, queued) = (first.request("Mail.Keep", "").await, first.request("Mail.Thing", "").await);
+    let (kept, queued) = (
+        first.request("Mail.Keep", "").await,
+        first.request("Mail.Thing", "").await,
+    );
     first.ask_in_vain("No.Where", "").await;
 
     node.handle().shutdown();
     // Who has nothing in flight goes at once.
-    assert_eq!(second.end().await.as_deref(), Some("server is shutting down"));
+    assert_eq!(
+        second.end().await.as_deref(),
+        Some("server is shutting down")
+    );
     inner.latch.open();
     assert_eq!(first.answer(worked).await.unwrap(), r#""worked""#);
     assert_eq!(first.answer(queued).await.unwrap(), "1");
     eventually("a request is kept", || !inner.kept.lock().is_empty()).await;
     inner.kept.lock().remove(0).response("kept").unwrap();
     assert_eq!(first.answer(kept).await.unwrap(), r#""kept""#);
-    assert_eq!(first.end().await.as_deref(), Some("server is shutting down"));
+    assert_eq!(
+        first.end().await.as_deref(),
+        Some("server is shutting down")
+    );
     node.stopped().await;
-    assert_eq!((ends.count(), ends.first().await), (2, CloseReason::Shutdown));
+    assert_eq!(
+        (ends.count(), ends.first().await),
+        (2, CloseReason::Shutdown)
+    );
 }
 
 #[tokio::test]
 async fn requests_nobody_finishes_are_answered_with_an_error_after_half_of_the_time() {
     let (inner, node, ends) = mail(App::new().shutdown_timeout(Duration::from_millis(400))).await;
     let mut client = Client::connect(&node).await;
-    let (forever, kept) = (client.request("Mail.Forever", "").await, client.request("Mail.Keep", "").await);
+    let (forever, kept) = (
+        client.request("Mail.Forever", "").await,
+        client.request("Mail.Keep", "").await,
+    );
     eventually("a request is kept", || !inner.kept.lock().is_empty()).await;
     let begun = Instant::now();
     node.shutdown().await;
-    assert!((Duration::from_millis(190)..Duration::from_secs(3)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    assert!(
+        (Duration::from_millis(190)..Duration::from_secs(3)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
     for id in [forever, kept] {
-        assert_eq!(client.answer(id).await.unwrap_err().code(), code::UNAVAILABLE);
+        assert_eq!(
+            client.answer(id).await.unwrap_err().code(),
+            code::UNAVAILABLE
+        );
     }
-    assert_eq!(client.end().await.as_deref(), Some("server is shutting down"));
+    assert_eq!(
+        client.end().await.as_deref(),
+        Some("server is shutting down")
+    );
     assert_eq!(ends.first().await, CloseReason::Shutdown);
     inner.kept.lock().remove(0).response("late").unwrap_err();
 }
@@ -127,16 +155,29 @@ impl Component for Successor {
     }
 
     fn before_shutdown(self: &Arc<Self>, _: &Handle) {
-        self.1.lock().extend(self.0.lock().iter().map(|address| TcpListener::bind(address).is_ok()));
+        self.1.lock().extend(
+            self.0
+                .lock()
+                .iter()
+                .map(|address| TcpListener::bind(address).is_ok()),
+        );
     }
 }
 
 /// On a runtime of one thread: what has not been waited for has not happened yet.
 #[tokio::test]
 async fn addresses_are_free_before_hooks_are_called() {
-    let (addresses, free) = (Arc::<Mutex<Vec<_>>>::default(), Arc::<Mutex<Vec<_>>>::default());
+    let (addresses, free) = (
+        Arc::<Mutex<Vec<_>>>::default(),
+        Arc::<Mutex<Vec<_>>>::default(),
+    );
     let app = App::new().component(Successor(addresses.clone(), free.clone()));
-    let node = app.tcp("127.0.0.1:0").websocket("127.0.0.1:0", "/nano").start().await.unwrap();
+    let node = app
+        .tcp("127.0.0.1:0")
+        .websocket("127.0.0.1:0", "/nano")
+        .start()
+        .await
+        .unwrap();
     addresses.lock().extend(node.addresses());
     // It is always next, and holds up those behind it.
     let others = tokio::spawn(poll_fn(|cx| -> Poll<()> {
@@ -151,15 +192,27 @@ async fn addresses_are_free_before_hooks_are_called() {
 
 #[tokio::test]
 async fn a_connection_of_http_ends_with_the_node() {
-    let app = App::new().component(Mail(Arc::default())).listen(Listener::websocket("127.0.0.1:0", "/nano"));
+    let app = App::new()
+        .component(Mail(Arc::default()))
+        .listen(Listener::websocket("127.0.0.1:0", "/nano"));
     let node = app.start().await.unwrap();
     let mut browser = TcpStream::connect(node.addresses()[0]).await.unwrap();
-    browser.write_all(b"GET /none HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
+    browser
+        .write_all(b"GET /none HTTP/1.1\r\nHost: test\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = vec![0; 1024];
-    let count = within("an answer", browser.read(&mut answer)).await.unwrap();
+    let count = within("an answer", browser.read(&mut answer))
+        .await
+        .unwrap();
     assert!(answer[..count].starts_with(b"HTTP/1.1 404"));
 
     node.shutdown().await;
     // Kept alive until now; a reset is an end as well.
-    assert_eq!(within("the end of the connection", browser.read(&mut answer)).await.unwrap_or(0), 0);
+    assert_eq!(
+        within("the end of the connection", browser.read(&mut answer))
+            .await
+            .unwrap_or(0),
+        0
+    );
 }

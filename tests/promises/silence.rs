@@ -21,13 +21,18 @@ fn app() -> App {
     App::new().component(Echo).handshake_timeout(PATIENCE)
 }
 
-/// Says something on a new connection, then nothing, and expects to be cut off: not too early, and not by much too late.
+/// Says something on a new connection, then nothing, and expects to be cut off: not too early, and
+/// not by much too late.
 async fn expect_end(address: SocketAddr, words: &[u8]) {
     let begun = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(words).await.unwrap();
     // A reset is an end as well.
-    let _ = within("the end of the connection", stream.read_to_end(&mut Vec::new())).await;
+    let _ = within(
+        "the end of the connection",
+        stream.read_to_end(&mut Vec::new()),
+    )
+    .await;
     assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
 }
 
@@ -37,7 +42,11 @@ async fn a_client_that_does_not_shake_hands_is_disconnected() {
     let node = start(app).await;
     expect_end(node.addresses()[0], b"").await;
     expect_end(node.addresses()[0], &packet(packet::Kind::Handshake, b"{}")).await;
-    expect_end(node.addresses()[0], &packet(packet::Kind::Heartbeat, b"").repeat(3)).await;
+    expect_end(
+        node.addresses()[0],
+        &packet(packet::Kind::Heartbeat, b"").repeat(3),
+    )
+    .await;
     eventually("the sessions end", || ends.count() == 3).await;
     assert_eq!(ends.first().await, CloseReason::HandshakeTimeout);
 }
@@ -56,7 +65,11 @@ async fn signs_of_life_do_not_replace_the_handshake() {
 
 #[tokio::test]
 async fn a_browser_that_does_not_ask_for_a_websocket_is_disconnected() {
-    let node = app().websocket("127.0.0.1:0", "/nano").start().await.unwrap();
+    let node = app()
+        .websocket("127.0.0.1:0", "/nano")
+        .start()
+        .await
+        .unwrap();
     expect_end(node.addresses()[0], b"").await;
     expect_end(node.addresses()[0], b"GET /nano HT").await;
     expect_end(node.addresses()[0], b"GET /nano HTTP/1.1\r\nHost: x\r\n").await;
@@ -107,7 +120,11 @@ async fn a_silent_client_times_out_and_one_with_heartbeats_does_not() {
     assert!(after >= interval * 2, "{after:?}");
     assert_eq!(ends.first().await, CloseReason::HeartbeatTimeout);
     assert_eq!(ends.count(), 1);
-    assert_eq!(alive.packet().await.unwrap().kind, packet::Kind::Heartbeat, "the server sends them too");
+    assert_eq!(
+        alive.packet().await.unwrap().kind,
+        packet::Kind::Heartbeat,
+        "the server sends them too"
+    );
     assert_eq!(alive.ask("Echo.Echo", "x").await.unwrap(), "x");
 }
 
@@ -116,6 +133,10 @@ async fn without_heartbeats_a_silent_client_stays() {
     let node = start(App::new().component(Echo).no_heartbeat()).await;
     let mut client = Client::dial(node.addresses()[0]).await;
     assert_eq!(client.shake_hands().await.heartbeat, None);
-    assert!(tokio::time::timeout(Duration::from_millis(200), client.packet()).await.is_err());
+    assert!(
+        tokio::time::timeout(Duration::from_millis(200), client.packet())
+            .await
+            .is_err()
+    );
     assert_eq!(client.ask("Echo.Echo", "x").await.unwrap(), "x");
 }

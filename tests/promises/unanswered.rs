@@ -23,7 +23,11 @@ struct Mail(Arc<Inbox>);
 
 impl Component for Mail {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Keep", Self::keep).on("Drop", Self::drop).on("Thread", Self::thread).on("Twice", Self::twice).on("Echo", Self::echo)
+        h.on("Keep", Self::keep)
+            .on("Drop", Self::drop)
+            .on("Thread", Self::thread)
+            .on("Twice", Self::twice)
+            .on("Echo", Self::echo)
     }
 }
 
@@ -72,25 +76,40 @@ impl Inbox {
 
 #[tokio::test]
 async fn a_request_nobody_answers_times_out_and_its_late_answer_is_dropped() {
-    let (inbox, _node, mut client) = mail(App::new().request_timeout(Duration::from_millis(100))).await;
+    let (inbox, _node, mut client) =
+        mail(App::new().request_timeout(Duration::from_millis(100))).await;
     let begun = Instant::now();
     assert_eq!(client.ask_in_vain("Mail.Keep", "").await, code::TIMEOUT);
     assert!(begun.elapsed() >= Duration::from_millis(100));
 
-    assert_eq!(inbox.take().await.response("late").unwrap_err().code(), code::CONFLICT);
+    assert_eq!(
+        inbox.take().await.response("late").unwrap_err().code(),
+        code::CONFLICT
+    );
     client.request("Mail.Echo", r#""next""#).await;
-    assert_eq!(client.message().await.body, r#""next""#, "nothing came in between");
+    assert_eq!(
+        client.message().await.body,
+        r#""next""#,
+        "nothing came in between"
+    );
 }
 
 #[tokio::test]
 async fn each_request_has_its_own_timeout() {
-    let (inbox, _node, mut client) = mail(App::new().request_timeout(Duration::from_millis(150))).await;
+    let (inbox, _node, mut client) =
+        mail(App::new().request_timeout(Duration::from_millis(150))).await;
     for _ in 0..3 {
         let begun = Instant::now();
-        let (first, second) = (client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await);
+        let (first, second) = (
+            client.request("Mail.Keep", "").await,
+            client.request("Mail.Keep", "").await,
+        );
         inbox.take().await.response("in time").unwrap();
         client.answer(first).await.unwrap();
-        assert_eq!(client.answer(second).await.unwrap_err().code(), code::TIMEOUT);
+        assert_eq!(
+            client.answer(second).await.unwrap_err().code(),
+            code::TIMEOUT
+        );
         assert!(begun.elapsed() >= Duration::from_millis(150));
         inbox.take().await.response("late").unwrap_err();
     }
@@ -101,7 +120,11 @@ async fn without_a_timeout_a_request_waits() {
     let (inbox, _node, mut client) = mail(App::new().request_timeout(None)).await;
     let id = client.request("Mail.Keep", "").await;
     let responder = inbox.take().await;
-    assert!(timeout(Duration::from_millis(200), client.packet()).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(200), client.packet())
+            .await
+            .is_err()
+    );
     responder.response("at last").unwrap();
     assert_eq!(client.answer(id).await.unwrap(), r#""at last""#);
 }
@@ -113,7 +136,10 @@ async fn only_the_first_response_to_a_request_counts() {
     client.request("Mail.Echo", r#""next""#).await;
     assert_eq!(client.message().await.body, r#""first""#);
     assert_eq!(client.message().await.body, r#""next""#);
-    assert_eq!(inbox.results.lock().remove(0).unwrap_err().code(), code::CONFLICT);
+    assert_eq!(
+        inbox.results.lock().remove(0).unwrap_err().code(),
+        code::CONFLICT
+    );
 }
 
 #[tokio::test]
@@ -128,7 +154,10 @@ async fn a_responder_that_is_dropped_answers_with_an_error() {
 #[tokio::test]
 async fn a_responder_answers_from_any_thread_and_always_its_own_request() {
     let (inbox, _node, mut client) = mail(App::new()).await;
-    assert_eq!(client.ask("Mail.Thread", r#""elsewhere""#).await.unwrap(), r#""elsewhere""#);
+    assert_eq!(
+        client.ask("Mail.Thread", r#""elsewhere""#).await.unwrap(),
+        r#""elsewhere""#
+    );
 
     let mut ids = Vec::new();
     for _ in 0..10 {
@@ -137,7 +166,9 @@ async fn a_responder_answers_from_any_thread_and_always_its_own_request() {
     eventually("all are kept", || inbox.kept.lock().len() == ids.len()).await;
     for responder in std::mem::take(&mut *inbox.kept.lock()).into_iter().rev() {
         let id = responder.session().request_id();
-        thread::spawn(move || responder.response(&id).unwrap()).join().unwrap();
+        thread::spawn(move || responder.response(&id).unwrap())
+            .join()
+            .unwrap();
     }
     for id in ids {
         assert_eq!(client.answer(id).await.unwrap(), id.to_string());
@@ -148,26 +179,48 @@ async fn a_responder_answers_from_any_thread_and_always_its_own_request() {
 async fn a_response_needs_a_request_and_a_connection() {
     let (inbox, node, mut client) = mail(App::new()).await;
     let session = client.session(&node).await;
-    assert_eq!(session.response("to nothing").unwrap_err().code(), code::BAD_REQUEST);
-    assert_eq!(session.response_mid(99, "to what never came").unwrap_err().code(), code::CONFLICT);
+    assert_eq!(
+        session.response("to nothing").unwrap_err().code(),
+        code::BAD_REQUEST
+    );
+    assert_eq!(
+        session
+            .response_mid(99, "to what never came")
+            .unwrap_err()
+            .code(),
+        code::CONFLICT
+    );
 
     client.request("Mail.Keep", "").await;
     let responder = inbox.take().await;
     drop(client);
     eventually("the session closes", || session.closed().is_some()).await;
-    assert_eq!(responder.response("to nobody").unwrap_err().code(), code::CLOSED);
+    assert_eq!(
+        responder.response("to nobody").unwrap_err().code(),
+        code::CLOSED
+    );
 }
 
 #[tokio::test]
 async fn too_many_requests_in_flight_are_answered_and_no_more_when_some_have_ended() {
     let (inbox, _node, mut client) = mail(App::new().max_in_flight(3)).await;
-    let kept = [client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await, client.request("Mail.Keep", "").await];
+    let kept = [
+        client.request("Mail.Keep", "").await,
+        client.request("Mail.Keep", "").await,
+        client.request("Mail.Keep", "").await,
+    ];
     eventually("all are kept", || inbox.kept.lock().len() == 3).await;
     for _ in 0..3 {
-        assert_eq!(client.ask_in_vain("Mail.Echo", r#""hello""#).await, code::TOO_MANY);
+        assert_eq!(
+            client.ask_in_vain("Mail.Echo", r#""hello""#).await,
+            code::TOO_MANY
+        );
     }
 
     inbox.take().await.response("done").unwrap();
     client.answer(kept[0]).await.unwrap();
-    assert_eq!(client.ask("Mail.Echo", r#""hello""#).await.unwrap(), r#""hello""#);
+    assert_eq!(
+        client.ask("Mail.Echo", r#""hello""#).await.unwrap(),
+        r#""hello""#
+    );
 }

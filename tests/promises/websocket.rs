@@ -22,12 +22,18 @@ use crate::{
     },
 };
 
-/// Around each length at which the head of a frame changes its form, or a packet is no longer copied.
-const LENGTHS: [usize; 12] = [0, 1, 100, 115, 116, 126, 4_070, 4_096, 65_520, 65_536, 70_000, 300_000];
+/// Around each length at which the head of a frame changes its form, or a packet is no longer
+/// copied.
+const LENGTHS: [usize; 12] = [
+    0, 1, 100, 115, 116, 126, 4_070, 4_096, 65_520, 65_536, 70_000, 300_000,
+];
 
 async fn start(app: App) -> (Node, Ends) {
     let (app, ends) = Ends::of(app.component(Echo));
-    (app.websocket("127.0.0.1:0", "/nano").start().await.unwrap(), ends)
+    (
+        app.websocket("127.0.0.1:0", "/nano").start().await.unwrap(),
+        ends,
+    )
 }
 
 async fn connect(node: &Node) -> RawClient {
@@ -47,7 +53,11 @@ fn body(len: usize) -> Bytes {
 }
 
 fn control(opcode: u8, payload: &[u8]) -> Frame {
-    Frame { opcode, last: true, payload: payload.to_vec() }
+    Frame {
+        opcode,
+        last: true,
+        payload: payload.to_vec(),
+    }
 }
 
 #[tokio::test]
@@ -69,19 +79,37 @@ async fn requests_come_in_pieces_of_any_length() {
     let (node, _ends) = start(App::new().max_packet(1 << 20)).await;
     let mut client = connect(&node).await;
     let requests = |ids: &[u64]| -> Vec<u8> {
-        ids.iter().zip(LENGTHS).flat_map(|(id, len)| data(&Message::request(*id, "Echo.Echo", body(len)))).collect()
+        ids.iter()
+            .zip(LENGTHS)
+            .flat_map(|(id, len)| data(&Message::request(*id, "Echo.Echo", body(len))))
+            .collect()
     };
     let ids: Vec<_> = (1..=LENGTHS.len() as u64).collect();
     // One message of all, cut in three.
     let all = requests(&ids);
     let (first, rest) = all.split_at(777);
     let (second, third) = rest.split_at(200_000);
-    let fragment = |opcode, last, payload: &[u8]| Frame { opcode, last, payload: payload.to_vec() };
-    client.send_frame(&fragment(opcode::BINARY, false, first)).await;
-    client.send_frame(&fragment(opcode::CONTINUATION, false, second)).await;
-    client.send_frame(&control(opcode::PING, b"between fragments")).await;
-    client.send_frame(&fragment(opcode::CONTINUATION, true, third)).await;
-    assert_eq!(client.frame().await, Some(control(opcode::PONG, b"between fragments")));
+    let fragment = |opcode, last, payload: &[u8]| Frame {
+        opcode,
+        last,
+        payload: payload.to_vec(),
+    };
+    client
+        .send_frame(&fragment(opcode::BINARY, false, first))
+        .await;
+    client
+        .send_frame(&fragment(opcode::CONTINUATION, false, second))
+        .await;
+    client
+        .send_frame(&control(opcode::PING, b"between fragments"))
+        .await;
+    client
+        .send_frame(&fragment(opcode::CONTINUATION, true, third))
+        .await;
+    assert_eq!(
+        client.frame().await,
+        Some(control(opcode::PONG, b"between fragments"))
+    );
     for (id, len) in ids.iter().zip(LENGTHS) {
         assert_eq!(client.response(*id).await, body(len));
     }
@@ -95,15 +123,24 @@ async fn many_messages_that_arrive_together_are_all_answered() {
     for id in 1..=500 {
         frames.extend(Frame::binary(data(&Message::request(id, "Echo.Echo", body(300)))).encode());
     }
-    within("room to send", stream.write_all(&frames)).await.unwrap();
+    within("room to send", stream.write_all(&frames))
+        .await
+        .unwrap();
     let mut answered = 0;
     while answered < 500 {
         let first = within("an answer", stream.read_u8()).await.unwrap();
         let frame = within("an answer", Frame::read(&mut stream, first)).await;
         if frame.payload[0] == packet::Kind::Data as u8 {
-            let message = Message::decode(Bytes::from(frame.payload).slice(packet::HEADER..), &Dictionary::default()).unwrap();
+            let message = Message::decode(
+                Bytes::from(frame.payload).slice(packet::HEADER..),
+                &Dictionary::default(),
+            )
+            .unwrap();
             answered += 1;
-            assert_eq!((message.kind, message.id, message.body), (Kind::Response, answered, body(300)));
+            assert_eq!(
+                (message.kind, message.id, message.body),
+                (Kind::Response, answered, body(300))
+            );
         }
     }
 }
@@ -117,7 +154,9 @@ async fn a_pong_never_lands_within_a_packet() {
     for _ in 0..200 {
         session.push_raw("onFill", body(100_000)).unwrap();
     }
-    client.send_frame(&control(opcode::PING, b"are you there")).await;
+    client
+        .send_frame(&control(opcode::PING, b"are you there"))
+        .await;
     let (mut pushes, mut pongs) = (0, 0);
     while pushes + pongs < 201 {
         let frame = client.frame().await.unwrap();
@@ -125,7 +164,11 @@ async fn a_pong_never_lands_within_a_packet() {
             assert_eq!(frame, control(opcode::PONG, b"are you there"));
             pongs += 1;
         } else if frame.payload[0] == packet::Kind::Data as u8 {
-            let message = Message::decode(Bytes::from(frame.payload).slice(packet::HEADER..), &Dictionary::default()).unwrap();
+            let message = Message::decode(
+                Bytes::from(frame.payload).slice(packet::HEADER..),
+                &Dictionary::default(),
+            )
+            .unwrap();
             assert_eq!((&*message.route, message.body), ("onFill", body(100_000)));
             pushes += 1;
         }
@@ -136,10 +179,17 @@ async fn a_pong_never_lands_within_a_packet() {
 /// What it does not read is not kept for it; only the last ping is sure to be answered.
 #[tokio::test]
 async fn pongs_do_not_pile_up_for_a_client_that_does_not_read() {
-    let (node, _ends) = start(App::new().no_heartbeat().handshake_timeout(Duration::from_secs(60))).await;
+    let (node, _ends) = start(
+        App::new()
+            .no_heartbeat()
+            .handshake_timeout(Duration::from_secs(60)),
+    )
+    .await;
     let mut client = connect(&node).await;
     for _ in 0..200 {
-        client.send_bytes(&control(opcode::PING, &[b'.'; 125]).encode().repeat(1_000)).await;
+        client
+            .send_bytes(&control(opcode::PING, &[b'.'; 125]).encode().repeat(1_000))
+            .await;
     }
     client.send_frame(&control(opcode::PING, b"the last")).await;
     let mut pongs = 0;
@@ -150,7 +200,8 @@ async fn pongs_do_not_pile_up_for_a_client_that_does_not_read() {
     assert_eq!(client.call(1, "Echo.Echo", "and more").await, "and more");
 }
 
-/// What it still sends is taken and forgotten for a while, as over TCP: a reset could overtake the last packets.
+/// What it still sends is taken and forgotten for a while, as over TCP: a reset could overtake the
+/// last packets.
 #[tokio::test]
 async fn a_frame_that_is_too_large_ends_the_connection_in_order() {
     let (node, ends) = start(App::new().max_packet(1_000)).await;
@@ -181,7 +232,9 @@ async fn nothing_follows_a_closing_frame() {
         session.push_raw("onFill", body(100_000)).unwrap();
         yield_now().await;
     }
-    client.send_frame(&control(opcode::CLOSE, &1_000_u16.to_be_bytes())).await;
+    client
+        .send_frame(&control(opcode::CLOSE, &1_000_u16.to_be_bytes()))
+        .await;
     let last = loop {
         let frame = client.frame().await.unwrap();
         if frame.opcode != opcode::BINARY {

@@ -44,8 +44,19 @@ async fn an_async_task_takes_its_place_and_each_later_poll_is_one_more_turn() {
         };
         scheduler.push_task(queue).unwrap();
 
-        for expected in ["before", "first poll", "after", "second poll", "last", "third poll"] {
-            assert_eq!(within(seen.recv()).await, Some((expected, true)), "with {threads} threads");
+        for expected in [
+            "before",
+            "first poll",
+            "after",
+            "second poll",
+            "last",
+            "third poll",
+        ] {
+            assert_eq!(
+                within(seen.recv()).await,
+                Some((expected, true)),
+                "with {threads} threads"
+            );
         }
     }
 }
@@ -54,7 +65,10 @@ async fn an_async_task_takes_its_place_and_each_later_poll_is_one_more_turn() {
 async fn many_wakes_are_one_turn() {
     let pool = pool(0);
     let scheduler = pool.scheduler("room", 10);
-    let (polls, waker) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None::<Waker>)));
+    let (polls, waker) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(Mutex::new(None::<Waker>)),
+    );
     let (count, slot) = (polls.clone(), waker.clone());
     let future = poll_fn(move |context| {
         *slot.lock() = Some(context.waker().clone());
@@ -69,7 +83,8 @@ async fn many_wakes_are_one_turn() {
     flush(&scheduler).await;
     assert_eq!(polls.load(SeqCst), 1);
 
-    // Only now and then does this test let the scheduler run, so all of these come before the next poll.
+    // Only now and then does this test let the scheduler run, so all of these come before the next
+    // poll.
     let woken = waker.lock().clone().unwrap();
     (0..1_000).for_each(|_| woken.wake_by_ref());
     flush(&scheduler).await;
@@ -82,7 +97,11 @@ async fn no_wake_is_lost_and_no_poll_overlaps_in_a_storm() {
     let (wakers, wakes) = (4, 2_000);
     let pool = pool(3);
     let scheduler = pool.scheduler("room", 10);
-    let (count, alone, slot) = (Arc::new(AtomicUsize::new(0)), Arc::new(Alone::default()), Arc::new(Mutex::new(None::<Waker>)));
+    let (count, alone, slot) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(Alone::default()),
+        Arc::new(Mutex::new(None::<Waker>)),
+    );
     let (done, finished) = oneshot::channel();
     let future = {
         let (count, alone, slot) = (count.clone(), alone.clone(), slot.clone());
@@ -90,7 +109,11 @@ async fn no_wake_is_lost_and_no_poll_overlaps_in_a_storm() {
             let all = poll_fn(|context| {
                 *slot.lock() = Some(context.waker().clone());
                 alone.pass();
-                if count.load(SeqCst) == wakers * wakes { Poll::Ready(()) } else { Poll::Pending }
+                if count.load(SeqCst) == wakers * wakes {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             });
             all.await;
             done.send(()).unwrap();
@@ -127,7 +150,9 @@ async fn spawn_runs_off_the_scheduler_and_its_output_comes_back_onto_it() {
         ran.send(()).unwrap();
         outside.is_current()
     };
-    scheduler.spawn(future, move |was_on| sender.send((was_on, inside.is_current())).unwrap());
+    scheduler.spawn(future, move |was_on| {
+        sender.send((was_on, inside.is_current())).unwrap()
+    });
 
     within(off).await.unwrap();
     drop(release);

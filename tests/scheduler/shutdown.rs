@@ -134,7 +134,9 @@ async fn tasks_run_after_the_last_handle_of_their_scheduler_is_gone() {
     let scheduler = pool.scheduler("room", 10);
     let release = hold(&scheduler).await;
     let (sender, receiver) = oneshot::channel();
-    scheduler.push_task(move || sender.send(()).unwrap()).unwrap();
+    scheduler
+        .push_task(move || sender.send(()).unwrap())
+        .unwrap();
     drop(scheduler);
     drop(release);
     within(receiver).await.unwrap();
@@ -147,7 +149,9 @@ async fn a_pool_that_is_dropped_runs_its_queues_empty_and_ends_its_threads() {
     let scheduler = pool.scheduler("room", 10);
     let release = hold(&scheduler).await;
     let (on_exit, ended) = OnDrop::new();
-    scheduler.push_task(move || AT_EXIT.set(Some(on_exit))).unwrap();
+    scheduler
+        .push_task(move || AT_EXIT.set(Some(on_exit)))
+        .unwrap();
 
     drop(pool);
     assert!(scheduler.push_task(|| ()).unwrap_err().is_closed());

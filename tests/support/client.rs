@@ -17,7 +17,8 @@ use super::{
     within,
 };
 
-/// A client that does nothing by itself. Everything it waits for has to come within [`DEADLINE`](super::DEADLINE), else it panics.
+/// A client that does nothing by itself. Everything it waits for has to come within
+/// [`DEADLINE`](super::DEADLINE), else it panics.
 pub(crate) struct RawClient {
     stream: BufReader<TcpStream>,
     websocket: bool,
@@ -25,16 +26,24 @@ pub(crate) struct RawClient {
 
 impl RawClient {
     pub(crate) async fn tcp(address: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+        let stream = within("a connection", TcpStream::connect(address))
+            .await
+            .unwrap();
         // What is sent in two pieces goes out in two pieces.
         stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream), websocket: false }
+        Self {
+            stream: BufReader::new(stream),
+            websocket: false,
+        }
     }
 
     pub(crate) async fn websocket(address: SocketAddr, path: &str) -> Self {
         let (stream, head) = websocket::http(address, &websocket::upgrade(path, "")).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "not upgraded: {head}");
-        Self { stream, websocket: true }
+        Self {
+            stream,
+            websocket: true,
+        }
     }
 
     /// Says that it will send nothing more.
@@ -56,12 +65,18 @@ impl RawClient {
 
     /// Sends a frame of any kind; over TCP what it holds.
     pub(crate) async fn send_frame(&mut self, frame: &Frame) {
-        if self.websocket { self.send_bytes(&frame.encode()).await } else { self.send_bytes(&frame.payload).await }
+        if self.websocket {
+            self.send_bytes(&frame.encode()).await
+        } else {
+            self.send_bytes(&frame.payload).await
+        }
     }
 
     /// Sends bytes as they are, over WebSocket too.
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        within("room to send", self.stream.write_all(bytes)).await.unwrap();
+        within("room to send", self.stream.write_all(bytes))
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn send_packet(&mut self, kind: packet::Kind, body: &[u8]) {
@@ -92,9 +107,15 @@ impl RawClient {
         serde_json::from_slice(&reply).unwrap()
     }
 
-    /// The next frame; `None` when the server has closed the connection. Over TCP each packet counts as a binary frame.
+    /// The next frame; `None` when the server has closed the connection. Over TCP each packet
+    /// counts as a binary frame.
     pub(crate) async fn frame(&mut self) -> Option<Frame> {
-        let first = match within("a packet, or the end of the connection", self.stream.read_u8()).await {
+        let first = match within(
+            "a packet, or the end of the connection",
+            self.stream.read_u8(),
+        )
+        .await
+        {
             Ok(first) => first,
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return None,
             Err(error) => panic!("the connection did not end in order: {error}"),
@@ -103,57 +124,102 @@ impl RawClient {
             return Some(within("the rest of a frame", Frame::read(&mut self.stream, first)).await);
         }
         let mut packet = vec![first; packet::HEADER];
-        within("the rest of a header", self.stream.read_exact(&mut packet[1..])).await.unwrap();
+        within(
+            "the rest of a header",
+            self.stream.read_exact(&mut packet[1..]),
+        )
+        .await
+        .unwrap();
         let len = u32::from_be_bytes([0, packet[1], packet[2], packet[3]]) as usize;
         packet.resize(packet::HEADER + len, 0);
-        within("the rest of a packet", self.stream.read_exact(&mut packet[packet::HEADER..])).await.unwrap();
+        within(
+            "the rest of a packet",
+            self.stream.read_exact(&mut packet[packet::HEADER..]),
+        )
+        .await
+        .unwrap();
         Some(Frame::binary(packet))
     }
 
-    /// The next packet, header and all, in a frame of its own; `None` when the server has closed the connection.
+    /// The next packet, header and all, in a frame of its own; `None` when the server has closed
+    /// the connection.
     pub(crate) async fn bytes(&mut self) -> Option<Vec<u8>> {
         let frame = self.frame().await?;
-        assert_eq!((frame.opcode, frame.last), (opcode::BINARY, true), "not a packet: {frame:?}");
+        assert_eq!(
+            (frame.opcode, frame.last),
+            (opcode::BINARY, true),
+            "not a packet: {frame:?}"
+        );
         Some(frame.payload)
     }
 
     /// The body of the next packet, which has to be of this kind.
     pub(crate) async fn packet_of(&mut self, kind: packet::Kind) -> Bytes {
-        let Some(bytes) = self.bytes().await else { panic!("the connection ended; expected {kind:?}") };
-        assert_eq!(bytes[0], kind as u8, "expected {kind:?}, got {:?}", String::from_utf8_lossy(&bytes));
+        let Some(bytes) = self.bytes().await else {
+            panic!("the connection ended; expected {kind:?}")
+        };
+        assert_eq!(
+            bytes[0],
+            kind as u8,
+            "expected {kind:?}, got {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
         Bytes::from(bytes).slice(packet::HEADER..)
     }
 
     /// The next message. Heartbeats are passed over.
     pub(crate) async fn message(&mut self) -> Message {
         loop {
-            let Some(bytes) = self.bytes().await else { panic!("the connection ended; expected a message") };
+            let Some(bytes) = self.bytes().await else {
+                panic!("the connection ended; expected a message")
+            };
             if bytes[0] == packet::Kind::Heartbeat as u8 {
                 continue;
             }
-            assert_eq!(bytes[0], packet::Kind::Data as u8, "expected a message, got {:?}", String::from_utf8_lossy(&bytes));
-            return Message::decode(Bytes::from(bytes).slice(packet::HEADER..), &Dictionary::default()).unwrap();
+            assert_eq!(
+                bytes[0],
+                packet::Kind::Data as u8,
+                "expected a message, got {:?}",
+                String::from_utf8_lossy(&bytes)
+            );
+            return Message::decode(
+                Bytes::from(bytes).slice(packet::HEADER..),
+                &Dictionary::default(),
+            )
+            .unwrap();
         }
     }
 
     /// The body of the next message, which has to be the answer of this request.
     pub(crate) async fn response(&mut self, id: u64) -> Bytes {
         let message = self.message().await;
-        assert_eq!((message.kind, message.id, message.error), (Kind::Response, id, false), "not the response: {message:?}");
+        assert_eq!(
+            (message.kind, message.id, message.error),
+            (Kind::Response, id, false),
+            "not the response: {message:?}"
+        );
         message.body
     }
 
     /// The next message, which has to be the error reply of this request.
     pub(crate) async fn error(&mut self, id: u64) -> Error {
         let message = self.message().await;
-        assert_eq!((message.kind, message.id, message.error), (Kind::Response, id, true), "not the error reply: {message:?}");
+        assert_eq!(
+            (message.kind, message.id, message.error),
+            (Kind::Response, id, true),
+            "not the error reply: {message:?}"
+        );
         Error::from_body(&message.body)
     }
 
     /// The body of the next message, which has to be a push with this route.
     pub(crate) async fn push(&mut self, route: &str) -> Bytes {
         let message = self.message().await;
-        assert_eq!((message.kind, &*message.route), (Kind::Push, route), "not the push: {message:?}");
+        assert_eq!(
+            (message.kind, &*message.route),
+            (Kind::Push, route),
+            "not the push: {message:?}"
+        );
         message.body
     }
 

@@ -1,4 +1,5 @@
-//! What black-box tests share: the recorded server as a process of its own, apps in this one, and a client that sends and sees exact bytes.
+//! What black-box tests share: the recorded server as a process of its own, apps in this one, and a
+//! client that sends and sees exact bytes.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 use std::time::Duration;
@@ -17,7 +18,8 @@ pub(crate) use self::{
     websocket::{Frame, opcode},
 };
 
-/// How long anything that is bound to happen may take before a test fails: much longer than it ever does, for machines that are busy.
+/// How long anything that is bound to happen may take before a test fails: much longer than it ever
+/// does, for machines that are busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits for what is bound to happen.
@@ -25,19 +27,27 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
     let caller = std::panic::Location::caller();
     async move {
-        let Ok(value) = timeout(DEADLINE, future).await else { panic!("{caller}: {what}: not within {DEADLINE:?}") };
+        let Ok(value) = timeout(DEADLINE, future).await else {
+            panic!("{caller}: {what}: not within {DEADLINE:?}")
+        };
         value
     }
 }
 
 /// Waits for a condition nobody can be waited for to tell.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) -> impl Future<Output = ()> {
+pub(crate) fn eventually(
+    what: &str,
+    mut condition: impl FnMut() -> bool,
+) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let end = Instant::now() + DEADLINE;
         while !condition() {
-            assert!(Instant::now() < end, "{caller}: {what}: not within {DEADLINE:?}");
+            assert!(
+                Instant::now() < end,
+                "{caller}: {what}: not within {DEADLINE:?}"
+            );
             sleep(Duration::from_millis(2)).await;
         }
     }

@@ -31,7 +31,8 @@ pub(crate) struct Exit {
 }
 
 impl Peer {
-    /// Starts it with these flags, on a port the system chooses if they name none; ready, and in a cluster a member, when this returns.
+    /// Starts it with these flags, on a port the system chooses if they name none; ready, and in a
+    /// cluster a member, when this returns.
     pub(crate) async fn start(flags: &[&str]) -> Self {
         Self::launch(Command::new(program()), flags).await
     }
@@ -39,7 +40,11 @@ impl Peer {
     /// The same by a command of another's, which runs [`program`].
     pub(crate) async fn launch(mut command: Command, flags: &[&str]) -> Self {
         let mut process = command
-            .args(["--listen", "127.0.0.1:0"].iter().filter(|_| !flags.contains(&"--listen")))
+            .args(
+                ["--listen", "127.0.0.1:0"]
+                    .iter()
+                    .filter(|_| !flags.contains(&"--listen")),
+            )
             .args(flags)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
@@ -55,21 +60,41 @@ impl Peer {
             String::from_utf8_lossy(&text).into_owned()
         });
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let is_node = flags.iter().any(|flag| ["--master", "--is-master"].contains(flag));
+        let is_node = flags
+            .iter()
+            .any(|flag| ["--master", "--is-master"].contains(flag));
         let has_clients = !is_node || flags.contains(&"--client");
         let mut address = async |expected: bool, before: &str| {
             if !expected {
                 return Ok(None);
             }
-            let line = within("the peer's address", lines.next_line()).await.unwrap().unwrap_or_default();
-            line.strip_prefix(before).and_then(|address| address.parse().ok()).map(Some).ok_or(line)
+            let line = within("the peer's address", lines.next_line())
+                .await
+                .unwrap()
+                .unwrap_or_default();
+            line.strip_prefix(before)
+                .and_then(|address| address.parse().ok())
+                .map(Some)
+                .ok_or(line)
         };
-        let (clients, nodes) = (address(has_clients, "listening on ").await, address(is_node, "serving nodes at ").await);
+        let (clients, nodes) = (
+            address(has_clients, "listening on ").await,
+            address(is_node, "serving nodes at ").await,
+        );
         let (Ok(clients), Ok(nodes)) = (&clients, &nodes) else {
-            panic!("the peer says {clients:?} and {nodes:?} instead of its addresses; its errors: {}", stderr.await.unwrap())
+            panic!(
+                "the peer says {clients:?} and {nodes:?} instead of its addresses; its errors: {}",
+                stderr.await.unwrap()
+            )
         };
         let address = clients.or(*nodes).unwrap();
-        Self { address, nodes: *nodes, websocket: flags.contains(&"--ws"), process, stderr }
+        Self {
+            address,
+            nodes: *nodes,
+            websocket: flags.contains(&"--ws"),
+            process,
+            stderr,
+        }
     }
 
     /// What other nodes call it by.
@@ -79,12 +104,20 @@ impl Peer {
 
     /// A connection to it of the kind it listens for; nothing sent yet.
     pub(crate) async fn connect(&self) -> RawClient {
-        if self.websocket { RawClient::websocket(self.address, "/nano").await } else { RawClient::tcp(self.address).await }
+        if self.websocket {
+            RawClient::websocket(self.address, "/nano").await
+        } else {
+            RawClient::tcp(self.address).await
+        }
     }
 
     /// Sends it a signal, such as `KILL`.
     pub(crate) async fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status().await.unwrap();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.id())])
+            .status()
+            .await
+            .unwrap();
         assert!(sent.success(), "SIG{name} not sent");
     }
 
@@ -101,7 +134,10 @@ impl Peer {
     /// Waits for its end.
     pub(crate) async fn exited(mut self) -> Exit {
         let status = within("the peer's end", self.process.wait()).await.unwrap();
-        Exit { status, stderr: self.stderr.await.unwrap() }
+        Exit {
+            status,
+            stderr: self.stderr.await.unwrap(),
+        }
     }
 
     /// Stops it in order.
@@ -114,7 +150,11 @@ impl Peer {
 /// Examples are built beside tests: `target/<profile>/examples` and `target/<profile>/deps`.
 pub(crate) fn program() -> PathBuf {
     let test = env::current_exe().unwrap();
-    let program = test.parent().unwrap().with_file_name("examples").join(format!("peer{}", env::consts::EXE_SUFFIX));
+    let program = test
+        .parent()
+        .unwrap()
+        .with_file_name("examples")
+        .join(format!("peer{}", env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
         "no {}: `cargo test` builds it, `cargo test --test` does not; `cargo build --example peer` does",

@@ -4,7 +4,8 @@ use nano::{App, Node};
 
 use super::RawClient;
 
-/// An app in this process, with a TCP listener and a WebSocket one on ports the system chooses. It is told to stop when dropped.
+/// An app in this process, with a TCP listener and a WebSocket one on ports the system chooses. It
+/// is told to stop when dropped.
 pub(crate) struct Server {
     pub(crate) node: Node,
     pub(crate) tcp: SocketAddr,
@@ -14,9 +15,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts an app that has no listeners of its own.
     pub(crate) async fn start(app: App) -> Self {
-        let node = app.tcp("127.0.0.1:0").websocket("127.0.0.1:0", "/nano").start().await.unwrap();
-        let &[tcp, websocket] = node.addresses() else { panic!("the app has listeners: {:?}", node.addresses()) };
-        Self { node, tcp, websocket }
+        let node = app
+            .tcp("127.0.0.1:0")
+            .websocket("127.0.0.1:0", "/nano")
+            .start()
+            .await
+            .unwrap();
+        let &[tcp, websocket] = node.addresses() else {
+            panic!("the app has listeners: {:?}", node.addresses())
+        };
+        Self {
+            node,
+            tcp,
+            websocket,
+        }
     }
 
     /// A TCP client that has shaken hands.

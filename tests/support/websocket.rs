@@ -30,7 +30,11 @@ pub(crate) struct Frame {
 
 impl Frame {
     pub(crate) fn binary(payload: impl Into<Vec<u8>>) -> Self {
-        Self { opcode: opcode::BINARY, last: true, payload: payload.into() }
+        Self {
+            opcode: opcode::BINARY,
+            last: true,
+            payload: payload.into(),
+        }
     }
 
     /// The frame as a client sends it.
@@ -48,13 +52,22 @@ impl Frame {
             }
         }
         out.extend(MASK);
-        out.extend(self.payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        out.extend(
+            self.payload
+                .iter()
+                .zip(MASK.iter().cycle())
+                .map(|(byte, mask)| byte ^ mask),
+        );
         out
     }
 
     /// The next frame of a server.
     pub(crate) async fn read(from: &mut (impl AsyncRead + Unpin), first: u8) -> Self {
-        assert_eq!(first & 0x70, 0, "a frame with an extension nobody asked for");
+        assert_eq!(
+            first & 0x70,
+            0,
+            "a frame with an extension nobody asked for"
+        );
         let len = match from.read_u8().await.unwrap() {
             126 => from.read_u16().await.unwrap().into(),
             127 => from.read_u64().await.unwrap(),
@@ -63,7 +76,11 @@ impl Frame {
         };
         let mut payload = vec![0; len as usize];
         from.read_exact(&mut payload).await.unwrap();
-        Self { opcode: first & 0x0F, last: first & 0x80 != 0, payload }
+        Self {
+            opcode: first & 0x0F,
+            last: first & 0x80 != 0,
+            payload,
+        }
     }
 }
 
@@ -77,13 +94,17 @@ pub(crate) fn upgrade(path: &str, headers: &str) -> String {
 
 /// Sends the head of an HTTP request. The connection, and the head of the response.
 pub(crate) async fn http(address: SocketAddr, request: &str) -> (BufReader<TcpStream>, String) {
-    let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+    let stream = within("a connection", TcpStream::connect(address))
+        .await
+        .unwrap();
     stream.set_nodelay(true).unwrap();
     let mut stream = BufReader::new(stream);
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        let read = within("the head of an HTTP response", stream.read_line(&mut head)).await.unwrap();
+        let read = within("the head of an HTTP response", stream.read_line(&mut head))
+            .await
+            .unwrap();
         assert!(read > 0, "closed within the head of a response: {head:?}");
     }
     (stream, head)

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use nano::{
-    handshake::{self, HandshakeError, OLD_CLIENT, Reply, ReplyTemplate, Request, Sys, decode_kick, encode_kick},
+    handshake::{
+        self, HandshakeError, OLD_CLIENT, Reply, ReplyTemplate, Request, Sys, decode_kick,
+        encode_kick,
+    },
     message::Dictionary,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -13,12 +16,28 @@ use crate::{dictionary, json_value};
 
 #[test]
 fn a_reply_is_the_bytes_that_nano_sends() {
-    let reply = Reply { heartbeat: Some(Duration::from_secs(60)), servertime: 1_795_198_612, ..Reply::default() };
-    assert_reply(&reply, r#"{"code":200,"sys":{"heartbeat":60,"servertime":1795198612}}"#);
+    let reply = Reply {
+        heartbeat: Some(Duration::from_secs(60)),
+        servertime: 1_795_198_612,
+        ..Reply::default()
+    };
+    assert_reply(
+        &reply,
+        r#"{"code":200,"sys":{"heartbeat":60,"servertime":1795198612}}"#,
+    );
 
-    let reply = Reply { servertime: 1_795_198_631, dictionary: dictionary(), ..reply };
+    let reply = Reply {
+        servertime: 1_795_198_631,
+        dictionary: dictionary(),
+        ..reply
+    };
     let dict = r#"{"Dict.known":300,"Echo.Echo":1,"T.PushThenResp":65535,"onEcho":2}"#;
-    assert_reply(&reply, &format!(r#"{{"code":200,"sys":{{"dict":{dict},"heartbeat":60,"servertime":1795198631}}}}"#));
+    assert_reply(
+        &reply,
+        &format!(
+            r#"{{"code":200,"sys":{{"dict":{dict},"heartbeat":60,"servertime":1795198631}}}}"#
+        ),
+    );
 }
 
 #[test]
@@ -31,12 +50,25 @@ fn a_heartbeat_is_written_in_seconds_as_go_writes_floats() {
         (Duration::from_secs(86_400), "86400"),
     ];
     for (heartbeat, seconds) in heartbeats {
-        let reply = Reply { heartbeat: Some(heartbeat), ..Reply::default() };
-        assert_reply(&reply, &format!(r#"{{"code":200,"sys":{{"heartbeat":{seconds},"servertime":0}}}}"#));
+        let reply = Reply {
+            heartbeat: Some(heartbeat),
+            ..Reply::default()
+        };
+        assert_reply(
+            &reply,
+            &format!(r#"{{"code":200,"sys":{{"heartbeat":{seconds},"servertime":0}}}}"#),
+        );
     }
     let none = r#"{"code":200,"sys":{"servertime":0}}"#;
     assert_reply(&Reply::default(), none);
-    assert_eq!(Reply { heartbeat: Some(Duration::ZERO), ..Reply::default() }.encode(), none.as_bytes());
+    assert_eq!(
+        Reply {
+            heartbeat: Some(Duration::ZERO),
+            ..Reply::default()
+        }
+        .encode(),
+        none.as_bytes()
+    );
 }
 
 #[test]
@@ -48,33 +80,75 @@ fn text_is_escaped_as_go_escapes_it() {
     };
     let dict = r#"{"a\u003cb\u003e\u0026\"c":1}"#;
     let user = r#"{"a":1,"z":"\u2028\u2029\n\u0001é"}"#;
-    assert_reply(&reply, &format!(r#"{{"code":200,"sys":{{"dict":{dict},"servertime":0}},"user":{user}}}"#));
+    assert_reply(
+        &reply,
+        &format!(r#"{{"code":200,"sys":{{"dict":{dict},"servertime":0}},"user":{user}}}"#),
+    );
 }
 
 #[test]
 fn a_refusal_carries_its_code_and_the_reason() {
-    assert_reply(&Reply::refusal(OLD_CLIENT, "update < 2"), r#"{"code":501,"msg":"update \u003c 2"}"#);
-    assert_reply(&Reply { message: None, ..Reply::refusal(handshake::REFUSED, "") }, r#"{"code":500}"#);
+    assert_reply(
+        &Reply::refusal(OLD_CLIENT, "update < 2"),
+        r#"{"code":501,"msg":"update \u003c 2"}"#,
+    );
+    assert_reply(
+        &Reply {
+            message: None,
+            ..Reply::refusal(handshake::REFUSED, "")
+        },
+        r#"{"code":500}"#,
+    );
 }
 
 #[test]
 fn a_reply_is_read_with_tolerance() {
     let decoded = |body: &str| Reply::decode(body.as_bytes()).unwrap();
     assert_eq!(decoded(r#"{"code":200}"#), Reply::default());
-    assert_eq!(decoded(r#"{"code":200,"sys":7,"new":[{}]}"#), Reply::default());
-    for heartbeat in ["0", "-1", "-0.0", "1e-12", "86401", "1e300", "\"60\"", "\"NaN\"", "null", "{}"] {
-        assert_eq!(decoded(&format!(r#"{{"code":200,"sys":{{"heartbeat":{heartbeat}}}}}"#)).heartbeat, None, "{heartbeat}");
+    assert_eq!(
+        decoded(r#"{"code":200,"sys":7,"new":[{}]}"#),
+        Reply::default()
+    );
+    for heartbeat in [
+        "0", "-1", "-0.0", "1e-12", "86401", "1e300", "\"60\"", "\"NaN\"", "null", "{}",
+    ] {
+        assert_eq!(
+            decoded(&format!(
+                r#"{{"code":200,"sys":{{"heartbeat":{heartbeat}}}}}"#
+            ))
+            .heartbeat,
+            None,
+            "{heartbeat}"
+        );
     }
-    assert_eq!(decoded(r#"{"code":200,"sys":{"heartbeat":3e0}}"#).heartbeat, Some(Duration::from_secs(3)));
-    assert_eq!(decoded(r#"{"code":200,"sys":{"servertime":12.9}}"#).servertime, 12);
-    assert_eq!(decoded(r#"{"code":500}"#), Reply { code: 500, ..Reply::default() });
+    assert_eq!(
+        decoded(r#"{"code":200,"sys":{"heartbeat":3e0}}"#).heartbeat,
+        Some(Duration::from_secs(3))
+    );
+    assert_eq!(
+        decoded(r#"{"code":200,"sys":{"servertime":12.9}}"#).servertime,
+        12
+    );
+    assert_eq!(
+        decoded(r#"{"code":500}"#),
+        Reply {
+            code: 500,
+            ..Reply::default()
+        }
+    );
 }
 
 #[test]
 fn a_reply_that_cannot_be_used_is_an_error() {
     let error = |body: &str| Reply::decode(body.as_bytes()).unwrap_err();
     assert!(matches!(error(""), HandshakeError::Json(_)));
-    for body in ["[]", "{}", r#"{"code":"200"}"#, r#"{"code":70000}"#, r#"{"code":-1}"#] {
+    for body in [
+        "[]",
+        "{}",
+        r#"{"code":"200"}"#,
+        r#"{"code":70000}"#,
+        r#"{"code":-1}"#,
+    ] {
         assert!(matches!(error(body), HandshakeError::Code), "{body}");
     }
 }
@@ -86,21 +160,48 @@ fn what_no_message_could_use_is_left_out_of_the_dictionary() {
         "a": 1, " b": 2, "first": 3, "second": 3, "c": 4, "c ": 5, "": 6, " ": 7, "big": 65_536, "negative": -1, "text": "8", "null": null,
         &long: 9, "shares": 10, "r".repeat(257): 10, &long[1..]: 65_535,
     });
-    let reply = Reply::decode(json!({ "code": 200, "sys": { "dict": dict } }).to_string().as_bytes()).unwrap();
-    assert_eq!(reply.dictionary, Dictionary::new([("a", 1), ("b", 2), (&long[1..], 65_535)]).unwrap());
+    let reply = Reply::decode(
+        json!({ "code": 200, "sys": { "dict": dict } })
+            .to_string()
+            .as_bytes(),
+    )
+    .unwrap();
+    assert_eq!(
+        reply.dictionary,
+        Dictionary::new([("a", 1), ("b", 2), (&long[1..], 65_535)]).unwrap()
+    );
 }
 
 #[test]
 fn a_request_of_a_javascript_client_is_understood() {
-    let request = Request::decode(br#"{"sys":{"version":"1.1.1","type":"js-websocket","rsa":{}},"user":{"token":"t"}}"#);
-    assert_eq!((&request.sys.kind[..], &request.sys.version[..]), ("js-websocket", "1.1.1"));
-    assert_eq!((&request.sys.others["rsa"], &request.user), (&json!({}), &json!({ "token": "t" })));
-    assert_eq!(request.encode(), br#"{"sys":{"rsa":{},"type":"js-websocket","version":"1.1.1"},"user":{"token":"t"}}"#);
+    let request = Request::decode(
+        br#"{"sys":{"version":"1.1.1","type":"js-websocket","rsa":{}},"user":{"token":"t"}}"#,
+    );
+    assert_eq!(
+        (&request.sys.kind[..], &request.sys.version[..]),
+        ("js-websocket", "1.1.1")
+    );
+    assert_eq!(
+        (&request.sys.others["rsa"], &request.user),
+        (&json!({}), &json!({ "token": "t" }))
+    );
+    assert_eq!(
+        request.encode(),
+        br#"{"sys":{"rsa":{},"type":"js-websocket","version":"1.1.1"},"user":{"token":"t"}}"#
+    );
 }
 
 #[test]
 fn an_empty_or_garbled_request_says_nothing() {
-    for body in [&b""[..], b"\xff\x00\x01\x02\x03", b"{}", b"[1]", b"null", br#"{"sys":"#, br#"{"sys":3}"#] {
+    for body in [
+        &b""[..],
+        b"\xff\x00\x01\x02\x03",
+        b"{}",
+        b"[1]",
+        b"null",
+        br#"{"sys":"#,
+        br#"{"sys":3}"#,
+    ] {
         assert_eq!(Request::decode(body), Request::default());
     }
     assert_eq!(Request::decode(br#"{"sys":3,"user":1}"#).user, json!(1));

@@ -34,7 +34,13 @@ proptest! {
 }
 
 fn dictionary() -> Dictionary {
-    Dictionary::new([("Echo.Echo", 1), ("onEcho", 2), ("Dict.known", 300), ("T.PushThenResp", 65_535)]).unwrap()
+    Dictionary::new([
+        ("Echo.Echo", 1),
+        ("onEcho", 2),
+        ("Dict.known", 300),
+        ("T.PushThenResp", 65_535),
+    ])
+    .unwrap()
 }
 
 /// JSON that parses to itself: no floats, for they may lose a digit.
@@ -42,18 +48,23 @@ fn json_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
-        prop_oneof![Just(0), Just(1), Just(65_535), Just(65_536), any::<i64>()].prop_map(Value::from),
+        prop_oneof![Just(0), Just(1), Just(65_535), Just(65_536), any::<i64>()]
+            .prop_map(Value::from),
         "\\PC{0,8}".prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 12, 4, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..4).prop_map(Value::from),
-            vec(("\\PC{0,6}", inner), 0..4).prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            vec(("\\PC{0,6}", inner), 0..4)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
         ]
     })
 }
 
 fn hex(text: &str) -> Bytes {
     let digits: Vec<char> = text.chars().filter(|char| !char.is_whitespace()).collect();
-    digits.chunks(2).map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap()).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())
+        .collect()
 }

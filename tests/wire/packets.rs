@@ -9,13 +9,27 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::hex;
 
-const KINDS: [packet::Kind; 5] =
-    [packet::Kind::Handshake, packet::Kind::Ack, packet::Kind::Heartbeat, packet::Kind::Data, packet::Kind::Kick];
+const KINDS: [packet::Kind; 5] = [
+    packet::Kind::Handshake,
+    packet::Kind::Ack,
+    packet::Kind::Heartbeat,
+    packet::Kind::Data,
+    packet::Kind::Kick,
+];
 
 #[test]
 fn a_packet_is_kind_and_three_byte_length_and_body() {
-    assert_eq!(packets(&hex("0400000d0001094563686f2e4563686f62")), [packet(packet::Kind::Data, b"\x00\x01\x09Echo.Echob")]);
-    assert_eq!(packets(&hex("02000000 03000000")), [packet(packet::Kind::Ack, b""), packet(packet::Kind::Heartbeat, b"")]);
+    assert_eq!(
+        packets(&hex("0400000d0001094563686f2e4563686f62")),
+        [packet(packet::Kind::Data, b"\x00\x01\x09Echo.Echob")]
+    );
+    assert_eq!(
+        packets(&hex("02000000 03000000")),
+        [
+            packet(packet::Kind::Ack, b""),
+            packet(packet::Kind::Heartbeat, b"")
+        ]
+    );
 
     let mut out = BytesMut::new();
     packet::encode(packet::Kind::Data, &[7; 70_000], &mut out).unwrap();
@@ -29,7 +43,10 @@ fn a_small_body_after_its_header_needs_no_further_bytes() {
     assert_eq!(decoder.decode(), Ok(None));
     assert!(!decoder.is_empty());
     decoder.feed(b"{}");
-    assert_eq!(decoder.decode(), Ok(Some(packet(packet::Kind::Handshake, b"{}"))));
+    assert_eq!(
+        decoder.decode(),
+        Ok(Some(packet(packet::Kind::Handshake, b"{}")))
+    );
     assert!(decoder.is_empty());
 }
 
@@ -42,7 +59,13 @@ fn a_body_may_be_as_long_as_the_limit_and_a_longer_one_is_refused_by_its_header(
     assert_eq!(decoder.decode().unwrap().unwrap().body.len(), 65_536);
 
     decoder.feed(&hex("04010001"));
-    assert_eq!(decoder.decode(), Err(PacketError::TooLarge { size: 65_537, limit: 65_536 }));
+    assert_eq!(
+        decoder.decode(),
+        Err(PacketError::TooLarge {
+            size: 65_537,
+            limit: 65_536
+        })
+    );
 }
 
 #[test]
@@ -50,7 +73,10 @@ fn packets_before_an_unknown_kind_are_delivered_and_the_error_stays() {
     for kind in [0, 6, 9, 255] {
         let mut decoder = Decoder::new(64);
         decoder.feed(&[3, 0, 0, 0, kind, 0xFF, 0xFF, 0xFF, 3, 0, 0, 0]);
-        assert_eq!(decoder.decode(), Ok(Some(packet(packet::Kind::Heartbeat, b""))));
+        assert_eq!(
+            decoder.decode(),
+            Ok(Some(packet(packet::Kind::Heartbeat, b"")))
+        );
         assert_eq!(decoder.decode(), Err(PacketError::Kind(kind)));
         decoder.feed(&hex("03000000"));
         assert_eq!(decoder.decode(), Err(PacketError::Kind(kind)));
@@ -84,14 +110,26 @@ fn bodies_share_the_memory_of_the_chunk_they_came_in() {
 #[test]
 fn a_body_over_the_length_field_is_an_error_and_appends_nothing() {
     let mut out = BytesMut::from("before");
-    let error = PacketError::TooLarge { size: MAX_BODY + 1, limit: MAX_BODY };
-    assert_eq!(packet::encode_header(packet::Kind::Data, MAX_BODY + 1, &mut out), Err(error));
-    assert_eq!(packet::encode(packet::Kind::Data, &vec![0; MAX_BODY + 1], &mut out), Err(error));
+    let error = PacketError::TooLarge {
+        size: MAX_BODY + 1,
+        limit: MAX_BODY,
+    };
+    assert_eq!(
+        packet::encode_header(packet::Kind::Data, MAX_BODY + 1, &mut out),
+        Err(error)
+    );
+    assert_eq!(
+        packet::encode(packet::Kind::Data, &vec![0; MAX_BODY + 1], &mut out),
+        Err(error)
+    );
     let too_long = |out: &mut BytesMut| {
         out.resize(out.len() + MAX_BODY + 1, 0);
         Ok(())
     };
-    assert_eq!(packet::encode_with(packet::Kind::Data, &mut out, too_long), Err(error));
+    assert_eq!(
+        packet::encode_with(packet::Kind::Data, &mut out, too_long),
+        Err(error)
+    );
     assert_eq!(&out[..], b"before");
 
     packet::encode_header(packet::Kind::Data, MAX_BODY, &mut out).unwrap();
@@ -143,7 +181,10 @@ proptest! {
 }
 
 fn packet(kind: packet::Kind, body: &[u8]) -> Packet {
-    Packet { kind, body: Bytes::copy_from_slice(body) }
+    Packet {
+        kind,
+        body: Bytes::copy_from_slice(body),
+    }
 }
 
 fn packets(stream: &[u8]) -> Vec<Packet> {

@@ -14,12 +14,31 @@ const HEAD: f64 = 44.0;
 /// The charts with the names of their files.
 pub(crate) fn all(outcome: &Outcome) -> Vec<(&'static str, String)> {
     let charts = [
-        ("throughput.svg", "Messages per second (more is better; logarithmic)", Metric::Throughput),
-        ("cpu.svg", "Server CPU time per message, us (less is better; logarithmic)", Metric::Cpu),
-        ("p99.svg", "99th percentile of the latency, us (less is better; logarithmic)", Metric::P99),
-        ("memory.svg", "Memory of the server for each idle connection, KiB (less is better; logarithmic)", Metric::Memory),
+        (
+            "throughput.svg",
+            "Messages per second (more is better; logarithmic)",
+            Metric::Throughput,
+        ),
+        (
+            "cpu.svg",
+            "Server CPU time per message, us (less is better; logarithmic)",
+            Metric::Cpu,
+        ),
+        (
+            "p99.svg",
+            "99th percentile of the latency, us (less is better; logarithmic)",
+            Metric::P99,
+        ),
+        (
+            "memory.svg",
+            "Memory of the server for each idle connection, KiB (less is better; logarithmic)",
+            Metric::Memory,
+        ),
     ];
-    charts.into_iter().filter_map(|(name, title, metric)| Some((name, chart(outcome, title, metric)?))).collect()
+    charts
+        .into_iter()
+        .filter_map(|(name, title, metric)| Some((name, chart(outcome, title, metric)?)))
+        .collect()
 }
 
 /// `None` if nothing was measured.
@@ -30,29 +49,61 @@ fn chart(outcome: &Outcome, title: &str, metric: Metric) -> Option<String> {
         // Memory is what the idle scenarios are for, and they show nothing else.
         .filter(|scenario| scenario.name.starts_with("idle") == (metric == Metric::Memory))
         .map(|scenario| {
-            let bars = scenario.runs.keys().filter_map(|&peer| Some((peer, scenario.spread(peer, metric)?)));
-            (&*scenario.name, bars.filter(|(_, spread)| spread.median > 0.0).collect())
+            let bars = scenario
+                .runs
+                .keys()
+                .filter_map(|&peer| Some((peer, scenario.spread(peer, metric)?)));
+            (
+                &*scenario.name,
+                bars.filter(|(_, spread)| spread.median > 0.0).collect(),
+            )
         })
         .filter(|(_, bars): &(_, Vec<_>)| !bars.is_empty())
         .collect();
-    let values = || rows.iter().flat_map(|(_, bars)| bars).map(|(_, spread)| spread);
+    let values = || {
+        rows.iter()
+            .flat_map(|(_, bars)| bars)
+            .map(|(_, spread)| spread)
+    };
     let least = Spread::of(values().map(|spread| spread.min.max(spread.median / 10.0)))?.min / 2.0;
     let most = Spread::of(values().map(|spread| spread.max))?.max;
-    let x = |value: f64| LABELS + BARS * ((value.max(least) / least).ln() / (most / least).ln()).clamp(0.0, 1.0);
+    let x = |value: f64| {
+        LABELS + BARS * ((value.max(least) / least).ln() / (most / least).ln()).clamp(0.0, 1.0)
+    };
 
     let mut body = String::new();
     let mut y = HEAD;
     for (name, bars) in &rows {
         let middle = y + bars.len() as f64 * BAR / 2.0 + 4.0;
-        writeln!(body, r#"<text x="{:.0}" y="{middle:.1}" text-anchor="end">{name}</text>"#, LABELS - 8.0).ok()?;
+        writeln!(
+            body,
+            r#"<text x="{:.0}" y="{middle:.1}" text-anchor="end">{name}</text>"#,
+            LABELS - 8.0
+        )
+        .ok()?;
         for (peer, spread) in bars {
             let (end, text, whisker) = (x(spread.median), y + BAR - 3.0, y + BAR / 2.0 - 0.5);
             let (from, to) = (x(spread.min), x(spread.max));
             let colour = colour(*peer);
-            writeln!(body, r#"<rect x="{LABELS}" y="{y:.1}" width="{:.1}" height="{:.1}" fill="{colour}"/>"#, end - LABELS, BAR - 2.0)
-                .ok()?;
-            writeln!(body, r##"<path d="M{from:.1} {whisker:.1}H{to:.1}" stroke="#222" stroke-opacity=".6"/>"##).ok()?;
-            writeln!(body, r#"<text x="{:.1}" y="{text:.1}">{}</text>"#, to + 5.0, number(spread.median)).ok()?;
+            writeln!(
+                body,
+                r#"<rect x="{LABELS}" y="{y:.1}" width="{:.1}" height="{:.1}" fill="{colour}"/>"#,
+                end - LABELS,
+                BAR - 2.0
+            )
+            .ok()?;
+            writeln!(
+                body,
+                r##"<path d="M{from:.1} {whisker:.1}H{to:.1}" stroke="#222" stroke-opacity=".6"/>"##
+            )
+            .ok()?;
+            writeln!(
+                body,
+                r#"<text x="{:.1}" y="{text:.1}">{}</text>"#,
+                to + 5.0,
+                number(spread.median)
+            )
+            .ok()?;
             y += BAR;
         }
         y += GAP;
@@ -65,7 +116,11 @@ fn chart(outcome: &Outcome, title: &str, metric: Metric) -> Option<String> {
 }
 
 fn legend(outcome: &Outcome) -> String {
-    let mut peers: Vec<Peer> = outcome.scenarios.iter().flat_map(|scenario| scenario.runs.keys().copied()).collect();
+    let mut peers: Vec<Peer> = outcome
+        .scenarios
+        .iter()
+        .flat_map(|scenario| scenario.runs.keys().copied())
+        .collect();
     peers.sort_unstable();
     peers.dedup();
     let entries = peers.iter().enumerate().map(|(index, peer)| {

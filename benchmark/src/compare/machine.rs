@@ -10,16 +10,39 @@ pub(crate) fn describe() -> Vec<(String, String)> {
     let memory = file_value("/proc/meminfo", "MemTotal").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let facts = [
-        ("processor", format!("{processor}, {cores} cores, shared by servers and load")),
+        (
+            "processor",
+            format!("{processor}, {cores} cores, shared by servers and load"),
+        ),
         ("memory", memory),
         ("Linux", kernel.trim().to_owned()),
-        ("nano (Rust)", format!("{} {}", nano::VERSION, said("git", &["describe", "--always", "--dirty"]))),
+        (
+            "nano (Rust)",
+            format!(
+                "{} {}",
+                nano::VERSION,
+                said("git", &["describe", "--always", "--dirty"])
+            ),
+        ),
         ("Rust", said("rustc", &["--version"])),
         ("Go nano", "v0.5.2-0.20260226090329-dbf22c701d27".to_owned()),
-        ("Go", go::version().unwrap_or_else(|| "not installed".to_owned())),
-        ("command", std::env::args().skip(1).fold("nano-bench".to_owned(), |line, argument| line + " " + &argument)),
+        (
+            "Go",
+            go::version().unwrap_or_else(|| "not installed".to_owned()),
+        ),
+        (
+            "command",
+            std::env::args()
+                .skip(1)
+                .fold("nano-bench".to_owned(), |line, argument| {
+                    line + " " + &argument
+                }),
+        ),
     ];
-    facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    facts
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 fn file_value(path: &str, name: &str) -> Option<String> {
@@ -30,5 +53,7 @@ fn file_value(path: &str, name: &str) -> Option<String> {
 
 fn said(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
 }

@@ -34,7 +34,12 @@ pub(crate) struct Measured {
 
 impl Outcome {
     pub(crate) fn new(machine: Vec<(String, String)>) -> Self {
-        Self { machine, skipped: Vec::new(), failed: 0, scenarios: Vec::new() }
+        Self {
+            machine,
+            skipped: Vec::new(),
+            failed: 0,
+            scenarios: Vec::new(),
+        }
     }
 
     pub(crate) fn skip(&mut self, what: String) {
@@ -69,7 +74,10 @@ impl Measured {
 
     /// A number of every run of a peer.
     pub(crate) fn values(&self, peer: Peer, metric: Metric) -> Vec<f64> {
-        self.reports(peer).iter().filter_map(|report| metric.of(report)).collect()
+        self.reports(peer)
+            .iter()
+            .filter_map(|report| metric.of(report))
+            .collect()
     }
 
     pub(crate) fn spread(&self, peer: Peer, metric: Metric) -> Option<Spread> {
@@ -79,7 +87,11 @@ impl Measured {
     /// Whether the limit is one: whether it costs little enough beside Go nano.
     pub(crate) fn limit_is_valid(&self, limit: Peer) -> Option<(bool, f64)> {
         let most = if self.in_flight >= 8 { 0.15 } else { 0.6 };
-        let cost = Spread::ratio(&self.values(limit, Metric::Cpu), &self.values(Peer::Go, Metric::Cpu))?.median;
+        let cost = Spread::ratio(
+            &self.values(limit, Metric::Cpu),
+            &self.values(Peer::Go, Metric::Cpu),
+        )?
+        .median;
         Some((cost <= most, cost))
     }
 }

@@ -32,10 +32,24 @@ fn convert(markdown: &str, page: &mut String) {
         };
         if block != open {
             if let Some(tag) = open {
-                writeln!(page, "</{tag}>{}", if tag == "table" { "</div>" } else { "" }).unwrap_or_default();
+                writeln!(
+                    page,
+                    "</{tag}>{}",
+                    if tag == "table" { "</div>" } else { "" }
+                )
+                .unwrap_or_default();
             }
             if let Some(tag) = block {
-                writeln!(page, "{}<{tag}>", if tag == "table" { "<div class=\"wide\">" } else { "" }).unwrap_or_default();
+                writeln!(
+                    page,
+                    "{}<{tag}>",
+                    if tag == "table" {
+                        "<div class=\"wide\">"
+                    } else {
+                        ""
+                    }
+                )
+                .unwrap_or_default();
             }
             open = block;
         }
@@ -43,22 +57,40 @@ fn convert(markdown: &str, page: &mut String) {
         match text.as_str() {
             row if row.starts_with("|---") => {}
             row if row.starts_with('|') => {
-                let cells: String = row.trim_matches('|').split('|').map(|cell| format!("<td>{}</td>", cell.trim())).collect();
+                let cells: String = row
+                    .trim_matches('|')
+                    .split('|')
+                    .map(|cell| format!("<td>{}</td>", cell.trim()))
+                    .collect();
                 writeln!(page, "<tr>{cells}</tr>").unwrap_or_default();
             }
-            item if item.starts_with("- ") => writeln!(page, "<li>{}</li>", &item[2..]).unwrap_or_default(),
-            title if title.starts_with("### ") => writeln!(page, "<h3>{}</h3>", &title[4..]).unwrap_or_default(),
-            title if title.starts_with("## ") => writeln!(page, "<h2>{}</h2>", &title[3..]).unwrap_or_default(),
+            item if item.starts_with("- ") => {
+                writeln!(page, "<li>{}</li>", &item[2..]).unwrap_or_default()
+            }
+            title if title.starts_with("### ") => {
+                writeln!(page, "<h3>{}</h3>", &title[4..]).unwrap_or_default()
+            }
+            title if title.starts_with("## ") => {
+                writeln!(page, "<h2>{}</h2>", &title[3..]).unwrap_or_default()
+            }
             "" => {}
             text => writeln!(page, "<p>{text}</p>").unwrap_or_default(),
         }
     }
     if let Some(tag) = open {
-        writeln!(page, "</{tag}>{}", if tag == "table" { "</div>" } else { "" }).unwrap_or_default();
+        writeln!(
+            page,
+            "</{tag}>{}",
+            if tag == "table" { "</div>" } else { "" }
+        )
+        .unwrap_or_default();
     }
 }
 
 fn inline(line: &str) -> String {
-    let escaped = line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escaped = line
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
     escaped.replace("**missed**", "<strong>missed</strong>")
 }

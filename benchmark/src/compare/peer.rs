@@ -22,7 +22,9 @@ use super::{
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Peer {
     Nano,
@@ -84,7 +86,11 @@ impl Peers {
 
     /// Those that cannot take part, and why.
     pub(crate) fn missing(&self) -> impl Iterator<Item = (Peer, &str)> {
-        self.go.as_ref().err().map(|why| (Peer::Go, &**why)).into_iter()
+        self.go
+            .as_ref()
+            .err()
+            .map(|why| (Peer::Go, &**why))
+            .into_iter()
     }
 
     pub(crate) fn load(&self) -> Command {
@@ -93,16 +99,35 @@ impl Peers {
         command
     }
 
-    pub(crate) fn start(&self, peer: Peer, topology: Topology, transport: Transport) -> Result<Running> {
+    pub(crate) fn start(
+        &self,
+        peer: Peer,
+        topology: Topology,
+        transport: Transport,
+    ) -> Result<Running> {
         let log = File::options().append(true).open(&self.log)?;
-        let mut running = Running { children: Vec::new(), urls: Vec::new(), log };
+        let mut running = Running {
+            children: Vec::new(),
+            urls: Vec::new(),
+            log,
+        };
         match (peer, topology) {
-            (Peer::Nano, Topology::Standalone) => self.node(&mut running, "standalone", &[], Some(transport))?,
-            (Peer::Go, Topology::Standalone) => self.go_node(&mut running, "standalone", None, Some(transport))?,
+            (Peer::Nano, Topology::Standalone) => {
+                self.node(&mut running, "standalone", &[], Some(transport))?
+            }
+            (Peer::Go, Topology::Standalone) => {
+                self.go_node(&mut running, "standalone", None, Some(transport))?
+            }
             (Peer::Nano, Topology::Cluster { gates }) => {
-                let master = running.spawn(self.server(&["nano", "--role", "master"]), Some("serving nodes at "))?;
+                let master = running.spawn(
+                    self.server(&["nano", "--role", "master"]),
+                    Some("serving nodes at "),
+                )?;
                 let join = ["--master", &*master];
-                running.spawn(self.server(&[&["nano", "--role", "backend"][..], &join].concat()), Some("serving nodes at "))?;
+                running.spawn(
+                    self.server(&[&["nano", "--role", "backend"][..], &join].concat()),
+                    Some("serving nodes at "),
+                )?;
                 for _ in 0..gates {
                     self.node(&mut running, "gate", &join, Some(transport))?;
                 }
@@ -110,17 +135,33 @@ impl Peers {
             (Peer::Go, Topology::Cluster { gates }) => {
                 let master = free_address()?;
                 self.go_node(&mut running, "master", Some((&master, "")), None)?;
-                self.go_node(&mut running, "backend", Some((&free_address()?, &master)), None)?;
+                self.go_node(
+                    &mut running,
+                    "backend",
+                    Some((&free_address()?, &master)),
+                    None,
+                )?;
                 for _ in 0..gates {
-                    self.go_node(&mut running, "gate", Some((&free_address()?, &master)), Some(transport))?;
+                    self.go_node(
+                        &mut running,
+                        "gate",
+                        Some((&free_address()?, &master)),
+                        Some(transport),
+                    )?;
                 }
             }
             (Peer::Bare, _) => running.listen(self.server(&["bare"]), transport)?,
             (Peer::Hop, _) => running.listen(self.server(&["hop"]), transport)?,
-            (Peer::Strand, _) => running.listen(self.server(&["hop", "--on-workers"]), transport)?,
+            (Peer::Strand, _) => {
+                running.listen(self.server(&["hop", "--on-workers"]), transport)?
+            }
             (Peer::Stream, _) => {
-                let backend = running.spawn(self.server(&["stream-backend"]), Some("listening on "))?;
-                running.listen(self.server(&["stream-gate", "--backend", &backend]), transport)?;
+                let backend =
+                    running.spawn(self.server(&["stream-backend"]), Some("listening on "))?;
+                running.listen(
+                    self.server(&["stream-gate", "--backend", &backend]),
+                    transport,
+                )?;
             }
         }
         Ok(running)
@@ -132,7 +173,13 @@ impl Peers {
         command
     }
 
-    fn node(&self, running: &mut Running, role: &str, join: &[&str], transport: Option<Transport>) -> Result {
+    fn node(
+        &self,
+        running: &mut Running,
+        role: &str,
+        join: &[&str],
+        transport: Option<Transport>,
+    ) -> Result {
         let mut command = self.server(&["nano", "--role", role]);
         command.args(join);
         let transport = transport.unwrap_or(Transport::Tcp);
@@ -145,8 +192,17 @@ impl Peers {
         running.listen(command, transport)
     }
 
-    fn go_node(&self, running: &mut Running, role: &str, cluster: Option<(&str, &str)>, transport: Option<Transport>) -> Result {
-        let program = self.go.as_ref().map_err(|why| Error::new(code::UNAVAILABLE, why.clone()))?;
+    fn go_node(
+        &self,
+        running: &mut Running,
+        role: &str,
+        cluster: Option<(&str, &str)>,
+        transport: Option<Transport>,
+    ) -> Result {
+        let program = self
+            .go
+            .as_ref()
+            .map_err(|why| Error::new(code::UNAVAILABLE, why.clone()))?;
         let mut command = Command::new(program);
         command.args(["-role", role]);
         let mut awaited = None;
@@ -161,7 +217,11 @@ impl Peers {
                 command.args(["-ws", "/nano"]);
             }
             if transport.is_tls() {
-                command.arg("-cert").arg(&self.certificate).arg("-key").arg(&self.key);
+                command
+                    .arg("-cert")
+                    .arg(&self.certificate)
+                    .arg("-key")
+                    .arg(&self.key);
             }
             running.urls.push(transport.url(&listen));
             awaited = Some(listen);
@@ -192,25 +252,44 @@ impl Running {
 
     /// Starts a process; with a prefix, returns the rest of the first line that it prints with it.
     fn spawn(&mut self, mut command: Command, prefix: Option<&str>) -> Result<String> {
-        let stdout = if prefix.is_some() { Stdio::piped() } else { Stdio::null() };
-        let mut child = command.stdin(Stdio::null()).stdout(stdout).stderr(self.log.try_clone()?).spawn()?;
+        let stdout = if prefix.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(self.log.try_clone()?)
+            .spawn()?;
         let said = child.stdout.take();
         self.children.push(child);
-        let (Some(prefix), Some(said)) = (prefix, said) else { return Ok(String::new()) };
+        let (Some(prefix), Some(said)) = (prefix, said) else {
+            return Ok(String::new());
+        };
         for line in BufReader::new(said).lines() {
             if let Some(rest) = line?.strip_prefix(prefix) {
                 return Ok(rest.to_owned());
             }
         }
-        Err(Error::new(code::UNAVAILABLE, "the server ended before it listened"))
+        Err(Error::new(
+            code::UNAVAILABLE,
+            "the server ended before it listened",
+        ))
     }
 
     fn await_listener(&mut self, address: &str) -> Result {
         let limit = Instant::now() + START_LIMIT;
         while TcpStream::connect(address).is_err() {
-            let ended = self.children.last_mut().and_then(|child| child.try_wait().ok().flatten());
+            let ended = self
+                .children
+                .last_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
             if ended.is_some() || Instant::now() > limit {
-                return Err(Error::new(code::UNAVAILABLE, format!("nobody listens at {address}")));
+                return Err(Error::new(
+                    code::UNAVAILABLE,
+                    format!("nobody listens at {address}"),
+                ));
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -30,26 +30,48 @@ pub(crate) struct Round<'a> {
 
 impl<'a> Round<'a> {
     pub(crate) fn new(options: &'a Options, peers: &'a Peers, scenario: &'a Scenario) -> Self {
-        Self { options, peers, scenario, rate: None }
+        Self {
+            options,
+            peers,
+            scenario,
+            rate: None,
+        }
     }
 
     /// Finds the rate of an open loop; says what it found.
     pub(crate) fn calibrate(&mut self) -> Option<String> {
         let (part, otherwise) = self.scenario.open?;
-        let best = if self.peers.has(Peer::Go) { self.play(Peer::Go).ok().map(|report| report.per_second) } else { None };
+        let best = if self.peers.has(Peer::Go) {
+            self.play(Peer::Go).ok().map(|report| report.per_second)
+        } else {
+            None
+        };
         let rate = best.map_or(otherwise, |best| (best * part).round());
         self.rate = Some(rate);
         Some(match best {
-            Some(best) => format!("open loop at {rate:.0}/s: {:.0} % of the {best:.0}/s of Go nano in a closed loop", part * 100.0),
+            Some(best) => format!(
+                "open loop at {rate:.0}/s: {:.0} % of the {best:.0}/s of Go nano in a closed loop",
+                part * 100.0
+            ),
             None => format!("open loop at {rate:.0}/s, without Go nano to take the rate from"),
         })
     }
 
     /// Starts the servers, puts the load on them, stops them.
     pub(crate) fn play(&self, peer: Peer) -> Result<Report> {
-        let Scenario { topology, transport, connections, in_flight, .. } = *self.scenario;
+        let Scenario {
+            topology,
+            transport,
+            connections,
+            in_flight,
+            ..
+        } = *self.scenario;
         let running = self.peers.start(peer, topology, transport)?;
-        let (warm_up, duration) = if self.options.quick { QUICK } else { (self.options.warm_up, self.options.duration) };
+        let (warm_up, duration) = if self.options.quick {
+            QUICK
+        } else {
+            (self.options.warm_up, self.options.duration)
+        };
         let mut command = self.peers.load();
         for url in &running.urls {
             command.args(["--connect", url]);
@@ -57,13 +79,28 @@ impl<'a> Round<'a> {
         for pid in running.pids() {
             command.args(["--pid", &pid.to_string()]);
         }
-        command.args(["--connections", &connections.to_string(), "--in-flight", &in_flight.to_string()]);
-        command.args(["--warm-up", &warm_up.to_string(), "--duration", &duration.to_string(), "--json"]);
+        command.args([
+            "--connections",
+            &connections.to_string(),
+            "--in-flight",
+            &in_flight.to_string(),
+        ]);
+        command.args([
+            "--warm-up",
+            &warm_up.to_string(),
+            "--duration",
+            &duration.to_string(),
+            "--json",
+        ]);
         command.args(&self.scenario.load);
         if let Some(rate) = self.rate {
             command.args(["--rate", &rate.to_string()]);
         }
-        let mut load = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut load = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let limit = Instant::now() + Duration::from_secs_f64(warm_up + duration) + SLACK;
         let status = loop {
             if let Some(status) = load.try_wait()? {
@@ -77,8 +114,14 @@ impl<'a> Round<'a> {
             thread::sleep(Duration::from_millis(20));
         };
         let (mut said, mut failed) = (String::new(), String::new());
-        load.stdout.take().map(|mut out| out.read_to_string(&mut said)).transpose()?;
-        load.stderr.take().map(|mut out| out.read_to_string(&mut failed)).transpose()?;
+        load.stdout
+            .take()
+            .map(|mut out| out.read_to_string(&mut said))
+            .transpose()?;
+        load.stderr
+            .take()
+            .map(|mut out| out.read_to_string(&mut failed))
+            .transpose()?;
         if !status.success() {
             return Err(Error::new(code::INTERNAL, failed.trim().to_owned()));
         }

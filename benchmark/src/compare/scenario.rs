@@ -51,7 +51,8 @@ pub(crate) struct Scenario {
     pub(crate) in_flight: usize,
     /// Flags of the load, beside those above.
     pub(crate) load: Vec<String>,
-    /// Runs at this part of the rate Go nano reaches in a closed loop; at this many a second where there is no Go nano.
+    /// Runs at this part of the rate Go nano reaches in a closed loop; at this many a second where
+    /// there is no Go nano.
     pub(crate) open: Option<(f64, f64)>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) targets: Vec<Target>,
@@ -92,7 +93,12 @@ pub(crate) enum Bound {
 }
 
 impl Scenario {
-    pub(crate) fn new(name: impl Into<String>, title: impl Into<String>, topology: Topology, transport: Transport) -> Self {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        title: impl Into<String>,
+        topology: Topology,
+        transport: Transport,
+    ) -> Self {
         Self {
             name: name.into(),
             title: title.into(),
@@ -113,7 +119,8 @@ impl Scenario {
     }
 
     pub(crate) fn load(mut self, flags: &[&str]) -> Self {
-        self.load.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.load
+            .extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
     }
 
@@ -128,14 +135,19 @@ impl Scenario {
     }
 
     pub(crate) fn target(mut self, metric: Metric, base: Base, bound: Bound) -> Self {
-        self.targets.push(Target { metric, base, bound });
+        self.targets.push(Target {
+            metric,
+            base,
+            bound,
+        });
         self
     }
 
     /// Throughput and CPU time against Go nano's.
     pub(crate) fn beats_go(self, throughput: f64, cpu: f64) -> Self {
         let go = Base::Peer(Peer::Go);
-        self.target(Metric::Throughput, go.clone(), Bound::AtLeast(throughput)).target(Metric::Cpu, go, Bound::AtMost(cpu))
+        self.target(Metric::Throughput, go.clone(), Bound::AtLeast(throughput))
+            .target(Metric::Cpu, go, Bound::AtMost(cpu))
     }
 
     pub(crate) fn near(self, limit: Peer, cpu: f64) -> Self {

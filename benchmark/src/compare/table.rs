@@ -19,11 +19,23 @@ const END: &str = "<!-- /results -->";
 
 /// A run in one line.
 pub(crate) fn line(report: &Report) -> String {
-    let cpu = report.server_cpu.map_or_else(|| "-".to_owned(), |cpu| format!("{cpu:.2} us"));
-    let memory = report.memory_idle.map_or_else(|| "-".to_owned(), |bytes| format!("{:.1} KiB", bytes / 1024.0));
-    let mut line = format!("{:>9.0}/s  CPU {cpu:>9}  p50 {:>7.0}  p99 {:>7.0} us  {memory}", report.per_second, report.p50, report.p99);
-    let bad =
-        [("dropped", report.dropped), ("corrupted", report.corrupted), ("errors", report.errors), ("lost connections", report.closed)];
+    let cpu = report
+        .server_cpu
+        .map_or_else(|| "-".to_owned(), |cpu| format!("{cpu:.2} us"));
+    let memory = report.memory_idle.map_or_else(
+        || "-".to_owned(),
+        |bytes| format!("{:.1} KiB", bytes / 1024.0),
+    );
+    let mut line = format!(
+        "{:>9.0}/s  CPU {cpu:>9}  p50 {:>7.0}  p99 {:>7.0} us  {memory}",
+        report.per_second, report.p50, report.p99
+    );
+    let bad = [
+        ("dropped", report.dropped),
+        ("corrupted", report.corrupted),
+        ("errors", report.errors),
+        ("lost connections", report.closed),
+    ];
     for (name, count) in bad.into_iter().filter(|(_, count)| *count > 0) {
         write!(line, "  {name} {count}").unwrap_or_default();
     }
@@ -40,12 +52,22 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
         for verdict in verdicts(outcome, scenario) {
             let Spread { min, median, max } = verdict.found;
             let met = if verdict.met { "met   " } else { "MISSED" };
-            writeln!(text, "{met} {:<24} {:<40} {:<9} {median:.3} ({min:.3} .. {max:.3})", scenario.name, verdict.what, verdict.wanted)
-                .unwrap_or_default();
+            writeln!(
+                text,
+                "{met} {:<24} {:<40} {:<9} {median:.3} ({min:.3} .. {max:.3})",
+                scenario.name, verdict.what, verdict.wanted
+            )
+            .unwrap_or_default();
         }
         for (limit, (valid, cost)) in limits(scenario) {
             let valid = if valid { "valid" } else { "NOT VALID" };
-            writeln!(text, "       {:<24} {} is {valid}: {cost:.3} of Go nano's CPU", scenario.name, limit.title()).unwrap_or_default();
+            writeln!(
+                text,
+                "       {:<24} {} is {valid}: {cost:.3} of Go nano's CPU",
+                scenario.name,
+                limit.title()
+            )
+            .unwrap_or_default();
         }
     }
     text
@@ -53,8 +75,14 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
 
 pub(crate) fn markdown(outcome: &Outcome) -> String {
     let mut text = String::new();
-    outcome.machine.iter().for_each(|(name, value)| writeln!(text, "- {name}: {value}").unwrap_or_default());
-    outcome.skipped.iter().for_each(|what| writeln!(text, "- not measured: {what}").unwrap_or_default());
+    outcome
+        .machine
+        .iter()
+        .for_each(|(name, value)| writeln!(text, "- {name}: {value}").unwrap_or_default());
+    outcome
+        .skipped
+        .iter()
+        .for_each(|what| writeln!(text, "- not measured: {what}").unwrap_or_default());
     targets(outcome, &mut text);
     text.push_str("\n## All scenarios\n\nMedians of the runs, in brackets the least and the most. Times in microseconds; memory in KiB for each connection, idle.\n");
     for scenario in &outcome.scenarios {
@@ -69,23 +97,47 @@ fn targets(outcome: &Outcome, text: &mut String) {
         for verdict in verdicts(outcome, scenario) {
             let Spread { min, median, max } = verdict.found;
             let met = if verdict.met { "met" } else { "**missed**" };
-            writeln!(text, "| {} | {} | {} | {median:.3} ({min:.3} .. {max:.3}) | {met} |", scenario.name, verdict.what, verdict.wanted)
-                .unwrap_or_default();
+            writeln!(
+                text,
+                "| {} | {} | {} | {median:.3} ({min:.3} .. {max:.3}) | {met} |",
+                scenario.name, verdict.what, verdict.wanted
+            )
+            .unwrap_or_default();
         }
     }
 }
 
 fn peers(scenario: &Measured, text: &mut String) {
-    write!(text, "\n### {}\n\n{}.", scenario.name, capitalised(&scenario.title)).unwrap_or_default();
-    scenario.notes.iter().for_each(|note| write!(text, " {}.", capitalised(note)).unwrap_or_default());
+    write!(
+        text,
+        "\n### {}\n\n{}.",
+        scenario.name,
+        capitalised(&scenario.title)
+    )
+    .unwrap_or_default();
+    scenario
+        .notes
+        .iter()
+        .for_each(|note| write!(text, " {}.", capitalised(note)).unwrap_or_default());
     text.push_str("\n\n| | per second | CPU per message | p50 | p99 | p99.9 | memory | lost | to Go nano: throughput, CPU |\n|---|---|---|---|---|---|---|---|---|\n");
     for (&peer, reports) in &scenario.runs {
-        let of = |number: fn(&Report) -> f64, digits| spread(Spread::of(reports.iter().map(number)), digits);
-        let ratio = |metric| Spread::ratio(&scenario.values(peer, metric), &scenario.values(Peer::Go, metric));
+        let of = |number: fn(&Report) -> f64, digits| {
+            spread(Spread::of(reports.iter().map(number)), digits)
+        };
+        let ratio = |metric| {
+            Spread::ratio(
+                &scenario.values(peer, metric),
+                &scenario.values(Peer::Go, metric),
+            )
+        };
         let lost = spread(scenario.spread(peer, Metric::Lost), 0);
         let against = match peer {
             Peer::Go => String::new(),
-            _ => format!("{}, {}", spread(ratio(Metric::Throughput), 2), spread(ratio(Metric::Cpu), 3)),
+            _ => format!(
+                "{}, {}",
+                spread(ratio(Metric::Throughput), 2),
+                spread(ratio(Metric::Cpu), 3)
+            ),
         };
         writeln!(
             text,
@@ -101,11 +153,30 @@ fn peers(scenario: &Measured, text: &mut String) {
         .unwrap_or_default();
     }
     for (limit, (valid, cost)) in limits(scenario) {
-        let valid = if valid { "a valid limit" } else { "not a valid limit" };
-        writeln!(text, "\nThe {} costs {cost:.3} of Go nano's CPU time: {valid}.", limit.title()).unwrap_or_default();
+        let valid = if valid {
+            "a valid limit"
+        } else {
+            "not a valid limit"
+        };
+        writeln!(
+            text,
+            "\nThe {} costs {cost:.3} of Go nano's CPU time: {valid}.",
+            limit.title()
+        )
+        .unwrap_or_default();
     }
-    let bound = scenario.runs.iter().filter(|(_, reports)| reports.iter().any(|report| report.bottleneck.is_some()));
-    bound.for_each(|(peer, _)| writeln!(text, "\n{}: in some runs the load was the bottleneck.", peer.title()).unwrap_or_default());
+    let bound = scenario
+        .runs
+        .iter()
+        .filter(|(_, reports)| reports.iter().any(|report| report.bottleneck.is_some()));
+    bound.for_each(|(peer, _)| {
+        writeln!(
+            text,
+            "\n{}: in some runs the load was the bottleneck.",
+            peer.title()
+        )
+        .unwrap_or_default()
+    });
 }
 
 fn limits(scenario: &Measured) -> impl Iterator<Item = (Peer, (bool, f64))> {
@@ -114,24 +185,47 @@ fn limits(scenario: &Measured) -> impl Iterator<Item = (Peer, (bool, f64))> {
 }
 
 fn spread(spread: Option<Spread>, digits: usize) -> String {
-    let Some(Spread { min, median, max }) = spread else { return "-".to_owned() };
-    if min == max { format!("{median:.digits$}") } else { format!("{median:.digits$} ({min:.digits$} .. {max:.digits$})") }
+    let Some(Spread { min, median, max }) = spread else {
+        return "-".to_owned();
+    };
+    if min == max {
+        format!("{median:.digits$}")
+    } else {
+        format!("{median:.digits$} ({min:.digits$} .. {max:.digits$})")
+    }
 }
 
 fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }
 
-/// Writes the tables and the charts' images between the markers of a file, which is made if there is none.
+/// Writes the tables and the charts' images between the markers of a file, which is made if there
+/// is none.
 pub(crate) fn insert(path: &Path, outcome: &Outcome) -> Result {
     let old = fs::read_to_string(path).unwrap_or_else(|_| format!("# Results\n\n{BEGIN}\n{END}\n"));
-    let (before, rest) = old.split_once(BEGIN).ok_or_else(|| no_marker(path, BEGIN))?;
+    let (before, rest) = old
+        .split_once(BEGIN)
+        .ok_or_else(|| no_marker(path, BEGIN))?;
     let (_, after) = rest.split_once(END).ok_or_else(|| no_marker(path, END))?;
-    let images: String = chart::all(outcome).iter().map(|(name, _)| format!("![{name}]({name})\n")).collect();
-    Ok(fs::write(path, format!("{before}{BEGIN}\n\n{images}\n{}\n{END}{after}", markdown(outcome)))?)
+    let images: String = chart::all(outcome)
+        .iter()
+        .map(|(name, _)| format!("![{name}]({name})\n"))
+        .collect();
+    Ok(fs::write(
+        path,
+        format!(
+            "{before}{BEGIN}\n\n{images}\n{}\n{END}{after}",
+            markdown(outcome)
+        ),
+    )?)
 }
 
 fn no_marker(path: &Path, marker: &str) -> Error {
-    Error::new(code::BAD_REQUEST, format!("{} has no line {marker}", path.display()))
+    Error::new(
+        code::BAD_REQUEST,
+        format!("{} has no line {marker}", path.display()),
+    )
 }

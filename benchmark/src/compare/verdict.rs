@@ -17,7 +17,11 @@ pub(crate) struct Verdict {
 
 /// Of all targets of a scenario for which there are numbers.
 pub(crate) fn verdicts(outcome: &Outcome, scenario: &Measured) -> Vec<Verdict> {
-    scenario.targets.iter().filter_map(|target| verdict(outcome, scenario, target)).collect()
+    scenario
+        .targets
+        .iter()
+        .filter_map(|target| verdict(outcome, scenario, target))
+        .collect()
 }
 
 fn verdict(outcome: &Outcome, scenario: &Measured, target: &Target) -> Option<Verdict> {
@@ -25,7 +29,10 @@ fn verdict(outcome: &Outcome, scenario: &Measured, target: &Target) -> Option<Ve
     let ours = scenario.values(Peer::Nano, metric);
     let (found, base) = match &target.base {
         Base::Nothing => (Spread::of(ours)?, String::new()),
-        Base::Peer(peer) => (Spread::ratio(&ours, &scenario.values(*peer, metric))?, format!(" / {}", peer.title())),
+        Base::Peer(peer) => (
+            Spread::ratio(&ours, &scenario.values(*peer, metric))?,
+            format!(" / {}", peer.title()),
+        ),
         Base::Own(name) => {
             let own = outcome.scenario(name)?.values(Peer::Nano, metric);
             (Spread::ratio(&ours, &own)?, format!(" / ours in {name}"))
@@ -35,5 +42,10 @@ fn verdict(outcome: &Outcome, scenario: &Measured, target: &Target) -> Option<Ve
         Bound::AtLeast(least) => (found.median >= least, format!(">= {least:.2}")),
         Bound::AtMost(most) => (found.median <= most, format!("<= {most:.3}")),
     };
-    Some(Verdict { what: format!("{}{base}", metric.title()), wanted, found, met })
+    Some(Verdict {
+        what: format!("{}{base}", metric.title()),
+        wanted,
+        found,
+        met,
+    })
 }

@@ -1,4 +1,5 @@
-//! Bodies that say whose they are: a connection and a number, in sixteen hexadecimal digits, inside bytes that never change.
+//! Bodies that say whose they are: a connection and a number, in sixteen hexadecimal digits, inside
+//! bytes that never change.
 
 /// Length of a stamp in bytes; no body is shorter.
 pub(crate) const STAMP: usize = 16;
@@ -18,12 +19,17 @@ impl Stamp {
     }
 
     fn decode(digits: &[u8]) -> Option<Self> {
-        let number = digits.iter().try_fold(0, |number: u64, digit| match digit {
-            b'0'..=b'9' => Some(number << 4 | u64::from(digit - b'0')),
-            b'a'..=b'f' => Some(number << 4 | u64::from(digit - b'a' + 10)),
-            _ => None,
-        })?;
-        Some(Self { from: (number >> 32) as u32, seq: number as u32 })
+        let number = digits
+            .iter()
+            .try_fold(0, |number: u64, digit| match digit {
+                b'0'..=b'9' => Some(number << 4 | u64::from(digit - b'0')),
+                b'a'..=b'f' => Some(number << 4 | u64::from(digit - b'a' + 10)),
+                _ => None,
+            })?;
+        Some(Self {
+            from: (number >> 32) as u32,
+            seq: number as u32,
+        })
     }
 }
 
@@ -37,7 +43,10 @@ pub(crate) struct Template {
 impl Template {
     /// `size` bytes without meaning.
     pub(crate) fn raw(size: usize) -> Self {
-        Self { before: Vec::new(), after: vec![b'x'; size.saturating_sub(STAMP)] }
+        Self {
+            before: Vec::new(),
+            after: vec![b'x'; size.saturating_sub(STAMP)],
+        }
     }
 
     /// `size` bytes of JSON: an object with one string.
@@ -61,7 +70,9 @@ impl Template {
     pub(crate) fn verify(&self, body: &[u8]) -> Option<Stamp> {
         let rest = body.strip_prefix(&self.before[..])?;
         let (stamp, after) = rest.split_at_checked(STAMP)?;
-        (after == self.after).then(|| Stamp::decode(stamp)).flatten()
+        (after == self.after)
+            .then(|| Stamp::decode(stamp))
+            .flatten()
     }
 }
 
@@ -74,7 +85,10 @@ mod tests {
     #[test]
     fn what_was_sent_is_recognised_and_nothing_else() {
         for template in [Template::raw(64), Template::json(1024)] {
-            let stamp = Stamp { from: 0xABCD, seq: 77 };
+            let stamp = Stamp {
+                from: 0xABCD,
+                seq: 77,
+            };
             let body = template.parts(&stamp.encode()).concat();
             assert_eq!(body.len(), template.len());
             assert_eq!(template.verify(&body), Some(stamp));

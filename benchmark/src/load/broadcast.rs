@@ -47,7 +47,14 @@ impl Broadcast {
             send: Outgoing::notify("Grp.Send", body),
             depth,
             joined: 0,
-            members: vec![Member { next: 1, missed: Vec::new(), here: true }; members],
+            members: vec![
+                Member {
+                    next: 1,
+                    missed: Vec::new(),
+                    here: true
+                };
+                members
+            ],
             sent: 0,
             on_the_way: VecDeque::new(),
             running: false,
@@ -58,13 +65,28 @@ impl Broadcast {
     fn speak(&mut self, net: &mut Net, now: u64) {
         self.sent += 1;
         let missing = self.members.iter().filter(|member| member.here).count();
-        self.on_the_way.push_back(Sent { seq: self.sent, at: now, missing });
+        self.on_the_way.push_back(Sent {
+            seq: self.sent,
+            at: now,
+            missing,
+        });
         self.tally.sent += missing as u64;
-        self.send.send(net, SPEAKER, Stamp { from: SPEAKER as u32, seq: self.sent });
+        self.send.send(
+            net,
+            SPEAKER,
+            Stamp {
+                from: SPEAKER as u32,
+                seq: self.sent,
+            },
+        );
     }
 
     fn fill(&mut self, net: &mut Net, now: u64) {
-        while self.on_the_way.front().is_some_and(|sent| sent.missing == 0) {
+        while self
+            .on_the_way
+            .front()
+            .is_some_and(|sent| sent.missing == 0)
+        {
             self.on_the_way.pop_front();
         }
         while self.running && self.on_the_way.len() < self.depth {
@@ -92,7 +114,14 @@ impl Broadcast {
 
 impl Flow for Broadcast {
     fn opened(&mut self, net: &mut Net, slot: usize, _: u64) {
-        self.join.send(net, slot, Stamp { from: slot as u32, seq: 1 });
+        self.join.send(
+            net,
+            slot,
+            Stamp {
+                from: slot as u32,
+                seq: 1,
+            },
+        );
     }
 
     fn ready(&self) -> bool {
@@ -143,7 +172,12 @@ impl Flow for Broadcast {
     }
 
     fn wake(&mut self, net: &mut Net, now: u64) -> u64 {
-        while let Some(seq) = self.on_the_way.front().filter(|sent| sent.at + GIVE_UP <= now).map(|sent| sent.seq) {
+        while let Some(seq) = self
+            .on_the_way
+            .front()
+            .filter(|sent| sent.at + GIVE_UP <= now)
+            .map(|sent| sent.seq)
+        {
             for slot in 0..self.members.len() {
                 if self.members[slot].here && self.members[slot].next <= seq {
                     self.skip_to(slot, seq + 1);
@@ -151,7 +185,9 @@ impl Flow for Broadcast {
             }
             self.fill(net, now);
         }
-        self.on_the_way.front().map_or(u64::MAX, |sent| sent.at + GIVE_UP)
+        self.on_the_way
+            .front()
+            .map_or(u64::MAX, |sent| sent.at + GIVE_UP)
     }
 
     fn stop(&mut self) {

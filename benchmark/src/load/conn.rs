@@ -47,7 +47,11 @@ pub(crate) struct Scratch {
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self { raw: vec![0; READ], plain: Vec::new(), stream: Vec::with_capacity(2 * READ) }
+        Self {
+            raw: vec![0; READ],
+            plain: Vec::new(),
+            stream: Vec::with_capacity(2 * READ),
+        }
     }
 }
 
@@ -66,7 +70,8 @@ impl Conn {
         }
     }
 
-    /// Reads once. `scratch.stream` is then what has come and was not kept back by [`keep`](Self::keep).
+    /// Reads once. `scratch.stream` is then what has come and was not kept back by
+    /// [`keep`](Self::keep).
     pub(crate) fn read(&mut self, scratch: &mut Scratch) -> io::Result<()> {
         let Scratch { raw, plain, stream } = scratch;
         stream.clear();
@@ -113,7 +118,9 @@ impl Conn {
         }
         let start = self.out.len();
         self.out.extend_from_slice(&packet_header(kind, size));
-        parts.iter().for_each(|part| self.out.extend_from_slice(part));
+        parts
+            .iter()
+            .for_each(|part| self.out.extend_from_slice(part));
         if framed {
             ws::mask(&mut self.out[start..]);
         }

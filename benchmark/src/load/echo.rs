@@ -1,4 +1,5 @@
-//! Messages that come back: requests with their answers, notifies with the push they cause, or both in turn.
+//! Messages that come back: requests with their answers, notifies with the push they cause, or both
+//! in turn.
 
 use std::collections::VecDeque;
 
@@ -52,9 +53,26 @@ struct Pending {
 }
 
 impl Echo {
-    pub(crate) fn new(messages: Vec<Outgoing>, pace: Pace, first: u32, clients: usize, tally: Tally) -> Self {
+    pub(crate) fn new(
+        messages: Vec<Outgoing>,
+        pace: Pace,
+        first: u32,
+        clients: usize,
+        tally: Tally,
+    ) -> Self {
         let clients = (0..clients).map(|_| Client::default()).collect();
-        Self { messages, pace, first, clients, begun: 0, due: 0, swept: 0, running: false, on_the_way: 0, tally }
+        Self {
+            messages,
+            pace,
+            first,
+            clients,
+            begun: 0,
+            due: 0,
+            swept: 0,
+            running: false,
+            on_the_way: 0,
+            tally,
+        }
     }
 
     fn send(&mut self, net: &mut Net, slot: usize, due: u64) {
@@ -64,15 +82,24 @@ impl Echo {
         client.pending.push_back(Pending { seq, due });
         self.on_the_way += 1;
         self.tally.sent += 1;
-        let stamp = Stamp { from: self.first + slot as u32, seq };
+        let stamp = Stamp {
+            from: self.first + slot as u32,
+            seq,
+        };
         self.messages[seq as usize % self.messages.len()].send(net, slot, stamp);
     }
 
     /// Gives up what has not been answered, and lets the loop go on.
     fn sweep(&mut self, net: &mut Net, now: u64) {
         for slot in 0..self.clients.len() {
-            while self.clients[slot].pending.front().is_some_and(|pending| pending.due + GIVE_UP <= now) {
-                let Some(pending) = self.clients[slot].pending.pop_front() else { break };
+            while self.clients[slot]
+                .pending
+                .front()
+                .is_some_and(|pending| pending.due + GIVE_UP <= now)
+            {
+                let Some(pending) = self.clients[slot].pending.pop_front() else {
+                    break;
+                };
                 self.clients[slot].given_up.push(pending.seq);
                 self.on_the_way -= 1;
                 self.tally.dropped += 1;
@@ -85,13 +112,23 @@ impl Echo {
 
     /// The number of the message of this client that was answered, if it was answered well.
     fn verify(&self, slot: usize, message: &Incoming<'_>) -> Option<u32> {
-        let verify = |body: &[u8], template: &Template| template.verify(body).filter(|stamp| stamp.from == self.first + slot as u32);
+        let verify = |body: &[u8], template: &Template| {
+            template
+                .verify(body)
+                .filter(|stamp| stamp.from == self.first + slot as u32)
+        };
         match message {
             Incoming::Response { id, body, .. } => {
                 let template = &self.messages[*id as usize % self.messages.len()].body;
-                verify(body, template).filter(|stamp| u64::from(stamp.seq) == *id).map(|stamp| stamp.seq)
+                verify(body, template)
+                    .filter(|stamp| u64::from(stamp.seq) == *id)
+                    .map(|stamp| stamp.seq)
             }
-            Incoming::Push { body, .. } => self.messages.iter().find_map(|message| verify(body, &message.body)).map(|stamp| stamp.seq),
+            Incoming::Push { body, .. } => self
+                .messages
+                .iter()
+                .find_map(|message| verify(body, &message.body))
+                .map(|stamp| stamp.seq),
         }
     }
 }
@@ -111,9 +148,16 @@ impl Flow for Echo {
     }
 
     fn message(&mut self, net: &mut Net, slot: usize, message: &Incoming<'_>, now: u64) {
-        if let Incoming::Response { id, error: true, .. } = message {
+        if let Incoming::Response {
+            id, error: true, ..
+        } = message
+        {
             let client = &mut self.clients[slot];
-            if let Some(at) = client.pending.iter().position(|pending| u64::from(pending.seq) == *id) {
+            if let Some(at) = client
+                .pending
+                .iter()
+                .position(|pending| u64::from(pending.seq) == *id)
+            {
                 client.pending.remove(at);
                 self.on_the_way -= 1;
             }
@@ -138,7 +182,9 @@ impl Flow for Echo {
             }
             return;
         };
-        let Some(pending) = client.pending.remove(at) else { return };
+        let Some(pending) = client.pending.remove(at) else {
+            return;
+        };
         self.on_the_way -= 1;
         self.tally.answer(pending.due, now);
         if self.running && matches!(self.pace, Pace::Closed(_)) {
@@ -160,7 +206,9 @@ impl Flow for Echo {
             self.swept = now;
             self.sweep(net, now);
         }
-        let Pace::Open { interval } = self.pace else { return self.swept + SWEEP };
+        let Pace::Open { interval } = self.pace else {
+            return self.swept + SWEEP;
+        };
         let mut next = self.begun + (self.due as f64 * interval) as u64;
         while self.running && next <= now {
             let slot = self.due as usize % self.clients.len();

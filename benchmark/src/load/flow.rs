@@ -48,11 +48,19 @@ pub(crate) struct Outgoing {
 
 impl Outgoing {
     pub(crate) fn request(route: &str, body: Template) -> Self {
-        Self { request: true, route: routed(route), body }
+        Self {
+            request: true,
+            route: routed(route),
+            body,
+        }
     }
 
     pub(crate) fn notify(route: &str, body: Template) -> Self {
-        Self { request: false, route: routed(route), body }
+        Self {
+            request: false,
+            route: routed(route),
+            body,
+        }
     }
 
     /// Sends it; the id of a request is the number in the stamp.
@@ -61,9 +69,17 @@ impl Outgoing {
         let [before, digits, after] = self.body.parts(&digits);
         if self.request {
             let (id, len) = id_bytes(stamp.seq.into());
-            net.send(slot, Kind::Data, &[&[0], &id[..len], &self.route, before, digits, after]);
+            net.send(
+                slot,
+                Kind::Data,
+                &[&[0], &id[..len], &self.route, before, digits, after],
+            );
         } else {
-            net.send(slot, Kind::Data, &[&[2], &self.route, before, digits, after]);
+            net.send(
+                slot,
+                Kind::Data,
+                &[&[2], &self.route, before, digits, after],
+            );
         }
     }
 }

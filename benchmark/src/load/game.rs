@@ -1,5 +1,5 @@
-//! A game: players in rooms, each telling its room where it is so many times a second, whatever the server does. One more client hardly reads,
-//! and one does not read at all.
+//! A game: players in rooms, each telling its room where it is so many times a second, whatever the
+//! server does. One more client hardly reads, and one does not read at all.
 
 use super::{
     body::{Stamp, Template},
@@ -76,7 +76,8 @@ impl Game {
             self.is_reading = !self.is_reading;
             self.slow_reads = now + if self.is_reading { SLOW / 100 } else { SLOW };
             // If it has been disconnected there is nothing to read.
-            net.listen(self.size.players, self.is_reading).unwrap_or_default();
+            net.listen(self.size.players, self.is_reading)
+                .unwrap_or_default();
         }
     }
 }
@@ -84,7 +85,14 @@ impl Game {
 impl Flow for Game {
     fn opened(&mut self, net: &mut Net, slot: usize, _: u64) {
         let enter = Outgoing::request("Lobby.Enter", Template::raw(0));
-        enter.send(net, slot, Stamp { from: self.room_of(slot) as u32, seq: 1 });
+        enter.send(
+            net,
+            slot,
+            Stamp {
+                from: self.room_of(slot) as u32,
+                seq: 1,
+            },
+        );
     }
 
     fn ready(&self) -> bool {
@@ -136,8 +144,18 @@ impl Flow for Game {
             return u64::MAX;
         }
         while self.running && self.time_of(self.due) <= now {
-            let (slot, seq) = (self.due as usize % self.size.players, self.due / self.size.players as u64);
-            self.moves.send(net, slot, Stamp { from: slot as u32, seq: seq as u32 });
+            let (slot, seq) = (
+                self.due as usize % self.size.players,
+                self.due / self.size.players as u64,
+            );
+            self.moves.send(
+                net,
+                slot,
+                Stamp {
+                    from: slot as u32,
+                    seq: seq as u32,
+                },
+            );
             self.tally.sent += self.people_in(self.room_of(slot));
             self.due += 1;
         }
@@ -153,7 +171,8 @@ impl Flow for Game {
     }
 
     fn is_done(&self) -> bool {
-        self.tally.answered >= self.tally.sent || (self.stopped > 0 && self.stopped + GIVE_UP < self.slow_reads)
+        self.tally.answered >= self.tally.sent
+            || (self.stopped > 0 && self.stopped + GIVE_UP < self.slow_reads)
     }
 
     fn tally(&mut self) -> &mut Tally {

@@ -52,7 +52,11 @@ pub(crate) enum Progress {
 
 impl Net {
     pub(crate) fn new(targets: Vec<Target>, slots: usize) -> io::Result<Self> {
-        let tls = if targets.iter().any(|target| target.tls) { Some(tls::config().map_err(io::Error::other)?) } else { None };
+        let tls = if targets.iter().any(|target| target.tls) {
+            Some(tls::config().map_err(io::Error::other)?)
+        } else {
+            None
+        };
         Ok(Self {
             poll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             events: Vec::with_capacity(EVENTS),
@@ -67,8 +71,17 @@ impl Net {
     /// Starts a connection in an empty slot. Slots take the targets in turn.
     pub(crate) fn open(&mut self, slot: usize) -> io::Result<()> {
         let target = &self.targets[slot % self.targets.len()];
-        let family = if target.address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let socket = socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+        let family = if target.address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let socket = socket_with(
+            family,
+            SocketType::STREAM,
+            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
+            None,
+        )?;
         sockopt::set_tcp_nodelay(&socket, true)?;
         if target.address.ip().is_loopback() && self.opened >= PORTS {
             let local = Ipv4Addr::new(127, 0, 1, 1 + (self.opened / PORTS % 250) as u8);
@@ -78,9 +91,20 @@ impl Net {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error.into()),
         }
-        let tls = self.tls.as_ref().filter(|_| target.tls).map(tls::connection).transpose().map_err(io::Error::other)?;
+        let tls = self
+            .tls
+            .as_ref()
+            .filter(|_| target.tls)
+            .map(tls::connection)
+            .transpose()
+            .map_err(io::Error::other)?;
         let conn = Conn::new(TcpStream::from(socket), tls);
-        epoll::add(&self.poll, &conn.socket, epoll::EventData::new_u64(slot as u64), epoll::EventFlags::OUT)?;
+        epoll::add(
+            &self.poll,
+            &conn.socket,
+            epoll::EventData::new_u64(slot as u64),
+            epoll::EventFlags::OUT,
+        )?;
         self.conns[slot] = Some(conn);
         self.opened += 1;
         Ok(())
@@ -91,14 +115,27 @@ impl Net {
     }
 
     pub(crate) fn is_open(&self, slot: usize) -> bool {
-        self.conns[slot].as_ref().is_some_and(|conn| conn.stage == Stage::Open)
+        self.conns[slot]
+            .as_ref()
+            .is_some_and(|conn| conn.stage == Stage::Open)
     }
 
     /// Stops (or goes on) reading what the server sends to a client.
     pub(crate) fn listen(&mut self, slot: usize, listen: bool) -> io::Result<()> {
-        let Some(conn) = &self.conns[slot] else { return Ok(()) };
-        let flags = if listen { epoll::EventFlags::IN } else { epoll::EventFlags::empty() };
-        Ok(epoll::modify(&self.poll, &conn.socket, epoll::EventData::new_u64(slot as u64), flags)?)
+        let Some(conn) = &self.conns[slot] else {
+            return Ok(());
+        };
+        let flags = if listen {
+            epoll::EventFlags::IN
+        } else {
+            epoll::EventFlags::empty()
+        };
+        Ok(epoll::modify(
+            &self.poll,
+            &conn.socket,
+            epoll::EventData::new_u64(slot as u64),
+            flags,
+        )?)
     }
 
     /// Queues a packet; [`flush`](Self::flush) sends it.
@@ -111,7 +148,8 @@ impl Net {
         }
     }
 
-    /// Sends what is queued everywhere. Slots of connections that turned out to be closed are returned.
+    /// Sends what is queued everywhere. Slots of connections that turned out to be closed are
+    /// returned.
     pub(crate) fn flush(&mut self) -> Vec<(usize, io::Error)> {
         let mut closed = Vec::new();
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -125,21 +163,43 @@ impl Net {
     }
 
     /// Waits for something to happen, not longer than this. Slots are in `ready`.
-    pub(crate) fn wait(&mut self, limit: Duration, ready: &mut Vec<(usize, bool)>) -> io::Result<()> {
-        let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+    pub(crate) fn wait(
+        &mut self,
+        limit: Duration,
+        ready: &mut Vec<(usize, bool)>,
+    ) -> io::Result<()> {
+        let limit = Timespec {
+            tv_sec: limit.as_secs() as i64,
+            tv_nsec: limit.subsec_nanos().into(),
+        };
         self.events.clear();
-        match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut self.events), Some(&limit)) {
+        match epoll::wait(
+            &self.poll,
+            rustix::buffer::spare_capacity(&mut self.events),
+            Some(&limit),
+        ) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         ready.clear();
-        ready.extend(self.events.iter().map(|event| (event.data.u64() as usize, { event.flags }.contains(epoll::EventFlags::OUT))));
+        ready.extend(self.events.iter().map(|event| {
+            (
+                event.data.u64() as usize,
+                { event.flags }.contains(epoll::EventFlags::OUT),
+            )
+        }));
         Ok(())
     }
 
     /// Goes on with a connection the system said is ready.
-    pub(crate) fn advance(&mut self, slot: usize, writable: bool, scratch: &mut Scratch) -> Progress {
-        self.try_advance(slot, writable, scratch).unwrap_or_else(Progress::Closed)
+    pub(crate) fn advance(
+        &mut self,
+        slot: usize,
+        writable: bool,
+        scratch: &mut Scratch,
+    ) -> Progress {
+        self.try_advance(slot, writable, scratch)
+            .unwrap_or_else(Progress::Closed)
     }
 
     /// Keeps the end of what was received for the next time.
@@ -149,8 +209,15 @@ impl Net {
         }
     }
 
-    fn try_advance(&mut self, slot: usize, writable: bool, scratch: &mut Scratch) -> io::Result<Progress> {
-        let Some(conn) = &mut self.conns[slot] else { return Ok(Progress::Nothing) };
+    fn try_advance(
+        &mut self,
+        slot: usize,
+        writable: bool,
+        scratch: &mut Scratch,
+    ) -> io::Result<Progress> {
+        let Some(conn) = &mut self.conns[slot] else {
+            return Ok(Progress::Nothing);
+        };
         if conn.stage == Stage::Connecting {
             sockopt::socket_error(&conn.socket)??;
             let target = &self.targets[slot % self.targets.len()];
@@ -170,7 +237,9 @@ impl Net {
             return Ok(Progress::Nothing);
         }
         match conn.read(scratch) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Ok(Progress::Nothing);
+            }
             result => result?,
         }
         match conn.stage {
@@ -191,7 +260,9 @@ impl Net {
                     // With TLS there may be something of the handshake to send.
                     return self.flush_one(slot).map(|_| Progress::Nothing);
                 };
-                if kind != Kind::Handshake || !body.windows(10).any(|window| window == br#""code":200"#) {
+                if kind != Kind::Handshake
+                    || !body.windows(10).any(|window| window == br#""code":200"#)
+                {
                     return Err(super::wire::malformed("no good handshake"));
                 }
                 conn.keep(stream);
@@ -208,15 +279,26 @@ impl Net {
 
     /// Sends what is queued, and asks to be told when the rest can be sent, if there is one.
     pub(crate) fn flush_one(&mut self, slot: usize) -> io::Result<()> {
-        let Some(conn) = &mut self.conns[slot] else { return Ok(()) };
+        let Some(conn) = &mut self.conns[slot] else {
+            return Ok(());
+        };
         if conn.stage == Stage::Connecting {
             return Ok(());
         }
         let waits = !conn.flush()?;
         if waits != conn.waits_to_write {
             conn.waits_to_write = waits;
-            let flags = if waits { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-            epoll::modify(&self.poll, &conn.socket, epoll::EventData::new_u64(slot as u64), flags)?;
+            let flags = if waits {
+                epoll::EventFlags::IN | epoll::EventFlags::OUT
+            } else {
+                epoll::EventFlags::IN
+            };
+            epoll::modify(
+                &self.poll,
+                &conn.socket,
+                epoll::EventData::new_u64(slot as u64),
+                flags,
+            )?;
         }
         Ok(())
     }

@@ -8,7 +8,8 @@ use super::{game::BYSTANDERS, target::Target};
 
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// Where to connect: `tcp://127.0.0.1:3250`, `tls://...`, `ws://127.0.0.1:3250/nano`, `wss://...`; with several, clients take them in turn.
+    /// Where to connect: `tcp://127.0.0.1:3250`, `tls://...`, `ws://127.0.0.1:3250/nano`,
+    /// `wss://...`; with several, clients take them in turn.
     #[arg(long, required = true)]
     pub(crate) connect: Vec<Target>,
     /// What the clients do.
@@ -20,7 +21,8 @@ pub(crate) struct Options {
     /// Closed loop: how many requests of each client, or broadcasts, are on their way at any time.
     #[arg(long, default_value_t = 1)]
     pub(crate) in_flight: usize,
-    /// Open loop: requests a second, of all clients together, each counted from when it should have been sent; for a game, updates a second of each.
+    /// Open loop: requests a second, of all clients together, each counted from when it should have
+    /// been sent; for a game, updates a second of each.
     #[arg(long)]
     pub(crate) rate: Option<f64>,
     /// Length of a body in bytes, at least 16.
@@ -73,20 +75,36 @@ pub(crate) enum Scenario {
 impl Options {
     pub(crate) fn threads(&self) -> usize {
         let alone = matches!(self.scenario, Scenario::Broadcast | Scenario::Game);
-        if alone { 1 } else { usize::from(self.threads).min(self.connections()) }
+        if alone {
+            1
+        } else {
+            usize::from(self.threads).min(self.connections())
+        }
     }
 
     /// All clients, those beside the players included.
     pub(crate) fn connections(&self) -> usize {
-        self.connections as usize + if self.scenario == Scenario::Game { BYSTANDERS } else { 0 }
+        self.connections as usize
+            + if self.scenario == Scenario::Game {
+                BYSTANDERS
+            } else {
+                0
+            }
     }
 
     pub(crate) fn route(&self) -> &str {
-        self.route.as_deref().unwrap_or(if self.json_body { "PB.Echo" } else { "Echo.Echo" })
+        self.route.as_deref().unwrap_or(if self.json_body {
+            "PB.Echo"
+        } else {
+            "Echo.Echo"
+        })
     }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.trim_end_matches('s').parse().map_err(|_| format!("not a number of seconds: {text}"))?;
+    let seconds = text
+        .trim_end_matches('s')
+        .parse()
+        .map_err(|_| format!("not a number of seconds: {text}"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }

@@ -43,7 +43,8 @@ impl Flow for Idle {
     }
 }
 
-/// Connects, shakes hands, asks one thing, leaves, and comes again. The latency is that of all of it.
+/// Connects, shakes hands, asks one thing, leaves, and comes again. The latency is that of all of
+/// it.
 pub(crate) struct Storm {
     ask: Outgoing,
     first: u32,
@@ -55,7 +56,13 @@ pub(crate) struct Storm {
 
 impl Storm {
     pub(crate) fn new(first: u32, clients: usize, tally: Tally) -> Self {
-        Self { ask: Outgoing::request("Echo.Echo", Template::raw(64)), first, since: vec![0; clients], running: false, tally }
+        Self {
+            ask: Outgoing::request("Echo.Echo", Template::raw(64)),
+            first,
+            since: vec![0; clients],
+            running: false,
+            tally,
+        }
     }
 
     fn come(&mut self, net: &mut Net, slot: usize, now: u64) {
@@ -75,7 +82,14 @@ impl Storm {
 impl Flow for Storm {
     fn opened(&mut self, net: &mut Net, slot: usize, _: u64) {
         if self.since[slot] > 0 {
-            self.ask.send(net, slot, Stamp { from: self.first + slot as u32, seq: 1 });
+            self.ask.send(
+                net,
+                slot,
+                Stamp {
+                    from: self.first + slot as u32,
+                    seq: 1,
+                },
+            );
         }
     }
 
@@ -85,11 +99,21 @@ impl Flow for Storm {
     }
 
     fn message(&mut self, net: &mut Net, slot: usize, message: &Incoming<'_>, now: u64) {
-        let Incoming::Response { id: 1, error: false, body } = message else {
+        let Incoming::Response {
+            id: 1,
+            error: false,
+            body,
+        } = message
+        else {
             self.tally.corrupted += 1;
             return;
         };
-        if self.ask.body.verify(body) != Some(Stamp { from: self.first + slot as u32, seq: 1 }) {
+        if self.ask.body.verify(body)
+            != Some(Stamp {
+                from: self.first + slot as u32,
+                seq: 1,
+            })
+        {
             self.tally.corrupted += 1;
         }
         self.tally.answer(self.since[slot], now);

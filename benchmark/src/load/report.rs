@@ -17,7 +17,8 @@ pub(crate) struct Readings {
     pub(crate) server: u64,
     pub(crate) own: u64,
     pub(crate) busiest: u64,
-    /// Memory of the server in bytes: before the first client, with all of them, at the end of the run.
+    /// Memory of the server in bytes: before the first client, with all of them, at the end of the
+    /// run.
     pub(crate) memory_before: u64,
     pub(crate) memory_connected: u64,
     pub(crate) memory_loaded: u64,
@@ -54,11 +55,18 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(options: &Options, connections: usize, readings: &Readings, tally: &Tally) -> Self {
+    pub(crate) fn new(
+        options: &Options,
+        connections: usize,
+        readings: &Readings,
+        tally: &Tally,
+    ) -> Self {
         let latency = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
         let nanoseconds = readings.seconds * 1e9;
         let measured = !options.pid.is_empty();
-        let memory = |now: u64| measured.then(|| now.saturating_sub(readings.memory_before) as f64 / connections as f64);
+        let memory = |now: u64| {
+            measured.then(|| now.saturating_sub(readings.memory_before) as f64 / connections as f64)
+        };
         let server_cores = readings.server as f64 / nanoseconds;
         let load_cores = readings.own as f64 / nanoseconds;
         Self {
@@ -69,7 +77,8 @@ impl Report {
             p99: latency(0.99),
             p999: latency(0.999),
             max: tally.latency.max() as f64 / 1e3,
-            server_cpu: (measured && tally.measured > 0).then(|| readings.server as f64 / 1e3 / tally.measured as f64),
+            server_cpu: (measured && tally.measured > 0)
+                .then(|| readings.server as f64 / 1e3 / tally.measured as f64),
             server_cores,
             load_cores,
             memory_idle: memory(readings.memory_connected),
@@ -81,7 +90,12 @@ impl Report {
             corrupted: tally.corrupted,
             errors: tally.errors,
             closed: tally.closed,
-            bottleneck: bottleneck(readings.busiest as f64 / nanoseconds, server_cores, load_cores, measured),
+            bottleneck: bottleneck(
+                readings.busiest as f64 / nanoseconds,
+                server_cores,
+                load_cores,
+                measured,
+            ),
         }
     }
 }
@@ -89,9 +103,14 @@ impl Report {
 fn bottleneck(busiest: f64, server: f64, load: f64, measured: bool) -> Option<String> {
     let cores = thread::available_parallelism().map_or(1.0, |cores| cores.get() as f64);
     if busiest >= BUSY {
-        Some(format!("a thread of the load was busy {:.0} % of the time", busiest * 100.0))
+        Some(format!(
+            "a thread of the load was busy {:.0} % of the time",
+            busiest * 100.0
+        ))
     } else if measured && load > server && load + server >= BUSY * cores {
-        Some(format!("the machine was full, and the load took {load:.2} cores where the server took {server:.2}"))
+        Some(format!(
+            "the machine was full, and the load took {load:.2} cores where the server took {server:.2}"
+        ))
     } else {
         None
     }
@@ -99,13 +118,30 @@ fn bottleneck(busiest: f64, server: f64, load: f64, measured: bool) -> Option<St
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:.0}/s over {:.2} s with {} connections", self.per_second, self.seconds, self.connections)?;
-        writeln!(f, "latency in us: p50 {:.0}, p99 {:.0}, p99.9 {:.0}, max {:.0}", self.p50, self.p99, self.p999, self.max)?;
+        writeln!(
+            f,
+            "{:.0}/s over {:.2} s with {} connections",
+            self.per_second, self.seconds, self.connections
+        )?;
+        writeln!(
+            f,
+            "latency in us: p50 {:.0}, p99 {:.0}, p99.9 {:.0}, max {:.0}",
+            self.p50, self.p99, self.p999, self.max
+        )?;
         if let Some(cpu) = self.server_cpu {
-            writeln!(f, "server: {cpu:.2} us CPU per message, {:.2} cores", self.server_cores)?;
+            writeln!(
+                f,
+                "server: {cpu:.2} us CPU per message, {:.2} cores",
+                self.server_cores
+            )?;
         }
         if let (Some(idle), Some(loaded)) = (self.memory_idle, self.memory_loaded) {
-            writeln!(f, "server memory per connection: {:.2} KiB idle, {:.2} KiB under load", idle / 1024.0, loaded / 1024.0)?;
+            writeln!(
+                f,
+                "server memory per connection: {:.2} KiB idle, {:.2} KiB under load",
+                idle / 1024.0,
+                loaded / 1024.0
+            )?;
         }
         writeln!(f, "load: {:.2} cores", self.load_cores)?;
         write!(
@@ -113,7 +149,11 @@ impl fmt::Display for Report {
             "sent {}, answered {}, dropped {}, late {}, corrupted {}",
             self.sent, self.answered, self.dropped, self.late, self.corrupted
         )?;
-        write!(f, ", error replies {}, connections lost {}", self.errors, self.closed)?;
+        write!(
+            f,
+            ", error replies {}, connections lost {}",
+            self.errors, self.closed
+        )?;
         match &self.bottleneck {
             Some(why) => write!(f, "\nNOT the server's limit: {why}"),
             None => Ok(()),

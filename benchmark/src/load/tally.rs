@@ -10,7 +10,8 @@ pub(crate) const GIVE_UP: u64 = 2_000_000_000;
 const SHORTEST: u64 = 1_000;
 const LONGEST: u64 = 120_000_000_000;
 
-/// Time in nanoseconds since the load began, and the part of it that is measured, which is set once all clients are connected.
+/// Time in nanoseconds since the load began, and the part of it that is measured, which is set once
+/// all clients are connected.
 #[derive(Debug)]
 pub(crate) struct Clock {
     base: Instant,
@@ -19,7 +20,10 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { base: Instant::now(), measured: OnceLock::new() }
+        Self {
+            base: Instant::now(),
+            measured: OnceLock::new(),
+        }
     }
 
     pub(crate) fn now(&self) -> u64 {

@@ -1,4 +1,5 @@
-//! Where the load goes: `tcp://127.0.0.1:3250`, `tls://...`, `ws://127.0.0.1:3250/nano`, `wss://...`.
+//! Where the load goes: `tcp://127.0.0.1:3250`, `tls://...`, `ws://127.0.0.1:3250/nano`,
+//! `wss://...`.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -19,7 +20,9 @@ impl FromStr for Target {
 
     fn from_str(url: &str) -> Result<Self, String> {
         let (scheme, rest) = url.split_once("://").unwrap_or(("tcp", url));
-        let (host, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+        let (host, path) = rest
+            .find('/')
+            .map_or((rest, "/"), |slash| rest.split_at(slash));
         let (tls, path) = match scheme {
             "tcp" => (false, None),
             "tls" => (true, None),
@@ -27,7 +30,15 @@ impl FromStr for Target {
             "wss" => (true, Some(path.to_owned())),
             _ => return Err(format!("not tcp, tls, ws or wss: {url}")),
         };
-        let address = host.to_socket_addrs().map_err(|error| format!("{host}: {error}"))?.next();
-        Ok(Self { address: address.ok_or_else(|| format!("no address: {host}"))?, host: host.to_owned(), tls, path })
+        let address = host
+            .to_socket_addrs()
+            .map_err(|error| format!("{host}: {error}"))?
+            .next();
+        Ok(Self {
+            address: address.ok_or_else(|| format!("no address: {host}"))?,
+            host: host.to_owned(),
+            tls,
+            path,
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! TLS that trusts anybody: certificates of benchmarks are made for one run and nobody's secret depends on them.
+//! TLS that trusts anybody: certificates of benchmarks are made for one run and nobody's secret
+//! depends on them.
 
 use std::sync::Arc;
 
@@ -14,12 +15,19 @@ struct Anybody(Arc<CryptoProvider>);
 
 pub(crate) fn config() -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    Ok(Arc::new(config.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth()))
+    let config = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    Ok(Arc::new(
+        config
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_no_client_auth(),
+    ))
 }
 
 pub(crate) fn connection(config: &Arc<ClientConfig>) -> Result<ClientConnection, Error> {
-    let name = ServerName::try_from("localhost").map_err(|error| Error::General(error.to_string()))?;
+    let name =
+        ServerName::try_from("localhost").map_err(|error| Error::General(error.to_string()))?;
     let mut connection = ClientConnection::new(config.clone(), name)?;
     connection.set_buffer_limit(None);
     Ok(connection)
@@ -43,7 +51,12 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -52,7 +65,12 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

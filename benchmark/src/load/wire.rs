@@ -1,4 +1,5 @@
-//! Packets and messages as the load reads and writes them: slices in, slices out, nothing allocated.
+//! Packets and messages as the load reads and writes them: slices in, slices out, nothing
+//! allocated.
 
 use std::io;
 
@@ -7,21 +8,38 @@ use nano::packet::{HEADER, Kind};
 /// A message of the server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming<'a> {
-    Response { id: u64, error: bool, body: &'a [u8] },
-    Push { route: &'a [u8], body: &'a [u8] },
+    Response {
+        id: u64,
+        error: bool,
+        body: &'a [u8],
+    },
+    Push {
+        route: &'a [u8],
+        body: &'a [u8],
+    },
 }
 
 impl<'a> Incoming<'a> {
     pub(crate) fn decode(data: &'a [u8]) -> io::Result<Self> {
-        let (&flag, rest) = data.split_first().ok_or_else(|| malformed("an empty message"))?;
+        let (&flag, rest) = data
+            .split_first()
+            .ok_or_else(|| malformed("an empty message"))?;
         match flag >> 1 & 7 {
             2 => {
                 let (id, body) = varint(rest).ok_or_else(|| malformed("a response without id"))?;
-                Ok(Self::Response { id, error: flag & 0x20 != 0, body })
+                Ok(Self::Response {
+                    id,
+                    error: flag & 0x20 != 0,
+                    body,
+                })
             }
             3 => {
-                let (&len, rest) = rest.split_first().ok_or_else(|| malformed("a push without route"))?;
-                let (route, body) = rest.split_at_checked(len.into()).ok_or_else(|| malformed("a push with half a route"))?;
+                let (&len, rest) = rest
+                    .split_first()
+                    .ok_or_else(|| malformed("a push without route"))?;
+                let (route, body) = rest
+                    .split_at_checked(len.into())
+                    .ok_or_else(|| malformed("a push with half a route"))?;
                 Ok(Self::Push { route, body })
             }
             kind => Err(malformed(&format!("a message of kind {kind}"))),
@@ -31,10 +49,14 @@ impl<'a> Incoming<'a> {
 
 /// Takes one packet off the front of `stream`; `None` if it is not complete.
 pub(crate) fn take_packet<'a>(stream: &mut &'a [u8]) -> io::Result<Option<(Kind, &'a [u8])>> {
-    let &[kind, high, middle, low, ref rest @ ..] = *stream else { return Ok(None) };
+    let &[kind, high, middle, low, ref rest @ ..] = *stream else {
+        return Ok(None);
+    };
     let kind = Kind::try_from(kind).map_err(|error| malformed(&error.to_string()))?;
     let size = u32::from_be_bytes([0, high, middle, low]) as usize;
-    let Some((body, rest)) = rest.split_at_checked(size) else { return Ok(None) };
+    let Some((body, rest)) = rest.split_at_checked(size) else {
+        return Ok(None);
+    };
     *stream = rest;
     Ok(Some((kind, body)))
 }
@@ -59,11 +81,19 @@ pub(crate) fn id_bytes(mut id: u64) -> ([u8; 10], usize) {
 fn varint(data: &[u8]) -> Option<(u64, &[u8])> {
     let len = data.iter().take(10).position(|byte| *byte < 0x80)? + 1;
     let (id, rest) = data.split_at(len);
-    Some((id.iter().rev().fold(0, |id, byte| id << 7 | u64::from(byte & 0x7F)), rest))
+    Some((
+        id.iter()
+            .rev()
+            .fold(0, |id, byte| id << 7 | u64::from(byte & 0x7F)),
+        rest,
+    ))
 }
 
 pub(crate) fn malformed(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the server sent {what}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the server sent {what}"),
+    )
 }
 
 #[cfg(test)]
@@ -86,13 +116,26 @@ mod tests {
         let mut stream = &out[..];
         let (kind, data) = take_packet(&mut stream).unwrap().unwrap();
         assert_eq!(kind, Kind::Data);
-        assert_eq!(Incoming::decode(data).unwrap(), Incoming::Response { id: 300, error: true, body: b"no" });
+        assert_eq!(
+            Incoming::decode(data).unwrap(),
+            Incoming::Response {
+                id: 300,
+                error: true,
+                body: b"no"
+            }
+        );
         assert!(stream.is_empty());
         assert_eq!(take_packet(&mut &out[..5]).unwrap(), None);
 
         let mut push = BytesMut::new();
         message::encode_push("onMove", b"x", &message::Dictionary::default(), &mut push).unwrap();
-        assert_eq!(Incoming::decode(&push).unwrap(), Incoming::Push { route: b"onMove", body: b"x" });
+        assert_eq!(
+            Incoming::decode(&push).unwrap(),
+            Incoming::Push {
+                route: b"onMove",
+                body: b"x"
+            }
+        );
     }
 
     #[test]

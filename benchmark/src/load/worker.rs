@@ -43,7 +43,16 @@ pub(crate) struct Worker<F> {
 
 impl<F: Flow> Worker<F> {
     pub(crate) fn new(net: Net, flow: F, clock: Arc<Clock>) -> Self {
-        Self { net, flow, clock, scratch: Scratch::new(), ready: Vec::new(), connecting: 0, connected: 0, failure: None }
+        Self {
+            net,
+            flow,
+            clock,
+            scratch: Scratch::new(),
+            ready: Vec::new(),
+            connecting: 0,
+            connected: 0,
+            failure: None,
+        }
     }
 
     /// Plays it. Every thread passes every gate, whatever happens to it.
@@ -76,7 +85,10 @@ impl<F: Flow> Worker<F> {
                 return Err(error);
             }
             if self.clock.now() >= limit {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{} of {connections} clients are connected", self.connected)));
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("{} of {connections} clients are connected", self.connected),
+                ));
             }
         }
         Ok(())
@@ -126,7 +138,9 @@ impl<F: Flow> Worker<F> {
         let mut stream = &self.scratch.stream[..];
         while let Some((kind, body)) = take_packet(&mut stream)? {
             match kind {
-                Kind::Data => self.flow.message(&mut self.net, slot, &Incoming::decode(body)?, now),
+                Kind::Data => self
+                    .flow
+                    .message(&mut self.net, slot, &Incoming::decode(body)?, now),
                 Kind::Heartbeat => self.net.send(slot, Kind::Heartbeat, &[]),
                 _ => {}
             }

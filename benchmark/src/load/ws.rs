@@ -1,4 +1,5 @@
-//! WebSocket, as little of it as a client of a game server needs: one binary frame for each packet, control frames ignored.
+//! WebSocket, as little of it as a client of a game server needs: one binary frame for each packet,
+//! control frames ignored.
 
 use std::io;
 
@@ -24,9 +25,14 @@ pub(crate) fn upgrade(host: &str, path: &str) -> Vec<u8> {
 /// # Errors
 /// When the server refuses.
 pub(crate) fn upgraded(answer: &[u8]) -> io::Result<Option<usize>> {
-    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     if !answer.starts_with(b"HTTP/1.1 101") {
-        return Err(malformed(&format!("{:?}", String::from_utf8_lossy(&answer[..end]))));
+        return Err(malformed(&format!(
+            "{:?}",
+            String::from_utf8_lossy(&answer[..end])
+        )));
     }
     Ok(Some(end + 4))
 }
@@ -50,7 +56,10 @@ pub(crate) fn begin_frame(size: usize, out: &mut Vec<u8>) {
 
 pub(crate) fn mask(payload: &mut [u8]) {
     for chunk in payload.chunks_mut(MASK.len()) {
-        chunk.iter_mut().zip(MASK).for_each(|(byte, mask)| *byte ^= mask);
+        chunk
+            .iter_mut()
+            .zip(MASK)
+            .for_each(|(byte, mask)| *byte ^= mask);
     }
 }
 
@@ -76,7 +85,10 @@ impl Frames {
                     self.remaining = size;
                     self.skip = opcode >= CLOSE;
                     if opcode == CLOSE {
-                        return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the server closed the WebSocket"));
+                        return Err(io::Error::new(
+                            io::ErrorKind::ConnectionAborted,
+                            "the server closed the WebSocket",
+                        ));
                     }
                 }
                 continue;
@@ -93,13 +105,17 @@ impl Frames {
 }
 
 fn header(bytes: &[u8]) -> io::Result<Option<(u8, usize)>> {
-    let &[first, second, ref length @ ..] = bytes else { return Ok(None) };
+    let &[first, second, ref length @ ..] = bytes else {
+        return Ok(None);
+    };
     if second & MASKED != 0 {
         return Err(malformed("a masked frame"));
     }
     let size = match (second, length) {
         (126, &[high, low]) => u16::from_be_bytes([high, low]).into(),
-        (127, length) if length.len() == 8 => length.iter().fold(0, |size, byte| size << 8 | usize::from(*byte)),
+        (127, length) if length.len() == 8 => length
+            .iter()
+            .fold(0, |size, byte| size << 8 | usize::from(*byte)),
         (126 | 127, _) => return Ok(None),
         (size, _) => size.into(),
     };

@@ -1,4 +1,5 @@
-//! The least a server can do with tokio: each connection is a task that reads, and writes whatever follows from what it read.
+//! The least a server can do with tokio: each connection is a task that reads, and writes whatever
+//! follows from what it read.
 
 use std::{
     future::poll_fn,
@@ -31,7 +32,9 @@ async fn serve(socket: TcpStream, group: &Group) -> io::Result<()> {
     let writer = Arc::new(writer);
     let (mut held, mut out) = (Vec::new(), Vec::new());
     while poll_fn(|cx| poll_read(&mut reader, &mut held, cx)).await? {
-        take(&mut held, &mut out, |out, request| answer(request, group, &writer, out))?;
+        take(&mut held, &mut out, |out, request| {
+            answer(request, group, &writer, out)
+        })?;
         write_all(&writer, &out).await?;
         out.clear();
     }
@@ -47,11 +50,18 @@ fn answer(request: Request, group: &Group, writer: &Arc<OwnedWriteHalf>, out: &m
     respond(request.id, &request.body, out);
 }
 
-/// One write for each member, here and now. A member whose socket is full misses it, which the load will not fail to see.
+/// One write for each member, here and now. A member whose socket is full misses it, which the load
+/// will not fail to see.
 fn broadcast(group: &Group, body: &[u8]) {
     let mut packet = Vec::new();
     push("onBroadcast", body, &mut packet);
-    group.lock().retain(|member| member.upgrade().is_some_and(|member| member.try_write(&packet).is_ok_and(|size| size == packet.len())));
+    group.lock().retain(|member| {
+        member.upgrade().is_some_and(|member| {
+            member
+                .try_write(&packet)
+                .is_ok_and(|size| size == packet.len())
+        })
+    });
 }
 
 async fn write_all(writer: &OwnedWriteHalf, mut bytes: &[u8]) -> io::Result<()> {

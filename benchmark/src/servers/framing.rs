@@ -1,4 +1,5 @@
-//! As much of the protocol as a limit server needs: a handshake, requests, notifies, responses, pushes.
+//! As much of the protocol as a limit server needs: a handshake, requests, notifies, responses,
+//! pushes.
 
 use std::{
     io,
@@ -26,8 +27,13 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
 }
 
-/// Reads what there is; `false` at the end of the stream. A read that does not fill the room it has is taken for all there is.
-pub(crate) fn poll_read(socket: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+/// Reads what there is; `false` at the end of the stream. A read that does not fill the room it has
+/// is taken for all there is.
+pub(crate) fn poll_read(
+    socket: &mut (impl AsyncRead + Unpin),
+    held: &mut Vec<u8>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<bool>> {
     let mut room = [0; READ];
     let mut buffer = ReadBuf::new(&mut room);
     ready!(Pin::new(socket).poll_read(cx, &mut buffer))?;
@@ -35,8 +41,13 @@ pub(crate) fn poll_read(socket: &mut (impl AsyncRead + Unpin), held: &mut Vec<u8
     Poll::Ready(Ok(!buffer.filled().is_empty()))
 }
 
-/// Takes all complete packets off `held`. Handshakes are answered into `out`, requests go to `request`.
-pub(crate) fn take(held: &mut Vec<u8>, out: &mut Vec<u8>, mut request: impl FnMut(&mut Vec<u8>, Request)) -> io::Result<()> {
+/// Takes all complete packets off `held`. Handshakes are answered into `out`, requests go to
+/// `request`.
+pub(crate) fn take(
+    held: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+    mut request: impl FnMut(&mut Vec<u8>, Request),
+) -> io::Result<()> {
     let chunk = Bytes::copy_from_slice(held);
     let mut at = 0;
     while let Some(&[kind, high, middle, low]) = chunk.get(at..at + 4) {
@@ -59,11 +70,22 @@ pub(crate) fn take(held: &mut Vec<u8>, out: &mut Vec<u8>, mut request: impl FnMu
 
 fn parse(message: &Bytes) -> Option<Request> {
     let (flag, rest) = message.split_first()?;
-    let digits = if *flag == NOTIFY { 0 } else { rest.iter().take(10).position(|byte| *byte < 0x80)? + 1 };
-    let id = rest[..digits].iter().rev().fold(0, |id, byte| id << 7 | u64::from(byte & 0x7F));
+    let digits = if *flag == NOTIFY {
+        0
+    } else {
+        rest.iter().take(10).position(|byte| *byte < 0x80)? + 1
+    };
+    let id = rest[..digits]
+        .iter()
+        .rev()
+        .fold(0, |id, byte| id << 7 | u64::from(byte & 0x7F));
     let start = 1 + digits + 1;
     let end = start + usize::from(*message.get(start - 1)?);
-    (end <= message.len()).then(|| Request { id, route: message.slice(start..end), body: message.slice(end..) })
+    (end <= message.len()).then(|| Request {
+        id,
+        route: message.slice(start..end),
+        body: message.slice(end..),
+    })
 }
 
 pub(crate) fn respond(mut id: u64, body: &[u8], out: &mut Vec<u8>) {

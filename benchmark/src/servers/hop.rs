@@ -1,4 +1,5 @@
-//! One hop: a message is a boxed task that the one scheduler runs, and its answer goes to the task that writes for its connection.
+//! One hop: a message is a boxed task that the one scheduler runs, and its answer goes to the task
+//! that writes for its connection.
 
 use std::{io, mem, sync::mpsc, thread};
 
@@ -26,7 +27,11 @@ enum Scheduler {
 }
 
 pub(crate) async fn run(listener: TcpListener, on_workers: bool) -> Result {
-    let scheduler = if on_workers { Scheduler::task() } else { Scheduler::thread()? };
+    let scheduler = if on_workers {
+        Scheduler::task()
+    } else {
+        Scheduler::thread()?
+    };
     loop {
         let (socket, _) = listener.accept().await?;
         socket.set_nodelay(true)?;
@@ -38,7 +43,9 @@ pub(crate) async fn run(listener: TcpListener, on_workers: bool) -> Result {
 impl Scheduler {
     fn thread() -> Result<Self> {
         let (tasks, queued) = mpsc::channel::<Task>();
-        thread::Builder::new().name("scheduler".into()).spawn(move || queued.into_iter().for_each(|task| task()))?;
+        thread::Builder::new()
+            .name("scheduler".into())
+            .spawn(move || queued.into_iter().for_each(|task| task()))?;
         Ok(Self::Thread(tasks))
     }
 
@@ -90,7 +97,10 @@ async fn serve(socket: TcpStream, scheduler: &Scheduler) -> io::Result<()> {
 }
 
 /// Writes answers, all there are at once.
-async fn write(mut writer: OwnedWriteHalf, mut queued: UnboundedReceiver<Vec<u8>>) -> io::Result<()> {
+async fn write(
+    mut writer: OwnedWriteHalf,
+    mut queued: UnboundedReceiver<Vec<u8>>,
+) -> io::Result<()> {
     let mut answers = Vec::new();
     while queued.recv_many(&mut answers, BATCH).await > 0 {
         match &answers[..] {

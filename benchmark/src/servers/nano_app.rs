@@ -1,4 +1,5 @@
-//! Our servers, with the options a user would run with: heartbeats, limits, timeouts and metrics are on.
+//! Our servers, with the options a user would run with: heartbeats, limits, timeouts and metrics
+//! are on.
 
 use clap::{Args, ValueEnum};
 use nano::{App, Error, Listener, Options, Result, code};
@@ -46,8 +47,14 @@ enum Role {
 pub(crate) async fn run(flags: &Flags) -> Result {
     metrics::set_global_recorder(Exporter::default())?;
     let node = flags.app()?.start().await?;
-    let clients = node.addresses().iter().map(|address| format!("listening on {address}\n"));
-    let nodes = node.handle().member().map(|member| format!("serving nodes at {}\n", member.address()));
+    let clients = node
+        .addresses()
+        .iter()
+        .map(|address| format!("listening on {address}\n"));
+    let nodes = node
+        .handle()
+        .member()
+        .map(|member| format!("serving nodes at {}\n", member.address()));
     // In one piece: who has read the first line may have gone.
     print!("{}", clients.chain(nodes).collect::<String>());
     node.run().await
@@ -59,7 +66,10 @@ impl Flags {
         if self.role == Role::Master {
             app = app.service_addr(&self.serve).master();
         } else if self.role != Role::Standalone {
-            let master = self.master.as_deref().ok_or_else(|| Error::new(code::BAD_REQUEST, "--master is needed"))?;
+            let master = self
+                .master
+                .as_deref()
+                .ok_or_else(|| Error::new(code::BAD_REQUEST, "--master is needed"))?;
             app = app.service_addr(&self.serve).advertise_addr(master);
         }
         if matches!(self.role, Role::Standalone | Role::Gate) {

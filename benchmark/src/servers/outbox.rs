@@ -41,7 +41,12 @@ impl Outbox {
     }
 
     /// Reads into `held`, and writes what is queued meanwhile; `false` at the end of the stream.
-    pub(crate) async fn exchange(&self, socket: &mut TcpStream, held: &mut Vec<u8>, writing: &mut Writing) -> io::Result<bool> {
+    pub(crate) async fn exchange(
+        &self,
+        socket: &mut TcpStream,
+        held: &mut Vec<u8>,
+        writing: &mut Writing,
+    ) -> io::Result<bool> {
         poll_fn(|cx| {
             self.task.register(cx.waker());
             self.poll_write(cx, socket, writing)?;
@@ -51,7 +56,12 @@ impl Outbox {
     }
 
     /// Writes until there is nothing left or the socket takes no more.
-    fn poll_write(&self, cx: &mut Context<'_>, socket: &mut TcpStream, writing: &mut Writing) -> io::Result<()> {
+    fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        socket: &mut TcpStream,
+        writing: &mut Writing,
+    ) -> io::Result<()> {
         loop {
             if writing.written == writing.bytes.len() {
                 writing.bytes.clear();

@@ -8,11 +8,15 @@ use std::{
     },
 };
 
-use metrics::{Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics::{
+    Counter, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 use parking_lot::Mutex;
 
 /// Upper bounds in seconds, as is usual for the time handlers take.
-const BOUNDS: [f64; 11] = [0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0];
+const BOUNDS: [f64; 11] = [
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
+];
 
 /// Keeps what it handed out, as an exporter would.
 #[derive(Default)]
@@ -70,8 +74,12 @@ struct Buckets {
 
 impl HistogramFn for Buckets {
     fn record(&self, seconds: f64) {
-        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let bucket = BOUNDS
+            .iter()
+            .position(|bound| seconds <= *bound)
+            .unwrap_or(BOUNDS.len());
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add((seconds * 1e9) as u64, Ordering::Relaxed);
+        self.sum
+            .fetch_add((seconds * 1e9) as u64, Ordering::Relaxed);
     }
 }

@@ -30,7 +30,10 @@ type Clients = Arc<RwLock<HashMap<u64, Arc<Outbox>>>>;
 
 pub(crate) async fn backend(listener: TcpListener) -> Result {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Ok(Server::builder().add_service(Open(answer)).serve_with_incoming(incoming).await?)
+    Ok(Server::builder()
+        .add_service(Open(answer))
+        .serve_with_incoming(incoming)
+        .await?)
 }
 
 /// Sends back every frame, as a server would that hands each to a handler.
@@ -39,25 +42,52 @@ fn answer(mut requests: Streaming<Batch>) -> Batches {
     tokio::spawn(async move {
         while let Ok(Some(batch)) = requests.message().await {
             for frame in batch.frames {
-                let Frame { client, id, body, .. } = frame;
-                if answers.send(Frame { client, id, body, ..Frame::default() }).await.is_err() {
+                let Frame {
+                    client, id, body, ..
+                } = frame;
+                if answers
+                    .send(Frame {
+                        client,
+                        id,
+                        body,
+                        ..Frame::default()
+                    })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }
         }
     });
-    Box::pin(Outgoing { queued, map: Ok::<_, Status> })
+    Box::pin(Outgoing {
+        queued,
+        map: Ok::<_, Status>,
+    })
 }
 
 pub(crate) async fn gate(listener: TcpListener, backend: SocketAddr) -> Result {
-    let channel = Endpoint::from_shared(format!("http://{backend}"))?.tcp_nodelay(true).connect().await?;
+    let channel = Endpoint::from_shared(format!("http://{backend}"))?
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
     let (frames, queued) = mpsc::channel(QUEUE);
     let clients = Clients::default();
     let mut rpc = Grpc::new(channel);
     rpc.ready().await?;
-    let outgoing = Outgoing { queued, map: |batch| batch };
+    let outgoing = Outgoing {
+        queued,
+        map: |batch| batch,
+    };
     let codec = ProstCodec::<Batch, Batch>::default();
-    let answers = rpc.streaming(Request::new(outgoing), PathAndQuery::from_static(METHOD), codec).await?.into_inner();
+    let answers = rpc
+        .streaming(
+            Request::new(outgoing),
+            PathAndQuery::from_static(METHOD),
+            codec,
+        )
+        .await?
+        .into_inner();
     tokio::spawn(deliver(answers, clients.clone()));
     for client in 0.. {
         let (socket, _) = listener.accept().await?;
@@ -82,17 +112,34 @@ async fn serve(socket: TcpStream, client: u64, frames: mpsc::Sender<Frame>, clie
     let outbox = Arc::new(Outbox::default());
     clients.write().insert(client, outbox.clone());
     // A client that goes is the end of its task and nothing else.
-    receive(socket, client, &outbox, &frames).await.unwrap_or_default();
+    receive(socket, client, &outbox, &frames)
+        .await
+        .unwrap_or_default();
     clients.write().remove(&client);
 }
 
-async fn receive(mut socket: TcpStream, client: u64, outbox: &Outbox, frames: &mpsc::Sender<Frame>) -> std::io::Result<()> {
+async fn receive(
+    mut socket: TcpStream,
+    client: u64,
+    outbox: &Outbox,
+    frames: &mpsc::Sender<Frame>,
+) -> std::io::Result<()> {
     let (mut held, mut writing) = (Vec::new(), Writing::default());
     let (mut greeting, mut requests) = (Vec::new(), Vec::new());
-    while outbox.exchange(&mut socket, &mut held, &mut writing).await? {
-        take(&mut held, &mut greeting, |_, request| requests.push(request))?;
+    while outbox
+        .exchange(&mut socket, &mut held, &mut writing)
+        .await?
+    {
+        take(&mut held, &mut greeting, |_, request| {
+            requests.push(request)
+        })?;
         for request in requests.drain(..) {
-            let frame = Frame { client, id: request.id, route: request.route, body: request.body };
+            let frame = Frame {
+                client,
+                id: request.id,
+                route: request.route,
+                body: request.body,
+            };
             if frames.send(frame).await.is_err() {
                 return Ok(());
             }
@@ -113,10 +160,15 @@ struct Outgoing<T> {
 impl<T> Stream for Outgoing<T> {
     type Item = T;
 
-    fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<T>> {
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<T>> {
         let mut frames = Vec::new();
         let map = self.map;
         let Outgoing { queued, .. } = &mut *self;
-        queued.poll_recv_many(cx, &mut frames, BATCH).map(|count| (count > 0).then(|| map(Batch { frames })))
+        queued
+            .poll_recv_many(cx, &mut frames, BATCH)
+            .map(|count| (count > 0).then(|| map(Batch { frames })))
     }
 }

@@ -57,7 +57,11 @@ impl Service<http::Request<Body>> for Open {
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let method = *self;
-        Box::pin(async move { Ok(Grpc::new(ProstCodec::<Batch, Batch>::default()).streaming(method, request).await) })
+        Box::pin(async move {
+            Ok(Grpc::new(ProstCodec::<Batch, Batch>::default())
+                .streaming(method, request)
+                .await)
+        })
     }
 }
 

@@ -16,8 +16,8 @@ use crate::{
         client::Authorized,
         link::{MESSAGE_BYTES, pairing::Pairing, shard::Lost},
         proto::{
-            CloseSessionRequest, NotifyMessage, PushMessage, RequestMessage, ResponseMessage, SessionClosedRequest,
-            member_client::MemberClient,
+            CloseSessionRequest, NotifyMessage, PushMessage, RequestMessage, ResponseMessage,
+            SessionClosedRequest, member_client::MemberClient,
         },
     },
     error::{Error, Result, code},
@@ -37,7 +37,11 @@ pub(in crate::cluster) enum Outgoing {
 }
 
 impl Outgoing {
-    pub(super) async fn send(self, client: &mut MemberClient<Authorized>, timeout: Duration) -> Result<(), Status> {
+    pub(super) async fn send(
+        self,
+        client: &mut MemberClient<Authorized>,
+        timeout: Duration,
+    ) -> Result<(), Status> {
         macro_rules! call {
             ($method:ident, $message:expr) => {{
                 let mut request = Request::new($message);
@@ -50,8 +54,12 @@ impl Outgoing {
             Self::Notify(message) => call!(handle_notify, message),
             Self::Push(message) => call!(handle_push, message),
             Self::Response(message) => call!(handle_response, message),
-            Self::SessionClosed(session_id) => call!(session_closed, SessionClosedRequest { session_id }),
-            Self::CloseSession(session_id) => call!(close_session, CloseSessionRequest { session_id }),
+            Self::SessionClosed(session_id) => {
+                call!(session_closed, SessionClosedRequest { session_id })
+            }
+            Self::CloseSession(session_id) => {
+                call!(close_session, CloseSessionRequest { session_id })
+            }
         }
     }
 
@@ -117,25 +125,58 @@ impl Lane {
     }
 
     /// Queues a message of a session of this gate. Whether a task must be started.
-    pub(super) fn message(&self, session: &Session, message: Message, gate: &str) -> Result<bool, Refusal> {
+    pub(super) fn message(
+        &self,
+        session: &Session,
+        message: Message,
+        gate: &str,
+    ) -> Result<bool, Refusal> {
         let mut state = self.0.lock();
         // Under the lock, so that no pairing comes behind the end of its session.
         if session.closed().is_some() {
             return Err(Refusal::Closed);
         }
-        let State { pairings, bytes, .. } = &mut *state;
-        let pairing = pairings.entry(session.id()).or_insert_with(|| Pairing::new(session));
+        let State {
+            pairings, bytes, ..
+        } = &mut *state;
+        let pairing = pairings
+            .entry(session.id())
+            .or_insert_with(|| Pairing::new(session));
         if !pairing.has_room() || *bytes > MESSAGE_BYTES {
             return Err(Refusal::Full(message));
         }
-        let (gate_addr, session_id, route, data) = (gate.to_owned(), session.id(), message.route.to_string(), message.body);
-        let request = if message.kind == Kind::Request { message.id } else { 0 };
+        let (gate_addr, session_id, route, data) = (
+            gate.to_owned(),
+            session.id(),
+            message.route.to_string(),
+            message.body,
+        );
+        let request = if message.kind == Kind::Request {
+            message.id
+        } else {
+            0
+        };
         pairing.sent(request);
         let call = match request {
-            0 => Outgoing::Notify(NotifyMessage { gate_addr, session_id, route, data }),
-            id => Outgoing::Request(RequestMessage { gate_addr, session_id, id, route, data }),
+            0 => Outgoing::Notify(NotifyMessage {
+                gate_addr,
+                session_id,
+                route,
+                data,
+            }),
+            id => Outgoing::Request(RequestMessage {
+                gate_addr,
+                session_id,
+                id,
+                route,
+                data,
+            }),
         };
-        Ok(state.push(Item { session: session_id, call, counted: true }))
+        Ok(state.push(Item {
+            session: session_id,
+            call,
+            counted: true,
+        }))
     }
 
     /// Queues any other call. Whether a task must be started.
@@ -145,9 +186,16 @@ impl Lane {
     pub(super) fn push(&self, session: i64, call: Outgoing) -> Result<bool> {
         let mut state = self.0.lock();
         if call.is_droppable() && state.bytes > MESSAGE_BYTES {
-            return Err(Error::new(code::TOO_MANY, "the other node does not take more"));
+            return Err(Error::new(
+                code::TOO_MANY,
+                "the other node does not take more",
+            ));
         }
-        Ok(state.push(Item { session, call, counted: false }))
+        Ok(state.push(Item {
+            session,
+            call,
+            counted: false,
+        }))
     }
 
     /// What to send next; without anything the task ends.
@@ -158,7 +206,11 @@ impl Lane {
             Some(item) => state.bytes -= item.call.weight(),
             None => state.running = false,
         }
-        let readers = if state.bytes <= MESSAGE_BYTES / 2 { std::mem::take(&mut state.readers) } else { Vec::new() };
+        let readers = if state.bytes <= MESSAGE_BYTES / 2 {
+            std::mem::take(&mut state.readers)
+        } else {
+            Vec::new()
+        };
         drop(state);
         readers.into_iter().for_each(Waker::wake);
         item
@@ -167,7 +219,12 @@ impl Lane {
     /// A message has been taken by the node, or lost.
     pub(super) fn sent(&self, item: &Item) {
         if item.counted {
-            let reader = self.0.lock().pairings.get_mut(&item.session).and_then(|pairing| pairing.credit(1));
+            let reader = self
+                .0
+                .lock()
+                .pairings
+                .get_mut(&item.session)
+                .and_then(|pairing| pairing.credit(1));
             if let Some(reader) = reader {
                 reader.wake();
             }
@@ -177,10 +234,13 @@ impl Lane {
     pub(super) fn answered(&self, session: i64, request: u64) -> Option<Session> {
         let mut state = self.0.lock();
         let pairing = state.pairings.get_mut(&session)?;
-        pairing.answered(request).then(|| pairing.session.with_request(request))
+        pairing
+            .answered(request)
+            .then(|| pairing.session.with_request(request))
     }
 
-    /// The session has ended; what waits for it is dropped with it, for nobody is left to be answered.
+    /// The session has ended; what waits for it is dropped with it, for nobody is left to be
+    /// answered.
     pub(super) fn part(&self, session: i64) {
         self.0.lock().pairings.remove(&session);
     }
@@ -226,7 +286,12 @@ impl Lane {
 
     fn poll_room(&self, session: i64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
-        let State { pairings, bytes, readers, .. } = &mut *state;
+        let State {
+            pairings,
+            bytes,
+            readers,
+            ..
+        } = &mut *state;
         match pairings.get_mut(&session) {
             Some(pairing) if !pairing.has_room() => {
                 pairing.reader = Some(cx.waker().clone());

@@ -23,7 +23,8 @@ use crate::{
     session::{Push, Session},
 };
 
-/// How long a message may wait for room on its scheduler. Its gate waits meanwhile, with the messages of that client at least.
+/// How long a message may wait for room on its scheduler. Its gate waits meanwhile, with the
+/// messages of that client at least.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The data plane as nano's protocol knows it.
@@ -31,20 +32,39 @@ pub(in crate::cluster) struct Plane(pub(in crate::cluster) Arc<Peers>);
 
 impl Plane {
     /// A message for a handler of this node, acknowledged when it is queued.
-    async fn handle(&self, gate: &str, session: i64, id: u64, route: String, data: Bytes) -> Result<(), Status> {
+    async fn handle(
+        &self,
+        gate: &str,
+        session: i64,
+        id: u64,
+        route: String,
+        data: Bytes,
+    ) -> Result<(), Status> {
         let peers = &self.0;
         if !peers.dispatch.has(&route) {
-            return Err(Status::unknown(format!("service not found in current node: {route}")));
+            return Err(Status::unknown(format!(
+                "service not found in current node: {route}"
+            )));
         }
-        let mut message = if id == 0 { Message::notify(route, data) } else { Message::request(id, route, data) };
+        let mut message = if id == 0 {
+            Message::notify(route, data)
+        } else {
+            Message::request(id, route, data)
+        };
         let session = self.session(gate, session, id)?.with_request(id);
         // Go's frames do not say whether a client or a node sent it.
-        let origin = if peers.trust_go { Origin::Node } else { Origin::Client };
+        let origin = if peers.trust_go {
+            Origin::Node
+        } else {
+            Origin::Client
+        };
         if let Err(error) = peers.dispatch.filter_inbound(&session, &mut message) {
             peers.dispatch.fail(&session, error);
             return Ok(());
         }
-        let Some(mut job) = peers.dispatch.accept(&session, &message, origin) else { return Ok(()) };
+        let Some(mut job) = peers.dispatch.accept(&session, &message, origin) else {
+            return Ok(());
+        };
         let queued = async {
             while let Err(held) = job.submit() {
                 held.room.await;
@@ -63,7 +83,11 @@ impl Plane {
         let unknown = |error: Error| Status::unknown(error.message().to_owned());
         if gate == peers.address {
             // On behalf of a client of this very node.
-            return peers.node.sessions().find_local(id).ok_or_else(|| not_found(id));
+            return peers
+                .node
+                .sessions()
+                .find_local(id)
+                .ok_or_else(|| not_found(id));
         }
         if let Some(peer) = peers.linked(gate) {
             return peers.served_by_notify(&peer, id).map_err(unknown);
@@ -78,35 +102,56 @@ impl Plane {
 
     fn open(&self, gate: &Arc<GoPeer>, id: i64) -> GoServed {
         let entity = GoRemote::new(id, gate.clone(), self.0.dispatch.clone());
-        GoServed { session: self.0.node.sessions().open_remote(id, entity.clone()), entity }
+        GoServed {
+            session: self.0.node.sessions().open_remote(id, entity.clone()),
+            entity,
+        }
     }
 
     fn client(&self, id: i64) -> Result<Session, Status> {
-        self.0.node.sessions().find_local(id).ok_or_else(|| not_found(id))
+        self.0
+            .node
+            .sessions()
+            .find_local(id)
+            .ok_or_else(|| not_found(id))
     }
 }
 
 #[async_trait]
 impl DataPlane for Plane {
     async fn handle_request(&self, message: RequestMessage) -> Result<(), Status> {
-        let RequestMessage { gate_addr, session_id, id, route, data } = message;
+        let RequestMessage {
+            gate_addr,
+            session_id,
+            id,
+            route,
+            data,
+        } = message;
         self.handle(&gate_addr, session_id, id, route, data).await
     }
 
     async fn handle_notify(&self, message: NotifyMessage) -> Result<(), Status> {
-        let NotifyMessage { gate_addr, session_id, route, data } = message;
+        let NotifyMessage {
+            gate_addr,
+            session_id,
+            route,
+            data,
+        } = message;
         self.handle(&gate_addr, session_id, 0, route, data).await
     }
 
     async fn handle_push(&self, message: PushMessage) -> Result<(), Status> {
         let session = self.client(message.session_id)?;
-        session.entity().push(&Push::new(&message.route, message.data)).map_err(|error| {
-            Status::unknown(match error.code() {
-                code::CLOSED => "broken low-level pipe",
-                code::TOO_MANY => "session send buffer exceed",
-                _ => error.message(),
+        session
+            .entity()
+            .push(&Push::new(&message.route, message.data))
+            .map_err(|error| {
+                Status::unknown(match error.code() {
+                    code::CLOSED => "broken low-level pipe",
+                    code::TOO_MANY => "session send buffer exceed",
+                    _ => error.message(),
+                })
             })
-        })
     }
 
     async fn handle_response(&self, message: ResponseMessage) -> Result<(), Status> {
@@ -116,7 +161,9 @@ impl DataPlane for Plane {
         }
         self.0.answered_by_go(message.session_id, message.id);
         match session.with_request(message.id).answer(Ok(message.data)) {
-            Err(error) if error.code() == code::CLOSED => Err(Status::unknown("broken low-level pipe")),
+            Err(error) if error.code() == code::CLOSED => {
+                Err(Status::unknown("broken low-level pipe"))
+            }
             // One that came too late is counted, and nobody's fault.
             _ => Ok(()),
         }

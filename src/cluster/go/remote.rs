@@ -37,7 +37,12 @@ struct State {
 
 impl GoRemote {
     pub(super) fn new(id: i64, gate: Arc<GoPeer>, dispatch: Arc<Dispatch>) -> Arc<Self> {
-        Arc::new(Self { id, gate, dispatch, state: Mutex::default() })
+        Arc::new(Self {
+            id,
+            gate,
+            dispatch,
+            state: Mutex::default(),
+        })
     }
 
     pub(super) fn expect(&self, request: u64) {
@@ -60,7 +65,11 @@ impl GoRemote {
     }
 
     fn check_open(&self) -> Result {
-        if self.state.lock().closing { Err(Error::new(code::CLOSED, "the session is closed")) } else { Ok(()) }
+        if self.state.lock().closing {
+            Err(Error::new(code::CLOSED, "the session is closed"))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -69,7 +78,11 @@ impl Entity for GoRemote {
         push.check()?;
         check_size(push.body().len())?;
         self.check_open()?;
-        let message = PushMessage { session_id: self.id, route: push.route().to_owned(), data: push.body().clone() };
+        let message = PushMessage {
+            session_id: self.id,
+            route: push.route().to_owned(),
+            data: push.body().clone(),
+        };
         self.gate.send(self.id, Outgoing::Push(message))
     }
 
@@ -79,15 +92,28 @@ impl Entity for GoRemote {
             if state.closing {
                 return Err(Error::new(code::CLOSED, "the session is closed"));
             }
-            let at = state.requests.iter().position(|waiting| *waiting == request);
+            let at = state
+                .requests
+                .iter()
+                .position(|waiting| *waiting == request);
             if at.and_then(|at| state.requests.remove(at)).is_none() {
-                return Err(Error::new(code::CONFLICT, format!("request {request} does not wait for an answer")));
+                return Err(Error::new(
+                    code::CONFLICT,
+                    format!("request {request} does not wait for an answer"),
+                ));
             }
         }
         // Its protocol has no error replies: they are responses with the body of one.
         let answer = answer.and_then(|body| check_size(body.len()).map(|()| body));
         let data = answer.unwrap_or_else(|error| error.to_body());
-        self.gate.send(self.id, Outgoing::Response(ResponseMessage { session_id: self.id, id: request, data }))
+        self.gate.send(
+            self.id,
+            Outgoing::Response(ResponseMessage {
+                session_id: self.id,
+                id: request,
+                data,
+            }),
+        )
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {

@@ -41,8 +41,12 @@ impl Peers {
                 return Ok(peer.clone());
             }
             let stranger = !table.members.contains_key(address);
-            if stranger && table.go.values().filter(|peer| !peer.has_joined()).count() >= STRANGERS {
-                return Err(Error::new(code::TOO_MANY, "too many gates that are no members"));
+            if stranger && table.go.values().filter(|peer| !peer.has_joined()).count() >= STRANGERS
+            {
+                return Err(Error::new(
+                    code::TOO_MANY,
+                    "too many gates that are no members",
+                ));
             }
             table.go.insert(address.to_owned(), peer.clone());
             stranger
@@ -64,19 +68,32 @@ impl Peers {
     pub(in crate::cluster) fn close_go(&self, peer: &Arc<GoPeer>, why: &str) {
         {
             let mut table = self.table.write();
-            if table.go.get(&peer.address).is_some_and(|known| Arc::ptr_eq(known, peer)) {
+            if table
+                .go
+                .get(&peer.address)
+                .is_some_and(|known| Arc::ptr_eq(known, peer))
+            {
                 table.go.remove(&peer.address);
             }
         }
         let served = peer.close();
-        info!(peer = peer.address, sessions = served.len(), why, "node gone");
+        info!(
+            peer = peer.address,
+            sessions = served.len(),
+            why,
+            "node gone"
+        );
         let reason = CloseReason::Broken(format!("the gate {} is gone", peer.address));
-        served.iter().for_each(|served| self.end_go(served, &reason));
+        served
+            .iter()
+            .for_each(|served| self.end_go(served, &reason));
     }
 
     pub(in crate::cluster) fn end_go(&self, served: &GoServed, reason: &CloseReason) {
         served.entity.end();
-        self.node.sessions().close(&served.session, reason, self.node.scheduler());
+        self.node
+            .sessions()
+            .close(&served.session, reason, self.node.scheduler());
     }
 
     /// Whether there are nodes that are spoken to as nano does.
@@ -89,40 +106,74 @@ impl Peers {
         self.table.read().peers.get(address).cloned()
     }
 
-    /// A session of a gate that has links, of which a node of Go nano speaks, perhaps before its gate does.
+    /// A session of a gate that has links, of which a node of Go nano speaks, perhaps before its
+    /// gate does.
     ///
     /// # Errors
     /// It has ended, or its gate is gone.
     pub(super) fn served_by_notify(&self, gate: &Arc<Peer>, id: i64) -> Result<Session> {
         let mut state = gate.inlets[shard_of(id)].state.lock();
         if gate.is_closed() || state.ended.contains(id) {
-            return Err(Error::new(code::NOT_FOUND, format!("session not found: {id}")));
+            return Err(Error::new(
+                code::NOT_FOUND,
+                format!("session not found: {id}"),
+            ));
         }
         let stream = state.stream;
         let served = state.sessions.entry(id).or_insert_with(|| {
             let entity = Remote::new(id, gate.clone(), "", self.dispatch.clone());
-            Served { session: self.node.sessions().open_remote(id, entity.clone()), entity, stream }
+            Served {
+                session: self.node.sessions().open_remote(id, entity.clone()),
+                entity,
+                stream,
+            }
         });
         Ok(served.session.clone())
     }
 
     /// A node of Go nano has answered a request; which one it was it does not say.
     pub(super) fn answered_by_go(&self, session: i64, request: u64) {
-        self.table.read().go.values().any(|peer| peer.answered(session, request).is_some());
+        self.table
+            .read()
+            .go
+            .values()
+            .any(|peer| peer.answered(session, request).is_some());
     }
 
     /// A gate of Go nano has closed a session; which gate it was it does not say.
     pub(super) fn closed_by_go(&self, session: i64, reason: &CloseReason) {
-        let served: Vec<_> = self.table.read().go.values().filter_map(|peer| peer.end(session)).collect();
+        let served: Vec<_> = self
+            .table
+            .read()
+            .go
+            .values()
+            .filter_map(|peer| peer.end(session))
+            .collect();
         served.iter().for_each(|served| self.end_go(served, reason));
     }
 
-    /// Sends a one-way message on behalf of a session of a gate of Go nano: straight to the member, in the gate's name.
-    pub(in crate::cluster) fn rpc_for_go(&self, session: &Session, remote: &GoRemote, address: &str, message: Message) -> Result {
-        let this = self.this.upgrade().ok_or_else(|| Error::new(code::UNAVAILABLE, "the node has stopped"))?;
+    /// Sends a one-way message on behalf of a session of a gate of Go nano: straight to the member,
+    /// in the gate's name.
+    pub(in crate::cluster) fn rpc_for_go(
+        &self,
+        session: &Session,
+        remote: &GoRemote,
+        address: &str,
+        message: Message,
+    ) -> Result {
+        let this = self
+            .this
+            .upgrade()
+            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the node has stopped"))?;
         let (gate_addr, session_id) = (remote.gate().to_owned(), session.id());
-        let notify = NotifyMessage { gate_addr, session_id, route: message.route.to_string(), data: message.body };
-        this.go_peer(address)?.send(session_id, Outgoing::Notify(notify))
+        let notify = NotifyMessage {
+            gate_addr,
+            session_id,
+            route: message.route.to_string(),
+            data: message.body,
+        };
+        this.go_peer(address)?
+            .send(session_id, Outgoing::Notify(notify))
     }
 
     /// A session of this gate has ended, of which nodes of Go nano may have told others.
@@ -131,8 +182,13 @@ impl Peers {
         if table.go.is_empty() {
             return;
         }
-        table.go.values().filter(|peer| peer.has_joined()).for_each(|peer| peer.closed(session));
-        // Also to one that is cut off: when it is back, what a node of Go nano has to say of the session may not have arrived yet.
+        table
+            .go
+            .values()
+            .filter(|peer| peer.has_joined())
+            .for_each(|peer| peer.closed(session));
+        // Also to one that is cut off: when it is back, what a node of Go nano has to say of the
+        // session may not have arrived yet.
         for peer in table.peers.values() {
             peer.shards[shard_of(session.id())].send(Frame::closed(session.id(), reason));
         }

@@ -1,4 +1,5 @@
-//! What waits for one stream, and on whose account, so that whoever sends too much is refused alone.
+//! What waits for one stream, and on whose account, so that whoever sends too much is refused
+//! alone.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +11,8 @@ use std::{
 
 use super::{CROWDED, FULL, MESSAGE_BYTES, SHARE, proto::Frame};
 
-/// Who sends: one session, all broadcasts, or the node itself. For one stream, under whose lock it changes.
+/// Who sends: one session, all broadcasts, or the node itself. For one stream, under whose lock it
+/// changes.
 #[derive(Debug)]
 pub(in crate::cluster) struct Account {
     /// How much of it waits.
@@ -23,7 +25,11 @@ pub(in crate::cluster) struct Account {
 
 impl Account {
     pub(in crate::cluster) fn new((limit, share): (usize, usize)) -> Arc<Self> {
-        Arc::new(Self { bytes: AtomicUsize::new(0), limit, share })
+        Arc::new(Self {
+            bytes: AtomicUsize::new(0),
+            limit,
+            share,
+        })
     }
 
     fn bytes(&self) -> usize {
@@ -67,7 +73,9 @@ impl Backlog {
 
     /// Whether sessions that could not send when so many bytes waited may be able to now.
     pub(super) fn has_shrunk(&self, before: usize) -> bool {
-        [FULL, MESSAGE_BYTES / 2].into_iter().any(|mark| before > mark && self.bytes <= mark)
+        [FULL, MESSAGE_BYTES / 2]
+            .into_iter()
+            .any(|mark| before > mark && self.bytes <= mark)
     }
 
     /// Whether a session may send another message.
@@ -75,10 +83,15 @@ impl Backlog {
         self.bytes <= MESSAGE_BYTES || (of.bytes() < SHARE && self.bytes <= FULL)
     }
 
-    /// Whether there is room for a frame of this weight. There is for one of any, if none of the same account waits.
+    /// Whether there is room for a frame of this weight. There is for one of any, if none of the
+    /// same account waits.
     pub(super) fn takes(&self, of: &Account, weight: usize) -> bool {
         let after = of.bytes() + weight;
-        if self.bytes <= CROWDED { after <= of.limit || after == weight } else { after <= of.share && self.bytes <= FULL }
+        if self.bytes <= CROWDED {
+            after <= of.limit || after == weight
+        } else {
+            after <= of.share && self.bytes <= FULL
+        }
     }
 
     /// Queues a frame that is on nobody's account.
@@ -118,7 +131,9 @@ impl Backlog {
             if !keep {
                 let weight = frame.weight();
                 dropped += weight;
-                account.iter().for_each(|account| _ = account.bytes.fetch_sub(weight, Ordering::Relaxed));
+                account
+                    .iter()
+                    .for_each(|account| _ = account.bytes.fetch_sub(weight, Ordering::Relaxed));
             }
             keep
         });
@@ -138,7 +153,10 @@ mod tests {
     use crate::cluster::link::{NODE_ACCOUNT, SESSION_ACCOUNT};
 
     fn frame(body: usize) -> Frame {
-        Frame { body: Bytes::from(vec![0; body]), ..Frame::default() }
+        Frame {
+            body: Bytes::from(vec![0; body]),
+            ..Frame::default()
+        }
     }
 
     fn fill(backlog: &mut Backlog, account: &Arc<Account>, body: usize) -> usize {
@@ -154,13 +172,27 @@ mod tests {
     fn a_crowd_leaves_room_for_the_modest_up_to_a_bound() {
         let mut backlog = Backlog::default();
         let mut greedy: Vec<_> = (0..5).map(|_| Account::new(SESSION_ACCOUNT)).collect();
-        let each: Vec<_> = greedy.iter().map(|account| fill(&mut backlog, account, 16 * 1024)).collect();
-        assert!(each[..4].iter().all(|taken| (SESSION_ACCOUNT.0 - 64 * 1024..=SESSION_ACCOUNT.0).contains(taken)), "{each:?}");
-        assert!(each[4] < SESSION_ACCOUNT.0 / 2, "the fifth makes it a crowd: {each:?}");
+        let each: Vec<_> = greedy
+            .iter()
+            .map(|account| fill(&mut backlog, account, 16 * 1024))
+            .collect();
+        assert!(
+            each[..4]
+                .iter()
+                .all(|taken| (SESSION_ACCOUNT.0 - 64 * 1024..=SESSION_ACCOUNT.0).contains(taken)),
+            "{each:?}"
+        );
+        assert!(
+            each[4] < SESSION_ACCOUNT.0 / 2,
+            "the fifth makes it a crowd: {each:?}"
+        );
 
         let modest = Account::new(SESSION_ACCOUNT);
         assert!((SHARE / 2..=SHARE).contains(&fill(&mut backlog, &modest, 1024)));
-        assert!(backlog.takes_message(&Account::new(SESSION_ACCOUNT)) && !backlog.takes_message(&greedy[0]));
+        assert!(
+            backlog.takes_message(&Account::new(SESSION_ACCOUNT))
+                && !backlog.takes_message(&greedy[0])
+        );
         assert!(fill(&mut backlog, &Account::new(NODE_ACCOUNT), 1024) > SHARE);
         while backlog.bytes <= FULL {
             let another = Account::new(SESSION_ACCOUNT);
@@ -172,7 +204,10 @@ mod tests {
 
         while backlog.pop().is_some() {}
         assert_eq!((backlog.bytes, modest.bytes()), (0, 0));
-        assert!(greedy.iter().all(|account| account.bytes() == 0), "all is given back");
+        assert!(
+            greedy.iter().all(|account| account.bytes() == 0),
+            "all is given back"
+        );
     }
 
     #[test]

@@ -31,7 +31,9 @@ pub(in crate::cluster) struct Service(Weak<Peers>);
 
 impl Service {
     pub(in crate::cluster) fn new(peers: &Arc<Peers>) -> LinkServer<Self> {
-        LinkServer::new(Self(Arc::downgrade(peers))).max_decoding_message_size(MAX_BATCH).max_encoding_message_size(MAX_BATCH)
+        LinkServer::new(Self(Arc::downgrade(peers)))
+            .max_decoding_message_size(MAX_BATCH)
+            .max_encoding_message_size(MAX_BATCH)
     }
 }
 
@@ -42,9 +44,15 @@ impl link_server::Link for Service {
     type OpenStream = Credit;
 
     async fn open(&self, request: Request<Streaming<Batch>>) -> Result<Response<Credit>, Status> {
-        let peers = self.0.upgrade().ok_or_else(|| Status::unavailable("the node has stopped"))?;
+        let peers = self
+            .0
+            .upgrade()
+            .ok_or_else(|| Status::unavailable("the node has stopped"))?;
         let mut incoming = request.into_inner();
-        let first = incoming.message().await?.ok_or_else(|| Status::invalid_argument("an empty link"))?;
+        let first = incoming
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("an empty link"))?;
         let mut frames = first.frames.into_iter();
         let hello = frames.next().filter(|frame| frame.kind() == Kind::Hello);
         let hello = hello.ok_or_else(|| Status::invalid_argument("a link begins with a hello"))?;
@@ -55,7 +63,13 @@ impl link_server::Link for Service {
         let run = peers.incarnation;
         let (answer, answers) = mpsc::unbounded_channel();
         let (reading, over) = oneshot::channel();
-        let peer = peers.welcome(&hello, Answers { frames: answer, _reading: reading })?;
+        let peer = peers.welcome(
+            &hello,
+            Answers {
+                frames: answer,
+                _reading: reading,
+            },
+        )?;
         tokio::spawn(async move {
             tokio::select! {
                 () = read(peers, peer, shard, hello.session, frames.collect(), incoming) => {}
@@ -70,7 +84,9 @@ impl link_server::Link for Service {
 }
 
 /// Puts together what is there. The number of frames is bounded by what the other node sends.
-fn batches(answers: mpsc::UnboundedReceiver<Frame>) -> impl Stream<Item = Result<Batch, Status>> + Send {
+fn batches(
+    answers: mpsc::UnboundedReceiver<Frame>,
+) -> impl Stream<Item = Result<Batch, Status>> + Send {
     stream::unfold(answers, |mut answers| async move {
         let mut frames = Vec::new();
         match answers.recv_many(&mut frames, ANSWERS).await {
@@ -82,7 +98,14 @@ fn batches(answers: mpsc::UnboundedReceiver<Frame>) -> impl Stream<Item = Result
 }
 
 /// Reads one stream to its end. It waits for nothing else, so that no session delays another.
-async fn read(peers: Arc<Peers>, peer: Arc<Peer>, shard: usize, stream: i64, first: Vec<Frame>, mut incoming: Streaming<Batch>) {
+async fn read(
+    peers: Arc<Peers>,
+    peer: Arc<Peer>,
+    shard: usize,
+    stream: i64,
+    first: Vec<Frame>,
+    mut incoming: Streaming<Batch>,
+) {
     let mut frames = first;
     loop {
         if !peers.receive(&peer, shard, stream, frames) {
@@ -96,7 +119,9 @@ async fn read(peers: Arc<Peers>, peer: Arc<Peer>, shard: usize, stream: i64, fir
         match next {
             Ok(Some(batch)) => frames = batch.frames,
             Ok(None) => break debug!(peer = %peer.address, shard, "the other node ended its link"),
-            Err(status) => break warn!(peer = %peer.address, shard, code = %status.code(), error = status.message(), "link lost"),
+            Err(status) => {
+                break warn!(peer = %peer.address, shard, code = %status.code(), error = status.message(), "link lost");
+            }
         }
     }
     peers.inlet_broken(&peer, shard, stream);

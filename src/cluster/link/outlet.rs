@@ -39,7 +39,9 @@ pub(in crate::cluster) async fn run(peers: Arc<Peers>, peer: Arc<Peer>, index: u
         let finished = result.is_ok() && peer.is_finishing();
         match result {
             Ok(()) => debug!(peer = %peer.address, shard = index, "link ended"),
-            Err(error) if pause == PAUSE.0 => warn!(peer = %peer.address, shard = index, %error, "link broken"),
+            Err(error) if pause == PAUSE.0 => {
+                warn!(peer = %peer.address, shard = index, %error, "link broken")
+            }
             Err(error) => debug!(peer = %peer.address, shard = index, %error, "link still broken"),
         }
         if !finished {
@@ -69,16 +71,31 @@ async fn serve(peers: &Peers, peer: &Peer, index: usize, pause: &mut Duration) -
         .keep_alive_while_idle(true)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW);
-    let channel = endpoint.connect().await.map_err(|error| unreachable(&error))?;
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| unreachable(&error))?;
     let mut client = LinkClient::with_interceptor(channel, peers.dialer.credentials.clone())
         .max_decoding_message_size(MAX_BATCH)
         .max_encoding_message_size(MAX_BATCH);
 
     shard.begin(stream);
     let hello = Frame::hello(&peers.address, peers.incarnation, index, stream);
-    let outgoing = Outgoing { hello: Some(hello), shard: shard.clone(), stream };
-    let answer = client.open(outgoing).await.map_err(|status| refused(&status))?;
-    peer.check_run(answer.metadata().get(RUN).and_then(|run| run.to_str().ok()?.parse().ok()))?;
+    let outgoing = Outgoing {
+        hello: Some(hello),
+        shard: shard.clone(),
+        stream,
+    };
+    let answer = client
+        .open(outgoing)
+        .await
+        .map_err(|status| refused(&status))?;
+    peer.check_run(
+        answer
+            .metadata()
+            .get(RUN)
+            .and_then(|run| run.to_str().ok()?.parse().ok()),
+    )?;
     let incoming = answer.into_inner();
     shard.up(stream);
     peers.bind_again(peer, index);
@@ -90,12 +107,21 @@ async fn serve(peers: &Peers, peer: &Peer, index: usize, pause: &mut Duration) -
 
 /// Takes the credit that the other node gives.
 async fn read(peers: &Peers, peer: &Peer, index: usize, mut incoming: Streaming<Batch>) -> Result {
-    while let Some(batch) = incoming.message().await.map_err(|status| refused(&status))? {
+    while let Some(batch) = incoming
+        .message()
+        .await
+        .map_err(|status| refused(&status))?
+    {
         for frame in batch.frames {
             match frame.kind() {
                 Kind::Credit => peer.shards[index].credit(frame.session, frame.credit),
                 Kind::Gone => peers.gone(peer, &frame),
-                _ => return Err(Error::new(code::BAD_REQUEST, "an answer stream carries credit only")),
+                _ => {
+                    return Err(Error::new(
+                        code::BAD_REQUEST,
+                        "an answer stream carries credit only",
+                    ));
+                }
             }
         }
     }
@@ -119,15 +145,21 @@ impl Drop for Up<'_> {
 }
 
 fn unreachable(error: &tonic::transport::Error) -> Error {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let cause = std::error::Error::source(error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
     Error::new(code::UNAVAILABLE, format!("{error}{cause}"))
 }
 
 fn refused(status: &Status) -> Error {
-    Error::new(code::UNAVAILABLE, format!("{}: {}", status.code(), status.message()))
+    Error::new(
+        code::UNAVAILABLE,
+        format!("{}: {}", status.code(), status.message()),
+    )
 }
 
-/// The hello, and then what the shard gives to this stream: nothing before the other node has accepted it, for it would be lost if it does not.
+/// The hello, and then what the shard gives to this stream: nothing before the other node has
+/// accepted it, for it would be lost if it does not.
 struct Outgoing {
     hello: Option<Frame>,
     shard: Arc<Shard>,
@@ -139,7 +171,9 @@ impl Stream for Outgoing {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
         if let Some(hello) = self.hello.take() {
-            return Poll::Ready(Some(Batch { frames: vec![hello] }));
+            return Poll::Ready(Some(Batch {
+                frames: vec![hello],
+            }));
         }
         self.shard.poll_batch(self.stream, cx)
     }

@@ -5,7 +5,8 @@ use std::{collections::VecDeque, sync::Arc, task::Waker};
 use super::{SESSION_ACCOUNT, WINDOW, backlog::Account};
 use crate::session::Session;
 
-/// Requests whose answers a member owes. Beyond so many the oldest are forgotten: the gate's timeout has answered them, or will.
+/// Requests whose answers a member owes. Beyond so many the oldest are forgotten: the gate's
+/// timeout has answered them, or will.
 const MAX_REQUESTS: usize = 4096;
 
 /// One session and one member.
@@ -17,7 +18,8 @@ pub(in crate::cluster) struct Pairing {
     pub(super) binds: u32,
     /// Messages sent that the member is not done with.
     under_way: u32,
-    /// Which of its requests the member has not answered. Mostly answered in order, so the search ends at the front.
+    /// Which of its requests the member has not answered. Mostly answered in order, so the search
+    /// ends at the front.
     requests: VecDeque<u64>,
     /// The session's reader, while the window or the queue is full.
     pub(in crate::cluster) reader: Option<Waker>,
@@ -28,7 +30,15 @@ pub(in crate::cluster) struct Pairing {
 impl Pairing {
     pub(in crate::cluster) fn new(session: &Session) -> Self {
         let account = Account::new(SESSION_ACCOUNT);
-        Self { session: session.with_request(0), number: 0, binds: 0, under_way: 0, requests: VecDeque::new(), reader: None, account }
+        Self {
+            session: session.with_request(0),
+            number: 0,
+            binds: 0,
+            under_way: 0,
+            requests: VecDeque::new(),
+            reader: None,
+            account,
+        }
     }
 
     pub(super) fn numbered(self, number: u64) -> Self {

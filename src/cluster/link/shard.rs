@@ -26,10 +26,12 @@ use crate::{
 
 mod sessions;
 
-/// The sending side. Any thread queues; the stream's task writes. It outlives its streams: what is queued while there is none goes with the next.
+/// The sending side. Any thread queues; the stream's task writes. It outlives its streams: what is
+/// queued while there is none goes with the next.
 pub(in crate::cluster) struct Shard {
     state: Mutex<State>,
-    /// Whether the last stream broke and no other is up; apart from the state, for it is read for every choice of a member.
+    /// Whether the last stream broke and no other is up; apart from the state, for it is read for
+    /// every choice of a member.
     down: AtomicBool,
     /// On whose account frames to many sessions are, and those about none.
     pub(in crate::cluster) broadcasts: Arc<Account>,
@@ -73,7 +75,12 @@ pub(in crate::cluster) type Lost = Vec<(Session, VecDeque<u64>)>;
 impl Shard {
     pub(in crate::cluster) fn new() -> Arc<Self> {
         let node = || Account::new(NODE_ACCOUNT);
-        Arc::new(Self { state: Mutex::default(), down: AtomicBool::new(false), broadcasts: node(), node: node() })
+        Arc::new(Self {
+            state: Mutex::default(),
+            down: AtomicBool::new(false),
+            broadcasts: node(),
+            node: node(),
+        })
     }
 
     pub(in crate::cluster) fn is_down(&self) -> bool {
@@ -107,7 +114,10 @@ impl Shard {
             return Err(Error::new(code::CLOSED, "the other node is gone"));
         }
         if !state.queue.takes(account, frame.weight()) {
-            return Err(Error::new(code::TOO_MANY, "the other node does not take more"));
+            return Err(Error::new(
+                code::TOO_MANY,
+                "the other node does not take more",
+            ));
         }
         state.queue.charge(frame, account);
         wake(state);
@@ -125,10 +135,20 @@ impl Shard {
         if state.phase == Phase::Closed || state.stream != stream {
             return;
         }
-        let unsent: HashSet<_> = state.queue.iter().filter(|frame| frame.kind() == Kind::Open).map(|frame| frame.session).collect();
-        let known = state.pairings.values().filter(|pairing| !unsent.contains(&pairing.session.id()));
-        let again: Vec<_> =
-            known.map(|pairing| Frame::open(&pairing.session, pairing.number, pairing.binds, true)).chain([Frame::synced()]).collect();
+        let unsent: HashSet<_> = state
+            .queue
+            .iter()
+            .filter(|frame| frame.kind() == Kind::Open)
+            .map(|frame| frame.session)
+            .collect();
+        let known = state
+            .pairings
+            .values()
+            .filter(|pairing| !unsent.contains(&pairing.session.id()));
+        let again: Vec<_> = known
+            .map(|pairing| Frame::open(&pairing.session, pairing.number, pairing.binds, true))
+            .chain([Frame::synced()])
+            .collect();
         for frame in again.into_iter().rev() {
             state.queue.push_front(frame);
         }
@@ -137,20 +157,24 @@ impl Shard {
         wake(state);
     }
 
-    /// The stream is gone, or did not come up. What was under way is lost, and what waits for an answer that will not come.
+    /// The stream is gone, or did not come up. What was under way is lost, and what waits for an
+    /// answer that will not come.
     pub(in crate::cluster) fn broken(&self) -> Lost {
         let mut state = self.state.lock();
         if state.phase == Phase::Closed {
             return Lost::new();
         }
-        // Who waited when a stream broke has been told. Answers that came since are still waited for, whatever attempts fail meanwhile.
+        // Who waited when a stream broke has been told. Answers that came since are still waited
+        // for, whatever attempts fail meanwhile.
         let was_up = state.phase == Phase::Up;
         if !matches!(state.phase, Phase::Down(_)) {
             state.phase = Phase::Down(Instant::now());
         }
         self.down.store(true, Ordering::Relaxed);
         state.stream = 0;
-        state.queue.retain(|frame| !(frame.is_question() || was_up && frame.is_answer()));
+        state
+            .queue
+            .retain(|frame| !(frame.is_question() || was_up && frame.is_answer()));
         let lost = state.lose();
         wake_all(state);
         lost
@@ -236,13 +260,22 @@ impl Shard {
         state.idle = 0;
         let mut frames = Vec::with_capacity(state.queue.len().min(256));
         let (mut bytes, mut readers, before) = (0, Vec::new(), state.queue.bytes());
-        let State { queue, pairings, held, .. } = &mut *state;
+        let State {
+            queue,
+            pairings,
+            held,
+            ..
+        } = &mut *state;
         while bytes < BATCH_BYTES
             && let Some((frame, account)) = queue.pop()
         {
             bytes += frame.weight();
             if *held && account.is_some_and(|account| account.is_modest()) {
-                readers.extend(pairings.get_mut(&frame.session).and_then(|pairing| pairing.reader.take()));
+                readers.extend(
+                    pairings
+                        .get_mut(&frame.session)
+                        .and_then(|pairing| pairing.reader.take()),
+                );
             }
             frames.push(frame);
         }
@@ -265,12 +298,19 @@ impl State {
 
     /// Everybody who waits for room.
     fn readers(&mut self) -> Vec<Waker> {
-        let waiting = self.pairings.values_mut().filter_map(|pairing| pairing.reader.take());
+        let waiting = self
+            .pairings
+            .values_mut()
+            .filter_map(|pairing| pairing.reader.take());
         self.parted.drain(..).chain(waiting).collect()
     }
 
     fn part(&mut self) -> Lost {
-        let Self { pairings, parted: readers, .. } = self;
+        let Self {
+            pairings,
+            parted: readers,
+            ..
+        } = self;
         let parted = pairings.drain().map(|(_, mut pairing)| {
             readers.extend(pairing.reader.take());
             let requests = pairing.lose();

@@ -34,7 +34,10 @@ struct Reader {
 impl Reader {
     fn goes_on(&mut self) -> bool {
         let waker = Waker::from(self.woken.clone());
-        self.room.as_mut().poll(&mut Context::from_waker(&waker)).is_ready()
+        self.room
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_ready()
     }
 
     fn woken(&self) -> usize {
@@ -52,10 +55,21 @@ fn up() -> Arc<Shard> {
 /// Sends a message; the reader if it has to wait.
 fn send(shard: &Arc<Shard>, session: &Session, body: usize) -> Option<Reader> {
     let message = Message::notify("Room.Say", Bytes::from(vec![0; body]));
-    let frame = |message: Message| Frame::message(Kind::Message, session.id(), message.id, message.route, message.body);
+    let frame = |message: Message| {
+        Frame::message(
+            Kind::Message,
+            session.id(),
+            message.id,
+            message.route,
+            message.body,
+        )
+    };
     match shard.message(session, message, frame) {
         Ok(()) => None,
-        Err(Refused::Full(_, room)) => Some(Reader { room, woken: Arc::default() }),
+        Err(Refused::Full(_, room)) => Some(Reader {
+            room,
+            woken: Arc::default(),
+        }),
         Err(Refused::Error(error)) => panic!("{error}"),
     }
 }

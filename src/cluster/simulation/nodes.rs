@@ -25,7 +25,8 @@ pub(super) struct Rust {
     pub(super) members: Members,
 }
 
-/// Registers once, then only shows signs of life; appends what it is told is new, and removes one entry when told that somebody left.
+/// Registers once, then only shows signs of life; appends what it is told is new, and removes one
+/// entry when told that somebody left.
 pub(super) struct Go {
     pub(super) own: Member,
     run: Run,
@@ -38,7 +39,13 @@ pub(super) struct Go {
 impl Rust {
     pub(super) fn new(own: Member, run: Run, now: Instant) -> Self {
         let members = Members::new(own.address());
-        Self { own, run, expected: 0, standing: Standing::new(Rhythm::new(HEARTBEAT), RETRY, now), members }
+        Self {
+            own,
+            run,
+            expected: 0,
+            standing: Standing::new(Rhythm::new(HEARTBEAT), RETRY, now),
+            members,
+        }
     }
 }
 
@@ -48,19 +55,44 @@ impl Go {
     }
 
     pub(super) fn new(own: Member, run: Run, now: Instant) -> Self {
-        Self { own, run, expected: 0, joined: false, last_arrival: now, table: Vec::new() }
+        Self {
+            own,
+            run,
+            expected: 0,
+            joined: false,
+            last_arrival: now,
+            table: Vec::new(),
+        }
     }
 
-    /// It has everybody who lives, once. Those who died while there was no master nobody can name to it.
-    pub(super) fn converged(&self, expected: &[Member], master_restarted: bool) -> Result<(), String> {
-        let count = |address: &str| self.table.iter().filter(|entry| entry.address() == address).count();
+    /// It has everybody who lives, once. Those who died while there was no master nobody can name
+    /// to it.
+    pub(super) fn converged(
+        &self,
+        expected: &[Member],
+        master_restarted: bool,
+    ) -> Result<(), String> {
+        let count = |address: &str| {
+            self.table
+                .iter()
+                .filter(|entry| entry.address() == address)
+                .count()
+        };
         for member in expected {
             if count(member.address()) != 1 {
-                return Err(format!("{} has {} times {member:?}", self.own.address(), count(member.address())));
+                return Err(format!(
+                    "{} has {} times {member:?}",
+                    self.own.address(),
+                    count(member.address())
+                ));
             }
         }
         if self.table.len() != expected.len() && !master_restarted {
-            return Err(format!("{} has {:#?}\ninstead of {expected:#?}", self.own.address(), self.table));
+            return Err(format!(
+                "{} has {:#?}\ninstead of {expected:#?}",
+                self.own.address(),
+                self.table
+            ));
         }
         Ok(())
     }
@@ -81,8 +113,9 @@ impl Node {
         }
     }
 
-    /// The run that takes announcements. A node of Go nano takes them before it has registered as well, and then has twice whom its registration
-    /// names again; the moment is short, and there is no help for it, so it is left out here.
+    /// The run that takes announcements. A node of Go nano takes them before it has registered as
+    /// well, and then has twice whom its registration names again; the moment is short, and there
+    /// is no help for it, so it is left out here.
     pub(super) fn listens(&self) -> Option<Run> {
         match self {
             Self::Go(go) if !go.joined => None,
@@ -113,11 +146,17 @@ impl Node {
     }
 
     /// Takes the answer, if there was one, and says when to call next.
-    pub(super) fn answered(&mut self, answer: Option<Result<Answer, Refusal>>, now: Instant) -> Instant {
+    pub(super) fn answered(
+        &mut self,
+        answer: Option<Result<Answer, Refusal>>,
+        now: Instant,
+    ) -> Instant {
         match self {
             Self::Rust(rust) => {
                 match answer {
-                    Some(Ok(answer)) => drop(rust.standing.answered(answer, &mut rust.members, now)),
+                    Some(Ok(answer)) => {
+                        drop(rust.standing.answered(answer, &mut rust.members, now))
+                    }
                     Some(Err(_)) => rust.standing.refused(now),
                     None => rust.standing.failed(now),
                 }
@@ -135,8 +174,16 @@ impl Node {
 
     pub(super) fn told(&mut self, news: &Announcement) {
         match (self, news) {
-            (Self::Rust(rust), Announcement::New(member)) => drop(rust.members.join(member.clone())),
-            (Self::Rust(rust), Announcement::Del { address, incarnation }) => drop(rust.members.leave(address, *incarnation)),
+            (Self::Rust(rust), Announcement::New(member)) => {
+                drop(rust.members.join(member.clone()))
+            }
+            (
+                Self::Rust(rust),
+                Announcement::Del {
+                    address,
+                    incarnation,
+                },
+            ) => drop(rust.members.leave(address, *incarnation)),
             (Self::Go(go), Announcement::New(member)) => go.table.push(member.clone()),
             (Self::Go(go), Announcement::Del { address, .. }) => {
                 if let Some(at) = go.table.iter().position(|entry| entry.address() == address) {

@@ -17,13 +17,19 @@ pub(super) struct Polled<S> {
     waker: Waker,
     /// Read already, and not taken yet: the library asks for little at a time.
     unread: Bytes,
-    /// Whole frames, but for the part of the first that is out already. Whoever writes something else waits for them.
+    /// Whole frames, but for the part of the first that is out already. Whoever writes something
+    /// else waits for them.
     frames: VecDeque<Bytes>,
 }
 
 impl<S> Polled<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream: Stream::new(stream), waker: Waker::noop().clone(), unread: Bytes::new(), frames: VecDeque::new() }
+        Self {
+            stream: Stream::new(stream),
+            waker: Waker::noop().clone(),
+            unread: Bytes::new(),
+            frames: VecDeque::new(),
+        }
     }
 
     pub(super) fn set_waker(&mut self, cx: &Context<'_>) {
@@ -37,8 +43,13 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Polled<S> {
         &mut self.frames
     }
 
-    /// Writes the queued frames; ready when none is left. How many bytes went is added to `written`.
-    pub(super) fn poll_frames(&mut self, cx: &mut Context<'_>, written: &mut u64) -> Poll<io::Result<()>> {
+    /// Writes the queued frames; ready when none is left. How many bytes went is added to
+    /// `written`.
+    pub(super) fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: &mut u64,
+    ) -> Poll<io::Result<()>> {
         self.stream.poll_write(cx, &mut self.frames, written)
     }
 

@@ -43,7 +43,12 @@ impl Frame {
         let mut frames = Vec::new();
         while let &[a, b, c, kind, flags, d, e, f, g, ref rest @ ..] = bytes {
             let (payload, behind) = rest.split_at(u32::from_be_bytes([0, a, b, c]) as usize);
-            frames.push(Self { kind, flags, stream: u32::from_be_bytes([d, e, f, g]), payload: payload.to_vec() });
+            frames.push(Self {
+                kind,
+                flags,
+                stream: u32::from_be_bytes([d, e, f, g]),
+                payload: payload.to_vec(),
+            });
             bytes = behind;
         }
         assert_eq!(bytes, b"");
@@ -56,13 +61,26 @@ impl Frame {
         within("a frame", from.read_exact(&mut header)).await.ok()?;
         let [a, b, c, kind, flags, d, e, f, g] = header;
         let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
-        within("the rest of a frame", from.read_exact(&mut payload)).await.unwrap();
-        Some(Self { kind, flags, stream: u32::from_be_bytes([d, e, f, g]), payload })
+        within("the rest of a frame", from.read_exact(&mut payload))
+            .await
+            .unwrap();
+        Some(Self {
+            kind,
+            flags,
+            stream: u32::from_be_bytes([d, e, f, g]),
+            payload,
+        })
     }
 
     fn encode(&self) -> Vec<u8> {
         let len = (self.payload.len() as u32).to_be_bytes();
-        [&len[1..], &[self.kind, self.flags], &self.stream.to_be_bytes(), &self.payload].concat()
+        [
+            &len[1..],
+            &[self.kind, self.flags],
+            &self.stream.to_be_bytes(),
+            &self.payload,
+        ]
+        .concat()
     }
 
     fn is_message(&self) -> bool {
@@ -71,7 +89,9 @@ impl Frame {
 
     /// The one message of gRPC in it: not compressed, and whole.
     fn message(&self) -> &[u8] {
-        let [0, a, b, c, d, message @ ..] = &self.payload[..] else { panic!("not a message: {self:?}") };
+        let [0, a, b, c, d, message @ ..] = &self.payload[..] else {
+            panic!("not a message: {self:?}")
+        };
         assert_eq!(u32::from_be_bytes([*a, *b, *c, *d]) as usize, message.len());
         message
     }
@@ -81,14 +101,27 @@ impl Frame {
 fn conversations(recording: &Recording) -> Vec<(Vec<u8>, Vec<Frame>)> {
     let streams = recording.facts["streams"].as_array().unwrap().iter();
     let side = |events: &Value, direction: &str| {
-        let events = events.as_array().unwrap().iter().filter(|event| event["dir"] == direction);
-        events.flat_map(|event| bytes(event["hex"].as_str().unwrap())).collect::<Vec<_>>()
+        let events = events
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["dir"] == direction);
+        events
+            .flat_map(|event| bytes(event["hex"].as_str().unwrap()))
+            .collect::<Vec<_>>()
     };
-    let both = streams.map(|events| (side(events, "member->master"), Frame::all(&side(events, "master->member"))));
-    both.filter(|(_, back)| back.iter().any(|frame| frame.kind == HEADERS)).collect()
+    let both = streams.map(|events| {
+        (
+            side(events, "member->master"),
+            Frame::all(&side(events, "master->member")),
+        )
+    });
+    both.filter(|(_, back)| back.iter().any(|frame| frame.kind == HEADERS))
+        .collect()
 }
 
-/// What a Go member wrote is understood by our master, to the byte: registration, heartbeats, goodbye.
+/// What a Go member wrote is understood by our master, to the byte: registration, heartbeats,
+/// goodbye.
 #[tokio::test]
 async fn s28_a_go_members_bytes() {
     let recording = Recording::load("s28_raw_http2_bytes");
@@ -106,21 +139,38 @@ async fn s28_a_go_members_bytes() {
             ended = frame.kind == HEADERS && frame.flags & END_STREAM != 0;
             answer.extend(frame.is_message().then(|| frame.message().to_vec()));
         }
-        let recorded: Vec<_> = recorded.iter().filter(|frame| frame.is_message()).map(Frame::message).collect();
+        let recorded: Vec<_> = recorded
+            .iter()
+            .filter(|frame| frame.is_message())
+            .map(Frame::message)
+            .collect();
         assert_eq!((answer.len(), recorded.len()), (1, 1));
         // The addresses differ in all but length; the observer is one more that ours names.
         assert_eq!(answer[0].is_empty(), recorded[0].is_empty());
     }
     let frames = Frame::all(&conversations[0].0[PREFACE.len()..]);
-    let message = frames.iter().find(|frame| frame.is_message()).unwrap().message();
-    let Call::Register(info) = Call::decode("Register", message) else { panic!("not a registration") };
+    let message = frames
+        .iter()
+        .find(|frame| frame.is_message())
+        .unwrap()
+        .message();
+    let Call::Register(info) = Call::decode("Register", message) else {
+        panic!("not a registration")
+    };
     let address = info.service_addr.clone();
-    assert_eq!(observer.next_of(|call| matches!(call, Call::New(_))).await, Call::New(info));
-    assert_eq!(observer.next_of(|call| matches!(call, Call::Del(_))).await, Call::Del(address));
+    assert_eq!(
+        observer.next_of(|call| matches!(call, Call::New(_))).await,
+        Call::New(info)
+    );
+    assert_eq!(
+        observer.next_of(|call| matches!(call, Call::Del(_))).await,
+        Call::Del(address)
+    );
 }
 
-/// What a Go master wrote is understood by our member, to the byte. Ours needs fewer connections than Go's ten, so that streams have other numbers;
-/// what it says is the same, with fields of its own behind.
+/// What a Go master wrote is understood by our member, to the byte. Ours needs fewer connections
+/// than Go's ten, so that streams have other numbers; what it says is the same, with fields of its
+/// own behind.
 #[tokio::test]
 async fn s28_a_go_masters_bytes() {
     let recording = Recording::load("s28_raw_http2_bytes");
@@ -142,24 +192,55 @@ async fn s28_a_go_masters_bytes() {
     serving.abort();
 
     let messages = messages.lock();
-    let [register, heartbeat, .., unregister] = &messages[..] else { panic!("{messages:?}") };
-    let register = RegisterRequest::decode(&register[..]).unwrap().member_info.unwrap();
-    let heartbeat = HeartbeatRequest::decode(&heartbeat[..]).unwrap().member_info.unwrap();
-    assert_eq!((register.service_addr.as_str(), register.services.as_slice()), (address.as_str(), ["Echo".to_owned()].as_slice()));
+    let [register, heartbeat, .., unregister] = &messages[..] else {
+        panic!("{messages:?}")
+    };
+    let register = RegisterRequest::decode(&register[..])
+        .unwrap()
+        .member_info
+        .unwrap();
+    let heartbeat = HeartbeatRequest::decode(&heartbeat[..])
+        .unwrap()
+        .member_info
+        .unwrap();
+    assert_eq!(
+        (register.service_addr.as_str(), register.services.as_slice()),
+        (address.as_str(), ["Echo".to_owned()].as_slice())
+    );
     assert_eq!(heartbeat, register);
-    assert_eq!(UnregisterRequest::decode(&unregister[..]).unwrap().service_addr, address);
+    assert_eq!(
+        UnregisterRequest::decode(&unregister[..])
+            .unwrap()
+            .service_addr,
+        address
+    );
 }
 
 /// Answers each request on this connection with the next recorded answer, on the request's stream.
-async fn serve(connection: &mut TcpStream, conversations: &[(Vec<u8>, Vec<Frame>)], messages: &Mutex<Vec<Vec<u8>>>) {
+async fn serve(
+    connection: &mut TcpStream,
+    conversations: &[(Vec<u8>, Vec<Frame>)],
+    messages: &Mutex<Vec<Vec<u8>>>,
+) {
     let mut preface = vec![0; PREFACE.len()];
-    within("the preface", connection.read_exact(&mut preface)).await.unwrap();
+    within("the preface", connection.read_exact(&mut preface))
+        .await
+        .unwrap();
     assert_eq!(preface, PREFACE);
-    let settings = conversations[0].1.iter().find(|frame| frame.kind == SETTINGS && frame.flags & ACK == 0).unwrap();
+    let settings = conversations[0]
+        .1
+        .iter()
+        .find(|frame| frame.kind == SETTINGS && frame.flags & ACK == 0)
+        .unwrap();
     connection.write_all(&settings.encode()).await.unwrap();
     while let Some(frame) = Frame::read(connection).await {
         if frame.kind == SETTINGS && frame.flags & ACK == 0 {
-            let acknowledged = Frame { kind: SETTINGS, flags: ACK, stream: 0, payload: Vec::new() };
+            let acknowledged = Frame {
+                kind: SETTINGS,
+                flags: ACK,
+                stream: 0,
+                payload: Vec::new(),
+            };
             connection.write_all(&acknowledged.encode()).await.unwrap();
         }
         if !frame.is_message() {
@@ -172,8 +253,14 @@ async fn serve(connection: &mut TcpStream, conversations: &[(Vec<u8>, Vec<Frame>
         };
         // All but the first are the same; there may be more heartbeats than were recorded.
         let (_, answer) = &conversations[number.min(conversations.len()) - 1];
-        for recorded in answer.iter().filter(|frame| [HEADERS, DATA].contains(&frame.kind)) {
-            let frame = Frame { stream: frame.stream, ..recorded.clone() };
+        for recorded in answer
+            .iter()
+            .filter(|frame| [HEADERS, DATA].contains(&frame.kind))
+        {
+            let frame = Frame {
+                stream: frame.stream,
+                ..recorded.clone()
+            };
             connection.write_all(&frame.encode()).await.unwrap();
         }
     }

@@ -16,7 +16,16 @@ async fn s24_session_ids_of_two_gates() {
     let count = recording.facts["connections_each"].as_u64().unwrap() as usize;
     let master = master().await;
     let gate = async |node: &str| {
-        let flags = ["--master", &master.node(), "--services", "T", "--client", "127.0.0.1:0", "--node", node];
+        let flags = [
+            "--master",
+            &master.node(),
+            "--services",
+            "T",
+            "--client",
+            "127.0.0.1:0",
+            "--node",
+            node,
+        ];
         Peer::start(&flags).await
     };
     let gates = [gate("5").await, gate("1005").await];
@@ -30,10 +39,16 @@ async fn s24_session_ids_of_two_gates() {
         let some = (0..100).map(|number| id(&gates[number % 2]));
         ids.extend(join_all(some).await);
     }
-    assert_eq!(ids.len(), 2 * count, "no collisions, where there were {}", recording.facts["colliding_ids"]);
+    assert_eq!(
+        ids.len(),
+        2 * count,
+        "no collisions, where there were {}",
+        recording.facts["colliding_ids"]
+    );
 }
 
-/// A backend is killed and started again at its address. Every request ends, and they are answered again as soon as nano's are.
+/// A backend is killed and started again at its address. Every request ends, and they are answered
+/// again as soon as nano's are.
 #[tokio::test]
 async fn s27_a_backend_is_started_again_at_once() {
     let recording = Recording::load("s27_backend_sigkill_restart_same_addr");
@@ -48,9 +63,20 @@ async fn s27_a_backend_is_started_again_at_once() {
     backend.signal("KILL").await;
     backend.exited().await;
     let begun = Instant::now();
-    let again = ours(&["--master", &master.node(), "--services", "Echo", "--listen", &address]).await;
+    let again = ours(&[
+        "--master",
+        &master.node(),
+        "--services",
+        "Echo",
+        "--listen",
+        &address,
+    ])
+    .await;
     let took = within("an answer", answered(&mut client)).await - begun;
-    assert!(took < recorded + Duration::from_secs(1), "{took:?}, where it was {recorded:?}");
+    assert!(
+        took < recorded + Duration::from_secs(1),
+        "{took:?}, where it was {recorded:?}"
+    );
     assert_eq!(again.node(), address);
 }
 

@@ -48,7 +48,8 @@ impl Stage {
         }
     }
 
-    /// This node of ours takes the place of the one that had this address. Its clients, if it has any, are those of the recording.
+    /// This node of ours takes the place of the one that had this address. Its clients, if it has
+    /// any, are those of the recording.
     pub(crate) fn ours(&mut self, recorded: &str, node: &Peer) {
         self.addresses.insert(recorded.to_owned(), node.node());
         if node.nodes != Some(node.address) {
@@ -59,13 +60,17 @@ impl Stage {
     /// The master is played. It answers registrations as recorded.
     pub(crate) fn cast_master(&mut self, who: &str, recorded: &str, node: GoNode) {
         self.cast(who, recorded, node);
-        let members = mem::take(&mut self.answer).into_iter().map(|info| self.info_here(info)).collect();
+        let members = mem::take(&mut self.answer)
+            .into_iter()
+            .map(|info| self.info_here(info))
+            .collect();
         self.played[who].answer_registrations_with(members);
     }
 
     /// A node of nano's that is played, in the place of the one that had this address.
     pub(crate) fn cast(&mut self, who: &str, recorded: &str, node: GoNode) {
-        self.addresses.insert(recorded.to_owned(), node.address.clone());
+        self.addresses
+            .insert(recorded.to_owned(), node.address.clone());
         self.played.insert(who.to_owned(), node);
     }
 
@@ -79,7 +84,10 @@ impl Stage {
 
     /// What an address in the recording is here.
     pub(crate) fn address(&self, recorded: &str) -> String {
-        self.addresses.get(recorded).unwrap_or_else(|| panic!("{}: who is {recorded}?", self.name)).clone()
+        self.addresses
+            .get(recorded)
+            .unwrap_or_else(|| panic!("{}: who is {recorded}?", self.name))
+            .clone()
     }
 
     /// Plays everything that is left. Nothing else has come by then.
@@ -101,7 +109,10 @@ impl Stage {
     /// Plays what comes before the script did this.
     pub(crate) async fn play_to_note(&mut self, note: &str) {
         loop {
-            let step = self.steps.pop_front().unwrap_or_else(|| panic!("{}: nobody did: {note}", self.name));
+            let step = self
+                .steps
+                .pop_front()
+                .unwrap_or_else(|| panic!("{}: nobody did: {note}", self.name));
             match step.what {
                 What::Note(found) if found == note => return,
                 _ => self.step(step).await,
@@ -136,21 +147,37 @@ impl Stage {
                 self.outcomes.insert(who, outcome);
             }
             What::Answered(members) => {
-                let expected: Vec<_> = members.into_iter().map(|info| self.info_here(info)).collect();
+                let expected: Vec<_> = members
+                    .into_iter()
+                    .map(|info| self.info_here(info))
+                    .collect();
                 let outcome = self.outcomes.remove(&who).unwrap();
-                assert_eq!(outcome.unwrap_or_else(|status| panic!("{place}: {status}")), expected, "{place}");
+                assert_eq!(
+                    outcome.unwrap_or_else(|status| panic!("{place}: {status}")),
+                    expected,
+                    "{place}"
+                );
             }
             What::Refused(message) => {
                 let status = self.outcomes.remove(&who).unwrap().expect_err(&place);
                 let message = message.map(|message| self.text_here(&message));
-                assert_eq!((status.code(), status.message()), (Code::Unknown, message.unwrap().as_str()), "{place}");
+                assert_eq!(
+                    (status.code(), status.message()),
+                    (Code::Unknown, message.unwrap().as_str()),
+                    "{place}"
+                );
             }
             What::IsCalled(expected) => {
                 let traffic = expected.is_traffic();
                 let beats = matches!(expected, Call::Heartbeat(_));
                 // How often it shows life depends on how long it lives.
-                let wanted = |call: &Call| call.is_traffic() == traffic && matches!(call, Call::Heartbeat(_)) == beats;
-                eprintln!("{place}: {expected:?}; left {:?}", self.node(&who).left_over());
+                let wanted = |call: &Call| {
+                    call.is_traffic() == traffic && matches!(call, Call::Heartbeat(_)) == beats
+                };
+                eprintln!(
+                    "{place}: {expected:?}; left {:?}",
+                    self.node(&who).left_over()
+                );
                 let call = self.node(&who).next_of(wanted).await;
                 let expected = self.heard_here(expected, &call);
                 assert_eq!(call, expected, "{place}");
@@ -161,8 +188,15 @@ impl Stage {
                     self.clients.insert(who.clone(), replay);
                 }
                 let ends = matches!(event, Event::Close);
-                let step = transcript::Step { at: Duration::from_millis(at), event };
-                self.clients.get_mut(&who).unwrap().step(&place, &step, Pace::Brisk).await;
+                let step = transcript::Step {
+                    at: Duration::from_millis(at),
+                    event,
+                };
+                self.clients
+                    .get_mut(&who)
+                    .unwrap()
+                    .step(&place, &step, Pace::Brisk)
+                    .await;
                 if ends {
                     self.clients.remove(&who);
                 }
@@ -196,7 +230,11 @@ impl Stage {
     fn heard_here(&mut self, mut expected: Call, heard: &Call) -> Call {
         let mut heard = heard.clone();
         if let (Some(expected), Some(heard)) = (expected.address(), heard.address()) {
-            *expected = self.addresses.entry(expected.clone()).or_insert_with(|| heard.clone()).clone();
+            *expected = self
+                .addresses
+                .entry(expected.clone())
+                .or_insert_with(|| heard.clone())
+                .clone();
         }
         if let (Some(expected), Some(heard)) = (expected.session(), heard.session()) {
             let is_new = !self.sessions.values().any(|known| known == heard);
@@ -209,15 +247,33 @@ impl Stage {
     }
 
     fn info_here(&self, info: MemberInfo) -> MemberInfo {
-        MemberInfo { service_addr: self.address(&info.service_addr), ..info }
+        MemberInfo {
+            service_addr: self.address(&info.service_addr),
+            ..info
+        }
     }
 
     /// With the addresses and sessions of here.
     fn text_here(&self, text: &str) -> String {
-        let addresses = self.addresses.iter().map(|(recorded, here)| (recorded.clone(), here.clone()));
-        let sessions = self.sessions.iter().map(|(recorded, here)| (recorded.to_string(), here.to_string()));
-        let place = |word: &str| addresses.clone().chain(sessions.clone()).find(|(recorded, _)| recorded == word).map(|(_, here)| here);
-        let words: Vec<_> = text.split(' ').map(|word| place(word).unwrap_or_else(|| word.to_owned())).collect();
+        let addresses = self
+            .addresses
+            .iter()
+            .map(|(recorded, here)| (recorded.clone(), here.clone()));
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|(recorded, here)| (recorded.to_string(), here.to_string()));
+        let place = |word: &str| {
+            addresses
+                .clone()
+                .chain(sessions.clone())
+                .find(|(recorded, _)| recorded == word)
+                .map(|(_, here)| here)
+        };
+        let words: Vec<_> = text
+            .split(' ')
+            .map(|word| place(word).unwrap_or_else(|| word.to_owned()))
+            .collect();
         words.join(" ")
     }
 }

@@ -20,13 +20,26 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// The call with this name, which must be exactly what our code for it writes: the names and numbers are Go nano's.
+    /// The call with this name, which must be exactly what our code for it writes: the names and
+    /// numbers are Go nano's.
     pub(crate) fn decode(method: &str, bytes: &[u8]) -> Self {
         match method {
-            "Register" => Self::Register(exact::<RegisterRequest>(bytes).member_info.unwrap_or_default()),
+            "Register" => Self::Register(
+                exact::<RegisterRequest>(bytes)
+                    .member_info
+                    .unwrap_or_default(),
+            ),
             "Unregister" => Self::Unregister(exact::<UnregisterRequest>(bytes).service_addr),
-            "Heartbeat" => Self::Heartbeat(exact::<HeartbeatRequest>(bytes).member_info.unwrap_or_default()),
-            "NewMember" => Self::New(exact::<NewMemberRequest>(bytes).member_info.unwrap_or_default()),
+            "Heartbeat" => Self::Heartbeat(
+                exact::<HeartbeatRequest>(bytes)
+                    .member_info
+                    .unwrap_or_default(),
+            ),
+            "NewMember" => Self::New(
+                exact::<NewMemberRequest>(bytes)
+                    .member_info
+                    .unwrap_or_default(),
+            ),
             "DelMember" => Self::Del(exact::<DelMemberRequest>(bytes).service_addr),
             "HandleRequest" => Self::Request(exact(bytes)),
             "HandleNotify" => Self::Notify(exact(bytes)),
@@ -44,25 +57,68 @@ impl Call {
         let (mut master, mut member) = (MasterClient::new(channel(to)), client(to));
         match self {
             Self::Register(info) => return register(to, info).await,
-            Self::Unregister(service_addr) => drop(master.unregister(UnregisterRequest { service_addr, incarnation: 0 }).await?),
-            Self::Heartbeat(info) => drop(master.heartbeat(HeartbeatRequest { member_info: known(info), digest: 0 }).await?),
-            Self::New(info) => drop(member.new_member(NewMemberRequest { member_info: known(info) }).await?),
-            Self::Del(service_addr) => drop(member.del_member(DelMemberRequest { service_addr, incarnation: 0 }).await?),
+            Self::Unregister(service_addr) => drop(
+                master
+                    .unregister(UnregisterRequest {
+                        service_addr,
+                        incarnation: 0,
+                    })
+                    .await?,
+            ),
+            Self::Heartbeat(info) => drop(
+                master
+                    .heartbeat(HeartbeatRequest {
+                        member_info: known(info),
+                        digest: 0,
+                    })
+                    .await?,
+            ),
+            Self::New(info) => drop(
+                member
+                    .new_member(NewMemberRequest {
+                        member_info: known(info),
+                    })
+                    .await?,
+            ),
+            Self::Del(service_addr) => drop(
+                member
+                    .del_member(DelMemberRequest {
+                        service_addr,
+                        incarnation: 0,
+                    })
+                    .await?,
+            ),
             Self::Request(message) => drop(member.handle_request(message).await?),
             Self::Notify(message) => drop(member.handle_notify(message).await?),
             Self::Push(message) => drop(member.handle_push(message).await?),
             Self::Response(message) => drop(member.handle_response(message).await?),
-            Self::SessionClosed(session_id) => drop(member.session_closed(SessionClosedRequest { session_id }).await?),
-            Self::CloseSession(session_id) => drop(member.close_session(CloseSessionRequest { session_id }).await?),
+            Self::SessionClosed(session_id) => drop(
+                member
+                    .session_closed(SessionClosedRequest { session_id })
+                    .await?,
+            ),
+            Self::CloseSession(session_id) => drop(
+                member
+                    .close_session(CloseSessionRequest { session_id })
+                    .await?,
+            ),
         }
         Ok(Vec::new())
     }
 
     pub(crate) fn is_message(&self) -> bool {
-        matches!(self, Self::Request(_) | Self::Notify(_) | Self::Push(_) | Self::Response(_) | Self::CloseSession(_))
+        matches!(
+            self,
+            Self::Request(_)
+                | Self::Notify(_)
+                | Self::Push(_)
+                | Self::Response(_)
+                | Self::CloseSession(_)
+        )
     }
 
-    /// Whether it is about a session, and comes from the node that has it: everything else is the master's or a member's to the master.
+    /// Whether it is about a session, and comes from the node that has it: everything else is the
+    /// master's or a member's to the master.
     pub(crate) fn is_traffic(&self) -> bool {
         self.is_message() || matches!(self, Self::SessionClosed(_))
     }
@@ -70,9 +126,12 @@ impl Call {
     /// The address in it.
     pub(crate) fn address(&mut self) -> Option<&mut String> {
         match self {
-            Self::Register(info) | Self::Heartbeat(info) | Self::New(info) => Some(&mut info.service_addr),
+            Self::Register(info) | Self::Heartbeat(info) | Self::New(info) => {
+                Some(&mut info.service_addr)
+            }
             Self::Unregister(address) | Self::Del(address) => Some(address),
-            Self::Request(RequestMessage { gate_addr, .. }) | Self::Notify(NotifyMessage { gate_addr, .. }) => Some(gate_addr),
+            Self::Request(RequestMessage { gate_addr, .. })
+            | Self::Notify(NotifyMessage { gate_addr, .. }) => Some(gate_addr),
             _ => None,
         }
     }
@@ -92,19 +151,38 @@ impl Call {
 }
 
 pub(super) async fn register(master: &str, info: MemberInfo) -> Result<Vec<MemberInfo>, Status> {
-    let request = RegisterRequest { member_info: Some(info).filter(|info| *info != MemberInfo::default()) };
-    let reply = MasterClient::new(channel(master)).register(request).await?.into_inner();
+    let request = RegisterRequest {
+        member_info: Some(info).filter(|info| *info != MemberInfo::default()),
+    };
+    let reply = MasterClient::new(channel(master))
+        .register(request)
+        .await?
+        .into_inner();
     Ok(reply.members.into_iter().map(as_go_sees).collect())
 }
 
 /// Without what Go has no fields for.
 pub(crate) fn as_go_sees(info: MemberInfo) -> MemberInfo {
-    let MemberInfo { label, service_addr, services, .. } = info;
-    MemberInfo { label, service_addr, services, ..MemberInfo::default() }
+    let MemberInfo {
+        label,
+        service_addr,
+        services,
+        ..
+    } = info;
+    MemberInfo {
+        label,
+        service_addr,
+        services,
+        ..MemberInfo::default()
+    }
 }
 
 pub(crate) fn exact<T: Message + Default>(bytes: &[u8]) -> T {
     let message = T::decode(bytes).unwrap();
-    assert_eq!(message.encode_to_vec(), bytes, "not exactly what was written");
+    assert_eq!(
+        message.encode_to_vec(),
+        bytes,
+        "not exactly what was written"
+    );
     message
 }

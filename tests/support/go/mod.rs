@@ -1,5 +1,6 @@
-//! A node as Go nano's look from outside: plain gRPC, the old fields, errors with the code UNKNOWN, a table that appends whoever it is told is new
-//! and removes one entry when it is told that somebody left.
+//! A node as Go nano's look from outside: plain gRPC, the old fields, errors with the code UNKNOWN,
+//! a table that appends whoever it is told is new and removes one entry when it is told that
+//! somebody left.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 use std::{
@@ -38,8 +39,8 @@ pub(crate) use self::{
 };
 use self::{
     proto::{
-        HeartbeatRequest, HeartbeatResponse, MemberInfo, RegisterRequest, RequestMessage, UnregisterRequest, master_server::MasterServer,
-        member_server::MemberServer,
+        HeartbeatRequest, HeartbeatResponse, MemberInfo, RegisterRequest, RequestMessage,
+        UnregisterRequest, master_server::MasterServer, member_server::MemberServer,
     },
     service::Service,
 };
@@ -92,16 +93,31 @@ impl GoNode {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = Server::builder()
-            .add_service(MemberServer::new(Service(state.clone())).max_decoding_message_size(usize::MAX))
+            .add_service(
+                MemberServer::new(Service(state.clone())).max_decoding_message_size(usize::MAX),
+            )
             .add_service(MasterServer::new(Service(state.clone())));
-        let serving = tokio::spawn(async move { router.serve_with_incoming(TcpIncoming::from(listener)).await.unwrap() });
-        Self { address, state, serving, heart: Mutex::default(), seen: HashSet::new() }
+        let serving = tokio::spawn(async move {
+            router
+                .serve_with_incoming(TcpIncoming::from(listener))
+                .await
+                .unwrap()
+        });
+        Self {
+            address,
+            state,
+            serving,
+            heart: Mutex::default(),
+            seen: HashSet::new(),
+        }
     }
 
     /// Listens, registers, and calls every interval.
     pub(crate) async fn join(master: &str, services: &[&str], interval: Duration) -> Self {
         let node = Self::start().await;
-        node.register(master, node.info("", services)).await.unwrap();
+        node.register(master, node.info("", services))
+            .await
+            .unwrap();
         node.show_life(master, node.info("", services), interval);
         node
     }
@@ -109,11 +125,20 @@ impl GoNode {
     /// What it says of itself.
     pub(crate) fn info(&self, label: &str, services: &[&str]) -> MemberInfo {
         let services = services.iter().map(|&service| service.to_owned()).collect();
-        MemberInfo { label: label.to_owned(), service_addr: self.address.clone(), services, ..MemberInfo::default() }
+        MemberInfo {
+            label: label.to_owned(),
+            service_addr: self.address.clone(),
+            services,
+            ..MemberInfo::default()
+        }
     }
 
     /// The answer is the beginning of its table.
-    pub(crate) async fn register(&self, master: &str, info: MemberInfo) -> Result<Vec<MemberInfo>, Status> {
+    pub(crate) async fn register(
+        &self,
+        master: &str,
+        info: MemberInfo,
+    ) -> Result<Vec<MemberInfo>, Status> {
         let members = call::register(master, info).await?;
         self.state.table.lock().extend(members.clone());
         Ok(members)
@@ -125,8 +150,18 @@ impl GoNode {
             loop {
                 sleep(interval).await;
                 // Go logs what goes wrong, and goes on.
-                if let Ok(reply) = master.heartbeat(HeartbeatRequest { member_info: Some(info.clone()), digest: 0 }).await {
-                    assert_eq!(*reply.get_ref(), HeartbeatResponse::default(), "the answer Go knows");
+                if let Ok(reply) = master
+                    .heartbeat(HeartbeatRequest {
+                        member_info: Some(info.clone()),
+                        digest: 0,
+                    })
+                    .await
+                {
+                    assert_eq!(
+                        *reply.get_ref(),
+                        HeartbeatResponse::default(),
+                        "the answer Go knows"
+                    );
                 }
             }
         });
@@ -143,8 +178,14 @@ impl GoNode {
 
     pub(crate) async fn leave(&self, master: &str) {
         self.fall_silent();
-        let goodbye = UnregisterRequest { service_addr: self.address.clone(), incarnation: 0 };
-        MasterClient::new(channel(master)).unregister(goodbye).await.unwrap();
+        let goodbye = UnregisterRequest {
+            service_addr: self.address.clone(),
+            incarnation: 0,
+        };
+        MasterClient::new(channel(master))
+            .unregister(goodbye)
+            .await
+            .unwrap();
     }
 
     /// Ends its server and its heartbeats without a word.
@@ -165,7 +206,12 @@ impl GoNode {
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
-        self.state.calls.lock().iter().map(|(_, call)| call.clone()).collect()
+        self.state
+            .calls
+            .lock()
+            .iter()
+            .map(|(_, call)| call.clone())
+            .collect()
     }
 
     pub(crate) fn timed_calls(&self) -> Vec<(Instant, Call)> {
@@ -174,7 +220,12 @@ impl GoNode {
 
     /// The addresses it would route to.
     pub(crate) fn table(&self) -> Vec<String> {
-        self.state.table.lock().iter().map(|info| info.service_addr.clone()).collect()
+        self.state
+            .table
+            .lock()
+            .iter()
+            .map(|info| info.service_addr.clone())
+            .collect()
     }
 
     /// As master: who it says is there.
@@ -213,7 +264,12 @@ impl GoNode {
 
     fn unseen(&self) -> Vec<(usize, Call)> {
         let calls = self.state.calls.lock();
-        calls.iter().enumerate().filter(|(at, _)| !self.seen.contains(at)).map(|(at, (_, call))| (at, call.clone())).collect()
+        calls
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| !self.seen.contains(at))
+            .map(|(at, (_, call))| (at, call.clone()))
+            .collect()
     }
 
     /// The next message of a session.
@@ -235,7 +291,11 @@ impl GoNode {
 
     /// What has come and was not looked at, but for signs of life.
     pub(crate) fn left_over(&self) -> Vec<Call> {
-        self.unseen().into_iter().map(|(_, call)| call).filter(|call| !matches!(call, Call::Heartbeat(_))).collect()
+        self.unseen()
+            .into_iter()
+            .map(|(_, call)| call)
+            .filter(|call| !matches!(call, Call::Heartbeat(_)))
+            .collect()
     }
 }
 
@@ -247,7 +307,9 @@ impl Drop for GoNode {
 
 /// A connection that is made when it is needed.
 pub(crate) fn channel(address: &str) -> Channel {
-    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+    Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect_lazy()
 }
 
 /// What such a node calls another one's messages with.

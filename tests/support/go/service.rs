@@ -11,7 +11,12 @@ type Reply<T> = Result<Response<T>, Status>;
 
 impl Service {
     async fn note<T>(&self, call: Call, reply: T) -> Reply<T> {
-        let State { manners, calls, arrived, .. } = &*self.0;
+        let State {
+            manners,
+            calls,
+            arrived,
+            ..
+        } = &*self.0;
         if manners.dead.load(SeqCst) {
             return Err(Status::unavailable("dead"));
         }
@@ -41,16 +46,28 @@ impl master_server::Master for Service {
     async fn register(&self, request: Request<RegisterRequest>) -> Reply<RegisterResponse> {
         let members = self.0.table.lock().clone();
         let info = request.into_inner().member_info.unwrap();
-        self.note(Call::Register(as_go_sees(info)), RegisterResponse { members }).await
+        self.note(
+            Call::Register(as_go_sees(info)),
+            RegisterResponse { members },
+        )
+        .await
     }
 
     async fn unregister(&self, request: Request<UnregisterRequest>) -> Reply<UnregisterResponse> {
-        self.note(Call::Unregister(request.into_inner().service_addr), UnregisterResponse {}).await
+        self.note(
+            Call::Unregister(request.into_inner().service_addr),
+            UnregisterResponse {},
+        )
+        .await
     }
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Reply<HeartbeatResponse> {
         let info = request.into_inner().member_info.unwrap();
-        self.note(Call::Heartbeat(as_go_sees(info)), HeartbeatResponse::default()).await
+        self.note(
+            Call::Heartbeat(as_go_sees(info)),
+            HeartbeatResponse::default(),
+        )
+        .await
     }
 }
 
@@ -73,7 +90,10 @@ impl member_server::Member for Service {
         self.note(Call::Del(address), DelMemberResponse {}).await
     }
 
-    async fn handle_request(&self, request: Request<RequestMessage>) -> Reply<MemberHandleResponse> {
+    async fn handle_request(
+        &self,
+        request: Request<RequestMessage>,
+    ) -> Reply<MemberHandleResponse> {
         self.message(Call::Request(request.into_inner())).await
     }
 
@@ -85,15 +105,32 @@ impl member_server::Member for Service {
         self.message(Call::Push(request.into_inner())).await
     }
 
-    async fn handle_response(&self, request: Request<ResponseMessage>) -> Reply<MemberHandleResponse> {
+    async fn handle_response(
+        &self,
+        request: Request<ResponseMessage>,
+    ) -> Reply<MemberHandleResponse> {
         self.message(Call::Response(request.into_inner())).await
     }
 
-    async fn session_closed(&self, request: Request<SessionClosedRequest>) -> Reply<SessionClosedResponse> {
-        self.note(Call::SessionClosed(request.into_inner().session_id), SessionClosedResponse {}).await
+    async fn session_closed(
+        &self,
+        request: Request<SessionClosedRequest>,
+    ) -> Reply<SessionClosedResponse> {
+        self.note(
+            Call::SessionClosed(request.into_inner().session_id),
+            SessionClosedResponse {},
+        )
+        .await
     }
 
-    async fn close_session(&self, request: Request<CloseSessionRequest>) -> Reply<CloseSessionResponse> {
-        self.note(Call::CloseSession(request.into_inner().session_id), CloseSessionResponse {}).await
+    async fn close_session(
+        &self,
+        request: Request<CloseSessionRequest>,
+    ) -> Reply<CloseSessionResponse> {
+        self.note(
+            Call::CloseSession(request.into_inner().session_id),
+            CloseSessionResponse {},
+        )
+        .await
     }
 }

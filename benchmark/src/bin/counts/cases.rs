@@ -1,4 +1,5 @@
-//! What is counted: whole messages, from a client's socket through the node and back, all on one thread.
+//! What is counted: whole messages, from a client's socket through the node and back, all on one
+//! thread.
 
 use std::time::Duration;
 
@@ -38,8 +39,12 @@ impl Case {
     pub(crate) async fn new(name: &str) -> Result<Self> {
         let json = br#"{"name":"somebody","score":1234567,"tags":["a","b","c"],"alive":true}"#;
         match name {
-            "echo-1" => Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 1).await,
-            "echo-8" => Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 8).await,
+            "echo-1" => {
+                Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 1).await
+            }
+            "echo-8" => {
+                Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 8).await
+            }
             "json-1" => Self::requests(vec![standalone().await?], "Echo.Json", json, 1).await,
             "forwarded-8" => Self::requests(cluster().await?, "Echo.Echo", &[b'x'; 64], 8).await,
             "broadcast-32" => Self::broadcast().await,
@@ -50,17 +55,30 @@ impl Case {
     async fn requests(nodes: Vec<Node>, route: &str, body: &[u8], depth: u64) -> Result<Self> {
         let (mut said, mut answer) = (BytesMut::new(), BytesMut::new());
         for id in 1..=depth {
-            encode(&Message::request(id, route.to_owned(), body.to_vec()), &mut said)?;
+            encode(
+                &Message::request(id, route.to_owned(), body.to_vec()),
+                &mut said,
+            )?;
             packet::encode_with(Kind::Data, &mut answer, |out| {
                 message::encode_response(id, false, body, out);
                 Ok::<_, Error>(())
             })?;
         }
         let speaker = Client::connect(&nodes).await?;
-        let mut case = Self { nodes, speaker, said: said.freeze(), answer: answer.len(), others: Vec::new(), messages: depth };
+        let mut case = Self {
+            nodes,
+            speaker,
+            said: said.freeze(),
+            answer: answer.len(),
+            others: Vec::new(),
+            messages: depth,
+        };
         case.exchange().await?;
         if case.speaker.heard[..] != answer[..] {
-            return Err(Error::new(code::INTERNAL, format!("not the answer: {:?}", case.speaker.heard)));
+            return Err(Error::new(
+                code::INTERNAL,
+                format!("not the answer: {:?}", case.speaker.heard),
+            ));
         }
         Ok(case)
     }
@@ -78,9 +96,21 @@ impl Case {
             members.push(member);
         }
         let speaker = members.remove(0);
-        let mut case = Self { nodes, speaker, said: said.freeze(), answer: push.len(), others: members, messages: MEMBERS as u64 };
+        let mut case = Self {
+            nodes,
+            speaker,
+            said: said.freeze(),
+            answer: push.len(),
+            others: members,
+            messages: MEMBERS as u64,
+        };
         case.exchange().await?;
-        if case.others.iter().chain([&case.speaker]).any(|member| member.heard[..] != push[..]) {
+        if case
+            .others
+            .iter()
+            .chain([&case.speaker])
+            .any(|member| member.heard[..] != push[..])
+        {
             return Err(Error::new(code::INTERNAL, "not what was said"));
         }
         Ok(case)
@@ -105,18 +135,37 @@ impl Case {
 }
 
 fn encode(message: &Message, out: &mut BytesMut) -> Result {
-    packet::encode_with(Kind::Data, out, |out| message.encode(&Dictionary::default(), out).map_err(Error::from))
+    packet::encode_with(Kind::Data, out, |out| {
+        message
+            .encode(&Dictionary::default(), out)
+            .map_err(Error::from)
+    })
 }
 
 async fn standalone() -> Result<Node> {
-    App::new().component(Echo).component(Room::default()).tcp(LISTEN).scheduler_threads(0).start().await
+    App::new()
+        .component(Echo)
+        .component(Room::default())
+        .tcp(LISTEN)
+        .scheduler_threads(0)
+        .start()
+        .await
 }
 
 /// A master with the services, and a gate. They see each other so rarely that it does not show.
 async fn cluster() -> Result<Vec<Node>> {
-    let app = || App::new().service_addr(LISTEN).cluster_heartbeat(Duration::from_secs(60)).scheduler_threads(0);
+    let app = || {
+        App::new()
+            .service_addr(LISTEN)
+            .cluster_heartbeat(Duration::from_secs(60))
+            .scheduler_threads(0)
+    };
     let master = app().component(Echo).master().start().await?;
-    let address = master.handle().member().map(|member| member.address().to_owned()).unwrap_or_default();
+    let address = master
+        .handle()
+        .member()
+        .map(|member| member.address().to_owned())
+        .unwrap_or_default();
     let gate = app().tcp(LISTEN).advertise_addr(address).start().await?;
     Ok(vec![gate, master])
 }
@@ -128,7 +177,9 @@ struct Client {
 
 impl Client {
     async fn connect(nodes: &[Node]) -> Result<Self> {
-        let address = nodes.iter().find_map(|node| node.addresses().first().copied());
+        let address = nodes
+            .iter()
+            .find_map(|node| node.addresses().first().copied());
         let address = address.ok_or_else(|| Error::new(code::INTERNAL, "nobody listens"))?;
         let mut socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
@@ -147,7 +198,10 @@ impl Client {
         out.clear();
         packet::encode(Kind::Ack, b"", &mut out)?;
         socket.write_all(&out).await?;
-        Ok(Self { socket, heard: Vec::new() })
+        Ok(Self {
+            socket,
+            heard: Vec::new(),
+        })
     }
 
     async fn exchange(&mut self, said: &[u8], answer: usize) -> Result {

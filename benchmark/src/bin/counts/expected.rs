@@ -24,13 +24,20 @@ impl Expected {
         if self.compiler == compiler {
             return self.tolerance;
         }
-        println!("counts.json is of {}, this is {compiler}: {:.0} % are tolerated", self.compiler, self.tolerance_other_compiler * 100.0);
+        println!(
+            "counts.json is of {}, this is {compiler}: {:.0} % are tolerated",
+            self.compiler,
+            self.tolerance_other_compiler * 100.0
+        );
         self.tolerance_other_compiler
     }
 
     pub(crate) fn write(mut self) -> Result {
         self.compiler = compiler();
-        Ok(fs::write(path(), serde_json::to_string_pretty(&self)? + "\n")?)
+        Ok(fs::write(
+            path(),
+            serde_json::to_string_pretty(&self)? + "\n",
+        )?)
     }
 }
 
@@ -40,5 +47,7 @@ fn path() -> PathBuf {
 
 fn compiler() -> String {
     let output = Command::new("rustc").arg("--version").output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default()
 }

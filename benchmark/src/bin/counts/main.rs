@@ -1,12 +1,14 @@
-//! How many instructions a message takes on its way through a node, which does not depend on how busy the machine is.
+//! How many instructions a message takes on its way through a node, which does not depend on how
+//! busy the machine is.
 //!
 //! ```text
 //! cargo run --release -p nano-bench --bin counts               # compares with counts.json, fails where it has become more
 //! cargo run --release -p nano-bench --bin counts -- --bless    # writes counts.json
 //! ```
 //!
-//! Each case runs twice under valgrind, the second time with twice as many messages, so that what it takes to start cancels out. Client and
-//! nodes share one thread; the kernel's instructions are not counted.
+//! Each case runs twice under valgrind, the second time with twice as many messages, so that what
+//! it takes to start cancels out. Client and nodes share one thread; the kernel's instructions are
+//! not counted.
 
 use std::process::ExitCode;
 
@@ -60,16 +62,19 @@ fn main() -> ExitCode {
 }
 
 fn run(case: &str, exchanges: u32) -> Result {
-    Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let mut case = Case::new(case).await?;
-        for _ in 0..WARM_UP + exchanges {
-            case.exchange().await?;
-        }
-        // What valgrind's caller divides by.
-        println!("{}", case.messages);
-        case.finish().await;
-        Ok(())
-    })
+    Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let mut case = Case::new(case).await?;
+            for _ in 0..WARM_UP + exchanges {
+                case.exchange().await?;
+            }
+            // What valgrind's caller divides by.
+            println!("{}", case.messages);
+            case.finish().await;
+            Ok(())
+        })
 }
 
 fn compare(cli: &Cli) -> Result {
@@ -77,17 +82,29 @@ fn compare(cli: &Cli) -> Result {
     let tolerance = expected.tolerance();
     let mut worse = Vec::new();
     for name in NAMES {
-        let mut counts = (0..cli.repeat).map(|_| valgrind::count(name)).collect::<Result<Vec<_>>>()?;
+        let mut counts = (0..cli.repeat)
+            .map(|_| valgrind::count(name))
+            .collect::<Result<Vec<_>>>()?;
         counts.sort_unstable();
-        let (least, most, now) = (counts[0], counts[counts.len() - 1], counts[counts.len() / 2]);
+        let (least, most, now) = (
+            counts[0],
+            counts[counts.len() - 1],
+            counts[counts.len() / 2],
+        );
         let before = expected.instructions.insert(name.to_owned(), now);
         let change = before.map(|before| now as f64 / before as f64 - 1.0);
-        let shown = change.map_or_else(|| "new".to_owned(), |change| format!("{:+.2} %", change * 100.0));
+        let shown = change.map_or_else(
+            || "new".to_owned(),
+            |change| format!("{:+.2} %", change * 100.0),
+        );
         println!("{name:<14} {now:>8} instructions per message ({least} .. {most})  {shown}");
         if change.is_none_or(|change| change > tolerance) {
             worse.push(name);
         } else if change.is_some_and(|change| change < -tolerance) {
-            println!("{:<14} better than counts.json says: --bless keeps it so", "");
+            println!(
+                "{:<14} better than counts.json says: --bless keeps it so",
+                ""
+            );
         }
     }
     if cli.bless {
@@ -95,6 +112,13 @@ fn compare(cli: &Cli) -> Result {
     }
     match &worse[..] {
         [] => Ok(()),
-        worse => Err(Error::new(code::CONFLICT, format!("more than {:.0} % above counts.json: {}", tolerance * 100.0, worse.join(", ")))),
+        worse => Err(Error::new(
+            code::CONFLICT,
+            format!(
+                "more than {:.0} % above counts.json: {}",
+                tolerance * 100.0,
+                worse.join(", ")
+            ),
+        )),
     }
 }

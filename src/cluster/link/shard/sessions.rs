@@ -21,11 +21,12 @@ use crate::{
 };
 
 impl Shard {
-    /// Queues a message of a session of this gate, behind the session itself if the member does not know it yet.
+    /// Queues a message of a session of this gate, behind the session itself if the member does not
+    /// know it yet.
     ///
     /// # Errors
-    /// Gives it back when the session's window or the queue is full. [`code::UNAVAILABLE`] when the member cannot be reached, [`code::CLOSED`] when
-    /// the session has ended.
+    /// Gives it back when the session's window or the queue is full. [`code::UNAVAILABLE`] when the
+    /// member cannot be reached, [`code::CLOSED`] when the session has ended.
     pub(in crate::cluster) fn message(
         self: &Arc<Self>,
         session: &Session,
@@ -45,7 +46,12 @@ impl Shard {
             // To be routed again at once: the member is leaving, so somebody else will be chosen.
             return Err(Refused::Full(message, Box::pin(ready(()))));
         }
-        let State { pairings, queue, opened, .. } = &mut *state;
+        let State {
+            pairings,
+            queue,
+            opened,
+            ..
+        } = &mut *state;
         let pairing = pairings.entry(session.id()).or_insert_with(|| {
             *opened += 1;
             queue.push(Frame::open(session, *opened, 0, false));
@@ -53,10 +59,17 @@ impl Shard {
         });
         if !pairing.has_room() || !queue.takes_message(&pairing.account) {
             drop(state);
-            return Err(Refused::Full(message, Box::pin(self.clone().room(session.id()))));
+            return Err(Refused::Full(
+                message,
+                Box::pin(self.clone().room(session.id())),
+            ));
         }
         let frame = frame(message);
-        pairing.sent(if frame.kind() == Kind::Message { frame.id } else { 0 });
+        pairing.sent(if frame.kind() == Kind::Message {
+            frame.id
+        } else {
+            0
+        });
         queue.charge(frame, &pairing.account);
         wake(state);
         Ok(())
@@ -69,8 +82,17 @@ impl Shard {
 
     fn poll_room(&self, session: i64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state.lock();
-        let State { pairings, queue, held, phase, .. } = &mut *state;
-        let Some(pairing) = pairings.get_mut(&session).filter(|_| matches!(phase, Phase::Connecting | Phase::Up)) else {
+        let State {
+            pairings,
+            queue,
+            held,
+            phase,
+            ..
+        } = &mut *state;
+        let Some(pairing) = pairings
+            .get_mut(&session)
+            .filter(|_| matches!(phase, Phase::Connecting | Phase::Up))
+        else {
             return Poll::Ready(());
         };
         let in_queue = queue.takes_message(&pairing.account);
@@ -96,13 +118,16 @@ impl Shard {
     /// The member has bound a session, so often by now: whether that is news.
     pub(in crate::cluster) fn binds(&self, session: i64, binds: u32) -> bool {
         let mut state = self.state.lock();
-        let Some(pairing) = state.pairings.get_mut(&session) else { return true };
+        let Some(pairing) = state.pairings.get_mut(&session) else {
+            return true;
+        };
         let news = binds > pairing.binds;
         pairing.binds = binds.max(pairing.binds);
         news
     }
 
-    /// The session has ended, behind all its messages. The calls of it that are under way are answered by the member, or end with their stream.
+    /// The session has ended, behind all its messages. The calls of it that are under way are
+    /// answered by the member, or end with their stream.
     pub(in crate::cluster) fn closed(&self, session: &Session, reason: &CloseReason) {
         let mut state = self.state.lock();
         if state.pairings.remove(&session.id()).is_some() {
@@ -113,26 +138,41 @@ impl Shard {
 
     /// The session, if the member serves it.
     pub(in crate::cluster) fn session(&self, id: i64) -> Option<Session> {
-        self.state.lock().pairings.get(&id).map(|pairing| pairing.session.clone())
+        self.state
+            .lock()
+            .pairings
+            .get(&id)
+            .map(|pairing| pairing.session.clone())
     }
 
     /// The session whose request the member answers, if it still waits.
     pub(in crate::cluster) fn answered(&self, session: i64, request: u64) -> Option<Session> {
         let mut state = self.state.lock();
         let pairing = state.pairings.get_mut(&session)?;
-        pairing.answered(request).then(|| pairing.session.with_request(request))
+        pairing
+            .answered(request)
+            .then(|| pairing.session.with_request(request))
     }
 
     /// The member is done with so many messages of a session.
     pub(in crate::cluster) fn credit(&self, session: i64, started: u32) {
-        let reader = self.state.lock().pairings.get_mut(&session).and_then(|pairing| pairing.credit(started));
+        let reader = self
+            .state
+            .lock()
+            .pairings
+            .get_mut(&session)
+            .and_then(|pairing| pairing.credit(started));
         if let Some(reader) = reader {
             reader.wake();
         }
     }
 
     /// The member no longer serves the session, unless it was opened again after this was said.
-    pub(in crate::cluster) fn gone(&self, session: i64, opened: u64) -> Option<(Session, VecDeque<u64>)> {
+    pub(in crate::cluster) fn gone(
+        &self,
+        session: i64,
+        opened: u64,
+    ) -> Option<(Session, VecDeque<u64>)> {
         let mut state = self.state.lock();
         if state.pairings.get(&session)?.number > opened {
             return None;
