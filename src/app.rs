@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     gate::{Listener, RateLimit, Settings, SlowClient},
     handshake::Request,
-    node::{Blueprint, DictionarySource, Node},
+    node::{DictionarySource, Node, NodeConfig},
     pipeline::Pipeline,
     serialize::Serializer,
     session::{CloseReason, Session},
@@ -38,7 +38,7 @@ use crate::{
 /// }
 /// ```
 pub struct App {
-    blueprint: Blueprint,
+    config: NodeConfig,
 }
 
 impl App {
@@ -46,7 +46,7 @@ impl App {
     pub fn new() -> Self {
         let cores = thread::available_parallelism().map_or(2, usize::from);
         Self {
-            blueprint: Blueprint {
+            config: NodeConfig {
                 components: Vec::new(),
                 listeners: Vec::new(),
                 settings: Settings::default(),
@@ -78,11 +78,9 @@ impl App {
         options: Options,
     ) -> Self {
         let component = Arc::new(component);
-        self.blueprint
-            .components
-            .push(Box::new(move |node, failure| {
-                Service::new(component, &options, node, failure)
-            }));
+        self.config.components.push(Box::new(move |node, reporter| {
+            Service::new(component, &options, node, reporter)
+        }));
         self
     }
 
@@ -103,7 +101,7 @@ impl App {
     /// WebSocket.
     #[must_use]
     pub fn listen(mut self, listener: Listener) -> Self {
-        self.blueprint.listeners.push(listener);
+        self.config.listeners.push(listener);
         self
     }
 
@@ -111,7 +109,7 @@ impl App {
     /// intervals is disconnected. 30 s unless set.
     #[must_use]
     pub fn heartbeat(mut self, interval: Duration) -> Self {
-        self.blueprint.settings.heartbeat = Some(interval);
+        self.config.settings.heartbeat = Some(interval);
         self
     }
 
@@ -119,14 +117,14 @@ impl App {
     /// whose end TCP is sure to report.
     #[must_use]
     pub fn no_heartbeat(mut self) -> Self {
-        self.blueprint.settings.heartbeat = None;
+        self.config.settings.heartbeat = None;
         self
     }
 
     /// How long a client may take for its handshakes, from the connection on. 10 s unless set.
     #[must_use]
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.blueprint.settings.handshake_timeout = timeout;
+        self.config.settings.handshake_timeout = timeout;
         self
     }
 
@@ -134,7 +132,7 @@ impl App {
     /// [`code::TIMEOUT`](crate::code::TIMEOUT); `None` switches that off. 30 s unless set.
     #[must_use]
     pub fn request_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.blueprint.settings.request_timeout = timeout.into();
+        self.config.settings.request_timeout = timeout.into();
         self
     }
 
@@ -142,7 +140,7 @@ impl App {
     /// they did not expect.
     #[must_use]
     pub fn silent_errors(mut self) -> Self {
-        self.blueprint.settings.silent = true;
+        self.config.settings.silent = true;
         self
     }
 
@@ -150,14 +148,14 @@ impl App {
     /// connection. 65,536 unless set, as in nano; at most 16,777,215.
     #[must_use]
     pub fn max_packet(mut self, bytes: usize) -> Self {
-        self.blueprint.settings.max_packet = bytes;
+        self.config.settings.max_packet = bytes;
         self
     }
 
     /// How many clients may be connected; more are refused at once. No limit unless set.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
-        self.blueprint.settings.max_connections = connections;
+        self.config.settings.max_connections = connections;
         self
     }
 
@@ -166,14 +164,14 @@ impl App {
     /// handler, more being left in its socket. 1,024 unless set.
     #[must_use]
     pub fn max_in_flight(mut self, messages: usize) -> Self {
-        self.blueprint.settings.max_in_flight = messages;
+        self.config.settings.max_in_flight = messages;
         self
     }
 
     /// How many messages one client may send. No limit unless set.
     #[must_use]
     pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.blueprint.settings.rate_limit = Some(limit);
+        self.config.settings.rate_limit = Some(limit);
         self
     }
 
@@ -181,15 +179,15 @@ impl App {
     /// unless set. A single message may be larger.
     #[must_use]
     pub fn send_queue(mut self, bytes: usize, messages: usize) -> Self {
-        self.blueprint.settings.queue_bytes = bytes;
-        self.blueprint.settings.queue_messages = messages;
+        self.config.settings.queue_bytes = bytes;
+        self.config.settings.queue_messages = messages;
         self
     }
 
     /// What happens to a client whose queue is full. It is disconnected unless set.
     #[must_use]
     pub fn slow_client(mut self, policy: SlowClient) -> Self {
-        self.blueprint.settings.slow_client = policy;
+        self.config.settings.slow_client = policy;
         self
     }
 
@@ -204,7 +202,7 @@ impl App {
         mut self,
         hook: impl Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync + 'static,
     ) -> Self {
-        self.blueprint.settings.on_handshake = Some(Box::new(hook));
+        self.config.settings.on_handshake = Some(Box::new(hook));
         self
     }
 
@@ -218,7 +216,7 @@ impl App {
             .into_iter()
             .map(|(route, code)| (route.into(), code))
             .collect();
-        self.blueprint.dictionary = DictionarySource::Given(entries);
+        self.config.dictionary = DictionarySource::Given(entries);
         self
     }
 
@@ -229,7 +227,7 @@ impl App {
         mut self,
         pushes: impl IntoIterator<Item = R>,
     ) -> Self {
-        self.blueprint.dictionary =
+        self.config.dictionary =
             DictionarySource::Routes(pushes.into_iter().map(Into::into).collect());
         self
     }
@@ -237,7 +235,7 @@ impl App {
     /// What every message passes through on its way from and to clients.
     #[must_use]
     pub fn pipeline(mut self, pipeline: impl Into<Arc<Pipeline>>) -> Self {
-        self.blueprint.pipeline = pipeline.into();
+        self.config.pipeline = pipeline.into();
         self
     }
 
@@ -251,7 +249,7 @@ impl App {
         mut self,
         hook: impl Fn(&Session, &str, Error) -> Error + Send + Sync + 'static,
     ) -> Self {
-        self.blueprint.on_error = Some(Box::new(hook));
+        self.config.on_error = Some(Box::new(hook));
         self
     }
 
@@ -262,7 +260,7 @@ impl App {
         mut self,
         callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static,
     ) -> Self {
-        self.blueprint.on_session_closed.push(Box::new(callback));
+        self.config.on_session_closed.push(Box::new(callback));
         self
     }
 
@@ -272,7 +270,7 @@ impl App {
     /// the node is started on, as it always is on a runtime of a single thread.
     #[must_use]
     pub fn network_threads(mut self, threads: usize) -> Self {
-        self.blueprint.network_threads = threads;
+        self.config.network_threads = threads;
         self
     }
 
@@ -281,7 +279,7 @@ impl App {
     /// code that blocks delays all else: for tests with paused time.
     #[must_use]
     pub fn scheduler_threads(mut self, threads: usize) -> Self {
-        self.blueprint.scheduler_threads = threads;
+        self.config.scheduler_threads = threads;
         self
     }
 
@@ -289,7 +287,7 @@ impl App {
     /// [`push_task`](crate::Scheduler::push_task) refuses. 16,384 unless set.
     #[must_use]
     pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
-        self.blueprint.scheduler_capacity = tasks;
+        self.config.scheduler_capacity = tasks;
         self
     }
 
@@ -297,7 +295,7 @@ impl App {
     /// the millisecond whatever it is.
     #[must_use]
     pub fn timer_precision(mut self, precision: Duration) -> Self {
-        self.blueprint.timer_precision = precision;
+        self.config.timer_precision = precision;
         self
     }
 
@@ -305,7 +303,7 @@ impl App {
     /// that is left is dropped. 10 s unless set.
     #[must_use]
     pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.blueprint.shutdown_timeout = timeout;
+        self.config.shutdown_timeout = timeout;
         self
     }
 
@@ -316,7 +314,7 @@ impl App {
     /// Names what is wrong: a component, a route, a certificate, an address in use, an option; or
     /// what an `init` hook returned.
     pub async fn start(self) -> Result<Node> {
-        Node::start(self.blueprint).await
+        Node::start(self.config).await
     }
 
     /// Starts the node and runs it until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or
@@ -338,8 +336,8 @@ impl Default for App {
 impl fmt::Debug for App {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App")
-            .field("listeners", &self.blueprint.listeners)
-            .field("settings", &self.blueprint.settings)
+            .field("listeners", &self.config.listeners)
+            .field("settings", &self.config.settings)
             .finish_non_exhaustive()
     }
 }

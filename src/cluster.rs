@@ -59,7 +59,7 @@ mod vigil;
 use self::{
     announce::Announcer,
     attendance::Masters,
-    core::Core,
+    core::ClusterState,
     go::plane::Plane,
     members::Members,
     proto::{master_server::MasterServer, member_server::MemberServer},
@@ -80,7 +80,7 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// This node's place in its cluster. Dropping it stops everything without a goodbye.
 pub(crate) struct Cluster {
-    core: Arc<Core>,
+    core: Arc<ClusterState>,
     prepared: Option<Prepared>,
     masters: Vec<String>,
     rhythm: Rhythm,
@@ -150,7 +150,7 @@ impl Cluster {
         for callback in settings.on_left {
             handle.on_member_left(move |member| callback(member));
         }
-        let core = Core {
+        let core = ClusterState {
             members: RwLock::new(Members::new(own.address())),
             own,
             handle: handle.clone(),

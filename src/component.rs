@@ -8,14 +8,14 @@ use crate::{
     serialize::{Json, Serializer},
 };
 
-mod failure;
 mod handlers;
+mod invocation;
+mod report;
 mod service;
 mod signature;
-mod turn;
 
 pub(crate) use self::{
-    failure::Failure,
+    report::ErrorReporter,
     service::{Invoke, Service},
 };
 pub use handlers::{Handler, Handlers};

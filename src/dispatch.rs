@@ -12,31 +12,31 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use crate::{
-    component::{Failure, Invoke, Service},
+    component::{ErrorReporter, Invoke, Service},
     error::{Error, Result, code},
     message::{Kind, Message},
     pipeline::{Channel, Pipeline},
-    session::{Call, CloseReason, Exchange, Session},
+    session::{Call, CallRouter, CloseReason, Session},
 };
 
 mod forward;
 mod job;
 
-use self::forward::Nobody;
+use self::forward::DetachedSink;
 pub(crate) use self::{
-    forward::{Forward, Refused},
-    job::Job,
+    forward::{ClusterRouter, ForwardError},
+    job::Dispatched,
 };
 
 /// The routes of a node and what messages pass on their way to them.
 pub(crate) struct Dispatch {
     routes: HashMap<ByteString, Arc<dyn Invoke>>,
     pipeline: Arc<Pipeline>,
-    failure: Arc<Failure>,
+    reporter: Arc<ErrorReporter>,
     /// How long clients' requests, and calls, wait for their answer.
     request_timeout: Option<Duration>,
     /// The rest of the cluster; weak, for it hands messages to this.
-    forward: OnceLock<Weak<dyn Forward>>,
+    forward: OnceLock<Weak<dyn ClusterRouter>>,
 }
 
 /// Who sends a message: internal services are open to nodes only.
@@ -52,7 +52,7 @@ impl Dispatch {
     pub(crate) fn new(
         services: &[Service],
         pipeline: Arc<Pipeline>,
-        failure: Arc<Failure>,
+        reporter: Arc<ErrorReporter>,
         request_timeout: Option<Duration>,
     ) -> Result<Self> {
         let mut routes = HashMap::new();
@@ -76,19 +76,19 @@ impl Dispatch {
         Ok(Self {
             routes,
             pipeline,
-            failure,
+            reporter,
             request_timeout,
             forward: OnceLock::new(),
         })
     }
 
     /// Makes it part of a cluster.
-    pub(crate) fn connect(&self, forward: Weak<dyn Forward>) {
+    pub(crate) fn connect(&self, forward: Weak<dyn ClusterRouter>) {
         // A node joins one cluster, and does it once.
         let _ = self.forward.set(forward);
     }
 
-    fn forward(&self) -> Option<Arc<dyn Forward>> {
+    fn forward(&self) -> Option<Arc<dyn ClusterRouter>> {
         self.forward.get()?.upgrade()
     }
 
@@ -119,13 +119,13 @@ impl Dispatch {
         self.pipeline.outbound()
     }
 
-    pub(crate) fn failure(&self) -> &Failure {
-        &self.failure
+    pub(crate) fn reporter(&self) -> &ErrorReporter {
+        &self.reporter
     }
 
     /// Takes a message of this node's client as far as the scheduler or the member it belongs to.
     /// `None` when that is nowhere: it has been answered then.
-    pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Job> {
+    pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Dispatched> {
         let session = session.with_request(request_of(&message));
         let result = match message.kind {
             Kind::Response | Kind::Push => Err(Error::new(
@@ -136,17 +136,17 @@ impl Dispatch {
         };
         let route = message.route.clone();
         let result = result.and_then(|()| match self.forward() {
-            Some(forward) if !self.routes.contains_key(&message.route) => Ok(Job::away(
+            Some(forward) if !self.routes.contains_key(&message.route) => Ok(Dispatched::away(
                 session.clone(),
                 message,
                 forward,
-                self.failure.clone(),
+                self.reporter.clone(),
             )),
             _ => self.job(&session, &message, Origin::Client),
         });
         result
-            .inspect_err(|_| self.failure.metrics.refused.increment(1))
-            .map_err(|error| self.failure.fail(&session, &route, error))
+            .inspect_err(|_| self.reporter.metrics.refused.increment(1))
+            .map_err(|error| self.reporter.fail(&session, &route, error))
             .ok()
     }
 
@@ -166,11 +166,11 @@ impl Dispatch {
         session: &Session,
         message: &Message,
         origin: Origin,
-    ) -> Option<Job> {
+    ) -> Option<Dispatched> {
         let refused = |error| {
-            session.entity().done();
-            self.failure.metrics.refused.increment(1);
-            self.failure.fail(session, &message.route, error);
+            session.sink().done();
+            self.reporter.metrics.refused.increment(1);
+            self.reporter.fail(session, &message.route, error);
         };
         self.job(session, message, origin).map_err(refused).ok()
     }
@@ -185,7 +185,7 @@ impl Dispatch {
         // A full scheduler drops the message, which then answers for itself.
         let _ = self
             .accept(&session, &message, Origin::Node)
-            .map(Job::try_submit);
+            .map(Dispatched::try_submit);
     }
 
     /// Runs the inbound pipeline for a message that came through a gate that has none of ours.
@@ -198,7 +198,7 @@ impl Dispatch {
 
     /// Answers a message that a session sent and nobody will handle.
     pub(crate) fn fail(&self, session: &Session, error: Error) {
-        self.failure.fail(session, "", error);
+        self.reporter.fail(session, "", error);
     }
 
     /// Whether this node has the route.
@@ -246,12 +246,12 @@ impl Dispatch {
     /// Calls the application's code where messages are read.
     fn guard<R>(&self, panicked: &'static str, call: impl FnOnce() -> Result<R>) -> Result<R> {
         catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-            self.failure.metrics.panics.increment(1);
+            self.reporter.metrics.panics.increment(1);
             Err(Error::new(code::INTERNAL, panicked))
         })
     }
 
-    fn job(&self, session: &Session, message: &Message, origin: Origin) -> Result<Job> {
+    fn job(&self, session: &Session, message: &Message, origin: Origin) -> Result<Dispatched> {
         let invoke = self
             .routes
             .get(&message.route)
@@ -267,7 +267,7 @@ impl Dispatch {
         let task = self.guard("decoding the message panicked", || {
             invoke.clone().prepare(session, &message.body)
         })?;
-        Ok(Job::here(session.clone(), scheduler, task))
+        Ok(Dispatched::here(session.clone(), scheduler, task))
     }
 }
 
@@ -280,7 +280,7 @@ fn request_of(message: &Message) -> u64 {
     }
 }
 
-impl Exchange for Dispatch {
+impl CallRouter for Dispatch {
     fn call(&self, call: Call) {
         let forward = self.forward();
         let here = match (&call.to, &forward) {
@@ -317,7 +317,7 @@ impl Exchange for Dispatch {
 /// What the handler of a node's own call gets for a session: without a client, and gone with the
 /// call.
 fn session_of_nobody() -> Session {
-    Session::new(0, Arc::new(Nobody))
+    Session::new(0, Arc::new(DetachedSink))
 }
 
 impl fmt::Debug for Dispatch {

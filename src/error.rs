@@ -12,7 +12,7 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 pub mod code {
     /// The message cannot be understood: an undecodable body, an invalid route or argument.
     pub const BAD_REQUEST: &str = "NANO-400";
-    /// Refused on purpose: a node without the cluster's token. Clients get it from applications
+    /// ForwardError on purpose: a node without the cluster's token. Clients get it from applications
     /// only.
     pub const FORBIDDEN: &str = "NANO-403";
     /// No such route, session or member.

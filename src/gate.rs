@@ -28,7 +28,7 @@ use crate::{
     handshake::ReplyTemplate,
     message::Dictionary,
     metrics::Metrics,
-    session::{CloseReason, Entity, Session},
+    session::{CloseReason, Session, SessionSink},
 };
 
 mod agent;
@@ -155,7 +155,7 @@ impl Gate {
     /// wait.
     pub(crate) fn close_sessions(&self) {
         for session in self.node.sessions().list_local() {
-            session.entity().close(CloseReason::Shutdown);
+            session.sink().close(CloseReason::Shutdown);
         }
     }
 

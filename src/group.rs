@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::{
     error::{Error, Result, code},
     serialize::{Encode, Json, Serializer},
-    session::{Core, Membership, Push, Relay, Session},
+    session::{GateMulticast, GroupRef, Push, Session, SessionInner},
 };
 
 /// Sessions that are told things together. A session that closes leaves by itself.
@@ -79,7 +79,7 @@ impl<S: Serializer> Group<S> {
                 format!("session {} is in the group already", session.id()),
             ));
         }
-        if !session.core().lifetime.join(self.inner.membership()) {
+        if !session.core().close_state.join(self.inner.membership()) {
             return Err(Error::new(
                 code::CLOSED,
                 format!("session {} is closed", session.id()),
@@ -104,7 +104,7 @@ impl<S: Serializer> Group<S> {
             members.by_key.remove(&key(session.core()))
         };
         if let Some(left) = left {
-            left.core().lifetime.leave(&self.inner.membership());
+            left.core().close_state.leave(&self.inner.membership());
         }
         Ok(())
     }
@@ -170,9 +170,9 @@ impl<S: Serializer> Group<S> {
             if !filter(&member) {
                 continue;
             }
-            if let Some(relay) = member.entity().relay() {
+            if let Some(relay) = member.sink().relay() {
                 relays.add(relay, member.id());
-            } else if let Err(error) = member.entity().push(push) {
+            } else if let Err(error) = member.sink().push(push) {
                 debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "not broadcast to");
             }
         }
@@ -258,16 +258,16 @@ impl<S: Serializer> Group<S> {
     }
 }
 
-fn key(session: &Arc<Core>) -> usize {
+fn key(session: &Arc<SessionInner>) -> usize {
     Arc::as_ptr(session).addr()
 }
 
 /// The members whose clients sit on other gates: one message for all that share a way.
 #[derive(Default)]
-struct Relays(Vec<(Arc<dyn Relay>, Vec<i64>)>);
+struct Relays(Vec<(Arc<dyn GateMulticast>, Vec<i64>)>);
 
 impl Relays {
-    fn add(&mut self, relay: Arc<dyn Relay>, session: i64) {
+    fn add(&mut self, relay: Arc<dyn GateMulticast>, session: i64) {
         match self
             .0
             .iter_mut()
@@ -293,7 +293,7 @@ impl Inner {
         Error::new(code::CLOSED, format!("group {} is closed", self.name))
     }
 
-    fn membership(self: &Arc<Self>) -> Weak<dyn Membership> {
+    fn membership(self: &Arc<Self>) -> Weak<dyn GroupRef> {
         let weak: Weak<Self> = Arc::downgrade(self);
         weak
     }
@@ -301,13 +301,13 @@ impl Inner {
     fn say_goodbye(self: &Arc<Self>, left: HashMap<usize, Session>) {
         let membership = self.membership();
         for session in left.into_values() {
-            session.core().lifetime.leave(&membership);
+            session.core().close_state.leave(&membership);
         }
     }
 }
 
-impl Membership for Inner {
-    fn forget(&self, session: &Arc<Core>) {
+impl GroupRef for Inner {
+    fn forget(&self, session: &Arc<SessionInner>) {
         let member = self.members.write().by_key.remove(&key(session));
         drop(member);
     }

@@ -33,7 +33,7 @@ pub use pipeline::Pipeline;
 pub mod mock;
 
 mod session;
-pub use session::{CloseReason, Entity, Push, Responder, Router, Session, Sessions, State};
+pub use session::{CloseReason, Push, Responder, Router, Session, SessionSink, Sessions, State};
 
 pub mod scheduler;
 pub use scheduler::{Full, Pool, Scheduler, Timer};

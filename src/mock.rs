@@ -13,10 +13,10 @@
 //!     session.response(&name.len())
 //! }
 //!
-//! let (session, entity) = mock::session();
+//! let (session, sink) = mock::session();
 //! hello(&session.with_request(7), "Ann".to_owned()).unwrap();
-//! assert_eq!(entity.push_as::<Hello>("onHello").unwrap(), Hello { name: "Ann".to_owned() });
-//! assert_eq!(entity.response(7).unwrap().unwrap(), "3");
+//! assert_eq!(sink.push_as::<Hello>("onHello").unwrap(), Hello { name: "Ann".to_owned() });
+//! assert_eq!(sink.response(7).unwrap().unwrap(), "3");
 //! ```
 
 use std::{
@@ -34,24 +34,24 @@ use serde::de::DeserializeOwned;
 use crate::{
     error::{Error, Result, code},
     serialize::{Decode, Json},
-    session::{CloseReason, Entity, Push, Session},
+    session::{CloseReason, Push, Session, SessionSink},
 };
 
-/// A session and the entity that records what is sent to it. Ids count from 1 up, over the whole
+/// A session and the sink that records what is sent to it. Ids count from 1 up, over the whole
 /// process.
-pub fn session() -> (Session, Arc<MockEntity>) {
+pub fn session() -> (Session, Arc<MockSink>) {
     static NEXT_ID: AtomicI64 = AtomicI64::new(1);
 
-    let entity = Arc::new(MockEntity::default());
+    let sink = Arc::new(MockSink::default());
     (
-        Session::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), entity.clone()),
-        entity,
+        Session::new(NEXT_ID.fetch_add(1, Ordering::Relaxed), sink.clone()),
+        sink,
     )
 }
 
 /// Records instead of sending. Every request id waits for an answer, once.
 #[derive(Debug, Default)]
-pub struct MockEntity(Mutex<Recorded>);
+pub struct MockSink(Mutex<Recorded>);
 
 /// A body, or code and message of an error.
 type Answer = Result<Bytes, (String, String)>;
@@ -64,7 +64,7 @@ struct Recorded {
     closed: Option<CloseReason>,
 }
 
-impl MockEntity {
+impl MockSink {
     /// All pushes so far: route and body.
     pub fn pushes(&self) -> Vec<(String, Bytes)> {
         self.0.lock().pushes.clone()
@@ -114,7 +114,7 @@ impl MockEntity {
     }
 }
 
-impl Entity for MockEntity {
+impl SessionSink for MockSink {
     fn push(&self, push: &Push<'_>) -> Result {
         self.0
             .lock()

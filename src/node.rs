@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use self::network::Network;
 use crate::{
     cluster::{self, Cluster, Peers},
-    component::{Failure, Service},
+    component::{ErrorReporter, Service},
     dispatch::Dispatch,
     error::{Error, Result, code},
     gate::{Closed, Gate, Listener, Settings},
@@ -37,12 +37,12 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
 /// How long calls from other nodes may take to end when everything else has.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-type BuildService = Box<dyn FnOnce(&Handle, &Arc<Failure>) -> Result<Service> + Send>;
+type BuildService = Box<dyn FnOnce(&Handle, &Arc<ErrorReporter>) -> Result<Service> + Send>;
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
 /// Everything an application chose.
-pub(crate) struct Blueprint {
+pub(crate) struct NodeConfig {
     pub(crate) components: Vec<BuildService>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) settings: Settings,
@@ -64,7 +64,7 @@ pub(crate) enum DictionarySource {
     Routes(Vec<ByteString>),
 }
 
-impl Blueprint {
+impl NodeConfig {
     /// # Errors
     /// Names the option that cannot be.
     fn check(&self) -> Result {
@@ -139,18 +139,14 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) async fn start(blueprint: Blueprint) -> Result<Self> {
-        blueprint.check()?;
-        let network = Network::new(blueprint.network_threads)?;
-        let pool = Pool::new(
-            "nano",
-            blueprint.scheduler_threads,
-            runtime::Handle::current(),
-        )?
-        .with_precision(blueprint.timer_precision)?;
-        let handle = Handle::new(pool, blueprint.scheduler_capacity);
-        let shutdown_timeout = blueprint.shutdown_timeout;
-        match network.run(Running::start(blueprint, handle.clone())).await {
+    pub(crate) async fn start(config: NodeConfig) -> Result<Self> {
+        config.check()?;
+        let network = Network::new(config.network_threads)?;
+        let pool = Pool::new("nano", config.scheduler_threads, runtime::Handle::current())?
+            .with_precision(config.timer_precision)?;
+        let handle = Handle::new(pool, config.scheduler_capacity);
+        let shutdown_timeout = config.shutdown_timeout;
+        match network.run(Running::start(config, handle.clone())).await {
             Ok((running, addresses)) => {
                 let (tell, stopped) = watch::channel(false);
                 let (node, gate) = (handle.clone(), running.gate.clone());
@@ -270,51 +266,51 @@ struct Running {
 }
 
 impl Running {
-    async fn start(blueprint: Blueprint, handle: Handle) -> Result<(Self, Vec<SocketAddr>)> {
+    async fn start(config: NodeConfig, handle: Handle) -> Result<(Self, Vec<SocketAddr>)> {
         let metrics = Arc::new(Metrics::new());
-        let failure = Arc::new(Failure {
-            on_error: blueprint.on_error,
+        let reporter = Arc::new(ErrorReporter {
+            on_error: config.on_error,
             metrics: metrics.clone(),
         });
-        let services: Vec<_> = blueprint
+        let services: Vec<_> = config
             .components
             .into_iter()
-            .map(|build| build(&handle, &failure))
+            .map(|build| build(&handle, &reporter))
             .collect::<Result<_>>()?;
         let dispatch = Arc::new(Dispatch::new(
             &services,
-            blueprint.pipeline,
-            failure,
-            blueprint.settings.request_timeout,
+            config.pipeline,
+            reporter,
+            config.settings.request_timeout,
         )?);
-        let exchange = Arc::downgrade(&dispatch);
-        handle.sessions().connect(exchange);
-        let dictionary = match blueprint.dictionary {
+        let call_router = Arc::downgrade(&dispatch);
+        handle.sessions().connect(call_router);
+        let dictionary = match config.dictionary {
             DictionarySource::Given(entries) => Dictionary::new(entries)?,
             DictionarySource::Routes(pushes) => {
                 Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?
             }
         };
-        let listeners = Closed::bind(blueprint.listeners).await?;
-        let cluster = match blueprint.cluster.is_cluster() {
+        let listeners = Closed::bind(config.listeners).await?;
+        let cluster = match config.cluster.is_cluster() {
             true => {
                 let mut names: Vec<_> = services
                     .iter()
                     .map(|service| service.name.clone())
                     .collect();
                 names.sort();
-                let heartbeat = blueprint.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
-                Some(Cluster::bind(blueprint.cluster, names, heartbeat, &handle).await?)
+                let heartbeat = config.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
+                Some(Cluster::bind(config.cluster, names, heartbeat, &handle).await?)
             }
             false => None,
         };
 
-        for callback in blueprint.on_session_closed {
+        for callback in config.on_session_closed {
             handle.on_session_closed(callback);
         }
         handle.name_routes(dispatch.routes());
         let gate = Gate::new(
-            blueprint.settings,
+            config.settings,
             dispatch.clone(),
             dictionary,
             metrics,

@@ -11,25 +11,25 @@ use crate::{
 };
 
 mod call;
-mod core;
+mod close_state;
 mod data;
-mod entity;
-mod lane;
-mod lifetime;
+mod inner;
 mod registry;
 mod responder;
 mod router;
+mod sequencer;
+mod sink;
 
 pub(crate) use self::{
-    call::{Call, Caller, Exchange, Target, call},
-    core::Core,
-    entity::Relay,
+    call::{Call, CallRouter, ReplyTo, Target, call},
+    inner::SessionInner,
+    sink::GateMulticast,
 };
 pub use self::{
-    data::State, entity::Entity, entity::Push, lifetime::CloseReason, registry::Sessions,
-    responder::Responder, router::Router,
+    close_state::CloseReason, data::State, registry::Sessions, responder::Responder,
+    router::Router, sink::Push, sink::SessionSink,
 };
-pub(crate) use lifetime::Membership;
+pub(crate) use close_state::GroupRef;
 
 /// A player's session, and the request being handled.
 ///
@@ -43,21 +43,21 @@ pub(crate) use lifetime::Membership;
 /// Nothing here blocks, and nothing waits for the network: messages go into the connection's
 /// bounded queue.
 pub struct Session<S: Serializer = Json> {
-    core: Arc<Core>,
+    core: Arc<SessionInner>,
     request: u64,
     /// Who waits for the answer, if not the client.
-    caller: Option<Arc<Caller>>,
+    caller: Option<Arc<ReplyTo>>,
     format: PhantomData<fn() -> S>,
 }
 
 impl<S: Serializer> Session<S> {
-    /// A session on an entity of your own, for unit tests (see [`mock`](crate::mock)). It belongs
+    /// A session on an sink of your own, for unit tests (see [`mock`](crate::mock)). It belongs
     /// to no node: no table lists it, and nothing runs its close callbacks.
-    pub fn new(id: i64, entity: Arc<dyn Entity>) -> Self {
-        Self::of(Arc::new(Core::detached(id, entity)), 0)
+    pub fn new(id: i64, sink: Arc<dyn SessionSink>) -> Self {
+        Self::of(Arc::new(SessionInner::detached(id, sink)), 0)
     }
 
-    pub(crate) fn of(core: Arc<Core>, request: u64) -> Self {
+    pub(crate) fn of(core: Arc<SessionInner>, request: u64) -> Self {
         Self {
             core,
             request,
@@ -66,7 +66,7 @@ impl<S: Serializer> Session<S> {
         }
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<SessionInner> {
         &self.core
     }
 
@@ -93,7 +93,7 @@ impl<S: Serializer> Session<S> {
     }
 
     /// The same session as the handler of a call sees it.
-    pub(crate) fn with_caller(&self, caller: Arc<Caller>) -> Self {
+    pub(crate) fn with_caller(&self, caller: Arc<ReplyTo>) -> Self {
         Self {
             core: self.core.clone(),
             request: caller.id(),
@@ -121,7 +121,7 @@ impl<S: Serializer> Session<S> {
         if uid < 1 {
             return Err(Error::new(code::BAD_REQUEST, format!("illegal uid: {uid}")));
         }
-        self.core.entity.bind(&self.typed(), uid);
+        self.core.sink.bind(&self.typed(), uid);
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl<S: Serializer> Session<S> {
 
     /// [`push`](Session::push) of bytes as they are.
     pub fn push_raw(&self, route: &str, body: impl Into<Bytes>) -> Result {
-        self.core.entity.push(&Push::new(route, body.into()))
+        self.core.sink.push(&Push::new(route, body.into()))
     }
 
     /// Answers the request this handle carries. The alternative to returning the reply from the
@@ -202,7 +202,7 @@ impl<S: Serializer> Session<S> {
                 "this message is a notify, which takes no response",
             ));
         }
-        self.core.entity.respond(self.request, answer)
+        self.core.sink.respond(self.request, answer)
     }
 
     /// A handle that answers this request later, from anywhere, and answers it with an error if it
@@ -222,7 +222,7 @@ impl<S: Serializer> Session<S> {
         S: Encode<M>,
     {
         self.core
-            .entity
+            .sink
             .rpc(&self.typed(), route, S::encode(message)?)
     }
 
@@ -235,37 +235,37 @@ impl<S: Serializer> Session<S> {
     /// [`close`](Session::close) with a reason of yours for the close callbacks. The client is not
     /// told.
     pub fn close_because(&self, reason: impl Into<String>) {
-        self.core.entity.close(CloseReason::Closed(reason.into()));
+        self.core.sink.close(CloseReason::Closed(reason.into()));
     }
 
     /// Tells the client why, sends what is queued, then closes the connection. Close callbacks see
     /// [`CloseReason::Kicked`].
     pub fn kick(&self, reason: impl Into<String>) {
-        self.core.entity.close(CloseReason::Kicked(reason.into()));
+        self.core.sink.close(CloseReason::Kicked(reason.into()));
     }
 
     /// Whether its connection is gone, and why.
     pub fn closed(&self) -> Option<CloseReason> {
-        self.core.lifetime.closed()
+        self.core.close_state.closed()
     }
 
     /// Runs `callback` once when the session has closed, on the node's scheduler, after the
     /// handlers of all its messages have started. At once, on this thread, when it is closed
     /// already.
     pub fn on_closed(&self, callback: impl FnOnce(&Session, &CloseReason) + Send + 'static) {
-        if let Some((callback, reason)) = self.core.lifetime.on_closed(Box::new(callback)) {
+        if let Some((callback, reason)) = self.core.close_state.on_closed(Box::new(callback)) {
             callback(&self.typed(), &reason);
         }
     }
 
-    /// The client's address; `None` for an entity without one.
+    /// The client's address; `None` for an sink without one.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
-        self.core.entity.remote_addr()
+        self.core.sink.remote_addr()
     }
 
     /// What carries its messages.
-    pub fn entity(&self) -> &Arc<dyn Entity> {
-        &self.core.entity
+    pub fn sink(&self) -> &Arc<dyn SessionSink> {
+        &self.core.sink
     }
 
     /// The members its services are bound to.
@@ -355,7 +355,7 @@ impl<S: Serializer> Session<S> {
 
     /// Forgets uid and data; bindings of the router stay.
     pub fn clear(&self) {
-        self.core.entity.bind(&self.typed(), 0);
+        self.core.sink.bind(&self.typed(), 0);
         self.core.data.restore(State::default());
     }
 }

@@ -11,13 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use nano::{CloseReason, Entity, Group, Push, Result, Session};
+use nano::{CloseReason, Group, Push, Result, Session, SessionSink};
 
 /// Counts what it is told.
 #[derive(Debug, Default)]
 struct Ear(AtomicUsize);
 
-impl Entity for Ear {
+impl SessionSink for Ear {
     fn push(&self, push: &Push<'_>) -> Result {
         self.0.fetch_add(push.body().len(), Ordering::Relaxed);
         Ok(())

@@ -29,7 +29,7 @@ impl App {
     /// [`service_listen`](App::service_listen) says otherwise. With port 0 the system chooses one.
     #[must_use]
     pub fn service_addr(mut self, address: impl Into<String>) -> Self {
-        self.blueprint.cluster.service_addr = Some(address.into());
+        self.config.cluster.service_addr = Some(address.into());
         self
     }
 
@@ -37,7 +37,7 @@ impl App {
     /// behind a translation of addresses.
     #[must_use]
     pub fn service_listen(mut self, address: impl Into<String>) -> Self {
-        self.blueprint.cluster.service_listen = Some(address.into());
+        self.config.cluster.service_listen = Some(address.into());
         self
     }
 
@@ -45,7 +45,7 @@ impl App {
     /// Exactly one node of a cluster is it.
     #[must_use]
     pub fn master(mut self) -> Self {
-        self.blueprint.cluster.master = true;
+        self.config.cluster.master = true;
         self
     }
 
@@ -54,14 +54,14 @@ impl App {
     /// [`start`](App::start) waits for the master as long as it takes, and logs that it does.
     #[must_use]
     pub fn advertise_addr(mut self, master: impl Into<String>) -> Self {
-        self.blueprint.cluster.masters.push(master.into());
+        self.config.cluster.masters.push(master.into());
         self
     }
 
     /// Which of several members that have a service serves a session. Any unless set, as in nano.
     #[must_use]
     pub fn balance(mut self, policy: Balance) -> Self {
-        self.blueprint.cluster.data.balance = policy;
+        self.config.cluster.data.balance = policy;
         self
     }
 
@@ -76,7 +76,7 @@ impl App {
         mut self,
         choose: impl Fn(&Session, &str, &[Member]) -> Result<Option<Member>> + Send + Sync + 'static,
     ) -> Self {
-        self.blueprint.cluster.data.route_fn = Some(Arc::new(choose));
+        self.config.cluster.data.route_fn = Some(Arc::new(choose));
         self
     }
 
@@ -84,7 +84,7 @@ impl App {
     /// a node sent them, so the clients of a Go gate then reach them too.
     #[must_use]
     pub fn trust_go_nodes(mut self) -> Self {
-        self.blueprint.cluster.data.trust_go = true;
+        self.config.cluster.data.trust_go = true;
         self
     }
 
@@ -93,14 +93,14 @@ impl App {
     /// the session goes on and its next message is balanced anew. 10 s unless set.
     #[must_use]
     pub fn cut_off_after(mut self, limit: Duration) -> Self {
-        self.blueprint.cluster.data.grace = limit;
+        self.config.cluster.data.grace = limit;
         self
     }
 
     /// How long to wait before the next attempt to join. 3 s unless set.
     #[must_use]
     pub fn retry_interval(mut self, interval: Duration) -> Self {
-        self.blueprint.cluster.retry_interval = Some(interval);
+        self.config.cluster.retry_interval = Some(interval);
         self
     }
 
@@ -110,14 +110,14 @@ impl App {
     /// the [`heartbeat`](App::heartbeat) of clients, as in nano.
     #[must_use]
     pub fn cluster_heartbeat(mut self, interval: Duration) -> Self {
-        self.blueprint.cluster.heartbeat = Some(interval);
+        self.config.cluster.heartbeat = Some(interval);
         self
     }
 
     /// A label that the other members see: [`Member::label`].
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {
-        self.blueprint.cluster.label = label.into();
+        self.config.cluster.label = label.into();
         self
     }
 
@@ -125,7 +125,7 @@ impl App {
     /// of the key.
     #[must_use]
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.blueprint
+        self.config
             .cluster
             .metadata
             .insert(key.into(), value.into());
@@ -139,7 +139,7 @@ impl App {
     /// master that asks for one.
     #[must_use]
     pub fn cluster_token(mut self, token: impl Into<String>) -> Self {
-        self.blueprint.cluster.token = Some(token.into());
+        self.config.cluster.token = Some(token.into());
         self
     }
 
@@ -147,7 +147,7 @@ impl App {
     /// nodes of the cluster must, so none of Go nano.
     #[must_use]
     pub fn cluster_tls(mut self, tls: ClusterTls) -> Self {
-        self.blueprint.cluster.tls = Some(tls);
+        self.config.cluster.tls = Some(tls);
         self
     }
 
@@ -156,7 +156,7 @@ impl App {
     /// on the node's default scheduler, in the order things happened.
     #[must_use]
     pub fn on_member_joined(mut self, callback: impl Fn(&Member) + Send + Sync + 'static) -> Self {
-        self.blueprint.cluster.on_joined.push(Arc::new(callback));
+        self.config.cluster.on_joined.push(Arc::new(callback));
         self
     }
 
@@ -164,7 +164,7 @@ impl App {
     /// [`on_member_joined`](App::on_member_joined).
     #[must_use]
     pub fn on_member_left(mut self, callback: impl Fn(&Member) + Send + Sync + 'static) -> Self {
-        self.blueprint.cluster.on_left.push(Arc::new(callback));
+        self.config.cluster.on_left.push(Arc::new(callback));
         self
     }
 
@@ -173,7 +173,7 @@ impl App {
     /// the removal waits for it, for 3 s at most. Elsewhere it has no effect.
     #[must_use]
     pub fn on_unregister(mut self, callback: impl Fn(&Member) + Send + Sync + 'static) -> Self {
-        self.blueprint.cluster.on_unregister = Some(Arc::new(callback));
+        self.config.cluster.on_unregister = Some(Arc::new(callback));
         self
     }
 
@@ -183,7 +183,7 @@ impl App {
         mut self,
         configure: impl Fn(Endpoint) -> Endpoint + Send + Sync + 'static,
     ) -> Self {
-        self.blueprint.cluster.configure_endpoint = Some(Arc::new(configure));
+        self.config.cluster.configure_endpoint = Some(Arc::new(configure));
         self
     }
 
@@ -193,7 +193,7 @@ impl App {
         mut self,
         configure: impl FnOnce(Server) -> Server + Send + Sync + 'static,
     ) -> Self {
-        self.blueprint.cluster.configure_server = Some(Box::new(configure));
+        self.config.cluster.configure_server = Some(Box::new(configure));
         self
     }
 }

@@ -11,7 +11,7 @@ use tonic::{Code, Status, transport::Channel};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    Core,
+    ClusterState,
     client::CALL_TIMEOUT,
     go::introduction::introduce,
     proto::{self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest},
@@ -40,7 +40,7 @@ impl Masters {
         &self.addresses[self.at]
     }
 
-    fn channel(&mut self, core: &Core) -> Result<Channel, Status> {
+    fn channel(&mut self, core: &ClusterState) -> Result<Channel, Status> {
         if let Some(channel) = &self.channel {
             return Ok(channel.clone());
         }
@@ -61,7 +61,7 @@ impl Masters {
 
 /// Joins, tells `joined` of it, and keeps calling until it is aborted.
 pub(super) async fn attend(
-    core: Arc<Core>,
+    core: Arc<ClusterState>,
     mut masters: Masters,
     mut standing: Standing,
     joined: oneshot::Sender<Result>,
@@ -128,7 +128,7 @@ pub(super) async fn attend(
 }
 
 /// Once aloud, and again every so often: a master that is away for a night must not fill the log.
-fn complain(core: &Core, masters: &Masters, standing: &Standing, status: &Status) {
+fn complain(core: &ClusterState, masters: &Masters, standing: &Standing, status: &Status) {
     let (master, address, failures, error) = (
         masters.address(),
         core.own.address(),
@@ -167,7 +167,7 @@ fn in_full(status: &Status) -> String {
     )
 }
 
-async fn say(core: &Core, masters: &mut Masters, call: Call) -> Result<Answer, Status> {
+async fn say(core: &ClusterState, masters: &mut Masters, call: Call) -> Result<Answer, Status> {
     let mut master = core.dialer.master(masters.channel(core)?);
     let member_info = Some(MemberInfo::from(&core.own));
     Ok(match call {
@@ -199,7 +199,7 @@ async fn say(core: &Core, masters: &mut Masters, call: Call) -> Result<Answer, S
 }
 
 /// Says goodbye to the master, once: if that is lost, the master notices the silence.
-pub(super) async fn leave(core: &Core, master: String) {
+pub(super) async fn leave(core: &ClusterState, master: String) {
     let mut masters = Masters::new(vec![master]);
     let goodbye = async {
         let mut master = core.dialer.master(masters.channel(core)?);

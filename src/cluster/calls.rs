@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, code},
-    session::Caller,
+    session::ReplyTo,
 };
 
 #[derive(Default)]
 pub(super) struct Calls {
     last_id: AtomicU64,
-    waiting: Mutex<HashMap<u64, (Way, Arc<Caller>)>>,
+    waiting: Mutex<HashMap<u64, (Way, Arc<ReplyTo>)>>,
 }
 
 /// The stream that a call went out on, and that its reply's stream stands for.
@@ -34,13 +34,13 @@ impl Calls {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(super) fn insert(&self, id: u64, way: Way, caller: Arc<Caller>) {
+    pub(super) fn insert(&self, id: u64, way: Way, caller: Arc<ReplyTo>) {
         self.waiting.lock().insert(id, (way, caller));
     }
 
     /// Forgets those whose caller has stopped waiting.
     pub(super) fn expire(&self, now: Instant) {
-        let late = |_: &u64, (_, caller): &mut (Way, Arc<Caller>)| is_late(caller, now);
+        let late = |_: &u64, (_, caller): &mut (Way, Arc<ReplyTo>)| is_late(caller, now);
         let expired: Vec<_> = self
             .waiting
             .lock()
@@ -52,7 +52,7 @@ impl Calls {
         });
     }
 
-    pub(super) fn take(&self, id: u64) -> Option<Arc<Caller>> {
+    pub(super) fn take(&self, id: u64) -> Option<Arc<ReplyTo>> {
         self.waiting.lock().remove(&id).map(|(_, caller)| caller)
     }
 
@@ -79,11 +79,11 @@ impl Calls {
     }
 }
 
-fn is_late(caller: &Caller, now: Instant) -> bool {
+fn is_late(caller: &ReplyTo, now: Instant) -> bool {
     caller.deadline().is_some_and(|deadline| deadline <= now)
 }
 
-fn fail(calls: Vec<(Way, Arc<Caller>)>, error: impl Fn() -> Error) {
+fn fail(calls: Vec<(Way, Arc<ReplyTo>)>, error: impl Fn() -> Error) {
     for (_, caller) in calls {
         // An answer that came first wins.
         let _ = caller.answer(Err(error()));

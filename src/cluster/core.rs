@@ -23,7 +23,7 @@ use crate::{handle::Handle, member::Member, metrics::ClusterMetrics};
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the tasks of a cluster share.
-pub(super) struct Core {
+pub(super) struct ClusterState {
     pub(super) own: Member,
     pub(super) handle: Handle,
     pub(super) dialer: Arc<Dialer>,
@@ -41,7 +41,7 @@ pub(super) struct Core {
 }
 
 /// The master's side.
-impl Core {
+impl ClusterState {
     pub(super) fn register(&self, member: Member) -> Result<Vec<Member>, Refusal> {
         self.registered(&member, |registry, news| {
             registry.register(member.clone(), Instant::now(), news)
@@ -158,7 +158,7 @@ impl Core {
 }
 
 /// Every node's side.
-impl Core {
+impl ClusterState {
     pub(super) fn told_of(&self, member: Member) {
         self.change(|members| ((), members.join(member)));
     }

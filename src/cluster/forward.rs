@@ -19,11 +19,11 @@ use super::{
     remote::Remote,
 };
 use crate::{
-    dispatch::{Forward, Refused},
+    dispatch::{ClusterRouter, ForwardError},
     error::{Error, Result, code},
     member::Member,
     message::Message,
-    session::{Call, CloseReason, Entity, Session},
+    session::{Call, CloseReason, Session, SessionSink},
 };
 
 /// How a member is reached.
@@ -179,7 +179,7 @@ impl Peers {
             .ok_or_else(|| unavailable(service))
     }
 
-    fn send(&self, session: &Session, message: Message, kind: Kind) -> Result<(), Refused> {
+    fn send(&self, session: &Session, message: Message, kind: Kind) -> Result<(), ForwardError> {
         let id = session.id();
         match self.route(Some(session), &message.route)? {
             Way::Link(peer) => {
@@ -304,18 +304,18 @@ impl Peers {
     }
 }
 
-impl Forward for Peers {
-    fn forward(&self, session: &Session, message: Message) -> Result<(), Refused> {
+impl ClusterRouter for Peers {
+    fn forward(&self, session: &Session, message: Message) -> Result<(), ForwardError> {
         self.send(session, message, Kind::Message)?;
         self.metrics.forwarded.increment(1);
         Ok(())
     }
 
     fn rpc(&self, session: &Session, message: Message) -> Result {
-        if let Some(remote) = entity::<Remote>(session) {
+        if let Some(remote) = sink::<Remote>(session) {
             return remote.relay_message(Kind::Relay, 0, message, None);
         }
-        if let Some(remote) = entity::<GoRemote>(session) {
+        if let Some(remote) = sink::<GoRemote>(session) {
             let address = self
                 .route(Some(session), &message.route)?
                 .address()
@@ -330,9 +330,9 @@ impl Forward for Peers {
         // the node's own.
         call.session = call
             .session
-            .filter(|session| entity::<GoRemote>(session).is_none());
+            .filter(|session| sink::<GoRemote>(session).is_none());
         let session = call.session.clone();
-        if let (Some(remote), None) = (session.as_ref().and_then(entity::<Remote>), &call.to) {
+        if let (Some(remote), None) = (session.as_ref().and_then(sink::<Remote>), &call.to) {
             return self.call_by_gate(remote, call);
         }
         let peer = match &call.to {
@@ -376,9 +376,9 @@ impl Forward for Peers {
     }
 }
 
-fn entity<E: Entity>(session: &Session) -> Option<&E> {
-    let entity: &dyn Any = &**session.entity();
-    entity.downcast_ref()
+fn sink<E: SessionSink>(session: &Session) -> Option<&E> {
+    let sink: &dyn Any = &**session.sink();
+    sink.downcast_ref()
 }
 
 /// The part of a route that names the service.
@@ -407,9 +407,9 @@ fn unsupported(what: &str) -> Error {
     )
 }
 
-fn into_error(refused: Refused) -> Error {
+fn into_error(refused: ForwardError) -> Error {
     match refused {
-        Refused::Full(..) => Error::new(code::TOO_MANY, "the member cannot take more"),
-        Refused::Error(error) => error,
+        ForwardError::Full(..) => Error::new(code::TOO_MANY, "the member cannot take more"),
+        ForwardError::Error(error) => error,
     }
 }

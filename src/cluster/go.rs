@@ -23,7 +23,7 @@ use super::{
     proto::{SessionClosedRequest, member_client::MemberClient},
 };
 use crate::{
-    dispatch::{Dispatch, Refused},
+    dispatch::{Dispatch, ForwardError},
     error::{Error, Result, code},
     message::Message,
     session::{CloseReason, Session},
@@ -130,7 +130,7 @@ impl GoPeer {
         gate: &str,
         session: &Session,
         message: Message,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ForwardError> {
         if self.suspect.load(Ordering::Acquire) || *self.closed.borrow() {
             return Err(Error::new(code::UNAVAILABLE, "the member cannot be reached").into());
         }
@@ -142,13 +142,13 @@ impl GoPeer {
             .map_err(|refused| match refused {
                 lane::Refusal::Full(message) => {
                     let (peer, id) = (self.clone(), session.id());
-                    Refused::Full(
+                    ForwardError::Full(
                         message,
                         Box::pin(async move { peer.lane(id).room(id).await }),
                     )
                 }
                 lane::Refusal::Closed => {
-                    Refused::Error(Error::new(code::CLOSED, "the session is closed"))
+                    ForwardError::Error(Error::new(code::CLOSED, "the session is closed"))
                 }
             })?;
         self.start(index as usize, start);
@@ -278,7 +278,7 @@ impl GoPeer {
             .lock()
             .sessions
             .values()
-            .map(|served| served.entity.unanswered())
+            .map(|served| served.sink.unanswered())
             .sum()
     }
 

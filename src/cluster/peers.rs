@@ -458,7 +458,7 @@ impl Peers {
 
     /// Ends a session that this node serves for another gate.
     pub(super) fn end(&self, served: &super::remote::Served, reason: &CloseReason) {
-        served.entity.end();
+        served.sink.end();
         self.node
             .sessions()
             .close(&served.session, reason, self.node.scheduler());
@@ -549,7 +549,7 @@ fn unanswered(peer: &Peer, now: Instant) -> usize {
             .lock()
             .sessions
             .values()
-            .map(|served| served.entity.unanswered(now))
+            .map(|served| served.sink.unanswered(now))
             .sum()
     };
     peer.inlets.iter().map(count).sum()

@@ -29,13 +29,13 @@ use crate::{
     dispatch::Dispatch,
     error::{Error, Result, code},
     message::Message,
-    session::{CloseReason, Entity, Push, Relay, Session},
+    session::{CloseReason, GateMulticast, Push, Session, SessionSink},
 };
 
 /// A session that this node serves for another gate.
 pub(super) struct Served {
     pub(super) session: Session,
-    pub(super) entity: Arc<Remote>,
+    pub(super) sink: Arc<Remote>,
     /// The last stream that said that the session is there.
     pub(super) stream: i64,
 }
@@ -160,7 +160,7 @@ impl Remote {
     }
 }
 
-impl Entity for Remote {
+impl SessionSink for Remote {
     fn push(&self, push: &Push<'_>) -> Result {
         push.check()?;
         self.check_open()?;
@@ -233,10 +233,10 @@ impl Entity for Remote {
         }
     }
 
-    fn relay(&self) -> Option<Arc<dyn Relay>> {
+    fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
         // A session that is being closed gets its own error.
         self.check_open().ok()?;
-        let shard: Arc<dyn Relay> = self.shard().clone();
+        let shard: Arc<dyn GateMulticast> = self.shard().clone();
         Some(shard)
     }
 }
@@ -267,7 +267,7 @@ impl Remote {
     }
 }
 
-impl Relay for Shard {
+impl GateMulticast for Shard {
     fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result {
         self.try_send(
             Frame::push(0, sessions, push.route(), push.body().clone()),

@@ -19,7 +19,7 @@ use crate::{
     dispatch::Origin,
     error::{Error, Result, code},
     message::Message,
-    session::{Call, Caller, CloseReason, Exchange, Push, Session},
+    session::{Call, CallRouter, CloseReason, Push, ReplyTo, Session},
 };
 
 impl Peers {
@@ -52,7 +52,7 @@ impl Peers {
             Kind::Synced => self.synced(peer, shard),
             Kind::Message | Kind::Rpc => self.message(peer, shard, kind, frame),
             Kind::Bound => served(peer, shard, frame.session)
-                .map(|(session, entity)| entity.bound(&session, &frame)),
+                .map(|(session, sink)| sink.bound(&session, &frame)),
             Kind::Closed => self.closed(peer, shard, frame),
 
             Kind::Response => respond(&peer.shards[shard], frame),
@@ -96,10 +96,10 @@ impl Peers {
         state.ended.remove(frame.session);
         let stream = state.stream;
         state.opened = state.opened.max(frame.id);
-        let (session, entity) = match state.sessions.get_mut(&frame.session) {
+        let (session, sink) = match state.sessions.get_mut(&frame.session) {
             Some(served) => {
                 served.stream = stream;
-                (served.session.clone(), served.entity.clone())
+                (served.session.clone(), served.sink.clone())
             }
             None if frame.error => {
                 drop(state);
@@ -107,7 +107,7 @@ impl Peers {
                 return Ok(());
             }
             None => {
-                let entity = Remote::new(
+                let sink = Remote::new(
                     frame.session,
                     peer.clone(),
                     &frame.address,
@@ -116,20 +116,20 @@ impl Peers {
                 let session = self
                     .node
                     .sessions()
-                    .open_remote(frame.session, entity.clone());
+                    .open_remote(frame.session, sink.clone());
                 state.sessions.insert(
                     frame.session,
                     Served {
                         session: session.clone(),
-                        entity: entity.clone(),
+                        sink: sink.clone(),
                         stream,
                     },
                 );
-                (session, entity)
+                (session, sink)
             }
         };
         drop(state);
-        entity.bound(&session, frame);
+        sink.bound(&session, frame);
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Peers {
         let route = frame.take_route()?;
         let id = if kind == Kind::Message { frame.id } else { 0 };
         let timeout = frame.timeout();
-        let (session, entity) = match served(peer, shard, frame.session) {
+        let (session, sink) = match served(peer, shard, frame.session) {
             Ok(found) => found,
             Err(error) => {
                 if id != 0 {
@@ -172,9 +172,9 @@ impl Peers {
         } else {
             Message::notify(route, frame.body)
         };
-        entity.arrived();
+        sink.arrived();
         if id != 0 {
-            entity.expect(id, timeout);
+            sink.expect(id, timeout);
         }
         let origin = if kind == Kind::Rpc {
             Origin::Node
@@ -221,7 +221,7 @@ impl Peers {
         state
             .sessions
             .values()
-            .for_each(|served| served.entity.bind_again(&served.session));
+            .for_each(|served| served.sink.bind_again(&served.session));
     }
 
     fn relay(&self, peer: &Peer, shard: usize, mut frame: Frame) -> Result {
@@ -255,8 +255,8 @@ impl Peers {
         let session = match frame.session {
             0 => None,
             id => match served(peer, shard, id) {
-                Ok((session, entity)) => {
-                    entity.arrived();
+                Ok((session, sink)) => {
+                    sink.arrived();
                     Some(session)
                 }
                 Err(error) => {
@@ -287,13 +287,13 @@ impl Peers {
         let route = frame.take_route()?;
         let push = Push::new(&route, frame.body);
         if frame.session != 0 {
-            return self.client(shard, frame.session)?.entity().push(&push);
+            return self.client(shard, frame.session)?.sink().push(&push);
         }
         let mut failed = 0;
         for id in frame.sessions {
             if self
                 .client(shard, id)
-                .and_then(|session| session.entity().push(&push))
+                .and_then(|session| session.sink().push(&push))
                 .is_err()
             {
                 failed += 1;
@@ -316,9 +316,9 @@ impl Peers {
 }
 
 /// Answers a call of another node.
-fn caller(peer: &Arc<Peer>, shard: usize, frame: &Frame) -> Arc<Caller> {
+fn caller(peer: &Arc<Peer>, shard: usize, frame: &Frame) -> Arc<ReplyTo> {
     let (shard, id) = (peer.shards[shard].clone(), frame.id);
-    Caller::new(
+    ReplyTo::new(
         id,
         frame.timeout().map(|timeout| Instant::now() + timeout),
         move |answer| shard.send(Frame::reply(id, answer)),
@@ -329,7 +329,7 @@ fn caller(peer: &Arc<Peer>, shard: usize, frame: &Frame) -> Arc<Caller> {
 fn served(peer: &Peer, shard: usize, id: i64) -> Result<(Session, Arc<Remote>)> {
     let state = peer.inlets[shard].state.lock();
     let served = state.sessions.get(&id).ok_or_else(|| unknown(id))?;
-    Ok((served.session.clone(), served.entity.clone()))
+    Ok((served.session.clone(), served.sink.clone()))
 }
 
 fn unknown(id: i64) -> Error {

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, async_trait, service::Interceptor};
 use tracing::warn;
 
 use super::{
-    Core,
+    ClusterState,
     client::Credentials,
     proto::{self, *},
     registry::Refusal,
@@ -36,7 +36,7 @@ pub(crate) trait DataPlane: Send + Sync + 'static {
 }
 
 /// The services of a master.
-pub(super) struct MasterService(pub(super) Arc<Core>);
+pub(super) struct MasterService(pub(super) Arc<ClusterState>);
 
 #[async_trait]
 impl master_server::Master for MasterService {
@@ -101,7 +101,7 @@ impl master_server::Master for MasterService {
 
 /// The services of every node.
 pub(super) struct MemberService {
-    pub(super) core: Arc<Core>,
+    pub(super) core: Arc<ClusterState>,
     pub(super) data: Arc<dyn DataPlane>,
 }
 
@@ -227,7 +227,7 @@ impl Interceptor for Guard {
 }
 
 /// Refusals as nodes of Go nano know them, where they do.
-impl Core {
+impl ClusterState {
     fn malformed(&self, message: &str) -> Status {
         self.metrics.malformed.increment(1);
         Status::unknown(message)

@@ -5,9 +5,9 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use bytes::Bytes;
 
 use super::{
+    invocation::{BoundHandler, Invocation},
     service::{Invoke, Setup},
     signature::{FormatOf, IntoError, Outcome, Signature},
-    turn::{Bound, Turn},
 };
 use crate::{
     error::Result,
@@ -80,7 +80,7 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
             .rename
             .map_or_else(|| name.to_owned(), |rename| rename(name));
         let route = format!("{}.{name}", self.setup.service);
-        let bound = Bound {
+        let bound = BoundHandler {
             route: route.clone(),
             setup: self.setup.clone(),
             component: self.component.clone(),
@@ -117,13 +117,13 @@ impl<C, S: Serializer> fmt::Debug for Handlers<C, S> {
 pub trait Handler<C, S: Serializer, F: Serializer, Shape>: Sized + Send + Sync + 'static {
     #[doc(hidden)]
     fn prepare(
-        bound: Arc<Bound<C, S, F, Self, Shape>>,
+        bound: Arc<BoundHandler<C, S, F, Self, Shape>>,
         session: &Session,
         body: &Bytes,
     ) -> Result<Task>;
 }
 
-impl<C, S, F, H, Shape> Invoke for Bound<C, S, F, H, Shape>
+impl<C, S, F, H, Shape> Invoke for BoundHandler<C, S, F, H, Shape>
 where
     C: Send + Sync + 'static,
     S: Serializer,
@@ -150,14 +150,14 @@ where
     Shape: 'static,
 {
     fn prepare(
-        bound: Arc<Bound<C, S, F, Self, Shape>>,
+        bound: Arc<BoundHandler<C, S, F, Self, Shape>>,
         session: &Session,
         body: &Bytes,
     ) -> Result<Task> {
         let message = decode_message::<F, H::Message>(body)?;
-        let turn = Turn::new(session.typed::<S>(), bound);
+        let turn = Invocation::new(session.typed::<S>(), bound);
         Ok(Box::new(move || {
-            let call = |bound: &Bound<C, S, F, H, Shape>, session: &Session<S>| {
+            let call = |bound: &BoundHandler<C, S, F, H, Shape>, session: &Session<S>| {
                 bound
                     .handler
                     .call(&bound.component, S::view(session), message)

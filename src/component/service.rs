@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Component, Failure, Handlers, Options, Where};
+use super::{Component, ErrorReporter, Handlers, Options, Where};
 use crate::{
     error::{Error, Result, code},
     handle::Handle,
@@ -32,7 +32,7 @@ pub(crate) struct Setup {
     pub(crate) service: String,
     pub(crate) placement: Placement,
     pub(crate) internal: bool,
-    pub(crate) failure: Arc<Failure>,
+    pub(crate) reporter: Arc<ErrorReporter>,
 }
 
 /// Where the handlers of a service run.
@@ -93,13 +93,13 @@ impl Service {
         component: Arc<C>,
         options: &Options,
         node: &Handle,
-        failure: &Arc<Failure>,
+        reporter: &Arc<ErrorReporter>,
     ) -> Result<Self> {
         let name = options.service_name::<C>();
         let setup = Setup {
             placement: Placement::of(&options.placement, &name, node)?,
             internal: options.internal,
-            failure: failure.clone(),
+            reporter: reporter.clone(),
             service: name.clone(),
         };
         let handlers = C::handlers(Handlers::new(

@@ -7,17 +7,17 @@ use bytes::Bytes;
 use crate::{
     error::{Error, Result, code},
     message::Message,
-    session::{Call, CloseReason, Entity, Push, Session},
+    session::{Call, CloseReason, Push, Session, SessionSink},
 };
 
 /// The other nodes. Nothing in it blocks.
-pub(crate) trait Forward: Send + Sync {
+pub(crate) trait ClusterRouter: Send + Sync {
     /// Sends a client's message to the member that serves its session.
     ///
     /// # Errors
     /// Nobody has the route, or no member that has it can be reached; or the message with what to
     /// wait for.
-    fn forward(&self, session: &Session, message: Message) -> Result<(), Refused>;
+    fn forward(&self, session: &Session, message: Message) -> Result<(), ForwardError>;
 
     /// Sends a one-way message of a node, on behalf of a session.
     ///
@@ -43,28 +43,28 @@ pub(crate) trait Forward: Send + Sync {
 }
 
 /// Why a message was not forwarded.
-pub(crate) enum Refused {
+pub(crate) enum ForwardError {
     /// The way is full. Gives the message back; try again when the future is ready.
     Full(Message, Pin<Box<dyn Future<Output = ()> + Send>>),
     Error(Error),
 }
 
-impl From<Error> for Refused {
+impl From<Error> for ForwardError {
     fn from(error: Error) -> Self {
         Self::Error(error)
     }
 }
 
 /// The far end of a session that has none: that of a node's own call.
-pub(super) struct Nobody;
+pub(super) struct DetachedSink;
 
-impl Nobody {
+impl DetachedSink {
     fn error() -> Error {
         Error::new(code::CLOSED, "a call of a node has no client")
     }
 }
 
-impl Entity for Nobody {
+impl SessionSink for DetachedSink {
     fn push(&self, _: &Push<'_>) -> Result {
         Err(Self::error())
     }

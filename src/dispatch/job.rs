@@ -2,9 +2,9 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use super::{Forward, Refused};
+use super::{ClusterRouter, ForwardError};
 use crate::{
-    component::Failure,
+    component::ErrorReporter,
     error::{Error, Result, code},
     message::Message,
     scheduler::{Full, Scheduler, Task},
@@ -12,37 +12,37 @@ use crate::{
 };
 
 /// Decoded, with its scheduler; or as it came, for a member.
-pub(crate) enum Job {
-    Here(Prepared),
-    Away(Box<Parcel>),
+pub(crate) enum Dispatched {
+    Here(LocalCall),
+    Away(Box<RemoteCall>),
 }
 
-/// A message that waits for its place in the session's lane. Dropped before it has one, it answers
+/// A message that waits for its place in the session's sequencer. Dropped before it has one, it answers
 /// for itself.
-pub(crate) struct Prepared {
+pub(crate) struct LocalCall {
     session: Session,
     scheduler: Scheduler,
     task: Option<Task>,
 }
 
 /// A message for a member.
-pub(crate) struct Parcel {
+pub(crate) struct RemoteCall {
     session: Session,
     message: Message,
-    forward: Arc<dyn Forward>,
-    failure: Arc<Failure>,
+    forward: Arc<dyn ClusterRouter>,
+    reporter: Arc<ErrorReporter>,
 }
 
 /// A job that has to wait, and what for.
-pub(crate) struct Held {
-    pub(crate) job: Job,
+pub(crate) struct Blocked {
+    pub(crate) job: Dispatched,
     /// Ready when there may be room.
     pub(crate) room: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-impl Job {
+impl Dispatched {
     pub(super) fn here(session: Session, scheduler: Scheduler, task: Task) -> Self {
-        Self::Here(Prepared {
+        Self::Here(LocalCall {
             session,
             scheduler,
             task: Some(task),
@@ -52,20 +52,20 @@ impl Job {
     pub(super) fn away(
         session: Session,
         message: Message,
-        forward: Arc<dyn Forward>,
-        failure: Arc<Failure>,
+        forward: Arc<dyn ClusterRouter>,
+        reporter: Arc<ErrorReporter>,
     ) -> Self {
-        Self::Away(Box::new(Parcel {
+        Self::Away(Box::new(RemoteCall {
             session,
             message,
             forward,
-            failure,
+            reporter,
         }))
     }
 
     /// Queues it behind the session's earlier messages. Gives it back when its scheduler, or the
     /// way to its member, is full. On a scheduler that has been shut down it ends at once.
-    pub(crate) fn submit(self) -> Result<(), Held> {
+    pub(crate) fn submit(self) -> Result<(), Blocked> {
         match self {
             Self::Here(prepared) => prepared.submit(),
             Self::Away(parcel) => parcel.submit(),
@@ -79,7 +79,7 @@ impl Job {
     pub(crate) fn try_submit(self) -> Result {
         // Those that wait for another scheduler are not in its queue yet.
         if let Self::Here(prepared) = &self
-            && prepared.session.core().lane.waiting() >= prepared.scheduler.capacity()
+            && prepared.session.core().sequencer.waiting() >= prepared.scheduler.capacity()
         {
             return Err(prepared.full());
         }
@@ -98,7 +98,7 @@ impl Job {
     }
 }
 
-impl Prepared {
+impl LocalCall {
     fn full(&self) -> Error {
         Error::new(
             code::TOO_MANY,
@@ -106,21 +106,21 @@ impl Prepared {
         )
     }
 
-    fn submit(mut self) -> Result<(), Held> {
+    fn submit(mut self) -> Result<(), Blocked> {
         let Some(task) = self.task.take() else {
             return Ok(());
         };
-        match self.session.core().lane.enter(&self.scheduler, task) {
+        match self.session.core().sequencer.enter(&self.scheduler, task) {
             Ok(()) => Ok(()),
             Err(Full::Closed(task)) => {
-                self.session.core().lane.refuse(task);
+                self.session.core().sequencer.refuse(task);
                 Ok(())
             }
             Err(Full::Queue(task)) => {
                 self.task = Some(task);
                 let scheduler = self.scheduler.clone();
-                Err(Held {
-                    job: Job::Here(self),
+                Err(Blocked {
+                    job: Dispatched::Here(self),
                     room: Box::pin(async move { scheduler.room().await }),
                 })
             }
@@ -131,38 +131,38 @@ impl Prepared {
         if let Some(task) = self.task.take() {
             self.session
                 .core()
-                .lane
+                .sequencer
                 .enter_or_drop(&self.scheduler, task);
         }
     }
 }
 
-impl Drop for Prepared {
+impl Drop for LocalCall {
     fn drop(&mut self) {
         if let Some(task) = self.task.take() {
-            self.session.core().lane.refuse(task);
+            self.session.core().sequencer.refuse(task);
         }
     }
 }
 
-impl Parcel {
-    fn submit(self) -> Result<(), Held> {
+impl RemoteCall {
+    fn submit(self) -> Result<(), Blocked> {
         let Self {
             session,
             message,
             forward,
-            failure,
+            reporter,
         } = self;
         let route = message.route.clone();
         match forward.forward(&session, message) {
             Ok(()) => Ok(()),
-            Err(Refused::Full(message, room)) => Err(Held {
-                job: Job::away(session, message, forward, failure),
+            Err(ForwardError::Full(message, room)) => Err(Blocked {
+                job: Dispatched::away(session, message, forward, reporter),
                 room,
             }),
-            Err(Refused::Error(error)) => {
-                failure.metrics.refused.increment(1);
-                failure.fail(&session, &route, error);
+            Err(ForwardError::Error(error)) => {
+                reporter.metrics.refused.increment(1);
+                reporter.fail(&session, &route, error);
                 Ok(())
             }
         }

@@ -20,7 +20,7 @@ use crate::{
     handshake,
     message::{self, Kind, Message},
     packet::{self, PacketError},
-    session::{CloseReason, Entity, Push, Session},
+    session::{CloseReason, Push, Session, SessionSink},
 };
 
 /// Room for what stands before the body of a response: the flag and the longest id.
@@ -378,7 +378,7 @@ impl State {
     }
 }
 
-impl Entity for Agent {
+impl SessionSink for Agent {
     fn push(&self, push: &Push<'_>) -> Result {
         push.check()?;
         if self.has_pipeline() {

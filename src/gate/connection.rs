@@ -23,12 +23,12 @@ use super::{
     stream::Transport,
 };
 use crate::{
-    dispatch::Job,
+    dispatch::Dispatched,
     error::{Error, Result, code},
     handshake::{self, Request},
     message::{self, Message, MessageError, RouteFault},
     packet::{Decoder, Kind, Packet},
-    session::{CloseReason, Entity, Session},
+    session::{CloseReason, Session, SessionSink},
 };
 
 /// How long the last packets of a closing connection may take, and how long a client may take to
@@ -49,7 +49,7 @@ pub(super) struct Connection<T> {
     /// A message whose scheduler or way is full, and everything behind it, waits until this is
     /// over.
     pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    held: Option<Job>,
+    held: Option<Dispatched>,
     /// Whether it waits for the client, and not for room.
     reading: bool,
     /// When the oldest unanswered request runs out, or a time before that.
@@ -179,7 +179,7 @@ impl<T: Transport> Connection<T> {
                 ready!(
                     self.session
                         .core()
-                        .lane
+                        .sequencer
                         .poll_room(self.gate.settings.max_in_flight, cx)
                 );
             }
@@ -283,7 +283,7 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    fn submit(&mut self, job: Job) {
+    fn submit(&mut self, job: Dispatched) {
         if let Err(held) = job.submit() {
             self.pause = Some(held.room);
             self.held = Some(held.job);
@@ -303,7 +303,7 @@ impl<T: Transport> Connection<T> {
             .map_err(|error| {
                 self.gate
                     .dispatch
-                    .failure()
+                    .reporter()
                     .fail(&self.session.with_request(id), route, error)
             })
             .is_ok()
@@ -329,7 +329,7 @@ impl<T: Transport> Connection<T> {
             let error = Error::new(code::NOT_FOUND, "route not found: it is not UTF-8");
             self.gate
                 .dispatch
-                .failure()
+                .reporter()
                 .fail(&self.session.with_request(id), "", error);
         }
         Ok(())

@@ -114,8 +114,8 @@ impl Handle {
         let body = body.into();
         let nodes = self
             .sessions()
-            .exchange()
-            .map(|exchange| exchange.nodes_with(route));
+            .call_router()
+            .map(|call_router| call_router.nodes_with(route));
         let started = nodes.map(|nodes| {
             let start = |address: String| {
                 let target = if address.is_empty() {

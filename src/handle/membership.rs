@@ -73,7 +73,7 @@ impl Handle {
     fn tell(&self, callbacks: &RwLock<Vec<Callback>>, member: &Member) {
         for callback in callbacks.read().iter() {
             let (callback, member) = (callback.clone(), member.clone());
-            // Refused when the node has stopped: then nobody is interested.
+            // ForwardError when the node has stopped: then nobody is interested.
             let _ = self
                 .scheduler()
                 .push_always(Box::new(move || callback(&member)));

@@ -20,7 +20,7 @@ use crate::{
 const LOCAL: u64 = 1;
 
 /// Where calls go: dispatch implements it.
-pub(crate) trait Exchange: Send + Sync {
+pub(crate) trait CallRouter: Send + Sync {
     /// Takes a call as far as its handler; whatever happens, it is answered.
     fn call(&self, call: Call);
 
@@ -39,11 +39,11 @@ pub(crate) struct Call {
     pub(crate) to: Option<String>,
     pub(crate) route: ByteString,
     pub(crate) body: Bytes,
-    pub(crate) caller: Arc<Caller>,
+    pub(crate) caller: Arc<ReplyTo>,
 }
 
 /// Who waits for the answer of a call.
-pub(crate) struct Caller {
+pub(crate) struct ReplyTo {
     id: u64,
     deadline: Option<Instant>,
     reply: Mutex<Option<Reply>>,
@@ -51,7 +51,7 @@ pub(crate) struct Caller {
 
 type Reply = Box<dyn FnOnce(Result<Bytes>) + Send>;
 
-impl Caller {
+impl ReplyTo {
     /// `reply` is called once, on whatever thread.
     pub(crate) fn new(
         id: u64,
@@ -85,7 +85,7 @@ impl Caller {
     }
 }
 
-impl Drop for Caller {
+impl Drop for ReplyTo {
     fn drop(&mut self) {
         if let Some(reply) = self.reply.get_mut().take() {
             reply(Err(Error::new(
@@ -111,16 +111,16 @@ pub(crate) fn call(
     route: &str,
     body: Result<Bytes>,
 ) -> impl Future<Output = Result<Bytes>> + Send + use<> {
-    let started = sessions.exchange().and_then(|exchange| {
-        let deadline = exchange.deadline();
+    let started = sessions.call_router().and_then(|call_router| {
+        let deadline = call_router.deadline();
         let (tell, answer) = oneshot::channel();
         // A caller that stopped waiting does not mind.
-        let caller = Caller::new(LOCAL, deadline, move |answer| drop(tell.send(answer)));
+        let caller = ReplyTo::new(LOCAL, deadline, move |answer| drop(tell.send(answer)));
         let to = match target {
             Target::Any => None,
             Target::Node(address) => Some(address),
         };
-        exchange.call(Call {
+        call_router.call(Call {
             session,
             to,
             route: route.into(),
@@ -205,9 +205,9 @@ impl<S: Serializer> Session<S> {
     }
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for ReplyTo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller")
+        f.debug_struct("ReplyTo")
             .field("id", &self.id)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

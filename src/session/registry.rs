@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use super::{
-    CloseReason, Core, Entity, Session,
-    call::Exchange,
-    lifetime::{Ended, OnClosed},
+    CloseReason, Session, SessionInner, SessionSink,
+    call::CallRouter,
+    close_state::{Ended, OnClosed},
 };
 use crate::{
     error::{Error, Result, code},
@@ -42,16 +42,16 @@ pub struct Sessions {
     closing: AtomicUsize,
     all_closed: Notify,
     /// What carries the calls of its sessions; weak, for it owns the node's handle.
-    exchange: OnceLock<Weak<dyn Exchange>>,
+    call_router: OnceLock<Weak<dyn CallRouter>>,
 }
 
 #[derive(Default)]
 struct Table {
-    local: HashMap<i64, Arc<Core>>,
+    local: HashMap<i64, Arc<SessionInner>>,
     /// By id too, though gates of Go may give one id twice.
-    remote: HashMap<i64, Vec<Arc<Core>>>,
+    remote: HashMap<i64, Vec<Arc<SessionInner>>>,
     remote_count: usize,
-    by_uid: HashMap<i64, Vec<Arc<Core>>>,
+    by_uid: HashMap<i64, Vec<Arc<SessionInner>>>,
 }
 
 impl Sessions {
@@ -62,7 +62,7 @@ impl Sessions {
             on_closed: RwLock::default(),
             closing: AtomicUsize::new(0),
             all_closed: Notify::new(),
-            exchange: OnceLock::new(),
+            call_router: OnceLock::new(),
         })
     }
 
@@ -146,33 +146,33 @@ impl Sessions {
     }
 
     /// A new session with a new id.
-    pub(crate) fn open(self: &Arc<Self>, entity: Arc<dyn Entity>) -> Session {
+    pub(crate) fn open(self: &Arc<Self>, sink: Arc<dyn SessionSink>) -> Session {
         let id = self.new_id();
-        let core = Arc::new(Core::new(id, false, entity, Arc::downgrade(self)));
+        let core = Arc::new(SessionInner::new(id, false, sink, Arc::downgrade(self)));
         self.table.write().local.insert(id, core.clone());
         Session::of(core, 0)
     }
 
     /// The session of another gate's client, with the id it has there.
-    pub(crate) fn open_remote(self: &Arc<Self>, id: i64, entity: Arc<dyn Entity>) -> Session {
-        let core = Arc::new(Core::new(id, true, entity, Arc::downgrade(self)));
+    pub(crate) fn open_remote(self: &Arc<Self>, id: i64, sink: Arc<dyn SessionSink>) -> Session {
+        let core = Arc::new(SessionInner::new(id, true, sink, Arc::downgrade(self)));
         let mut table = self.table.write();
         table.remote.entry(id).or_default().push(core.clone());
         table.remote_count += 1;
         Session::of(core, 0)
     }
 
-    pub(crate) fn connect(&self, exchange: Weak<dyn Exchange>) {
+    pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {
         // A node has one, and says so once.
-        let _ = self.exchange.set(exchange);
+        let _ = self.call_router.set(call_router);
     }
 
     /// What carries calls.
     ///
     /// # Errors
     /// The node has not started yet, or has stopped.
-    pub(crate) fn exchange(&self) -> Result<Arc<dyn Exchange>> {
-        self.exchange
+    pub(crate) fn call_router(&self) -> Result<Arc<dyn CallRouter>> {
+        self.call_router
             .get()
             .and_then(Weak::upgrade)
             .ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
@@ -188,7 +188,7 @@ impl Sessions {
 
     /// Changes the uid of a session together with the index. A session that has left the table gets
     /// the uid alone.
-    pub(super) fn rebind(&self, core: &Core, uid: i64) {
+    pub(super) fn rebind(&self, core: &SessionInner, uid: i64) {
         let mut table = self.table.write();
         let old = core.swap_uid(uid);
         if old == uid {
@@ -210,7 +210,7 @@ impl Sessions {
         reason: &CloseReason,
         scheduler: &Scheduler,
     ) {
-        let Some(Ended { callbacks, groups }) = session.core().lifetime.end(reason) else {
+        let Some(Ended { callbacks, groups }) = session.core().close_state.end(reason) else {
             return;
         };
         // Before it leaves the table, so that there is no moment at which it is neither here nor
@@ -228,7 +228,7 @@ impl Sessions {
         let task = Box::new(move || closing.run(callbacks));
         // A scheduler that takes nothing any more is one that has been shut down; the drop of the
         // task says so to those who wait.
-        session.core().lane.enter_or_drop(scheduler, task);
+        session.core().sequencer.enter_or_drop(scheduler, task);
     }
 
     /// Waits until the close callbacks of every session that has ended have run.
@@ -244,7 +244,7 @@ impl Sessions {
 }
 
 impl Table {
-    fn entry(&self, core: &Core) -> Option<&Arc<Core>> {
+    fn entry(&self, core: &SessionInner) -> Option<&Arc<SessionInner>> {
         if core.remote {
             self.remote
                 .get(&core.id)?
@@ -257,7 +257,7 @@ impl Table {
         }
     }
 
-    fn remove(&mut self, core: &Core) {
+    fn remove(&mut self, core: &SessionInner) {
         if self.entry(core).is_none() {
             return;
         }
@@ -273,7 +273,7 @@ impl Table {
         }
     }
 
-    fn forget_uid(&mut self, uid: i64, core: &Core) {
+    fn forget_uid(&mut self, uid: i64, core: &SessionInner) {
         if let Some(bound) = self.by_uid.get_mut(&uid) {
             bound.retain(|entry| !ptr::eq(&**entry, core));
             if bound.is_empty() {
@@ -312,7 +312,7 @@ impl Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.session.core().lane.done();
+        self.session.core().sequencer.done();
         if self.sessions.closing.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.sessions.all_closed.notify_waiters();
         }

@@ -13,7 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    Component, Entity, Group, Handle, Handlers, Options, Raw, Result, Session, handshake::Request,
+    Component, Group, Handle, Handlers, Options, Raw, Result, Session, SessionSink,
+    handshake::Request,
 };
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -35,21 +36,21 @@ struct Seen {
     closed: AtomicUsize,
     /// Some of the sessions, on the gate and on its members: whoever forgets to drop one keeps it
     /// alive.
-    entities: Mutex<Vec<Weak<dyn Entity>>>,
+    sinks: Mutex<Vec<Weak<dyn SessionSink>>>,
 }
 
 impl Seen {
     fn note(&self, session: &Session) {
         if session.id() % 16 == 0 {
-            self.entities.lock().push(Arc::downgrade(session.entity()));
+            self.sinks.lock().push(Arc::downgrade(session.sink()));
         }
     }
 
     fn alive(&self) -> usize {
-        self.entities
+        self.sinks
             .lock()
             .iter()
-            .filter(|entity| entity.strong_count() > 0)
+            .filter(|sink| sink.strong_count() > 0)
             .count()
     }
 }
@@ -188,7 +189,7 @@ async fn come_and_go(count: usize) {
             assert_eq!(machine.handle().sessions_by_uid(uid), []);
         }
     }
-    assert!(seen.entities.lock().len() > count / 32, "some are watched");
+    assert!(seen.sinks.lock().len() > count / 32, "some are watched");
     eventually("nobody to hold on to a session", || seen.alive() == 0).await;
 }
 

@@ -191,12 +191,12 @@ async fn a_group_that_is_dropped_leaves_nothing_on_its_members() {
     let node = start(App::new().component(Lobby(Arc::default()))).await;
     let client = Client::connect(&node).await;
     let session = client.session(&node).await;
-    let before = Arc::strong_count(session.entity());
+    let before = Arc::strong_count(session.sink());
     for _ in 0..1_000 {
         let group: Group = Group::new("short-lived");
         group.add(&session).unwrap();
     }
-    assert_eq!(Arc::strong_count(session.entity()), before);
+    assert_eq!(Arc::strong_count(session.sink()), before);
     assert_eq!(
         session.push("on", "x").map_err(|error| error.to_string()),
         Ok(())
@@ -220,14 +220,14 @@ async fn a_node_that_has_stopped_is_dropped_with_everything_in_it() {
         client.request("Lobby.Wait", "").await;
         clients.push(client);
     }
-    let entity = Arc::downgrade(clients[0].session(&node).await.entity());
+    let sink = Arc::downgrade(clients[0].session(&node).await.sink());
     let sessions = Arc::downgrade(node.handle().sessions());
     node.shutdown().await;
     drop((node, clients));
     eventually("all is dropped", || {
         (
             Weak::strong_count(&weak),
-            Weak::strong_count(&entity),
+            Weak::strong_count(&sink),
             Weak::strong_count(&sessions),
         ) == (0, 0, 0)
     })

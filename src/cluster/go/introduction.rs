@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::{
     cluster::{
         client::CALL_TIMEOUT,
-        core::Core,
+        core::ClusterState,
         proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
     },
     error::Result,
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// has it once. Ends when it is dropped.
 ///
 /// Not the master, whose list of members nobody else may touch.
-pub(in crate::cluster) fn introduce(core: &Arc<Core>, master: &str) -> JoinSet<()> {
+pub(in crate::cluster) fn introduce(core: &Arc<ClusterState>, master: &str) -> JoinSet<()> {
     let members = core.members.read().list();
     let others = members
         .into_iter()
@@ -46,7 +46,7 @@ pub(in crate::cluster) fn introduce(core: &Arc<Core>, master: &str) -> JoinSet<(
     others.map(tell).collect()
 }
 
-async fn tell(core: &Core, member: &Member) -> Result<(), Status> {
+async fn tell(core: &ClusterState, member: &Member) -> Result<(), Status> {
     let channel: Channel = core
         .dialer
         .channel(member.address())

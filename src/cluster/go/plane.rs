@@ -95,16 +95,16 @@ impl Plane {
         let gate = peers.go_peer(gate).map_err(unknown)?;
         let served = gate.served(id, || self.open(&gate, id)).map_err(unknown)?;
         if request != 0 {
-            served.entity.expect(request);
+            served.sink.expect(request);
         }
         Ok(served.session)
     }
 
     fn open(&self, gate: &Arc<GoPeer>, id: i64) -> GoServed {
-        let entity = GoRemote::new(id, gate.clone(), self.0.dispatch.clone());
+        let sink = GoRemote::new(id, gate.clone(), self.0.dispatch.clone());
         GoServed {
-            session: self.0.node.sessions().open_remote(id, entity.clone()),
-            entity,
+            session: self.0.node.sessions().open_remote(id, sink.clone()),
+            sink,
         }
     }
 
@@ -143,7 +143,7 @@ impl DataPlane for Plane {
     async fn handle_push(&self, message: PushMessage) -> Result<(), Status> {
         let session = self.client(message.session_id)?;
         session
-            .entity()
+            .sink()
             .push(&Push::new(&message.route, message.data))
             .map_err(|error| {
                 Status::unknown(match error.code() {

@@ -11,14 +11,14 @@ use crate::{
     dispatch::Dispatch,
     error::{Error, Result, code},
     message::Message,
-    session::{CloseReason, Entity, Push, Session},
+    session::{CloseReason, Push, Session, SessionSink},
 };
 
 /// A session that this node serves for a gate of Go nano.
 #[derive(Clone)]
 pub(in crate::cluster) struct GoServed {
     pub(in crate::cluster) session: Session,
-    pub(in crate::cluster) entity: Arc<GoRemote>,
+    pub(in crate::cluster) sink: Arc<GoRemote>,
 }
 
 /// The far end of such a session. Its gate tells neither the uid nor the client's address.
@@ -73,7 +73,7 @@ impl GoRemote {
     }
 }
 
-impl Entity for GoRemote {
+impl SessionSink for GoRemote {
     fn push(&self, push: &Push<'_>) -> Result {
         push.check()?;
         check_size(push.body().len())?;

@@ -90,7 +90,7 @@ impl Peers {
     }
 
     pub(in crate::cluster) fn end_go(&self, served: &GoServed, reason: &CloseReason) {
-        served.entity.end();
+        served.sink.end();
         self.node
             .sessions()
             .close(&served.session, reason, self.node.scheduler());
@@ -121,10 +121,10 @@ impl Peers {
         }
         let stream = state.stream;
         let served = state.sessions.entry(id).or_insert_with(|| {
-            let entity = Remote::new(id, gate.clone(), "", self.dispatch.clone());
+            let sink = Remote::new(id, gate.clone(), "", self.dispatch.clone());
             Served {
-                session: self.node.sessions().open_remote(id, entity.clone()),
-                entity,
+                session: self.node.sessions().open_remote(id, sink.clone()),
+                sink,
                 stream,
             }
         });

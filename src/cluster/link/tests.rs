@@ -14,7 +14,7 @@ use super::{
     proto::{Frame, Kind},
     shard::Shard,
 };
-use crate::{dispatch::Refused, message::Message, mock, session::Session};
+use crate::{dispatch::ForwardError, message::Message, mock, session::Session};
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
@@ -66,11 +66,11 @@ fn send(shard: &Arc<Shard>, session: &Session, body: usize) -> Option<Reader> {
     };
     match shard.message(session, message, frame) {
         Ok(()) => None,
-        Err(Refused::Full(_, room)) => Some(Reader {
+        Err(ForwardError::Full(_, room)) => Some(Reader {
             room,
             woken: Arc::default(),
         }),
-        Err(Refused::Error(error)) => panic!("{error}"),
+        Err(ForwardError::Error(error)) => panic!("{error}"),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         pairing::Pairing,
         proto::{Frame, Kind},
     },
-    dispatch::Refused,
+    dispatch::ForwardError,
     error::{Error, code},
     message::Message,
     session::{CloseReason, Session},
@@ -32,7 +32,7 @@ impl Shard {
         session: &Session,
         message: Message,
         frame: impl FnOnce(Message) -> Frame,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), ForwardError> {
         check_size(message.body.len())?;
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Down(_) | Phase::Closed) {
@@ -44,7 +44,7 @@ impl Shard {
         }
         if state.drained {
             // To be routed again at once: the member is leaving, so somebody else will be chosen.
-            return Err(Refused::Full(message, Box::pin(ready(()))));
+            return Err(ForwardError::Full(message, Box::pin(ready(()))));
         }
         let State {
             pairings,
@@ -59,7 +59,7 @@ impl Shard {
         });
         if !pairing.has_room() || !queue.takes_message(&pairing.account) {
             drop(state);
-            return Err(Refused::Full(
+            return Err(ForwardError::Full(
                 message,
                 Box::pin(self.clone().room(session.id())),
             ));

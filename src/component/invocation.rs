@@ -13,11 +13,11 @@ use crate::{
     error::{Error, Result, code},
     scheduler::Scheduler,
     serialize::Serializer,
-    session::{Core, Session},
+    session::{Session, SessionInner},
 };
 
 /// A handler together with its component: one route.
-pub struct Bound<C, S, F, H, Shape> {
+pub struct BoundHandler<C, S, F, H, Shape> {
     pub(super) route: String,
     pub(super) setup: Arc<Setup>,
     pub(super) component: Arc<C>,
@@ -27,9 +27,9 @@ pub struct Bound<C, S, F, H, Shape> {
     pub(super) shape: PhantomData<fn() -> Shape>,
 }
 
-impl<C, S, F, H, Shape> fmt::Debug for Bound<C, S, F, H, Shape> {
+impl<C, S, F, H, Shape> fmt::Debug for BoundHandler<C, S, F, H, Shape> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Bound")
+        f.debug_struct("BoundHandler")
             .field("route", &self.route)
             .finish_non_exhaustive()
     }
@@ -37,17 +37,17 @@ impl<C, S, F, H, Shape> fmt::Debug for Bound<C, S, F, H, Shape> {
 
 /// A message that waits for its scheduler, or runs on it. Dropped at any point before it has
 /// finished it answers its request with an error.
-pub(super) struct Turn<C, S: Serializer, F, H, Shape> {
+pub(super) struct Invocation<C, S: Serializer, F, H, Shape> {
     session: Session<S>,
-    bound: Arc<Bound<C, S, F, H, Shape>>,
+    bound: Arc<BoundHandler<C, S, F, H, Shape>>,
     finished: bool,
     /// Whether the session's next message still waits for this one. If not it counts as unfinished
     /// until it ends.
     in_lane: bool,
 }
 
-impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
-    pub(super) fn new(session: Session<S>, bound: Arc<Bound<C, S, F, H, Shape>>) -> Self {
+impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
+    pub(super) fn new(session: Session<S>, bound: Arc<BoundHandler<C, S, F, H, Shape>>) -> Self {
         Self {
             session,
             bound,
@@ -61,7 +61,7 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
     /// first time.
     pub(super) fn run<Output, Work>(
         mut self,
-        handler: impl FnOnce(&Bound<C, S, F, H, Shape>, &Session<S>) -> Called<Output, Work>,
+        handler: impl FnOnce(&BoundHandler<C, S, F, H, Shape>, &Session<S>) -> Called<Output, Work>,
         encode: impl FnOnce(Output) -> Result<Option<Bytes>> + Send + 'static,
     ) where
         Work: Future<Output = Output> + Send + 'static,
@@ -77,7 +77,7 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
             Called::Returned(result) => {
                 self.bound
                     .setup
-                    .failure
+                    .reporter
                     .metrics
                     .handler_seconds
                     .record(begun.elapsed());
@@ -95,7 +95,7 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
         Self: Send + 'static,
     {
         let core = self.session.core().clone();
-        core.lane.begin();
+        core.sequencer.begin();
         self.in_lane = false;
         let _lane = InLane(&core);
         let work = async move {
@@ -123,14 +123,14 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
             Err(error) => {
                 self.bound
                     .setup
-                    .failure
+                    .reporter
                     .fail(&self.session.typed(), &self.bound.route, error)
             }
         }
     }
 
     fn panicked(&self) -> Error {
-        self.bound.setup.failure.metrics.panics.increment(1);
+        self.bound.setup.reporter.metrics.panics.increment(1);
         Error::new(code::INTERNAL, "the handler panicked")
     }
 
@@ -145,7 +145,7 @@ impl<C, S: Serializer, F, H, Shape> Turn<C, S, F, H, Shape> {
     }
 }
 
-impl<C, S: Serializer, F, H, Shape> Drop for Turn<C, S, F, H, Shape> {
+impl<C, S: Serializer, F, H, Shape> Drop for Invocation<C, S, F, H, Shape> {
     fn drop(&mut self) {
         if !self.finished {
             let error = if thread::panicking() {
@@ -160,19 +160,19 @@ impl<C, S: Serializer, F, H, Shape> Drop for Turn<C, S, F, H, Shape> {
         }
         let core = self.session.core();
         if self.in_lane {
-            core.lane.done()
+            core.sequencer.done()
         } else {
-            core.lane.end()
+            core.sequencer.end()
         }
-        core.entity.done();
+        core.sink.done();
     }
 }
 
-/// A place in a session's lane that is given up even if the handler panics.
-struct InLane<'a>(&'a Core);
+/// A place in a session's sequencer that is given up even if the handler panics.
+struct InLane<'a>(&'a SessionInner);
 
 impl Drop for InLane<'_> {
     fn drop(&mut self) {
-        self.0.lane.done();
+        self.0.sequencer.done();
     }
 }

@@ -17,12 +17,12 @@ use crate::{
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 
 /// The one place through which a node's messages fail.
-pub(crate) struct Failure {
+pub(crate) struct ErrorReporter {
     pub(crate) on_error: Option<OnError>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
-impl Failure {
+impl ErrorReporter {
     /// Ends a message with an error. `session` carries the request, if it is one.
     pub(crate) fn fail(&self, session: &Session, route: &str, error: Error) {
         let error = match &self.on_error {
@@ -48,9 +48,9 @@ impl Failure {
     }
 }
 
-impl fmt::Debug for Failure {
+impl fmt::Debug for ErrorReporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Failure")
+        f.debug_struct("ErrorReporter")
             .field("on_error", &self.on_error.is_some())
             .finish_non_exhaustive()
     }

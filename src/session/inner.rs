@@ -6,47 +6,48 @@ use std::sync::{
 };
 
 use super::{
-    data::Data, entity::Entity, lane::Lane, lifetime::Lifetime, registry::Sessions, router::Router,
+    close_state::CloseState, data::Data, registry::Sessions, router::Router, sequencer::Sequencer,
+    sink::SessionSink,
 };
 
-pub(crate) struct Core {
+pub(crate) struct SessionInner {
     pub(crate) id: i64,
     /// Whether the client is another gate's.
     pub(crate) remote: bool,
     uid: AtomicI64,
     /// Where pushes and responses go. Apart from the session, so that a session need not be its
     /// connection.
-    pub(crate) entity: Arc<dyn Entity>,
+    pub(crate) sink: Arc<dyn SessionSink>,
     pub(crate) data: Data,
     pub(crate) router: Router,
-    pub(crate) lifetime: Lifetime,
-    pub(crate) lane: Lane,
+    pub(crate) close_state: CloseState,
+    pub(crate) sequencer: Sequencer,
     /// The table that finds it by uid; weak, because the table owns the session.
     sessions: Weak<Sessions>,
 }
 
-impl Core {
+impl SessionInner {
     pub(super) fn new(
         id: i64,
         remote: bool,
-        entity: Arc<dyn Entity>,
+        sink: Arc<dyn SessionSink>,
         sessions: Weak<Sessions>,
     ) -> Self {
         Self {
             id,
             remote,
             uid: AtomicI64::new(0),
-            entity,
+            sink,
             data: Data::default(),
             router: Router::default(),
-            lifetime: Lifetime::default(),
-            lane: Lane::default(),
+            close_state: CloseState::default(),
+            sequencer: Sequencer::default(),
             sessions,
         }
     }
 
-    pub(super) fn detached(id: i64, entity: Arc<dyn Entity>) -> Self {
-        Self::new(id, false, entity, Weak::new())
+    pub(super) fn detached(id: i64, sink: Arc<dyn SessionSink>) -> Self {
+        Self::new(id, false, sink, Weak::new())
     }
 
     pub(crate) fn uid(&self) -> i64 {

@@ -8,7 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Core, Session};
+use super::{Session, SessionInner};
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,28 +110,28 @@ impl fmt::Display for CloseReason {
 pub(crate) type OnClosed = Box<dyn FnOnce(&Session, &CloseReason) + Send>;
 
 /// A group, seen from its members: something to be forgotten by.
-pub(crate) trait Membership: Send + Sync {
-    fn forget(&self, session: &Arc<Core>);
+pub(crate) trait GroupRef: Send + Sync {
+    fn forget(&self, session: &Arc<SessionInner>);
 }
 
 /// Who is to hear of the end.
 pub(super) struct Ended {
     pub(super) callbacks: Vec<OnClosed>,
-    pub(super) groups: Vec<Arc<dyn Membership>>,
+    pub(super) groups: Vec<Arc<dyn GroupRef>>,
 }
 
 /// The closing of one session, at most once.
 #[derive(Default)]
-pub(crate) struct Lifetime(Mutex<State>);
+pub(crate) struct CloseState(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     closed: Option<CloseReason>,
     callbacks: Vec<OnClosed>,
-    groups: Vec<Weak<dyn Membership>>,
+    groups: Vec<Weak<dyn GroupRef>>,
 }
 
-impl Lifetime {
+impl CloseState {
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         self.0.lock().closed.clone()
     }
@@ -150,7 +150,7 @@ impl Lifetime {
 
     /// Remembers a group that has this session as a member. False when the session is closed: it
     /// must not be added any more.
-    pub(crate) fn join(&self, group: Weak<dyn Membership>) -> bool {
+    pub(crate) fn join(&self, group: Weak<dyn GroupRef>) -> bool {
         let mut state = self.0.lock();
         if state.closed.is_some() {
             return false;
@@ -164,7 +164,7 @@ impl Lifetime {
         true
     }
 
-    pub(crate) fn leave(&self, group: &Weak<dyn Membership>) {
+    pub(crate) fn leave(&self, group: &Weak<dyn GroupRef>) {
         let mut state = self.0.lock();
         if let Some(at) = state
             .groups

@@ -15,7 +15,7 @@ use crate::scheduler::{Full, Scheduler, Task};
 /// another scheduler it waits here until those before it have been started; so does everything
 /// behind it.
 #[derive(Default)]
-pub(crate) struct Lane(Mutex<State>);
+pub(crate) struct Sequencer(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -28,12 +28,12 @@ struct State {
     moving: bool,
     /// Async handlers that have given up their place in the order and not ended yet.
     unfinished: usize,
-    /// The reader that stopped because the lane is full.
+    /// The reader that stopped because the sequencer is full.
     reader: Option<Waker>,
 }
 
-impl Lane {
-    /// Queues a task behind all earlier ones. Whoever runs or drops it calls [`done`](Lane::done)
+impl Sequencer {
+    /// Queues a task behind all earlier ones. Whoever runs or drops it calls [`done`](Sequencer::done)
     /// once.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Lane {
         self.enter_with(scheduler, task, Scheduler::push)
     }
 
-    /// [`enter`](Lane::enter) past the scheduler's capacity, for the one task that ends a session.
+    /// [`enter`](Sequencer::enter) past the scheduler's capacity, for the one task that ends a session.
     pub(crate) fn enter_always(&self, scheduler: &Scheduler, task: Task) -> Result<(), Task> {
         self.enter_with(scheduler, task, Scheduler::push_always)
     }
@@ -71,7 +71,7 @@ impl Lane {
         push(scheduler, task).inspect_err(|_| self.done())
     }
 
-    /// [`enter_always`](Lane::enter_always) of a task that a scheduler which has been shut down may
+    /// [`enter_always`](Sequencer::enter_always) of a task that a scheduler which has been shut down may
     /// drop.
     pub(crate) fn enter_or_drop(&self, scheduler: &Scheduler, task: Task) {
         if let Err(task) = self.enter_always(scheduler, task) {
@@ -111,7 +111,7 @@ impl Lane {
     }
 
     /// A task that has been started goes on for longer than its place in the order. Whoever says so
-    /// says [`end`](Lane::end) once.
+    /// says [`end`](Sequencer::end) once.
     pub(crate) fn begin(&self) {
         self.0.lock().unfinished += 1;
     }
@@ -128,7 +128,7 @@ impl Lane {
         }
     }
 
-    /// Drops a task that has not entered: it says [`done`](Lane::done) as it drops, so it is
+    /// Drops a task that has not entered: it says [`done`](Sequencer::done) as it drops, so it is
     /// counted first.
     pub(crate) fn refuse(&self, task: Task) {
         self.0.lock().running += 1;

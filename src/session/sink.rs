@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The far end of a session. Nothing in it may block.
-pub trait Entity: Any + Send + Sync {
+pub trait SessionSink: Any + Send + Sync {
     /// Queues a push.
     ///
     /// # Errors
@@ -55,13 +55,13 @@ pub trait Entity: Any + Send + Sync {
 
     /// What reaches many sessions at once, where there is such a thing.
     #[doc(hidden)]
-    fn relay(&self) -> Option<Arc<dyn Relay>> {
+    fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
         None
     }
 }
 
 /// The way to a gate, which sessions of its clients share.
-pub trait Relay: Send + Sync {
+pub trait GateMulticast: Send + Sync {
     /// Queues a push to all of them.
     ///
     /// # Errors
