@@ -31,6 +31,7 @@ use crate::{
 
 mod announce;
 mod attendance;
+mod backoff;
 mod balance;
 mod calls;
 mod client;

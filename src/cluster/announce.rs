@@ -13,6 +13,7 @@ use tonic::Status;
 use tracing::{debug, warn};
 
 use super::{
+    backoff::Backoff,
     client::{CALL_TIMEOUT, Dialer},
     members::Change,
     proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
@@ -147,7 +148,7 @@ async fn deliver(
     metrics: Arc<ClusterMetrics>,
 ) {
     let mut channel = dialer.channel(to.address());
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let news = mailbox.take().await;
         let call = async {
@@ -177,7 +178,7 @@ async fn deliver(
         let problem = match timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(())) => {
                 mailbox.queue.lock().delivered();
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 continue;
             }
             Ok(Err(status)) => status,
@@ -190,8 +191,8 @@ async fn deliver(
         };
         mailbox.queue.lock().failed();
         metrics.announcements_failed.increment(1);
+        let pause = backoff.next_pause();
         debug!(member = to.address(), error = %problem, again_in = ?pause, "an announcement did not arrive");
         sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }

@@ -12,6 +12,7 @@ use tracing::debug;
 
 use crate::{
     cluster::{
+        backoff::Backoff,
         client::CALL_TIMEOUT,
         core::ClusterState,
         proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
@@ -20,7 +21,8 @@ use crate::{
     member::Member,
 };
 
-const PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Tells each node of Go nano but the master that this node is gone, and is there: afterwards it
 /// has it once. Ends when it is dropped.
@@ -34,9 +36,10 @@ pub(in crate::cluster) fn introduce(core: &Arc<ClusterState>, master: &str) -> J
     let tell = |member: Member| {
         let core = core.clone();
         async move {
+            let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
             while let Err(problem) = tell(&core, &member).await {
                 debug!(member = member.address(), error = %problem, "not introduced");
-                sleep(PAUSE).await;
+                sleep(backoff.next_pause()).await;
                 if !core.members.read().list().contains(&member) {
                     return;
                 }
