@@ -1,4 +1,4 @@
-//! Groups: what it costs to tell everybody, without the network.
+//! Groups: the cost of a broadcast without the network.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use nano::{CloseReason, Group, Push, Result, Session, SessionSink};
 
-/// Counts what it is told.
+/// Counts events.
 #[derive(Debug, Default)]
 struct Ear(AtomicUsize);
 

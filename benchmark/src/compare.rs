@@ -1,4 +1,4 @@
-//! The comparison: every peer in turn, several times over, and what that says.
+//! The comparison: every server in turn, several times over, and the verdicts.
 
 use std::{fs, path::PathBuf, time::Instant};
 
@@ -41,7 +41,7 @@ pub(crate) struct Options {
     /// How long each runs before that, in seconds.
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
-    /// One short run of everything: shows that it works, and says nothing.
+    /// One short run of everything: shows that it works; the numbers mean nothing.
     #[arg(long)]
     quick: bool,
     /// Only these peers.
@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Where the JSON, the table and the page go.
     #[arg(long, default_value = "target/bench")]
     out: PathBuf,
-    /// Writes the tables, between two markers, into this file as well, and the charts beside it.
+    /// Publishes the tables and the charts into this folder as well.
     #[arg(long)]
     results: Option<PathBuf>,
 }
@@ -162,10 +162,7 @@ fn write(options: &Options, outcome: &Outcome) -> Result {
     fs::write(options.out.join("results.md"), table::markdown(outcome))?;
     fs::write(options.out.join("index.html"), page::html(outcome))?;
     if let Some(results) = &options.results {
-        table::insert(results, outcome)?;
-        for (name, svg) in chart::all(outcome) {
-            fs::write(results.with_file_name(name), svg)?;
-        }
+        table::publish(results, outcome)?;
     }
     Ok(())
 }

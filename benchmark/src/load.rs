@@ -47,7 +47,7 @@ use self::{
 /// How long connections are left alone before their memory is measured.
 const SETTLE: Duration = Duration::from_millis(500);
 
-/// Plays one run and says what came of it.
+/// Plays one run and returns its report.
 pub(crate) fn run(options: &Options) -> Result<Report> {
     process::raise_file_limit();
     let threads = options.threads();

@@ -1,4 +1,4 @@
-//! Measures nano beside Go nano, and beside what the machine gives without a framework.
+//! Measures nano beside Go nano, and beside baselines without a framework.
 // Real time is what is measured here: no test pauses it.
 #![allow(clippy::disallowed_types)]
 
@@ -26,7 +26,7 @@ enum Command {
     /// Runs one of the servers that are compared.
     #[command(subcommand)]
     Servers(servers::Server),
-    /// Measures the servers in turn, and says how they compare.
+    /// Measures the servers in turn and compares them.
     Compare(compare::Options),
 }
 

@@ -1,4 +1,4 @@
-//! What the system says of processes: CPU time and memory, from `/proc`.
+//! CPU time and memory of processes, from `/proc`.
 
 use std::{collections::HashMap, fs};
 

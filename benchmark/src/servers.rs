@@ -24,9 +24,9 @@ mod stream_rpc;
 pub(crate) enum Server {
     /// Ours: a node of its own, or one of a cluster.
     Nano(nano_app::Flags),
-    /// A limit: tokio and the same packets, answered where they are read.
+    /// A baseline: tokio and the same packets, answered where they are read.
     Bare(Listen),
-    /// A limit: each message is a boxed task of one scheduler, a thread of its own, and its answer
+    /// A baseline: each message is a boxed task of one scheduler, a thread of its own, and its answer
     /// goes through an outbox.
     Hop {
         #[command(flatten)]
@@ -35,7 +35,7 @@ pub(crate) enum Server {
         #[arg(long)]
         on_workers: bool,
     },
-    /// A limit: clients here, answers from a backend over one gRPC stream of batches.
+    /// A baseline: clients here, answers from a backend over one gRPC stream of batches.
     StreamGate {
         #[command(flatten)]
         listen: Listen,
@@ -55,7 +55,7 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    /// Listens, and says where, in one line.
+    /// Listens, and prints the address in one line.
     async fn open(&self) -> Result<TcpListener> {
         let listener = TcpListener::bind(&self.listen).await?;
         println!("listening on {}", listener.local_addr()?);
@@ -71,7 +71,7 @@ pub(crate) fn run(server: Server) -> Result {
         .with_env_filter(env)
         .with_writer(std::io::stderr)
         .init();
-    // A limit is what the machine gives at best, and with two cores and a load on them that is with
+    // A baseline is what the machine gives at best, and with two cores and a load on them that is with
     // one thread; ours runs as in an application.
     let mut runtime = match server {
         Server::Nano(_) => Builder::new_multi_thread(),
@@ -133,14 +133,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn limits_answer_every_request_with_its_body() {
+    async fn baselines_answer_every_request_with_its_body() {
         check(bare::run).await;
         check(|listener| hop::run(listener, false)).await;
         check(|listener| hop::run(listener, true)).await;
     }
 
     #[tokio::test]
-    async fn what_one_member_says_to_the_bare_limit_all_hear() {
+    async fn what_one_member_says_to_the_bare_baseline_all_hear() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("tcp://{}", listener.local_addr().unwrap());
         let server = tokio::spawn(bare::run(listener));
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stream_limit_answers_every_request_with_its_body() {
+    async fn the_stream_baseline_answers_every_request_with_its_body() {
         let backend = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = backend.local_addr().unwrap();
         let backend = tokio::spawn(stream::backend(backend));

@@ -29,7 +29,7 @@ pub(crate) fn build(out: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// What `go version` says.
+/// The output of `go version`.
 pub(crate) fn version() -> Option<String> {
     let output = Command::new("go").arg("version").output().ok()?;
     Some(

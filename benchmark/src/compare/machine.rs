@@ -1,4 +1,4 @@
-//! What the numbers were measured on.
+//! The machine the numbers were measured on.
 
 use std::{fs, process::Command, thread};
 

@@ -85,7 +85,7 @@ impl Measured {
     }
 
     /// Whether the limit is one: whether it costs little enough beside Go nano.
-    pub(crate) fn limit_is_valid(&self, limit: Peer) -> Option<(bool, f64)> {
+    pub(crate) fn baseline_is_valid(&self, limit: Peer) -> Option<(bool, f64)> {
         let most = if self.in_flight >= 8 { 0.15 } else { 0.6 };
         let cost = Spread::ratio(
             &self.values(limit, Metric::Cpu),

@@ -40,14 +40,14 @@ impl Peer {
         match self {
             Self::Nano => "nano (Rust)",
             Self::Go => "Go nano",
-            Self::Bare => "bare limit",
-            Self::Hop => "hop limit",
-            Self::Strand => "strand limit",
-            Self::Stream => "stream limit",
+            Self::Bare => "bare baseline",
+            Self::Hop => "hop baseline",
+            Self::Strand => "strand baseline",
+            Self::Stream => "stream baseline",
         }
     }
 
-    pub(crate) fn is_limit(self) -> bool {
+    pub(crate) fn is_baseline(self) -> bool {
         matches!(self, Self::Bare | Self::Hop | Self::Strand | Self::Stream)
     }
 }
@@ -307,7 +307,7 @@ impl Drop for Running {
     }
 }
 
-/// An address nobody listens at, for servers that cannot say which they were given.
+/// An unused address, for servers that cannot report which one they were given.
 fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::load::report::Report;
 
-/// Beyond what it is told to take, a run may need this long to connect and to end.
+/// How long a run may take to connect and to end, beyond its configured duration.
 const SLACK: Duration = Duration::from_secs(75);
 /// What a quick run takes, and what is measured of it.
 const QUICK: (f64, f64) = (0.2, 0.5);
@@ -38,7 +38,7 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Finds the rate of an open loop; says what it found.
+    /// Measures the rate for an open loop; returns a note about it.
     pub(crate) fn calibrate(&mut self) -> Option<String> {
         let (part, otherwise) = self.scenario.open?;
         let best = if self.peers.has(Peer::Go) {

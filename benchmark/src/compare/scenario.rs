@@ -1,4 +1,4 @@
-//! What is measured, with whom, and what is expected of it.
+//! One measurement: its servers and its targets.
 
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, fs, path::Path};
 
-use nano::{Error, Result, code};
+use nano::Result;
 
 use super::{
     chart,
@@ -14,8 +14,8 @@ use super::{
 };
 use crate::load::report::Report;
 
-const BEGIN: &str = "<!-- results -->";
-const END: &str = "<!-- /results -->";
+/// The first lines of the published tables.
+const HEADING: &str = "# Tables\n\nWritten by `nano-bench compare --results`; [RESULTS.md](../RESULTS.md) says what they mean.\n";
 
 /// A run in one line.
 pub(crate) fn line(report: &Report) -> String {
@@ -45,7 +45,7 @@ pub(crate) fn line(report: &Report) -> String {
     line
 }
 
-/// What was wanted and what was found, for the terminal.
+/// Targets and measurements, for the terminal.
 pub(crate) fn summary(outcome: &Outcome) -> String {
     let mut text = String::new();
     for scenario in &outcome.scenarios {
@@ -59,13 +59,13 @@ pub(crate) fn summary(outcome: &Outcome) -> String {
             )
             .unwrap_or_default();
         }
-        for (limit, (valid, cost)) in limits(scenario) {
+        for (baseline, (valid, cost)) in baselines(scenario) {
             let valid = if valid { "valid" } else { "NOT VALID" };
             writeln!(
                 text,
                 "       {:<24} {} is {valid}: {cost:.3} of Go nano's CPU",
                 scenario.name,
-                limit.title()
+                baseline.title()
             )
             .unwrap_or_default();
         }
@@ -84,7 +84,7 @@ pub(crate) fn markdown(outcome: &Outcome) -> String {
         .iter()
         .for_each(|what| writeln!(text, "- not measured: {what}").unwrap_or_default());
     targets(outcome, &mut text);
-    text.push_str("\n## All scenarios\n\nMedians of the runs, in brackets the least and the most. Times in microseconds; memory in KiB for each connection, idle.\n");
+    text.push_str("\n## All scenarios\n\nMedians over the runs, with minimum and maximum in parentheses. Times are in microseconds; memory is\nKiB per idle connection.\n");
     for scenario in &outcome.scenarios {
         peers(scenario, &mut text);
     }
@@ -92,7 +92,7 @@ pub(crate) fn markdown(outcome: &Outcome) -> String {
 }
 
 fn targets(outcome: &Outcome, text: &mut String) {
-    text.push_str("\n## What was wanted\n\n| scenario | measure | wanted | found (median, least .. most) | |\n|---|---|---|---|---|\n");
+    text.push_str("\n## Targets\n\n| scenario | measure | target | measured (median, min .. max) | |\n|---|---|---|---|---|\n");
     for scenario in &outcome.scenarios {
         for verdict in verdicts(outcome, scenario) {
             let Spread { min, median, max } = verdict.found;
@@ -152,16 +152,16 @@ fn peers(scenario: &Measured, text: &mut String) {
         )
         .unwrap_or_default();
     }
-    for (limit, (valid, cost)) in limits(scenario) {
+    for (baseline, (valid, cost)) in baselines(scenario) {
         let valid = if valid {
-            "a valid limit"
+            "a valid baseline"
         } else {
-            "not a valid limit"
+            "not a valid baseline"
         };
         writeln!(
             text,
             "\nThe {} costs {cost:.3} of Go nano's CPU time: {valid}.",
-            limit.title()
+            baseline.title()
         )
         .unwrap_or_default();
     }
@@ -172,16 +172,20 @@ fn peers(scenario: &Measured, text: &mut String) {
     bound.for_each(|(peer, _)| {
         writeln!(
             text,
-            "\n{}: in some runs the load was the bottleneck.",
+            "\n{}: in some runs the load generator was the bottleneck.",
             peer.title()
         )
         .unwrap_or_default()
     });
 }
 
-fn limits(scenario: &Measured) -> impl Iterator<Item = (Peer, (bool, f64))> {
-    let limits = scenario.runs.keys().copied().filter(|peer| peer.is_limit());
-    limits.filter_map(|limit| Some((limit, scenario.limit_is_valid(limit)?)))
+fn baselines(scenario: &Measured) -> impl Iterator<Item = (Peer, (bool, f64))> {
+    let baselines = scenario
+        .runs
+        .keys()
+        .copied()
+        .filter(|peer| peer.is_baseline());
+    baselines.filter_map(|baseline| Some((baseline, scenario.baseline_is_valid(baseline)?)))
 }
 
 fn spread(spread: Option<Spread>, digits: usize) -> String {
@@ -202,30 +206,18 @@ fn capitalised(text: &str) -> String {
     })
 }
 
-/// Writes the tables and the charts' images between the markers of a file, which is made if there
-/// is none.
-pub(crate) fn insert(path: &Path, outcome: &Outcome) -> Result {
-    let old = fs::read_to_string(path).unwrap_or_else(|_| format!("# Results\n\n{BEGIN}\n{END}\n"));
-    let (before, rest) = old
-        .split_once(BEGIN)
-        .ok_or_else(|| no_marker(path, BEGIN))?;
-    let (_, after) = rest.split_once(END).ok_or_else(|| no_marker(path, END))?;
-    let images: String = chart::all(outcome)
-        .iter()
-        .map(|(name, _)| format!("![{name}]({name})\n"))
-        .collect();
-    Ok(fs::write(
-        path,
-        format!(
-            "{before}{BEGIN}\n\n{images}\n{}\n{END}{after}",
-            markdown(outcome)
-        ),
-    )?)
-}
-
-fn no_marker(path: &Path, marker: &str) -> Error {
-    Error::new(
-        code::BAD_REQUEST,
-        format!("{} has no line {marker}", path.display()),
-    )
+/// Writes the tables and the charts into a folder, which is made if it is missing.
+pub(crate) fn publish(folder: &Path, outcome: &Outcome) -> Result {
+    fs::create_dir_all(folder)?;
+    let charts = chart::all(outcome);
+    let mut text = format!("{HEADING}\n");
+    for (name, _) in &charts {
+        writeln!(text, "![{name}]({name})").unwrap_or_default();
+    }
+    writeln!(text, "\n{}", markdown(outcome).trim_end()).unwrap_or_default();
+    fs::write(folder.join("tables.md"), text)?;
+    for (name, svg) in charts {
+        fs::write(folder.join(name), svg)?;
+    }
+    Ok(())
 }

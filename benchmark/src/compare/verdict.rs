@@ -1,4 +1,4 @@
-//! Whether what was measured is what was wanted.
+//! Whether a measurement met its target.
 
 use super::{
     outcome::{Measured, Outcome},

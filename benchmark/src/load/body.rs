@@ -1,10 +1,10 @@
-//! Bodies that say whose they are: a connection and a number, in sixteen hexadecimal digits, inside
+//! Bodies that carry their sender: a connection and a number, in sixteen hexadecimal digits, inside
 //! bytes that never change.
 
 /// Length of a stamp in bytes; no body is shorter.
 pub(crate) const STAMP: usize = 16;
 
-/// Who sent a message, and which of its messages it was.
+/// The sender of a message, and the number of the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) from: u32,

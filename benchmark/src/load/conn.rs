@@ -25,7 +25,7 @@ pub(crate) enum Stage {
 pub(crate) struct Conn {
     pub(crate) socket: TcpStream,
     pub(crate) stage: Stage,
-    /// The system is asked to say when it can be written to.
+    /// Whether it is registered for write readiness.
     pub(crate) waits_to_write: bool,
     tls: Option<Box<ClientConnection>>,
     frames: Option<ws::Frames>,

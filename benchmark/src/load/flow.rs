@@ -27,7 +27,7 @@ pub(crate) trait Flow: Send {
     /// The server closed a connection.
     fn closed(&mut self, net: &mut Net, slot: usize, now: u64);
 
-    /// Does what is due, and says when the next thing is.
+    /// Does what is due; returns when the next action is.
     fn wake(&mut self, net: &mut Net, now: u64) -> u64;
 
     /// The run ends: from here on only what is on its way is waited for.

@@ -1,4 +1,4 @@
-//! The connections of one thread, and what the system says of them.
+//! The connections of one thread, and their readiness events.
 
 use std::{
     io,
@@ -191,7 +191,7 @@ impl Net {
         Ok(())
     }
 
-    /// Goes on with a connection the system said is ready.
+    /// Advances a connection that is ready.
     pub(crate) fn advance(
         &mut self,
         slot: usize,
@@ -277,7 +277,7 @@ impl Net {
         Ok(Progress::Nothing)
     }
 
-    /// Sends what is queued, and asks to be told when the rest can be sent, if there is one.
+    /// Sends what is queued, and registers for write readiness if something is left.
     pub(crate) fn flush_one(&mut self, slot: usize) -> io::Result<()> {
         let Some(conn) = &mut self.conns[slot] else {
             return Ok(());

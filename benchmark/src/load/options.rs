@@ -68,7 +68,7 @@ pub(crate) enum Scenario {
     Idle,
     /// Clients that connect, ask one thing and leave.
     Storm,
-    /// Players in rooms who move all the time.
+    /// Players in rooms that move all the time.
     Game,
 }
 

@@ -50,7 +50,7 @@ pub(crate) struct Report {
     pub(crate) corrupted: u64,
     pub(crate) errors: u64,
     pub(crate) closed: u64,
-    /// Why the numbers say more about the load than about the server, if they do.
+    /// Why the load generator was the bottleneck, if it was.
     pub(crate) bottleneck: Option<String>,
 }
 

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::OnceLock, time::Instant};
 
 use hdrhistogram::Histogram;
 
-/// After this long, in nanoseconds, nobody waits for an answer any more.
+/// How long a request waits for its answer, in nanoseconds; a later one counts as late.
 pub(crate) const GIVE_UP: u64 = 2_000_000_000;
 
 const SHORTEST: u64 = 1_000;

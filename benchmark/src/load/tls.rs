@@ -1,4 +1,4 @@
-//! TLS that trusts anybody: certificates of benchmarks are made for one run and nobody's secret
+//! TLS that accepts any certificate: those of a benchmark are made for one run and protect no secret
 //! depends on them.
 
 use std::sync::Arc;

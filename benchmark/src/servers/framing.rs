@@ -1,4 +1,4 @@
-//! As much of the protocol as a limit server needs: a handshake, requests, notifies, responses,
+//! As much of the protocol as a baseline server needs: a handshake, requests, notifies, responses,
 //! pushes.
 
 use std::{
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use nano::packet::Kind;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The heartbeat it announces is never sent: a limit server does nothing but answer.
+/// The heartbeat it announces is never sent: a baseline server does nothing but answer.
 const REPLY: &[u8] = br#"{"code":200,"sys":{"heartbeat":60}}"#;
 pub(crate) const READ: usize = 4 * 1024;
 

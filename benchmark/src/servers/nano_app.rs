@@ -55,7 +55,7 @@ pub(crate) async fn run(flags: &Flags) -> Result {
         .handle()
         .member()
         .map(|member| format!("serving nodes at {}\n", member.address()));
-    // In one piece: who has read the first line may have gone.
+    // In one write: a reader of the first line may close the pipe.
     print!("{}", clients.chain(nodes).collect::<String>());
     node.run().await
 }

@@ -1,4 +1,4 @@
-//! What is to be written to one client, whoever queues it. The connection's own task writes it.
+//! The send queue of one client. Any thread queues; the connection's own task writes.
 
 use std::{
     future::poll_fn,

@@ -66,7 +66,7 @@ impl Component for Room {
 }
 
 impl Room {
-    /// Tells everybody in the room.
+    /// Pushes to every session of the room.
     fn moved(&self, session: &Session, body: Bytes) -> Result {
         let group: Arc<Group> = session
             .value(ROOM)

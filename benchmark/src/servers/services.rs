@@ -44,7 +44,7 @@ impl Pb {
     }
 }
 
-/// One group of all who join.
+/// One group of all sessions that join.
 #[derive(Default)]
 pub(crate) struct Grp {
     group: Group,

@@ -1,4 +1,4 @@
-//! The gRPC service of the stream limit, by hand: one method, batches both ways.
+//! The gRPC service of the stream baseline, by hand: one method, batches both ways.
 
 use std::{
     convert::Infallible,

@@ -22,7 +22,7 @@ const MAX_PACKET: usize = 64 * 1024;
 /// The names of all cases.
 pub(crate) const NAMES: [&str; 5] = ["echo-1", "echo-8", "json-1", "broadcast-32", "forwarded-8"];
 
-/// Nodes, and clients that say the same again and again.
+/// Nodes, and clients that repeat one message.
 pub(crate) struct Case {
     nodes: Vec<Node>,
     speaker: Client,
@@ -116,7 +116,7 @@ impl Case {
         Ok(case)
     }
 
-    /// Says it, and waits for all that comes back.
+    /// Sends the message and waits for all replies.
     pub(crate) async fn exchange(&mut self) -> Result {
         self.speaker.exchange(&self.said, self.answer).await?;
         for other in &mut self.others {

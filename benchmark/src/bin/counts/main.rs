@@ -25,7 +25,7 @@ use self::{
     expected::Expected,
 };
 
-/// Exchanges that nobody counts, until everything has its place.
+/// Uncounted exchanges before the measurement, so that caches and tables are warm.
 const WARM_UP: u32 = 200;
 
 #[derive(Debug, Parser)]
