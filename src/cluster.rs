@@ -29,48 +29,39 @@ use crate::{
     socket,
 };
 
-mod announce;
-mod attendance;
 mod backoff;
 mod balance;
 mod calls;
-mod client;
-mod core;
+mod channel;
+mod config;
 mod ended;
 mod forward;
 mod go;
 mod link;
-mod members;
+mod membership;
 mod peer;
 mod peers;
 mod proto;
-mod pulse;
-mod queue;
-mod registry;
 mod remote;
 mod serve;
-mod service;
-mod settings;
-#[cfg(test)]
-mod simulation;
-#[cfg(test)]
-mod tests;
 mod vigil;
 
+pub use self::{balance::Balance, config::ClusterTls};
 use self::{
-    announce::Announcer,
-    attendance::Masters,
-    core::ClusterState,
+    config::ConfigureServer,
     go::plane::Plane,
-    members::Members,
+    membership::{
+        broadcaster::Announcer,
+        client::{self, Masters},
+        registration::Standing,
+        registry::{Registry, Rhythm},
+        service::{DataPlane, Guard, MasterService, MemberService},
+        state::ClusterState,
+        table::Members,
+    },
     proto::{master_server::MasterServer, member_server::MemberServer},
-    pulse::Standing,
-    registry::{Registry, Rhythm},
-    service::{DataPlane, Guard, MasterService, MemberService},
-    settings::ConfigureServer,
 };
-pub use self::{balance::Balance, settings::ClusterTls};
-pub(crate) use self::{peers::Peers, settings::Settings};
+pub(crate) use self::{config::Settings, peers::Peers};
 
 /// How many connections the system keeps waiting between two accepts.
 const BACKLOG: u32 = 1024;
@@ -270,7 +261,7 @@ impl Cluster {
         let (joined, outcome) = oneshot::channel();
         let standing = Standing::new(self.rhythm, self.retry, Instant::now());
         let masters = Masters::new(std::mem::take(&mut self.masters));
-        self.attendance = Some(tokio::spawn(attendance::attend(
+        self.attendance = Some(tokio::spawn(client::run(
             self.core.clone(),
             masters,
             standing,
@@ -299,7 +290,7 @@ impl Cluster {
         let _ = attendance.await;
         let master = self.core.master.lock().take();
         if let Some(master) = master {
-            attendance::leave(&self.core, master).await;
+            client::leave(&self.core, master).await;
         }
     }
 

@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 use tracing::{debug, warn};
 
 use super::{
-    client::{Authorized, Dialer},
+    channel::{Authorized, Dialer},
     ended::Ended,
     link::shard::Lost,
     proto::{SessionClosedRequest, member_client::MemberClient},
@@ -29,9 +29,9 @@ use crate::{
     session::{CloseReason, Session},
 };
 
-pub(super) mod introduction;
 mod lane;
 pub(super) mod plane;
+pub(super) mod reannounce;
 pub(super) mod remote;
 mod table;
 

@@ -21,7 +21,7 @@ use tracing::{debug, info, warn};
 use super::{
     balance::{Balancer, RouteFn},
     calls::{Calls, Way},
-    client::Dialer,
+    channel::Dialer,
     go::GoPeer,
     link::{SHARDS, outlet, proto::Frame, shard::Lost, shard_of},
     peer::{Answers, Peer},

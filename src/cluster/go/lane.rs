@@ -13,7 +13,7 @@ use tonic::{Request, Status};
 
 use crate::{
     cluster::{
-        client::Authorized,
+        channel::Authorized,
         link::{MESSAGE_BYTES, pairing::Pairing, shard::Lost},
         proto::{
             CloseSessionRequest, NotifyMessage, PushMessage, RequestMessage, ResponseMessage,

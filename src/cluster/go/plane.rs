@@ -12,9 +12,9 @@ use super::{
 };
 use crate::{
     cluster::{
+        membership::service::DataPlane,
         peers::Peers,
         proto::{NotifyMessage, PushMessage, RequestMessage, ResponseMessage},
-        service::DataPlane,
     },
     dispatch::Origin,
     error::{Error, code},

@@ -13,20 +13,20 @@ use tonic::Status;
 use tracing::{debug, warn};
 
 use super::{
-    backoff::Backoff,
-    client::{CALL_TIMEOUT, Dialer},
-    members::Change,
-    proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
-    queue::{Announcement, Queue},
     registry::News,
+    table::Change,
+    updates::{Announcement, Queue},
 };
+use crate::cluster::backoff::Backoff;
+use crate::cluster::channel::{CALL_TIMEOUT, Dialer};
+use crate::cluster::proto::{DelMemberRequest, MemberInfo, NewMemberRequest};
 use crate::{member::Member, metrics::ClusterMetrics};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Tells every member of every other's coming and going.
-pub(super) struct Announcer {
+pub(in crate::cluster) struct Announcer {
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
     peers: Mutex<HashMap<String, Peer>>,
@@ -43,7 +43,7 @@ struct Mailbox {
 }
 
 impl Announcer {
-    pub(super) fn new(dialer: Arc<Dialer>, metrics: Arc<ClusterMetrics>) -> Self {
+    pub(in crate::cluster) fn new(dialer: Arc<Dialer>, metrics: Arc<ClusterMetrics>) -> Self {
         Self {
             dialer,
             metrics,
@@ -53,7 +53,7 @@ impl Announcer {
 
     /// Queues the news for everybody they concern. Who joins is told of what comes after; who left
     /// is told nothing more.
-    pub(super) fn tell(&self, news: &News) {
+    pub(in crate::cluster) fn tell(&self, news: &News) {
         let mut peers = self.peers.lock();
         let mut former = None;
         for change in &news.changes {
@@ -91,7 +91,7 @@ impl Announcer {
     }
 
     /// Ends all deliveries.
-    pub(super) fn stop(&self) {
+    pub(in crate::cluster) fn stop(&self) {
         self.peers.lock().clear();
     }
 

@@ -8,7 +8,7 @@ use tonic::{
 };
 
 use super::{
-    client::{ConfigureEndpoint, Credentials, Dialer},
+    channel::{ConfigureEndpoint, Credentials, Dialer},
     peers,
 };
 use crate::{

@@ -11,24 +11,26 @@ use tonic::{Code, Status, transport::Channel};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    ClusterState,
-    client::CALL_TIMEOUT,
-    go::introduction::introduce,
-    proto::{self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest},
-    pulse::{Answer, Call, Standing},
+    registration::{Answer, Call, Standing},
     registry::Pulse,
+    state::ClusterState,
+};
+use crate::cluster::channel::CALL_TIMEOUT;
+use crate::cluster::go::reannounce::introduce;
+use crate::cluster::proto::{
+    self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest,
 };
 use crate::error::{Error, Result, code};
 
 /// One master after the other, until one answers.
-pub(super) struct Masters {
+pub(in crate::cluster) struct Masters {
     addresses: Vec<String>,
     at: usize,
     channel: Option<Channel>,
 }
 
 impl Masters {
-    pub(super) fn new(addresses: Vec<String>) -> Self {
+    pub(in crate::cluster) fn new(addresses: Vec<String>) -> Self {
         Self {
             addresses,
             at: 0,
@@ -60,7 +62,7 @@ impl Masters {
 }
 
 /// Joins, tells `joined` of it, and keeps calling until it is aborted.
-pub(super) async fn attend(
+pub(in crate::cluster) async fn run(
     core: Arc<ClusterState>,
     mut masters: Masters,
     mut standing: Standing,
@@ -199,7 +201,7 @@ async fn say(core: &ClusterState, masters: &mut Masters, call: Call) -> Result<A
 }
 
 /// Says goodbye to the master, once: if that is lost, the master notices the silence.
-pub(super) async fn leave(core: &ClusterState, master: String) {
+pub(in crate::cluster) async fn leave(core: &ClusterState, master: String) {
     let mut masters = Masters::new(vec![master]);
     let goodbye = async {
         let mut master = core.dialer.master(masters.channel(core)?);

@@ -6,8 +6,8 @@ use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    members::{Change, digest},
-    queue::{Announcement, Knowledge},
+    table::{Change, digest},
+    updates::{Announcement, Knowledge},
 };
 use crate::member::Member;
 

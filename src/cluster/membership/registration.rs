@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    members::{Change, Members},
     registry::{Pulse, Rhythm},
+    table::{Change, Members},
 };
 use crate::member::Member;
 

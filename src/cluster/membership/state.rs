@@ -10,45 +10,49 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use super::{
-    announce::Announcer,
-    client::Dialer,
-    members::{Change, Members},
+    broadcaster::Announcer,
     registry::{Departure, News, Pulse, Refusal, Registry},
     service::DataPlane,
-    settings::OnMember,
+    table::{Change, Members},
 };
+use crate::cluster::channel::Dialer;
+use crate::cluster::config::OnMember;
 use crate::{handle::Handle, member::Member, metrics::ClusterMetrics};
 
 /// How long the unregister callback may hold up a departure.
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the tasks of a cluster share.
-pub(super) struct ClusterState {
-    pub(super) own: Member,
-    pub(super) handle: Handle,
-    pub(super) dialer: Arc<Dialer>,
-    pub(super) metrics: Arc<ClusterMetrics>,
+pub(in crate::cluster) struct ClusterState {
+    pub(in crate::cluster) own: Member,
+    pub(in crate::cluster) handle: Handle,
+    pub(in crate::cluster) dialer: Arc<Dialer>,
+    pub(in crate::cluster) metrics: Arc<ClusterMetrics>,
     /// Taken before the table's own lock and held until everybody has been told, so that all see
     /// changes in one order.
-    pub(super) order: Mutex<()>,
-    pub(super) members: RwLock<Members>,
-    pub(super) registry: Option<Mutex<Registry>>,
-    pub(super) announcer: Announcer,
-    pub(super) data: RwLock<Option<Arc<dyn DataPlane>>>,
-    pub(super) on_unregister: Option<OnMember>,
+    pub(in crate::cluster) order: Mutex<()>,
+    pub(in crate::cluster) members: RwLock<Members>,
+    pub(in crate::cluster) registry: Option<Mutex<Registry>>,
+    pub(in crate::cluster) announcer: Announcer,
+    pub(in crate::cluster) data: RwLock<Option<Arc<dyn DataPlane>>>,
+    pub(in crate::cluster) on_unregister: Option<OnMember>,
     /// The master that was called last.
-    pub(super) master: Mutex<Option<String>>,
+    pub(in crate::cluster) master: Mutex<Option<String>>,
 }
 
 /// The master's side.
 impl ClusterState {
-    pub(super) fn register(&self, member: Member) -> Result<Vec<Member>, Refusal> {
+    pub(in crate::cluster) fn register(&self, member: Member) -> Result<Vec<Member>, Refusal> {
         self.registered(&member, |registry, news| {
             registry.register(member.clone(), Instant::now(), news)
         })
     }
 
-    pub(super) fn heartbeat(&self, member: Member, digest: u64) -> Result<Pulse, Refusal> {
+    pub(in crate::cluster) fn heartbeat(
+        &self,
+        member: Member,
+        digest: u64,
+    ) -> Result<Pulse, Refusal> {
         self.registered(&member, |registry, news| {
             registry.heartbeat(member.clone(), digest, Instant::now(), news)
         })
@@ -72,7 +76,7 @@ impl ClusterState {
         result
     }
 
-    pub(super) async fn unregister(
+    pub(in crate::cluster) async fn unregister(
         self: Arc<Self>,
         address: &str,
         incarnation: u64,
@@ -92,7 +96,7 @@ impl ClusterState {
     }
 
     /// Removes who is silent.
-    pub(super) async fn watch(self: Arc<Self>) {
+    pub(in crate::cluster) async fn watch(self: Arc<Self>) {
         let Some(registry) = &self.registry else {
             return;
         };
@@ -159,11 +163,11 @@ impl ClusterState {
 
 /// Every node's side.
 impl ClusterState {
-    pub(super) fn told_of(&self, member: Member) {
+    pub(in crate::cluster) fn told_of(&self, member: Member) {
         self.change(|members| ((), members.join(member)));
     }
 
-    pub(super) fn told_gone(&self, address: &str, incarnation: u64) {
+    pub(in crate::cluster) fn told_gone(&self, address: &str, incarnation: u64) {
         self.change(|members| {
             (
                 (),
@@ -173,7 +177,10 @@ impl ClusterState {
     }
 
     /// Changes the table, and tells of it in order.
-    pub(super) fn change<T>(&self, act: impl FnOnce(&mut Members) -> (T, Vec<Change>)) -> T {
+    pub(in crate::cluster) fn change<T>(
+        &self,
+        act: impl FnOnce(&mut Members) -> (T, Vec<Change>),
+    ) -> T {
         let _order = self.order.lock();
         self.apply(act)
     }

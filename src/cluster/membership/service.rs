@@ -6,12 +6,9 @@ use subtle::ConstantTimeEq;
 use tonic::{Request, Response, Status, async_trait, service::Interceptor};
 use tracing::warn;
 
-use super::{
-    ClusterState,
-    client::Credentials,
-    proto::{self, *},
-    registry::Refusal,
-};
+use super::{registry::Refusal, state::ClusterState};
+use crate::cluster::channel::Credentials;
+use crate::cluster::proto::{self, *};
 use crate::{member::Member, metrics::ClusterMetrics};
 
 /// The traffic of sessions between nodes, as nano's protocol carries it.
@@ -36,7 +33,7 @@ pub(crate) trait DataPlane: Send + Sync + 'static {
 }
 
 /// The services of a master.
-pub(super) struct MasterService(pub(super) Arc<ClusterState>);
+pub(in crate::cluster) struct MasterService(pub(in crate::cluster) Arc<ClusterState>);
 
 #[async_trait]
 impl master_server::Master for MasterService {
@@ -100,9 +97,9 @@ impl master_server::Master for MasterService {
 }
 
 /// The services of every node.
-pub(super) struct MemberService {
-    pub(super) core: Arc<ClusterState>,
-    pub(super) data: Arc<dyn DataPlane>,
+pub(in crate::cluster) struct MemberService {
+    pub(in crate::cluster) core: Arc<ClusterState>,
+    pub(in crate::cluster) data: Arc<dyn DataPlane>,
 }
 
 #[async_trait]
@@ -194,9 +191,9 @@ impl member_server::Member for MemberService {
 
 /// Nobody calls uninvited: every call must show the cluster's token, if it has one.
 #[derive(Clone)]
-pub(super) struct Guard {
-    pub(super) credentials: Credentials,
-    pub(super) metrics: Arc<ClusterMetrics>,
+pub(in crate::cluster) struct Guard {
+    pub(in crate::cluster) credentials: Credentials,
+    pub(in crate::cluster) metrics: Arc<ClusterMetrics>,
 }
 
 impl Interceptor for Guard {

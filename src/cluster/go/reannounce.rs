@@ -13,8 +13,8 @@ use tracing::debug;
 use crate::{
     cluster::{
         backoff::Backoff,
-        client::CALL_TIMEOUT,
-        core::ClusterState,
+        channel::CALL_TIMEOUT,
+        membership::state::ClusterState,
         proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
     },
     error::Result,

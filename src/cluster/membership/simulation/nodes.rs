@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Announcement, Answer, Call, HEARTBEAT, Members, Refusal, Run};
 use crate::{
-    cluster::{pulse::Standing, registry::Rhythm},
+    cluster::membership::{registration::Standing, registry::Rhythm},
     member::Member,
 };
 

@@ -19,12 +19,12 @@ use self::{
     nodes::{Go, Node, RETRY, Rust},
 };
 use super::{
-    client::CALL_TIMEOUT,
-    members::Members,
-    pulse::{Answer, Call},
-    queue::Announcement,
+    registration::{Answer, Call},
     registry::Refusal,
+    table::Members,
+    updates::Announcement,
 };
+use crate::cluster::channel::CALL_TIMEOUT;
 use crate::member::{Info, Member};
 
 mod master;

@@ -5,11 +5,13 @@ use std::{collections::HashMap, time::Duration};
 use super::{Asked, Event, HEARTBEAT, MASTER, Node, Party, Run, World, member};
 use crate::{
     cluster::{
-        client::CALL_TIMEOUT,
-        members::{Change, Members},
-        pulse::{Answer, Call},
-        queue::{Announcement, Queue},
-        registry::{Departure, News, Registry, Rhythm},
+        channel::CALL_TIMEOUT,
+        membership::{
+            registration::{Answer, Call},
+            registry::{Departure, News, Registry, Rhythm},
+            table::{Change, Members},
+            updates::{Announcement, Queue},
+        },
     },
     member::Member,
 };

@@ -144,7 +144,7 @@ impl Members {
 /// A hash over a set of members: a sum, so that their order does not matter. It must not change
 /// between versions of this crate, or nodes of different versions would call_router their tables for
 /// ever; 0 is for "none".
-pub(super) fn digest<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
+pub(in crate::cluster) fn digest<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
     members
         .map(fingerprint)
         .fold(0_u64, u64::wrapping_add)

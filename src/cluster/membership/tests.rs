@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    members::{Change, Members},
-    pulse::{Answer, Call, Standing},
-    queue::{Announcement, Knowledge, Queue},
+    registration::{Answer, Call, Standing},
     registry::{News, Pulse, Refusal, Registry, Rhythm},
+    table::{Change, Members},
+    updates::{Announcement, Knowledge, Queue},
 };
 use crate::member::{Info, Member};
 
