@@ -75,7 +75,7 @@ fn drain(decoder: &mut Decoder, packets: &mut Vec<Packet>) -> Option<PacketError
 }
 
 /// A message accounts for each byte of its data and survives encoding with and without a
-/// dictionary; an error says what is wrong.
+/// dictionary; an error names the fault.
 pub(crate) fn message(data: &[u8]) {
     let dictionary = Dictionary::new([
         ("Echo.Echo", 1),
@@ -175,8 +175,7 @@ pub(crate) fn handshake(data: &[u8]) {
     assert_eq!(decode_kick(&encode_kick(&reason)), reason);
 }
 
-/// Whether it has no floats: they may lose their last digit when they are parsed, which matters to
-/// nobody here.
+/// Whether it has no floats: parsing may lose their last digit, which no check here is about.
 fn exact(value: &Value) -> bool {
     match value {
         Value::Number(number) => !number.is_f64(),

@@ -11,7 +11,7 @@
  * Bodies are JSON; a `Uint8Array` or `ArrayBuffer` is sent as it is, and `{ raw: true }` hands received bytes over undecoded.
  * A `Client` is an `EventTarget`. Its events, each with a `detail`:
  *
- * - `kick { reason }`: the server asked us to leave; a `close` follows, and no reconnect. A server that stops kicks everybody, which is
+ * - `kick { reason }`: the server closed this session; a `close` follows, and no reconnect. A server that stops kicks every client, which is
  *   nothing personal: with `reconnect` it counts as a broken connection.
  * - `reconnecting { attempt, delay, reason }`: the connection is gone, the next attempt starts in `delay` milliseconds.
  * - `reconnected { user }`: connected again, as a new session: join again whatever was joined.
@@ -27,7 +27,7 @@ export const Kind = Object.freeze({ REQUEST: 0, NOTIFY: 1, RESPONSE: 2, PUSH: 3 
 const COMPRESSED = 0x01
 const ERROR = 0x20
 const MAX_BODY = 0xffffff
-/** With this reason a server kicks whoever is connected when it stops. */
+/** The reason of the kick that a stopping server sends to its clients. */
 const SHUTDOWN = 'server is shutting down'
 
 const encoder = new TextEncoder()
@@ -158,7 +158,7 @@ export class Client extends EventTarget {
     this.#url = url
     this.#options = { user: {}, timeout: 10000, connectTimeout: 10000, WebSocket: globalThis.WebSocket, ...options }
     this.#options.reconnect = reconnect ? { min: 500, max: 15000, attempts: Infinity, ...(reconnect === true ? {} : reconnect) } : null
-    /** What the server said about itself in the handshake reply (`user`), or null. */
+    /** The `user` value of the handshake reply, or null. */
     this.user = null
   }
 
@@ -238,7 +238,7 @@ export class Client extends EventTarget {
           this.#lost(socket, `the server sent something else than nano's protocol: ${error.message}`)
         }
       }
-      // An error is always followed by a close, which says more.
+      // An error is always followed by a close, which has the reason.
       socket.onerror = () => {}
       socket.onclose = ({ code, reason }) => this.#lost(socket, reason || `connection closed (${code})`)
     })
@@ -308,7 +308,7 @@ export class Client extends EventTarget {
     if (socket !== this.#socket) return
     const stood = this.#state === 'open'
     this.#drop(reason)
-    // An attempt that fails is the business of whoever made it.
+    // A failed attempt is reported to its caller.
     if (stood && this.#options.reconnect) this.#reconnect(reason)
     else if (stood) this.#finish(reason)
   }

@@ -1,4 +1,4 @@
-// The chat page, driven by two people in two browsers and one who speaks nano's chat demo as it always was.
+// The chat page, driven by two browsers and by one client that speaks nano's original chat demo.
 // usage: node chat.mjs http://127.0.0.1:3250/web/ shots [server command...]
 import assert from 'node:assert/strict'
 

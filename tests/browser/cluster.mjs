@@ -26,9 +26,9 @@ run(async ({ url, open, shoot, server }) => {
   await see(ann, '.message:not(.mine) .text', 'On three of them, it seems.')
   await see(ann, '#balance', '999')
 
-  const [, pid] = await server.says(/^chat is up .* process (\d+)$/)
+  const [, pid] = await server.prints(/^chat is up .* process (\d+)$/)
   process.kill(Number(pid), 'SIGKILL')
-  const [, flags] = await server.says(/^chat has ended, .* -- (.*)$/)
+  const [, flags] = await server.prints(/^chat has ended, .* -- (.*)$/)
   await say(ann, 'Are you still there?')
   await see(ann, '#banner:visible', /The room is away/)
   assert.equal(await ann.isDisabled('#send'), true)

@@ -230,7 +230,7 @@ test('raw bodies pass through in both directions', async () => {
   assert.deepEqual([...(await client.request('a', Uint8Array.of(7).buffer, { raw: true }))], [0, 255])
 })
 
-test('pushes arrive over split and shared frames, until unsubscribed; a throwing handler harms nobody', async (t) => {
+test('pushes arrive over split and shared frames, until unsubscribed; a throwing handler affects no other', async (t) => {
   const errors = t.mock.method(console, 'error', () => {})
   const server = await serve(async (peer) => {
     const bytes = Buffer.concat([push('onA', '1'), push('onA', '2'), push('onEnd', '')])
@@ -291,7 +291,7 @@ test('two intervals of silence end the connection', async () => {
   await server.peers[0].left
 })
 
-test('a kick tells its reason and is final', async () => {
+test('a kick carries its reason and is final', async () => {
   const server = await serve((peer) => peer.send(packet(5, '{"reason":"another login"}')))
   const client = new Client(server.url, { WebSocket, reconnect: { min: 1 } })
   const [kick, close] = [event(client, 'kick'), event(client, 'close')]

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 
 import { look } from './support.mjs'
 
-/** The picture shows what the page says it shows: letters and signs, on the colours they are to stand on. */
+/** The screenshot matches the page's claims: glyphs are drawn, on the expected colours. */
 export async function painted(page, png) {
   for (const selector of ['.message.mine .text', '.message:not(.mine) .text', '#send']) {
     const element = page.locator(selector).first()

@@ -55,7 +55,7 @@ async function open(browser, problems, options) {
   const page = await context.newPage()
   page.setDefaultTimeout(10_000)
   page.on('console', (message) => {
-    // While a server is down its clients cannot connect, and Chromium says so whatever the page does about it.
+    // While a server is down, Chromium logs the failed connections whatever the page does.
     const down = page.expectsOutage && /WebSocket connection to .* failed|ERR_CONNECTION_REFUSED/.test(message.text())
     if (message.type() === 'error' && !down) problems.push(`${message.text()} (${message.location().url})`)
   })
@@ -103,8 +103,8 @@ class Server {
     return this.#command[0]
   }
 
-  /** Waits until it has said a line on standard output that matches, since its last start. The match. */
-  async says(pattern) {
+  /** Waits for a line on standard output that matches, since its last start. Returns the match. */
+  async prints(pattern) {
     for (let at = 0; ; at++) {
       while (at >= this.#lines.length) await new Promise((resolve) => (this.#heard = resolve))
       const match = pattern.exec(this.#lines[at])

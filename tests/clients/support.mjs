@@ -15,7 +15,7 @@ export function start() {
   return port
 }
 
-/** Fails when `promise` has not settled in time, and says for what it waited. */
+/** Rejects if `promise` has not settled in time, naming what it waited for. */
 export async function within(what, promise, ms = 5000) {
   let timer
   const late = new Promise((_, reject) => (timer = setTimeout(() => reject(new Error(`${what}: nothing after ${ms} ms`)), ms)))

@@ -86,7 +86,7 @@ func (*PB) Echo(s *session.Session, ping *Ping) error {
 	return s.Response(ping)
 }
 
-// Grp is one group of all who join.
+// Grp is one group of all sessions that join.
 type Grp struct {
 	component.Base
 	group *nano.Group
@@ -178,7 +178,7 @@ func (l *Lobby) Enter(s *session.Session, body []byte) error {
 	return s.Response(body)
 }
 
-// Room tells everybody in it.
+// Room broadcasts to its sessions.
 type Room struct{ component.Base }
 
 func (*Room) Move(s *session.Session, body []byte) error {

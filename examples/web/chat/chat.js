@@ -1,12 +1,12 @@
-// The chat page. What it says and hears, on the WebSocket at `/nano`, bodies in JSON:
+// The chat page. Its messages, on the WebSocket at `/nano`, with JSON bodies:
 //
 //   request room.join     {"name": "Ann"}                                       -> {"code": 0, "result": "success"}
 //   notify  room.message  {"name": "Ann", "content": "hello"}
 //   push    onMembers     {"members": [7, 8], "names": [{"id": 7, "name": "Ben"}, {"id": 8, "name": ""}]}
-//                         to the newcomer, before the reply: who was there already; `members` may be null when that is nobody
-//   push    onNewUser     {"content": "New user: 9", "id": 9, "name": "Ann"}    to those who were there already
-//   push    onMessage     {"name": "Ann", "content": "hello"}                   to everybody in the room, the sender included
-//   push    onLeave       {"id": 9, "name": "Ann", "content": "User left: 9"}   to those who stay
+//                         to the new member, before the reply: the members so far; `members` may be null instead of empty
+//   push    onNewUser     {"content": "New user: 9", "id": 9, "name": "Ann"}    to the members so far
+//   push    onMessage     {"name": "Ann", "content": "hello"}                   to every member, the sender included
+//   push    onLeave       {"id": 9, "name": "Ann", "content": "User left: 9"}   to the remaining members
 //
 // This is the protocol of nano's chat demo, with more in it: `name` in room.join, `names` in onMembers, `id` and `name` in onNewUser, and onLeave.
 // Pages that do not know these work all the same: they join with `{}` or no body, have the name "", and ignore what is new to them.
@@ -38,7 +38,7 @@ view.onjoin = async (name) => {
   client.on('onMessage', ({ name: sender, content }) => {
     const mine = sender === name && awaited.includes(content)
     if (mine) awaited.splice(awaited.indexOf(content), 1)
-    view.message({ name: sender || 'Somebody', content, mine })
+    view.message({ name: sender || 'Unknown', content, mine })
   })
 
   client.addEventListener('reconnecting', ({ detail: { attempt } }) => {

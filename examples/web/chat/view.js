@@ -1,4 +1,4 @@
-// What the pages of the chat and of the cluster show. Everything that came from somebody goes in as text, never as HTML.
+// The view of the chat and cluster pages. Everything a user wrote is inserted as text, never as HTML.
 
 const titled = document.title
 
@@ -48,7 +48,7 @@ export class Room {
     this.#find('name').value = name
   }
 
-  /** Everybody else in the room, as `{ id, name }`. */
+  /** The other members of the room, as `{ id, name }`. */
   set members(members) {
     this.#members = members
     this.#list()

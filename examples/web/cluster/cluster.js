@@ -1,15 +1,15 @@
-// The page of the cluster example. What it says and hears, at a gate's WebSocket at `/nano`, bodies in JSON, as nano's own page does:
+// The page of the cluster example. Its messages, on a gate's WebSocket at `/nano`, with JSON bodies, as on nano's own page:
 //
 //   request BindService.Login        {"nickname": "Ann"}                    -> {"code": 0}                       from the gate
-//   push    onMembers                {"members": "Ben,Cem"}                 who was there already                from the master
-//   push    onNewUser                {"content": "User user join: Ann"}     to those who were there already      from the room
+//   push    onMembers                {"members": "Ben,Cem"}                 the members so far                   from the master
+//   push    onNewUser                {"content": "User user join: Ann"}     to the members so far                from the room
 //   notify  RoomService.SyncMessage  {"name": "Ann", "content": "hello"}                                         to the room
-//   push    onMessage                {"name": "Ann", "content": "hello"}    to everybody, the sender included    from the room
+//   push    onMessage                {"name": "Ann", "content": "hello"}    to every member, sender included     from the room
 //   push    onBalance                {"currentBalance": 999}                to the sender                        from the master
-//   push    onLeave                  {"content": "User left: Ann"}          to those who stay; only ours         from the room
+//   push    onLeave                  {"content": "User left: Ann"}          to the remaining members; only ours  from the room
 //
 // Between different nodes there is no order: onMembers may come before or after the response of the login. This page sends SyncMessage as a
-// request, to hear whether it was said; a node of Go nano does not answer that.
+// request, whose reply confirms the delivery; a Go nano node does not answer it.
 
 import { Client } from './nano.js'
 import { Room } from './view.js'
@@ -32,7 +32,7 @@ view.onjoin = async (wanted) => {
   const awaited = []
   let waiting = false
 
-  const told = new Promise((resolve) => {
+  const listed = new Promise((resolve) => {
     client.on('onMembers', ({ members }) => {
       view.members = people.reset(members.split(',').filter(Boolean))
       resolve()
@@ -47,7 +47,7 @@ view.onjoin = async (wanted) => {
   client.on('onMessage', ({ name: sender, content }) => {
     const mine = sender === name && awaited.includes(content)
     if (mine) awaited.splice(awaited.indexOf(content), 1)
-    view.message({ name: sender || 'Somebody', content, mine })
+    view.message({ name: sender || 'Unknown', content, mine })
   })
 
   client.addEventListener('reconnecting', ({ detail: { attempt } }) => {
@@ -77,9 +77,9 @@ view.onjoin = async (wanted) => {
     view.outside(`The gate cannot be reached (${error.msg ?? error.message})`)
     return
   }
-  // A master that has just ended does not say who is there.
+  // A master that has just stopped sends no member list.
   if (!(await login())) return
-  await Promise.race([told, sleep(2000)])
+  await Promise.race([listed, sleep(2000)])
   localStorage.setItem('name', name)
   view.inside(name)
 
@@ -98,7 +98,7 @@ view.onjoin = async (wanted) => {
     return false
   }
 
-  /** Until somebody has heard it. */
+  /** Retries until the message is delivered. */
   async function say(content) {
     while (client.state !== 'closed') {
       try {
@@ -116,7 +116,7 @@ view.onjoin = async (wanted) => {
   }
 }
 
-/** Everybody else, by nickname; a nickname may be there twice. */
+/** The other members, by nickname; nicknames may repeat. */
 class People {
   #members = []
   #last = 0

@@ -1,4 +1,4 @@
-// The pond: water, drifting specks, and everybody in it, drawn around the one who looks.
+// The pond: water, drifting specks and all swimmers, centred on this page's own swimmer.
 
 import { glow } from './swimmer.js'
 
@@ -79,7 +79,7 @@ export class Pond {
     }
   }
 
-  /** A drop at the edge of the window for somebody who swims beyond it. */
+  /** A drop at the edge of the window that points to a swimmer outside of it. */
   #pointTo({ x, y, hue, name }, width, height) {
     const [dx, dy] = [x - this.#camera.x, y - this.#camera.y]
     const scale = Math.max(Math.abs(dx) / (width / 2 - 26), Math.abs(dy) / (height / 2 - 26))

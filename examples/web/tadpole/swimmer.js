@@ -14,7 +14,7 @@ export class Swimmer {
   /** From 0, at rest, to 1, as fast as it goes. */
   momentum = 0
   bubbles = []
-  /** Nobody knows where it is before its first update. */
+  /** Its place is unknown before its first update. */
   placed = false
 
   #stroke = Math.random() * 6
@@ -33,7 +33,7 @@ export class Swimmer {
     this.#tail = Array.from({ length: SEGMENTS }, (_, index) => behind(index))
   }
 
-  /** Somebody else moved it: glide there instead of jumping. */
+  /** Moved by an update: it glides there instead of jumping. */
   follow({ x, y, angle, momentum }) {
     if (!this.placed || Math.hypot(x - this.x, y - this.y) > 600) this.place(x, y, angle)
     this.#target = { x, y, angle }

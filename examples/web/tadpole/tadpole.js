@@ -1,14 +1,14 @@
-// The tadpole page. What it says and hears, on the WebSocket at `/`, bodies in JSON:
+// The tadpole page. Its messages, on the WebSocket at `/`, with JSON bodies:
 //
 //   request Manager.Login {"name": "Ann"}            -> {"code": 0, "id": 9}
-//   request World.Enter   {}                         -> {"code": 0, "swimmers": [{"id": 7, "name": "Ben"}]}, who is in the pond already;
+//   request World.Enter   {}                         -> {"code": 0, "swimmers": [{"id": 7, "name": "Ben"}]}, the swimmers so far;
 //                                                       an error reply before Manager.Login
-//   notify  World.Update  raw bytes                  sent on to everybody in the pond, the sender included, as they are
+//   notify  World.Update  raw bytes                  relayed unchanged to every swimmer, the sender included
 //   notify  World.Message {"message": "hello"}
-//   push    enter         {"id": 9, "name": "Ann"}   to those who were in the pond already
+//   push    enter         {"id": 9, "name": "Ann"}   to the swimmers so far
 //   push    update        raw bytes                  of a World.Update
-//   push    message       {"id": 9, "message": "hello"}   to everybody in the pond, the sender included
-//   push    leave         {"id": 9}                  to those who stay
+//   push    message       {"id": 9, "message": "hello"}   to every swimmer, the sender included
+//   push    leave         {"id": 9}                  to the remaining swimmers
 //
 // The raw bytes are this page's own affair, the server never reads them: JSON {"id", "x", "y", "angle", "momentum", "name"}.
 // Ids are session ids, numbers below 2^53.
@@ -18,9 +18,9 @@ import { Pond } from './pond.js'
 import { Steering } from './steering.js'
 import { Swimmer } from './swimmer.js'
 
-// How often our place is told, in ms: while it changes, and while it does not.
-const TELL_MOVING = 66
-const TELL_RESTING = 2000
+// The interval of position updates, in ms: while moving, and while resting.
+const UPDATE_MOVING = 66
+const UPDATE_RESTING = 2000
 
 const url = new URL('/', location.href)
 url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
@@ -33,7 +33,7 @@ const steering = new Steering(find('pond'), () => document.activeElement?.value)
 const swimmers = new Map()
 let client = null
 let self = null
-let told = 0
+let lastUpdate = 0
 
 find('name').value = localStorage.getItem('name') ?? ''
 find('login').addEventListener('submit', async (event) => {
@@ -61,8 +61,8 @@ find('login').addEventListener('submit', async (event) => {
 function listen(client, name) {
   client.on('enter', ({ id, name }) => {
     swimmers.set(id, new Swimmer(id, name))
-    // Newcomers know nobody's place until it is told.
-    tell()
+    // A new page knows no places until the next updates.
+    sendUpdate()
   })
   client.on('leave', ({ id }) => swimmers.delete(id))
   client.on('update', (bytes) => moved(bytes), { raw: true })
@@ -107,10 +107,10 @@ async function enter(name) {
   const scatter = () => (Math.random() - 0.5) * 360
   self.place(before?.x ?? scatter(), before?.y ?? scatter(), before?.angle ?? Math.random() * 6)
   swimmers.set(id, self)
-  tell()
+  sendUpdate()
 }
 
-/** Anybody may have sent these bytes: what is not a place for a swimmer we know is ignored. */
+/** Untrusted bytes: anything but a valid place of a known swimmer is ignored. */
 function moved(bytes) {
   let update
   try {
@@ -123,11 +123,11 @@ function moved(bytes) {
   if (swimmer && swimmer !== self && sane) swimmer.follow(update)
 }
 
-function tell() {
+function sendUpdate() {
   if (!self) return
   const { id, x, y, angle, momentum, name } = self
   client.notify('World.Update', encoder.encode(JSON.stringify({ id, x, y, angle, momentum, name })))
-  told = performance.now()
+  lastUpdate = performance.now()
 }
 
 find('say').addEventListener('submit', (event) => {
@@ -157,7 +157,7 @@ function frame(now) {
     const { turn, thrust } = steering.wish(self, pond)
     self.steer(seconds, turn, thrust)
     const moving = turn !== 0 || self.momentum > 0.01
-    if (now - told > (moving ? TELL_MOVING : TELL_RESTING)) tell()
+    if (now - lastUpdate > (moving ? UPDATE_MOVING : UPDATE_RESTING)) sendUpdate()
   }
   for (const swimmer of swimmers.values()) swimmer.advance(seconds)
   pond.draw([...swimmers.values()], self, now / 1000, seconds)
@@ -165,7 +165,7 @@ function frame(now) {
 }
 requestAnimationFrame(frame)
 
-/** For tests: who swims where, as this page sees it. */
+/** For tests: every swimmer's place, as this page sees it. */
 window.tadpoles = {
   get self() {
     return self?.id ?? null

@@ -1,4 +1,4 @@
-// A node of Go nano for the interop tests: master, gate or backend, with one service. Everything it has to tell the test it prints, a line each.
+// A node of Go nano for the interop tests: master, gate or backend, with one service. It reports to the test by printing lines.
 package main
 
 import (
@@ -22,7 +22,7 @@ func main() {
 	master := flag.String("master", "", "the master's address; without one this is the master")
 	client := flag.String("client", "", "where clients connect, if they do")
 	service := flag.String("service", "Room", "the name of its service")
-	label := flag.String("label", "", "what it answers to who asks")
+	label := flag.String("label", "", "what Who answers")
 	heartbeat := flag.Duration("heartbeat", time.Second, "of clients and of members")
 	retry := flag.Duration("retry", 250*time.Millisecond, "before the next attempt to join")
 	id := flag.Uint64("id", 1, "what its session ids are made of")
@@ -52,7 +52,7 @@ func main() {
 	fmt.Println("stopped")
 }
 
-// choose takes the member with the label that the session wants, and remembers in the session whom it could have taken.
+// choose takes the member with the label that the session wants, and stores the candidates in the session.
 func choose(service string, s *session.Session, members []*clusterpb.MemberInfo) *clusterpb.MemberInfo {
 	var offered []string
 	var wanted *clusterpb.MemberInfo
@@ -69,7 +69,7 @@ func choose(service string, s *session.Session, members []*clusterpb.MemberInfo)
 	return wanted
 }
 
-// logger tells the test what nano says, which is how it learns of the master's doings.
+// logger passes nano's log lines to the test, which observes the master through them.
 type logger struct{}
 
 func (logger) Println(v ...interface{}) { fmt.Println(append([]interface{}{"nano:"}, v...)...) }

@@ -99,7 +99,7 @@ func (*Service) LastWords(s *session.Session, body []byte) error {
 	return nil
 }
 
-// Want says which label the members should have that serve this session from now on.
+// Want sets the label of the members that serve this session from now on.
 func (*Service) Want(s *session.Session, body []byte) error {
 	s.Set("wanted", string(body))
 	return s.Response([]byte("noted"))
