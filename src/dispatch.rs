@@ -265,7 +265,7 @@ impl Dispatch {
             })?;
         let scheduler = invoke.setup().placement.scheduler(session)?;
         let task = self.guard("decoding the message panicked", || {
-            invoke.clone().prepare(session, &message.body)
+            invoke.clone().prepare(session, &scheduler, &message.body)
         })?;
         Ok(Dispatched::here(session.clone(), scheduler, task))
     }

@@ -23,6 +23,7 @@ mod sink;
 pub(crate) use self::{
     call::{Call, CallRouter, ReplyTo, Target, call},
     inner::SessionInner,
+    sequencer::{Place, Sequenced, SequencedTask, Sequencer, Ticket},
     sink::GateMulticast,
 };
 pub use self::{
@@ -357,6 +358,12 @@ impl<S: Serializer> Session<S> {
     pub fn clear(&self) {
         self.core.sink.bind(&self.typed(), 0);
         self.core.data.restore(State::default());
+    }
+}
+
+impl<S: Serializer> Sequenced for Session<S> {
+    fn sequencer(&self) -> &Sequencer {
+        &self.core.sequencer
     }
 }
 

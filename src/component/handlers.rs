@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     error::Result,
-    scheduler::Task,
+    scheduler::Scheduler,
     serialize::{Decode, Encode, Json, Raw, Serializer, decode_message, encode_reply},
-    session::Session,
+    session::{SequencedTask, Session, Ticket},
 };
 
 /// Collects the handlers of a component `C` whose messages have the format `S`.
@@ -119,8 +119,9 @@ pub trait Handler<C, S: Serializer, F: Serializer, Shape>: Sized + Send + Sync +
     fn prepare(
         bound: Arc<BoundHandler<C, S, F, Self, Shape>>,
         session: &Session,
+        scheduler: &Scheduler,
         body: &Bytes,
-    ) -> Result<Task>;
+    ) -> Result<SequencedTask>;
 }
 
 impl<C, S, F, H, Shape> Invoke for BoundHandler<C, S, F, H, Shape>
@@ -135,8 +136,13 @@ where
         &self.setup
     }
 
-    fn prepare(self: Arc<Self>, session: &Session, body: &Bytes) -> Result<Task> {
-        H::prepare(self, session, body)
+    fn prepare(
+        self: Arc<Self>,
+        session: &Session,
+        scheduler: &Scheduler,
+        body: &Bytes,
+    ) -> Result<SequencedTask> {
+        H::prepare(self, session, scheduler, body)
     }
 }
 
@@ -152,19 +158,23 @@ where
     fn prepare(
         bound: Arc<BoundHandler<C, S, F, Self, Shape>>,
         session: &Session,
+        scheduler: &Scheduler,
         body: &Bytes,
-    ) -> Result<Task> {
+    ) -> Result<SequencedTask> {
         let message = decode_message::<F, H::Message>(body)?;
-        let turn = Invocation::new(session.typed::<S>(), bound);
-        Ok(Box::new(move || {
+        let ticket = Ticket::new(session.typed::<S>(), scheduler);
+        let invocation = Invocation::new(ticket, bound);
+        let place = invocation.place();
+        let task = Box::new(move || {
             let call = |bound: &BoundHandler<C, S, F, H, Shape>, session: &Session<S>| {
                 bound
                     .handler
                     .call(&bound.component, S::view(session), message)
             };
-            turn.run(call, |output: H::Output| {
+            invocation.run(call, |output: H::Output| {
                 encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?)
             });
-        }))
+        });
+        Ok(SequencedTask::new(place, task))
     }
 }

@@ -1,7 +1,9 @@
 //! One message on its way through its handler: whatever happens, its request ends and its session's
 //! next message goes on.
 
-use std::{fmt, marker::PhantomData, panic::AssertUnwindSafe, sync::Arc, thread};
+use std::{
+    fmt, future::poll_fn, marker::PhantomData, panic::AssertUnwindSafe, pin::pin, sync::Arc, thread,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -13,7 +15,7 @@ use crate::{
     error::{Error, Result, code},
     scheduler::Scheduler,
     serialize::Serializer,
-    session::{Session, SessionInner},
+    session::{Place, Session, Ticket},
 };
 
 /// A handler together with its component: one route.
@@ -38,22 +40,31 @@ impl<C, S, F, H, Shape> fmt::Debug for BoundHandler<C, S, F, H, Shape> {
 /// A message that waits for its scheduler, or runs on it. Dropped at any point before it has
 /// finished it answers its request with an error.
 pub(super) struct Invocation<C, S: Serializer, F, H, Shape> {
-    session: Session<S>,
+    /// The session, and the message's place in its order.
+    ticket: Ticket<Session<S>>,
     bound: Arc<BoundHandler<C, S, F, H, Shape>>,
     finished: bool,
-    /// Whether the session's next message still waits for this one. If not it counts as unfinished
-    /// until it ends.
-    in_lane: bool,
 }
 
 impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
-    pub(super) fn new(session: Session<S>, bound: Arc<BoundHandler<C, S, F, H, Shape>>) -> Self {
+    pub(super) fn new(
+        ticket: Ticket<Session<S>>,
+        bound: Arc<BoundHandler<C, S, F, H, Shape>>,
+    ) -> Self {
         Self {
-            session,
+            ticket,
             bound,
             finished: false,
-            in_lane: true,
         }
+    }
+
+    /// The place of this message in its session's order.
+    pub(super) fn place(&self) -> Place {
+        self.ticket.place()
+    }
+
+    fn session(&self) -> &Session<S> {
+        self.ticket.session()
     }
 
     /// Runs the handler. One that waits has its first part here and now, the rest as later turns of
@@ -69,7 +80,7 @@ impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
     {
         let begun = Instant::now();
         let span = self.span();
-        let returned = span.in_scope(|| match handler(&self.bound, &self.session) {
+        let returned = span.in_scope(|| match handler(&self.bound, self.session()) {
             Called::Returned(output) => Called::Returned(encode(output)),
             Called::Waits(work) => Called::Waits(async move { encode(work.await) }),
         });
@@ -94,15 +105,20 @@ impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
     ) where
         Self: Send + 'static,
     {
-        let core = self.session.core().clone();
-        core.sequencer.begin();
-        self.in_lane = false;
-        let _lane = InLane(&core);
         let work = async move {
-            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+            // The first poll that is pending lets the session's next message start.
+            let result = poll_fn(|cx| {
+                let poll = work.as_mut().poll(cx);
+                if poll.is_pending() {
+                    self.ticket.suspend();
+                }
+                poll
+            });
+            let result = result.await;
             self.finish(result.unwrap_or_else(|_| Err(self.panicked())));
         };
-        // Without one there is nobody to run it: dropping it answers.
+        // Outside of a scheduler nothing could run the rest: dropping it answers the request.
         if let Some(scheduler) = Scheduler::current() {
             scheduler.start(work.instrument(span));
         }
@@ -110,21 +126,22 @@ impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
 
     fn finish(&mut self, result: Result<Option<Bytes>>) {
         self.finished = true;
-        let request = self.session.request_id();
+        let session = self.ticket.session();
+        let request = session.request_id();
         match result {
             Ok(None) => {}
             // As in nano, whatever the handler of a notify returns goes nowhere.
             Ok(Some(_)) if request == 0 => {}
             Ok(Some(body)) => {
-                if let Err(error) = self.session.answer(Ok(body)) {
-                    debug!(session = self.session.id(), uid = self.session.uid(), route = self.bound.route, request, %error, "reply dropped");
+                if let Err(error) = session.answer(Ok(body)) {
+                    debug!(session = session.id(), uid = session.uid(), route = self.bound.route, request, %error, "reply dropped");
                 }
             }
             Err(error) => {
                 self.bound
                     .setup
                     .reporter
-                    .fail(&self.session.typed(), &self.bound.route, error)
+                    .fail(&session.typed(), &self.bound.route, error)
             }
         }
     }
@@ -137,10 +154,10 @@ impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
     fn span(&self) -> Span {
         debug_span!(
             "message",
-            session = self.session.id(),
-            uid = self.session.uid(),
+            session = self.session().id(),
+            uid = self.session().uid(),
             route = self.bound.route,
-            request = self.session.request_id()
+            request = self.session().request_id()
         )
     }
 }
@@ -158,21 +175,7 @@ impl<C, S: Serializer, F, H, Shape> Drop for Invocation<C, S, F, H, Shape> {
             };
             self.finish(Err(error));
         }
-        let core = self.session.core();
-        if self.in_lane {
-            core.sequencer.done()
-        } else {
-            core.sequencer.end()
-        }
-        core.sink.done();
-    }
-}
-
-/// A place in a session's sequencer that is given up even if the handler panics.
-struct InLane<'a>(&'a SessionInner);
-
-impl Drop for InLane<'_> {
-    fn drop(&mut self) {
-        self.0.sequencer.done();
+        // The ticket is released after this, as it drops.
+        self.session().sink().done();
     }
 }

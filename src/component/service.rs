@@ -14,16 +14,21 @@ use crate::{
     error::{Error, Result, code},
     handle::Handle,
     message::MAX_ROUTE,
-    scheduler::{Scheduler, Task},
+    scheduler::Scheduler,
     serialize::Serializer,
-    session::Session,
+    session::{SequencedTask, Session},
 };
 
 /// One route of this node: decodes where the message arrived, and gives the task that runs the
 /// handler on a scheduler.
 pub(crate) trait Invoke: Send + Sync {
     fn setup(&self) -> &Setup;
-    fn prepare(self: Arc<Self>, session: &Session, body: &Bytes) -> Result<Task>;
+    fn prepare(
+        self: Arc<Self>,
+        session: &Session,
+        scheduler: &Scheduler,
+        body: &Bytes,
+    ) -> Result<SequencedTask>;
 }
 
 /// What all routes of one service share.

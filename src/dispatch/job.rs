@@ -7,8 +7,8 @@ use crate::{
     component::ErrorReporter,
     error::{Error, Result, code},
     message::Message,
-    scheduler::{Full, Scheduler, Task},
-    session::Session,
+    scheduler::Scheduler,
+    session::{Sequenced, SequencedTask, Session},
 };
 
 /// Decoded, with its scheduler; or as it came, for a member.
@@ -17,12 +17,12 @@ pub(crate) enum Dispatched {
     Away(Box<RemoteCall>),
 }
 
-/// A message that waits for its place in the session's sequencer. Dropped before it has one, it answers
-/// for itself.
+/// A message with its place in the session's order. Its task answers the request when it is
+/// dropped unrun.
 pub(crate) struct LocalCall {
     session: Session,
     scheduler: Scheduler,
-    task: Option<Task>,
+    task: SequencedTask,
 }
 
 /// A message for a member.
@@ -36,16 +36,16 @@ pub(crate) struct RemoteCall {
 /// A job that has to wait, and what for.
 pub(crate) struct Blocked {
     pub(crate) job: Dispatched,
-    /// Ready when there may be room.
-    pub(crate) room: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Ready when the scheduler, or the way to the member, may have capacity.
+    pub(crate) ready: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Dispatched {
-    pub(super) fn here(session: Session, scheduler: Scheduler, task: Task) -> Self {
+    pub(super) fn here(session: Session, scheduler: Scheduler, task: SequencedTask) -> Self {
         Self::Here(LocalCall {
             session,
             scheduler,
-            task: Some(task),
+            task,
         })
     }
 
@@ -77,11 +77,14 @@ impl Dispatched {
     /// # Errors
     /// The scheduler, or the way to the member, is full.
     pub(crate) fn try_submit(self) -> Result {
-        // Those that wait for another scheduler are not in its queue yet.
-        if let Self::Here(prepared) = &self
-            && prepared.session.core().sequencer.waiting() >= prepared.scheduler.capacity()
+        // Messages that wait for another scheduler are not in its queue yet.
+        if let Self::Here(call) = &self
+            && call
+                .session
+                .sequencer()
+                .is_crowded(&call.task, call.scheduler.capacity())
         {
-            return Err(prepared.full());
+            return Err(call.full());
         }
         self.submit().map_err(|held| match &held.job {
             Self::Here(prepared) => prepared.full(),
@@ -106,42 +109,28 @@ impl LocalCall {
         )
     }
 
-    fn submit(mut self) -> Result<(), Blocked> {
-        let Some(task) = self.task.take() else {
+    fn submit(self) -> Result<(), Blocked> {
+        let Self {
+            session,
+            scheduler,
+            task,
+        } = self;
+        let Err(task) = session.sequencer().submit(&scheduler, task) else {
             return Ok(());
         };
-        match self.session.core().sequencer.enter(&self.scheduler, task) {
-            Ok(()) => Ok(()),
-            Err(Full::Closed(task)) => {
-                self.session.core().sequencer.refuse(task);
-                Ok(())
-            }
-            Err(Full::Queue(task)) => {
-                self.task = Some(task);
-                let scheduler = self.scheduler.clone();
-                Err(Blocked {
-                    job: Dispatched::Here(self),
-                    room: Box::pin(async move { scheduler.room().await }),
-                })
-            }
-        }
+        Err(Blocked {
+            ready: {
+                let scheduler = scheduler.clone();
+                Box::pin(async move { scheduler.room().await })
+            },
+            job: Dispatched::here(session, scheduler, task),
+        })
     }
 
-    fn submit_always(mut self) {
-        if let Some(task) = self.task.take() {
-            self.session
-                .core()
-                .sequencer
-                .enter_or_drop(&self.scheduler, task);
-        }
-    }
-}
-
-impl Drop for LocalCall {
-    fn drop(&mut self) {
-        if let Some(task) = self.task.take() {
-            self.session.core().sequencer.refuse(task);
-        }
+    fn submit_always(self) {
+        self.session
+            .sequencer()
+            .submit_always(&self.scheduler, self.task);
     }
 }
 
@@ -156,9 +145,9 @@ impl RemoteCall {
         let route = message.route.clone();
         match forward.forward(&session, message) {
             Ok(()) => Ok(()),
-            Err(ForwardError::Full(message, room)) => Err(Blocked {
+            Err(ForwardError::Full(message, ready)) => Err(Blocked {
                 job: Dispatched::away(session, message, forward, reporter),
-                room,
+                ready,
             }),
             Err(ForwardError::Error(error)) => {
                 reporter.metrics.refused.increment(1);

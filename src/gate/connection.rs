@@ -180,7 +180,7 @@ impl<T: Transport> Connection<T> {
                     self.session
                         .core()
                         .sequencer
-                        .poll_room(self.gate.settings.max_in_flight, cx)
+                        .poll_ready(self.gate.settings.max_in_flight, cx)
                 );
             }
             match self.decoder.decode() {
@@ -285,7 +285,7 @@ impl<T: Transport> Connection<T> {
 
     fn submit(&mut self, job: Dispatched) {
         if let Err(held) = job.submit() {
-            self.pause = Some(held.room);
+            self.pause = Some(held.ready);
             self.held = Some(held.job);
         }
     }

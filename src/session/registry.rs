@@ -19,6 +19,7 @@ use super::{
     CloseReason, Session, SessionInner, SessionSink,
     call::CallRouter,
     close_state::{Ended, OnClosed},
+    sequencer::{Sequenced, SequencedTask, Ticket},
 };
 use crate::{
     error::{Error, Result, code},
@@ -221,14 +222,16 @@ impl Sessions {
             group.forget(session.core());
         }
         let closing = Closing {
+            ticket: Ticket::new(session.typed(), scheduler),
             sessions: self.clone(),
-            session: session.typed(),
             reason: reason.clone(),
         };
-        let task = Box::new(move || closing.run(callbacks));
-        // A scheduler that takes nothing any more is one that has been shut down; the drop of the
-        // task says so to those who wait.
-        session.core().sequencer.enter_or_drop(scheduler, task);
+        let task = SequencedTask::new(
+            closing.ticket.place(),
+            Box::new(move || closing.run(callbacks)),
+        );
+        // A scheduler that is shut down drops the task, which ends the closing without callbacks.
+        session.sequencer().submit_always(scheduler, task);
     }
 
     /// Waits until the close callbacks of every session that has ended have run.
@@ -283,36 +286,41 @@ impl Table {
     }
 }
 
-/// The last task of a session.
+/// The last task of a session: its close callbacks.
 struct Closing {
+    ticket: Ticket<Session>,
     sessions: Arc<Sessions>,
-    session: Session,
     reason: CloseReason,
 }
 
 impl Closing {
     fn run(self, own: Vec<OnClosed>) {
         for callback in own {
-            self.call(|| callback(&self.session, &self.reason));
+            self.call(|session| callback(session, &self.reason));
         }
         let shared = self.sessions.on_closed.read().clone();
         for callback in shared {
-            self.call(|| callback(&self.session, &self.reason));
+            self.call(|session| callback(session, &self.reason));
         }
     }
 
-    /// One callback's panic is its own.
-    fn call(&self, callback: impl FnOnce()) {
-        if catch_unwind(AssertUnwindSafe(callback)).is_err() {
+    /// Runs one callback. A panic ends that callback alone.
+    fn call(&self, callback: impl FnOnce(&Session)) {
+        let session = self.ticket.session();
+        if catch_unwind(AssertUnwindSafe(|| callback(session))).is_err() {
             metrics::counter!(crate::metrics::PANICS).increment(1);
-            error!(session = self.session.id(), uid = self.session.uid(), reason = %self.reason, "a close callback panicked");
+            error!(
+                session = session.id(),
+                uid = session.uid(),
+                reason = %self.reason,
+                "close callback panicked"
+            );
         }
     }
 }
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        self.session.core().sequencer.done();
         if self.sessions.closing.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.sessions.all_closed.notify_waiters();
         }

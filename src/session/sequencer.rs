@@ -1,9 +1,12 @@
-//! The order of one session's messages (promise 1), also when its services run on different
-//! schedulers.
+//! The order of one session's messages (promise 1), also across schedulers.
+//!
+//! A message takes its place when its [`Ticket`] is made, and gives it up when the ticket is
+//! dropped: by a handler that returned or panicked, by an async handler that ended, or by a
+//! scheduler that drops the task unrun. Nothing else counts messages.
 
 use std::{
     collections::VecDeque,
-    mem,
+    fmt, mem,
     task::{Context, Poll, Waker},
 };
 
@@ -11,158 +14,268 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::scheduler::{Full, Scheduler, Task};
 
-/// Messages that go to one scheduler follow each other in its queue. When the next one belongs to
-/// another scheduler it waits here until those before it have been started; so does everything
-/// behind it.
+#[cfg(test)]
+mod tests;
+
+/// Keeps the messages of one session in order.
+///
+/// Messages for one scheduler follow each other in its queue. The first one for another scheduler
+/// waits here until all before it have started; everything behind it waits too.
+///
+/// The lock guards the order alone. It is released before a task is pushed, dropped or woken: a
+/// scheduler that has ended drops what it is given, and the ticket inside takes this lock.
 #[derive(Default)]
-pub(crate) struct Sequencer(Mutex<State>);
+pub(crate) struct Sequencer(Mutex<Order>);
 
 #[derive(Default)]
-struct State {
-    /// Where the messages in flight are; meaningful while `running` is not 0.
+struct Order {
+    /// The scheduler of the running tickets; meaningful while `running` is not 0.
     current: Option<Scheduler>,
-    /// How many are in `current`'s queue or running there.
+    /// Tickets whose task is on its way to `current`, in its queue, or in its first poll there.
     running: usize,
-    waiting: VecDeque<(Scheduler, Task)>,
-    /// Somebody moves what waits to `current`: until that is done, whatever comes waits behind it.
-    moving: bool,
-    /// Async handlers that have given up their place in the order and not ended yet.
-    unfinished: usize,
-    /// The reader that stopped because the sequencer is full.
+    /// Tickets behind the running ones, by number.
+    waiting: VecDeque<Waiting>,
+    next_number: u64,
+    /// A thread moves tasks from `waiting` to `current` without the lock. Later tickets wait until
+    /// it has finished, so that they cannot overtake.
+    advancing: bool,
+    /// Tickets of async handlers that gave up their place and have not ended.
+    suspended: usize,
+    /// The reader that stopped because the session has too many unfinished messages.
     reader: Option<Waker>,
 }
 
-impl Sequencer {
-    /// Queues a task behind all earlier ones. Whoever runs or drops it calls [`done`](Sequencer::done)
-    /// once.
-    ///
-    /// # Errors
-    /// Gives the task back when the scheduler's queue is full or closed.
-    pub(crate) fn enter(&self, scheduler: &Scheduler, task: Task) -> Result<(), Full> {
-        self.enter_with(scheduler, task, Scheduler::push)
+struct Waiting {
+    number: u64,
+    scheduler: Scheduler,
+    /// `None` until the task is submitted. Tickets behind it wait for that too.
+    task: Option<Task>,
+}
+
+/// Gives access to the sequencer a ticket belongs to, without a second reference count.
+pub(crate) trait Sequenced {
+    fn sequencer(&self) -> &Sequencer;
+}
+
+/// One message's place in the order of its session.
+///
+/// Counts as unfinished from its creation until it is dropped.
+pub(crate) struct Ticket<H: Sequenced> {
+    session: H,
+    place: Place,
+}
+
+/// Where a ticket stood when it was made, or that it was suspended since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Running,
+    /// Behind running tickets of another scheduler. The number stays when the ticket moves up.
+    Waiting(u64),
+    Suspended,
+}
+
+/// The task that owns a ticket, and the place it was given.
+pub struct SequencedTask {
+    place: Place,
+    task: Task,
+}
+
+impl<H: Sequenced> Ticket<H> {
+    /// Takes the place behind all earlier tickets of the session.
+    pub(crate) fn new(session: H, scheduler: &Scheduler) -> Self {
+        let place = session.sequencer().enter(scheduler);
+        Self { session, place }
     }
 
-    /// [`enter`](Sequencer::enter) past the scheduler's capacity, for the one task that ends a session.
-    pub(crate) fn enter_always(&self, scheduler: &Scheduler, task: Task) -> Result<(), Task> {
-        self.enter_with(scheduler, task, Scheduler::push_always)
+    pub(crate) fn session(&self) -> &H {
+        &self.session
     }
 
-    fn enter_with<E>(
-        &self,
-        scheduler: &Scheduler,
-        task: Task,
-        push: fn(&Scheduler, Task) -> Result<(), E>,
-    ) -> Result<(), E> {
-        {
-            let mut state = self.0.lock();
-            let here = state.running == 0 || state.current.as_ref() == Some(scheduler);
-            if !here || state.moving || !state.waiting.is_empty() {
-                state.waiting.push_back((scheduler.clone(), task));
-                return Ok(());
-            }
-            // Before it is queued, so that its own `done` finds it counted.
-            state.running += 1;
-            if state.current.as_ref() != Some(scheduler) {
-                state.current = Some(scheduler.clone());
-            }
+    /// Names the task that owns this ticket, for [`Sequencer::submit`].
+    pub(crate) fn place(&self) -> Place {
+        self.place
+    }
+
+    /// Lets the session's next message start. The ticket still counts as unfinished. For async
+    /// handlers, after their first poll; a second call does nothing.
+    pub(crate) fn suspend(&mut self) {
+        let place = mem::replace(&mut self.place, Place::Suspended);
+        if place != Place::Suspended {
+            self.session.sequencer().suspend(place);
         }
-        // Without the lock: a runtime that has ended drops what it is given at once, and that says
-        // `done`.
-        push(scheduler, task).inspect_err(|_| self.done())
-    }
-
-    /// [`enter_always`](Sequencer::enter_always) of a task that a scheduler which has been shut down may
-    /// drop.
-    pub(crate) fn enter_or_drop(&self, scheduler: &Scheduler, task: Task) {
-        if let Err(task) = self.enter_always(scheduler, task) {
-            self.refuse(task);
-        }
-    }
-
-    /// One task has been started (or never will be): lets the next ones go when the scheduler
-    /// changes.
-    pub(crate) fn done(&self) {
-        let mut state = self.0.lock();
-        state.running = state.running.saturating_sub(1);
-        let reader = mem::take(&mut state.reader);
-        self.advance(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    /// Hands over the longest run of waiting tasks that share a scheduler, and the next one if none
-    /// of those is left. Their number is bounded by the reader's limit, so a full queue cannot
-    /// refuse them: the one who calls is a scheduler, and schedulers never wait.
-    fn advance(&self, mut state: MutexGuard<'_, State>) {
-        if state.moving {
-            return;
-        }
-        state.moving = true;
-        let mut refused = Vec::new();
-        while let Some((scheduler, task)) = state.next() {
-            // Without the lock, as in `enter_with`.
-            refused.extend(MutexGuard::unlocked(&mut state, || scheduler.push_always(task)).err());
-        }
-        state.moving = false;
-        drop(state);
-        // A refused task says `done` as it drops, which lets those behind it go.
-        drop(refused);
-    }
-
-    /// A task that has been started goes on for longer than its place in the order. Whoever says so
-    /// says [`end`](Sequencer::end) once.
-    pub(crate) fn begin(&self) {
-        self.0.lock().unfinished += 1;
-    }
-
-    /// A task that went on has ended.
-    pub(crate) fn end(&self) {
-        let reader = {
-            let mut state = self.0.lock();
-            state.unfinished = state.unfinished.saturating_sub(1);
-            mem::take(&mut state.reader)
-        };
-        if let Some(reader) = reader {
-            reader.wake();
-        }
-    }
-
-    /// Drops a task that has not entered: it says [`done`](Sequencer::done) as it drops, so it is
-    /// counted first.
-    pub(crate) fn refuse(&self, task: Task) {
-        self.0.lock().running += 1;
-        drop(task);
-    }
-
-    /// How many wait for those before them, in no scheduler's queue yet.
-    pub(crate) fn waiting(&self) -> usize {
-        self.0.lock().waiting.len()
-    }
-
-    /// Ready while fewer than `limit` messages are on their way or in an async handler.
-    pub(crate) fn poll_room(&self, limit: usize, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.0.lock();
-        if state.running + state.waiting.len() + state.unfinished < limit {
-            return Poll::Ready(());
-        }
-        state.reader = Some(cx.waker().clone());
-        Poll::Pending
     }
 }
 
-impl State {
-    /// The task that may follow those in flight, counted as one of them.
+impl<H: Sequenced> Drop for Ticket<H> {
+    fn drop(&mut self) {
+        self.session.sequencer().release(self.place);
+    }
+}
+
+impl SequencedTask {
+    /// `place` is that of the ticket `task` owns.
+    pub(crate) fn new(place: Place, task: Task) -> Self {
+        Self { place, task }
+    }
+}
+
+impl Sequencer {
+    /// Queues a task on the scheduler its ticket was made for.
+    ///
+    /// A pool that is shut down drops the task.
+    ///
+    /// # Errors
+    /// Gives the task back when the scheduler's queue is full. It keeps its place.
+    pub(crate) fn submit(
+        &self,
+        scheduler: &Scheduler,
+        SequencedTask { place, task }: SequencedTask,
+    ) -> Result<(), SequencedTask> {
+        if let Place::Waiting(number) = place {
+            self.fill(number, task);
+            return Ok(());
+        }
+        match scheduler.push(task) {
+            Ok(()) | Err(Full::Closed(_)) => Ok(()),
+            Err(Full::Queue(task)) => Err(SequencedTask { place, task }),
+        }
+    }
+
+    /// [`submit`](Sequencer::submit) past the scheduler's capacity, for tasks bounded elsewhere.
+    pub(crate) fn submit_always(
+        &self,
+        scheduler: &Scheduler,
+        SequencedTask { place, task }: SequencedTask,
+    ) {
+        if let Place::Waiting(number) = place {
+            self.fill(number, task);
+        } else {
+            drop(scheduler.push_always(task));
+        }
+    }
+
+    /// Ready while fewer than `limit` messages are unfinished. Wakes one reader, the last to ask.
+    pub(crate) fn poll_ready(&self, limit: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let mut order = self.0.lock();
+        if order.running + order.waiting.len() + order.suspended < limit {
+            return Poll::Ready(());
+        }
+        order.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether this many tickets were waiting before the one at `place`, in no scheduler's queue.
+    pub(crate) fn is_crowded(&self, place: &SequencedTask, limit: usize) -> bool {
+        matches!(place.place, Place::Waiting(_)) && self.0.lock().waiting.len() > limit
+    }
+
+    fn enter(&self, scheduler: &Scheduler) -> Place {
+        let mut order = self.0.lock();
+        let same = order.current.as_ref() == Some(scheduler);
+        let follows = order.running == 0 || same;
+        if !follows || order.advancing || !order.waiting.is_empty() {
+            return order.wait(scheduler);
+        }
+        order.running += 1;
+        if !same {
+            order.current = Some(scheduler.clone());
+        }
+        Place::Running
+    }
+
+    fn fill(&self, number: u64, task: Task) {
+        let mut order = self.0.lock();
+        if let Some(at) = order.find(number) {
+            order.waiting[at].task = Some(task);
+        }
+        self.advance(order);
+    }
+
+    fn suspend(&self, place: Place) {
+        let mut order = self.0.lock();
+        order.leave(place);
+        order.suspended += 1;
+        // No reader is woken: as many messages are unfinished as before.
+        self.advance(order);
+    }
+
+    fn release(&self, place: Place) {
+        let mut order = self.0.lock();
+        order.leave(place);
+        let reader = order.reader.take();
+        self.advance(order);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    /// Hands over the longest run of waiting tasks that share a scheduler. The queue's capacity
+    /// does not apply: the reader's limit bounds their number, and schedulers never wait.
+    fn advance(&self, mut order: MutexGuard<'_, Order>) {
+        if order.advancing || order.waiting.is_empty() {
+            return;
+        }
+        order.advancing = true;
+        let mut refused = Vec::new();
+        while let Some((scheduler, task)) = order.next() {
+            refused.extend(MutexGuard::unlocked(&mut order, || scheduler.push_always(task)).err());
+        }
+        order.advancing = false;
+        drop(order);
+        // Each refused task releases its ticket as it drops, which advances those behind it.
+        drop(refused);
+    }
+}
+
+impl Order {
+    fn wait(&mut self, scheduler: &Scheduler) -> Place {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.waiting.push_back(Waiting {
+            number,
+            scheduler: scheduler.clone(),
+            task: None,
+        });
+        Place::Waiting(number)
+    }
+
+    fn find(&self, number: u64) -> Option<usize> {
+        self.waiting
+            .binary_search_by_key(&number, |waiting| waiting.number)
+            .ok()
+    }
+
+    /// Counts a ticket out of its place. A ticket that waited and is not found has moved up.
+    fn leave(&mut self, place: Place) {
+        match place {
+            Place::Running => self.running -= 1,
+            Place::Suspended => self.suspended -= 1,
+            Place::Waiting(number) => match self.find(number) {
+                // Dropped before its task was submitted.
+                Some(at) => drop(self.waiting.remove(at)),
+                None => self.running -= 1,
+            },
+        }
+    }
+
+    /// The task that may follow the running ones, counted as one of them.
     fn next(&mut self) -> Option<(Scheduler, Task)> {
-        let (next, _) = self.waiting.front()?;
-        if self.running > 0 && self.current.as_ref() != Some(next) {
+        let next = self.waiting.front_mut()?;
+        if self.running > 0 && self.current.as_ref() != Some(&next.scheduler) {
             return None;
         }
-        let (scheduler, task) = self.waiting.pop_front()?;
+        let task = next.task.take()?;
+        let scheduler = self.waiting.pop_front()?.scheduler;
         self.running += 1;
         if self.current.as_ref() != Some(&scheduler) {
             self.current = Some(scheduler.clone());
         }
         Some((scheduler, task))
+    }
+}
+
+impl fmt::Debug for SequencedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SequencedTask").field(&self.place).finish()
     }
 }

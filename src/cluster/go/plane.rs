@@ -67,7 +67,7 @@ impl Plane {
         };
         let queued = async {
             while let Err(held) = job.submit() {
-                held.room.await;
+                held.ready.await;
                 job = held.job;
             }
         };
