@@ -54,7 +54,7 @@ pub(super) struct Inlet {
 #[derive(Default)]
 pub(super) struct InletState {
     /// The number of the latest stream.
-    pub(super) stream: i64,
+    pub(super) stream: u64,
     /// Since when there has been none.
     pub(super) down_since: Option<Instant>,
     pub(super) answers: Option<Answers>,
@@ -197,7 +197,7 @@ impl Peer {
 
 impl InletState {
     /// A new stream is up.
-    pub(super) fn begin(&mut self, stream: i64) {
+    pub(super) fn begin(&mut self, stream: u64) {
         (self.stream, self.down_since, self.quiet) = (stream, None, 0);
     }
 }
@@ -214,11 +214,11 @@ impl Inlet {
     /// Says that a session of the peer's is not there, as far as its sessions are known here.
     pub(super) fn gone(&self, session: i64) {
         let opened = self.state.lock().opened;
-        self.answer(Frame::gone(session, opened));
+        self.answer(Frame::session_unknown(session, opened));
     }
 
     /// Something has come on this stream. False if it is no longer the one.
-    pub(super) fn hear(&self, stream: i64) -> bool {
+    pub(super) fn hear(&self, stream: u64) -> bool {
         let mut state = self.state.lock();
         let current = state.stream == stream;
         if current {
@@ -229,7 +229,7 @@ impl Inlet {
 
     /// Counts that nothing has come since the last look, or since the member joined; something that
     /// comes begins anew. The stream, if one is up, and the count.
-    pub(super) fn look(&self) -> Option<(i64, u32)> {
+    pub(super) fn look(&self) -> Option<(u64, u32)> {
         let mut state = self.state.lock();
         state.quiet = state.quiet.saturating_add(1);
         state.answers.as_ref()?;

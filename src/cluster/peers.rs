@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -23,7 +23,12 @@ use super::{
     calls::{Calls, Way},
     channel::Dialer,
     go::GoPeer,
-    link::{SHARDS, outlet, proto::Frame, shard::Lost, shard_of},
+    link::{
+        SHARDS, outlet,
+        proto::{Frame, Hello},
+        shard::Lost,
+        shard_of,
+    },
     peer::{Answers, Peer},
     vigil,
 };
@@ -59,7 +64,7 @@ pub(crate) struct Peers {
     pub(super) trust_go: bool,
     pub(super) runtime: runtime::Handle,
     pub(super) this: Weak<Peers>,
-    last_stream: AtomicI64,
+    last_stream: AtomicU64,
     stopped: AtomicBool,
     pub(super) table: RwLock<Table>,
 }
@@ -166,7 +171,7 @@ impl Peers {
             trust_go: options.trust_go,
             runtime: runtime::Handle::current(),
             this: this.clone(),
-            last_stream: AtomicI64::new(0),
+            last_stream: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
             table: RwLock::default(),
         });
@@ -188,7 +193,7 @@ impl Peers {
         self.table.read().peers.values().for_each(|peer| look(peer));
     }
 
-    pub(super) fn next_stream(&self) -> i64 {
+    pub(super) fn next_stream(&self) -> u64 {
         self.last_stream.fetch_add(1, Ordering::Relaxed) + 1
     }
 
@@ -285,19 +290,19 @@ impl Peers {
     /// Another run of that node is known, or a later stream; or this node takes no more.
     pub(super) fn welcome(
         self: &Arc<Self>,
-        hello: &Frame,
+        hello: &Hello,
         answers: Answers,
     ) -> Result<Arc<Peer>, Status> {
-        let peer = self.peer(&hello.address, hello.id, Word::Its)?;
-        let shard = hello.credit as usize;
+        let peer = self.peer(&hello.address, hello.incarnation, Word::Its)?;
+        let shard = hello.stream_index as usize;
         {
             let inlet = &peer.inlets[shard];
             let _turn = inlet.turn.lock();
             let mut state = inlet.state.lock();
-            if state.stream >= hello.session {
+            if state.stream >= hello.stream {
                 return Err(Status::failed_precondition("a later link is known"));
             }
-            state.begin(hello.session);
+            state.begin(hello.stream);
             if state.answers.replace(answers).is_none() {
                 debug!(peer = %peer.address, shard, "link accepted");
                 return Ok(peer.clone());
@@ -319,7 +324,7 @@ impl Peers {
     }
 
     /// What was under way from the peer is lost.
-    pub(super) fn inlet_broken(self: &Arc<Self>, peer: &Arc<Peer>, shard: usize, stream: i64) {
+    pub(super) fn inlet_broken(self: &Arc<Self>, peer: &Arc<Peer>, shard: usize, stream: u64) {
         let down_since = {
             let mut state = peer.inlets[shard].state.lock();
             if state.stream != stream {
@@ -404,7 +409,7 @@ impl Peers {
     /// The peer no longer serves a session of this gate.
     pub(super) fn gone(&self, peer: &Peer, frame: &Frame) {
         let lost: Lost = peer.shards[shard_of(frame.session)]
-            .gone(frame.session, frame.id)
+            .gone(frame.session, frame.opened)
             .into_iter()
             .collect();
         self.unbind(peer, &lost);
@@ -447,7 +452,7 @@ impl Peers {
                 let mut state = inlet.state.lock();
                 state.answers = None;
                 // No stream of this run has a number that large.
-                state.stream = i64::MAX;
+                state.stream = u64::MAX;
                 std::mem::take(&mut state.sessions)
             };
             count += served.len();
@@ -482,7 +487,7 @@ impl Peers {
         for peer in &peers {
             peer.shards
                 .iter()
-                .for_each(|shard| shard.send(Frame::leaving()));
+                .for_each(|shard| shard.send(Frame::goaway()));
         }
         let finished = async {
             let done = |go: &Arc<GoPeer>| go.unanswered() == 0 && go.is_flushed();

@@ -37,7 +37,7 @@ pub(super) struct Served {
     pub(super) session: Session,
     pub(super) sink: Arc<Remote>,
     /// The last stream that said that the session is there.
-    pub(super) stream: i64,
+    pub(super) stream: u64,
 }
 
 /// The far end of such a session: what is sent to it goes to its gate.
@@ -132,8 +132,8 @@ impl Remote {
     /// and counts until then.
     pub(super) fn bound(&self, session: &Session, frame: &Frame) {
         let mut binds = self.binds.lock();
-        binds.heard = frame.credit.max(binds.heard);
-        if frame.credit >= binds.said {
+        binds.heard = frame.binds.max(binds.heard);
+        if frame.binds >= binds.said {
             session.core().rebind(frame.uid.max(0));
         }
     }

@@ -28,7 +28,7 @@ impl Peers {
         &self,
         peer: &Arc<Peer>,
         shard: usize,
-        stream: i64,
+        stream: u64,
         frames: Vec<Frame>,
     ) -> bool {
         let inlet = &peer.inlets[shard];
@@ -46,30 +46,30 @@ impl Peers {
         true
     }
 
-    fn handle(&self, peer: &Arc<Peer>, shard: usize, kind: Kind, frame: Frame) -> Result {
+    fn handle(&self, peer: &Arc<Peer>, shard: usize, kind: Kind, mut frame: Frame) -> Result {
         match kind {
-            Kind::Open => self.open(peer, shard, &frame),
-            Kind::Synced => self.synced(peer, shard),
+            Kind::SessionOpen => self.open(peer, shard, &frame),
+            Kind::ResyncDone => self.synced(peer, shard),
             Kind::Message | Kind::Rpc => self.message(peer, shard, kind, frame),
             Kind::Bound => served(peer, shard, frame.session)
                 .map(|(session, sink)| sink.bound(&session, &frame)),
-            Kind::Closed => self.closed(peer, shard, frame),
+            Kind::SessionClosed => self.closed(peer, shard, frame),
 
             Kind::Response => respond(&peer.shards[shard], frame),
             Kind::Push => self.push(&peer.shards[shard], frame),
             Kind::Bind => self.bind(&peer.shards[shard], &frame),
             Kind::Close => self
                 .client(&peer.shards[shard], frame.session)
-                .map(|session| session.close_because(frame.reason)),
+                .map(|session| session.close_because(frame.take_close().detail)),
             Kind::Kick => self
                 .client(&peer.shards[shard], frame.session)
-                .map(|session| session.kick(frame.reason)),
+                .map(|session| session.kick(frame.take_close().detail)),
             Kind::Relay => self.relay(peer, shard, frame),
             Kind::RelayCall => self.relay_call(peer, shard, frame),
 
             Kind::Call => self.answer(peer, shard, frame),
             Kind::Reply => self.reply(frame),
-            Kind::Leaving => {
+            Kind::Goaway => {
                 peer.set_leaving();
                 peer.shards[shard].drain();
                 Ok(())
@@ -78,8 +78,8 @@ impl Peers {
                 peer.drained();
                 Ok(())
             }
-            Kind::Alive => Ok(()),
-            Kind::None | Kind::Hello | Kind::Credit | Kind::Gone => Err(Error::new(
+            Kind::Keepalive => Ok(()),
+            Kind::None | Kind::Hello | Kind::Credit | Kind::SessionUnknown => Err(Error::new(
                 code::BAD_REQUEST,
                 "a frame that does not belong here",
             )),
@@ -91,17 +91,18 @@ impl Peers {
         if frame.session <= 0 || shard_of(frame.session) != shard {
             return Err(Error::new(code::BAD_REQUEST, "a session on the wrong link"));
         }
+        let open = frame.open.as_deref().cloned().unwrap_or_default();
         let inlet = &peer.inlets[shard];
         let mut state = inlet.state.lock();
         state.ended.remove(frame.session);
         let stream = state.stream;
-        state.opened = state.opened.max(frame.id);
+        state.opened = state.opened.max(open.number);
         let (session, sink) = match state.sessions.get_mut(&frame.session) {
             Some(served) => {
                 served.stream = stream;
                 (served.session.clone(), served.sink.clone())
             }
-            None if frame.error => {
+            None if open.resumed => {
                 drop(state);
                 inlet.gone(frame.session);
                 return Ok(());
@@ -110,7 +111,7 @@ impl Peers {
                 let sink = Remote::new(
                     frame.session,
                     peer.clone(),
-                    &frame.address,
+                    &open.client_address,
                     self.dispatch.clone(),
                 );
                 let session = self
@@ -151,7 +152,11 @@ impl Peers {
 
     fn message(&self, peer: &Arc<Peer>, shard: usize, kind: Kind, mut frame: Frame) -> Result {
         let route = frame.take_route()?;
-        let id = if kind == Kind::Message { frame.id } else { 0 };
+        let id = if kind == Kind::Message {
+            frame.request
+        } else {
+            0
+        };
         let timeout = frame.timeout();
         let (session, sink) = match served(peer, shard, frame.session) {
             Ok(found) => found,
@@ -186,7 +191,7 @@ impl Peers {
         Ok(())
     }
 
-    fn closed(&self, peer: &Peer, shard: usize, frame: Frame) -> Result {
+    fn closed(&self, peer: &Peer, shard: usize, mut frame: Frame) -> Result {
         let has_go = self.has_go();
         let served = {
             let mut state = peer.inlets[shard].state.lock();
@@ -197,7 +202,8 @@ impl Peers {
         };
         // Unknown is fine: it ended here first.
         if let Some(served) = served {
-            self.end(&served, &CloseReason::of(&frame.address, frame.reason));
+            let close = frame.take_close();
+            self.end(&served, &CloseReason::of(&close.reason, close.detail));
         }
         Ok(())
     }
@@ -208,7 +214,7 @@ impl Peers {
         let session = self.client(shard, frame.session)?;
         // Not again what was said again because a stream broke: somebody else may have bound it
         // since.
-        if shard.binds(frame.session, frame.credit) {
+        if shard.binds(frame.session, frame.binds) {
             session.core().rebind(frame.uid.max(0));
         }
         self.dispatch.bound(&session);
@@ -309,7 +315,7 @@ impl Peers {
     fn reply(&self, frame: Frame) -> Result {
         let caller = self
             .calls
-            .take(frame.id)
+            .take(frame.request)
             .ok_or_else(|| Error::new(code::NOT_FOUND, "nobody waits for this reply"))?;
         caller.answer(frame.into_answer())
     }
@@ -317,7 +323,7 @@ impl Peers {
 
 /// Answers a call of another node.
 fn caller(peer: &Arc<Peer>, shard: usize, frame: &Frame) -> Arc<ReplyTo> {
-    let (shard, id) = (peer.shards[shard].clone(), frame.id);
+    let (shard, id) = (peer.shards[shard].clone(), frame.request);
     ReplyTo::new(
         id,
         frame.timeout().map(|timeout| Instant::now() + timeout),
@@ -337,7 +343,7 @@ fn unknown(id: i64) -> Error {
 }
 
 fn respond(shard: &Shard, frame: Frame) -> Result {
-    let (session, request) = (frame.session, frame.id);
+    let (session, request) = (frame.session, frame.request);
     let session = shard
         .answered(session, request)
         .ok_or_else(|| Error::new(code::CONFLICT, format!("request {request} does not wait")))?;

@@ -29,7 +29,7 @@ use crate::{
     go::proto::{HeartbeatRequest, MemberInfo, RegisterRequest, master_client::MasterClient},
     house::{House, Machine, Room, code_of, member, text},
     links::{
-        Open, again, frame, hello, link,
+        Open, again, frame, hello_from, link, open,
         proto::{
             Batch, Frame, Kind,
             link_server::{Link, LinkServer},
@@ -58,7 +58,9 @@ impl Link for Service {
         let (mut incoming, frames) = (request.into_inner(), self.frames.clone());
         let first = incoming.message().await?.unwrap().frames;
         let (answer, answers) = unbounded_channel();
-        self.answers.lock().push((first[0].credit, answer));
+        self.answers
+            .lock()
+            .push((first[0].hello.as_ref().unwrap().stream_index, answer));
         tokio::spawn(async move {
             while let Ok(Some(batch)) = incoming.message().await {
                 // Nobody reads any more at the end of a test.
@@ -168,11 +170,7 @@ impl ByHand {
     }
 
     fn hello(&self, shard: u32) -> Frame {
-        Frame {
-            address: self.info.service_addr.clone(),
-            id: self.info.incarnation,
-            ..hello(shard, 1)
-        }
+        hello_from(&self.info.service_addr, self.info.incarnation, shard, 1)
     }
 
     /// The stream on which this member answers a session.
@@ -185,6 +183,11 @@ impl Drop for ByHand {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// How many sessions its gate had opened with this one.
+fn number(open: &Frame) -> u64 {
+    open.open.as_ref().unwrap().number
 }
 
 /// A request that this member will get.
@@ -202,13 +205,13 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
 
     let first = ask(&client);
     let (open, message) = (
-        member.next(Kind::Open).await,
+        member.next(Kind::SessionOpen).await,
         member.next(Kind::Message).await,
     );
     let gone = |open: &Frame| Frame {
         session: open.session,
-        id: open.id,
-        ..frame(Kind::Gone)
+        opened: number(open),
+        ..frame(Kind::SessionUnknown)
     };
     member.answer(gone(&open));
     assert_eq!(
@@ -217,8 +220,8 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
     );
 
     let second = ask(&client);
-    let again = member.next(Kind::Open).await;
-    assert!(again.id > open.id, "told apart: {} {}", again.id, open.id);
+    let again = member.next(Kind::SessionOpen).await;
+    assert!(number(&again) > number(&open), "told apart");
     let question = member.next(Kind::Message).await;
     // It was said before the member had heard that the session is back. What is said behind it,
     // about another session, shows that it was heard.
@@ -226,7 +229,7 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
     let mut others = Vec::new();
     loop {
         let other = house.gate.client().await;
-        let (asked, open) = (ask(&other), member.next(Kind::Open).await);
+        let (asked, open) = (ask(&other), member.next(Kind::SessionOpen).await);
         others.push(other);
         if open.session % 2 == message.session % 2 {
             member.answer(gone(&open));
@@ -239,7 +242,7 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
     }
     let way = member.way_to(&house.gate, message.session).await;
     way.send(vec![Frame {
-        id: question.id,
+        request: question.request,
         body: Bytes::from_static(b"mine"),
         session: message.session,
         ..frame(Kind::Response)
@@ -250,7 +253,7 @@ async fn word_that_a_session_is_gone_ends_what_it_is_about_and_nothing_later() {
     );
     client.close();
     assert_eq!(
-        member.next(Kind::Closed).await.session,
+        member.next(Kind::SessionClosed).await.session,
         message.session,
         "the member hears of its end"
     );
@@ -264,11 +267,7 @@ async fn the_word_of_a_stranger_puts_no_member_out() {
     client.request_raw("Room.Join", "").await.unwrap();
 
     for (machine, victim) in [(&house.gate, backend), (backend, &house.gate)] {
-        let claim = Frame {
-            address: victim.address(),
-            id: u64::MAX,
-            ..hello(0, 1)
-        };
+        let claim = hello_from(&victim.address(), u64::MAX, 0, 1);
         assert_eq!(
             link(machine, vec![vec![claim]]).await,
             Err(Code::Unavailable)
@@ -295,10 +294,7 @@ async fn another_run_at_the_address_gets_nothing_that_is_for_the_first_and_may_t
         code::UNAVAILABLE
     );
     while member.frames.try_recv().is_ok() {}
-    let hello = Frame {
-        id: 8,
-        ..member.hello(0)
-    };
+    let hello = hello_from(&member.info.service_addr, 8, 0, 1);
     let _way = within("the next run to be found", async {
         loop {
             match Open::try_new(&house.gate, hello.clone()).await {
@@ -320,7 +316,7 @@ async fn another_run_at_the_address_gets_nothing_that_is_for_the_first_and_may_t
     assert!(
         frames
             .iter()
-            .all(|kind| matches!(kind, Kind::Synced | Kind::Alive)),
+            .all(|kind| matches!(kind, Kind::ResyncDone | Kind::Keepalive)),
         "nothing of the first: {frames:?}"
     );
 }
@@ -334,11 +330,7 @@ async fn strangers_are_bounded_and_make_way_for_members() {
         .local_addr()
         .unwrap()
         .to_string();
-    let stranger = |address: String| Frame {
-        address,
-        id: u64::MAX,
-        ..hello(0, 1)
-    };
+    let stranger = |address: String| hello_from(&address, u64::MAX, 0, 1);
     let mut strangers = vec![Open::new(&house.gate, stranger(at.clone())).await];
     let refused = loop {
         let hello = stranger(format!("127.0.0.1:{}", strangers.len()));
@@ -370,26 +362,18 @@ async fn a_message_of_a_session_that_has_ended_is_answered_and_opens_nothing() {
     let mut gate = ByHand::join(&house.master, 7).await;
     backend.knows(3).await;
     let mut way = gate.way_to(backend, 5).await;
-    let message = |id| Frame {
+    let message = |request| Frame {
         session: 5,
-        id,
+        request,
         route: Bytes::from_static(b"Room.Join"),
         ..frame(Kind::Message)
     };
-    way.send(vec![
-        Frame {
-            session: 5,
-            id: 3,
-            ..frame(Kind::Open)
-        },
-        frame(Kind::Synced),
-        message(1),
-    ]);
+    way.send(vec![open(5, 3, false), frame(Kind::ResyncDone), message(1)]);
     assert!(!gate.next(Kind::Response).await.error);
     way.send(vec![
         Frame {
             session: 5,
-            ..frame(Kind::Closed)
+            ..frame(Kind::SessionClosed)
         },
         message(2),
         message(0),
@@ -397,7 +381,7 @@ async fn a_message_of_a_session_that_has_ended_is_answered_and_opens_nothing() {
     let refused = gate.next(Kind::Response).await;
     assert_eq!(
         (
-            refused.id,
+            refused.request,
             refused.error,
             Error::from_body(&refused.body).code()
         ),
@@ -418,8 +402,8 @@ async fn a_message_of_a_session_that_has_ended_is_answered_and_opens_nothing() {
         vec![
             Frame {
                 session: 5,
-                id: 3,
-                ..frame(Kind::Gone)
+                opened: 3,
+                ..frame(Kind::SessionUnknown)
             };
             2
         ]
@@ -438,17 +422,10 @@ async fn a_member_that_stops_handles_what_comes_until_each_gate_has_said_that_it
     let mut gate = ByHand::join(&house.master, 7).await;
     backend.knows(3).await;
     let ways = [gate.way_to(backend, 4).await, gate.way_to(backend, 5).await];
-    ways[1].send(vec![
-        Frame {
-            session: 5,
-            id: 1,
-            ..frame(Kind::Open)
-        },
-        frame(Kind::Synced),
-    ]);
-    let message = |id, route| Frame {
+    ways[1].send(vec![open(5, 1, false), frame(Kind::ResyncDone)]);
+    let message = |request, route| Frame {
         session: 5,
-        id,
+        request,
         route: Bytes::from_static(route),
         ..frame(Kind::Message)
     };
@@ -457,8 +434,8 @@ async fn a_member_that_stops_handles_what_comes_until_each_gate_has_said_that_it
 
     let begun = Instant::now();
     let gate = async {
-        gate.next(Kind::Leaving).await;
-        gate.next(Kind::Leaving).await;
+        gate.next(Kind::Goaway).await;
+        gate.next(Kind::Goaway).await;
         ways[0].send(vec![frame(Kind::Drained)]);
         // Sent before it was known, and later than the other stream's.
         for id in 2..100 {
@@ -497,7 +474,7 @@ async fn a_gate_says_that_it_is_all_and_sends_a_member_that_stops_nothing_more()
         member.way_to(&house.gate, 1).await,
     ];
     for way in &ways {
-        way.send(vec![frame(Kind::Leaving)]);
+        way.send(vec![frame(Kind::Goaway)]);
     }
     member.next(Kind::Drained).await;
     member.next(Kind::Drained).await;
@@ -507,7 +484,7 @@ async fn a_gate_says_that_it_is_all_and_sends_a_member_that_stops_nothing_more()
     // What was sent before is answered still.
     let answer = Frame {
         session: question.session,
-        id: question.id,
+        request: question.request,
         body: Bytes::from_static(b"done"),
         ..frame(Kind::Response)
     };
@@ -526,7 +503,7 @@ async fn a_gate_says_that_it_is_all_and_sends_a_member_that_stops_nothing_more()
         later.push(frame.kind());
     }
     assert!(
-        !later.contains(&Kind::Message) && !later.contains(&Kind::Open),
+        !later.contains(&Kind::Message) && !later.contains(&Kind::SessionOpen),
         "{later:?}"
     );
 }
@@ -538,36 +515,29 @@ async fn a_bind_counts_until_its_gate_has_heard_it_and_is_said_again_if_it_may_b
     let mut gate = ByHand::join(&house.master, 7).await;
     backend.knows(3).await;
     let way = gate.way_to(backend, 5).await;
-    let client = "127.0.0.1:9".to_owned();
-    way.send(vec![
-        Frame {
-            session: 5,
-            id: 1,
-            address: client,
-            ..frame(Kind::Open)
-        },
-        frame(Kind::Synced),
-    ]);
-    let message = |id, route, body| {
+    let mut session = open(5, 1, false);
+    session.open.as_mut().unwrap().client_address = "127.0.0.1:9".to_owned();
+    way.send(vec![session, frame(Kind::ResyncDone)]);
+    let message = |request, route, body| {
         let (route, body) = (Bytes::from_static(route), Bytes::from_static(body));
         Frame {
             session: 5,
-            id,
+            request,
             route,
             body,
             ..frame(Kind::Message)
         }
     };
-    let bound = |uid, credit| Frame {
+    let bound = |uid, binds| Frame {
         session: 5,
         uid,
-        credit,
+        binds,
         ..frame(Kind::Bound)
     };
-    let bind = |uid, credit| Frame {
+    let bind = |uid, binds| Frame {
         session: 5,
         uid,
-        credit,
+        binds,
         ..frame(Kind::Bind)
     };
 
@@ -612,13 +582,13 @@ async fn a_bind_that_is_said_again_does_not_undo_a_later_one() {
     let bind = Frame {
         session: id,
         uid: 50,
-        credit: 1,
+        binds: 1,
         ..frame(Kind::Bind)
     };
     let bound = |uid| Frame {
         session: id,
         uid,
-        credit: 1,
+        binds: 1,
         ..frame(Kind::Bound)
     };
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use nano::{CloseReason, Options, code};
 use tonic::{Code, transport::Endpoint};
 
-use self::proto::{Batch, Frame, Kind, link_client::LinkClient};
+use self::proto::{Batch, Close, Frame, Hello, Kind, SessionOpen, link_client::LinkClient};
 use crate::{
     house::{House, Machine, Room, app, code_of, master, text},
     network::Way,
@@ -256,12 +256,20 @@ pub(crate) fn frame(kind: Kind) -> Frame {
     }
 }
 
-pub(crate) fn hello(shard: u32, stream: i64) -> Frame {
+pub(crate) fn hello(stream_index: u32, stream: u64) -> Frame {
+    hello_from("127.0.0.1:1", 7, stream_index, stream)
+}
+
+/// The first frame of a stream of another node.
+pub(crate) fn hello_from(address: &str, incarnation: u64, stream_index: u32, stream: u64) -> Frame {
+    let hello = Hello {
+        address: address.to_owned(),
+        incarnation,
+        stream_index,
+        stream,
+    };
     Frame {
-        address: "127.0.0.1:1".to_owned(),
-        id: 7,
-        credit: shard,
-        session: stream,
+        hello: Some(Box::new(hello)),
         ..frame(Kind::Hello)
     }
 }
@@ -297,10 +305,10 @@ async fn malformed_links_are_refused() {
     for first in [
         vec![],
         vec![vec![]],
-        vec![vec![frame(Kind::Open)]],
+        vec![vec![frame(Kind::SessionOpen)]],
         vec![vec![frame(Kind::Hello)]],
         vec![vec![hello(9, 1)]],
-        vec![vec![hello(0, -1)]],
+        vec![vec![hello(0, 0)]],
     ] {
         assert_eq!(
             link(backend, first.clone()).await,
@@ -327,11 +335,14 @@ async fn frames_that_make_no_sense_do_nothing() {
             let base = Frame {
                 kind,
                 session,
-                id: 1,
+                request: 1,
                 route,
                 sessions: vec![4, 6],
                 uid: -3,
-                reason: "x".to_owned(),
+                close: Some(Box::new(Close {
+                    reason: "x".to_owned(),
+                    detail: "y".to_owned(),
+                })),
                 ..Frame::default()
             };
             frames.push(Frame {
@@ -344,7 +355,7 @@ async fn frames_that_make_no_sense_do_nothing() {
     }
     let frames = frames
         .into_iter()
-        .filter(|frame| frame.kind() != Kind::Leaving)
+        .filter(|frame| frame.kind() != Kind::Goaway)
         .collect::<Vec<_>>();
     within("the end", link(backend, vec![frames.clone()]))
         .await
@@ -370,6 +381,20 @@ async fn frames_that_make_no_sense_do_nothing() {
         1,
         "the session of another gate is none of its business"
     );
+}
+
+/// A session of a gate by hand.
+pub(crate) fn open(session: i64, number: u64, resumed: bool) -> Frame {
+    let open = SessionOpen {
+        number,
+        resumed,
+        ..SessionOpen::default()
+    };
+    Frame {
+        session,
+        open: Some(Box::new(open)),
+        ..frame(Kind::SessionOpen)
+    }
 }
 
 /// A link by hand that stays open.
@@ -411,11 +436,7 @@ impl Open {
 async fn sessions_that_a_gate_does_not_name_on_its_next_link_have_ended() {
     let house = House::with(&["a"]).await;
     let (backend, room) = &house.backends[0];
-    let open = |session, again| Frame {
-        session,
-        error: again,
-        ..frame(Kind::Open)
-    };
+    let open = |session, resumed| open(session, 0, resumed);
     let first = Open::new(backend, hello(0, 1)).await;
     first.send(vec![open(2, false), open(4, false), open(6, false)]);
     eventually("three sessions", || {
@@ -428,7 +449,7 @@ async fn sessions_that_a_gate_does_not_name_on_its_next_link_have_ended() {
         open(2, true),
         open(6, true),
         open(8, true),
-        frame(Kind::Synced),
+        frame(Kind::ResyncDone),
     ]);
     let gone = within("an answer", second.answers.message())
         .await
@@ -438,7 +459,7 @@ async fn sessions_that_a_gate_does_not_name_on_its_next_link_have_ended() {
         gone.frames,
         [Frame {
             session: 8,
-            ..frame(Kind::Gone)
+            ..frame(Kind::SessionUnknown)
         }],
         "one that only the gate knows"
     );
@@ -463,14 +484,7 @@ async fn an_old_link_and_an_old_run_of_a_node_are_refused() {
         Err(Code::FailedPrecondition)
     );
     assert_eq!(
-        link(
-            backend,
-            vec![vec![Frame {
-                id: 6,
-                ..hello(0, 9)
-            }]]
-        )
-        .await,
+        link(backend, vec![vec![hello_from("127.0.0.1:1", 6, 0, 9)]]).await,
         Err(Code::FailedPrecondition)
     );
     assert_eq!(

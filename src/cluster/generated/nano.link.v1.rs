@@ -4,82 +4,124 @@ pub struct Batch {
     #[prost(message, repeated, tag = "1")]
     pub frames: ::prost::alloc::vec::Vec<Frame>,
 }
-/// Flat, so that it is decoded in one pass; which fields count is a matter of the kind.
+/// Flat, so that it is decoded in one pass. Fields of rare kinds are messages of their own.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Frame {
     #[prost(enumeration = "Kind", tag = "1")]
     pub kind: i32,
     #[prost(int64, tag = "2")]
     pub session: i64,
+    /// A request of the session's client, or a call of the sender.
     #[prost(uint64, tag = "3")]
-    pub id: u64,
-    /// Bytes, so that it is a slice of what was read; UTF-8.
+    pub request: u64,
+    /// UTF-8; declared as bytes so that it stays a slice of what was read.
     #[prost(bytes = "bytes", tag = "4")]
     pub route: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "5")]
     pub body: ::prost::bytes::Bytes,
+    /// Whether the body is an error.
     #[prost(bool, tag = "6")]
     pub error: bool,
     #[prost(int64, repeated, tag = "7")]
     pub sessions: ::prost::alloc::vec::Vec<i64>,
     #[prost(int64, tag = "8")]
     pub uid: i64,
-    #[prost(string, tag = "9")]
-    pub address: ::prost::alloc::string::String,
-    #[prost(string, tag = "10")]
-    pub reason: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "11")]
+    #[prost(uint32, tag = "9")]
+    pub binds: u32,
+    #[prost(uint32, tag = "10")]
     pub credit: u32,
-    /// How long the sender still waits; 0 for ever.
-    #[prost(uint32, tag = "12")]
+    /// For how long the sender waits for the answer; 0 for ever.
+    #[prost(uint32, tag = "11")]
     pub timeout_ms: u32,
+    /// The largest session number that the sender of SESSION_UNKNOWN has seen opened.
+    #[prost(uint64, tag = "12")]
+    pub opened: u64,
+    #[prost(message, optional, boxed, tag = "13")]
+    pub hello: ::core::option::Option<::prost::alloc::boxed::Box<Hello>>,
+    #[prost(message, optional, boxed, tag = "14")]
+    pub open: ::core::option::Option<::prost::alloc::boxed::Box<SessionOpen>>,
+    #[prost(message, optional, boxed, tag = "15")]
+    pub close: ::core::option::Option<::prost::alloc::boxed::Box<Close>>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Hello {
+    /// The address other nodes call the sender at.
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Which of the link's streams this is.
+    #[prost(uint32, tag = "3")]
+    pub stream_index: u32,
+    /// Larger for each stream the sender opens; the largest one counts.
+    #[prost(uint64, tag = "4")]
+    pub stream: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionOpen {
+    /// The client's address, empty if it has none.
+    #[prost(string, tag = "1")]
+    pub client_address: ::prost::alloc::string::String,
+    /// Counts all sessions the sender has opened on this stream index.
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Opened on an earlier stream already: the receiver is expected to know the session.
+    #[prost(bool, tag = "3")]
+    pub resumed: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Close {
+    /// The label of the close reason.
+    #[prost(string, tag = "1")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub detail: ::prost::alloc::string::String,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Kind {
     None = 0,
-    /// Who opens the stream: address, incarnation (id), shard (credit), number of the stream (session).
+    /// Identifies the sender and the stream: `hello`.
     Hello = 1,
-    /// The session, before its first message: uid and credit as with BOUND, address of the client, its number among all that this sender opens
-    /// (id). `error` if the node should know it already.
-    Open = 2,
-    /// All sessions that are still there have been opened again.
-    Synced = 3,
-    /// A client's message; with an id it waits for a RESPONSE.
+    /// The session, ahead of its first message: `open`, `uid`, `binds`.
+    SessionOpen = 2,
+    /// Every session that still exists has been opened again; others have ended.
+    ResyncDone = 3,
+    /// A client's message. With `request` it is answered by a RESPONSE.
     Message = 4,
     /// A node's one-way message.
     Rpc = 5,
-    /// The uid, and how many of the receiver's BINDs the gate has heard (credit).
+    /// The session's `uid`, and how many BINDs of the receiver the gate has applied: `binds`.
     Bound = 6,
-    /// The session has ended: reason.
-    Closed = 7,
-    /// The answer of a request: body, or an error.
+    /// The session has ended: `close`.
+    SessionClosed = 7,
+    /// The answer to a request: `body`, an error body if `error`.
     Response = 16,
-    /// A push to one session, or to `sessions`.
+    /// A push to `session`, or to `sessions`.
     Push = 17,
-    /// Binds the session to a uid: which of this sender's BINDs of the session it is (credit).
+    /// Binds the session to `uid`; `binds` numbers the sender's BINDs of this session.
     Bind = 18,
-    /// Closes the connection: reason.
+    /// Closes the client's connection: `close.detail` is the reason.
     Close = 19,
-    /// Tells the client the reason and closes the connection.
+    /// Sends the client `close.detail` in a kick and closes its connection.
     Kick = 20,
-    /// A one-way message on behalf of the session, to whom the gate thinks right.
+    /// A one-way message on behalf of the session; the gate chooses the member.
     Relay = 21,
-    /// The same for a call.
+    /// A call on behalf of the session; the gate chooses the member and REPLYs.
     RelayCall = 22,
-    /// A message that wants a REPLY, on behalf of the session if there is one.
+    /// A call, answered by a REPLY with the same `request`; on behalf of `session` unless it is 0.
     Call = 32,
     Reply = 33,
-    /// The sender is about to stop: it wants no new messages.
-    Leaving = 34,
-    /// Nothing comes behind this that the sender had not sent before it knew of the LEAVING.
+    /// The sender is about to stop and takes no new messages.
+    Goaway = 34,
+    /// Answers GOAWAY: everything sent before the GOAWAY was known is ahead of this frame.
     Drained = 35,
-    /// The sender has nothing else to say.
-    Alive = 36,
-    /// So many messages of the session are done with.
+    /// Sent when nothing else was for a while, so that silence means a broken link.
+    Keepalive = 36,
+    /// The handlers are done with `credit` messages of the session.
     Credit = 48,
-    /// The session is unknown, or has ended here. The largest number that has been opened (id): one that is opened later is not meant.
-    Gone = 49,
+    /// The session is not served here. Sessions opened with a number above `opened` are not meant.
+    SessionUnknown = 49,
 }
 impl Kind {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -90,12 +132,12 @@ impl Kind {
         match self {
             Self::None => "NONE",
             Self::Hello => "HELLO",
-            Self::Open => "OPEN",
-            Self::Synced => "SYNCED",
+            Self::SessionOpen => "SESSION_OPEN",
+            Self::ResyncDone => "RESYNC_DONE",
             Self::Message => "MESSAGE",
             Self::Rpc => "RPC",
             Self::Bound => "BOUND",
-            Self::Closed => "CLOSED",
+            Self::SessionClosed => "SESSION_CLOSED",
             Self::Response => "RESPONSE",
             Self::Push => "PUSH",
             Self::Bind => "BIND",
@@ -105,11 +147,11 @@ impl Kind {
             Self::RelayCall => "RELAY_CALL",
             Self::Call => "CALL",
             Self::Reply => "REPLY",
-            Self::Leaving => "LEAVING",
+            Self::Goaway => "GOAWAY",
             Self::Drained => "DRAINED",
-            Self::Alive => "ALIVE",
+            Self::Keepalive => "KEEPALIVE",
             Self::Credit => "CREDIT",
-            Self::Gone => "GONE",
+            Self::SessionUnknown => "SESSION_UNKNOWN",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -117,12 +159,12 @@ impl Kind {
         match value {
             "NONE" => Some(Self::None),
             "HELLO" => Some(Self::Hello),
-            "OPEN" => Some(Self::Open),
-            "SYNCED" => Some(Self::Synced),
+            "SESSION_OPEN" => Some(Self::SessionOpen),
+            "RESYNC_DONE" => Some(Self::ResyncDone),
             "MESSAGE" => Some(Self::Message),
             "RPC" => Some(Self::Rpc),
             "BOUND" => Some(Self::Bound),
-            "CLOSED" => Some(Self::Closed),
+            "SESSION_CLOSED" => Some(Self::SessionClosed),
             "RESPONSE" => Some(Self::Response),
             "PUSH" => Some(Self::Push),
             "BIND" => Some(Self::Bind),
@@ -132,11 +174,11 @@ impl Kind {
             "RELAY_CALL" => Some(Self::RelayCall),
             "CALL" => Some(Self::Call),
             "REPLY" => Some(Self::Reply),
-            "LEAVING" => Some(Self::Leaving),
+            "GOAWAY" => Some(Self::Goaway),
             "DRAINED" => Some(Self::Drained),
-            "ALIVE" => Some(Self::Alive),
+            "KEEPALIVE" => Some(Self::Keepalive),
             "CREDIT" => Some(Self::Credit),
-            "GONE" => Some(Self::Gone),
+            "SESSION_UNKNOWN" => Some(Self::SessionUnknown),
             _ => None,
         }
     }
@@ -221,7 +263,8 @@ pub mod link_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The first frame is HELLO. The response metadata `nano-incarnation` says which run of the node answers.
+        /// The first frame is HELLO. The response metadata `nano-incarnation` names the incarnation of the
+        /// node that accepts the stream.
         pub async fn open(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Batch>,
@@ -264,7 +307,8 @@ pub mod link_server {
             >
             + std::marker::Send
             + 'static;
-        /// The first frame is HELLO. The response metadata `nano-incarnation` says which run of the node answers.
+        /// The first frame is HELLO. The response metadata `nano-incarnation` names the incarnation of the
+        /// node that accepts the stream.
         async fn open(
             &self,
             request: tonic::Request<tonic::Streaming<super::Batch>>,

@@ -190,7 +190,7 @@ impl Peers {
         // Also to one that is cut off: when it is back, what a node of Go nano has to say of the
         // session may not have arrived yet.
         for peer in table.peers.values() {
-            peer.shards[shard_of(session.id())].send(Frame::closed(session.id(), reason));
+            peer.shards[shard_of(session.id())].send(Frame::session_closed(session.id(), reason));
         }
     }
 }

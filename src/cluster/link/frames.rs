@@ -6,7 +6,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::time::Instant;
 
-use super::proto::{Frame, Kind};
+use super::proto::{Close, Frame, Hello, Kind, SessionOpen};
 use crate::{
     error::{Error, Result, code},
     packet,
@@ -40,52 +40,58 @@ impl Frame {
     pub(in crate::cluster) fn hello(
         address: &str,
         incarnation: u64,
-        shard: usize,
-        stream: i64,
+        stream_index: usize,
+        stream: u64,
     ) -> Self {
-        let credit = u32::try_from(shard).unwrap_or(u32::MAX);
-        Self {
-            id: incarnation,
+        let hello = Hello {
             address: address.to_owned(),
-            credit,
-            ..Self::of(Kind::Hello, stream)
+            incarnation,
+            stream_index: u32::try_from(stream_index).unwrap_or(u32::MAX),
+            stream,
+        };
+        Self {
+            hello: Some(Box::new(hello)),
+            ..Self::of(Kind::Hello, 0)
         }
     }
 
-    pub(in crate::cluster) fn open(
+    pub(in crate::cluster) fn session_open(
         session: &Session,
         number: u64,
         binds: u32,
-        again: bool,
+        resumed: bool,
     ) -> Self {
-        let address = session
+        let client_address = session
             .remote_addr()
             .map(|address| address.to_string())
             .unwrap_or_default();
+        let open = SessionOpen {
+            client_address,
+            number,
+            resumed,
+        };
         Self {
-            id: number,
-            credit: binds,
+            binds,
             uid: session.uid(),
-            address,
-            error: again,
-            ..Self::of(Kind::Open, session.id())
+            open: Some(Box::new(open)),
+            ..Self::of(Kind::SessionOpen, session.id())
         }
     }
 
-    pub(in crate::cluster) fn synced() -> Self {
-        Self::of(Kind::Synced, 0)
+    pub(in crate::cluster) fn resync_done() -> Self {
+        Self::of(Kind::ResyncDone, 0)
     }
 
     /// A message, relayed message or call.
     pub(in crate::cluster) fn message(
         kind: Kind,
         session: i64,
-        id: u64,
+        request: u64,
         route: ByteString,
         body: Bytes,
     ) -> Self {
         Self {
-            id,
+            request,
             route: route.into_bytes(),
             body,
             ..Self::of(kind, session)
@@ -112,7 +118,7 @@ impl Frame {
 
     pub(in crate::cluster) fn bound(session: &Session, binds: u32) -> Self {
         Self {
-            credit: binds,
+            binds,
             uid: session.uid(),
             ..Self::of(Kind::Bound, session.id())
         }
@@ -120,50 +126,53 @@ impl Frame {
 
     pub(in crate::cluster) fn bind(session: i64, uid: i64, binds: u32) -> Self {
         Self {
-            credit: binds,
+            binds,
             uid,
             ..Self::of(Kind::Bind, session)
         }
     }
 
-    pub(in crate::cluster) fn closed(session: i64, reason: &CloseReason) -> Self {
+    pub(in crate::cluster) fn session_closed(session: i64, reason: &CloseReason) -> Self {
         let (label, detail) = reason.parts();
-        Self {
-            address: label.to_owned(),
-            reason: detail.to_owned(),
-            ..Self::of(Kind::Closed, session)
-        }
+        Self::of(Kind::SessionClosed, session).because(label, detail.to_owned())
     }
 
-    /// What a node that serves the session wants its gate to do.
+    /// Asks the gate of a session to close its client's connection.
     pub(in crate::cluster) fn close(session: i64, reason: CloseReason) -> Self {
         match reason {
-            CloseReason::Kicked(reason) => Self {
-                reason,
-                ..Self::of(Kind::Kick, session)
-            },
-            CloseReason::Closed(reason) => Self {
-                reason,
-                ..Self::of(Kind::Close, session)
-            },
-            other => Self {
-                reason: other.to_string(),
-                ..Self::of(Kind::Close, session)
-            },
+            CloseReason::Kicked(reason) => Self::of(Kind::Kick, session).because("", reason),
+            CloseReason::Closed(reason) => Self::of(Kind::Close, session).because("", reason),
+            other => Self::of(Kind::Close, session).because("", other.to_string()),
         }
     }
 
-    pub(in crate::cluster) fn response(session: i64, id: u64, answer: Result<Bytes>) -> Self {
+    fn because(self, reason: &str, detail: String) -> Self {
+        let close = Close {
+            reason: reason.to_owned(),
+            detail,
+        };
         Self {
-            id,
+            close: Some(Box::new(close)),
+            ..self
+        }
+    }
+
+    /// Why a session or a connection closes; empty where the frame does not say.
+    pub(in crate::cluster) fn take_close(&mut self) -> Close {
+        self.close.take().map(|close| *close).unwrap_or_default()
+    }
+
+    pub(in crate::cluster) fn response(session: i64, request: u64, answer: Result<Bytes>) -> Self {
+        Self {
+            request,
             ..Self::of(Kind::Response, session)
         }
         .with(answer)
     }
 
-    pub(in crate::cluster) fn reply(id: u64, answer: Result<Bytes>) -> Self {
+    pub(in crate::cluster) fn reply(request: u64, answer: Result<Bytes>) -> Self {
         Self {
-            id,
+            request,
             ..Self::of(Kind::Reply, 0)
         }
         .with(answer)
@@ -192,12 +201,12 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn leaving() -> Self {
-        Self::of(Kind::Leaving, 0)
+    pub(in crate::cluster) fn goaway() -> Self {
+        Self::of(Kind::Goaway, 0)
     }
 
-    pub(in crate::cluster) fn alive() -> Self {
-        Self::of(Kind::Alive, 0)
+    pub(in crate::cluster) fn keepalive() -> Self {
+        Self::of(Kind::Keepalive, 0)
     }
 
     pub(in crate::cluster) fn drained() -> Self {
@@ -211,10 +220,10 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn gone(session: i64, opened: u64) -> Self {
+    pub(in crate::cluster) fn session_unknown(session: i64, opened: u64) -> Self {
         Self {
-            id: opened,
-            ..Self::of(Kind::Gone, session)
+            opened,
+            ..Self::of(Kind::SessionUnknown, session)
         }
     }
 
@@ -242,15 +251,14 @@ impl Frame {
         48 + self.route.len()
             + self.body.len()
             + self.sessions.len() * 8
-            + self.address.len()
-            + self.reason.len()
+            + self.close.as_ref().map_or(0, |close| close.detail.len())
     }
 
     /// Whether somebody waits for an answer to it who has been told that there is none once the
     /// stream has broken.
     pub(super) fn is_question(&self) -> bool {
         match self.kind() {
-            Kind::Message => self.id != 0,
+            Kind::Message => self.request != 0,
             Kind::Call | Kind::RelayCall => true,
             _ => false,
         }

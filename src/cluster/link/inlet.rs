@@ -55,9 +55,16 @@ impl link_server::Link for Service {
             .ok_or_else(|| Status::invalid_argument("an empty link"))?;
         let mut frames = first.frames.into_iter();
         let hello = frames.next().filter(|frame| frame.kind() == Kind::Hello);
-        let hello = hello.ok_or_else(|| Status::invalid_argument("a link begins with a hello"))?;
-        let shard = hello.credit as usize;
-        if shard >= SHARDS || hello.address.is_empty() || hello.id == 0 || hello.session <= 0 {
+        let hello = hello
+            .and_then(|frame| frame.hello)
+            .ok_or_else(|| Status::invalid_argument("a link begins with a hello"))?;
+        let shard = hello.stream_index as usize;
+        if shard >= SHARDS
+            || hello.address.is_empty()
+            || hello.incarnation == 0
+            || hello.stream == 0
+            || hello.stream == u64::MAX
+        {
             return Err(Status::invalid_argument("a malformed hello"));
         }
         let run = peers.incarnation;
@@ -72,7 +79,7 @@ impl link_server::Link for Service {
         )?;
         tokio::spawn(async move {
             tokio::select! {
-                () = read(peers, peer, shard, hello.session, frames.collect(), incoming) => {}
+                () = read(peers, peer, shard, hello.stream, frames.collect(), incoming) => {}
                 // Given up on, or replaced by a newer one.
                 _ = over => {}
             }
@@ -102,7 +109,7 @@ async fn read(
     peers: Arc<Peers>,
     peer: Arc<Peer>,
     shard: usize,
-    stream: i64,
+    stream: u64,
     first: Vec<Frame>,
     mut incoming: Streaming<Batch>,
 ) {

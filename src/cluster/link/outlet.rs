@@ -115,7 +115,7 @@ async fn read(peers: &Peers, peer: &Peer, index: usize, mut incoming: Streaming<
         for frame in batch.frames {
             match frame.kind() {
                 Kind::Credit => peer.shards[index].credit(frame.session, frame.credit),
-                Kind::Gone => peers.gone(peer, &frame),
+                Kind::SessionUnknown => peers.gone(peer, &frame),
                 _ => {
                     return Err(Error::new(
                         code::BAD_REQUEST,
@@ -163,7 +163,7 @@ fn refused(status: &Status) -> Error {
 struct Outgoing {
     hello: Option<Frame>,
     shard: Arc<Shard>,
-    stream: i64,
+    stream: u64,
 }
 
 impl Stream for Outgoing {

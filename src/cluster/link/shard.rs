@@ -45,7 +45,7 @@ struct State {
     /// How many looks found nothing sent.
     idle: u32,
     /// Which stream may take from the queue.
-    stream: i64,
+    stream: u64,
     pairings: HashMap<i64, Pairing>,
     /// How many there have been.
     opened: u64,
@@ -125,12 +125,12 @@ impl Shard {
     }
 
     /// A stream is about to come up; it gets nothing before it [is](Shard::up).
-    pub(super) fn begin(&self, stream: i64) {
+    pub(super) fn begin(&self, stream: u64) {
         self.state.lock().stream = stream;
     }
 
     /// A new stream is up: before all that waits goes every session that the last stream was about.
-    pub(super) fn up(&self, stream: i64) {
+    pub(super) fn up(&self, stream: u64) {
         let mut state = self.state.lock();
         if state.phase == Phase::Closed || state.stream != stream {
             return;
@@ -138,7 +138,7 @@ impl Shard {
         let unsent: HashSet<_> = state
             .queue
             .iter()
-            .filter(|frame| frame.kind() == Kind::Open)
+            .filter(|frame| frame.kind() == Kind::SessionOpen)
             .map(|frame| frame.session)
             .collect();
         let known = state
@@ -146,8 +146,10 @@ impl Shard {
             .values()
             .filter(|pairing| !unsent.contains(&pairing.session.id()));
         let again: Vec<_> = known
-            .map(|pairing| Frame::open(&pairing.session, pairing.number, pairing.binds, true))
-            .chain([Frame::synced()])
+            .map(|pairing| {
+                Frame::session_open(&pairing.session, pairing.number, pairing.binds, true)
+            })
+            .chain([Frame::resync_done()])
             .collect();
         for frame in again.into_iter().rev() {
             state.queue.push_front(frame);
@@ -193,7 +195,7 @@ impl Shard {
         let mut state = self.state.lock();
         state.idle += 1;
         if state.phase == Phase::Up && state.idle >= IDLE && state.queue.is_empty() {
-            state.push(Frame::alive());
+            state.push(Frame::keepalive());
             wake(state);
         }
     }
@@ -212,7 +214,7 @@ impl Shard {
         let parted = state.part();
         let reason = CloseReason::Broken("the nodes were cut off from each other".to_owned());
         for (session, _) in &parted {
-            state.push(Frame::closed(session.id(), &reason));
+            state.push(Frame::session_closed(session.id(), &reason));
         }
         wake_all(state);
         parted
@@ -245,7 +247,7 @@ impl Shard {
     }
 
     /// The next batch for a stream; `None` when it is no longer the one.
-    pub(super) fn poll_batch(&self, stream: i64, cx: &Context<'_>) -> Poll<Option<Batch>> {
+    pub(super) fn poll_batch(&self, stream: u64, cx: &Context<'_>) -> Poll<Option<Batch>> {
         let mut state = self.state.lock();
         if state.stream != stream || state.phase == Phase::Closed {
             return Poll::Ready(None);

@@ -54,7 +54,7 @@ impl Shard {
         } = &mut *state;
         let pairing = pairings.entry(session.id()).or_insert_with(|| {
             *opened += 1;
-            queue.push(Frame::open(session, *opened, 0, false));
+            queue.push(Frame::session_open(session, *opened, 0, false));
             Pairing::new(session).numbered(*opened)
         });
         if !pairing.has_room() || !queue.takes_message(&pairing.account) {
@@ -66,7 +66,7 @@ impl Shard {
         }
         let frame = frame(message);
         pairing.sent(if frame.kind() == Kind::Message {
-            frame.id
+            frame.request
         } else {
             0
         });
@@ -131,7 +131,7 @@ impl Shard {
     pub(in crate::cluster) fn closed(&self, session: &Session, reason: &CloseReason) {
         let mut state = self.state.lock();
         if state.pairings.remove(&session.id()).is_some() {
-            state.push(Frame::closed(session.id(), reason));
+            state.push(Frame::session_closed(session.id(), reason));
             wake(state);
         }
     }
