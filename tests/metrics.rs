@@ -187,4 +187,39 @@ async fn every_metric_counts_what_it_says() {
     drop(client);
     counts.expect(names::CONNECTIONS, 0).await;
     node.shutdown().await;
+    a_route_function_that_panics_is_counted(&mut counts).await;
+}
+
+/// A gate forwards to a member that the application's function chooses, and it panics.
+async fn a_route_function_that_panics_is_counted(counts: &mut Counts) {
+    let panics = counts.totals[names::PANICS] as usize;
+    let node = || {
+        App::new()
+            .service_addr("127.0.0.1:0")
+            .cluster_heartbeat(Duration::from_millis(100))
+    };
+    let gate = start(
+        node()
+            .master()
+            .remote_service_route(|_, _, _| panic!("a test's panic")),
+    )
+    .await;
+    let master = gate.handle().member().unwrap();
+    let backend = start(
+        node()
+            .advertise_addr(master.address())
+            .component(Till(Arc::default())),
+    )
+    .await;
+    eventually("the backend to be a member", || {
+        gate.handle().members().len() == 1
+    })
+    .await;
+    // The first connection of the link may take a moment.
+    let mut client = Client::connect(&gate).await;
+    let code = client.ask_in_vain("Till.Echo", r#""x""#).await;
+    assert_eq!(code, code::INTERNAL);
+    counts.expect(names::PANICS, panics + 1).await;
+    backend.shutdown().await;
+    gate.shutdown().await;
 }

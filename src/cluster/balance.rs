@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -94,14 +93,31 @@ impl Balancer {
             (Balance::Uid, Some(session)) => session.id().cast_unsigned(),
             (Balance::Key(key), Some(session)) => key(session),
         };
-        // Whoever has the highest number for this key: a member that joins takes over only what it
-        // is highest for.
-        (0..count).max_by_key(|at| {
-            let mut hasher = DefaultHasher::new();
-            (key, candidates[*at].0).hash(&mut hasher);
-            hasher.finish()
-        })
+        // Rendezvous hashing: a member that joins takes over only the keys it scores highest for.
+        (0..count).max_by_key(|at| rendezvous_score(key, candidates[*at].0))
     }
+}
+
+/// Scores a member for a key; the highest score wins.
+///
+/// Every gate must compute the same score, whatever its release of Rust or of this crate, so the
+/// function is written down here: 64-bit FNV-1a of the address, combined with the mixed key, mixed
+/// again.
+fn rendezvous_score(key: u64, address: &str) -> u64 {
+    let hash = address
+        .bytes()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+        });
+    mix(hash ^ mix(key))
+}
+
+/// One step of SplitMix64: every input bit changes about half of the output bits.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
 }
 
 #[cfg(test)]
@@ -166,6 +182,24 @@ mod tests {
         assert!(
             (0..4).all(|node| before.iter().filter(|at| **at == node).count() > 60),
             "not spread: {before:?}"
+        );
+    }
+
+    /// Gates of different builds must agree, so these values never change.
+    #[test]
+    fn rendezvous_scores_and_choices_are_pinned() {
+        for (key, address, score) in [
+            (0, "10.0.0.1:7000", 0x17CC_B9AF_FF4F_5671),
+            (0, "a:1", 0x8528_B378_B20F_421A),
+            (1, "a:1", 0x36FB_2511_CABD_9C76),
+            (42, "10.0.0.1:7000", 0xD903_6B55_F1DC_60C6),
+            (u64::MAX, "a:1", 0x5190_1064_B2E9_7CB4),
+        ] {
+            assert_eq!(rendezvous_score(key, address), score, "{key} {address}");
+        }
+        assert_eq!(
+            chosen(Balance::Uid, 1..=16, &NODES),
+            [2, 1, 0, 3, 1, 1, 2, 3, 3, 3, 0, 1, 1, 2, 2, 3]
         );
     }
 

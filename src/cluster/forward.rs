@@ -137,6 +137,7 @@ impl Peers {
             self.choose(session, service, &candidates)
         }));
         let at = chosen.unwrap_or_else(|_| {
+            self.dispatch.reporter().metrics.panics.increment(1);
             Err(Error::new(
                 code::INTERNAL,
                 format!("the choice of a member for {service} panicked"),
