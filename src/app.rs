@@ -1,6 +1,11 @@
-//! From options to a running node.
+//! The builder of a node.
 
-mod membership;
+mod cluster;
+mod flat;
+mod limits;
+mod timeouts;
+
+pub use self::{cluster::Cluster, limits::Limits, timeouts::Timeouts};
 
 use std::{fmt, sync::Arc, thread, time::Duration};
 
@@ -8,10 +13,10 @@ use bytestring::ByteString;
 use serde_json::Value;
 
 use crate::{
-    cluster,
+    cluster as cluster_node,
     component::{Component, Options, Service},
     error::{Error, Result},
-    gate::{Listener, RateLimit, Settings, SlowClient},
+    gate::{Listener, Settings},
     handshake::Request,
     node::{DictionarySource, Node, NodeConfig},
     pipeline::Pipeline,
@@ -50,12 +55,12 @@ impl App {
                 components: Vec::new(),
                 listeners: Vec::new(),
                 settings: Settings::default(),
-                cluster: cluster::Settings::default(),
+                cluster: cluster_node::Settings::default(),
                 dictionary: DictionarySource::Given(Vec::new()),
                 pipeline: Arc::new(Pipeline::new()),
                 on_error: None,
                 on_session_closed: Vec::new(),
-                network_threads: (cores / 2).max(1),
+                io_threads: (cores / 2).max(1),
                 scheduler_threads: cores.max(2),
                 scheduler_capacity: 16 * 1024,
                 timer_precision: Duration::from_secs(1),
@@ -105,89 +110,45 @@ impl App {
         self
     }
 
-    /// The interval of heartbeats, sent to clients with the handshake; one that is silent for two
-    /// intervals is disconnected. 30 s unless set.
+    /// Sets the bounds of clients and schedulers. Replaces earlier ones as a whole.
     #[must_use]
-    pub fn heartbeat(mut self, interval: Duration) -> Self {
-        self.config.settings.heartbeat = Some(interval);
+    pub fn limits(mut self, limits: Limits) -> Self {
+        let gate = &mut self.config.settings;
+        gate.max_packet = limits.max_packet;
+        gate.max_connections = limits.max_connections.unwrap_or(usize::MAX);
+        gate.max_in_flight = limits.max_in_flight;
+        gate.rate_limit = limits.rate_limit;
+        gate.queue_bytes = limits.send_queue_bytes;
+        gate.queue_messages = limits.send_queue_messages;
+        gate.slow_client = limits.slow_client;
+        self.config.scheduler_capacity = limits.scheduler_capacity;
         self
     }
 
-    /// Sends no heartbeats and never disconnects a silent client: for tests, and for connections
-    /// whose end TCP is sure to report.
+    /// Sets the heartbeat interval and the deadlines. Replaces earlier ones as a whole.
     #[must_use]
-    pub fn no_heartbeat(mut self) -> Self {
-        self.config.settings.heartbeat = None;
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        let gate = &mut self.config.settings;
+        gate.heartbeat = timeouts.heartbeat;
+        gate.handshake_timeout = timeouts.handshake;
+        gate.request_timeout = timeouts.request;
+        self.config.shutdown_timeout = timeouts.shutdown;
         self
     }
 
-    /// How long a client may take for its handshakes, from the connection on. 10 s unless set.
+    /// Makes the node part of a cluster. Without it the node stands alone, and no other node can
+    /// call it. Replaces an earlier one as a whole.
     #[must_use]
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.config.settings.handshake_timeout = timeout;
+    pub fn cluster(mut self, cluster: Cluster) -> Self {
+        self.config.cluster = cluster.settings;
         self
     }
 
-    /// How long a request may wait for its answer before it is answered with
-    /// [`code::TIMEOUT`](crate::code::TIMEOUT); `None` switches that off. 30 s unless set.
+    /// Leaves failed requests without an answer, as nano does: for clients that cannot take an
+    /// error reply. The error is still logged and counted.
     #[must_use]
-    pub fn request_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.settings.request_timeout = timeout.into();
-        self
-    }
-
-    /// Lets failed requests go unanswered, as nano does: for clients that cannot bear an answer
-    /// they did not expect.
-    #[must_use]
-    pub fn silent_errors(mut self) -> Self {
+    pub fn suppress_error_replies(mut self) -> Self {
         self.config.settings.silent = true;
-        self
-    }
-
-    /// The longest packet a client may send, in bytes of its body; a longer one ends the
-    /// connection. 65,536 unless set, as in nano; at most 16,777,215.
-    #[must_use]
-    pub fn max_packet(mut self, bytes: usize) -> Self {
-        self.config.settings.max_packet = bytes;
-        self
-    }
-
-    /// How many clients may be connected; more are refused at once. No limit unless set.
-    #[must_use]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.settings.max_connections = connections;
-        self
-    }
-
-    /// How many requests of one client may wait for their answer, more being answered with
-    /// [`code::TOO_MANY`](crate::code::TOO_MANY); and how many of its messages may wait for a
-    /// handler, more being left in its socket. 1,024 unless set.
-    #[must_use]
-    pub fn max_in_flight(mut self, messages: usize) -> Self {
-        self.config.settings.max_in_flight = messages;
-        self
-    }
-
-    /// How many messages one client may send. No limit unless set.
-    #[must_use]
-    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.config.settings.rate_limit = Some(limit);
-        self
-    }
-
-    /// What may be queued for one client that does not read: bytes and messages. 4 MiB and 65,536
-    /// unless set. A single message may be larger.
-    #[must_use]
-    pub fn send_queue(mut self, bytes: usize, messages: usize) -> Self {
-        self.config.settings.queue_bytes = bytes;
-        self.config.settings.queue_messages = messages;
-        self
-    }
-
-    /// What happens to a client whose queue is full. It is disconnected unless set.
-    #[must_use]
-    pub fn slow_client(mut self, policy: SlowClient) -> Self {
-        self.config.settings.slow_client = policy;
         self
     }
 
@@ -264,30 +225,25 @@ impl App {
         self
     }
 
-    /// How many threads do the network's work: for clients and for other nodes, pipelines and
-    /// handshake hooks included. One for every two cores unless set. Tasks that such code spawns
-    /// run there as well, and end with the node. With 0 it is done on the threads of the runtime
-    /// the node is started on, as it always is on a runtime of a single thread.
+    /// How many threads of its own the node uses for I/O: clients, links, pipelines and handshake
+    /// hooks. One for every two cores unless set.
+    ///
+    /// With `None`, and always on a single-threaded runtime, I/O runs on the runtime the node is
+    /// started on. Tasks spawned by code that runs on these threads end with the node.
     #[must_use]
-    pub fn network_threads(mut self, threads: usize) -> Self {
-        self.config.network_threads = threads;
+    pub fn io_threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.config.io_threads = threads.into().unwrap_or(0);
         self
     }
 
-    /// How many threads run schedulers: handlers, timers, callbacks. One per core, but at least 2,
-    /// unless set. With 0 they run on the threads of the runtime the node is started on, where user
-    /// code that blocks delays all else: for tests with paused time.
+    /// How many threads of its own the node uses for schedulers: handlers, timers, callbacks. One
+    /// per core, at least 2, unless set.
+    ///
+    /// With `None` schedulers run on the runtime the node is started on, where user code that
+    /// blocks delays everything else: for tests with paused time.
     #[must_use]
-    pub fn scheduler_threads(mut self, threads: usize) -> Self {
-        self.config.scheduler_threads = threads;
-        self
-    }
-
-    /// How many tasks may wait on one scheduler: beyond it readers stop reading, and
-    /// [`push_task`](crate::Scheduler::push_task) refuses. 16,384 unless set.
-    #[must_use]
-    pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
-        self.config.scheduler_capacity = tasks;
+    pub fn scheduler_threads(mut self, threads: impl Into<Option<usize>>) -> Self {
+        self.config.scheduler_threads = threads.into().unwrap_or(0);
         self
     }
 
@@ -299,21 +255,14 @@ impl App {
         self
     }
 
-    /// How long a shutdown may take. Half of it is for requests in flight; at the end everything
-    /// that is left is dropped. 10 s unless set.
-    #[must_use]
-    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.config.shutdown_timeout = timeout;
-        self
-    }
-
-    /// Starts the node. It runs, with this runtime and [threads of its own](App::network_threads),
+    /// Starts the node. It runs, with this runtime and [threads of its own](App::io_threads),
     /// until it is asked to stop; dropping the [`Node`] does not stop it.
     ///
     /// # Errors
     /// Names what is wrong: a component, a route, a certificate, an address in use, an option; or
     /// what an `init` hook returned.
-    pub async fn start(self) -> Result<Node> {
+    pub async fn start(mut self) -> Result<Node> {
+        self.resolve_flat();
         Node::start(self.config).await
     }
 

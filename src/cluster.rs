@@ -104,22 +104,19 @@ impl Cluster {
         handle: &Handle,
     ) -> Result<Self> {
         let (dialer, tls) = settings.security()?;
-        let address = settings.service_addr.take().unwrap_or_default();
-        let listen = settings
-            .service_listen
-            .take()
-            .unwrap_or_else(|| address.clone());
+        let listen = settings.listen.take().unwrap_or_default();
+        let address = settings.advertise.take().unwrap_or_else(|| listen.clone());
         let wrong = |error: io::Error| {
             Error::new(
                 code::UNAVAILABLE,
-                format!("service_addr: cannot listen on {listen}: {error}"),
+                format!("cluster.listen: cannot listen on {listen}: {error}"),
             )
             .with_source(error)
         };
         let socket = socket::take(&listen).await.map_err(wrong)?;
         let local = socket.local_addr()?;
         if !local.ip().is_loopback() && tls.is_none() && dialer.credentials.0.is_none() {
-            warn!(%local, "ANYBODY WHO REACHES THIS ADDRESS CAN JOIN THE CLUSTER: set cluster_token or cluster_tls");
+            warn!(%local, "ANYBODY WHO REACHES THIS ADDRESS CAN JOIN THE CLUSTER: set a cluster token or TLS");
         }
 
         let own = Member::new(Info {
@@ -331,7 +328,7 @@ fn server(tls: Option<ServerTlsConfig>) -> Result<Server> {
     server.tls_config(tls).map_err(|error| {
         Error::new(
             code::BAD_REQUEST,
-            format!("cluster_tls: certificate, key or authority: {error:?}"),
+            format!("cluster.tls: certificate, key or authority: {error:?}"),
         )
     })
 }

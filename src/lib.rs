@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 
 // From the top down: a module imports only from those below it.
+pub mod guide;
+
 mod app;
-pub use app::App;
+pub use app::{App, Cluster, Limits, Timeouts};
 
 mod node;
 pub use node::Node;
@@ -57,8 +59,8 @@ mod socket;
 mod error;
 pub use error::{Error, Result, code};
 
-/// The gRPC library nodes speak with, in the version whose types [`App::grpc_endpoint`] and
-/// [`App::grpc_server`] name.
+/// The gRPC library nodes speak with, in the version whose types [`Cluster::grpc_endpoint`] and
+/// [`Cluster::grpc_server`] name.
 pub use tonic;
 
 /// The version of this crate.
@@ -68,11 +70,3 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/from-go-nano.md")]
-struct FromGoNano;
-
-#[cfg(doctest)]
-#[doc = include_str!("../docs/cluster.md")]
-struct Clusters;

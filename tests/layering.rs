@@ -9,6 +9,7 @@ use std::{
 
 /// From the top down, as in `lib.rs`. A module imports only from those below it.
 const ORDER: &[&str] = &[
+    "guide",
     "app",
     "node",
     "gate",

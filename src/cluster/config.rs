@@ -22,14 +22,16 @@ pub(super) type ConfigureServer = Box<dyn FnOnce(Server) -> Server + Send + Sync
 /// The environment variable with the cluster token, for a node that names none.
 const TOKEN_VARIABLE: &str = "NANO_CLUSTER_TOKEN";
 
-/// All options. A node without any of the first three is on its own.
+/// A node's part in a cluster, as the application chose it. With neither role it stands alone.
 #[derive(Default)]
 pub(crate) struct Settings {
-    pub(crate) service_addr: Option<String>,
+    /// The address to listen on for other nodes.
+    pub(crate) listen: Option<String>,
+    /// The address other nodes dial, where it is not `listen`.
+    pub(crate) advertise: Option<String>,
     pub(crate) master: bool,
     /// The addresses of the master, in the order they are tried.
     pub(crate) masters: Vec<String>,
-    pub(crate) service_listen: Option<String>,
     pub(crate) retry_interval: Option<Duration>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) label: String,
@@ -94,7 +96,7 @@ impl ClusterTls {
             fs::read(file).map_err(|error| {
                 Error::new(
                     code::BAD_REQUEST,
-                    format!("cluster_tls: {}: {error}", file.display()),
+                    format!("cluster.tls: {}: {error}", file.display()),
                 )
             })
         };
@@ -114,59 +116,51 @@ impl ClusterTls {
 }
 
 impl Settings {
-    /// Whether this node is one of several.
+    /// Whether this node is part of a cluster.
     pub(crate) fn is_cluster(&self) -> bool {
-        self.service_addr.is_some() || self.master || !self.masters.is_empty()
+        self.master || !self.masters.is_empty()
     }
 
+    /// Validates the combination of options.
+    ///
     /// # Errors
-    /// Names the option that cannot be.
+    /// Names the invalid option.
     pub(crate) fn check(&self) -> Result {
-        let wrong = |message: &str| Err(Error::new(code::BAD_REQUEST, message.to_owned()));
-        match &self.service_addr {
-            None if self.is_cluster() => {
-                wrong("service_addr is missing: the address at which other nodes reach this one")
-            }
-            None => Ok(()),
-            Some(_) if self.master && !self.masters.is_empty() => {
-                wrong("advertise_addr: a master joins nobody")
-            }
-            Some(_) if !self.master && self.masters.is_empty() => {
-                wrong("advertise_addr is missing: the address of the master; or master(), to be it")
-            }
-            Some(address) if self.masters.contains(address) => {
-                wrong("advertise_addr is the master's address, not this node's")
-            }
-            Some(address)
-                if address
-                    .rsplit_once(':')
-                    .is_none_or(|(host, port)| host.is_empty() || port.parse::<u16>().is_err()) =>
-            {
-                wrong("service_addr must be host:port, as other nodes reach this one")
-            }
-            Some(address)
-                if ["0.0.0.0:", "[::]:"]
-                    .iter()
-                    .any(|any| address.starts_with(any)) =>
-            {
-                wrong(
-                    "service_addr is what other nodes call, which cannot be every address; see service_listen",
-                )
-            }
-            Some(address) if self.service_listen.is_some() && address.ends_with(":0") => wrong(
-                "service_addr needs the port others call, if service_listen says where to listen",
-            ),
-            _ if self
-                .retry_interval
-                .is_some_and(|interval| interval.is_zero()) =>
-            {
-                wrong("retry_interval must not be zero")
-            }
-            _ if self.heartbeat.is_some_and(|interval| interval.is_zero()) => {
-                wrong("cluster_heartbeat must not be zero")
-            }
-            Some(_) => Ok(()),
+        let invalid = |message: &str| Err(Error::new(code::BAD_REQUEST, message.to_owned()));
+        if !self.is_cluster() {
+            return match self.listen.is_some() || self.advertise.is_some() {
+                true => invalid("cluster.join: no master address"),
+                false => Ok(()),
+            };
         }
+        let Some(listen) = &self.listen else {
+            return invalid("cluster.listen is missing: the address to listen on for other nodes");
+        };
+        let advertised = self.advertise.as_ref().unwrap_or(listen);
+        if self.masters.contains(advertised) {
+            return invalid("cluster.join names this node's own address, not the master's");
+        }
+        if !is_host_and_port(listen) {
+            return invalid("cluster.listen must be host:port");
+        }
+        if !is_host_and_port(advertised) {
+            return invalid("cluster.advertise must be host:port, as other nodes reach this one");
+        }
+        if is_unspecified(advertised) {
+            return invalid(
+                "cluster.advertise is missing: other nodes cannot dial an unspecified address",
+            );
+        }
+        if self.advertise.is_some() && advertised.ends_with(":0") {
+            return invalid("cluster.advertise needs the port other nodes dial, not 0");
+        }
+        if self.retry_interval.is_some_and(|it| it.is_zero()) {
+            return invalid("cluster.retry_interval must not be zero");
+        }
+        if self.heartbeat.is_some_and(|it| it.is_zero()) {
+            return invalid("cluster.heartbeat must not be zero");
+        }
+        Ok(())
     }
 
     /// What keeps strangers out: the way to call others, and what callers must show.
@@ -189,12 +183,25 @@ impl Settings {
     }
 }
 
+fn is_host_and_port(address: &str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+/// Whether the address stands for every interface.
+fn is_unspecified(address: &str) -> bool {
+    ["0.0.0.0:", "[::]:"]
+        .iter()
+        .any(|any| address.starts_with(any))
+}
+
 /// The token as it travels.
 fn header(token: &str) -> Result<MetadataValue<tonic::metadata::Ascii>> {
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::new(
             code::BAD_REQUEST,
-            "cluster_token must be of visible ASCII characters, and at least one",
+            "cluster.token must be of visible ASCII characters, and at least one",
         ));
     }
     let mut value: MetadataValue<_> = format!("Bearer {token}").parse()?;

@@ -1,81 +1,70 @@
-//! What is wrong with options is an error that names them, before anything listens.
+//! Invalid options are errors that name them, before anything listens.
 
-use nano::{App, ClusterTls};
+use std::time::Duration;
 
-use crate::nodes::{free_address, master};
+use nano::{App, Cluster, ClusterTls};
+
+use crate::nodes::free_address;
 
 #[tokio::test]
-async fn bad_options_are_named() {
-    let member = || {
-        App::new()
-            .service_addr("127.0.0.1:0")
-            .advertise_addr("127.0.0.1:1")
-    };
-    let cases: Vec<(App, &str)> = vec![
-        (App::new().master(), "service_addr is missing"),
+async fn invalid_cluster_options_are_named() {
+    let member = || Cluster::join(["127.0.0.1:1"]).listen("127.0.0.1:0");
+    let master = || Cluster::master().listen("127.0.0.1:0");
+    let cases = [
+        (Cluster::master(), "cluster.listen is missing"),
+        (Cluster::join(["127.0.0.1:1"]), "cluster.listen is missing"),
         (
-            App::new().advertise_addr("127.0.0.1:1"),
-            "service_addr is missing",
+            Cluster::join::<String>([]).listen("127.0.0.1:0"),
+            "cluster.join: no master address",
+        ),
+        (member().listen("127.0.0.1:1"), "this node's own address"),
+        (
+            master().listen(":34567"),
+            "cluster.listen must be host:port",
         ),
         (
-            App::new().service_addr("127.0.0.1:0"),
-            "advertise_addr is missing",
-        ),
-        (member().master(), "advertise_addr: a master joins nobody"),
-        (
-            App::new()
-                .service_addr("127.0.0.1:1")
-                .advertise_addr("127.0.0.1:1"),
-            "not this node's",
+            master().listen("127.0.0.1"),
+            "cluster.listen must be host:port",
         ),
         (
-            master().service_addr(":34567"),
-            "service_addr must be host:port",
+            master().advertise("127.0.0.1"),
+            "cluster.advertise must be host:port",
         ),
         (
-            master().service_addr("127.0.0.1"),
-            "service_addr must be host:port",
-        ),
-        (master().service_addr("0.0.0.0:34567"), "service_listen"),
-        (
-            master()
-                .service_addr("127.0.0.1:0")
-                .service_listen("127.0.0.1:0"),
-            "service_addr needs the port",
+            master().listen("0.0.0.0:34567"),
+            "cluster.advertise is missing",
         ),
         (
-            master().service_addr("256.1.1.1:1"),
-            "service_addr: cannot listen on 256.1.1.1:1",
+            master().advertise("127.0.0.1:0"),
+            "cluster.advertise needs the port",
         ),
         (
-            member().retry_interval(std::time::Duration::ZERO),
-            "retry_interval",
+            master().listen("256.1.1.1:1"),
+            "cluster.listen: cannot listen on 256.1.1.1:1",
         ),
         (
-            member().cluster_heartbeat(std::time::Duration::ZERO),
-            "cluster_heartbeat",
+            member().retry_interval(Duration::ZERO),
+            "cluster.retry_interval",
         ),
+        (member().heartbeat(Duration::ZERO), "cluster.heartbeat"),
         (
-            member().retry_interval(std::time::Duration::MAX),
-            "retry_interval",
+            member().retry_interval(Duration::MAX),
+            "cluster.retry_interval",
         ),
+        (member().heartbeat(Duration::MAX), "cluster.heartbeat"),
         (
-            member().cluster_heartbeat(std::time::Duration::MAX),
-            "cluster_heartbeat",
-        ),
-        (
-            member().advertise_addr("not an address"),
+            Cluster::join(["not an address"]).listen("127.0.0.1:0"),
             "not the address of a node: not an address",
         ),
-        (member().cluster_token(""), "cluster_token"),
-        (member().cluster_token("two words"), "cluster_token"),
+        (member().token(""), "cluster.token"),
+        (member().token("two words"), "cluster.token"),
         (
-            member().cluster_tls(ClusterTls::new("missing.pem", "key.pem", "ca.pem")),
+            member().tls(ClusterTls::new("missing.pem", "key.pem", "ca.pem")),
             "missing.pem",
         ),
     ];
-    for (app, expected) in cases {
-        let error = app.start().await.unwrap_err();
+    for (cluster, expected) in cases {
+        let error = App::new().cluster(cluster).start().await.unwrap_err();
         assert!(
             error.message().contains(expected),
             "{:?} instead of {expected:?}",
@@ -88,18 +77,22 @@ async fn bad_options_are_named() {
 async fn an_address_in_use_is_an_error() {
     let address = free_address();
     let taken = std::net::TcpListener::bind(&address).unwrap();
-    let error = master().service_addr(&address).start().await.unwrap_err();
+    let cluster = Cluster::master().listen(&address);
+    let error = App::new().cluster(cluster).start().await.unwrap_err();
     assert!(error.message().contains(&address), "{error}");
     drop(taken);
 }
 
 #[tokio::test]
-async fn a_node_may_listen_elsewhere_than_it_is_reached() {
+async fn a_node_may_advertise_another_address_than_it_listens_on() {
     let listen = free_address();
     let port = listen.rsplit_once(':').unwrap().1;
-    let node = master()
-        .service_addr(format!("localhost:{port}"))
-        .service_listen(&listen)
+    let node = App::new()
+        .cluster(
+            Cluster::master()
+                .listen(&listen)
+                .advertise(format!("localhost:{port}")),
+        )
         .start()
         .await
         .unwrap();

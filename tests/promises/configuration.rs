@@ -1,8 +1,10 @@
-//! What is wrong with an application is an error that names it, before anything listens.
+//! An invalid application is an error that names the fault, before anything listens.
 
 use std::{net::TcpListener, time::Duration};
 
-use nano::{App, Component, Error, Handlers, Listener, Options, RateLimit, Session, code};
+use nano::{
+    App, Component, Error, Handlers, Limits, Listener, Options, RateLimit, Session, Timeouts, code,
+};
 
 use crate::{harness::start, listeners::Certificate};
 
@@ -81,27 +83,50 @@ async fn components_and_routes() {
 async fn options_of_zero() {
     let fine = || App::new().component(Fine);
     for (app, names) in [
-        (fine().heartbeat(Duration::ZERO), "heartbeat"),
         (
-            fine().handshake_timeout(Duration::ZERO),
-            "handshake_timeout",
+            fine().timeouts(Timeouts::new().heartbeat(Duration::ZERO)),
+            "timeouts.heartbeat",
         ),
-        (fine().request_timeout(Duration::ZERO), "request_timeout"),
-        (fine().max_in_flight(0), "max_in_flight"),
-        (fine().max_connections(0), "max_connections"),
-        (fine().max_packet(0), "max_packet"),
-        (fine().max_packet(nano::packet::MAX_BODY + 1), "max_packet"),
-        (fine().scheduler_capacity(0), "scheduler_capacity"),
-        (fine().send_queue(0, 1), "send_queue"),
-        (fine().send_queue(1, 0), "send_queue"),
-        (fine().rate_limit(RateLimit::throttle(0, 1)), "rate_limit"),
-        (fine().rate_limit(RateLimit::disconnect(1, 0)), "rate_limit"),
+        (
+            fine().timeouts(Timeouts::new().handshake(Duration::ZERO)),
+            "timeouts.handshake",
+        ),
+        (
+            fine().timeouts(Timeouts::new().request(Duration::ZERO)),
+            "timeouts.request",
+        ),
         (
             fine().timer_precision(Duration::from_micros(999)),
             "precision",
         ),
     ] {
         expect_refusal(app, names).await;
+    }
+    let limits = Limits::new;
+    for (limits, names) in [
+        (limits().max_in_flight(0), "limits.max_in_flight"),
+        (limits().max_connections(0), "limits.max_connections"),
+        (limits().max_packet(0), "limits.max_packet"),
+        (
+            limits().max_packet(nano::packet::MAX_BODY + 1),
+            "limits.max_packet",
+        ),
+        (limits().scheduler_capacity(0), "limits.scheduler_capacity"),
+        (limits().send_queue_bytes(0), "limits.send_queue_bytes"),
+        (
+            limits().send_queue_messages(0),
+            "limits.send_queue_messages",
+        ),
+        (
+            limits().rate_limit(RateLimit::throttle(0, 1)),
+            "limits.rate_limit",
+        ),
+        (
+            limits().rate_limit(RateLimit::disconnect(1, 0)),
+            "limits.rate_limit",
+        ),
+    ] {
+        expect_refusal(fine().limits(limits), names).await;
     }
 }
 
@@ -190,10 +215,15 @@ async fn timers() {
 #[tokio::test]
 async fn durations_that_no_clock_can_add() {
     let fine = || App::new().component(Fine);
-    expect_refusal(fine().heartbeat(Duration::MAX), "heartbeat").await;
-    expect_refusal(fine().handshake_timeout(Duration::MAX), "handshake_timeout").await;
-    expect_refusal(fine().request_timeout(Duration::MAX), "request_timeout").await;
-    expect_refusal(fine().shutdown_timeout(Duration::MAX), "shutdown_timeout").await;
+    let timeouts = Timeouts::new;
+    for (timeouts, names) in [
+        (timeouts().heartbeat(Duration::MAX), "timeouts.heartbeat"),
+        (timeouts().handshake(Duration::MAX), "timeouts.handshake"),
+        (timeouts().request(Duration::MAX), "timeouts.request"),
+        (timeouts().shutdown(Duration::MAX), "timeouts.shutdown"),
+    ] {
+        expect_refusal(fine().timeouts(timeouts), names).await;
+    }
     expect_refusal(fine().timer_precision(Duration::MAX), "timer_precision").await;
 }
 

@@ -1,0 +1,232 @@
+//! How a node takes part in a cluster.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tonic::transport::{Endpoint, Server};
+
+use crate::{
+    cluster::{Balance, ClusterTls, Settings},
+    error::Result,
+    member::Member,
+    session::Session,
+};
+
+/// A node's part in a cluster: its role, its addresses, and how it treats other members.
+///
+/// [`listen`](Cluster::listen) is required; everything else has a default. An invalid combination
+/// is an error of [`App::start`](crate::App::start) that names the option.
+///
+/// ```no_run
+/// # use nano::{App, Cluster, Result};
+/// # async fn nodes() -> Result {
+/// App::new()
+///     .cluster(Cluster::master().listen("10.0.0.1:34567").token("swordfish"))
+///     .start()
+///     .await?;
+/// App::new()
+///     .cluster(
+///         Cluster::join(["10.0.0.1:34567"])
+///             .listen("10.0.0.2:34580")
+///             .label("chat")
+///             .token("swordfish"),
+///     )
+///     .start()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "has no effect until it is given to `App::cluster`"]
+pub struct Cluster {
+    pub(super) settings: Settings,
+}
+
+impl Cluster {
+    /// A node that is the cluster's master: it keeps the member table and announces every change.
+    /// A cluster has exactly one.
+    #[doc(alias = "WithMaster")]
+    pub fn master() -> Self {
+        Self {
+            settings: Settings {
+                master: true,
+                ..Settings::default()
+            },
+        }
+    }
+
+    /// A node that joins the master at one of these addresses, tried in turn: several are for a
+    /// master that may be started in one of several places.
+    ///
+    /// [`App::start`](crate::App::start) waits until the master has accepted this node, for as long
+    /// as that takes, and logs each failed attempt.
+    #[doc(alias = "WithAdvertiseAddr")]
+    pub fn join<A: Into<String>>(masters: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            settings: Settings {
+                masters: masters.into_iter().map(Into::into).collect(),
+                ..Settings::default()
+            },
+        }
+    }
+
+    /// The address this node listens on for other nodes, such as `10.0.0.2:34580` or
+    /// `0.0.0.0:34580`. With port 0 the system chooses one. Required.
+    pub fn listen(mut self, address: impl Into<String>) -> Self {
+        self.settings.listen = Some(address.into());
+        self
+    }
+
+    /// The address other nodes dial to reach this one; the [`listen`](Cluster::listen) address
+    /// unless set. Set it where the two differ: in a container, behind NAT, or when listening on
+    /// `0.0.0.0`, which cannot be dialled.
+    #[doc(alias = "WithServiceAddr")]
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.settings.advertise = Some(address.into());
+        self
+    }
+
+    /// How a member is chosen for a session when several have the service. [`Balance::Random`]
+    /// unless set, as in nano.
+    pub fn balance(mut self, policy: Balance) -> Self {
+        self.settings.data.balance = policy;
+        self
+    }
+
+    /// Chooses the member for a session before the [balance policy](Cluster::balance) does.
+    ///
+    /// `choose` gets the session, the service, and the available members that have it: at least
+    /// one, sorted by address. `Ok(None)` leaves the choice to the policy. The session is bound to
+    /// the chosen member. An error fails the message; a panic is counted and fails it as well.
+    ///
+    /// Runs on I/O threads and on schedulers: it must not block.
+    #[doc(alias = "WithCustomerRemoteServiceRoute")]
+    pub fn select_member(
+        mut self,
+        choose: impl Fn(&Session, &str, &[Member]) -> Result<Option<Member>> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.data.route_fn = Some(Arc::new(choose));
+        self
+    }
+
+    /// Lets Go nano nodes reach internal services.
+    ///
+    /// Their frames do not tell a client's message from a node's, so clients of a Go gate then
+    /// reach internal services too.
+    pub fn trust_go_nodes(mut self) -> Self {
+        self.settings.data.trust_go = true;
+        self
+    }
+
+    /// How long a gate and a backend may be unreachable for each other, while both are members,
+    /// before the sessions they share end. 10 s unless set.
+    ///
+    /// The backend then runs the close callbacks of those sessions. The gate keeps the sessions and
+    /// balances their next messages anew.
+    pub fn partition_grace(mut self, grace: Duration) -> Self {
+        self.settings.data.grace = grace;
+        self
+    }
+
+    /// The pause between two attempts to join. 3 s unless set; not zero.
+    #[doc(alias = "WithRetryInterval")]
+    pub fn retry_interval(mut self, interval: Duration) -> Self {
+        self.settings.retry_interval = Some(interval);
+        self
+    }
+
+    /// The heartbeat interval between members and master. All nodes of a cluster must agree on it.
+    /// The clients' [heartbeat](crate::Timeouts::heartbeat) unless set, as in nano; not zero.
+    ///
+    /// The master evicts a member after four missed heartbeats. Nodes of this crate send theirs at
+    /// least once a second, however long the interval is.
+    pub fn heartbeat(mut self, interval: Duration) -> Self {
+        self.settings.heartbeat = Some(interval);
+        self
+    }
+
+    /// A label that other members see: [`Member::label`].
+    #[doc(alias = "WithLabel")]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.settings.label = label.into();
+        self
+    }
+
+    /// A key and value that other members see: [`Member::metadata`]. The last value of a key wins.
+    pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// The secret all nodes of the cluster share: at least one visible ASCII character. The
+    /// environment variable `NANO_CLUSTER_TOKEN` unless set.
+    ///
+    /// The token travels with every call, so use [`tls`](Cluster::tls) as well where others can
+    /// listen. Go nano nodes send no token and cannot join a master that requires one.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.settings.token = Some(token.into());
+        self
+    }
+
+    /// Encrypts links and authenticates nodes by certificate. All nodes of a cluster need it, which
+    /// excludes Go nano nodes.
+    pub fn tls(mut self, tls: ClusterTls) -> Self {
+        self.settings.tls = Some(tls);
+        self
+    }
+
+    /// Adds a callback for every member that joins, including those already there when this node
+    /// joins. A member that restarts, or returns after an eviction, leaves and joins again.
+    ///
+    /// Callbacks run on the node's default scheduler, in the order of the changes.
+    pub fn on_member_joined(mut self, callback: impl Fn(&Member) + Send + Sync + 'static) -> Self {
+        self.settings.on_joined.push(Arc::new(callback));
+        self
+    }
+
+    /// Adds a callback for every member that leaves or is evicted; otherwise as
+    /// [`on_member_joined`](Cluster::on_member_joined).
+    pub fn on_member_left(mut self, callback: impl Fn(&Member) + Send + Sync + 'static) -> Self {
+        self.settings.on_left.push(Arc::new(callback));
+        self
+    }
+
+    /// Sets the master's callback before a member is removed, while other members still have it in
+    /// their tables. Without effect on other nodes.
+    ///
+    /// Runs on the node's default scheduler; the removal waits for it for at most 3 s.
+    #[doc(alias = "WithUnregisterCallback")]
+    pub fn on_unregister(mut self, callback: impl Fn(&Member) + Send + Sync + 'static) -> Self {
+        self.settings.on_unregister = Some(Arc::new(callback));
+        self
+    }
+
+    /// Adjusts the gRPC client of each connection to another node, once per connection.
+    #[doc(alias = "WithGrpcOptions")]
+    pub fn grpc_endpoint(
+        mut self,
+        configure: impl Fn(Endpoint) -> Endpoint + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.configure_endpoint = Some(Arc::new(configure));
+        self
+    }
+
+    /// Adjusts the gRPC server that other nodes call.
+    pub fn grpc_server(
+        mut self,
+        configure: impl FnOnce(Server) -> Server + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.configure_server = Some(Box::new(configure));
+        self
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster")
+            .field("master", &self.settings.master)
+            .field("join", &self.settings.masters)
+            .field("listen", &self.settings.listen)
+            .field("advertise", &self.settings.advertise)
+            .field("label", &self.settings.label)
+            .finish_non_exhaustive()
+    }
+}

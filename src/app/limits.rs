@@ -1,0 +1,109 @@
+//! What one client and one scheduler may use.
+
+use crate::gate::{RateLimit, SlowClient};
+
+/// The bounds of a node: what one client, one scheduler and all clients together may use.
+///
+/// ```
+/// use nano::{App, Limits, RateLimit, SlowClient};
+///
+/// let app = App::new().limits(
+///     Limits::new()
+///         .max_connections(10_000)
+///         .max_packet(16 * 1024)
+///         .rate_limit(RateLimit::throttle(50, 100))
+///         .slow_client(SlowClient::DropPushes),
+/// );
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+#[must_use = "has no effect until it is given to `App::limits`"]
+pub struct Limits {
+    pub(super) max_packet: usize,
+    pub(super) max_connections: Option<usize>,
+    pub(super) max_in_flight: usize,
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) send_queue_bytes: usize,
+    pub(super) send_queue_messages: usize,
+    pub(super) slow_client: SlowClient,
+    pub(super) scheduler_capacity: usize,
+}
+
+impl Limits {
+    /// The defaults, as each method documents them.
+    pub fn new() -> Self {
+        Self {
+            max_packet: 64 * 1024,
+            max_connections: None,
+            max_in_flight: 1024,
+            rate_limit: None,
+            send_queue_bytes: 4 * 1024 * 1024,
+            send_queue_messages: 64 * 1024,
+            slow_client: SlowClient::default(),
+            scheduler_capacity: 16 * 1024,
+        }
+    }
+
+    /// The longest packet body a client may send, in bytes: 1 to 16,777,215. A longer one closes
+    /// the connection. 65,536 unless set, as in nano.
+    pub fn max_packet(mut self, bytes: usize) -> Self {
+        self.max_packet = bytes;
+        self
+    }
+
+    /// How many clients may be connected; further connections are refused at once. `None`, the
+    /// default, is no limit; not zero.
+    pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.max_connections = connections.into();
+        self
+    }
+
+    /// How many requests of one client may be in flight, and how many of its messages may wait for
+    /// a handler. 1,024 unless set; not zero.
+    ///
+    /// A request beyond it is answered with [`code::TOO_MANY`](crate::code::TOO_MANY). Messages
+    /// beyond it stay in the client's socket.
+    pub fn max_in_flight(mut self, messages: usize) -> Self {
+        self.max_in_flight = messages;
+        self
+    }
+
+    /// How many messages one client may send. `None`, the default, is no limit.
+    pub fn rate_limit(mut self, limit: impl Into<Option<RateLimit>>) -> Self {
+        self.rate_limit = limit.into();
+        self
+    }
+
+    /// How many bytes may wait in one client's send queue. 4 MiB unless set; not zero. A single
+    /// message may be larger.
+    pub fn send_queue_bytes(mut self, bytes: usize) -> Self {
+        self.send_queue_bytes = bytes;
+        self
+    }
+
+    /// How many messages may wait in one client's send queue. 65,536 unless set; not zero.
+    pub fn send_queue_messages(mut self, messages: usize) -> Self {
+        self.send_queue_messages = messages;
+        self
+    }
+
+    /// What happens to a client whose send queue is full. [`SlowClient::Disconnect`] unless set.
+    pub fn slow_client(mut self, policy: SlowClient) -> Self {
+        self.slow_client = policy;
+        self
+    }
+
+    /// How many tasks may wait on one scheduler. 16,384 unless set; not zero.
+    ///
+    /// Beyond it connections stop reading, and tasks the application pushes are refused.
+    pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
+        self.scheduler_capacity = tasks;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,78 @@
+//! How long a node waits.
+
+use std::time::Duration;
+
+/// The heartbeat interval and the deadlines of a node. `None` switches one off, where that is
+/// possible. None may be zero or longer than a year.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use nano::{App, Timeouts};
+///
+/// let app = App::new().timeouts(
+///     Timeouts::new()
+///         .heartbeat(Duration::from_secs(10))
+///         .request(Duration::from_secs(5)),
+/// );
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+#[must_use = "has no effect until it is given to `App::timeouts`"]
+pub struct Timeouts {
+    pub(super) heartbeat: Option<Duration>,
+    pub(super) handshake: Duration,
+    pub(super) request: Option<Duration>,
+    pub(super) shutdown: Duration,
+}
+
+impl Timeouts {
+    /// The defaults, as each method documents them.
+    pub fn new() -> Self {
+        Self {
+            heartbeat: Some(Duration::from_secs(30)),
+            handshake: Duration::from_secs(10),
+            request: Some(Duration::from_secs(30)),
+            shutdown: Duration::from_secs(10),
+        }
+    }
+
+    /// The interval of heartbeats, which clients learn in the handshake. A client silent for two
+    /// intervals is disconnected. 30 s unless set.
+    ///
+    /// With `None` no heartbeats are sent and silent clients stay: for tests, and where TCP is sure
+    /// to report the end of a connection.
+    #[doc(alias = "WithHeartbeatInterval")]
+    pub fn heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.heartbeat = interval.into();
+        self
+    }
+
+    /// How long a client may take from the connection to the acknowledged handshake. 10 s unless
+    /// set.
+    pub fn handshake(mut self, timeout: Duration) -> Self {
+        self.handshake = timeout;
+        self
+    }
+
+    /// How long a request may wait for its answer before the node answers it with
+    /// [`code::TIMEOUT`](crate::code::TIMEOUT). 30 s unless set; `None` lets requests wait for
+    /// ever.
+    pub fn request(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.request = timeout.into();
+        self
+    }
+
+    /// How long a shutdown may take. The first half is for requests in flight; what is left at the
+    /// end is dropped. 10 s unless set.
+    pub fn shutdown(mut self, timeout: Duration) -> Self {
+        self.shutdown = timeout;
+        self
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::new()
+    }
+}

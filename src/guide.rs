@@ -1,0 +1,21 @@
+//! The guides of the project, as documentation pages. Their samples are compiled and run as tests.
+
+/// What a node guarantees, with bounds, defaults and tests.
+#[doc = include_str!("../docs/semantics.md")]
+pub mod semantics {}
+
+/// Running several nodes: addresses, timing, failures, operations.
+#[doc = include_str!("../docs/cluster.md")]
+pub mod cluster {}
+
+/// The wire format between client and gate.
+#[doc = include_str!("../docs/protocol.md")]
+pub mod protocol {}
+
+/// Every public symbol of Go's nano and its counterpart.
+#[doc = include_str!("../docs/from-go-nano.md")]
+pub mod from_go_nano {}
+
+/// One term for each thing.
+#[doc = include_str!("../docs/glossary.md")]
+pub mod glossary {}

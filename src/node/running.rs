@@ -1,0 +1,197 @@
+//! The parts of a running node: started bottom up, stopped in reverse.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+use tracing::{error, info, warn};
+
+use super::{
+    config::{DictionarySource, NodeConfig},
+    hooks::{self, Hook},
+};
+use crate::{
+    cluster::{Cluster, Peers},
+    component::{ErrorReporter, Service},
+    dispatch::Dispatch,
+    error::Result,
+    gate::{Closed, Gate},
+    handle::Handle,
+    message::Dictionary,
+    metrics::Metrics,
+};
+
+/// The heartbeat between nodes where clients have none to derive it from; that of nano.
+const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How long the last frames to other nodes may take to be sent, and their last calls to end.
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The least time schedulers get to end, however late it is.
+const MIN_POOL_SHUTDOWN: Duration = Duration::from_millis(10);
+
+/// What a shutdown has to stop.
+pub(super) struct Running {
+    handle: Handle,
+    pub(super) gate: Arc<Gate>,
+    services: Arc<Vec<Service>>,
+    cluster: Option<Cluster>,
+    peers: Option<Arc<Peers>>,
+}
+
+impl Running {
+    /// Starts everything: components, hooks, the cluster, and clients' listeners last.
+    ///
+    /// Addresses are bound before the hooks run, so that a wrong one fails early, and listened on
+    /// when there is something to serve.
+    ///
+    /// # Errors
+    /// Names the invalid option, or is what a hook returned.
+    pub(super) async fn start(
+        config: NodeConfig,
+        handle: Handle,
+    ) -> Result<(Self, Vec<SocketAddr>)> {
+        let metrics = Arc::new(Metrics::new());
+        let reporter = Arc::new(ErrorReporter {
+            on_error: config.on_error,
+            metrics: metrics.clone(),
+        });
+        let services: Vec<_> = config
+            .components
+            .into_iter()
+            .map(|build| build(&handle, &reporter))
+            .collect::<Result<_>>()?;
+        let dispatch = Arc::new(Dispatch::new(
+            &services,
+            config.pipeline,
+            reporter,
+            config.settings.request_timeout,
+        )?);
+        let call_router = Arc::downgrade(&dispatch);
+        handle.sessions().connect(call_router);
+        let dictionary = match config.dictionary {
+            DictionarySource::Given(entries) => Dictionary::new(entries)?,
+            DictionarySource::Routes(pushes) => {
+                Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?
+            }
+        };
+        let listeners = Closed::bind(config.listeners).await?;
+        let cluster = if config.cluster.is_cluster() {
+            let mut names: Vec<_> = services
+                .iter()
+                .map(|service| service.name.clone())
+                .collect();
+            names.sort();
+            let heartbeat = config.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
+            Some(Cluster::bind(config.cluster, names, heartbeat, &handle).await?)
+        } else {
+            None
+        };
+
+        for callback in config.on_session_closed {
+            handle.on_session_closed(callback);
+        }
+        handle.name_routes(dispatch.routes());
+        let gate = Gate::new(
+            config.settings,
+            dispatch.clone(),
+            dictionary,
+            metrics,
+            handle.clone(),
+        );
+        let mut running = Self {
+            handle: handle.clone(),
+            gate,
+            services: Arc::new(services),
+            cluster,
+            peers: None,
+        };
+        for hook in [Hook::Init, Hook::AfterInit] {
+            hooks::call(hook, &running.handle, &running.services)
+                .await
+                .map_err(hooks::HookError::into_error)?;
+        }
+        if let Some(cluster) = &mut running.cluster {
+            let peers = running.peers.insert(cluster.peers(&dispatch));
+            cluster.serve(peers)?;
+            cluster.join().await?;
+        }
+        let addresses = listeners.open(&running.gate)?;
+        info!(
+            services = running.services.len(),
+            routes = handle.routes().len(),
+            "node started"
+        );
+        Ok((running, addresses))
+    }
+
+    /// Stops everything in order within a deadline.
+    ///
+    /// The first half of the time is for requests in flight. The master hears of it first, so that
+    /// no new session comes; clients are disconnected; close callbacks and hooks run while other
+    /// nodes can still be called; links and schedulers end last.
+    pub(super) async fn stop(mut self, within: Duration) {
+        let begun = Instant::now();
+        let (grace, deadline) = (begun + within / 2, begun + within);
+        info!(sessions = self.handle.sessions().count(), "node stopping");
+        if let Some(cluster) = &mut self.cluster
+            && timeout_at(grace, cluster.leave()).await.is_err()
+        {
+            warn!("unregistering timed out");
+        }
+        self.drain(grace).await;
+        if timeout_at(deadline, self.close_components()).await.is_err() {
+            error!("shutdown deadline passed, dropping what is left");
+        }
+        if let Some(peers) = &self.peers {
+            let flushed_by = Instant::now() + FLUSH_TIMEOUT;
+            peers.finish(flushed_by.min(deadline)).await;
+        }
+        if let Some(cluster) = &mut self.cluster {
+            let left = deadline.saturating_duration_since(Instant::now());
+            cluster.stop(left.min(FLUSH_TIMEOUT)).await;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !self
+            .handle
+            .pool()
+            .shutdown(left.max(MIN_POOL_SHUTDOWN))
+            .await
+        {
+            error!("a scheduler task still runs, abandoning its thread");
+        }
+        self.handle.forget_callbacks();
+        info!(took = ?begun.elapsed(), "node stopped");
+    }
+
+    /// Takes no more clients, and lets requests in flight end until `grace`.
+    async fn drain(&self, grace: Instant) {
+        self.gate.close_listeners().await;
+        self.gate.close_sessions();
+        let peers_drained = async {
+            if let Some(peers) = &self.peers {
+                peers.drain(grace).await;
+            }
+        };
+        let (closed, ()) = tokio::join!(
+            timeout_at(grace, self.gate.sessions_closed()),
+            peers_drained
+        );
+        if closed.is_err() {
+            let sessions = self.handle.sessions().count();
+            warn!(sessions, "grace period passed, dropping requests in flight");
+            self.gate.close_sessions();
+        }
+    }
+
+    /// Runs what the application wants to happen at the end: close callbacks, then hooks.
+    async fn close_components(&self) {
+        self.gate.sessions_closed().await;
+        self.handle.sessions().callbacks_done().await;
+        for hook in [Hook::BeforeShutdown, Hook::Shutdown] {
+            if let Err(failed) = hooks::call(hook, &self.handle, &self.services).await {
+                let (component, hook, error) = (failed.component, failed.hook, failed.error);
+                error!(component, hook, %error, "hook failed");
+            }
+        }
+    }
+}
