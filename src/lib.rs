@@ -45,19 +45,17 @@ pub mod client;
 mod member;
 pub use member::Member;
 
-mod serialize;
-pub use serialize::{Decode, Encode, Json, Protobuf, Raw, Serializer};
-
-pub mod handshake;
-pub mod message;
-pub mod packet;
-
 pub mod metrics;
 
 mod socket;
 
-mod error;
-pub use error::{Error, Result, code};
+// The wire format, shared with the client.
+#[doc(inline)]
+pub use nano_protocol::{
+    Decode, Encode, Error, Json, Protobuf, Raw, Result, Serializer, code, handshake, message,
+    packet,
+};
+use nano_protocol::{error, serialize};
 
 /// The gRPC library nodes speak with, in the version whose types [`Cluster::grpc_endpoint`] and
 /// [`Cluster::grpc_server`] name.

@@ -24,14 +24,18 @@ const ORDER: &[&str] = &[
     "scheduler",
     "client",
     "member",
+    "metrics",
+    "socket",
+    // Modules of nano-protocol, which the compiler keeps below.
     "serialize",
     "handshake",
     "message",
     "packet",
-    "metrics",
-    "socket",
     "error",
 ];
+
+/// How many of [`ORDER`] are modules of another crate.
+const FOREIGN: usize = 5;
 
 /// Modules that are held to less than everything below them.
 const ONLY: &[(&str, &[&str])] = &[
@@ -42,9 +46,6 @@ const ONLY: &[(&str, &[&str])] = &[
     ),
     // It knows nothing of this framework.
     ("scheduler", &["error"]),
-    // Bytes in, values out.
-    ("packet", &[]),
-    ("error", &[]),
 ];
 
 const MAX_LINES: usize = 640;
@@ -77,7 +78,8 @@ fn every_module_has_its_place() {
                 .strip_suffix(';')
         })
         .collect();
-    assert_eq!(declared, ORDER, "the modules of lib.rs, in their order");
+    let own = &ORDER[..ORDER.len() - FOREIGN];
+    assert_eq!(declared, own, "the modules of lib.rs, in their order");
     let files: BTreeSet<_> = rust_files("src")
         .iter()
         .map(|file| module_of(file))
@@ -85,7 +87,7 @@ fn every_module_has_its_place() {
         .collect();
     assert_eq!(
         files,
-        ORDER.iter().map(|&module| module.to_owned()).collect(),
+        own.iter().map(|&module| module.to_owned()).collect(),
         "the files of src"
     );
 }

@@ -50,6 +50,7 @@ pub enum Kind {
 impl TryFrom<u8> for Kind {
     type Error = PacketError;
 
+    #[inline]
     fn try_from(byte: u8) -> Result<Self, PacketError> {
         match byte {
             1 => Ok(Self::Handshake),
@@ -122,6 +123,7 @@ impl Decoder {
     }
 
     /// Takes the next bytes of the stream. After an error they are discarded.
+    #[inline]
     pub fn feed(&mut self, chunk: &[u8]) {
         if self.failed.is_none() {
             self.buffer.extend_from_slice(chunk);
@@ -137,6 +139,7 @@ impl Decoder {
     ///
     /// What is wrong with the header. The stream cannot be read past it, so every later call
     /// returns the same error.
+    #[inline]
     pub fn decode(&mut self) -> Result<Option<Packet>, PacketError> {
         if let Some(error) = self.failed {
             return Err(error);
@@ -148,10 +151,12 @@ impl Decoder {
     }
 
     /// Whether no bytes of an unfinished packet are held.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
     }
 
+    #[inline]
     fn cut(&mut self) -> Result<Option<Packet>, PacketError> {
         let &[kind, high, middle, low, ref rest @ ..] = &self.buffer[..] else {
             return Ok(None);
@@ -187,6 +192,7 @@ impl Decoder {
 /// # Errors
 ///
 /// [`PacketError::TooLarge`] if the body is over [`MAX_BODY`]; nothing is appended then.
+#[inline]
 pub fn encode(kind: Kind, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {
     encode_header(kind, body.len(), out)?;
     out.extend_from_slice(body);
@@ -198,6 +204,7 @@ pub fn encode(kind: Kind, body: &[u8], out: &mut BytesMut) -> Result<(), PacketE
 /// # Errors
 ///
 /// [`PacketError::TooLarge`] if `len` is over [`MAX_BODY`]; nothing is appended then.
+#[inline]
 pub fn encode_header(kind: Kind, len: usize, out: &mut BytesMut) -> Result<(), PacketError> {
     out.put_slice(&header(kind, len)?);
     Ok(())
@@ -243,6 +250,7 @@ pub fn encode_with<E: From<PacketError>>(
     header.map(drop)
 }
 
+#[inline]
 fn header(kind: Kind, size: usize) -> Result<[u8; HEADER], PacketError> {
     match u32::try_from(size).map(u32::to_be_bytes) {
         Ok([0, high, middle, low]) => Ok([kind as u8, high, middle, low]),

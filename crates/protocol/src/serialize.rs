@@ -159,9 +159,17 @@ impl Encode<()> for Raw {
     }
 }
 
-/// Decodes the message of a handler. `()` stands for "whatever the payload is, I do not look at
-/// it", so that a request without a body reaches its handler in every format.
-pub(crate) fn decode_message<F: Decode<M>, M: 'static>(payload: &Bytes) -> Result<M> {
+/// Decodes the argument of a handler or the reply to a request.
+///
+/// The type `()` takes any payload unread, so a request without a body reaches its handler in every
+/// format.
+///
+/// # Errors
+///
+/// That of the format. A foreign error, which `?` gave the code [`code::INTERNAL`], becomes
+/// [`code::BAD_REQUEST`]: the payload is at fault.
+#[inline]
+pub fn decode_message<F: Decode<M>, M: 'static>(payload: &Bytes) -> Result<M> {
     let mut nothing = Some(());
     if let Some(slot) = (&mut nothing as &mut dyn Any).downcast_mut::<Option<M>>()
         && let Some(unit) = slot.take()
@@ -177,8 +185,13 @@ pub(crate) fn decode_message<F: Decode<M>, M: 'static>(payload: &Bytes) -> Resul
     })
 }
 
-/// Encodes the reply of a handler. `()` stands for "I answered, or will answer, myself".
-pub(crate) fn encode_reply<F: Encode<R>, R: 'static>(reply: &R) -> Result<Option<Bytes>> {
+/// Encodes what a handler returned; `None` for `()`, which answers nothing by itself.
+///
+/// # Errors
+///
+/// That of the format.
+#[inline]
+pub fn encode_reply<F: Encode<R>, R: 'static>(reply: &R) -> Result<Option<Bytes>> {
     if TypeId::of::<R>() == TypeId::of::<()>() {
         return Ok(None);
     }

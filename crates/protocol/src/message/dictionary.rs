@@ -59,11 +59,13 @@ impl Dictionary {
     }
 
     /// The route that `code` stands for.
+    #[inline]
     pub fn route(&self, code: u16) -> Option<&ByteString> {
         self.routes.get(&code)
     }
 
     /// The code that stands for `route`.
+    #[inline]
     pub fn code(&self, route: &str) -> Option<u16> {
         self.codes.get(route).copied()
     }
@@ -74,11 +76,13 @@ impl Dictionary {
     }
 
     /// The number of routes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.codes.len()
     }
 
     /// Whether there are no routes.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.codes.is_empty()
     }

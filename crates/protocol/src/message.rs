@@ -47,6 +47,7 @@ pub enum Kind {
 }
 
 impl Kind {
+    #[inline]
     fn from_flag(flag: u8) -> Result<Self, MessageError> {
         match flag >> 1 & 0x07 {
             0 => Ok(Self::Request),
@@ -133,6 +134,7 @@ impl Message {
     /// # Errors
     ///
     /// See [`MessageError`]. Only the route of a message can be wrong once its id is known.
+    #[inline]
     pub fn decode(mut data: Bytes, dictionary: &Dictionary) -> Result<Self, MessageError> {
         let flag = data.try_get_u8().map_err(|_| MessageError::Empty)?;
         let kind = Kind::from_flag(flag)?;
@@ -160,6 +162,7 @@ impl Message {
     /// # Errors
     ///
     /// [`MessageError::RouteTooLong`] if the route is over [`MAX_ROUTE`]; nothing is appended then.
+    #[inline]
     pub fn encode(&self, dictionary: &Dictionary, out: &mut BytesMut) -> Result<(), MessageError> {
         match self.kind {
             Kind::Response => {
@@ -183,6 +186,7 @@ impl Message {
 }
 
 /// Appends a response, as an error reply if `error`.
+#[inline]
 pub fn encode_response(id: u64, error: bool, body: &[u8], out: &mut BytesMut) {
     out.put_u8(Kind::Response.flag() | if error { ERROR } else { 0 });
     put_id(id, out);
@@ -194,6 +198,7 @@ pub fn encode_response(id: u64, error: bool, body: &[u8], out: &mut BytesMut) {
 /// # Errors
 ///
 /// [`MessageError::RouteTooLong`] if the route is over [`MAX_ROUTE`]; nothing is appended then.
+#[inline]
 pub fn encode_push(
     route: &str,
     body: &[u8],
@@ -203,6 +208,7 @@ pub fn encode_push(
     encode_routed(Kind::Push, None, route, body, dictionary, out)
 }
 
+#[inline]
 fn encode_routed(
     kind: Kind,
     id: Option<u64>,
@@ -229,6 +235,7 @@ fn encode_routed(
 }
 
 /// Seven bits per byte, the lowest first; the high bit says that more follow.
+#[inline]
 fn put_id(mut id: u64, out: &mut BytesMut) {
     while id > 0x7F {
         out.put_u8(id as u8 | 0x80);
@@ -237,6 +244,7 @@ fn put_id(mut id: u64, out: &mut BytesMut) {
     out.put_u8(id as u8);
 }
 
+#[inline]
 fn take_id(data: &mut Bytes) -> Option<u64> {
     let mut id = 0;
     for (index, &byte) in data.iter().enumerate() {
@@ -252,6 +260,7 @@ fn take_id(data: &mut Bytes) -> Option<u64> {
     None
 }
 
+#[inline]
 fn take_route(data: &mut Bytes) -> Result<ByteString, RouteFault> {
     let len = data.try_get_u8().map_err(|_| RouteFault::Missing)?.into();
     if len > data.len() {
@@ -260,6 +269,7 @@ fn take_route(data: &mut Bytes) -> Result<ByteString, RouteFault> {
     ByteString::try_from(data.split_to(len)).map_err(|_| RouteFault::NotUtf8)
 }
 
+#[inline]
 fn take_code(data: &mut Bytes, dictionary: &Dictionary) -> Result<ByteString, RouteFault> {
     if data.is_empty() {
         return Err(RouteFault::Missing);
