@@ -11,7 +11,9 @@
 
 use std::{env, io};
 
-use nano::{App, Component, Error, Handlers, Member, Node, Result, Session, client::Client, code};
+use nano::{
+    App, Cluster, Component, Error, Handlers, Member, Node, Result, Session, client::Client, code,
+};
 use serde::{Deserialize, Serialize};
 
 #[tokio::main]
@@ -31,8 +33,8 @@ async fn main() -> Result {
         println!("player {uid}: the phone is in {phone}, the laptop in {laptop}");
     }
     println!("clients connect at {url}; Ctrl-C stops everything");
-    // A signal ends one of them, and that the others. The master goes last, so that they can take
-    // their leave of it.
+    // A signal stops one node, which stops the others. The master goes last, so that the others can
+    // unregister.
     red.run().await?;
     blue.shutdown().await;
     gate.shutdown().await;
@@ -41,28 +43,29 @@ async fn main() -> Result {
 
 /// The gate, which is the master as well, and two nodes with a room.
 pub(crate) async fn start(address: &str) -> Result<[Node; 3]> {
-    let node = || App::new().service_addr("127.0.0.1:0");
-    let gate = node()
-        .master()
+    let gate = App::new()
         .component(Gate)
-        .remote_service_route(by_uid)
+        .cluster(
+            Cluster::master()
+                .listen("127.0.0.1:0")
+                .select_member(by_uid),
+        )
         .tcp(address)
         .start()
         .await?;
     let master = gate.handle().member().map_or("", Member::address);
     let room = |name| {
-        node()
-            .advertise_addr(master)
-            .label(name)
+        App::new()
             .component(Room { name })
+            .cluster(Cluster::join([master]).listen("127.0.0.1:0").label(name))
             .start()
     };
     let (red, blue) = (room("red").await?, room("blue").await?);
     Ok([gate, red, blue])
 }
 
-/// The route function. It is asked once for each session and service; the session stays where it
-/// was sent for as long as that node is there.
+/// Chooses a room's member by user id. Called once per session and service: the session stays
+/// bound to that member until it leaves.
 ///
 /// With another number of nodes most players would move: where that matters, [`nano::Balance::Uid`]
 /// moves as few as can be.

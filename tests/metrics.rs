@@ -15,8 +15,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
-    App, Component, Error, Handlers, Pipeline, Responder, Result, Session, SlowClient, code,
-    metrics as names,
+    App, Component, Error, Handlers, Limits, Pipeline, Responder, Result, Session, SlowClient,
+    Timeouts, code, metrics as names,
 };
 use parking_lot::Mutex;
 
@@ -100,12 +100,19 @@ async fn every_metric_counts_what_it_says() {
     let app = App::new()
         .component(Till(kept.clone()))
         .pipeline(pipeline)
-        .max_connections(2)
-        .no_heartbeat()
-        // More than a panic takes that prints its backtrace.
-        .request_timeout(Duration::from_secs(1))
-        .send_queue(64 * 1024, usize::MAX)
-        .slow_client(SlowClient::DropPushes)
+        .limits(
+            Limits::new()
+                .max_connections(2)
+                .send_queue_bytes(64 * 1024)
+                .send_queue_messages(usize::MAX)
+                .slow_client(SlowClient::DropPushes),
+        )
+        .timeouts(
+            Timeouts::new()
+                .heartbeat(None)
+                // Longer than a panic that prints its backtrace takes.
+                .request(Duration::from_secs(1)),
+        )
         .on_session_closed(|_, reason| assert_ne!(reason.label(), "kicked", "a test's panic"));
     let node = start(app).await;
 

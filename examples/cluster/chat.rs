@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
-use nano::{App, Component, Error, Group, Handle, Handlers, Result, Session, code};
+use nano::{App, Cluster, Component, Error, Group, Handle, Handlers, Result, Session, code};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -25,9 +25,11 @@ pub(crate) struct Flags {
 
 pub(crate) fn app(flags: &Flags) -> App {
     App::new()
-        .service_addr(&flags.listen)
-        .advertise_addr(&flags.master)
-        .label("chat")
+        .cluster(
+            Cluster::join([&flags.master])
+                .listen(&flags.listen)
+                .label("chat"),
+        )
         .component(RoomService::default())
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use nano::{App, Component, Handle, Handlers, Member, Result, Session};
+use nano::{App, Cluster, Component, Handle, Handlers, Member, Result, Session};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::NewUser;
@@ -34,10 +34,12 @@ pub(crate) fn app(flags: &Flags) -> App {
     let service = BindService::default();
     let introducing = service.clone();
     App::new()
-        .service_addr(&flags.listen)
-        .advertise_addr(&flags.master)
-        .label("gate")
-        .on_member_joined(move |member| introducing.introduce_to(member))
+        .cluster(
+            Cluster::join([&flags.master])
+                .listen(&flags.listen)
+                .label("gate")
+                .on_member_joined(move |member| introducing.introduce_to(member)),
+        )
         .component(service)
         .websocket(&flags.gate_address, "/nano")
 }

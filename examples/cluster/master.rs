@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, response::Redirect, routing::get};
 use clap::Args;
-use nano::{App, Component, Error, Handle, Handlers, Listener, Result, Session, code};
+use nano::{App, Cluster, Component, Error, Handle, Handlers, Listener, Result, Session, code};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tower_http::services::ServeFile;
@@ -30,16 +30,15 @@ pub(crate) fn app(flags: &Flags) -> App {
     // Clients of the game go to a gate: here nobody may open a WebSocket.
     let pages = Listener::websocket(&flags.web, "/nano").check_origin(|_| false);
     App::new()
-        .service_addr(&flags.listen)
-        .master()
-        .label("master")
-        .on_unregister(|member| {
-            tracing::info!(
-                member = member.address(),
-                label = member.label(),
-                "leaves the cluster"
-            )
-        })
+        .cluster(
+            Cluster::master()
+                .listen(&flags.listen)
+                .label("master")
+                .on_unregister(|member| {
+                    let (member, label) = (member.address(), member.label());
+                    tracing::info!(member, label, "member leaves");
+                }),
+        )
         .component(TopicService::default())
         .listen(
             pages

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use nano::{App, Error, Listener, Options, Pipeline, Result, message::Message};
+use nano::{App, Cluster, Error, Listener, Options, Pipeline, Result, Timeouts, message::Message};
 
 use crate::services::{Echo, Grp, Pb, T};
 
@@ -75,28 +75,38 @@ pub(crate) enum Format {
 }
 
 impl Flags {
+    /// Zero switches a timeout off.
+    fn timeouts(&self) -> Timeouts {
+        let unless_zero = |duration: Duration| Some(duration).filter(|it| !it.is_zero());
+        Timeouts::new()
+            .heartbeat(unless_zero(self.hb))
+            .request(unless_zero(self.request_timeout))
+            .shutdown(Duration::from_secs(5))
+    }
+
     pub(crate) fn app(&self) -> Result<App> {
-        let mut app = match (self.is_master, &self.master) {
-            (false, None) => App::new().listen(self.listener(&self.listen)),
-            (true, _) => App::new().service_addr(&self.listen).master(),
-            (_, Some(master)) => App::new().service_addr(&self.listen).advertise_addr(master),
+        let cluster = match (self.is_master, &self.master) {
+            (false, None) => None,
+            (true, _) => Some(Cluster::master()),
+            (_, Some(master)) => Some(Cluster::join([master])),
+        };
+        let mut app = App::new()
+            .dictionary(self.dictionary()?)
+            .timeouts(self.timeouts());
+        app = match cluster {
+            None => app.listen(self.listener(&self.listen)),
+            Some(cluster) => app.cluster(
+                cluster
+                    .listen(&self.listen)
+                    .label(&self.label)
+                    .retry_interval(self.retry),
+            ),
         };
         if let Some(client) = &self.client {
             app = app.listen(self.listener(client));
         }
-        app = app
-            .label(&self.label)
-            .retry_interval(self.retry)
-            .dictionary(self.dictionary()?)
-            .shutdown_timeout(Duration::from_secs(5));
-        app = if self.hb.is_zero() {
-            app.no_heartbeat()
-        } else {
-            app.heartbeat(self.hb)
-        };
-        app = app.request_timeout(Some(self.request_timeout).filter(|timeout| !timeout.is_zero()));
         if self.silent {
-            app = app.silent_errors();
+            app = app.suppress_error_replies();
         }
         if self.pipeline {
             app = app.pipeline(pipeline());

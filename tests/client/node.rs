@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use nano::{
-    App, Component, Handlers, Listener, Node, Protobuf, Result, Session,
+    App, Component, Handlers, Listener, Node, Protobuf, Result, Session, Timeouts,
     client::{Client, CloseReason},
     code,
 };
@@ -260,7 +260,7 @@ async fn over_websocket_and_tls() {
 #[tokio::test]
 async fn an_idle_connection_stays_open() {
     let node = app()
-        .heartbeat(Duration::from_millis(100))
+        .timeouts(Timeouts::new().heartbeat(Duration::from_millis(100)))
         .tcp("127.0.0.1:0")
         .start()
         .await

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nano::{App, Component, Handle, Handlers, Node, Options, Result, Session};
+use nano::{App, Component, Handle, Handlers, Node, Options, Result, Session, Timeouts};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{eventually, within};
@@ -47,7 +47,7 @@ pub(crate) fn node() -> App {
         .cluster_heartbeat(HEARTBEAT)
         .retry_interval(HEARTBEAT)
         .service_addr("127.0.0.1:0")
-        .shutdown_timeout(Duration::from_secs(3))
+        .timeouts(Timeouts::new().shutdown(Duration::from_secs(3)))
 }
 
 pub(crate) fn master() -> App {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nano::{Component, Handlers, Options, Raw, Result, Session, code};
+use nano::{Component, Handlers, Options, Raw, Result, Session, Timeouts, code};
 
 use crate::{
     house::{House, Machine, Room, code_of, member, text},
@@ -240,7 +240,7 @@ async fn json_calls_are_typed() {
 #[tokio::test]
 async fn a_call_ends_at_its_deadline_which_the_handler_knows() {
     let house = House::build(&["a"], |app| {
-        app.request_timeout(Duration::from_millis(300))
+        app.timeouts(Timeouts::new().request(Duration::from_millis(300)))
     })
     .await;
     let _store = store(&house).await;

@@ -4,7 +4,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use nano::{Options, code};
+use nano::{Limits, Options, Timeouts, code};
 
 use crate::{
     go::{
@@ -27,7 +27,7 @@ async fn an_answer_given_while_the_way_back_is_down_goes_with_the_next_stream() 
             .service_listen(&way.listen)
             .advertise_addr(master.address());
         app.cut_off_after(Duration::from_secs(60))
-            .request_timeout(None)
+            .timeouts(Timeouts::new().request(None))
     };
     let gate = Machine::start(on(&to_gate).tcp("127.0.0.1:0")).await;
     let room = Room::new("a");
@@ -59,7 +59,14 @@ async fn an_answer_given_while_the_way_back_is_down_goes_with_the_next_stream() 
 
 #[tokio::test]
 async fn large_answers_given_while_a_backend_stops_all_arrive() {
-    let house = House::build(&["a"], |app| app.send_queue(64 << 20, 1000)).await;
+    let house = House::build(&["a"], |app| {
+        app.limits(
+            Limits::new()
+                .send_queue_bytes(64 << 20)
+                .send_queue_messages(1000),
+        )
+    })
+    .await;
     let (backend, room) = &house.backends[0];
     // All on one stream, so that the other one ends long before.
     let mut clients = Vec::new();

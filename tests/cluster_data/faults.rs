@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nano::{CloseReason, code};
+use nano::{CloseReason, Timeouts, code};
 use tokio::time::Instant;
 
 use crate::{
@@ -256,7 +256,7 @@ async fn a_slow_member_holds_up_the_session_that_fills_it_and_no_other() {
 #[tokio::test]
 async fn requests_and_calls_that_have_timed_out_hold_up_nobody_who_stops() {
     let house = House::build(&["a"], |app| {
-        app.request_timeout(Duration::from_millis(300))
+        app.timeouts(Timeouts::new().request(Duration::from_millis(300)))
     })
     .await;
     let (backend, room) = &house.backends[0];

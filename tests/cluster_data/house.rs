@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use nano::{
     App, CloseReason, Component, Error, Group, Handle, Handlers, Node, Options, Raw, Responder,
-    Result, Scheduler, Session, client::Client,
+    Result, Scheduler, Session, Timeouts, client::Client,
 };
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
@@ -276,7 +276,7 @@ pub(crate) fn app() -> App {
     App::new()
         .scheduler_threads(2)
         .cluster_heartbeat(Duration::from_millis(100))
-        .request_timeout(Duration::from_secs(8))
+        .timeouts(Timeouts::new().request(Duration::from_secs(8)))
 }
 
 pub(crate) async fn master() -> Machine {

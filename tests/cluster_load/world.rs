@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use nano::{App, Raw, client::Client, code};
+use nano::{App, Raw, Timeouts, client::Client, code};
 use tokio::{
     sync::Mutex,
     task::JoinSet,
@@ -29,7 +29,7 @@ pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) fn calm(app: App) -> App {
     app.cluster_heartbeat(HEARTBEAT)
         .retry_interval(HEARTBEAT / 4)
-        .request_timeout(REQUEST_TIMEOUT)
+        .timeouts(Timeouts::new().request(REQUEST_TIMEOUT))
 }
 
 /// The master of a cluster.

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use nano::{App, Node as Rust, Options};
+use nano::{App, Cluster, Node as Rust, Options, Timeouts};
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
@@ -259,18 +259,20 @@ impl Joining {
 }
 
 fn app(role: &Role, room: Room, master: Option<&str>) -> App {
-    let app = App::new()
-        .service_addr(&role.address)
-        .label(role.label)
-        .heartbeat(HEARTBEAT)
-        .retry_interval(HEARTBEAT / 4);
-    let app = app
-        .remote_service_route(choose)
-        .component_with(room, Options::new().name(role.service));
-    let app = match master {
-        None => app.master(),
-        Some(master) => app.advertise_addr(master),
+    let cluster = match master {
+        None => Cluster::master(),
+        Some(master) => Cluster::join([master]),
     };
+    let app = App::new()
+        .timeouts(Timeouts::new().heartbeat(HEARTBEAT))
+        .component_with(room, Options::new().name(role.service))
+        .cluster(
+            cluster
+                .listen(&role.address)
+                .label(role.label)
+                .retry_interval(HEARTBEAT / 4)
+                .select_member(choose),
+        );
     role.clients
         .iter()
         .fold(app, |app, clients| app.tcp(clients))

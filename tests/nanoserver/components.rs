@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
-use nano::{App, CloseReason, Component, Handle, Handlers, Result, Session};
+use nano::{App, CloseReason, Component, Handle, Handlers, Result, Session, Timeouts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ pub(crate) fn app(world: &Arc<World>) -> App {
         .component(DeskManager(world.clone()))
         .component(ClubManager)
         .pipeline(cipher::pipeline())
-        .heartbeat(Duration::from_secs(5))
+        .timeouts(Timeouts::new().heartbeat(Duration::from_secs(5)))
         .tcp("127.0.0.1:0")
 }
 

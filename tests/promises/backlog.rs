@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use nano::{App, Component, Handlers, Json, Pipeline, Responder, Result, Session, code, packet};
+use nano::{
+    App, Component, Handlers, Json, Limits, Pipeline, Responder, Result, Session, Timeouts, code,
+    packet,
+};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::sleep};
 
@@ -71,7 +74,7 @@ fn slow() -> (Arc<Slow>, App) {
 #[tokio::test]
 async fn messages_in_suspended_handlers_count_as_on_their_way() {
     let (slow, app) = slow();
-    let node = start(app.max_in_flight(4)).await;
+    let node = start(app.limits(Limits::new().max_in_flight(4))).await;
     let mut client = Client::connect(&node).await;
     for _ in 0..50 {
         client.notify("Slow.Wait", "").await;
@@ -99,7 +102,10 @@ async fn messages_in_suspended_handlers_count_as_on_their_way() {
 #[tokio::test]
 async fn a_client_is_not_silent_while_the_node_does_not_read() {
     let (slow, app) = slow();
-    let (app, ends) = Ends::of(app.heartbeat(Duration::from_millis(50)).max_in_flight(1));
+    let (app, ends) = Ends::of(
+        app.timeouts(Timeouts::new().heartbeat(Duration::from_millis(50)))
+            .limits(Limits::new().max_in_flight(1)),
+    );
     let node = start(app).await;
     let mut client = Client::connect(&node).await;
     let id = client.request("Slow.Block", "").await;
@@ -117,7 +123,7 @@ async fn a_client_is_not_silent_while_the_node_does_not_read() {
 #[tokio::test]
 async fn a_reply_that_cannot_be_written_does_not_use_up_its_responder() {
     let (slow, app) = slow();
-    let node = start(app.request_timeout(None)).await;
+    let node = start(app.timeouts(Timeouts::new().request(None))).await;
     let mut client = Client::connect(&node).await;
     let id = client.request("Slow.Keep", "").await;
     eventually("it is kept", || !slow.kept.lock().is_empty()).await;
@@ -138,7 +144,7 @@ async fn the_errors_of_a_shutdown_pass_the_pipeline_as_other_replies_do() {
     });
     let node = start(
         app.pipeline(pipeline)
-            .shutdown_timeout(Duration::from_millis(200)),
+            .timeouts(Timeouts::new().shutdown(Duration::from_millis(200))),
     )
     .await;
     let mut client = Client::connect(&node).await;

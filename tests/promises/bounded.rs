@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, CloseReason, Component, Error, Group, Handlers, Node, Options, RateLimit, Raw, Result,
-    Session, SlowClient, code, message::Message,
+    App, CloseReason, Component, Error, Group, Handlers, Limits, Node, Options, RateLimit, Raw,
+    Result, Session, SlowClient, Timeouts, code, message::Message,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -89,7 +89,15 @@ async fn desk(app: App) -> (Arc<Desk>, Node) {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_disconnected_when_its_queue_is_full() {
     for (bytes, messages) in [(256 * 1024, usize::MAX), (usize::MAX, 50)] {
-        let (app, ends) = Ends::of(App::new().send_queue(bytes, messages).no_heartbeat());
+        let (app, ends) = Ends::of(
+            App::new()
+                .limits(
+                    Limits::new()
+                        .send_queue_bytes(bytes)
+                        .send_queue_messages(messages),
+                )
+                .timeouts(Timeouts::new().heartbeat(None)),
+        );
         let (_, node) = desk(app).await;
         let (slow, mut other) = (Client::connect(&node).await, Client::connect(&node).await);
         let session = slow.session(&node).await;
@@ -103,9 +111,12 @@ async fn a_client_that_does_not_read_is_disconnected_when_its_queue_is_full() {
 #[tokio::test]
 async fn a_slow_client_loses_pushes_but_not_its_connection_if_the_node_says_so() {
     let (app, ends) = Ends::of(
-        App::new()
-            .send_queue(256 * 1024, 1_000)
-            .slow_client(SlowClient::DropPushes),
+        App::new().limits(
+            Limits::new()
+                .send_queue_bytes(256 * 1024)
+                .send_queue_messages(1_000)
+                .slow_client(SlowClient::DropPushes),
+        ),
     );
     let (_, node) = desk(app).await;
     let mut slow = Client::connect(&node).await;
@@ -133,7 +144,15 @@ async fn a_slow_client_loses_pushes_but_not_its_connection_if_the_node_says_so()
 
 #[tokio::test]
 async fn a_slow_member_of_a_group_does_not_delay_the_others() {
-    let (app, ends) = Ends::of(App::new().send_queue(64 * 1024, usize::MAX).no_heartbeat());
+    let (app, ends) = Ends::of(
+        App::new()
+            .limits(
+                Limits::new()
+                    .send_queue_bytes(64 * 1024)
+                    .send_queue_messages(usize::MAX),
+            )
+            .timeouts(Timeouts::new().heartbeat(None)),
+    );
     let (_, node) = desk(app).await;
     let (slow, mut quick) = (Client::connect(&node).await, Client::connect(&node).await);
     let group: Group<Raw> = Group::new("room");
@@ -193,7 +212,14 @@ async fn settled(number: &AtomicUsize) -> usize {
 
 #[tokio::test]
 async fn a_full_scheduler_stops_the_reader_and_loses_nothing() {
-    let (desk, node) = desk(App::new().scheduler_capacity(16).max_in_flight(usize::MAX)).await;
+    let (desk, node) = desk(
+        App::new().limits(
+            Limits::new()
+                .scheduler_capacity(16)
+                .max_in_flight(usize::MAX),
+        ),
+    )
+    .await;
     let mut other = Client::connect(&node).await;
     other.notify("Service.Block", "").await;
     desk.latch.reached(1).await;
@@ -225,7 +251,7 @@ async fn a_full_scheduler_stops_the_reader_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_session_whose_messages_wait_stops_its_own_reader_only() {
-    let (desk, node) = desk(App::new().max_in_flight(8)).await;
+    let (desk, node) = desk(App::new().limits(Limits::new().max_in_flight(8))).await;
     let mut other = Client::connect(&node).await;
     other.notify("Service.Block", "").await;
     desk.latch.reached(1).await;
@@ -241,7 +267,7 @@ async fn a_session_whose_messages_wait_stops_its_own_reader_only() {
 
 #[tokio::test]
 async fn a_task_pushed_to_a_full_scheduler_comes_back() {
-    let (desk, node) = desk(App::new().scheduler_capacity(3)).await;
+    let (desk, node) = desk(App::new().limits(Limits::new().scheduler_capacity(3))).await;
     let room = node.handle().new_scheduler("room");
     let held = desk.clone();
     room.push_task(move || held.latch.wait()).unwrap();
@@ -294,7 +320,7 @@ async fn one_way_messages_to_a_full_scheduler_are_refused() {
     for route in ["Service.Count", "Other.Count"] {
         let (desk, results) = (Arc::new(Desk::default()), Arc::new(Mutex::new(Vec::new())));
         let app = App::new()
-            .scheduler_capacity(4)
+            .limits(Limits::new().scheduler_capacity(4))
             .component(Caller(results.clone()))
             .component(Service(desk.clone()))
             .component_with(
@@ -324,8 +350,8 @@ async fn more_clients_than_allowed_are_refused_until_one_has_left() {
     // So long that only the limit ends a connection without a handshake.
     let (_, node) = desk(
         App::new()
-            .max_connections(2)
-            .handshake_timeout(DEADLINE * 2),
+            .limits(Limits::new().max_connections(2))
+            .timeouts(Timeouts::new().handshake(DEADLINE * 2)),
     )
     .await;
     let (first, mut second) = (Client::connect(&node).await, Client::connect(&node).await);
@@ -355,7 +381,8 @@ async fn more_clients_than_allowed_are_refused_until_one_has_left() {
 
 #[tokio::test]
 async fn a_client_over_the_rate_limit_is_slowed_down_without_loss() {
-    let (desk, node) = desk(App::new().rate_limit(RateLimit::throttle(100, 10))).await;
+    let (desk, node) =
+        desk(App::new().limits(Limits::new().rate_limit(RateLimit::throttle(100, 10)))).await;
     let (begun, mut client) = (Instant::now(), Client::connect(&node).await);
     for number in 0..40_u32 {
         client
@@ -374,7 +401,8 @@ async fn a_client_over_the_rate_limit_is_slowed_down_without_loss() {
 
 #[tokio::test]
 async fn a_client_over_the_rate_limit_is_kicked_if_the_node_says_so() {
-    let (app, ends) = Ends::of(App::new().rate_limit(RateLimit::disconnect(1, 10)));
+    let (app, ends) =
+        Ends::of(App::new().limits(Limits::new().rate_limit(RateLimit::disconnect(1, 10))));
     let (_, node) = desk(app).await;
     let mut client = Client::connect(&node).await;
     for _ in 0..10 {
@@ -387,7 +415,7 @@ async fn a_client_over_the_rate_limit_is_kicked_if_the_node_says_so() {
 
 #[tokio::test]
 async fn a_packet_over_the_limit_ends_the_connection() {
-    let (app, ends) = Ends::of(App::new().max_packet(1_000));
+    let (app, ends) = Ends::of(App::new().limits(Limits::new().max_packet(1_000)));
     let (_, node) = desk(app).await;
     let mut client = Client::connect(&node).await;
     let overhead = data(&Message::request(1, "Service.Echo", "")).len() - nano::packet::HEADER;

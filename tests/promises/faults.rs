@@ -3,7 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use nano::{
-    App, CloseReason, Component, Error, Group, Handle, Handlers, Node, Result, Session, code,
+    App, CloseReason, Component, Error, Group, Handle, Handlers, Limits, Node, Result, Session,
+    code,
     message::Message,
     packet::{self, Kind},
 };
@@ -248,7 +249,7 @@ fn no_bytes_of_a_client_outlive_its_connection() {
     let node = runtime.block_on(start(
         App::new()
             .component(Mine::default())
-            .max_packet(packet::MAX_BODY),
+            .limits(Limits::new().max_packet(packet::MAX_BODY)),
     ));
     proptest!(ProptestConfig { max_shrink_iters: 10, failure_persistence: None, ..ProptestConfig::with_cases(200) }, |(greet in any::<bool>(), words in vec(words(), 0..12))| {
         let bytes = [if greet { greeting() } else { Vec::new() }, words.concat()].concat();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use nano::{App, CloseReason, Node, Session, packet};
+use nano::{App, CloseReason, Limits, Node, Session, Timeouts, packet};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::yield_now};
 
 use crate::{
@@ -31,8 +31,12 @@ async fn clog(session: &Session) {
 async fn a_client_that_stops_reading_and_falls_silent_times_out() {
     let (node, ends) = echo(
         App::new()
-            .heartbeat(Duration::from_millis(50))
-            .send_queue(usize::MAX, usize::MAX),
+            .timeouts(Timeouts::new().heartbeat(Duration::from_millis(50)))
+            .limits(
+                Limits::new()
+                    .send_queue_bytes(usize::MAX)
+                    .send_queue_messages(usize::MAX),
+            ),
     )
     .await;
     let client = Client::connect(&node).await;
@@ -42,7 +46,14 @@ async fn a_client_that_stops_reading_and_falls_silent_times_out() {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_can_be_kicked() {
-    let (node, ends) = echo(App::new().no_heartbeat().send_queue(usize::MAX, usize::MAX)).await;
+    let (node, ends) = echo(
+        App::new().timeouts(Timeouts::new().heartbeat(None)).limits(
+            Limits::new()
+                .send_queue_bytes(usize::MAX)
+                .send_queue_messages(usize::MAX),
+        ),
+    )
+    .await;
     let client = Client::connect(&node).await;
     let session = client.session(&node).await;
     clog(&session).await;
@@ -55,9 +66,12 @@ async fn a_client_that_stops_reading_does_not_hold_up_a_shutdown() {
     let timeout = Duration::from_secs(6);
     let (node, ends) = echo(
         App::new()
-            .no_heartbeat()
-            .send_queue(usize::MAX, usize::MAX)
-            .shutdown_timeout(timeout),
+            .timeouts(Timeouts::new().heartbeat(None).shutdown(timeout))
+            .limits(
+                Limits::new()
+                    .send_queue_bytes(usize::MAX)
+                    .send_queue_messages(usize::MAX),
+            ),
     )
     .await;
     let client = Client::connect(&node).await;
@@ -70,7 +84,14 @@ async fn a_client_that_stops_reading_does_not_hold_up_a_shutdown() {
 
 #[tokio::test]
 async fn a_client_that_shakes_hands_without_end_and_does_not_read_is_disconnected() {
-    let (node, ends) = echo(App::new().no_heartbeat().send_queue(64 * 1024, 1_000)).await;
+    let (node, ends) = echo(
+        App::new().timeouts(Timeouts::new().heartbeat(None)).limits(
+            Limits::new()
+                .send_queue_bytes(64 * 1024)
+                .send_queue_messages(1_000),
+        ),
+    )
+    .await;
     let mut stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
     let many = packet(packet::Kind::Handshake, b"").repeat(20_000);
     let sending = async { while stream.write_all(&many).await.is_ok() {} };

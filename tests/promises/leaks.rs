@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use nano::{App, Component, Error, Group, Handle, Handlers, Node, Result, Session, code};
+use nano::{App, Component, Error, Group, Handle, Handlers, Node, Result, Session, Timeouts, code};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
@@ -210,7 +210,7 @@ async fn a_node_that_has_stopped_is_dropped_with_everything_in_it() {
     let node = start(
         App::new()
             .component(Lobby(shared))
-            .request_timeout(Duration::from_millis(50)),
+            .timeouts(Timeouts::new().request(Duration::from_millis(50))),
     )
     .await;
     let mut clients = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, net::TcpListener, sync::Arc, time::Duration};
 
-use nano::{App, Component, Error, Handle, Handlers, Options, Result, Session};
+use nano::{App, Component, Error, Handle, Handlers, Options, Result, Session, Timeouts};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
@@ -80,7 +80,7 @@ fn play(fails_in: &'static str) -> (App, String, Log, Arc<Latch>) {
     let app = App::new()
         .component_with(actor("a", ""), Options::new().name("A"))
         .component_with(actor("b", fails_in), Options::new().name("B"))
-        .shutdown_timeout(DEADLINE)
+        .timeouts(Timeouts::new().shutdown(DEADLINE))
         .tcp(&address);
     (app, address, log.clone(), latch)
 }
@@ -178,7 +178,7 @@ async fn a_shutdown_ends_at_its_deadline_whatever_is_stuck() {
     for stuck in ["wait in act", "wait in before_shutdown"] {
         let (app, address, _, latch) = play(stuck);
         let node = app
-            .shutdown_timeout(Duration::from_millis(400))
+            .timeouts(Timeouts::new().shutdown(Duration::from_millis(400)))
             .start()
             .await
             .unwrap();

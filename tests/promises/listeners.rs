@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use nano::{App, Listener, Session};
+use nano::{App, Listener, Session, Timeouts};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -179,7 +179,7 @@ async fn an_origin_check_decides_who_may_open_a_websocket() {
 async fn the_handshake_tells_heartbeat_time_dictionary_and_what_the_hook_says() {
     let app = App::new()
         .component(Echo)
-        .heartbeat(std::time::Duration::from_millis(1_500))
+        .timeouts(Timeouts::new().heartbeat(std::time::Duration::from_millis(1_500)))
         .dictionary_from_routes(["onNews"])
         .on_handshake(|session, request, bytes| {
             session.set("type", request.sys.kind.clone());

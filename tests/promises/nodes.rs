@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, Component, Error, Group, Handlers, Node, Options, Raw, Session, code, message::Message,
-    packet::Kind,
+    App, Component, Error, Group, Handlers, Node, Options, Raw, Session, Timeouts, code,
+    message::Message, packet::Kind,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -177,7 +177,7 @@ async fn watched(threads: usize) -> (Node, mpsc::Receiver<(ThreadId, Option<Stri
     let keep = kept.clone();
     let app = App::new()
         .component(Name("node"))
-        .network_threads(threads)
+        .io_threads(threads)
         .on_handshake(move |_, _, _| {
             ALIVE.set(Some(keep.clone()));
             let thread = thread::current();
@@ -289,7 +289,7 @@ fn drop_runtime_of<F: Future<Output = Client>>(run: impl FnOnce() -> F + Send + 
 #[test]
 fn a_runtime_that_is_dropped_with_clients_on_it_is_gone_at_once() {
     drop_runtime_of(|| async {
-        let node = start(App::new().component(Name("node")).scheduler_threads(0)).await;
+        let node = start(App::new().component(Name("node")).scheduler_threads(None)).await;
         let mut client = Client::connect(&node).await;
         assert_eq!(client.ask("Name.Say", "").await.unwrap(), "node");
         client
@@ -316,7 +316,7 @@ fn a_runtime_that_is_dropped_while_messages_wait_for_another_scheduler_is_gone_a
         let app = App::new()
             .component(Teller(told.clone()))
             .component_with(Teller(told.clone()), room)
-            .scheduler_threads(0);
+            .scheduler_threads(None);
         let node = start(app).await;
         let mut client = Client::connect(&node).await;
         client
@@ -338,7 +338,7 @@ fn a_runtime_that_is_dropped_while_messages_wait_for_another_scheduler_is_gone_a
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_still_speaks_when_its_node_stops_gets_what_was_sent_last() {
-    let node = start(App::new().component(Name("node")).network_threads(1)).await;
+    let node = start(App::new().component(Name("node")).io_threads(1)).await;
     let mut stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
     stream.write_all(&greeting()).await.unwrap();
     eventually("the session", || node.handle().sessions().count() == 1).await;
@@ -368,8 +368,8 @@ async fn a_node_stops_in_time_even_if_its_network_thread_is_blocked() {
     let (free, blocked) = mpsc::channel::<()>();
     let blocked = parking_lot::Mutex::new(blocked);
     let app = App::new()
-        .network_threads(1)
-        .shutdown_timeout(Duration::from_millis(100))
+        .io_threads(1)
+        .timeouts(Timeouts::new().shutdown(Duration::from_millis(100)))
         .on_handshake(move |_, _, _| {
             entered.send(()).unwrap();
             // Ends when the test does.

@@ -4,7 +4,9 @@
 use std::{sync::Arc, thread};
 
 use bytes::Bytes;
-use nano::{App, Component, Group, Handlers, Node, Options, Pipeline, Raw, Result, Session};
+use nano::{
+    App, Component, Group, Handlers, Limits, Node, Options, Pipeline, Raw, Result, Session,
+};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
@@ -90,7 +92,7 @@ async fn stage() -> (Arc<Stage>, Node) {
     let stage = Arc::new(Stage::default());
     let app = App::new()
         .scheduler_threads(4)
-        .scheduler_capacity(CAPACITY)
+        .limits(Limits::new().scheduler_capacity(CAPACITY))
         .component_with(Service(stage.clone()), Options::new().name("Home"))
         .component_with(
             Service(stage.clone()),

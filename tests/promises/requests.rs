@@ -2,7 +2,9 @@
 
 use std::{num::ParseIntError, sync::Arc};
 
-use nano::{App, Component, Error, Handlers, Options, Result, Session, code, message::Message};
+use nano::{
+    App, Component, Error, Handlers, Limits, Options, Result, Session, code, message::Message,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -212,7 +214,14 @@ async fn the_largest_response_arrives_and_a_larger_one_is_answered_with_an_error
             })
         }
     }
-    let node = start(App::new().component(Store).send_queue(1024, 1024)).await;
+    let node = start(
+        App::new().component(Store).limits(
+            Limits::new()
+                .send_queue_bytes(1024)
+                .send_queue_messages(1024),
+        ),
+    )
+    .await;
     let mut client = Client::connect(&node).await;
     let most = nano::packet::MAX_BODY - 16;
     assert_eq!(
@@ -288,8 +297,8 @@ async fn with_silent_errors_a_failed_request_gets_no_answer() {
     let node = start(
         App::new()
             .component(Table)
-            .silent_errors()
-            .max_in_flight(64),
+            .suppress_error_replies()
+            .limits(Limits::new().max_in_flight(64)),
     )
     .await;
     let mut client = Client::connect(&node).await;

@@ -10,7 +10,7 @@ use std::{
 
 use nano::{
     App, CloseReason, Component, Error, Handle, Handlers, Listener, Node, Responder, Result,
-    Session, code,
+    Session, Timeouts, code,
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -100,7 +100,8 @@ async fn requests_in_flight_are_finished_before_clients_are_kicked() {
 
 #[tokio::test]
 async fn requests_nobody_finishes_are_answered_with_an_error_after_half_of_the_time() {
-    let (inner, node, ends) = mail(App::new().shutdown_timeout(Duration::from_millis(400))).await;
+    let (inner, node, ends) =
+        mail(App::new().timeouts(Timeouts::new().shutdown(Duration::from_millis(400)))).await;
     let mut client = Client::connect(&node).await;
     let (forever, kept) = (
         client.request("Mail.Forever", "").await,

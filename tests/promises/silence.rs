@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use nano::{App, CloseReason, Listener, packet};
+use nano::{App, CloseReason, Listener, Timeouts, packet};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -18,7 +18,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(100);
 
 fn app() -> App {
-    App::new().component(Echo).handshake_timeout(PATIENCE)
+    App::new()
+        .component(Echo)
+        .timeouts(Timeouts::new().handshake(PATIENCE))
 }
 
 /// Says something on a new connection, then nothing, and expects to be cut off: not too early, and
@@ -99,7 +101,11 @@ async fn a_client_that_does_not_begin_tls_is_disconnected() {
 #[tokio::test]
 async fn a_silent_client_times_out_and_one_with_heartbeats_does_not() {
     let interval = Duration::from_millis(60);
-    let (app, ends) = Ends::of(App::new().component(Echo).heartbeat(interval));
+    let (app, ends) = Ends::of(
+        App::new()
+            .component(Echo)
+            .timeouts(Timeouts::new().heartbeat(interval)),
+    );
     let node = start(app).await;
     let (mut silent, mut alive) = (Client::connect(&node).await, Client::connect(&node).await);
     let begun = Instant::now();
@@ -130,7 +136,12 @@ async fn a_silent_client_times_out_and_one_with_heartbeats_does_not() {
 
 #[tokio::test]
 async fn without_heartbeats_a_silent_client_stays() {
-    let node = start(App::new().component(Echo).no_heartbeat()).await;
+    let node = start(
+        App::new()
+            .component(Echo)
+            .timeouts(Timeouts::new().heartbeat(None)),
+    )
+    .await;
     let mut client = Client::dial(node.addresses()[0]).await;
     assert_eq!(client.shake_hands().await.heartbeat, None);
     assert!(

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
-use nano::{App, Component, Handlers, Node, Responder, Result, Session, code};
+use nano::{App, Component, Handlers, Limits, Node, Responder, Result, Session, Timeouts, code};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
@@ -77,7 +77,7 @@ impl Inbox {
 #[tokio::test]
 async fn a_request_nobody_answers_times_out_and_its_late_answer_is_dropped() {
     let (inbox, _node, mut client) =
-        mail(App::new().request_timeout(Duration::from_millis(100))).await;
+        mail(App::new().timeouts(Timeouts::new().request(Duration::from_millis(100)))).await;
     let begun = Instant::now();
     assert_eq!(client.ask_in_vain("Mail.Keep", "").await, code::TIMEOUT);
     assert!(begun.elapsed() >= Duration::from_millis(100));
@@ -97,7 +97,7 @@ async fn a_request_nobody_answers_times_out_and_its_late_answer_is_dropped() {
 #[tokio::test]
 async fn each_request_has_its_own_timeout() {
     let (inbox, _node, mut client) =
-        mail(App::new().request_timeout(Duration::from_millis(150))).await;
+        mail(App::new().timeouts(Timeouts::new().request(Duration::from_millis(150)))).await;
     for _ in 0..3 {
         let begun = Instant::now();
         let (first, second) = (
@@ -117,7 +117,7 @@ async fn each_request_has_its_own_timeout() {
 
 #[tokio::test]
 async fn without_a_timeout_a_request_waits() {
-    let (inbox, _node, mut client) = mail(App::new().request_timeout(None)).await;
+    let (inbox, _node, mut client) = mail(App::new().timeouts(Timeouts::new().request(None))).await;
     let id = client.request("Mail.Keep", "").await;
     let responder = inbox.take().await;
     assert!(
@@ -203,7 +203,7 @@ async fn a_response_needs_a_request_and_a_connection() {
 
 #[tokio::test]
 async fn too_many_requests_in_flight_are_answered_and_no_more_when_some_have_ended() {
-    let (inbox, _node, mut client) = mail(App::new().max_in_flight(3)).await;
+    let (inbox, _node, mut client) = mail(App::new().limits(Limits::new().max_in_flight(3))).await;
     let kept = [
         client.request("Mail.Keep", "").await,
         client.request("Mail.Keep", "").await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nano::{
-    App, CloseReason, Node, Session,
+    App, CloseReason, Limits, Node, Session, Timeouts,
     message::{Dictionary, Kind, Message},
     packet,
 };
@@ -76,7 +76,7 @@ async fn packets_of_any_length_come_each_in_a_frame_of_its_own() {
 
 #[tokio::test]
 async fn requests_come_in_pieces_of_any_length() {
-    let (node, _ends) = start(App::new().max_packet(1 << 20)).await;
+    let (node, _ends) = start(App::new().limits(Limits::new().max_packet(1 << 20))).await;
     let mut client = connect(&node).await;
     let requests = |ids: &[u64]| -> Vec<u8> {
         ids.iter()
@@ -147,7 +147,14 @@ async fn many_messages_that_arrive_together_are_all_answered() {
 
 #[tokio::test]
 async fn a_pong_never_lands_within_a_packet() {
-    let (node, _ends) = start(App::new().send_queue(usize::MAX, usize::MAX)).await;
+    let (node, _ends) = start(
+        App::new().limits(
+            Limits::new()
+                .send_queue_bytes(usize::MAX)
+                .send_queue_messages(usize::MAX),
+        ),
+    )
+    .await;
     let mut client = connect(&node).await;
     let session = session(&node).await;
     // More than its socket holds, so that a packet is cut where the ping arrives.
@@ -180,9 +187,11 @@ async fn a_pong_never_lands_within_a_packet() {
 #[tokio::test]
 async fn pongs_do_not_pile_up_for_a_client_that_does_not_read() {
     let (node, _ends) = start(
-        App::new()
-            .no_heartbeat()
-            .handshake_timeout(Duration::from_secs(60)),
+        App::new().timeouts(
+            Timeouts::new()
+                .heartbeat(None)
+                .handshake(Duration::from_secs(60)),
+        ),
     )
     .await;
     let mut client = connect(&node).await;
@@ -204,7 +213,7 @@ async fn pongs_do_not_pile_up_for_a_client_that_does_not_read() {
 /// last packets.
 #[tokio::test]
 async fn a_frame_that_is_too_large_ends_the_connection_in_order() {
-    let (node, ends) = start(App::new().max_packet(1_000)).await;
+    let (node, ends) = start(App::new().limits(Limits::new().max_packet(1_000))).await;
     let mut client = connect(&node).await;
     client.send_frame(&Frame::binary(body(10_000))).await;
     client.closed().await;
@@ -224,7 +233,14 @@ async fn a_client_may_go_without_a_closing_frame() {
 
 #[tokio::test]
 async fn nothing_follows_a_closing_frame() {
-    let (node, ends) = start(App::new().send_queue(usize::MAX, usize::MAX)).await;
+    let (node, ends) = start(
+        App::new().limits(
+            Limits::new()
+                .send_queue_bytes(usize::MAX)
+                .send_queue_messages(usize::MAX),
+        ),
+    )
+    .await;
     let mut client = connect(&node).await;
     let session = session(&node).await;
     // More than its socket holds, so that there is something left to follow.

@@ -2,7 +2,7 @@
 //! are on.
 
 use clap::{Args, ValueEnum};
-use nano::{App, Error, Listener, Options, Result, code};
+use nano::{App, Cluster, Error, Listener, Options, Result, code};
 
 use super::{
     recorder::Exporter,
@@ -64,13 +64,13 @@ impl Flags {
     fn app(&self) -> Result<App> {
         let mut app = App::new();
         if self.role == Role::Master {
-            app = app.service_addr(&self.serve).master();
+            app = app.cluster(Cluster::master().listen(&self.serve));
         } else if self.role != Role::Standalone {
             let master = self
                 .master
                 .as_deref()
                 .ok_or_else(|| Error::new(code::BAD_REQUEST, "--master is needed"))?;
-            app = app.service_addr(&self.serve).advertise_addr(master);
+            app = app.cluster(Cluster::join([master]).listen(&self.serve));
         }
         if matches!(self.role, Role::Standalone | Role::Gate) {
             app = app.listen(self.listener()?);

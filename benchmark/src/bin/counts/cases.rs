@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use nano::{
-    App, Component, Error, Group, Handlers, Node, Result, Session, code,
+    App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, code,
     message::{self, Dictionary, Message},
     packet::{self, Decoder, Kind},
 };
@@ -147,26 +147,24 @@ async fn standalone() -> Result<Node> {
         .component(Echo)
         .component(Room::default())
         .tcp(LISTEN)
-        .scheduler_threads(0)
+        .scheduler_threads(None)
         .start()
         .await
 }
 
 /// A master with the services, and a gate. They see each other so rarely that it does not show.
 async fn cluster() -> Result<Vec<Node>> {
-    let app = || {
-        App::new()
-            .service_addr(LISTEN)
-            .cluster_heartbeat(Duration::from_secs(60))
-            .scheduler_threads(0)
+    let node = |cluster: Cluster| {
+        let cluster = cluster.listen(LISTEN).heartbeat(Duration::from_secs(60));
+        App::new().cluster(cluster).scheduler_threads(None)
     };
-    let master = app().component(Echo).master().start().await?;
+    let master = node(Cluster::master()).component(Echo).start().await?;
     let address = master
         .handle()
         .member()
         .map(|member| member.address().to_owned())
         .unwrap_or_default();
-    let gate = app().tcp(LISTEN).advertise_addr(address).start().await?;
+    let gate = node(Cluster::join([address])).tcp(LISTEN).start().await?;
     Ok(vec![gate, master])
 }
 
