@@ -9,111 +9,11 @@ use super::App;
 use crate::{
     cluster::{Balance, ClusterTls},
     error::Result,
-    gate::{RateLimit, SlowClient},
     member::Member,
     session::Session,
 };
 
 impl App {
-    #[must_use]
-    #[doc(hidden)]
-    pub fn heartbeat(mut self, interval: Duration) -> Self {
-        self.config.settings.heartbeat = Some(interval);
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn no_heartbeat(mut self) -> Self {
-        self.config.settings.heartbeat = None;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.config.settings.handshake_timeout = timeout;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn request_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.settings.request_timeout = timeout.into();
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn silent_errors(mut self) -> Self {
-        self.config.settings.silent = true;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn max_packet(mut self, bytes: usize) -> Self {
-        self.config.settings.max_packet = bytes;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn max_connections(mut self, connections: usize) -> Self {
-        self.config.settings.max_connections = connections;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn max_in_flight(mut self, messages: usize) -> Self {
-        self.config.settings.max_in_flight = messages;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn rate_limit(mut self, limit: RateLimit) -> Self {
-        self.config.settings.rate_limit = Some(limit);
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn send_queue(mut self, bytes: usize, messages: usize) -> Self {
-        self.config.settings.queue_bytes = bytes;
-        self.config.settings.queue_messages = messages;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn slow_client(mut self, policy: SlowClient) -> Self {
-        self.config.settings.slow_client = policy;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn network_threads(mut self, threads: usize) -> Self {
-        self.config.io_threads = threads;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
-        self.config.scheduler_capacity = tasks;
-        self
-    }
-
-    #[must_use]
-    #[doc(hidden)]
-    pub fn shutdown_timeout(mut self, timeout: Duration) -> Self {
-        self.config.shutdown_timeout = timeout;
-        self
-    }
-
     #[must_use]
     #[doc(hidden)]
     pub fn service_addr(mut self, address: impl Into<String>) -> Self {
