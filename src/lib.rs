@@ -35,7 +35,10 @@ pub use pipeline::Pipeline;
 pub mod mock;
 
 mod session;
-pub use session::{CloseReason, Push, Responder, Router, Session, SessionSink, Sessions, State};
+pub use session::{
+    CloseCallback, CloseReason, Extensions, Push, Responder, Router, Session, SessionSink,
+    Sessions, State,
+};
 
 pub mod scheduler;
 pub use scheduler::{Full, Pool, Scheduler, Timer};

@@ -1,6 +1,12 @@
 //! One player's session, wherever its connection is.
 
-use std::{fmt, marker::PhantomData, net::SocketAddr, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    marker::PhantomData,
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 
@@ -13,7 +19,9 @@ use crate::{
 mod call;
 mod close_state;
 mod data;
+mod extensions;
 mod inner;
+mod pins;
 mod registry;
 mod responder;
 mod router;
@@ -27,8 +35,14 @@ pub(crate) use self::{
     sink::GateMulticast,
 };
 pub use self::{
-    close_state::CloseReason, data::State, registry::Sessions, responder::Responder,
-    router::Router, sink::Push, sink::SessionSink,
+    close_state::{CloseCallback, CloseReason},
+    data::State,
+    extensions::Extensions,
+    registry::Sessions,
+    responder::Responder,
+    router::Router,
+    sink::Push,
+    sink::SessionSink,
 };
 pub(crate) use close_state::GroupRef;
 
@@ -250,12 +264,22 @@ impl<S: Serializer> Session<S> {
         self.core.close_state.closed()
     }
 
-    /// Runs `callback` once when the session has closed, on the node's scheduler, after the
-    /// handlers of all its messages have started. At once, on this thread, when it is closed
-    /// already.
-    pub fn on_closed(&self, callback: impl FnOnce(&Session, &CloseReason) + Send + 'static) {
-        if let Some((callback, reason)) = self.core.close_state.on_closed(Box::new(callback)) {
-            callback(&self.typed(), &reason);
+    /// Runs `callback` once when the session has closed.
+    ///
+    /// It runs on the node's scheduler, after the handlers of all messages of the session have
+    /// started; on a closed session at once, on this thread. The value returned can withdraw it,
+    /// and may be ignored: dropping it changes nothing.
+    pub fn on_closed(
+        &self,
+        callback: impl FnOnce(&Session, &CloseReason) + Send + 'static,
+    ) -> CloseCallback {
+        let close_state = &self.core.close_state;
+        match close_state.on_closed(Box::new(callback)) {
+            Ok(id) => CloseCallback::new(&self.core, id),
+            Err((callback, reason)) => {
+                callback(&self.typed(), &reason);
+                CloseCallback::default()
+            }
         }
     }
 
@@ -275,16 +299,26 @@ impl<S: Serializer> Session<S> {
     }
 
     /// Runs the services registered with the scheduler name `name` on `scheduler` for this session:
-    /// a room's or a desk's. Messages that wait elsewhere keep their order. The pin is part of the
-    /// session's data: [`clear`](Session::clear) and [`restore`](Session::restore) replace it.
+    /// a room's or a desk's.
+    ///
+    /// Replaces an earlier pin of the name. Messages that wait elsewhere keep their order. Names of
+    /// pins and keys of data are apart: no change of data touches a pin.
     pub fn pin(&self, name: &str, scheduler: &Scheduler) {
-        self.set(name, scheduler.clone());
+        self.core.pins.pin(name, scheduler);
     }
 
-    /// Undoes [`pin`](Session::pin); requests to such services are then answered with
+    /// Undoes [`pin`](Session::pin), and returns whether it did.
+    ///
+    /// A pin to another scheduler stays: a room that cleans up late does not unpin the session
+    /// from the next one. Requests to services without a pin are answered with
     /// [`code::UNAVAILABLE`].
-    pub fn unpin(&self, name: &str) {
-        self.remove(name);
+    pub fn unpin(&self, name: &str, scheduler: &Scheduler) -> bool {
+        self.core.pins.unpin(name, scheduler)
+    }
+
+    /// The scheduler a name is [pinned](Session::pin) to.
+    pub fn pinned(&self, name: &str) -> Option<Scheduler> {
+        self.core.pins.get(name)
     }
 
     /// Runs `future` off the scheduler, on the runtime's threads, and then `then` with its output
@@ -315,6 +349,11 @@ impl<S: Serializer> Session<S> {
                 Err(error) => drop(answer.error(error)),
             });
         }
+    }
+
+    /// The typed values of the application, at most one of each type.
+    pub fn extensions(&self) -> &Extensions {
+        &self.core.extensions
     }
 
     /// Stores a value under a key.
@@ -354,7 +393,7 @@ impl<S: Serializer> Session<S> {
         self.core.data.restore(state);
     }
 
-    /// Forgets uid and data; bindings of the router stay.
+    /// Forgets the uid and the data under keys. Extensions, pins and bindings of the router stay.
     pub fn clear(&self) {
         self.core.sink.bind(&self.typed(), 0);
         self.core.data.restore(State::default());
@@ -381,6 +420,12 @@ impl<S: Serializer> PartialEq for Session<S> {
 }
 
 impl<S: Serializer> Eq for Session<S> {}
+
+impl<S: Serializer> Hash for Session<S> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.core).hash(state);
+    }
+}
 
 impl<S: Serializer> fmt::Debug for Session<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -69,7 +69,7 @@ impl Placement {
     pub(crate) fn scheduler(&self, session: &Session) -> Result<Scheduler> {
         match self {
             Self::Node(scheduler) => Ok(scheduler.clone()),
-            Self::Session(name) => session.value::<Scheduler>(name).ok_or_else(|| {
+            Self::Session(name) => session.pinned(name).ok_or_else(|| {
                 Error::new(
                     code::UNAVAILABLE,
                     format!("the session has no scheduler named {name}"),

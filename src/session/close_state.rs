@@ -109,7 +109,39 @@ impl fmt::Display for CloseReason {
 
 pub(crate) type OnClosed = Box<dyn FnOnce(&Session, &CloseReason) + Send>;
 
-/// A group, seen from its members: something to be forgotten by.
+/// A callback registered with [`Session::on_closed`]. Dropping this does not withdraw it.
+#[derive(Default)]
+pub struct CloseCallback {
+    session: Weak<SessionInner>,
+    id: u64,
+}
+
+impl CloseCallback {
+    pub(super) fn new(session: &Arc<SessionInner>, id: u64) -> Self {
+        Self {
+            session: Arc::downgrade(session),
+            id,
+        }
+    }
+
+    /// Withdraws the callback, and returns whether it did: false once the session has closed. Then
+    /// it has run, runs now, or will.
+    ///
+    /// What the callback owns is dropped here.
+    pub fn cancel(self) -> bool {
+        let session = self.session.upgrade();
+        let callback = session.and_then(|session| session.close_state.withdraw(self.id));
+        callback.is_some()
+    }
+}
+
+impl fmt::Debug for CloseCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloseCallback").finish_non_exhaustive()
+    }
+}
+
+/// A group, as its members see it.
 pub(crate) trait GroupRef: Send + Sync {
     fn forget(&self, session: &Arc<SessionInner>);
 }
@@ -127,7 +159,9 @@ pub(crate) struct CloseState(Mutex<State>);
 #[derive(Default)]
 struct State {
     closed: Option<CloseReason>,
-    callbacks: Vec<OnClosed>,
+    /// By number, in the order they were registered.
+    callbacks: Vec<(u64, OnClosed)>,
+    next_callback: u64,
     groups: Vec<Weak<dyn GroupRef>>,
 }
 
@@ -136,16 +170,25 @@ impl CloseState {
         self.0.lock().closed.clone()
     }
 
-    /// Keeps the callback, or gives it back with the reason when it is too late.
-    pub(super) fn on_closed(&self, callback: OnClosed) -> Option<(OnClosed, CloseReason)> {
+    /// Keeps the callback under a number.
+    ///
+    /// # Errors
+    /// The session is closed: gives the callback back with the reason.
+    pub(super) fn on_closed(&self, callback: OnClosed) -> Result<u64, (OnClosed, CloseReason)> {
         let mut state = self.0.lock();
-        match &state.closed {
-            Some(reason) => Some((callback, reason.clone())),
-            None => {
-                state.callbacks.push(callback);
-                None
-            }
+        if let Some(reason) = &state.closed {
+            return Err((callback, reason.clone()));
         }
+        let id = state.next_callback;
+        state.next_callback += 1;
+        state.callbacks.push((id, callback));
+        Ok(id)
+    }
+
+    fn withdraw(&self, id: u64) -> Option<OnClosed> {
+        let mut state = self.0.lock();
+        let at = state.callbacks.binary_search_by_key(&id, |(id, _)| *id);
+        Some(state.callbacks.remove(at.ok()?).1)
     }
 
     /// Remembers a group that has this session as a member. False when the session is closed: it
@@ -183,8 +226,9 @@ impl CloseState {
         }
         state.closed = Some(reason.clone());
         let groups = std::mem::take(&mut state.groups);
+        let callbacks = std::mem::take(&mut state.callbacks);
         Some(Ended {
-            callbacks: std::mem::take(&mut state.callbacks),
+            callbacks: callbacks.into_iter().map(|(_, call)| call).collect(),
             groups: groups.iter().filter_map(Weak::upgrade).collect(),
         })
     }

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use super::{
-    close_state::CloseState, data::Data, registry::Sessions, router::Router, sequencer::Sequencer,
-    sink::SessionSink,
+    close_state::CloseState, data::Data, extensions::Extensions, pins::Pins, registry::Sessions,
+    router::Router, sequencer::Sequencer, sink::SessionSink,
 };
 
 pub(crate) struct SessionInner {
@@ -19,6 +19,8 @@ pub(crate) struct SessionInner {
     /// connection.
     pub(crate) sink: Arc<dyn SessionSink>,
     pub(crate) data: Data,
+    pub(crate) extensions: Extensions,
+    pub(crate) pins: Pins,
     pub(crate) router: Router,
     pub(crate) close_state: CloseState,
     pub(crate) sequencer: Sequencer,
@@ -39,6 +41,8 @@ impl SessionInner {
             uid: AtomicI64::new(0),
             sink,
             data: Data::default(),
+            extensions: Extensions::default(),
+            pins: Pins::default(),
             router: Router::default(),
             close_state: CloseState::default(),
             sequencer: Sequencer::default(),

@@ -97,8 +97,7 @@ impl Lobby {
     }
 
     fn leave(&self, session: &Session, (): ()) -> Result<bool> {
-        session.unpin("room");
-        Ok(true)
+        Ok(session.unpin("room", self.room.get().unwrap()))
     }
 
     fn inside(&self, _: &Session, (): ()) -> Result<bool> {

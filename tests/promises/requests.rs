@@ -170,9 +170,10 @@ async fn a_missing_scheduler_is_answered() {
     assert_eq!(client.ask_in_vain("Table.Id", "").await, code::UNAVAILABLE);
 
     let session = client.session(&node).await;
-    session.pin("desk", &node.handle().new_scheduler("desk"));
+    let desk = node.handle().new_scheduler("desk");
+    session.pin("desk", &desk);
     assert_eq!(client.ask("Table.Id", "").await.unwrap(), "2");
-    session.unpin("desk");
+    assert!(session.unpin("desk", &desk));
     assert_eq!(client.ask_in_vain("Table.Id", "").await, code::UNAVAILABLE);
 }
 

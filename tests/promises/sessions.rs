@@ -255,3 +255,98 @@ async fn handlers_have_the_session_of_their_own_client() {
         );
     }
 }
+
+#[tokio::test]
+async fn data_does_not_touch_pins() {
+    let (node, _) = login(App::new()).await;
+    let client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    let (room, next) = (
+        node.handle().new_scheduler("room"),
+        node.handle().new_scheduler("next"),
+    );
+    session.pin("room", &room);
+    session.set("room", 5);
+    session.restore(session.state());
+    session.remove("room");
+    session.clear();
+    assert_eq!(session.pinned("room"), Some(room.clone()));
+    assert!(!session.has_key("room"));
+    session.pin("room", &next);
+    assert!(!session.unpin("room", &room), "it is pinned to another");
+    assert_eq!(session.pinned("room"), Some(next.clone()));
+    assert!(session.unpin("room", &next));
+    assert_eq!(session.pinned("room"), None);
+}
+
+#[tokio::test]
+async fn extensions_are_kept_by_type_and_apart_from_data() {
+    let (node, _) = login(App::new()).await;
+    let client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    let extensions = session.extensions();
+    assert_eq!(extensions.insert(1_u8), None);
+    assert_eq!(extensions.insert(2_u8).as_deref(), Some(&1));
+    assert_eq!(*extensions.get_or_insert_with(|| 3_u8), 2);
+    assert_eq!(*extensions.get_or_insert_with(|| "text"), "text");
+    session.set("u8", 9);
+    session.clear();
+    assert_eq!(
+        node.handle()
+            .session(session.id())
+            .unwrap()
+            .extensions()
+            .count(),
+        2
+    );
+    assert_eq!(extensions.get::<u16>(), None);
+    assert_eq!(extensions.remove::<u8>().as_deref(), Some(&2));
+    assert_eq!(extensions.get::<u8>(), None);
+    extensions.clear();
+    assert_eq!(extensions.count(), 0);
+}
+
+#[tokio::test]
+async fn a_withdrawn_close_callback_does_not_run_and_a_dropped_handle_withdraws_nothing() {
+    let (node, _) = login(App::new()).await;
+    let client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let on_closed = |name| {
+        let ran = ran.clone();
+        session.on_closed(move |_, _| ran.lock().push(name))
+    };
+    let first = on_closed("first");
+    drop(on_closed("second"));
+    let third = on_closed("third");
+    let fourth = on_closed("fourth");
+    assert!(third.cancel());
+    session.close();
+    eventually("the others run", || {
+        *ran.lock() == ["first", "second", "fourth"]
+    })
+    .await;
+    assert!(!first.cancel(), "it has run");
+    assert!(!fourth.cancel(), "it has run");
+    let late = on_closed("late");
+    assert_eq!(
+        ran.lock().last(),
+        Some(&"late"),
+        "at once on a closed session"
+    );
+    assert!(!late.cancel());
+}
+
+#[tokio::test]
+async fn handles_of_one_session_are_equal_and_hash_alike() {
+    let (node, _) = login(App::new()).await;
+    let (client, other) = (Client::connect(&node).await, Client::connect(&node).await);
+    let session = client.session(&node).await;
+    let sessions: HashSet<_> = [
+        session.clone(),
+        session.with_request(7),
+        other.session(&node).await,
+    ]
+    .into();
+    assert_eq!(sessions.len(), 2);
+}
