@@ -122,7 +122,7 @@ impl Room {
         };
         self.group
             .multicast("onNewUser", &notice, |member| member != session)?;
-        session.response(&JoinResponse {
+        session.respond(&JoinResponse {
             code: 0,
             result: "success",
         })

@@ -63,21 +63,17 @@ impl<S: Serializer> Group<S> {
         &self.inner.name
     }
 
-    /// Adds a session.
+    /// Adds a session, and returns whether it is new: false for one that is a member already.
     ///
     /// # Errors
-    /// [`code::CONFLICT`] when it is a member already, [`code::CLOSED`] when the group or the
-    /// session is closed.
-    pub fn add<T: Serializer>(&self, session: &Session<T>) -> Result {
+    /// [`code::CLOSED`] when the group or the session is closed.
+    pub fn add<T: Serializer>(&self, session: &Session<T>) -> Result<bool> {
         let mut members = self.inner.members.write();
         if members.closed {
             return Err(self.inner.closed());
         }
         if members.by_key.contains_key(&key(session.core())) {
-            return Err(Error::new(
-                code::CONFLICT,
-                format!("session {} is in the group already", session.id()),
-            ));
+            return Ok(false);
         }
         if !session.core().close_state.join(self.inner.membership()) {
             return Err(Error::new(
@@ -88,14 +84,14 @@ impl<S: Serializer> Group<S> {
         members
             .by_key
             .insert(key(session.core()), session.typed().with_request(0));
-        Ok(())
+        Ok(true)
     }
 
-    /// Removes a session; one that is not a member is fine.
+    /// Removes a session, and returns whether it was a member.
     ///
     /// # Errors
     /// [`code::CLOSED`] when the group is closed.
-    pub fn leave<T: Serializer>(&self, session: &Session<T>) -> Result {
+    pub fn leave<T: Serializer>(&self, session: &Session<T>) -> Result<bool> {
         let left = {
             let mut members = self.inner.members.write();
             if members.closed {
@@ -103,10 +99,10 @@ impl<S: Serializer> Group<S> {
             }
             members.by_key.remove(&key(session.core()))
         };
-        if let Some(left) = left {
+        if let Some(left) = &left {
             left.core().close_state.leave(&self.inner.membership());
         }
-        Ok(())
+        Ok(left.is_some())
     }
 
     /// Removes every session.
@@ -189,30 +185,21 @@ impl<S: Serializer> Group<S> {
     }
 
     /// The member with this uid.
-    ///
-    /// # Errors
-    /// [`code::NOT_FOUND`].
-    pub fn member(&self, uid: i64) -> Result<Session<S>> {
+    pub fn member(&self, uid: i64) -> Option<Session<S>> {
         self.find_member(|session| session.uid() == uid)
     }
 
-    /// A member for which `filter` says true.
+    /// A member for which `filter` returns true.
     ///
-    /// # Errors
-    /// [`code::NOT_FOUND`].
-    pub fn find_member(&self, filter: impl Fn(&Session<S>) -> bool) -> Result<Session<S>> {
-        let members: Vec<Session<S>> = self
-            .inner
-            .members
-            .read()
-            .by_key
-            .values()
-            .map(Session::typed)
-            .collect();
-        members
-            .into_iter()
-            .find(filter)
-            .ok_or_else(|| Error::new(code::NOT_FOUND, "member not found in the group"))
+    /// No lock is held while `filter` runs, so it may use the group.
+    pub fn find_member(&self, filter: impl Fn(&Session<S>) -> bool) -> Option<Session<S>> {
+        self.list().into_iter().find(filter)
+    }
+
+    /// The handles of all members, in no order.
+    fn list(&self) -> Vec<Session<S>> {
+        let members = self.inner.members.read();
+        members.by_key.values().map(Session::typed).collect()
     }
 
     /// The uids of all members, in no order; 0 for each that is not bound.

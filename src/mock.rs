@@ -10,7 +10,7 @@
 //! // A handler like any other.
 //! fn hello(session: &Session, name: String) -> Result {
 //!     session.push("onHello", &Hello { name: name.clone() })?;
-//!     session.response(&name.len())
+//!     session.respond(&name.len())
 //! }
 //!
 //! let (session, sink) = mock::session();

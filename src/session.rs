@@ -16,6 +16,7 @@ use crate::{
     serialize::{Encode, Json, Serializer},
 };
 
+mod bindings;
 mod call;
 mod close_state;
 mod data;
@@ -24,25 +25,24 @@ mod inner;
 mod pins;
 mod registry;
 mod responder;
-mod router;
 mod sequencer;
 mod sink;
 
-pub(crate) use self::{
-    call::{Call, CallRouter, ReplyTo, Target, call},
-    inner::SessionInner,
-    sequencer::{Place, Sequenced, SequencedTask, Sequencer, Ticket},
-    sink::GateMulticast,
-};
 pub use self::{
+    bindings::Router,
     close_state::{CloseCallback, CloseReason},
     data::State,
     extensions::Extensions,
     registry::Sessions,
     responder::Responder,
-    router::Router,
     sink::Push,
     sink::SessionSink,
+};
+pub(crate) use self::{
+    call::{Call, CallRouter, ReplyTo, Target, call},
+    inner::SessionInner,
+    sequencer::{Place, Sequenced, SequencedTask, Sequencer, Ticket},
+    sink::GateMulticast,
 };
 pub(crate) use close_state::GroupRef;
 
@@ -170,40 +170,33 @@ impl<S: Serializer> Session<S> {
         self.core.sink.push(&Push::new(route, body.into()))
     }
 
-    /// Answers the request this handle carries. The alternative to returning the reply from the
-    /// handler.
+    /// Answers the request this handle carries.
+    ///
+    /// The alternative to returning the reply from the handler. For code that kept a request's id,
+    /// [`with_request`](Session::with_request) gives the handle.
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] when the handle carries no request (a notify), [`code::CONFLICT`] when
     /// it is answered already or timed out, and as [`push`](Session::push).
-    pub fn response<M: ?Sized>(&self, message: &M) -> Result
+    #[doc(alias = "response")]
+    #[doc(alias = "ResponseMID")]
+    pub fn respond<M: ?Sized>(&self, message: &M) -> Result
     where
         S: Encode<M>,
     {
-        self.response_raw(S::encode(message)?)
+        self.respond_raw(S::encode(message)?)
     }
 
-    /// [`response`](Session::response) of bytes as they are.
-    pub fn response_raw(&self, body: impl Into<Bytes>) -> Result {
+    /// [`respond`](Session::respond) of bytes as they are.
+    pub fn respond_raw(&self, body: impl Into<Bytes>) -> Result {
         self.answer(Ok(body.into()))
-    }
-
-    /// Answers request `id` of this session, for code that kept the id.
-    ///
-    /// # Errors
-    /// As [`response`](Session::response).
-    pub fn response_mid<M: ?Sized>(&self, id: u64, message: &M) -> Result
-    where
-        S: Encode<M>,
-    {
-        self.with_request(id).response(message)
     }
 
     /// Answers the request with an error reply, as returning the error from the handler does.
     ///
     /// # Errors
-    /// As [`response`](Session::response).
-    pub fn response_error(&self, error: Error) -> Result {
+    /// As [`respond`](Session::respond).
+    pub fn respond_error(&self, error: Error) -> Result {
         self.answer(Err(error))
     }
 
@@ -330,7 +323,7 @@ impl<S: Serializer> Session<S> {
     /// # use nano::{Result, Session};
     /// # async fn load(uid: i64) -> String { String::new() }
     /// fn profile(session: &Session) {
-    ///     session.spawn(load(session.uid()), |session, profile| session.response(&profile));
+    ///     session.spawn(load(session.uid()), |session, profile| session.respond(&profile));
     /// }
     /// ```
     ///
@@ -345,8 +338,8 @@ impl<S: Serializer> Session<S> {
         if let Some(scheduler) = Scheduler::current() {
             scheduler.spawn(future, move |output| match then(answer.session(), output) {
                 Ok(()) => answer.release(),
-                // It is answered already, or the connection is gone: then nobody waits for this.
-                Err(error) => drop(answer.error(error)),
+                // Fails when the request is answered already or the connection is gone.
+                Err(error) => drop(answer.respond_error(error)),
             });
         }
     }

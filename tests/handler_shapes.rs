@@ -104,12 +104,12 @@ impl Shapes {
 
     fn responded(&self, session: &Session, point: Point) -> Result {
         session.push("onPoint", &point)?;
-        session.response(&point)
+        session.respond(&point)
     }
 
     fn twice(&self, session: &Session, (): ()) -> Result<String> {
-        session.response("first")?;
-        let second = session.response("second").unwrap_err();
+        session.respond("first")?;
+        let second = session.respond("second").unwrap_err();
         session.push("onSecond", second.code())?;
         Ok("third".to_owned())
     }
@@ -145,7 +145,7 @@ impl Shapes {
     fn release(&self, _: &Session, point: Point) -> Result<&'static str> {
         let kept = self.kept.lock().take();
         kept.ok_or_else(|| Error::new(code::NOT_FOUND, "nobody waits"))?
-            .response(&point)?;
+            .respond(&point)?;
         Ok("released")
     }
 

@@ -45,9 +45,9 @@ fn broadcast(c: &mut Criterion) {
         let sessions: Vec<Session> = (0..members)
             .map(|id| Session::new(id, ear.clone()))
             .collect();
-        sessions
-            .iter()
-            .for_each(|session| group.add(session).unwrap());
+        for session in &sessions {
+            group.add(session).unwrap();
+        }
         bench.throughput(Throughput::Elements(members as u64));
         let body = Bytes::from_static(&[b'x'; 64]);
         bench.bench_function(format!("broadcast to {members}"), |b| {

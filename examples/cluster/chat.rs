@@ -89,7 +89,7 @@ impl RoomService {
             )?;
         }
         self.nicknames.lock().insert(session.id(), nickname);
-        if self.enter(session)? && again {
+        if self.group.add(session)? && again {
             *self.opened.lock() = Some(Instant::now());
         }
         Ok(())
@@ -98,7 +98,7 @@ impl RoomService {
     fn sync_message(&self, session: &Session, message: Message) -> Result<Said> {
         // Who is logged in is in the room, but for a moment when this node was started again.
         // Others would miss what is said then.
-        let unknown = session.uid() != 0 && self.enter(session)?;
+        let unknown = session.uid() != 0 && self.group.add(session)?;
         if unknown
             || self
                 .opened
@@ -115,14 +115,6 @@ impl RoomService {
         }
         self.group.broadcast("onMessage", &message)?;
         Ok(Said { code: 0 })
-    }
-
-    /// False for who is in already.
-    fn enter(&self, session: &Session) -> Result<bool> {
-        match self.group.add(session) {
-            Err(error) if error.code() == code::CONFLICT => Ok(false),
-            added => added.map(|()| true),
-        }
     }
 
     /// Runs when a session has closed, which took it out of the group.

@@ -169,8 +169,8 @@ impl T {
     }
 
     fn twice<S: Serializer>(&self, session: &Session<S>, _: Bytes) -> Result {
-        session.response_raw("first")?;
-        session.response_raw("second")
+        session.respond_raw("first")?;
+        session.respond_raw("second")
     }
 
     fn push_empty<S: Serializer>(&self, session: &Session<S>, _: Bytes) -> Result {
@@ -189,7 +189,7 @@ impl T {
             .ok_or_else(|| Error::new("T-BIG", "resp:N or push:N"))?;
         let letters: Vec<u8> = (b'a'..=b'z').cycle().take(count.parse()?).collect();
         match kind {
-            "resp" => session.response_raw(letters),
+            "resp" => session.respond_raw(letters),
             _ => session.push_raw("onBig", letters),
         }
     }
@@ -204,7 +204,7 @@ impl T {
     }
 
     fn resp_close<S: Serializer>(&self, session: &Session<S>, body: Bytes) -> Result {
-        session.response_raw(body)?;
+        session.respond_raw(body)?;
         session.close();
         Ok(())
     }

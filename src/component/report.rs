@@ -41,7 +41,7 @@ impl ErrorReporter {
             debug!(session = id, uid, route, request, %error, "message refused");
         }
         if request != 0
-            && let Err(error) = session.response_error(error)
+            && let Err(error) = session.respond_error(error)
         {
             debug!(session = id, uid, route, request, %error, "error reply not sent");
         }

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use super::{
-    close_state::CloseState, data::Data, extensions::Extensions, pins::Pins, registry::Sessions,
-    router::Router, sequencer::Sequencer, sink::SessionSink,
+    bindings::Router, close_state::CloseState, data::Data, extensions::Extensions, pins::Pins,
+    registry::Sessions, sequencer::Sequencer, sink::SessionSink,
 };
 
 pub(crate) struct SessionInner {

@@ -32,24 +32,24 @@ impl<S: Serializer> Responder<S> {
     /// Answers with a message.
     ///
     /// # Errors
-    /// See [`Session::response`].
-    pub fn response<M: ?Sized>(mut self, message: &M) -> Result
+    /// See [`Session::respond`].
+    pub fn respond<M: ?Sized>(mut self, message: &M) -> Result
     where
         S: Encode<M>,
     {
         // A message that cannot be written leaves the answer to the drop.
         let body = S::encode(message)?;
         self.answered = true;
-        self.session.response_raw(body)
+        self.session.respond_raw(body)
     }
 
     /// Answers with an error reply.
     ///
     /// # Errors
-    /// See [`Session::response`].
-    pub fn error(mut self, error: Error) -> Result {
+    /// See [`Session::respond`].
+    pub fn respond_error(mut self, error: Error) -> Result {
         self.answered = true;
-        self.session.response_error(error)
+        self.session.respond_error(error)
     }
 }
 
@@ -64,7 +64,7 @@ impl<S: Serializer> Drop for Responder<S> {
     fn drop(&mut self) {
         if !self.answered && self.session.request_id() != 0 {
             // The connection may be gone or the request timed out: then nobody waits for it.
-            let _ = self.session.response_error(Error::new(
+            let _ = self.session.respond_error(Error::new(
                 code::INTERNAL,
                 "the request was dropped without an answer",
             ));

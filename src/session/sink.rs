@@ -28,7 +28,7 @@ pub trait SessionSink: Any + Send + Sync {
     /// request is taken.
     ///
     /// # Errors
-    /// See [`Session::response`].
+    /// See [`Session::respond`].
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result;
 
     /// Sends a one-way message to a service, for [`Session::rpc`].

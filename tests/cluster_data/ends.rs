@@ -89,7 +89,7 @@ async fn large_answers_given_while_a_backend_stops_all_arrive() {
     let answer = async {
         eventually("it stops", || backend.handle().is_shutting_down()).await;
         for responder in held {
-            responder.session().response_raw(body.clone()).unwrap();
+            responder.session().respond_raw(body.clone()).unwrap();
         }
     };
     tokio::join!(backend.stop(), answer);

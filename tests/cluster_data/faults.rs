@@ -44,7 +44,7 @@ async fn requests_to_a_member_that_dies_are_answered_at_once() {
     })
     .await;
     for responder in house.backends[1].1.0.held.lock().drain(..) {
-        responder.response(&bytes::Bytes::new()).unwrap();
+        responder.respond(&bytes::Bytes::new()).unwrap();
     }
     let mut failed = 0;
     for request in waiting {
@@ -194,7 +194,7 @@ async fn a_member_that_stops_loses_no_request() {
         .await;
         for responder in room.0.held.lock().drain(..) {
             responder
-                .response(&bytes::Bytes::from_static(b"late"))
+                .respond(&bytes::Bytes::from_static(b"late"))
                 .unwrap();
         }
     };

@@ -162,7 +162,7 @@ async fn a_message_is_acknowledged_when_it_is_queued() {
         .held
         .lock()
         .drain(..)
-        .for_each(|held| held.response(&bytes::Bytes::from_static(b"late")).unwrap());
+        .for_each(|held| held.respond(&bytes::Bytes::from_static(b"late")).unwrap());
     assert_eq!(gate.message().await, response(1, 1, "late"));
 }
 

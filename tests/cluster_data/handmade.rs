@@ -448,7 +448,7 @@ async fn a_member_that_stops_handles_what_comes_until_each_gate_has_said_that_it
             .held
             .lock()
             .remove(0)
-            .response(&Bytes::from_static(b"late"))
+            .respond(&Bytes::from_static(b"late"))
             .unwrap();
         assert_eq!(gate.next(Kind::Response).await.body, "late");
         gate

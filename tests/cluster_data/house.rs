@@ -89,7 +89,7 @@ impl Room {
     }
 
     fn close(&self, session: &Session<Raw>, body: Bytes) -> Result<()> {
-        session.response_raw(body)?;
+        session.respond_raw(body)?;
         session.close_because("enough");
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Room {
     fn bind(&self, session: &Session<Raw>, body: Bytes) -> Result<()> {
         session.bind(std::str::from_utf8(&body)?.parse()?)?;
         session.push_raw("onBound", Bytes::new())?;
-        session.response_raw(Bytes::new())
+        session.respond_raw(Bytes::new())
     }
 
     fn join(&self, session: &Session<Raw>, _: Bytes) -> Result<Bytes> {
@@ -135,11 +135,11 @@ impl Room {
             let scheduler = Scheduler::current().unwrap();
             scheduler.spawn(
                 tokio::time::sleep(Duration::from_millis(number % 7)),
-                move |()| responder.response(&body).unwrap(),
+                move |()| responder.respond(&body).unwrap(),
             );
             return Ok(());
         }
-        session.response_raw(body)
+        session.respond_raw(body)
     }
 
     async fn ask(self: Arc<Self>, session: Session<Raw>, body: Bytes) -> Result<Bytes> {

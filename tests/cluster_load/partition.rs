@@ -119,7 +119,7 @@ async fn the_sessions_of_a_gate_and_a_member_that_are_cut_off_end_on_both_sides(
     // What was held for the old session answers nobody.
     for responder in apart.room.0.held.lock().drain(..) {
         assert_eq!(
-            responder.response(&bytes::Bytes::new()).unwrap_err().code(),
+            responder.respond(&bytes::Bytes::new()).unwrap_err().code(),
             code::CLOSED
         );
     }

@@ -33,7 +33,7 @@ impl Chess {
 
     async fn think(self: Arc<Self>, session: Session<Protobuf>, step: Move) -> Result {
         tokio::task::yield_now().await;
-        session.response(&Move {
+        session.respond(&Move {
             x: step.x + 1,
             ..step
         })
@@ -97,7 +97,7 @@ impl Poem {
 
     /// One service may still say something in another format.
     fn count(&self, session: &Session<Words>, words: Vec<String>) -> Result {
-        session.typed::<nano::Json>().response(&words.len())
+        session.typed::<nano::Json>().respond(&words.len())
     }
 }
 

@@ -241,7 +241,7 @@ impl Bank {
         };
         // The client asserts what this says.
         session.spawn(work, move |session, (balance, there)| {
-            session.response(&(balance, there.is_none(), Scheduler::current() == here))
+            session.respond(&(balance, there.is_none(), Scheduler::current() == here))
         });
         Ok(())
     }
@@ -253,7 +253,7 @@ impl Bank {
 
     fn fail(&self, session: &Session, (): ()) -> Result {
         session.spawn(async { panic!("the database is gone") }, |session, ()| {
-            session.response("never")
+            session.respond("never")
         });
         Ok(())
     }

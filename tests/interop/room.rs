@@ -78,7 +78,7 @@ impl Room {
     }
 
     fn last_words(&self, session: &Session<Raw>, body: Bytes) -> Result {
-        session.response_raw(body)?;
+        session.respond_raw(body)?;
         session.close();
         Ok(())
     }

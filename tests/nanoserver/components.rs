@@ -243,7 +243,7 @@ impl ClubManager {
     /// The answer comes from a thread that has nothing to do with the node: a database's.
     fn apply_club(&self, session: &Session, club: i64) -> Result {
         let responder = session.responder();
-        thread::spawn(move || responder.response(&json!({ "clubId": club })));
+        thread::spawn(move || responder.respond(&json!({ "clubId": club })));
         Ok(())
     }
 }

@@ -130,7 +130,7 @@ async fn a_reply_that_cannot_be_written_does_not_use_up_its_responder() {
     let responder = slow.kept.lock().remove(0);
     // JSON has no keys of this kind.
     let unwritable = HashMap::from([((1, 2), 3)]);
-    responder.response(&unwritable).unwrap_err();
+    responder.respond(&unwritable).unwrap_err();
     assert_eq!(client.answer(id).await.unwrap_err().code(), code::INTERNAL);
 }
 

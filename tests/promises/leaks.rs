@@ -161,7 +161,7 @@ async fn a_closed_session_cannot_be_brought_back() {
             .unwrap_err()
     };
     assert_eq!(code(session.push("on", "x")), code::CLOSED);
-    assert_eq!(code(shared.group.add(&session)), code::CLOSED);
+    assert_eq!(code(shared.group.add(&session).map(drop)), code::CLOSED);
     session.bind(7).unwrap();
     session.close();
     session.kick("again");

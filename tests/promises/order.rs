@@ -116,7 +116,7 @@ async fn pinned(node: &Node) -> (Client, Session) {
 async fn flush_room(session: &Session) {
     let (done, wait) = oneshot::channel();
     session
-        .value::<nano::Scheduler>("room")
+        .pinned("room")
         .unwrap()
         .push_task(|| done.send(()).unwrap())
         .unwrap();

@@ -211,7 +211,7 @@ async fn the_largest_response_arrives_and_a_larger_one_is_answered_with_an_error
         fn handlers(h: Handlers<Self>) -> Handlers<Self> {
             h.raw("Load", |_: &Self, session: &Session, body: bytes::Bytes| {
                 let size: usize = std::str::from_utf8(&body)?.parse()?;
-                session.response_raw(vec![b'x'; size])
+                session.respond_raw(vec![b'x'; size])
             })
         }
     }

@@ -85,7 +85,7 @@ async fn requests_in_flight_are_finished_before_clients_are_kicked() {
     assert_eq!(first.answer(worked).await.unwrap(), r#""worked""#);
     assert_eq!(first.answer(queued).await.unwrap(), "1");
     eventually("a request is kept", || !inner.kept.lock().is_empty()).await;
-    inner.kept.lock().remove(0).response("kept").unwrap();
+    inner.kept.lock().remove(0).respond("kept").unwrap();
     assert_eq!(first.answer(kept).await.unwrap(), r#""kept""#);
     assert_eq!(
         first.end().await.as_deref(),
@@ -126,7 +126,7 @@ async fn requests_nobody_finishes_are_answered_with_an_error_after_half_of_the_t
         Some("server is shutting down")
     );
     assert_eq!(ends.first().await, CloseReason::Shutdown);
-    inner.kept.lock().remove(0).response("late").unwrap_err();
+    inner.kept.lock().remove(0).respond("late").unwrap_err();
 }
 
 #[tokio::test]

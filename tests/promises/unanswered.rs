@@ -44,14 +44,14 @@ impl Mail {
 
     fn thread(&self, session: &Session, text: String) -> Result {
         let responder = session.responder();
-        thread::spawn(move || responder.response(&text));
+        thread::spawn(move || responder.respond(&text));
         Ok(())
     }
 
     /// Answers by itself and returns an answer too.
     fn twice(&self, session: &Session, _: ()) -> Result<&'static str> {
-        session.response("first")?;
-        self.0.results.lock().push(session.response("second"));
+        session.respond("first")?;
+        self.0.results.lock().push(session.respond("second"));
         Ok("third")
     }
 
@@ -83,7 +83,7 @@ async fn a_request_nobody_answers_times_out_and_its_late_answer_is_dropped() {
     assert!(begun.elapsed() >= Duration::from_millis(100));
 
     assert_eq!(
-        inbox.take().await.response("late").unwrap_err().code(),
+        inbox.take().await.respond("late").unwrap_err().code(),
         code::CONFLICT
     );
     client.request("Mail.Echo", r#""next""#).await;
@@ -104,14 +104,14 @@ async fn each_request_has_its_own_timeout() {
             client.request("Mail.Keep", "").await,
             client.request("Mail.Keep", "").await,
         );
-        inbox.take().await.response("in time").unwrap();
+        inbox.take().await.respond("in time").unwrap();
         client.answer(first).await.unwrap();
         assert_eq!(
             client.answer(second).await.unwrap_err().code(),
             code::TIMEOUT
         );
         assert!(begun.elapsed() >= Duration::from_millis(150));
-        inbox.take().await.response("late").unwrap_err();
+        inbox.take().await.respond("late").unwrap_err();
     }
 }
 
@@ -125,7 +125,7 @@ async fn without_a_timeout_a_request_waits() {
             .await
             .is_err()
     );
-    responder.response("at last").unwrap();
+    responder.respond("at last").unwrap();
     assert_eq!(client.answer(id).await.unwrap(), r#""at last""#);
 }
 
@@ -166,7 +166,7 @@ async fn a_responder_answers_from_any_thread_and_always_its_own_request() {
     eventually("all are kept", || inbox.kept.lock().len() == ids.len()).await;
     for responder in std::mem::take(&mut *inbox.kept.lock()).into_iter().rev() {
         let id = responder.session().request_id();
-        thread::spawn(move || responder.response(&id).unwrap())
+        thread::spawn(move || responder.respond(&id).unwrap())
             .join()
             .unwrap();
     }
@@ -180,12 +180,13 @@ async fn a_response_needs_a_request_and_a_connection() {
     let (inbox, node, mut client) = mail(App::new()).await;
     let session = client.session(&node).await;
     assert_eq!(
-        session.response("to nothing").unwrap_err().code(),
+        session.respond("to nothing").unwrap_err().code(),
         code::BAD_REQUEST
     );
     assert_eq!(
         session
-            .response_mid(99, "to what never came")
+            .with_request(99)
+            .respond("to what never came")
             .unwrap_err()
             .code(),
         code::CONFLICT
@@ -196,7 +197,7 @@ async fn a_response_needs_a_request_and_a_connection() {
     drop(client);
     eventually("the session closes", || session.closed().is_some()).await;
     assert_eq!(
-        responder.response("to nobody").unwrap_err().code(),
+        responder.respond("to nobody").unwrap_err().code(),
         code::CLOSED
     );
 }
@@ -217,7 +218,7 @@ async fn too_many_requests_in_flight_are_answered_and_no_more_when_some_have_end
         );
     }
 
-    inbox.take().await.response("done").unwrap();
+    inbox.take().await.respond("done").unwrap();
     client.answer(kept[0]).await.unwrap();
     assert_eq!(
         client.ask("Mail.Echo", r#""hello""#).await.unwrap(),
