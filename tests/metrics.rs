@@ -166,7 +166,7 @@ async fn every_metric_counts_what_it_says() {
     assert_eq!(client.ask_in_vain("Till.Keep", "").await, code::TIMEOUT);
     counts.expect(names::REQUESTS_TIMED_OUT, 1).await;
     counts.expect(names::REQUESTS_FAILED, 7).await;
-    kept.0.lock().remove(0).response("late").unwrap_err();
+    kept.0.lock().remove(0).respond("late").unwrap_err();
     counts.expect(names::RESPONSES_DROPPED, 1).await;
 
     let sent = counts.totals[names::MESSAGES_SENT] as usize;

@@ -225,7 +225,7 @@ impl T {
             .remote_addr()
             .map(|address| address.to_string())
             .unwrap_or_default();
-        session.typed::<Json>().response(&Ids {
+        session.typed::<Json>().respond(&Ids {
             id: session.id(),
             uid: session.uid(),
             mid: session.request_id(),
