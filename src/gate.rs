@@ -3,7 +3,6 @@
 use std::{
     fmt,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -23,11 +22,12 @@ use tracing::{debug, info, warn};
 
 use crate::{
     dispatch::Dispatch,
-    error::{Error, Result, code},
+    error::Result,
     handle::Handle,
     handshake::ReplyTemplate,
     message::Dictionary,
     metrics::Metrics,
+    panic::catch_panic,
     session::{CloseReason, Session, SessionSink},
 };
 
@@ -38,7 +38,6 @@ mod connection;
 mod http;
 mod listener;
 mod outbox;
-mod pending;
 mod protocol;
 mod rate;
 mod settings;
@@ -198,10 +197,7 @@ impl Gate {
 
     /// Calls an application's hook. A panic is an error.
     fn guard<R>(&self, hook: impl FnOnce() -> Result<R>) -> Result<R> {
-        catch_unwind(AssertUnwindSafe(hook)).unwrap_or_else(|_| {
-            self.metrics.panics.increment(1);
-            Err(Error::new(code::INTERNAL, "panicked"))
-        })
+        catch_panic(&self.metrics.panics, "panicked", hook)
     }
 
     /// What comes before a session ends with the node, for nobody else closes it.

@@ -48,6 +48,9 @@ pub mod client;
 mod member;
 pub use member::Member;
 
+mod in_flight;
+mod panic;
+
 pub mod metrics;
 
 mod socket;

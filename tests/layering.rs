@@ -24,6 +24,8 @@ const ORDER: &[&str] = &[
     "scheduler",
     "client",
     "member",
+    "in_flight",
+    "panic",
     "metrics",
     "socket",
     // Modules of nano-protocol, which the compiler keeps below.

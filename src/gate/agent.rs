@@ -4,7 +4,6 @@ use std::{
     collections::VecDeque,
     fmt,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Waker},
 };
@@ -14,12 +13,14 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::{Gate, SlowClient, outbox::Outbox, pending::Pending};
+use super::{Gate, SlowClient, outbox::Outbox};
 use crate::{
     error::{Error, Result, code},
     handshake,
+    in_flight::InFlight,
     message::{self, Kind, Message},
     packet::{self, PacketError},
+    panic::catch_panic,
     session::{CloseReason, Push, Session, SessionSink},
 };
 
@@ -38,7 +39,7 @@ pub(super) struct Agent {
 #[derive(Default)]
 struct State {
     outbox: Outbox,
-    pending: Pending,
+    in_flight: InFlight,
     closing: Option<CloseReason>,
     /// Set with [`CloseReason::Shutdown`]: what is in flight may still be answered.
     draining: bool,
@@ -77,15 +78,16 @@ impl Agent {
         }
     }
 
-    /// A request has arrived and waits for its answer.
+    /// Adds a request that has arrived; `deadline` is when it times out.
     ///
     /// # Errors
-    /// Too many do already.
-    pub(super) fn expect(&self, id: u64, now: Instant) -> Result {
+    /// `TOO_MANY` if the client has as many in flight as it may. The request is in flight anyway,
+    /// so that it can be answered.
+    pub(super) fn expect(&self, id: u64, deadline: Option<Instant>) -> Result {
         let mut state = self.state.lock();
         let limit = self.gate.settings.max_in_flight;
-        let full = state.pending.len() >= limit;
-        state.pending.insert(id, now);
+        let full = state.in_flight.len() >= limit;
+        state.in_flight.insert(id, deadline, ());
         if full {
             Err(Error::new(
                 code::TOO_MANY,
@@ -96,23 +98,16 @@ impl Agent {
         }
     }
 
-    /// Answers every request that arrived at or before `then` with a timeout. When the oldest that
-    /// is left arrived.
-    pub(super) fn expire(&self, then: Instant) -> Option<Instant> {
-        for id in self.overdue(then) {
+    /// Answers every request whose deadline has passed with a timeout, and returns the next
+    /// deadline.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let expired = self.state.lock().in_flight.expired(now);
+        for id in expired {
             self.gate.metrics.timed_out.increment(1);
             // An answer that comes between the look and this one wins.
             let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
         }
-        self.oldest_request()
-    }
-
-    fn overdue(&self, then: Instant) -> Vec<u64> {
-        self.state.lock().pending.before(then)
-    }
-
-    pub(super) fn oldest_request(&self) -> Option<Instant> {
-        self.state.lock().pending.oldest()
+        self.state.lock().in_flight.next_deadline()
     }
 
     /// Queues a packet of the protocol itself.
@@ -222,8 +217,7 @@ impl Agent {
             return;
         }
         let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
-        for id in state.pending.before(Instant::now()) {
-            state.pending.take(id);
+        for (id, ()) in state.in_flight.drain() {
             self.gate.metrics.failed.increment(1);
             if self.has_pipeline() {
                 state
@@ -259,7 +253,7 @@ impl Agent {
         state.draining = false;
         let left = (
             std::mem::take(&mut state.outbox),
-            std::mem::take(&mut state.pending),
+            std::mem::take(&mut state.in_flight),
             state.writer.take(),
         );
         drop(state);
@@ -286,12 +280,12 @@ impl Agent {
     fn process(&self, session: &Session, mut message: Message) -> Result<Message> {
         let outbound = self.gate.dispatch.outbound();
         let (kind, id, failed) = (message.kind, message.id, message.error);
-        let result = catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut message)))
-            .unwrap_or_else(|_| {
-                self.gate.metrics.panics.increment(1);
-                Err(Error::new(code::INTERNAL, "the pipeline panicked"))
-            });
-        match result {
+        let process = |message: &mut Message| {
+            catch_panic(&self.gate.metrics.panics, "the pipeline panicked", || {
+                outbound.process(session, message)
+            })
+        };
+        match process(&mut message) {
             Ok(()) => Ok(message),
             Err(error) if kind == Kind::Response && !self.gate.settings.silent => {
                 self.gate.metrics.failed.increment(u64::from(!failed));
@@ -299,10 +293,7 @@ impl Agent {
                 // The reply goes through the pipeline as well, for the client expects what it does;
                 // if it is refused too, it goes as it is.
                 let original = reply.clone();
-                match catch_unwind(AssertUnwindSafe(|| outbound.process(session, &mut reply))) {
-                    Ok(Ok(())) => Ok(reply),
-                    _ => Ok(original),
-                }
+                Ok(process(&mut reply).map_or(original, |()| reply))
             }
             Err(error) => Err(error),
         }
@@ -357,7 +348,7 @@ impl State {
     fn may_close(&self) -> Option<&CloseReason> {
         self.closing
             .as_ref()
-            .filter(|_| !self.draining || self.pending.is_empty())
+            .filter(|_| !self.draining || self.in_flight.is_empty())
     }
 
     fn check_open(&self) -> Result {
@@ -415,7 +406,7 @@ impl SessionSink for Agent {
         };
         self.change(|state| {
             state.check_open()?;
-            if !state.pending.take(request) {
+            if state.in_flight.take(request).is_none() {
                 self.gate.metrics.responses_dropped.increment(1);
                 return Err(Error::new(
                     code::CONFLICT,

@@ -295,11 +295,11 @@ impl<T: Transport> Connection<T> {
         if id == 0 {
             return true;
         }
-        if let (None, Some(timeout)) = (self.requests_by, self.gate.settings.request_timeout) {
-            self.requests_by = Some(self.now + timeout);
-        }
+        let timeout = self.gate.settings.request_timeout;
+        let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
+        self.requests_by = self.requests_by.or(deadline);
         self.agent
-            .expect(id, self.now)
+            .expect(id, deadline)
             .map_err(|error| {
                 self.gate
                     .dispatch
@@ -354,14 +354,8 @@ impl<T: Transport> Connection<T> {
         if self.closing_by.is_some_and(|by| by <= self.now) {
             return Some(self.agent.closing().unwrap_or(CloseReason::SlowClient));
         }
-        if let (Some(by), Some(timeout)) = (self.requests_by, self.gate.settings.request_timeout)
-            && by <= self.now
-        {
-            self.requests_by = self
-                .now
-                .checked_sub(timeout)
-                .and_then(|then| self.agent.expire(then))
-                .map(|oldest| oldest + timeout);
+        if self.requests_by.is_some_and(|by| by <= self.now) {
+            self.requests_by = self.agent.expire(self.now);
         }
         if !self.reading {
             // What it sent lies in its socket: that is the node's silence, not the client's.
