@@ -84,7 +84,7 @@ impl App {
     ) -> Self {
         let component = Arc::new(component);
         self.config.components.push(Box::new(move |node, reporter| {
-            Service::new(component, &options, node, reporter)
+            Service::register(component, &options, node, reporter)
         }));
         self
     }

@@ -1,30 +1,40 @@
 //! Components: the services an application is made of.
 
-use std::{any::type_name, fmt, sync::Arc};
+use std::{
+    any::type_name,
+    marker::PhantomData,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use crate::{
-    error::Result,
+    error::{Error, Result, code},
     handle::Handle,
     serialize::{Json, Serializer},
 };
 
+mod erased;
 mod handlers;
 mod invocation;
+mod options;
+mod placement;
 mod report;
 mod service;
 mod signature;
 
-pub(crate) use self::{
-    report::ErrorReporter,
-    service::{Invoke, Service},
+pub(crate) use self::{erased::ErasedHandler, report::ErrorReporter, service::Service};
+use self::{erased::ServiceConfig, service::Hooks};
+pub use self::{
+    handlers::{Handler, Handlers},
+    options::Options,
 };
-pub use handlers::{Handler, Handlers};
 
 /// A service: state, handlers, and hooks into the life of the node.
 ///
-/// `S` is the format of its messages, JSON unless named. A component serves all sessions at once,
-/// on several schedulers if the application uses several, so it is shared: state sits in locks that
-/// are held briefly, never while pushing.
+/// `S` is the format of its messages, JSON unless named. All sessions share one component, on
+/// several schedulers if the application uses several. Keep its state in locks that are held
+/// briefly, never while pushing. `Arc<C>` is a component where `C` is, so that several components
+/// and the program can share one value.
 ///
 /// ```
 /// use nano::{Component, Group, Handlers, Result, Session};
@@ -47,21 +57,31 @@ pub use handlers::{Handler, Handlers};
 ///         self.group.add(session)?;
 ///         Ok("welcome")
 ///     }
+///     // No reply: clients send it as a notify.
 ///     fn say(&self, _: &Session, message: Say) -> Result {
 ///         self.group.broadcast("onSay", &message.text)
 ///     }
 /// }
 /// ```
 ///
-/// The hooks run on the node's default scheduler, one at a time: `init` of every component in the
-/// order they were added, then `after_init` of every component; clients reach the node only after
-/// that. When it stops, after the last client has gone, `before_shutdown` of every component in
-/// reverse order, then `shutdown` likewise.
+/// # Hooks
+/// The hooks run on the node's default scheduler, one at a time. At start: `init` of every
+/// component in the order they were added, then `after_init` of every component. Clients reach the
+/// node only after that. At stop, after the last client has gone: `before_shutdown` of every
+/// component in reverse order, then `shutdown` likewise.
+///
+/// A panic in a hook is counted in [`metrics::PANICS`](crate::metrics::PANICS) and handled as an
+/// error of that hook.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a component",
+    label = "`impl Component for {Self}` is missing",
+    note = "a component is a value, or an `Arc` of it, whose type implements `nano::Component`"
+)]
 pub trait Component<S: Serializer = Json>: Send + Sync + Sized + 'static {
-    /// Names the handlers.
+    /// Registers the handlers.
     fn handlers(handlers: Handlers<Self, S>) -> Handlers<Self, S>;
 
-    /// Runs before the node serves anybody. Other components may not be initialised yet.
+    /// Runs before the node serves clients. Other components may not be initialised yet.
     ///
     /// # Errors
     /// An error keeps the node from starting.
@@ -82,85 +102,116 @@ pub trait Component<S: Serializer = Json>: Send + Sync + Sized + 'static {
 
     /// Runs last.
     fn shutdown(self: &Arc<Self>, _node: &Handle) {}
+
+    /// The path of the type the service is named after.
+    #[doc(hidden)]
+    fn type_path() -> &'static str {
+        type_name::<Self>()
+    }
 }
 
-/// How a component is registered: under which names, and where its handlers run.
-#[derive(Clone, Default)]
-pub struct Options {
-    pub(crate) name: Option<String>,
-    pub(crate) name_func: Option<fn(&str) -> String>,
-    pub(crate) placement: Where,
-    pub(crate) internal: bool,
+impl<S: Serializer, C: Component<S>> Component<S> for Arc<C> {
+    fn handlers(handlers: Handlers<Self, S>) -> Handlers<Self, S> {
+        handlers.through_arc(C::handlers)
+    }
+
+    fn init(self: &Arc<Self>, node: &Handle) -> Result {
+        C::init(self, node)
+    }
+
+    fn after_init(self: &Arc<Self>, node: &Handle) -> Result {
+        C::after_init(self, node)
+    }
+
+    fn before_shutdown(self: &Arc<Self>, node: &Handle) {
+        C::before_shutdown(self, node);
+    }
+
+    fn shutdown(self: &Arc<Self>, node: &Handle) {
+        C::shutdown(self, node);
+    }
+
+    fn type_path() -> &'static str {
+        C::type_path()
+    }
 }
 
-/// What [`Options`] say about schedulers; becomes a [`Placement`] when the node starts.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Where {
-    #[default]
-    Node,
-    Session(String),
-    Spread(usize),
+impl Service {
+    /// Registers a component.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for options or routes that are not valid.
+    pub(crate) fn register<S: Serializer, C: Component<S>>(
+        component: Arc<C>,
+        options: &Options,
+        node: &Handle,
+        reporter: &Arc<ErrorReporter>,
+    ) -> Result<Self> {
+        let name = match &options.name {
+            Some(name) => name.clone(),
+            None => short_name(C::type_path()).to_owned(),
+        };
+        let config = Arc::new(ServiceConfig {
+            placement: options.placement.resolve(&name, node)?,
+            reporter: reporter.clone(),
+            name: name.clone(),
+        });
+        let handlers = C::handlers(Handlers::new(
+            component.clone(),
+            config,
+            options.name_func,
+            options.internal,
+        ));
+        let hooks = ComponentHooks {
+            component,
+            reporter: reporter.clone(),
+            format: PhantomData,
+        };
+        Self::new(name, handlers.finish()?, Box::new(hooks))
+    }
 }
 
-impl Options {
-    /// A service named like its type, on the node's default scheduler, open to clients.
-    pub fn new() -> Self {
-        Self::default()
-    }
+/// The last part of a type's path, without its parameters.
+fn short_name(path: &str) -> &str {
+    let path = path.split('<').next().unwrap_or(path);
+    path.rsplit("::").next().unwrap_or(path)
+}
 
-    /// The name of the service, the part of its routes before the dot.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
+struct ComponentHooks<C, S> {
+    component: Arc<C>,
+    reporter: Arc<ErrorReporter>,
+    format: PhantomData<fn() -> S>,
+}
 
-    /// Changes the name of every handler, for example `str::to_lowercase`.
-    #[must_use]
-    pub fn name_func(mut self, rename: fn(&str) -> String) -> Self {
-        self.name_func = Some(rename);
-        self
-    }
-
-    /// Runs each session's messages on the scheduler that session is [pinned](crate::Session::pin)
-    /// to under this name. A request of a session that is not pinned is answered with
-    /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE).
-    #[must_use]
-    pub fn scheduler(mut self, name: impl Into<String>) -> Self {
-        self.placement = Where::Session(name.into());
-        self
-    }
-
-    /// Spreads sessions over this many schedulers by id, so that a service without shared state
-    /// uses every core. 0 is a start-up error.
-    #[must_use]
-    pub fn spread(mut self, schedulers: usize) -> Self {
-        self.placement = Where::Spread(schedulers);
-        self
-    }
-
-    /// Closes the service to clients: to them its routes do not exist.
-    /// [`Session::rpc`](crate::Session::rpc) and [`Session::call`](crate::Session::call) reach it.
-    #[must_use]
-    pub fn internal(mut self) -> Self {
-        self.internal = true;
-        self
-    }
-
-    pub(crate) fn service_name<C>(&self) -> String {
-        self.name.clone().unwrap_or_else(|| {
-            let path = type_name::<C>();
-            let path = path.split('<').next().unwrap_or(path);
-            path.rsplit("::").next().unwrap_or(path).to_owned()
+impl<C, S> ComponentHooks<C, S> {
+    fn call(&self, hook: impl FnOnce() -> Result) -> Result {
+        catch_unwind(AssertUnwindSafe(hook)).unwrap_or_else(|_| {
+            self.reporter.metrics.panics.increment(1);
+            Err(Error::new(code::INTERNAL, "panicked"))
         })
     }
 }
 
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("name", &self.name)
-            .field("internal", &self.internal)
-            .finish_non_exhaustive()
+impl<S: Serializer, C: Component<S>> Hooks for ComponentHooks<C, S> {
+    fn init(&self, node: &Handle) -> Result {
+        self.call(|| self.component.init(node))
+    }
+
+    fn after_init(&self, node: &Handle) -> Result {
+        self.call(|| self.component.after_init(node))
+    }
+
+    fn before_shutdown(&self, node: &Handle) -> Result {
+        self.call(|| {
+            self.component.before_shutdown(node);
+            Ok(())
+        })
+    }
+
+    fn shutdown(&self, node: &Handle) -> Result {
+        self.call(|| {
+            self.component.shutdown(node);
+            Ok(())
+        })
     }
 }

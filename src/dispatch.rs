@@ -1,4 +1,4 @@
-//! From a message to the handler it is for.
+//! From a message's route to its handler: on this node, or on another member.
 
 use std::{
     collections::HashMap,
@@ -12,34 +12,37 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use crate::{
-    component::{ErrorReporter, Invoke, Service},
+    component::{ErasedHandler, ErrorReporter, Service},
     error::{Error, Result, code},
     message::{Kind, Message},
     pipeline::{Channel, Pipeline},
     session::{Call, CallRouter, CloseReason, Session},
 };
 
-mod forward;
-mod job;
+mod cluster_router;
+mod detached;
+mod dispatched;
+mod local;
+mod remote;
 
-use self::forward::DetachedSink;
 pub(crate) use self::{
-    forward::{ClusterRouter, ForwardError},
-    job::Dispatched,
+    cluster_router::{ClusterRouter, ForwardError},
+    dispatched::Dispatched,
 };
+use self::{detached::detached_session, local::LocalCall, remote::RemoteCall};
 
-/// The routes of a node and what messages pass on their way to them.
+/// The routes of a node, and the pipeline in front of them.
 pub(crate) struct Dispatch {
-    routes: HashMap<ByteString, Arc<dyn Invoke>>,
+    handlers: HashMap<ByteString, Arc<ErasedHandler>>,
     pipeline: Arc<Pipeline>,
     reporter: Arc<ErrorReporter>,
-    /// How long clients' requests, and calls, wait for their answer.
+    /// How long requests of clients, and calls, wait for their answer.
     request_timeout: Option<Duration>,
-    /// The rest of the cluster; weak, for it hands messages to this.
-    forward: OnceLock<Weak<dyn ClusterRouter>>,
+    /// The rest of the cluster. Weak, since inbound traffic owns this dispatch.
+    cluster: OnceLock<Weak<dyn ClusterRouter>>,
 }
 
-/// Who sends a message: internal services are open to nodes only.
+/// The sender of a message: clients cannot reach internal handlers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
     Client,
@@ -48,14 +51,14 @@ pub(crate) enum Origin {
 
 impl Dispatch {
     /// # Errors
-    /// Names the component that is there twice.
+    /// [`code::BAD_REQUEST`] when two components have one name.
     pub(crate) fn new(
         services: &[Service],
         pipeline: Arc<Pipeline>,
         reporter: Arc<ErrorReporter>,
         request_timeout: Option<Duration>,
     ) -> Result<Self> {
-        let mut routes = HashMap::new();
+        let mut handlers = HashMap::new();
         for (at, service) in services.iter().enumerate() {
             if services[..at]
                 .iter()
@@ -66,51 +69,50 @@ impl Dispatch {
                     format!("two components named {}", service.name),
                 ));
             }
-            routes.extend(
+            handlers.extend(
                 service
-                    .routes
+                    .handlers
                     .iter()
-                    .map(|(route, invoke)| (ByteString::from(route.as_str()), invoke.clone())),
+                    .map(|handler| (ByteString::from(handler.route()), handler.clone())),
             );
         }
         Ok(Self {
-            routes,
+            handlers,
             pipeline,
             reporter,
             request_timeout,
-            forward: OnceLock::new(),
+            cluster: OnceLock::new(),
         })
     }
 
-    /// Makes it part of a cluster.
-    pub(crate) fn connect(&self, forward: Weak<dyn ClusterRouter>) {
-        // A node joins one cluster, and does it once.
-        let _ = self.forward.set(forward);
+    /// Connects the node to its cluster. Only the first call counts: a node joins one cluster.
+    pub(crate) fn connect(&self, cluster: Weak<dyn ClusterRouter>) {
+        let _ = self.cluster.set(cluster);
     }
 
-    fn forward(&self) -> Option<Arc<dyn ClusterRouter>> {
-        self.forward.get()?.upgrade()
+    fn cluster(&self) -> Option<Arc<dyn ClusterRouter>> {
+        self.cluster.get()?.upgrade()
     }
 
-    /// All routes, sorted.
+    /// Returns all routes, sorted.
     pub(crate) fn routes(&self) -> Vec<ByteString> {
-        let mut routes: Vec<_> = self.routes.keys().cloned().collect();
+        let mut routes: Vec<_> = self.handlers.keys().cloned().collect();
         routes.sort();
         routes
     }
 
-    /// Those that exist for clients, sorted.
+    /// Returns the routes that clients can reach, sorted.
     pub(crate) fn open_routes(&self) -> Vec<ByteString> {
         let mut routes = self.routes();
         routes.retain(|route| {
-            self.routes
+            self.handlers
                 .get(route)
-                .is_some_and(|invoke| !invoke.setup().internal)
+                .is_some_and(|handler| !handler.is_internal())
         });
         routes
     }
 
-    /// How long clients' requests, and calls, wait for their answer.
+    /// How long requests of clients, and calls, wait for their answer.
     pub(crate) fn request_timeout(&self) -> Option<Duration> {
         self.request_timeout
     }
@@ -123,11 +125,13 @@ impl Dispatch {
         &self.reporter
     }
 
-    /// Takes a message of this node's client as far as the scheduler or the member it belongs to.
-    /// `None` when that is nowhere: it has been answered then.
+    /// Finds the destination of a message of this node's client.
+    ///
+    /// Runs the inbound pipeline, and decodes a message for a handler of this node. Returns `None`
+    /// when one of these fails; the request has been answered then.
     pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Dispatched> {
         let session = session.with_request(request_of(&message));
-        let result = match message.kind {
+        let filtered = match message.kind {
             Kind::Response | Kind::Push => Err(Error::new(
                 code::BAD_REQUEST,
                 "only servers send responses and pushes",
@@ -135,102 +139,104 @@ impl Dispatch {
             Kind::Request | Kind::Notify => self.filter(&session, &mut message),
         };
         let route = message.route.clone();
-        let result = result.and_then(|()| match self.forward() {
-            Some(forward) if !self.routes.contains_key(&message.route) => Ok(Dispatched::away(
-                session.clone(),
-                message,
-                forward,
-                self.reporter.clone(),
-            )),
-            _ => self.job(&session, &message, Origin::Client),
-        });
-        result
-            .inspect_err(|_| self.reporter.metrics.refused.increment(1))
-            .map_err(|error| self.reporter.fail(&session, &route, error))
+        filtered
+            .and_then(|()| match self.cluster() {
+                Some(cluster) if !self.has(&message.route) => Ok(Dispatched::Remote(
+                    RemoteCall::new(session.clone(), message, cluster, self.reporter.clone()),
+                )),
+                _ => self.local(&session, &message, Origin::Client),
+            })
+            .map_err(|error| self.refuse(&session, &route, error))
             .ok()
     }
 
-    /// Takes a message that another node hands over as far as its scheduler. It is bounded where it
-    /// comes from, so a full scheduler takes it too. What keeps it from its handler is answered as
-    /// a handler's error is.
+    /// Queues a message that another node forwarded.
+    ///
+    /// A full scheduler takes it too, since the sender's session window bounds such messages.
     pub(crate) fn deliver(&self, session: &Session, message: &Message, origin: Origin) {
-        if let Some(job) = self.accept(session, message, origin) {
-            job.submit_always();
+        if let Some(call) = self.accept(session, message, origin) {
+            call.submit_always();
         }
     }
 
-    /// Prepares a message that another node hands over for its scheduler. `None` when it has been
-    /// answered instead.
+    /// Prepares a message that another node forwarded.
+    ///
+    /// Returns `None` when its route or body is not valid; the request has been answered then.
     pub(crate) fn accept(
         &self,
         session: &Session,
         message: &Message,
         origin: Origin,
     ) -> Option<Dispatched> {
-        let refused = |error| {
-            session.sink().done();
-            self.reporter.metrics.refused.increment(1);
-            self.reporter.fail(session, &message.route, error);
-        };
-        self.job(session, message, origin).map_err(refused).ok()
+        self.local(session, message, origin)
+            .map_err(|error| {
+                session.sink().done();
+                self.refuse(session, &message.route, error);
+            })
+            .ok()
     }
 
-    /// Takes a call as far as its handler on this node.
+    /// Calls a handler of this node. A full scheduler fails the call.
     pub(crate) fn answer(&self, call: Call) {
         let session = call
             .session
-            .unwrap_or_else(session_of_nobody)
+            .unwrap_or_else(detached_session)
             .with_caller(call.caller);
         let message = Message::request(session.request_id(), call.route, call.body);
-        // A full scheduler drops the message, which then answers for itself.
+        // A message that is dropped here answers its call.
         let _ = self
             .accept(&session, &message, Origin::Node)
             .map(Dispatched::try_submit);
     }
 
-    /// Runs the inbound pipeline for a message that came through a gate that has none of ours.
+    /// Runs the inbound pipeline for a message of a Go gate, which has no pipeline of ours.
     ///
     /// # Errors
-    /// That of the step that refuses it.
+    /// The error of the step that refuses the message.
     pub(crate) fn filter_inbound(&self, session: &Session, message: &mut Message) -> Result {
         self.filter(session, message)
     }
 
-    /// Answers a message that a session sent and nobody will handle.
+    /// Fails the request that `session` carries, for a message no handler will see.
     pub(crate) fn fail(&self, session: &Session, error: Error) {
         self.reporter.fail(session, "", error);
     }
 
     /// Whether this node has the route.
     pub(crate) fn has(&self, route: &str) -> bool {
-        self.routes.contains_key(route)
+        self.handlers.contains_key(route)
     }
 
     /// Sends a one-way message on behalf of a session.
     ///
     /// # Errors
-    /// Nobody has the route, or the one who has it cannot take it.
+    /// No node has the route, or the node that has it cannot take the message.
     pub(crate) fn rpc(&self, session: &Session, message: Message) -> Result {
-        match self.forward() {
-            Some(forward) if !self.has(&message.route) => forward.rpc(session, message),
+        match self.cluster() {
+            Some(cluster) if !self.has(&message.route) => cluster.rpc(session, message),
             _ => self
-                .job(&session.with_request(0), &message, Origin::Node)?
+                .local(&session.with_request(0), &message, Origin::Node)?
                 .try_submit(),
         }
     }
 
-    /// Tells the members that know this session of its uid.
+    /// Tells the members that serve this session its user id.
     pub(crate) fn bound(&self, session: &Session) {
-        if let Some(forward) = self.forward() {
-            forward.bound(session);
+        if let Some(cluster) = self.cluster() {
+            cluster.bound(session);
         }
     }
 
-    /// Tells the members that know this session of its end.
+    /// Tells the members that serve this session that it has ended.
     pub(crate) fn closed(&self, session: &Session, reason: &CloseReason) {
-        if let Some(forward) = self.forward() {
-            forward.closed(session, reason);
+        if let Some(cluster) = self.cluster() {
+            cluster.closed(session, reason);
         }
+    }
+
+    fn refuse(&self, session: &Session, route: &str, error: Error) {
+        self.reporter.metrics.refused.increment(1);
+        self.reporter.fail(session, route, error);
     }
 
     fn filter(&self, session: &Session, message: &mut Message) -> Result {
@@ -243,7 +249,7 @@ impl Dispatch {
         })
     }
 
-    /// Calls the application's code where messages are read.
+    /// Calls the application's code. A panic in it is counted and becomes an error.
     fn guard<R>(&self, panicked: &'static str, call: impl FnOnce() -> Result<R>) -> Result<R> {
         catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
             self.reporter.metrics.panics.increment(1);
@@ -251,27 +257,30 @@ impl Dispatch {
         })
     }
 
-    fn job(&self, session: &Session, message: &Message, origin: Origin) -> Result<Dispatched> {
-        let invoke = self
-            .routes
+    fn local(&self, session: &Session, message: &Message, origin: Origin) -> Result<Dispatched> {
+        let handler = self
+            .handlers
             .get(&message.route)
-            // To clients an internal route does not exist.
-            .filter(|invoke| origin == Origin::Node || !invoke.setup().internal)
+            .filter(|handler| origin == Origin::Node || !handler.is_internal())
             .ok_or_else(|| {
                 Error::new(
                     code::NOT_FOUND,
                     format!("route not found: {}", message.route),
                 )
             })?;
-        let scheduler = invoke.setup().placement.scheduler(session)?;
+        let scheduler = handler.scheduler(session)?;
         let task = self.guard("decoding the message panicked", || {
-            invoke.clone().prepare(session, &scheduler, &message.body)
+            handler.prepare(session, &scheduler, &message.body)
         })?;
-        Ok(Dispatched::here(session.clone(), scheduler, task))
+        Ok(Dispatched::Local(LocalCall::new(
+            session.clone(),
+            scheduler,
+            task,
+        )))
     }
 }
 
-/// The request to answer: a client's response has an id too, but nobody who waits.
+/// The request to answer. A client's response has an id too, but takes no answer.
 fn request_of(message: &Message) -> u64 {
     if message.kind == Kind::Request {
         message.id
@@ -282,29 +291,26 @@ fn request_of(message: &Message) -> u64 {
 
 impl CallRouter for Dispatch {
     fn call(&self, call: Call) {
-        let forward = self.forward();
-        let here = match (&call.to, &forward) {
-            (Some(to), Some(forward)) => forward.is_here(to),
+        let cluster = self.cluster();
+        let here = match (&call.to, &cluster) {
+            (Some(to), Some(cluster)) => cluster.is_here(to),
             (Some(_), None) => false,
             (None, _) => self.has(&call.route),
         };
-        if !here && let Some(forward) = forward {
-            return forward.call(call);
+        if !here && let Some(cluster) = cluster {
+            return cluster.call(call);
         }
         if !here && let Some(to) = &call.to {
-            // Answered once, and by nobody else.
-            return drop(call.caller.answer(Err(Error::new(
-                code::NOT_FOUND,
-                format!("no member at {to}"),
-            ))));
+            let error = Error::new(code::NOT_FOUND, format!("no member at {to}"));
+            return drop(call.caller.answer(Err(error)));
         }
         self.answer(call);
     }
 
     fn nodes_with(&self, route: &str) -> Vec<String> {
         let here = self.has(route);
-        match self.forward() {
-            Some(forward) => forward.nodes_with(route, here),
+        match self.cluster() {
+            Some(cluster) => cluster.nodes_with(route, here),
             None => here.then(String::new).into_iter().collect(),
         }
     }
@@ -312,12 +318,6 @@ impl CallRouter for Dispatch {
     fn deadline(&self) -> Option<Instant> {
         self.request_timeout.map(|timeout| Instant::now() + timeout)
     }
-}
-
-/// What the handler of a node's own call gets for a session: without a client, and gone with the
-/// call.
-fn session_of_nobody() -> Session {
-    Session::new(0, Arc::new(DetachedSink))
 }
 
 impl fmt::Debug for Dispatch {

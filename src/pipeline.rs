@@ -1,4 +1,4 @@
-//! Functions every message passes through: encryption, counting, filtering.
+//! Steps that every message passes between a client and the handlers.
 
 use std::{fmt, sync::Arc};
 
@@ -8,13 +8,29 @@ use crate::{error::Result, message::Message, session::Session};
 
 type Step = Arc<dyn Fn(&Session, &mut Message) -> Result + Send + Sync>;
 
-/// What all messages between this node and its clients pass through, on the node the client is
-/// connected to, once each.
+/// Steps that every message between this node and its clients passes: encryption, counting,
+/// filtering.
 ///
-/// Inbound steps run where the message arrived, before it is decoded; outbound steps run where it
-/// is written, in the order of the wire, so that a stream cipher works. Both may change the
-/// message. They run on the threads that do the network's work: they must not block. The first
-/// error stops the message; a request it belongs to is answered with that error.
+/// Each message passes once, on the node the client is connected to. Inbound steps run where the
+/// message arrived, before its body is decoded. Outbound steps run where it is written, in the
+/// order of the wire, so that a stream cipher works. Both may change the message.
+///
+/// Steps run on network threads: they must not block. The first error stops the message; a request
+/// fails with that error. A panic is an error [`code::INTERNAL`](crate::code::INTERNAL).
+///
+/// ```
+/// use nano::{App, Error, Pipeline, code};
+///
+/// let pipeline = Pipeline::new();
+/// // Before login, clients reach one service only.
+/// pipeline.inbound().push_back(|session, message| {
+///     if session.uid() == 0 && !message.route.starts_with("Account.") {
+///         return Err(Error::new(code::FORBIDDEN, "log in first"));
+///     }
+///     Ok(())
+/// });
+/// let app = App::new().pipeline(pipeline);
+/// ```
 #[derive(Debug, Default)]
 pub struct Pipeline {
     inbound: Channel,
@@ -27,12 +43,12 @@ impl Pipeline {
         Self::default()
     }
 
-    /// From the client.
+    /// The steps of messages from clients.
     pub fn inbound(&self) -> &Channel {
         &self.inbound
     }
 
-    /// To the client.
+    /// The steps of messages to clients.
     pub fn outbound(&self) -> &Channel {
         &self.outbound
     }
@@ -41,7 +57,7 @@ impl Pipeline {
 /// One direction of a [`Pipeline`]. It may change while the node runs.
 #[derive(Default)]
 pub struct Channel {
-    /// Copied when it changes, which is rare, so that no lock is held while steps run.
+    /// Copied on every change, so that the lock guards the list alone and no step runs under it.
     steps: RwLock<Arc<Vec<Step>>>,
 }
 
@@ -70,7 +86,7 @@ impl Channel {
     /// Runs all steps over a message.
     ///
     /// # Errors
-    /// That of the first step that fails; the steps behind it do not run.
+    /// The error of the first step that fails. Later steps do not run.
     pub fn process(&self, session: &Session, message: &mut Message) -> Result {
         let steps = self.steps.read().clone();
         steps.iter().try_for_each(|step| step(session, message))

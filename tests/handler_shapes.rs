@@ -65,7 +65,8 @@ impl Component for Shapes {
                     Ok::<_, Error>(format!("{text} {}", session.id()))
                 },
             )
-            .on("Function", mirror)
+            .on("Shared", Self::shared)
+            .on("Function", mirror::<Self, _>)
             .raw("Raw", Self::raw)
             .raw("RawText", |_: &Self, _: &Session, (): ()| {
                 Ok::<_, Error>("text")
@@ -100,6 +101,12 @@ impl Shapes {
             x: point.y,
             y: point.x,
         })
+    }
+
+    fn shared(self: &Arc<Self>, session: &Session, point: Point) -> Result {
+        let (component, session) = (self.clone(), session.clone());
+        tokio::spawn(async move { session.respond(&component.returned(&session, point)?) });
+        Ok(())
     }
 
     fn responded(&self, session: &Session, point: Point) -> Result {
@@ -193,6 +200,13 @@ async fn a_reply_is_returned_or_responded() {
             .await
             .unwrap(),
         Point { x: -1, y: 2 }
+    );
+    assert_eq!(
+        client
+            .request::<Point, _>("Shapes.Shared", &point)
+            .await
+            .unwrap(),
+        Point { x: 2, y: 1 }
     );
     node.shutdown().await;
 }

@@ -1,16 +1,13 @@
-//! One message on its way through its handler: whatever happens, its request ends and its session's
-//! next message goes on.
+//! One call of a handler, which ends its request whatever happens.
 
-use std::{
-    fmt, future::poll_fn, marker::PhantomData, panic::AssertUnwindSafe, pin::pin, sync::Arc, thread,
-};
+use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, thread};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::time::Instant;
-use tracing::{Instrument, Span, debug, debug_span};
+use tracing::{Instrument, Span, debug, info_span};
 
-use super::{service::Setup, signature::Called};
+use super::{erased::ErasedHandler, signature::HandlerCall};
 use crate::{
     error::{Error, Result, code},
     scheduler::Scheduler,
@@ -18,42 +15,32 @@ use crate::{
     session::{Place, Session, Ticket},
 };
 
-/// A handler together with its component: one route.
-pub struct BoundHandler<C, S, F, H, Shape> {
-    pub(super) route: String,
-    pub(super) setup: Arc<Setup>,
-    pub(super) component: Arc<C>,
-    pub(super) handler: H,
-    pub(super) session: PhantomData<fn() -> S>,
-    pub(super) format: PhantomData<fn() -> F>,
-    pub(super) shape: PhantomData<fn() -> Shape>,
-}
-
-impl<C, S, F, H, Shape> fmt::Debug for BoundHandler<C, S, F, H, Shape> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BoundHandler")
-            .field("route", &self.route)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A message that waits for its scheduler, or runs on it. Dropped at any point before it has
-/// finished it answers its request with an error.
-pub(super) struct Invocation<C, S: Serializer, F, H, Shape> {
-    /// The session, and the message's place in its order.
+/// A message that waits for its scheduler, or whose handler runs.
+///
+/// Dropped unfinished, it answers its request with an error. Its ticket keeps the session's next
+/// message waiting: until a sync or sequential handler has ended, until any other async handler is
+/// first suspended.
+pub(super) struct Invocation<S: Serializer> {
     ticket: Ticket<Session<S>>,
-    bound: Arc<BoundHandler<C, S, F, H, Shape>>,
+    handler: Arc<ErasedHandler>,
     finished: bool,
 }
 
-impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
+impl<S: Serializer> Invocation<S> {
+    /// Takes the message's place behind the session's earlier messages.
     pub(super) fn new(
-        ticket: Ticket<Session<S>>,
-        bound: Arc<BoundHandler<C, S, F, H, Shape>>,
+        session: Session<S>,
+        handler: Arc<ErasedHandler>,
+        scheduler: &Scheduler,
     ) -> Self {
+        let ticket = if handler.sequential {
+            Ticket::exclusive(session, scheduler)
+        } else {
+            Ticket::new(session, scheduler)
+        };
         Self {
             ticket,
-            bound,
+            handler,
             finished: false,
         }
     }
@@ -63,38 +50,31 @@ impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
         self.ticket.place()
     }
 
-    fn session(&self) -> &Session<S> {
-        self.ticket.session()
-    }
-
-    /// Runs the handler. One that waits has its first part here and now, the rest as later turns of
-    /// the same scheduler; the session's next message starts when it has been suspended for the
-    /// first time.
+    /// Calls the handler and finishes the request with its encoded output.
+    ///
+    /// The first poll of an async handler happens here and now, each later one in a turn of the
+    /// same scheduler.
     pub(super) fn run<Output, Work>(
         mut self,
-        handler: impl FnOnce(&BoundHandler<C, S, F, H, Shape>, &Session<S>) -> Called<Output, Work>,
-        encode: impl FnOnce(Output) -> Result<Option<Bytes>> + Send + 'static,
+        call: impl FnOnce(&Session<S>) -> HandlerCall<Output, Work>,
+        encode: fn(Output) -> Result<Option<Bytes>>,
     ) where
+        Output: 'static,
         Work: Future<Output = Output> + Send + 'static,
-        Self: Send + 'static,
     {
         let begun = Instant::now();
         let span = self.span();
-        let returned = span.in_scope(|| match handler(&self.bound, self.session()) {
-            Called::Returned(output) => Called::Returned(encode(output)),
-            Called::Waits(work) => Called::Waits(async move { encode(work.await) }),
+        let returned = span.in_scope(|| match call(self.session()) {
+            HandlerCall::Ready(output) => HandlerCall::Ready(encode(output)),
+            HandlerCall::Pending(work) => HandlerCall::Pending(work),
         });
         match returned {
-            Called::Returned(result) => {
-                self.bound
-                    .setup
-                    .reporter
-                    .metrics
-                    .handler_seconds
-                    .record(begun.elapsed());
+            HandlerCall::Ready(result) => {
+                let metrics = &self.handler.service.reporter.metrics;
+                metrics.handler_seconds.record(begun.elapsed());
                 self.finish(result);
             }
-            Called::Waits(work) => self.start(span, work),
+            HandlerCall::Pending(work) => self.start(span, async move { encode(work.await) }),
         }
     }
 
@@ -102,23 +82,20 @@ impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
         mut self,
         span: Span,
         work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static,
-    ) where
-        Self: Send + 'static,
-    {
+    ) {
         let work = async move {
             let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
-            // The first poll that is pending lets the session's next message start.
             let result = poll_fn(|cx| {
                 let poll = work.as_mut().poll(cx);
-                if poll.is_pending() {
+                if poll.is_pending() && !self.handler.sequential {
                     self.ticket.suspend();
                 }
                 poll
-            });
-            let result = result.await;
+            })
+            .await;
             self.finish(result.unwrap_or_else(|_| Err(self.panicked())));
         };
-        // Outside of a scheduler nothing could run the rest: dropping it answers the request.
+        // Outside of a scheduler nothing could poll the rest: the drop answers the request.
         if let Some(scheduler) = Scheduler::current() {
             scheduler.start(work.instrument(span));
         }
@@ -127,42 +104,50 @@ impl<C, S: Serializer, F, H, Shape> Invocation<C, S, F, H, Shape> {
     fn finish(&mut self, result: Result<Option<Bytes>>) {
         self.finished = true;
         let session = self.ticket.session();
-        let request = session.request_id();
+        let (route, request) = (self.handler.route(), session.request_id());
         match result {
+            // The handler answered, or will answer, itself.
             Ok(None) => {}
-            // As in nano, whatever the handler of a notify returns goes nowhere.
+            // As in Go nano, the return value of a notify's handler is dropped.
             Ok(Some(_)) if request == 0 => {}
             Ok(Some(body)) => {
                 if let Err(error) = session.answer(Ok(body)) {
-                    debug!(session = session.id(), uid = session.uid(), route = self.bound.route, request, %error, "reply dropped");
+                    debug!(session = session.id(), uid = session.uid(), route, request, %error, "reply dropped");
                 }
             }
             Err(error) => {
-                self.bound
-                    .setup
-                    .reporter
-                    .fail(&session.typed(), &self.bound.route, error)
+                let reporter = &self.handler.service.reporter;
+                reporter.fail(&session.typed(), route, error);
             }
         }
     }
 
     fn panicked(&self) -> Error {
-        self.bound.setup.reporter.metrics.panics.increment(1);
+        self.handler.service.reporter.metrics.panics.increment(1);
         Error::new(code::INTERNAL, "the handler panicked")
     }
 
+    fn session(&self) -> &Session<S> {
+        self.ticket.session()
+    }
+
+    /// The span of the handler's own log lines.
+    ///
+    /// A target of its own lets an operator switch it off: `RUST_LOG=info,nano::message=off`.
+    /// Disabled, it costs the look at a static.
     fn span(&self) -> Span {
-        debug_span!(
+        info_span!(
+            target: "nano::message",
             "message",
             session = self.session().id(),
             uid = self.session().uid(),
-            route = self.bound.route,
+            route = self.handler.route(),
             request = self.session().request_id()
         )
     }
 }
 
-impl<C, S: Serializer, F, H, Shape> Drop for Invocation<C, S, F, H, Shape> {
+impl<S: Serializer> Drop for Invocation<S> {
     fn drop(&mut self) {
         if !self.finished {
             let error = if thread::panicking() {
@@ -175,7 +160,7 @@ impl<C, S: Serializer, F, H, Shape> Drop for Invocation<C, S, F, H, Shape> {
             };
             self.finish(Err(error));
         }
-        // The ticket is released after this, as it drops.
+        // The ticket is released after this, when the fields drop.
         self.session().sink().done();
     }
 }

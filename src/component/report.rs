@@ -1,4 +1,4 @@
-//! What becomes of a message that fails: mapped, logged, counted, and answered if it is a request.
+//! What happens to a message that fails: map the error, log it, answer the request.
 
 use std::{
     fmt,
@@ -16,14 +16,18 @@ use crate::{
 
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 
-/// The one place through which a node's messages fail.
+/// Ends the failed messages of a node.
 pub(crate) struct ErrorReporter {
+    /// The application's hook: may replace the error.
     pub(crate) on_error: Option<OnError>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 impl ErrorReporter {
-    /// Ends a message with an error. `session` carries the request, if it is one.
+    /// Ends a message with an error, and answers the request that `session` carries, if any.
+    ///
+    /// [`code::INTERNAL`] is logged as a warning. All other codes are logged at debug level, since
+    /// a client could fill the log with them.
     pub(crate) fn fail(&self, session: &Session, route: &str, error: Error) {
         let error = match &self.on_error {
             Some(map) => catch_unwind(AssertUnwindSafe(|| map(session, route, error)))
@@ -34,7 +38,6 @@ impl ErrorReporter {
             None => error,
         };
         let (id, uid, request) = (session.id(), session.uid(), session.request_id());
-        // What clients can provoke at will stays out of the log at its usual level.
         if error.code() == code::INTERNAL {
             warn!(session = id, uid, route, request, %error, "message failed");
         } else {

@@ -1,7 +1,8 @@
-//! What a handler may look like: one trait for each thing that can be wrong with it, so that the
-//! compiler names that thing.
+//! The parts of a handler's signature.
+//!
+//! Each part that can be wrong has a trait of its own, so that the compiler names that part.
 
-use std::{future::Pending, marker::PhantomData, sync::Arc};
+use std::{future, marker::PhantomData, sync::Arc};
 
 use crate::{
     error::{Error, Result},
@@ -9,41 +10,42 @@ use crate::{
     session::Session,
 };
 
-/// A function that takes the arguments of a handler of `C`, whatever its types are. What the
-/// compiler says without it stands on [`Handler`](super::Handler), where it is asked for.
+/// A function that takes the arguments of a handler of `C`, of whatever types.
+///
+/// [`Handler`](super::Handler) carries the compiler's message for functions that do not.
 pub trait Signature<C, Shape> {
     /// The format of its session.
     type Format: Serializer;
     /// Its message.
     type Message;
-    /// What it returns in the end.
+    /// What it returns, or its future resolves to.
     type Output;
-    /// What remains to be done when the call has returned.
-    type Work: Future<Output = Self::Output>;
+    /// The future of an async handler.
+    type Future: Future<Output = Self::Output>;
 
-    /// Calls it.
+    /// Calls the function.
     fn call(
         &self,
         component: &Arc<C>,
         session: &Session<Self::Format>,
         message: Self::Message,
-    ) -> Called<Self::Output, Self::Work>;
+    ) -> HandlerCall<Self::Output, Self::Future>;
 }
 
-/// What a call of a handler leaves behind.
+/// What a call of a handler returned: its output, or a future of it.
 #[derive(Debug)]
-pub enum Called<Output, Work> {
-    /// It has returned.
-    Returned(Output),
-    /// It waits, or will.
-    Waits(Work),
+pub enum HandlerCall<Output, Future> {
+    /// A sync handler has returned.
+    Ready(Output),
+    /// An async handler has yet to run.
+    Pending(Future),
 }
 
-/// Marks handlers that return at once.
+/// Marks handlers `fn(&self, &Session, M) -> O`.
 #[derive(Debug)]
-pub struct Direct<T, M, O>(PhantomData<(T, M, O)>);
+pub struct SyncHandler<T, M, O>(PhantomData<(T, M, O)>);
 
-impl<C, T, M, O, H> Signature<C, Direct<T, M, O>> for H
+impl<C, T, M, O, H> Signature<C, SyncHandler<T, M, O>> for H
 where
     H: Fn(&C, &Session<T>, M) -> O,
     T: Serializer,
@@ -51,18 +53,47 @@ where
     type Format = T;
     type Message = M;
     type Output = O;
-    type Work = Pending<O>;
+    type Future = future::Pending<O>;
 
-    fn call(&self, component: &Arc<C>, session: &Session<T>, message: M) -> Called<O, Pending<O>> {
-        Called::Returned(self(component, session, message))
+    fn call(
+        &self,
+        component: &Arc<C>,
+        session: &Session<T>,
+        message: M,
+    ) -> HandlerCall<O, future::Pending<O>> {
+        HandlerCall::Ready(self(component, session, message))
     }
 }
 
-/// Marks handlers that wait.
+/// Marks handlers `fn(self: &Arc<Self>, &Session, M) -> O`.
 #[derive(Debug)]
-pub struct Waiting<T, M, W>(PhantomData<(T, M, W)>);
+pub struct SharedHandler<T, M, O>(PhantomData<(T, M, O)>);
 
-impl<C, T, M, W, H> Signature<C, Waiting<T, M, W>> for H
+impl<C, T, M, O, H> Signature<C, SharedHandler<T, M, O>> for H
+where
+    H: Fn(&Arc<C>, &Session<T>, M) -> O,
+    T: Serializer,
+{
+    type Format = T;
+    type Message = M;
+    type Output = O;
+    type Future = future::Pending<O>;
+
+    fn call(
+        &self,
+        component: &Arc<C>,
+        session: &Session<T>,
+        message: M,
+    ) -> HandlerCall<O, future::Pending<O>> {
+        HandlerCall::Ready(self(component, session, message))
+    }
+}
+
+/// Marks handlers `async fn(self: Arc<Self>, Session, M) -> O`.
+#[derive(Debug)]
+pub struct AsyncHandler<T, M, W>(PhantomData<(T, M, W)>);
+
+impl<C, T, M, W, H> Signature<C, AsyncHandler<T, M, W>> for H
 where
     H: Fn(Arc<C>, Session<T>, M) -> W,
     W: Future,
@@ -71,15 +102,22 @@ where
     type Format = T;
     type Message = M;
     type Output = W::Output;
-    type Work = W;
+    type Future = W;
 
-    fn call(&self, component: &Arc<C>, session: &Session<T>, message: M) -> Called<W::Output, W> {
-        Called::Waits(self(component.clone(), session.clone(), message))
+    fn call(
+        &self,
+        component: &Arc<C>,
+        session: &Session<T>,
+        message: M,
+    ) -> HandlerCall<W::Output, W> {
+        HandlerCall::Pending(self(component.clone(), session.clone(), message))
     }
 }
 
-/// A component's format as the format of a handler's session, `T`: they are the same. Asked of the
-/// component's side, which is known, so that a generic handler's is inferred.
+/// A component's format as the format of a handler's session, `T`: the two must be the same.
+///
+/// Implemented on the component's format, which is known, so that the format of a generic handler
+/// is inferred.
 #[diagnostic::on_unimplemented(
     message = "this handler takes a session of the format `{T}`, but the format of its component is `{Self}`",
     label = "the session must be a `Session<{Self}>`",
@@ -87,7 +125,7 @@ where
     note = "inside the handler `session.typed::<{T}>()` gives the same session in the other format"
 )]
 pub trait FormatOf<T: Serializer>: Serializer {
-    /// The session as the handler takes it.
+    /// Returns the session as the handler takes it.
     fn view(session: &Session<Self>) -> &Session<T>;
 }
 
@@ -103,17 +141,17 @@ impl<S: Serializer> FormatOf<S> for S {
     label = "this handler returns `{Self}`",
     note = "return `nano::Result<Reply>`: `Ok(reply)`, or `Ok(())` when there is no reply or it comes later"
 )]
-pub trait Outcome {
+pub trait HandlerResult {
     /// The reply.
     type Reply;
     /// The error.
     type Error;
 
-    /// The same, as a `Result`.
+    /// Returns the value as a `Result`.
     fn into_result(self) -> Result<Self::Reply, Self::Error>;
 }
 
-impl<R, E> Outcome for Result<R, E> {
+impl<R, E> HandlerResult for Result<R, E> {
     type Reply = R;
     type Error = E;
 
@@ -130,7 +168,7 @@ impl<R, E> Outcome for Result<R, E> {
     note = "or implement `std::error::Error` for `{Self}`: the client then gets the code `NANO-500` and its text"
 )]
 pub trait IntoError {
-    /// The conversion.
+    /// Converts the error.
     fn into_error(self) -> Error;
 }
 

@@ -286,7 +286,7 @@ impl<T: Transport> Connection<T> {
     fn submit(&mut self, job: Dispatched) {
         if let Err(held) = job.submit() {
             self.pause = Some(held.ready);
-            self.held = Some(held.job);
+            self.held = Some(held.call);
         }
     }
 

@@ -33,6 +33,8 @@ struct Order {
     current: Option<Scheduler>,
     /// Tickets whose task is on its way to `current`, in its queue, or in its first poll there.
     running: usize,
+    /// The last of the running tickets is exclusive: all later ones wait, also for `current`.
+    exclusive: bool,
     /// Tickets behind the running ones, by number.
     waiting: VecDeque<Waiting>,
     next_number: u64,
@@ -48,6 +50,7 @@ struct Order {
 struct Waiting {
     number: u64,
     scheduler: Scheduler,
+    exclusive: bool,
     /// `None` until the task is submitted. Tickets behind it wait for that too.
     task: Option<Task>,
 }
@@ -75,7 +78,7 @@ pub(crate) enum Place {
 }
 
 /// The task that owns a ticket, and the place it was given.
-pub struct SequencedTask {
+pub(crate) struct SequencedTask {
     place: Place,
     task: Task,
 }
@@ -83,7 +86,14 @@ pub struct SequencedTask {
 impl<H: Sequenced> Ticket<H> {
     /// Takes the place behind all earlier tickets of the session.
     pub(crate) fn new(session: H, scheduler: &Scheduler) -> Self {
-        let place = session.sequencer().enter(scheduler);
+        let place = session.sequencer().enter(scheduler, false);
+        Self { session, place }
+    }
+
+    /// [`new`](Self::new), for a ticket that keeps all later ones waiting until it is dropped or
+    /// suspended, those for the same scheduler too.
+    pub(crate) fn exclusive(session: H, scheduler: &Scheduler) -> Self {
+        let place = session.sequencer().enter(scheduler, true);
         Self { session, place }
     }
 
@@ -169,14 +179,15 @@ impl Sequencer {
         matches!(place.place, Place::Waiting(_)) && self.0.lock().waiting.len() > limit
     }
 
-    fn enter(&self, scheduler: &Scheduler) -> Place {
+    fn enter(&self, scheduler: &Scheduler, exclusive: bool) -> Place {
         let mut order = self.0.lock();
         let same = order.current.as_ref() == Some(scheduler);
-        let follows = order.running == 0 || same;
+        let follows = order.running == 0 || (same && !order.exclusive);
         if !follows || order.advancing || !order.waiting.is_empty() {
-            return order.wait(scheduler);
+            return order.wait(scheduler, exclusive);
         }
         order.running += 1;
+        order.exclusive = exclusive;
         if !same {
             order.current = Some(scheduler.clone());
         }
@@ -228,12 +239,13 @@ impl Sequencer {
 }
 
 impl Order {
-    fn wait(&mut self, scheduler: &Scheduler) -> Place {
+    fn wait(&mut self, scheduler: &Scheduler, exclusive: bool) -> Place {
         let number = self.next_number;
         self.next_number += 1;
         self.waiting.push_back(Waiting {
             number,
             scheduler: scheduler.clone(),
+            exclusive,
             task: None,
         });
         Place::Waiting(number)
@@ -261,10 +273,12 @@ impl Order {
     /// The task that may follow the running ones, counted as one of them.
     fn next(&mut self) -> Option<(Scheduler, Task)> {
         let next = self.waiting.front_mut()?;
-        if self.running > 0 && self.current.as_ref() != Some(&next.scheduler) {
+        let follows = !self.exclusive && self.current.as_ref() == Some(&next.scheduler);
+        if self.running > 0 && !follows {
             return None;
         }
         let task = next.task.take()?;
+        self.exclusive = next.exclusive;
         let scheduler = self.waiting.pop_front()?.scheduler;
         self.running += 1;
         if self.current.as_ref() != Some(&scheduler) {

@@ -217,6 +217,119 @@ async fn an_internal_service_is_there_for_handlers_only() {
     node.shutdown().await;
 }
 
+/// Open to clients but for one handler, which announces itself by a push.
+struct Counter;
+
+impl Component for Counter {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Reset", |_: &Self, session: &Session, (): ()| {
+            session.push("onReset", &session.id())
+        })
+        .internal()
+        .on("Ask", |_: &Self, session: &Session, (): ()| {
+            session.rpc("Counter.Reset", &())?;
+            Ok::<_, Error>(true)
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_internal_handler_exists_for_other_handlers_only() {
+    let (node, client) = serve(App::new().component(Counter)).await;
+    let mut reset = client.subscribe("onReset");
+    let refused = client
+        .request::<(), _>("Counter.Reset", &())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), code::NOT_FOUND);
+    assert!(client.request::<bool, _>("Counter.Ask", &()).await.unwrap());
+    reset.recv_as::<i64>().await.unwrap().unwrap();
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_modifier_before_any_handler_keeps_the_node_from_starting() {
+    struct Misplaced;
+
+    impl Component for Misplaced {
+        fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+            h.internal()
+                .on("Ask", |_: &Self, _: &Session, (): ()| Ok::<_, Error>(true))
+        }
+    }
+
+    let error = App::new().component(Misplaced).start().await.unwrap_err();
+    assert_eq!(error.code(), code::BAD_REQUEST);
+    assert!(error.message().contains("Misplaced: internal()"), "{error}");
+}
+
+#[tokio::test]
+async fn components_and_the_program_share_an_arc() {
+    let meeting = Arc::new(Meeting::default());
+    let app = App::new()
+        .component(meeting.clone())
+        .component_with(meeting.clone(), Options::new().name("Other"));
+    let (node, client) = serve(app).await;
+    meeting.inside.store(1, Ordering::SeqCst);
+    assert!(client.request::<bool, _>("Meeting.Meet", &0).await.unwrap());
+    meeting.inside.store(1, Ordering::SeqCst);
+    assert!(client.request::<bool, _>("Other.Meet", &0).await.unwrap());
+    node.shutdown().await;
+}
+
+/// An async login, and what relies on it.
+#[derive(Default)]
+struct Account {
+    verified: Notify,
+}
+
+impl Component for Account {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Login", Self::login)
+            .sequential()
+            .on("Slow", Self::login)
+            .on("Uid", |_: &Self, session: &Session, (): ()| {
+                Ok::<_, Error>(session.uid())
+            })
+            .on("Verify", |account: &Self, _: &Session, (): ()| {
+                account.verified.notify_one();
+                Ok::<_, Error>(true)
+            })
+    }
+}
+
+impl Account {
+    async fn login(self: Arc<Self>, session: Session, uid: i64) -> Result<bool> {
+        self.verified.notified().await;
+        session.bind(uid)?;
+        Ok(true)
+    }
+}
+
+#[tokio::test]
+async fn the_next_message_waits_for_a_sequential_handler() {
+    let (node, client) = serve(App::new().component(Account::default())).await;
+    let other = connect(&node).await;
+    // The clients send in this order; another session's message ends the login.
+    let (login, uid, again, verified) = tokio::join!(
+        client.request::<bool, _>("Account.Login", &7),
+        client.request::<i64, _>("Account.Uid", &()),
+        client.request::<i64, _>("Account.Uid", &()),
+        other.request::<bool, _>("Account.Verify", &()),
+    );
+    assert!(login.unwrap() && verified.unwrap());
+    assert_eq!((uid.unwrap(), again.unwrap()), (7, 7));
+
+    let (slow, uid, verified) = tokio::join!(
+        client.request::<bool, _>("Account.Slow", &8),
+        client.request::<i64, _>("Account.Uid", &()),
+        client.request::<bool, _>("Account.Verify", &()),
+    );
+    assert!(slow.unwrap() && verified.unwrap());
+    assert_eq!(uid.unwrap(), 7, "only a sequential handler is waited for");
+    node.shutdown().await;
+}
+
 /// Sends work off its scheduler and takes the result back onto it.
 #[derive(Default)]
 struct Bank {

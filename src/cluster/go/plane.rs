@@ -68,7 +68,7 @@ impl Plane {
         let queued = async {
             while let Err(held) = job.submit() {
                 held.ready.await;
-                job = held.job;
+                job = held.call;
             }
         };
         if timeout(PATIENCE, queued).await.is_err() {

@@ -115,6 +115,29 @@ async fn a_suspended_ticket_gives_up_its_place_and_counts_until_it_ends() {
 }
 
 #[tokio::test]
+async fn an_exclusive_ticket_keeps_all_later_ones_waiting_until_it_is_dropped() {
+    let (pool, session, log) = (pool(), Session::default(), Log::default());
+    let (a, b) = (pool.scheduler("a", 8), pool.scheduler("b", 8));
+    submit(&session, &a, "before", &log);
+    let exclusive = Ticket::exclusive(session.clone(), &a);
+    submit(&session, &a, "same scheduler", &log);
+    let waiting = Ticket::exclusive(session.clone(), &b);
+    submit(&session, &b, "last", &log);
+    ran(&a).await;
+    assert_eq!(*log.lock(), ["before"]);
+    drop(exclusive);
+    ran(&a).await;
+    ran(&b).await;
+    assert_eq!(*log.lock(), ["before", "same scheduler"]);
+    let waiting = task(waiting, "second", &log);
+    session.submit(&b, waiting).unwrap();
+    ran(&b).await;
+    ran(&b).await;
+    assert_eq!(*log.lock(), ["before", "same scheduler", "second", "last"]);
+    assert!(is_ready(&session, 1));
+}
+
+#[tokio::test]
 async fn a_task_refused_by_a_full_queue_keeps_its_place() {
     let (pool, session, log) = (pool(), Session::default(), Log::default());
     let (a, b) = (pool.scheduler("a", 1), pool.scheduler("b", 8));

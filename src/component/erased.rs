@@ -1,0 +1,79 @@
+//! A registered handler with its types erased.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{placement::ResolvedPlacement, report::ErrorReporter};
+use crate::{
+    error::Result,
+    scheduler::Scheduler,
+    session::{SequencedTask, Session},
+};
+
+/// What all handlers of one service share.
+#[derive(Debug)]
+pub(super) struct ServiceConfig {
+    pub(super) name: String,
+    pub(super) placement: ResolvedPlacement,
+    pub(super) reporter: Arc<ErrorReporter>,
+}
+
+/// Decodes a message and returns the task that calls the typed handler.
+pub(super) type Prepare = dyn Fn(&Arc<ErasedHandler>, &Session, &Scheduler, &Bytes) -> Result<SequencedTask>
+    + Send
+    + Sync;
+
+/// One route of this node.
+pub(crate) struct ErasedHandler {
+    pub(super) route: String,
+    pub(super) service: Arc<ServiceConfig>,
+    /// Clients cannot reach it.
+    pub(super) internal: bool,
+    /// The session's next message waits until the handler's future has ended.
+    pub(super) sequential: bool,
+    pub(super) prepare: Box<Prepare>,
+}
+
+impl ErasedHandler {
+    pub(crate) fn route(&self) -> &str {
+        &self.route
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        self.internal
+    }
+
+    /// Returns the scheduler that runs the handler for `session`.
+    ///
+    /// # Errors
+    /// The service is placed on a scheduler the session is not pinned to.
+    pub(crate) fn scheduler(&self, session: &Session) -> Result<Scheduler> {
+        self.service.placement.scheduler(session)
+    }
+
+    /// Decodes a message on the calling thread and returns the task that runs the handler.
+    ///
+    /// The task ends the request even when it is dropped unrun.
+    ///
+    /// # Errors
+    /// The body cannot be decoded.
+    pub(crate) fn prepare(
+        self: &Arc<Self>,
+        session: &Session,
+        scheduler: &Scheduler,
+        body: &Bytes,
+    ) -> Result<SequencedTask> {
+        (self.prepare)(self, session, scheduler, body)
+    }
+}
+
+impl fmt::Debug for ErasedHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ErasedHandler")
+            .field("route", &self.route)
+            .field("internal", &self.internal)
+            .field("sequential", &self.sequential)
+            .finish_non_exhaustive()
+    }
+}
