@@ -1,34 +1,31 @@
-//! Several nodes as one: who is in the cluster, and how they learn of each other.
+//! A node's place in a cluster: joining, serving other nodes, leaving.
+//!
+//! The control plane is in [`membership`]; the other modules carry messages between nodes.
 
 use std::{
-    fmt, io,
-    net::SocketAddr,
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::{
-    net::TcpSocket,
     sync::{oneshot, watch},
-    task::JoinHandle,
-    time::{Instant, timeout},
+    time::Instant,
 };
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{Server, ServerTlsConfig, server::TcpIncoming},
-};
-use tracing::{error, info, warn};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::service::{Routes, interceptor::InterceptedService};
+use tracing::{info, warn};
 
 use crate::{
     dispatch::Dispatch,
     error::{Error, Result, code},
     handle::Handle,
-    member::{Info, Member},
-    metrics::ClusterMetrics,
-    socket,
+    member::{Info, Member, MemberSet, OnMember},
+    metrics::{ClusterMetrics, Metrics},
 };
 
+mod auth;
 mod backoff;
 mod balance;
 mod calls;
@@ -44,139 +41,121 @@ mod peers;
 mod proto;
 mod remote;
 mod serve;
+mod server;
 mod vigil;
 
-pub use self::{balance::Balance, config::ClusterTls};
+pub use self::{auth::ClusterTls, balance::Balance};
 use self::{
-    config::ConfigureServer,
+    auth::{AuthInterceptor, Credentials},
+    channel::Dialer,
     go::plane::Plane,
     membership::{
-        broadcaster::Announcer,
-        client::{self, Masters},
-        registration::Standing,
-        registry::{Registry, Rhythm},
-        service::{DataPlane, Guard, MasterService, MemberService},
-        state::ClusterState,
-        table::Members,
+        broadcaster::MembershipBroadcaster,
+        client::MembershipClient,
+        heartbeat::HeartbeatConfig,
+        registration::RegistrationState,
+        registry::Registry,
+        service::{MasterService, MemberService},
+        state::{ClusterState, MasterState},
     },
     proto::{master_server::MasterServer, member_server::MemberServer},
+    server::{ClusterServer, ServerConfig},
 };
-pub(crate) use self::{config::Settings, peers::Peers};
+pub(crate) use self::{config::Settings, peers::Peers, server::ClusterListener};
 
-/// How many connections the system keeps waiting between two accepts.
-const BACKLOG: u32 = 1024;
+/// How long a node waits after a failed attempt to join, unless the options say otherwise.
+const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// After so much silence the system asks whether the other end of a connection is still there:
-/// machines that are gone say no goodbye.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// This node's place in its cluster. Dropping it stops everything without a goodbye.
-pub(crate) struct Cluster {
-    core: Arc<ClusterState>,
-    prepared: Option<Prepared>,
-    masters: Vec<String>,
-    rhythm: Rhythm,
+/// A node of a cluster that has its address and identity, but neither listens nor has joined.
+pub(crate) struct BoundCluster {
+    listener: ClusterListener,
+    server: ServerConfig,
+    own: Member,
+    handle: Handle,
+    dialer: Arc<Dialer>,
+    metrics: Arc<ClusterMetrics>,
+    members: watch::Sender<Arc<MemberSet>>,
+    heartbeat: HeartbeatConfig,
     retry: Duration,
+    is_master: bool,
+    masters: Vec<String>,
+    on_unregister: Option<OnMember>,
     data: Option<peers::Options>,
-    /// The calls to the master, or as master the watch over the members.
-    attendance: Option<JoinHandle<()>>,
-    server: Option<JoinHandle<()>>,
-    stop_server: watch::Sender<bool>,
 }
 
-/// What becomes the server.
-struct Prepared {
-    socket: TcpSocket,
-    server: Server,
-    configure: Option<ConfigureServer>,
-}
-
-impl Cluster {
-    /// Takes this node's address, without listening yet: a peer that comes too early is refused,
-    /// not kept waiting.
+impl BoundCluster {
+    /// Reads the security options, and makes the member known to the node's handle.
+    ///
+    /// `services` are the names of the node's services, sorted; `heartbeat` is the interval unless
+    /// the options set one.
     ///
     /// # Errors
-    /// Names what is wrong: the address, a file of the TLS options, the token.
-    pub(crate) async fn bind(
-        mut settings: Settings,
+    /// Names what is wrong: a file of the TLS options, the token, a master's address.
+    pub(crate) fn new(
+        settings: Settings,
+        listener: ClusterListener,
         services: Vec<String>,
         heartbeat: Duration,
         handle: &Handle,
+        node_metrics: &Arc<Metrics>,
     ) -> Result<Self> {
-        let (dialer, tls) = settings.security()?;
-        let listen = settings.listen.take().unwrap_or_default();
-        let address = settings.advertise.take().unwrap_or_else(|| listen.clone());
-        let wrong = |error: io::Error| {
-            Error::new(
-                code::UNAVAILABLE,
-                format!("cluster.listen: cannot listen on {listen}: {error}"),
-            )
-            .with_source(error)
-        };
-        let socket = socket::take(&listen).await.map_err(wrong)?;
-        let local = socket.local_addr()?;
-        if !local.ip().is_loopback() && tls.is_none() && dialer.credentials.0.is_none() {
-            warn!(%local, "ANYBODY WHO REACHES THIS ADDRESS CAN JOIN THE CLUSTER: set a cluster token or TLS");
+        let credentials = Credentials::new(settings.token)?;
+        let tls = settings.tls.as_ref().map(ClusterTls::read).transpose()?;
+        let (server_tls, client_tls) = tls.unzip();
+        let local = listener.local();
+        if !local.ip().is_loopback() && server_tls.is_none() && !credentials.has_token() {
+            warn!(%local, "ANY HOST THAT REACHES THIS ADDRESS CAN JOIN THE CLUSTER: set a cluster token or TLS");
         }
+        let dialer = Dialer {
+            credentials,
+            tls: client_tls,
+            configure: settings.configure_endpoint,
+        };
+        for master in &settings.masters {
+            dialer.channel(master)?;
+        }
+        let server = ServerConfig::new(server_tls, settings.configure_server)?;
 
         let own = Member::new(Info {
             label: settings.label,
-            address: with_port(address, local),
+            address: listener.address().to_owned(),
             services,
             metadata: settings.metadata,
             incarnation: now_in_microseconds(),
             link: true,
         });
-        let (dialer, metrics) = (Arc::new(dialer), Arc::new(ClusterMetrics::new()));
-        let rhythm = Rhythm::new(settings.heartbeat.unwrap_or(heartbeat));
-        let registry = settings
-            .master
-            .then(|| Mutex::new(Registry::new(own.clone(), rhythm, Instant::now())));
-        handle.enter(own.clone());
+        let members = watch::Sender::default();
+        handle.set_cluster(own.clone(), members.subscribe(), node_metrics.clone());
         for callback in settings.on_joined {
             handle.on_member_joined(move |member| callback(member));
         }
         for callback in settings.on_left {
             handle.on_member_left(move |member| callback(member));
         }
-        let core = ClusterState {
-            members: RwLock::new(Members::new(own.address())),
+        Ok(Self {
+            server,
+            metrics: Arc::new(ClusterMetrics::new(own.address())),
+            listener,
             own,
             handle: handle.clone(),
-            announcer: Announcer::new(dialer.clone(), metrics.clone()),
-            dialer,
-            metrics,
-            order: Mutex::new(()),
-            registry,
-            data: RwLock::new(None),
-            on_unregister: settings.on_unregister,
-            master: Mutex::new(None),
-        };
-        Ok(Self {
-            core: Arc::new(core),
-            prepared: Some(Prepared {
-                socket,
-                server: server(tls)?,
-                configure: settings.configure_server,
-            }),
+            dialer: Arc::new(dialer),
+            members,
+            heartbeat: HeartbeatConfig::new(settings.heartbeat.unwrap_or(heartbeat)),
+            retry: settings.retry_interval.unwrap_or(DEFAULT_RETRY),
+            is_master: settings.master,
             masters: settings.masters,
-            rhythm,
-            retry: settings.retry_interval.unwrap_or(Duration::from_secs(3)),
+            on_unregister: settings.on_unregister,
             data: Some(settings.data),
-            attendance: None,
-            server: None,
-            stop_server: watch::Sender::new(false),
         })
     }
 
-    /// What carries messages between this node and others.
+    /// Creates the data plane.
     pub(crate) fn peers(&mut self, dispatch: &Arc<Dispatch>) -> Arc<Peers> {
-        let core = &self.core;
         Peers::new(
-            &core.own,
-            core.dialer.clone(),
+            &self.own,
+            self.dialer.clone(),
             dispatch.clone(),
-            core.handle.clone(),
+            self.handle.clone(),
             self.data.take().unwrap_or_default(),
         )
     }
@@ -184,157 +163,143 @@ impl Cluster {
     /// Lets other nodes call this one.
     ///
     /// # Errors
-    /// Somebody else listens on the address by now.
-    pub(crate) fn serve(&mut self, peers: &Arc<Peers>) -> Result {
-        let Some(Prepared {
-            socket,
-            server,
-            configure,
-        }) = self.prepared.take()
-        else {
-            return Ok(());
+    /// Another program listens on the address by now.
+    pub(crate) fn serve(self, peers: &Arc<Peers>) -> Result<Cluster> {
+        let master = self.is_master.then(|| MasterState {
+            registry: Mutex::new(Registry::new(
+                self.own.clone(),
+                self.heartbeat,
+                Instant::now(),
+            )),
+            broadcaster: MembershipBroadcaster::new(self.dialer.clone(), self.metrics.clone()),
+            on_unregister: self.on_unregister,
+        });
+        let auth = AuthInterceptor {
+            credentials: self.dialer.credentials.clone(),
+            metrics: self.metrics.clone(),
         };
-        let core = self.core.clone();
-        let listener = socket.listen(BACKLOG).map_err(|error| {
-            Error::new(
-                code::UNAVAILABLE,
-                format!("cannot listen on {}: {error}", core.own.address()),
-            )
-            .with_source(error)
-        })?;
-        let data: Arc<dyn DataPlane> = Arc::new(Plane(peers.clone()));
-        *core.data.write() = Some(data.clone());
-        let guard = Guard {
-            credentials: core.dialer.credentials.clone(),
-            metrics: core.metrics.clone(),
-        };
-        let mut server = configure.map_or(server.clone(), |configure| configure(server));
-        let member = MemberServer::with_interceptor(
-            MemberService {
-                core: core.clone(),
-                data,
-            },
-            guard.clone(),
-        );
-        let link = InterceptedService::new(link::inlet::Service::new(peers), guard.clone());
-        let master = core
-            .registry
-            .is_some()
-            .then(|| MasterServer::with_interceptor(MasterService(core.clone()), guard));
-        let router = server
-            .add_service(member)
-            .add_service(link)
-            .add_optional_service(master);
-        let mut stop = self.stop_server.subscribe();
-        let stopped = async move {
-            // A sender that is gone has stopped too.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        let incoming = TcpIncoming::from(listener)
-            .with_nodelay(Some(true))
-            .with_keepalive(Some(TCP_KEEPALIVE));
-        self.server = Some(tokio::spawn(async move {
-            if let Err(problem) = router.serve_with_incoming_shutdown(incoming, stopped).await {
-                error!(%problem, "other nodes cannot call this one any more");
-            }
-        }));
+        let state = Arc::new(ClusterState::new(
+            self.own,
+            self.handle,
+            self.dialer,
+            self.metrics,
+            self.members,
+            peers.clone(),
+            master,
+        ));
+        let mut services = Routes::default()
+            .add_service(MemberServer::with_interceptor(
+                MemberService {
+                    state: state.clone(),
+                    data: Plane(peers.clone()),
+                },
+                auth.clone(),
+            ))
+            .add_service(InterceptedService::new(
+                link::inlet::Service::new(peers),
+                auth.clone(),
+            ));
+        if self.is_master {
+            let service = MasterService(state.clone());
+            services = services.add_service(MasterServer::with_interceptor(service, auth));
+        }
+        let server = ClusterServer::start(self.listener, self.server, services)?;
         info!(
-            address = core.own.address(),
-            master = core.registry.is_some(),
+            address = state.own.address(),
+            master = self.is_master,
             "serving other nodes"
         );
-        Ok(())
+        Ok(Cluster {
+            state,
+            server: Some(server),
+            membership: None,
+            leave: CancellationToken::new(),
+            heartbeat: self.heartbeat,
+            retry: self.retry,
+            masters: self.masters,
+        })
     }
+}
 
-    /// Joins the master's cluster, however long that takes; as master, begins to watch the members.
+/// A node of a cluster. Dropping it stops everything without unregistering.
+pub(crate) struct Cluster {
+    state: Arc<ClusterState>,
+    server: Option<ClusterServer>,
+    /// The task that keeps this node registered, or as master evicts silent members.
+    membership: Option<AbortOnDropHandle<()>>,
+    /// Cancelled to end `membership` in order.
+    leave: CancellationToken,
+    heartbeat: HeartbeatConfig,
+    retry: Duration,
+    masters: Vec<String>,
+}
+
+impl Cluster {
+    /// Joins the cluster, and waits until a master answers; as master, begins to watch the
+    /// members.
     ///
     /// # Errors
-    /// The master asks for another token, or the node is asked to stop meanwhile.
+    /// The master rejects this node's token, or the node is asked to stop meanwhile.
     pub(crate) async fn join(&mut self) -> Result {
-        if self.core.registry.is_some() {
-            self.attendance = Some(tokio::spawn(self.core.clone().watch()));
+        let leave = self.leave.clone();
+        if self.state.is_master() {
+            let watch = self.state.clone().evict_silent_members();
+            self.spawn(async move {
+                leave.run_until_cancelled(watch).await;
+            });
             return Ok(());
         }
         let (joined, outcome) = oneshot::channel();
-        let standing = Standing::new(self.rhythm, self.retry, Instant::now());
-        let masters = Masters::new(std::mem::take(&mut self.masters));
-        self.attendance = Some(tokio::spawn(client::run(
-            self.core.clone(),
-            masters,
-            standing,
+        let client = MembershipClient::new(
+            self.state.clone(),
+            std::mem::take(&mut self.masters),
+            RegistrationState::new(self.heartbeat, self.retry, Instant::now()),
             joined,
-        )));
-        let gone = || {
+        );
+        self.spawn(client.run(leave));
+        let stopped = || {
             Error::new(
                 code::UNAVAILABLE,
                 "asked to stop before the master let this node join",
             )
         };
         tokio::select! {
-            outcome = outcome => outcome.unwrap_or_else(|_| Err(gone())),
-            () = self.core.handle.shutdown_requested() => Err(gone()),
+            outcome = outcome => outcome.unwrap_or_else(|_| Err(stopped())),
+            () = self.state.handle.shutdown_requested() => Err(stopped()),
         }
     }
 
-    /// Leaves the cluster: nobody sends new sessions here any more. What is under way goes on. At
-    /// most a few seconds.
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.membership = Some(AbortOnDropHandle::new(tokio::spawn(task)));
+    }
+
+    /// Leaves the cluster, so that members send no new sessions here. What is under way goes on.
+    /// Takes a few seconds at most.
     pub(crate) async fn leave(&mut self) {
-        let Some(attendance) = self.attendance.take() else {
-            return;
-        };
-        attendance.abort();
-        // It ends by being aborted.
-        let _ = attendance.await;
-        let master = self.core.master.lock().take();
-        if let Some(master) = master {
-            client::leave(&self.core, master).await;
+        self.leave.cancel();
+        if let Some(membership) = self.membership.take() {
+            // An error is a panic, which has been printed.
+            let _ = membership.await;
         }
     }
 
-    /// Stops serving other nodes, when the calls under way are done or the time is up.
+    /// Stops serving other nodes, and waits for calls under way, at most `within`.
     pub(crate) async fn stop(&mut self, within: Duration) {
-        self.stop_server.send_replace(true);
-        self.core.announcer.stop();
-        if let Some(mut server) = self.server.take()
-            && timeout(within, &mut server).await.is_err()
-        {
-            server.abort();
+        self.state.stop();
+        if let Some(server) = self.server.take() {
+            server.stop(within).await;
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.core.announcer.stop();
-        for task in [&self.attendance, &self.server].into_iter().flatten() {
-            task.abort();
-        }
+        self.state.stop();
     }
 }
 
-/// The address as others call it: port 0 stands for the one the system chose.
-fn with_port(address: String, local: SocketAddr) -> String {
-    match address.strip_suffix(":0") {
-        Some(host) => format!("{host}:{}", local.port()),
-        None => address,
-    }
-}
-
-fn server(tls: Option<ServerTlsConfig>) -> Result<Server> {
-    let server = Server::builder()
-        .initial_stream_window_size(link::STREAM_WINDOW)
-        .initial_connection_window_size(link::CONNECTION_WINDOW);
-    let Some(tls) = tls else { return Ok(server) };
-    server.tls_config(tls).map_err(|error| {
-        Error::new(
-            code::BAD_REQUEST,
-            format!("cluster.tls: certificate, key or authority: {error:?}"),
-        )
-    })
-}
-
-/// A later run of a node has a larger one, as long as its clock is not set back by more than it
-/// takes to start.
+/// Returns an incarnation: a restarted node has a larger one, unless its clock was set back by more
+/// than the restart took.
 fn now_in_microseconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -347,8 +312,8 @@ fn now_in_microseconds() -> u64 {
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster")
-            .field("own", &self.core.own)
-            .field("members", &self.core.members.read().list())
+            .field("own", &self.state.own)
+            .field("members", &self.state.members().borrow())
             .finish_non_exhaustive()
     }
 }

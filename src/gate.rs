@@ -92,6 +92,11 @@ impl Closed {
         Ok(Self { listeners: bound })
     }
 
+    /// Returns the address of the first listener, if there is one.
+    pub(crate) fn first_address(&self) -> Option<SocketAddr> {
+        self.listeners.first()?.local_addr()
+    }
+
     /// Lets clients in.
     ///
     /// # Errors
@@ -191,7 +196,7 @@ impl Gate {
         // Behind the end of the session: a message that is sent to a member now is refused, or was
         // sent before this.
         self.dispatch.closed(session, reason);
-        Metrics::closed(reason.label());
+        self.metrics.closed(reason.label());
         self.closed.notify_waiters();
     }
 

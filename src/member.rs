@@ -1,13 +1,18 @@
-//! One node of a cluster, as the others know it.
+//! A node of the cluster as the others know it, and the set of them.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
-/// A member of the cluster: what a node says of itself when it joins. A cheap handle on what never
-/// changes: a node that comes back with other services is another member.
+/// A callback that is given a member.
+pub(crate) type OnMember = Arc<dyn Fn(&Member) + Send + Sync>;
+
+/// A member of the cluster: what a node announces of itself when it joins.
+///
+/// A cheap handle to data that never changes: a node that restarts, perhaps with other services, is
+/// another member.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Member(Arc<Info>);
 
-/// What a member says of itself.
+/// What a member announces of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Info {
     pub(crate) label: String,
@@ -15,6 +20,7 @@ pub(crate) struct Info {
     pub(crate) services: Vec<String>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) incarnation: u64,
+    /// Whether it takes `nano.link.v1` streams; otherwise it takes Go nano's unary calls.
     pub(crate) link: bool,
 }
 
@@ -23,29 +29,27 @@ impl Member {
         Self(Arc::new(info))
     }
 
-    /// The label it was started with; empty for none. Nothing keeps two members from having the
-    /// same.
+    /// The label it was started with; empty if none. Labels need not be unique.
     pub fn label(&self) -> &str {
         &self.0.label
     }
 
-    /// Where other nodes reach it: its service address. No two members have the same.
+    /// The address at which other nodes reach it. Unique in a cluster.
     pub fn address(&self) -> &str {
         &self.0.address
     }
 
-    /// The names of the services it offers, sorted if the member is a node of this crate.
+    /// The names of its services. Sorted, unless it is a node of Go nano.
     pub fn services(&self) -> &[String] {
         &self.0.services
     }
 
-    /// What it was started with to tell the others; always empty for a node of Go nano.
+    /// The metadata it was started with; always empty for a node of Go nano.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.0.metadata
     }
 
-    /// Which run of the node this is: a node that is started again has a larger one. 0 for a node
-    /// of Go nano.
+    /// Its incarnation: a restarted node has a larger one. 0 for a node of Go nano.
     pub fn incarnation(&self) -> u64 {
         self.0.incarnation
     }
@@ -63,5 +67,25 @@ impl Member {
 impl fmt::Debug for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// All other members of the cluster at one moment: the master first, then in the order they joined.
+///
+/// The membership state publishes a new set with every change; everything else reads the latest.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemberSet(Vec<Member>);
+
+impl MemberSet {
+    pub(crate) fn new(members: Vec<Member>) -> Self {
+        Self(members)
+    }
+}
+
+impl Deref for MemberSet {
+    type Target = [Member];
+
+    fn deref(&self) -> &[Member] {
+        &self.0
     }
 }

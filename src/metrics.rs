@@ -1,10 +1,17 @@
 //! Every metric this crate reports, by name, in one place.
 //!
-//! They go through the [`metrics`] facade: install a recorder of your choice before a node starts
-//! (the handles are taken once, at start, so that counting costs an atomic add). Without a recorder
-//! they cost nothing.
+//! They go through the [`metrics`] facade: install a recorder of your choice before a node starts.
+//! A node creates its handles once, when it starts, so counting costs an atomic addition. Without
+//! a recorder they cost nothing.
+//!
+//! Every metric has a label `node`, so that nodes of one process can be told apart: the address a
+//! node advertises to its cluster, else the address of its first listener, else `standalone`. Other
+//! labels are named at the metric. All label values come from closed sets: nothing a client sends
+//! becomes one.
 
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, SharedString, counter, gauge, histogram};
 
 /// Connections accepted, by all listeners.
 pub const CONNECTIONS_ACCEPTED: &str = "nano_connections_accepted_total";
@@ -17,55 +24,81 @@ pub const CONNECTIONS_CLOSED: &str = "nano_connections_closed_total";
 pub const CONNECTIONS: &str = "nano_connections";
 /// Messages received from clients.
 pub const MESSAGES_RECEIVED: &str = "nano_messages_received_total";
-/// Packets taken from the queues to be written to clients, those of the protocol itself included.
+/// Packets written to clients, handshake and heartbeat packets included. Counted when they leave
+/// the send queue.
 pub const MESSAGES_SENT: &str = "nano_messages_sent_total";
 /// Bytes read from clients, before decoding.
 pub const BYTES_RECEIVED: &str = "nano_bytes_received_total";
 /// Bytes written to clients.
 pub const BYTES_SENT: &str = "nano_bytes_sent_total";
-/// Requests answered with an error, whatever the reason.
+/// Requests answered with an error, for any reason.
 pub const REQUESTS_FAILED: &str = "nano_requests_failed_total";
-/// Requests nobody answered within the request timeout.
+/// Requests that no handler answered within the request timeout.
 pub const REQUESTS_TIMED_OUT: &str = "nano_requests_timed_out_total";
-/// Answers to a request that had been answered already, had timed out, or never was.
+/// Responses dropped because the request was answered already, had timed out, or never existed.
 pub const RESPONSES_DROPPED: &str = "nano_responses_dropped_total";
-/// Pushes dropped because a client reads too slowly and the node's policy is to drop.
+/// Pushes dropped because the client is slow and the node's policy is to drop.
 pub const PUSHES_DROPPED: &str = "nano_pushes_dropped_total";
-/// Client messages that reached nobody: unknown route, undecodable, refused by a pipeline, of a
-/// kind only servers send.
+/// Client messages that reached no handler: unknown route, undecodable body, refused by a pipeline,
+/// or of a kind that only servers send.
 pub const MESSAGES_REFUSED: &str = "nano_messages_refused_total";
-/// Handlers, pipelines, error and handshake hooks and close callbacks that panicked. Other tasks
-/// and timers: [`Pool::panics`](crate::Pool::panics).
+/// Panics of handlers, pipelines, hooks and callbacks. Panics of other tasks and of timers are in
+/// [`Pool::panics`](crate::Pool::panics).
 pub const PANICS: &str = "nano_panics_total";
-/// Time a handler that is not async held its scheduler, in seconds.
+/// Seconds that a handler held its scheduler. Async handlers are not measured.
 pub const HANDLER_SECONDS: &str = "nano_handler_seconds";
 /// Members of the cluster, without the node itself.
 pub const CLUSTER_MEMBERS: &str = "nano_cluster_members";
-/// Members that joined, as this node saw it. One that is started again, or was taken for dead,
+/// Members that joined, as this node saw it. A member that restarts, or was evicted and returns,
 /// joins again.
 pub const CLUSTER_JOINED: &str = "nano_cluster_joined_total";
-/// Members that left, as this node saw it, in order or not.
+/// Members that left or were evicted, as this node saw it.
 pub const CLUSTER_LEFT: &str = "nano_cluster_left_total";
-/// Members the master removed because they were silent.
+/// Members the master evicted because their heartbeats stopped.
 pub const CLUSTER_EVICTED: &str = "nano_cluster_evicted_total";
-/// Calls to the master that were not answered, or refused.
+/// Calls to the master that failed or were refused.
 pub const CLUSTER_HEARTBEATS_FAILED: &str = "nano_cluster_heartbeats_failed_total";
-/// Attempts of the master to tell a member of another that failed; they are repeated.
+/// Announcements of the master that failed; they are repeated.
 pub const CLUSTER_ANNOUNCEMENTS_FAILED: &str = "nano_cluster_announcements_failed_total";
-/// Calls from nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or `membership`
-/// (an address with a newer owner, or none).
+/// Calls of other nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or
+/// `membership` (the address belongs to a newer incarnation, or is not registered).
 pub const CLUSTER_REFUSED: &str = "nano_cluster_refused_total";
-/// Messages of clients sent to another node that serves them.
+/// Client messages forwarded to the member that serves the session.
 pub const CLUSTER_FORWARDED: &str = "nano_cluster_messages_forwarded_total";
-/// Links to other nodes that are up now.
+/// Streams to other nodes that are up now.
 pub const CLUSTER_LINKS: &str = "nano_cluster_links";
-/// Links to other nodes that broke, or did not come up.
+/// Streams to other nodes that broke, or did not come up.
 pub const CLUSTER_LINKS_BROKEN: &str = "nano_cluster_links_broken_total";
-/// Frames of other nodes that nobody here had use for: of a session that has ended, of a kind that
-/// does not belong.
+/// Frames of other nodes that were dropped: of a session that has ended, or of an unexpected kind.
 pub const CLUSTER_FRAMES_REFUSED: &str = "nano_cluster_frames_refused_total";
 
-/// The handles of one node.
+/// Creates the handles of one node: metrics with its `node` label.
+#[derive(Debug, Clone)]
+struct Labelled(SharedString);
+
+impl Labelled {
+    fn new(node: &str) -> Self {
+        Self(SharedString::from_shared(Arc::from(node)))
+    }
+
+    fn counter(&self, name: &'static str) -> Counter {
+        counter!(name, "node" => self.0.clone())
+    }
+
+    fn counter_for(&self, name: &'static str, reason: &'static str) -> Counter {
+        counter!(name, "node" => self.0.clone(), "reason" => reason)
+    }
+
+    fn gauge(&self, name: &'static str) -> Gauge {
+        gauge!(name, "node" => self.0.clone())
+    }
+
+    fn histogram(&self, name: &'static str) -> Histogram {
+        histogram!(name, "node" => self.0.clone())
+    }
+}
+
+/// The metrics of a node and its clients.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
@@ -82,35 +115,40 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) panics: Counter,
     pub(crate) handler_seconds: Histogram,
+    node: Labelled,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(node: &str) -> Self {
+        let node = Labelled::new(node);
         Self {
-            accepted: counter!(CONNECTIONS_ACCEPTED),
-            refused_connections: counter!(CONNECTIONS_REFUSED),
-            connections: gauge!(CONNECTIONS),
-            received: counter!(MESSAGES_RECEIVED),
-            sent: counter!(MESSAGES_SENT),
-            bytes_received: counter!(BYTES_RECEIVED),
-            bytes_sent: counter!(BYTES_SENT),
-            failed: counter!(REQUESTS_FAILED),
-            timed_out: counter!(REQUESTS_TIMED_OUT),
-            responses_dropped: counter!(RESPONSES_DROPPED),
-            pushes_dropped: counter!(PUSHES_DROPPED),
-            refused: counter!(MESSAGES_REFUSED),
-            panics: counter!(PANICS),
-            handler_seconds: histogram!(HANDLER_SECONDS),
+            accepted: node.counter(CONNECTIONS_ACCEPTED),
+            refused_connections: node.counter(CONNECTIONS_REFUSED),
+            connections: node.gauge(CONNECTIONS),
+            received: node.counter(MESSAGES_RECEIVED),
+            sent: node.counter(MESSAGES_SENT),
+            bytes_received: node.counter(BYTES_RECEIVED),
+            bytes_sent: node.counter(BYTES_SENT),
+            failed: node.counter(REQUESTS_FAILED),
+            timed_out: node.counter(REQUESTS_TIMED_OUT),
+            responses_dropped: node.counter(RESPONSES_DROPPED),
+            pushes_dropped: node.counter(PUSHES_DROPPED),
+            refused: node.counter(MESSAGES_REFUSED),
+            panics: node.counter(PANICS),
+            handler_seconds: node.histogram(HANDLER_SECONDS),
+            node,
         }
     }
 
-    /// Counts one closed connection under its reason; rare enough to look the handle up each time.
-    pub(crate) fn closed(reason: &'static str) {
-        counter!(CONNECTIONS_CLOSED, "reason" => reason).increment(1);
+    /// Counts a closed connection by its reason. Rare enough to look the handle up each time.
+    pub(crate) fn closed(&self, reason: &'static str) {
+        self.node
+            .counter_for(CONNECTIONS_CLOSED, reason)
+            .increment(1);
     }
 }
 
-/// The handles of one node of a cluster.
+/// The metrics of a node's membership.
 #[derive(Debug)]
 pub(crate) struct ClusterMetrics {
     pub(crate) members: Gauge,
@@ -125,22 +163,23 @@ pub(crate) struct ClusterMetrics {
 }
 
 impl ClusterMetrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(node: &str) -> Self {
+        let node = Labelled::new(node);
         Self {
-            members: gauge!(CLUSTER_MEMBERS),
-            joined: counter!(CLUSTER_JOINED),
-            left: counter!(CLUSTER_LEFT),
-            evicted: counter!(CLUSTER_EVICTED),
-            heartbeats_failed: counter!(CLUSTER_HEARTBEATS_FAILED),
-            announcements_failed: counter!(CLUSTER_ANNOUNCEMENTS_FAILED),
-            malformed: counter!(CLUSTER_REFUSED, "reason" => "malformed"),
-            unauthenticated: counter!(CLUSTER_REFUSED, "reason" => "unauthenticated"),
-            refused: counter!(CLUSTER_REFUSED, "reason" => "membership"),
+            members: node.gauge(CLUSTER_MEMBERS),
+            joined: node.counter(CLUSTER_JOINED),
+            left: node.counter(CLUSTER_LEFT),
+            evicted: node.counter(CLUSTER_EVICTED),
+            heartbeats_failed: node.counter(CLUSTER_HEARTBEATS_FAILED),
+            announcements_failed: node.counter(CLUSTER_ANNOUNCEMENTS_FAILED),
+            malformed: node.counter_for(CLUSTER_REFUSED, "malformed"),
+            unauthenticated: node.counter_for(CLUSTER_REFUSED, "unauthenticated"),
+            refused: node.counter_for(CLUSTER_REFUSED, "membership"),
         }
     }
 }
 
-/// The handles of one node's traffic with other nodes.
+/// The metrics of a node's traffic with other nodes.
 #[derive(Debug)]
 pub(crate) struct LinkMetrics {
     pub(crate) forwarded: Counter,
@@ -150,12 +189,13 @@ pub(crate) struct LinkMetrics {
 }
 
 impl LinkMetrics {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(node: &str) -> Self {
+        let node = Labelled::new(node);
         Self {
-            forwarded: counter!(CLUSTER_FORWARDED),
-            up: gauge!(CLUSTER_LINKS),
-            broken: counter!(CLUSTER_LINKS_BROKEN),
-            frames_refused: counter!(CLUSTER_FRAMES_REFUSED),
+            forwarded: node.counter(CLUSTER_FORWARDED),
+            up: node.gauge(CLUSTER_LINKS),
+            broken: node.counter(CLUSTER_LINKS_BROKEN),
+            frames_refused: node.counter(CLUSTER_FRAMES_REFUSED),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Every name in `nano::metrics` counts what it says. In a process of its own, because a recorder
-//! is for all nodes of one.
+//! Every name in `nano::metrics` counts what it says, for each node. In a process of its own: a
+//! process has one recorder.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "promises/harness.rs"]
@@ -15,21 +15,42 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
-    App, Component, Error, Handlers, Limits, Pipeline, Responder, Result, Session, SlowClient,
-    Timeouts, code, metrics as names,
+    App, Cluster, Component, Error, Handlers, Limits, Node, Pipeline, Responder, Result, Session,
+    SlowClient, Timeouts, code, metrics as names,
 };
 use parking_lot::Mutex;
 
 use harness::{Client, start};
 use support::eventually;
 
-/// What was counted so far. A histogram counts its samples.
+/// The recorder of this process. One test at a time uses it.
+static RECORDER: tokio::sync::Mutex<Option<Snapshotter>> = tokio::sync::Mutex::const_new(None);
+
+/// What was counted so far, by name and labels. A histogram counts its samples.
 struct Counts {
     snapshotter: Snapshotter,
     totals: BTreeMap<String, f64>,
+    _alone: tokio::sync::MutexGuard<'static, Option<Snapshotter>>,
 }
 
 impl Counts {
+    async fn start() -> Self {
+        let mut recorder = RECORDER.lock().await;
+        let snapshotter = recorder.get_or_insert_with(|| {
+            let recorder = DebuggingRecorder::new();
+            let snapshotter = recorder.snapshotter();
+            recorder.install().unwrap();
+            snapshotter
+        });
+        // Drops what an earlier test counted.
+        snapshotter.snapshot();
+        Self {
+            snapshotter: snapshotter.clone(),
+            totals: BTreeMap::new(),
+            _alone: recorder,
+        }
+    }
+
     fn update(&mut self) {
         // A snapshot takes what it shows, so each is the difference to the one before.
         for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
@@ -49,12 +70,37 @@ impl Counts {
         }
     }
 
+    fn total(&self, name: &str) -> usize {
+        self.totals.get(name).copied().unwrap_or_default() as usize
+    }
+
     async fn expect(&mut self, name: &str, count: usize) {
         eventually(&format!("{name} is {count}"), || {
             self.update();
-            self.totals.get(name).copied().unwrap_or_default() == count as f64
+            self.total(name) == count
         })
         .await;
+    }
+}
+
+/// The series of one node: its name with the label of the node.
+struct Series(String);
+
+impl Series {
+    fn of(node: &Node) -> Self {
+        let name = match node.handle().member() {
+            Some(member) => member.address().to_owned(),
+            None => node.addresses()[0].to_string(),
+        };
+        Self(format!("{{node={name}}}"))
+    }
+
+    fn named(&self, name: &str) -> String {
+        format!("{name}{}", self.0)
+    }
+
+    fn because(&self, name: &str, reason: &str) -> String {
+        format!("{name}{}{{reason={reason}}}", self.0)
     }
 }
 
@@ -83,12 +129,7 @@ impl Component for Till {
 
 #[tokio::test]
 async fn every_metric_counts_what_it_says() {
-    let recorder = DebuggingRecorder::new();
-    let mut counts = Counts {
-        snapshotter: recorder.snapshotter(),
-        totals: BTreeMap::new(),
-    };
-    recorder.install().unwrap();
+    let mut counts = Counts::start().await;
     let pipeline = Pipeline::new();
     pipeline
         .outbound()
@@ -115,6 +156,7 @@ async fn every_metric_counts_what_it_says() {
         )
         .on_session_closed(|_, reason| assert_ne!(reason.label(), "kicked", "a test's panic"));
     let node = start(app).await;
+    let series = Series::of(&node);
 
     let (mut client, second) = (Client::connect(&node).await, Client::connect(&node).await);
     let session = client.session(&node).await;
@@ -125,99 +167,120 @@ async fn every_metric_counts_what_it_says() {
             .await
             .is_none()
     );
-    counts.expect(names::CONNECTIONS_ACCEPTED, 2).await;
-    counts.expect(names::CONNECTIONS_REFUSED, 1).await;
-    counts.expect(names::CONNECTIONS, 2).await;
+    counts
+        .expect(&series.named(names::CONNECTIONS_ACCEPTED), 2)
+        .await;
+    counts
+        .expect(&series.named(names::CONNECTIONS_REFUSED), 1)
+        .await;
+    counts.expect(&series.named(names::CONNECTIONS), 2).await;
     drop(second);
     counts
-        .expect(
-            &format!("{}{{reason=client}}", names::CONNECTIONS_CLOSED),
-            1,
-        )
+        .expect(&series.because(names::CONNECTIONS_CLOSED, "client"), 1)
         .await;
-    counts.expect(names::CONNECTIONS, 1).await;
+    counts.expect(&series.named(names::CONNECTIONS), 1).await;
 
     client.ask("Till.Echo", r#""x""#).await.unwrap();
-    counts.expect(names::MESSAGES_RECEIVED, 1).await;
-    counts.expect(names::HANDLER_SECONDS, 1).await;
-    let before = counts.totals[names::BYTES_RECEIVED] as usize;
-    let (sent, received) = (client.sent, client.received);
-    let sent_before = counts.totals[names::BYTES_SENT] as usize;
-    for failed in 1..=2 {
-        assert_eq!(client.ask_in_vain("Till.Fail", "").await, "TILL-EMPTY");
-        counts.expect(names::REQUESTS_FAILED, failed).await;
-    }
     counts
-        .expect(names::BYTES_RECEIVED, before + client.sent - sent)
+        .expect(&series.named(names::MESSAGES_RECEIVED), 1)
         .await;
     counts
-        .expect(names::BYTES_SENT, sent_before + client.received - received)
+        .expect(&series.named(names::HANDLER_SECONDS), 1)
+        .await;
+    let before = counts.total(&series.named(names::BYTES_RECEIVED));
+    let (sent, received) = (client.sent, client.received);
+    let sent_before = counts.total(&series.named(names::BYTES_SENT));
+    for failed in 1..=2 {
+        assert_eq!(client.ask_in_vain("Till.Fail", "").await, "TILL-EMPTY");
+        counts
+            .expect(&series.named(names::REQUESTS_FAILED), failed)
+            .await;
+    }
+    counts
+        .expect(
+            &series.named(names::BYTES_RECEIVED),
+            before + client.sent - sent,
+        )
+        .await;
+    counts
+        .expect(
+            &series.named(names::BYTES_SENT),
+            sent_before + client.received - received,
+        )
         .await;
 
     client.ask_in_vain("Till.Panic", "").await;
-    counts.expect(names::PANICS, 1).await;
-    counts.expect(names::REQUESTS_FAILED, 3).await;
+    counts.expect(&series.named(names::PANICS), 1).await;
+    counts
+        .expect(&series.named(names::REQUESTS_FAILED), 3)
+        .await;
     client.ask_in_vain("No.Where", "").await;
     client.ask_in_vain("Till.Echo", "{").await;
-    counts.expect(names::MESSAGES_REFUSED, 2).await;
-    counts.expect(names::REQUESTS_FAILED, 5).await;
+    counts
+        .expect(&series.named(names::MESSAGES_REFUSED), 2)
+        .await;
+    counts
+        .expect(&series.named(names::REQUESTS_FAILED), 5)
+        .await;
     client.ask_in_vain("Till.Echo", r#""refuse""#).await;
-    counts.expect(names::REQUESTS_FAILED, 6).await;
+    counts
+        .expect(&series.named(names::REQUESTS_FAILED), 6)
+        .await;
     assert_eq!(client.ask_in_vain("Till.Keep", "").await, code::TIMEOUT);
-    counts.expect(names::REQUESTS_TIMED_OUT, 1).await;
-    counts.expect(names::REQUESTS_FAILED, 7).await;
+    counts
+        .expect(&series.named(names::REQUESTS_TIMED_OUT), 1)
+        .await;
+    counts
+        .expect(&series.named(names::REQUESTS_FAILED), 7)
+        .await;
     kept.0.lock().remove(0).respond("late").unwrap_err();
-    counts.expect(names::RESPONSES_DROPPED, 1).await;
+    counts
+        .expect(&series.named(names::RESPONSES_DROPPED), 1)
+        .await;
 
-    let sent = counts.totals[names::MESSAGES_SENT] as usize;
+    let sent = counts.total(&series.named(names::MESSAGES_SENT));
     for _ in 0..3 {
         session.push("on", "x").unwrap();
         client.push("on").await;
     }
-    counts.expect(names::MESSAGES_SENT, sent + 3).await;
+    counts
+        .expect(&series.named(names::MESSAGES_SENT), sent + 3)
+        .await;
     // Without a pause the connection's task does not get to run, so the queue fills up.
     let refused = (0..10)
         .filter(|_| session.push_raw("on", vec![b'x'; 20 * 1024]).is_err())
         .count();
     assert_eq!(refused, 7);
-    counts.expect(names::PUSHES_DROPPED, refused).await;
+    counts
+        .expect(&series.named(names::PUSHES_DROPPED), refused)
+        .await;
 
     session.kick("enough");
     counts
-        .expect(
-            &format!("{}{{reason=kicked}}", names::CONNECTIONS_CLOSED),
-            1,
-        )
+        .expect(&series.because(names::CONNECTIONS_CLOSED, "kicked"), 1)
         .await;
-    counts.expect(names::PANICS, 2).await;
+    counts.expect(&series.named(names::PANICS), 2).await;
     client.end().await;
     drop(client);
-    counts.expect(names::CONNECTIONS, 0).await;
+    counts.expect(&series.named(names::CONNECTIONS), 0).await;
     node.shutdown().await;
-    a_route_function_that_panics_is_counted(&mut counts).await;
 }
 
 /// A gate forwards to a member that the application's function chooses, and it panics.
-async fn a_route_function_that_panics_is_counted(counts: &mut Counts) {
-    let panics = counts.totals[names::PANICS] as usize;
-    let node = || {
-        App::new()
-            .service_addr("127.0.0.1:0")
-            .cluster_heartbeat(Duration::from_millis(100))
+#[tokio::test]
+async fn a_route_function_that_panics_is_counted() {
+    let mut counts = Counts::start().await;
+    let app = |cluster: Cluster| {
+        let cluster = cluster
+            .listen("127.0.0.1:0")
+            .heartbeat(Duration::from_millis(100));
+        App::new().cluster(cluster)
     };
-    let gate = start(
-        node()
-            .master()
-            .remote_service_route(|_, _, _| panic!("a test's panic")),
-    )
-    .await;
-    let master = gate.handle().member().unwrap();
-    let backend = start(
-        node()
-            .advertise_addr(master.address())
-            .component(Till(Arc::default())),
-    )
-    .await;
+    let master = Cluster::master().select_member(|_, _, _| panic!("a test's panic"));
+    let gate = start(app(master)).await;
+    let master = gate.handle().member().unwrap().address();
+    let backend = app(Cluster::join([master])).component(Till(Arc::default()));
+    let backend = start(backend).await;
     eventually("the backend to be a member", || {
         gate.handle().members().len() == 1
     })
@@ -226,7 +289,75 @@ async fn a_route_function_that_panics_is_counted(counts: &mut Counts) {
     let mut client = Client::connect(&gate).await;
     let code = client.ask_in_vain("Till.Echo", r#""x""#).await;
     assert_eq!(code, code::INTERNAL);
-    counts.expect(names::PANICS, panics + 1).await;
+    let series = Series::of(&gate);
+    counts.expect(&series.named(names::PANICS), 1).await;
     backend.shutdown().await;
     gate.shutdown().await;
+}
+
+/// Nodes of one process share its recorder.
+#[tokio::test]
+async fn nodes_of_one_process_are_told_apart_by_a_label() {
+    let mut counts = Counts::start().await;
+    let (one, two) = (start(App::new()).await, start(App::new()).await);
+    let _clients = [
+        Client::connect(&one).await,
+        Client::connect(&one).await,
+        Client::connect(&two).await,
+    ];
+    for (node, connections) in [(&one, 2), (&two, 1)] {
+        let name = Series::of(node).named(names::CONNECTIONS);
+        counts.expect(&name, connections).await;
+    }
+
+    let listen = "127.0.0.1:0";
+    let start = async |cluster: Cluster| App::new().cluster(cluster).start().await.unwrap();
+    let mut clusters = Vec::new();
+    for members in [1, 2] {
+        let mut nodes = vec![start(Cluster::master().listen(listen)).await];
+        let master = nodes[0].handle().member().unwrap().address().to_owned();
+        for _ in 0..members {
+            nodes.push(start(Cluster::join([&master]).listen(listen)).await);
+        }
+        for node in &nodes {
+            eventually("all see all", || node.handle().members().len() == members).await;
+        }
+        clusters.push(nodes);
+    }
+    counts.update();
+    for (nodes, members) in clusters.iter().zip([1, 2]) {
+        for node in nodes {
+            let name = Series::of(node).named(names::CLUSTER_MEMBERS);
+            assert_eq!(counts.total(&name), members, "{name}");
+        }
+    }
+    for node in clusters.iter().flatten().chain([&one, &two]) {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn panics_of_membership_callbacks_are_counted_and_end_that_call_only() {
+    let mut counts = Counts::start().await;
+    let listen = "127.0.0.1:0";
+    let fail = |_: &nano::Member| panic!("a test's panic");
+    let cluster = Cluster::master()
+        .listen(listen)
+        .on_member_joined(fail)
+        .on_member_left(fail)
+        .on_unregister(fail);
+    let master = App::new().cluster(cluster).start().await.unwrap();
+    let panics = Series::of(&master).named(names::PANICS);
+    let address = master.handle().member().unwrap().address().to_owned();
+    let member = App::new()
+        .cluster(Cluster::join([address]).listen(listen))
+        .start()
+        .await
+        .unwrap();
+    counts.expect(&panics, 1).await;
+    // Its removal waits for the callback, and goes on without it.
+    member.shutdown().await;
+    assert!(master.handle().members().is_empty());
+    counts.expect(&panics, 3).await;
+    master.shutdown().await;
 }

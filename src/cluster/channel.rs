@@ -1,54 +1,52 @@
-//! Channels to other nodes, with what this cluster asks of a caller.
+//! gRPC channels to other nodes, with the cluster's TLS and token.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tonic::{
-    Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
+    service::interceptor::InterceptedService,
     transport::{Channel, ClientTlsConfig, Endpoint},
 };
 
-use super::proto::{master_client::MasterClient, member_client::MemberClient};
+use super::{
+    auth::Credentials,
+    proto::{master_client::MasterClient, member_client::MemberClient},
+};
 use crate::error::{Error, Result, code};
 
-/// How long any call of the control plane may take, and any connection to come up: below the time
-/// after which a silent member is removed, so that one lost heartbeat is not the end.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a call of the control plane may take, and how long a connection may take to come up.
+/// Below the eviction timeout, so that one lost heartbeat does not evict a member.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) type ConfigureEndpoint = Arc<dyn Fn(Endpoint) -> Endpoint + Send + Sync>;
+pub(crate) type ConfigureEndpoint = Arc<dyn Fn(Endpoint) -> Endpoint + Send + Sync>;
 
 /// Opens channels to other nodes.
 pub(crate) struct Dialer {
-    pub(super) credentials: Credentials,
-    pub(super) tls: Option<ClientTlsConfig>,
-    pub(super) configure: Option<ConfigureEndpoint>,
+    pub(crate) credentials: Credentials,
+    pub(crate) tls: Option<ClientTlsConfig>,
+    pub(crate) configure: Option<ConfigureEndpoint>,
 }
 
-/// Shows the cluster's token with every call.
-#[derive(Clone, Default)]
-pub(crate) struct Credentials(pub(super) Option<MetadataValue<Ascii>>);
-
-/// A channel that shows the token.
+/// A channel that sends the token with every call.
 pub(crate) type Authorized = InterceptedService<Channel, Credentials>;
 
 impl Dialer {
-    /// A channel to a node. It connects with its first call, and again with the next after the
-    /// connection broke.
+    /// Creates a channel to a node. It connects with its first call, and reconnects with the next
+    /// call after the connection broke.
     ///
     /// # Errors
-    /// The address is none.
+    /// `address` is not `host:port`.
     pub(crate) fn channel(&self, address: &str) -> Result<Channel> {
         self.endpoint(address)
             .map(|endpoint| endpoint.connect_lazy())
     }
 
-    /// What a channel to a node is made of.
+    /// Creates the endpoint of a node: its address, TLS, the connect timeout, and what the
+    /// application configures.
     ///
     /// # Errors
-    /// The address is none.
+    /// `address` is not `host:port`.
     pub(crate) fn endpoint(&self, address: &str) -> Result<Endpoint> {
-        let wrong = |error: &dyn fmt::Display| {
+        let invalid = |error: &dyn fmt::Display| {
             Error::new(
                 code::BAD_REQUEST,
                 format!("not the address of a node: {address}: {error}"),
@@ -56,12 +54,12 @@ impl Dialer {
         };
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
-            .map_err(|error| wrong(&error))?;
+            .map_err(|error| invalid(&error))?;
         let mut endpoint = endpoint.connect_timeout(CALL_TIMEOUT);
         if let Some(tls) = &self.tls {
             endpoint = endpoint
                 .tls_config(tls.clone())
-                .map_err(|error| wrong(&error))?;
+                .map_err(|error| invalid(&error))?;
         }
         Ok(self
             .configure
@@ -75,16 +73,5 @@ impl Dialer {
 
     pub(crate) fn member(&self, channel: Channel) -> MemberClient<Authorized> {
         MemberClient::with_interceptor(channel, self.credentials.clone())
-    }
-}
-
-impl Interceptor for Credentials {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request
-                .metadata_mut()
-                .insert("authorization", token.clone());
-        }
-        Ok(request)
     }
 }

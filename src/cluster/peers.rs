@@ -29,6 +29,7 @@ use super::{
         shard::Lost,
         shard_of,
     },
+    membership::subscriber::MembershipSubscriber,
     peer::{Answers, Peer},
     vigil,
 };
@@ -166,7 +167,7 @@ impl Peers {
             balancer: Balancer::new(options.balance),
             route_fn: options.route_fn,
             calls: Calls::default(),
-            metrics: LinkMetrics::new(),
+            metrics: LinkMetrics::new(member.address()),
             grace: options.grace,
             trust_go: options.trust_go,
             runtime: runtime::Handle::current(),
@@ -544,6 +545,16 @@ impl Peers {
         for peer in &go {
             self.close_go(peer, "this node stops");
         }
+    }
+}
+
+impl MembershipSubscriber for Peers {
+    fn on_member_added(self: Arc<Self>, member: &Member) {
+        self.joined(member);
+    }
+
+    fn on_member_removed(self: Arc<Self>, member: &Member) {
+        self.left(member);
     }
 }
 

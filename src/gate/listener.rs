@@ -180,6 +180,10 @@ pub(super) struct Bound {
 }
 
 impl Bound {
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()
+    }
+
     pub(super) fn listen(self) -> Result<Listening> {
         let address = self.listener.address.clone();
         let wrong = |error: io::Error| {

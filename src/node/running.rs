@@ -10,7 +10,7 @@ use super::{
     hooks::{self, Hook},
 };
 use crate::{
-    cluster::{Cluster, Peers},
+    cluster::{BoundCluster, Cluster, ClusterListener, Peers},
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
     error::Result,
@@ -50,7 +50,19 @@ impl Running {
         config: NodeConfig,
         handle: Handle,
     ) -> Result<(Self, Vec<SocketAddr>)> {
-        let metrics = Arc::new(Metrics::new());
+        let listeners = Closed::bind(config.listeners).await?;
+        let cluster_listener = if config.cluster.is_cluster() {
+            Some(ClusterListener::bind(&config.cluster).await?)
+        } else {
+            None
+        };
+        let name = match (&cluster_listener, listeners.first_address()) {
+            (Some(listener), _) => listener.address().to_owned(),
+            (None, Some(address)) => address.to_string(),
+            (None, None) => "standalone".to_owned(),
+        };
+        let metrics = Arc::new(Metrics::new(&name));
+        handle.sessions().count_panics(metrics.panics.clone());
         let reporter = Arc::new(ErrorReporter {
             on_error: config.on_error,
             metrics: metrics.clone(),
@@ -74,15 +86,21 @@ impl Running {
                 Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?
             }
         };
-        let listeners = Closed::bind(config.listeners).await?;
-        let cluster = if config.cluster.is_cluster() {
+        let bound_cluster = if let Some(listener) = cluster_listener {
             let mut names: Vec<_> = services
                 .iter()
                 .map(|service| service.name.clone())
                 .collect();
             names.sort();
             let heartbeat = config.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
-            Some(Cluster::bind(config.cluster, names, heartbeat, &handle).await?)
+            Some(BoundCluster::new(
+                config.cluster,
+                listener,
+                names,
+                heartbeat,
+                &handle,
+                &metrics,
+            )?)
         } else {
             None
         };
@@ -102,7 +120,7 @@ impl Running {
             handle: handle.clone(),
             gate,
             services: Arc::new(services),
-            cluster,
+            cluster: None,
             peers: None,
         };
         for hook in [Hook::Init, Hook::AfterInit] {
@@ -110,9 +128,9 @@ impl Running {
                 .await
                 .map_err(hooks::HookError::into_error)?;
         }
-        if let Some(cluster) = &mut running.cluster {
-            let peers = running.peers.insert(cluster.peers(&dispatch));
-            cluster.serve(peers)?;
+        if let Some(mut bound) = bound_cluster {
+            let peers = running.peers.insert(bound.peers(&dispatch));
+            let cluster = running.cluster.insert(bound.serve(peers)?);
             cluster.join().await?;
         }
         let addresses = listeners.open(&running.gate)?;

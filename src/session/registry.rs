@@ -44,6 +44,8 @@ pub struct Sessions {
     all_closed: Notify,
     /// What carries the calls of its sessions; weak, for it owns the node's handle.
     call_router: OnceLock<Weak<dyn CallRouter>>,
+    /// Counts close callbacks that panicked; set when the node starts.
+    panics: OnceLock<metrics::Counter>,
 }
 
 #[derive(Default)]
@@ -64,6 +66,7 @@ impl Sessions {
             closing: AtomicUsize::new(0),
             all_closed: Notify::new(),
             call_router: OnceLock::new(),
+            panics: OnceLock::new(),
         })
     }
 
@@ -161,6 +164,11 @@ impl Sessions {
         table.remote.entry(id).or_default().push(core.clone());
         table.remote_count += 1;
         Session::of(core, 0)
+    }
+
+    /// Counts panics of close callbacks with `panics`. Called once.
+    pub(crate) fn count_panics(&self, panics: metrics::Counter) {
+        let _ = self.panics.set(panics);
     }
 
     pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {
@@ -308,7 +316,9 @@ impl Closing {
     fn call(&self, callback: impl FnOnce(&Session)) {
         let session = self.ticket.session();
         if catch_unwind(AssertUnwindSafe(|| callback(session))).is_err() {
-            metrics::counter!(crate::metrics::PANICS).increment(1);
+            if let Some(panics) = self.sessions.panics.get() {
+                panics.increment(1);
+            }
             error!(
                 session = session.id(),
                 uid = session.uid(),

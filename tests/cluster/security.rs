@@ -129,7 +129,7 @@ async fn files_that_are_no_certificates_are_named() {
     let ours = Authority::new();
     fs::write(ours.path("key.pem"), "rubbish").unwrap();
     let error = master().cluster_tls(ours.tls()).start().await.unwrap_err();
-    assert!(error.message().contains("cluster_tls"), "{error}");
+    assert!(error.message().contains("cluster.tls"), "{error}");
 }
 
 /// The files of a certificate authority and one node.

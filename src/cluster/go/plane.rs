@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::timeout;
-use tonic::{Status, async_trait};
+use tonic::Status;
 
 use super::{
     GoPeer, closed_by_gate,
@@ -12,13 +12,11 @@ use super::{
 };
 use crate::{
     cluster::{
-        membership::service::DataPlane,
         peers::Peers,
         proto::{NotifyMessage, PushMessage, RequestMessage, ResponseMessage},
     },
     dispatch::Origin,
     error::{Error, code},
-    member::Member,
     message::Message,
     session::{Push, Session},
 };
@@ -28,6 +26,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The data plane as nano's protocol knows it.
+///
+/// Whatever it answers, it answers soon: Go nodes wait for the response without a deadline, some of
+/// them with everything they do.
 pub(in crate::cluster) struct Plane(pub(in crate::cluster) Arc<Peers>);
 
 impl Plane {
@@ -117,9 +118,11 @@ impl Plane {
     }
 }
 
-#[async_trait]
-impl DataPlane for Plane {
-    async fn handle_request(&self, message: RequestMessage) -> Result<(), Status> {
+impl Plane {
+    pub(in crate::cluster) async fn handle_request(
+        &self,
+        message: RequestMessage,
+    ) -> Result<(), Status> {
         let RequestMessage {
             gate_addr,
             session_id,
@@ -130,7 +133,10 @@ impl DataPlane for Plane {
         self.handle(&gate_addr, session_id, id, route, data).await
     }
 
-    async fn handle_notify(&self, message: NotifyMessage) -> Result<(), Status> {
+    pub(in crate::cluster) async fn handle_notify(
+        &self,
+        message: NotifyMessage,
+    ) -> Result<(), Status> {
         let NotifyMessage {
             gate_addr,
             session_id,
@@ -140,7 +146,7 @@ impl DataPlane for Plane {
         self.handle(&gate_addr, session_id, 0, route, data).await
     }
 
-    async fn handle_push(&self, message: PushMessage) -> Result<(), Status> {
+    pub(in crate::cluster) async fn handle_push(&self, message: PushMessage) -> Result<(), Status> {
         let session = self.client(message.session_id)?;
         session
             .sink()
@@ -154,7 +160,10 @@ impl DataPlane for Plane {
             })
     }
 
-    async fn handle_response(&self, message: ResponseMessage) -> Result<(), Status> {
+    pub(in crate::cluster) async fn handle_response(
+        &self,
+        message: ResponseMessage,
+    ) -> Result<(), Status> {
         let session = self.client(message.session_id)?;
         if message.id == 0 {
             return Err(Status::unknown("current session working on notify mode"));
@@ -169,24 +178,14 @@ impl DataPlane for Plane {
         }
     }
 
-    async fn session_closed(&self, session: i64) -> Result<(), Status> {
+    pub(in crate::cluster) fn session_closed(&self, session: i64) {
         self.0.closed_by_go(session, &closed_by_gate());
-        Ok(())
     }
 
-    async fn close_session(&self, session: i64) -> Result<(), Status> {
+    pub(in crate::cluster) fn close_session(&self, session: i64) {
         if let Some(session) = self.0.node.sessions().find_local(session) {
             session.close();
         }
-        Ok(())
-    }
-
-    fn member_joined(&self, member: &Member) {
-        self.0.joined(member);
-    }
-
-    fn member_left(&self, member: &Member) {
-        self.0.left(member);
     }
 }
 

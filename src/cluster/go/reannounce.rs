@@ -1,77 +1,91 @@
-//! A node of this crate that has registered with a master of Go nano again is announced again, and
-//! a member of Go nano then has it twice, of which it would keep one when the node has left.
+//! Workaround for duplicate entries on Go members after a re-registration.
+//!
+//! A Go master announces every registration, also that of a member it has already, and Go members
+//! append what is announced. The duplicate would outlive the member, because a leave removes one
+//! entry only. After a re-registration with a Go master, each Go member is therefore sent two
+//! leaves, which empty its table of this node, and one join.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
+    sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 use tracing::debug;
 
 use crate::{
     cluster::{
         backoff::Backoff,
-        channel::CALL_TIMEOUT,
-        membership::state::ClusterState,
+        channel::{CALL_TIMEOUT, Dialer},
         proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
     },
     error::Result,
-    member::Member,
+    member::{Member, MemberSet},
 };
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Tells each node of Go nano but the master that this node is gone, and is there: afterwards it
-/// has it once. Ends when it is dropped.
+/// Re-announces this node to every Go member but the master, each in a task that repeats it until
+/// it has arrived or the member has left. Dropping the set ends them.
 ///
-/// Not the master, whose list of members nobody else may touch.
-pub(in crate::cluster) fn introduce(core: &Arc<ClusterState>, master: &str) -> JoinSet<()> {
-    let members = core.members.read().list();
-    let others = members
-        .into_iter()
-        .filter(|member| member.is_go() && member.address() != master);
-    let tell = |member: Member| {
-        let core = core.clone();
-        async move {
-            let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-            while let Err(problem) = tell(&core, &member).await {
-                debug!(member = member.address(), error = %problem, "not introduced");
-                sleep(backoff.next_pause()).await;
-                if !core.members.read().list().contains(&member) {
-                    return;
-                }
-            }
-        }
-    };
-    others.map(tell).collect()
+/// The master is left out: its member list is its own.
+pub(in crate::cluster) fn reannounce(
+    dialer: &Arc<Dialer>,
+    own: &Member,
+    members: watch::Receiver<Arc<MemberSet>>,
+    master: &str,
+) -> JoinSet<()> {
+    let current = members.borrow().clone();
+    current
+        .iter()
+        .filter(|member| member.is_go() && member.address() != master)
+        .map(|member| {
+            repeat_until_delivered(dialer.clone(), own.clone(), member.clone(), members.clone())
+        })
+        .collect()
 }
 
-async fn tell(core: &ClusterState, member: &Member) -> Result<(), Status> {
-    let channel: Channel = core
-        .dialer
-        .channel(member.address())
+async fn repeat_until_delivered(
+    dialer: Arc<Dialer>,
+    own: Member,
+    to: Member,
+    members: watch::Receiver<Arc<MemberSet>>,
+) {
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    while let Err(status) = announce(&dialer, &own, &to).await {
+        debug!(member = to.address(), error = %status, "re-announcement failed");
+        sleep(backoff.next_pause()).await;
+        if !members.borrow().contains(&to) {
+            return;
+        }
+    }
+}
+
+async fn announce(dialer: &Dialer, own: &Member, to: &Member) -> Result<(), Status> {
+    let channel = dialer
+        .channel(to.address())
         .map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
-    let mut client = core.dialer.member(channel);
-    let news = async {
-        // One for the entry that it may have had, one for what the master has just told it.
+    let mut client = dialer.member(channel);
+    let calls = async {
+        // One for the entry it had before, one for the entry the master has just announced.
         for _ in 0..2 {
             client
                 .del_member(DelMemberRequest {
-                    service_addr: core.own.address().to_owned(),
+                    service_addr: own.address().to_owned(),
                     incarnation: 0,
                 })
                 .await?;
         }
         client
             .new_member(NewMemberRequest {
-                member_info: Some(MemberInfo::from(&core.own)),
+                member_info: Some(MemberInfo::from(own)),
             })
             .await
     };
-    timeout(CALL_TIMEOUT, news)
+    timeout(CALL_TIMEOUT, calls)
         .await
         .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer")))
         .map(drop)

@@ -1,49 +1,59 @@
-//! What the master tells each member, in order, until it has arrived: a queue and a task per
-//! member, so that one that is dead or hung delays nobody.
+//! Announces joins and leaves to all members, in order and until they have arrived.
+//!
+//! Each member has a queue and a delivery task of its own, so that a dead or hung member delays no
+//! other.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    task::AbortHandle,
     time::{sleep, timeout},
 };
-use tonic::Status;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{Status, transport::Channel};
 use tracing::{debug, warn};
 
 use super::{
-    registry::News,
+    registry::MembershipDelta,
     table::Change,
-    updates::{Announcement, Queue},
+    updates::{Announcement, UpdateQueue},
 };
-use crate::cluster::backoff::Backoff;
-use crate::cluster::channel::{CALL_TIMEOUT, Dialer};
-use crate::cluster::proto::{DelMemberRequest, MemberInfo, NewMemberRequest};
-use crate::{member::Member, metrics::ClusterMetrics};
+use crate::{
+    cluster::{
+        backoff::Backoff,
+        channel::{CALL_TIMEOUT, Dialer},
+        proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
+    },
+    member::Member,
+    metrics::ClusterMetrics,
+};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Tells every member of every other's coming and going.
-pub(in crate::cluster) struct Announcer {
+/// Announces the changes of the master's table to every member.
+pub(crate) struct MembershipBroadcaster {
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
-    peers: Mutex<HashMap<String, Peer>>,
+    /// The members that are sent announcements. Taken before a mailbox's queue.
+    peers: Mutex<BTreeMap<String, Peer>>,
 }
 
+/// One member: its mailbox, and the task that empties it for as long as this exists.
 struct Peer {
     mailbox: Arc<Mailbox>,
-    task: AbortHandle,
+    _delivery: AbortOnDropHandle<()>,
 }
 
 struct Mailbox {
-    queue: Mutex<Queue>,
+    queue: Mutex<UpdateQueue>,
+    /// Notified after each push.
     filled: Notify,
 }
 
-impl Announcer {
-    pub(in crate::cluster) fn new(dialer: Arc<Dialer>, metrics: Arc<ClusterMetrics>) -> Self {
+impl MembershipBroadcaster {
+    pub(crate) fn new(dialer: Arc<Dialer>, metrics: Arc<ClusterMetrics>) -> Self {
         Self {
             dialer,
             metrics,
@@ -51,55 +61,55 @@ impl Announcer {
         }
     }
 
-    /// Queues the news for everybody they concern. Who joins is told of what comes after; who left
-    /// is told nothing more.
-    pub(in crate::cluster) fn tell(&self, news: &News) {
+    /// Queues the changes for all members they concern. Does not wait for any delivery.
+    ///
+    /// A member that joined is sent what follows its own join; one that left is sent nothing more.
+    pub(crate) fn broadcast(&self, delta: &MembershipDelta) {
         let mut peers = self.peers.lock();
         let mut former = None;
-        for change in &news.changes {
+        for change in &delta.changes {
             match change {
                 Change::Joined(member) => {
                     peers
                         .values()
-                        .for_each(|peer| peer.mailbox.put(Announcement::New(member.clone())));
+                        .for_each(|peer| peer.mailbox.push(Announcement::Join(member.clone())));
                     peers.insert(
                         member.address().to_owned(),
-                        self.peer(member, former.take(), news),
+                        self.peer(member, former.take(), delta),
                     );
                 }
                 Change::Left(member) => {
                     former = peers
                         .remove(member.address())
                         .map(|peer| peer.mailbox.queue.lock().clone());
-                    let gone = Announcement::Del {
+                    let left = Announcement::Leave {
                         address: member.address().to_owned(),
                         incarnation: member.incarnation(),
                     };
                     peers
                         .values()
-                        .for_each(|peer| peer.mailbox.put(gone.clone()));
+                        .for_each(|peer| peer.mailbox.push(left.clone()));
                 }
             }
         }
-        if let Some((address, missed)) = &news.returned
+        if let Some((address, missed)) = &delta.returned
             && let Some(peer) = peers.get(address)
         {
             missed
                 .iter()
-                .for_each(|missed| peer.mailbox.put(missed.clone()));
+                .for_each(|missed| peer.mailbox.push(missed.clone()));
         }
     }
 
     /// Ends all deliveries.
-    pub(in crate::cluster) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.peers.lock().clear();
     }
 
-    /// `former` is the queue of who had the address until now.
-    fn peer(&self, member: &Member, former: Option<Queue>, news: &News) -> Peer {
-        let queue = Mutex::new(Queue::succeeding(former, news.knowledge(member)));
+    /// Begins to deliver to a member. `former` is the queue of the member that had its address.
+    fn peer(&self, member: &Member, former: Option<UpdateQueue>, delta: &MembershipDelta) -> Peer {
         let mailbox = Arc::new(Mailbox {
-            queue,
+            queue: Mutex::new(UpdateQueue::inherit(former, delta.view_of(member))),
             filled: Notify::new(),
         });
         let delivery = deliver(
@@ -110,37 +120,30 @@ impl Announcer {
         );
         Peer {
             mailbox,
-            task: tokio::spawn(delivery).abort_handle(),
+            _delivery: AbortOnDropHandle::new(tokio::spawn(delivery)),
         }
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 
 impl Mailbox {
-    fn put(&self, news: Announcement) {
-        if !self.queue.lock().push(news) {
-            warn!(
-                "a member takes no announcements and has missed some: its next heartbeat brings it up to date"
-            );
+    fn push(&self, announcement: Announcement) {
+        if !self.queue.lock().push(announcement) {
+            warn!("announcements dropped, a heartbeat will replace them: the member takes none");
         }
         self.filled.notify_one();
     }
 
-    async fn take(&self) -> Announcement {
+    async fn next(&self) -> Announcement {
         loop {
-            if let Some(news) = self.queue.lock().take() {
-                return news;
+            if let Some(announcement) = self.queue.lock().take() {
+                return announcement;
             }
             self.filled.notified().await;
         }
     }
 }
 
+/// Delivers one announcement after the other, each until it has arrived. Runs until it is aborted.
 async fn deliver(
     to: Member,
     mailbox: Arc<Mailbox>,
@@ -150,32 +153,14 @@ async fn deliver(
     let mut channel = dialer.channel(to.address());
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
-        let news = mailbox.take().await;
+        let announcement = mailbox.next().await;
         let call = async {
             let channel = channel
                 .as_ref()
                 .map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
-            let mut client = dialer.member(channel.clone());
-            match news {
-                Announcement::New(member) => client
-                    .new_member(NewMemberRequest {
-                        member_info: Some(MemberInfo::from(&member)),
-                    })
-                    .await
-                    .map(|_| ()),
-                Announcement::Del {
-                    address,
-                    incarnation,
-                } => client
-                    .del_member(DelMemberRequest {
-                        service_addr: address,
-                        incarnation,
-                    })
-                    .await
-                    .map(|_| ()),
-            }
+            announce(&dialer, channel.clone(), announcement).await
         };
-        let problem = match timeout(CALL_TIMEOUT, call).await {
+        let status = match timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(())) => {
                 mailbox.queue.lock().delivered();
                 backoff.reset();
@@ -183,8 +168,8 @@ async fn deliver(
             }
             Ok(Err(status)) => status,
             Err(_) => {
-                // What a partition swallowed, TCP would repeat ever less often, also when the
-                // partition is over.
+                // A new connection: on the old one TCP retransmits at growing intervals, long
+                // after a partition has healed.
                 channel = dialer.channel(to.address());
                 Status::deadline_exceeded("no answer")
             }
@@ -192,7 +177,33 @@ async fn deliver(
         mailbox.queue.lock().failed();
         metrics.announcements_failed.increment(1);
         let pause = backoff.next_pause();
-        debug!(member = to.address(), error = %problem, again_in = ?pause, "an announcement did not arrive");
+        debug!(member = to.address(), error = %status, retry_in = ?pause, "announcement failed");
         sleep(pause).await;
+    }
+}
+
+async fn announce(
+    dialer: &Dialer,
+    channel: Channel,
+    announcement: Announcement,
+) -> Result<(), Status> {
+    let mut client = dialer.member(channel);
+    match announcement {
+        Announcement::Join(member) => client
+            .new_member(NewMemberRequest {
+                member_info: Some(MemberInfo::from(&member)),
+            })
+            .await
+            .map(drop),
+        Announcement::Leave {
+            address,
+            incarnation,
+        } => client
+            .del_member(DelMemberRequest {
+                service_addr: address,
+                incarnation,
+            })
+            .await
+            .map(drop),
     }
 }

@@ -1,65 +1,66 @@
-//! When a member calls its master, with what, and what the answer means. No I/O.
+//! A member's registration with its master: which call to make when, and what the reply means. No
+//! I/O.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    registry::{Pulse, Rhythm},
-    table::{Change, Members},
+    heartbeat::{HeartbeatConfig, HeartbeatReply},
+    table::{Change, MemberTable},
 };
 use crate::member::Member;
 
-/// What a member says to its master.
+/// A call to the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Register,
     Heartbeat { digest: u64 },
 }
 
-/// A master's answer.
+/// A reply of the master.
 #[derive(Debug)]
-pub(crate) enum Answer {
-    /// Everybody else, the master first.
+pub(crate) enum Reply {
+    /// All other members, the master first.
     Registered(Vec<Member>),
-    /// Alive; and which run of the master says so, 0 for Go nano's.
-    Beaten { pulse: Pulse, master: u64 },
+    /// The heartbeat was accepted. `master` is the master's incarnation, 0 for Go nano's.
+    Heartbeat { reply: HeartbeatReply, master: u64 },
 }
 
-/// A member's standing with its master.
+/// Where a member is in joining and staying: registering or registered, and when it calls next.
 #[derive(Debug)]
-pub(crate) struct Standing {
-    rhythm: Rhythm,
+pub(crate) struct RegistrationState {
+    heartbeat: HeartbeatConfig,
+    /// How long to wait after a failed attempt to join.
     retry: Duration,
     joined: bool,
-    /// The run of the master that answered last; 0 for Go nano's.
+    /// The incarnation of the master that replied last; 0 for Go nano's.
     master: u64,
-    /// How many calls in a row failed.
+    /// Calls in a row that failed.
     failures: u32,
-    /// Whether to register again.
+    /// Whether the next call registers again.
     ///
-    /// A master of Go nano takes a heartbeat as a sign of life, but tells the others of
-    /// registrations only. If it has been started again in the meantime, those who joined since
-    /// would never hear of this node. If this node has slept, it was taken for dead, and nobody
-    /// else would hear that it is not.
-    introduce: bool,
+    /// A Go master takes a heartbeat as a sign of life, but announces registrations only. Members
+    /// that joined after such a master restarted would never learn of this node. The same holds if
+    /// this node was suspended and evicted: no other member would learn that it is back.
+    reregister: bool,
     due: Instant,
 }
 
-impl Standing {
-    pub(crate) fn new(rhythm: Rhythm, retry: Duration, now: Instant) -> Self {
+impl RegistrationState {
+    pub(crate) fn new(heartbeat: HeartbeatConfig, retry: Duration, now: Instant) -> Self {
         Self {
-            rhythm,
+            heartbeat,
             retry,
             joined: false,
             master: 0,
             failures: 0,
-            introduce: false,
+            reregister: false,
             due: now,
         }
     }
 
-    /// When to call next.
+    /// Returns when to call the master next.
     pub(crate) fn due(&self) -> Instant {
         self.due
     }
@@ -68,20 +69,21 @@ impl Standing {
         self.joined
     }
 
-    /// Whether the master that answered last is one of Go nano.
+    /// Whether the master that replied last is one of Go nano.
     pub(crate) fn has_go_master(&self) -> bool {
         self.joined && self.master == 0
     }
 
-    /// How many calls in a row failed.
+    /// Returns how many calls in a row failed.
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// The call to make now; exactly one at a time, and one of the two below must follow.
-    pub(crate) fn call(&mut self, members: &mut Members) -> Call {
-        members.mark();
-        if self.joined && !self.introduce {
+    /// Begins the call to make now. One of [`replied`](Self::replied), [`failed`](Self::failed)
+    /// and [`refused`](Self::refused) must follow before the next one.
+    pub(crate) fn begin_call(&mut self, members: &mut MemberTable) -> Call {
+        members.begin_sync();
+        if self.joined && !self.reregister {
             Call::Heartbeat {
                 digest: members.digest(),
             }
@@ -90,33 +92,33 @@ impl Standing {
         }
     }
 
-    pub(crate) fn answered(
+    /// Applies a reply to the member table and schedules the next call.
+    pub(crate) fn replied(
         &mut self,
-        answer: Answer,
-        members: &mut Members,
+        reply: Reply,
+        members: &mut MemberTable,
         now: Instant,
     ) -> Vec<Change> {
-        let lost = std::mem::take(&mut self.failures) > 0;
-        let slept = now.duration_since(self.due) > self.rhythm.patience_of_go();
-        let changes = match answer {
-            // Nobody is gone for not being in it: a master that has just started does not know
-            // everybody yet.
-            Answer::Registered(table) => {
+        let recovered = std::mem::take(&mut self.failures) > 0;
+        let suspended = now.duration_since(self.due) > self.heartbeat.go_eviction_timeout();
+        let changes = match reply {
+            // Merged, not replaced: a master that has just started does not know all members yet.
+            Reply::Registered(table) => {
                 self.master = table.first().map_or(0, Member::incarnation);
-                (self.joined, self.introduce) = (true, false);
+                (self.joined, self.reregister) = (true, false);
                 members.merge(table)
             }
-            Answer::Beaten { pulse, master } => {
+            Reply::Heartbeat { reply, master } => {
                 self.master = master;
-                self.introduce = (lost || slept) && master == 0;
-                if pulse.replace {
-                    members.replace(pulse.table)
+                self.reregister = (recovered || suspended) && master == 0;
+                if reply.replace {
+                    members.replace(reply.table)
                 } else {
-                    members.merge(pulse.table)
+                    members.merge(reply.table)
                 }
             }
         };
-        self.due = if self.introduce {
+        self.due = if self.reregister {
             now
         } else {
             now + self.interval()
@@ -124,6 +126,7 @@ impl Standing {
         changes
     }
 
+    /// Schedules the next call after one that failed.
     pub(crate) fn failed(&mut self, now: Instant) {
         self.failures += 1;
         self.due = now
@@ -132,23 +135,23 @@ impl Standing {
             } else {
                 self.retry
             };
-        // Once is enough: a Go master that cannot reach a member fails every registration, and
-        // announces it to the others each time.
-        self.introduce = false;
+        // One attempt is enough. A Go master that cannot reach one of its members fails every
+        // registration, and announces it to the others each time.
+        self.reregister = false;
     }
 
-    /// The master says that somebody else has this node's address. That may have been before: then
-    /// a registration takes it back.
+    /// Schedules a new registration: the master says that another node has this node's address.
+    /// If that was an earlier incarnation, the registration takes the address back.
     pub(crate) fn refused(&mut self, now: Instant) {
         self.failed(now);
-        self.introduce = true;
+        self.reregister = true;
     }
 
     fn interval(&self) -> Duration {
         if self.master == 0 {
-            self.rhythm.heartbeat
+            self.heartbeat.go_interval
         } else {
-            self.rhythm.pulse
+            self.heartbeat.interval
         }
     }
 }

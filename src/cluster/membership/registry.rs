@@ -1,199 +1,150 @@
-//! The master's register of members. No I/O: calls and the time go in; answers, and what to tell
-//! the others, come out.
+//! The master's register of members: calls and the time go in, replies and announcements come out.
+//! No I/O.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
+    heartbeat::{HeartbeatConfig, HeartbeatReply},
     table::{Change, digest},
-    updates::{Announcement, Knowledge},
+    updates::{Announcement, PeerView},
 };
 use crate::member::Member;
 
-/// After so many missed heartbeats a member is removed; Go nano's number.
-const MISSED: u32 = 4;
-
-/// How many heartbeats of Go nano it is remembered who was there.
-const REMEMBERED: u32 = 20;
-
-/// More than any cluster of this kind has; a register that is fed rubbish must not grow for ever.
+/// The most members, and the most former members that are remembered. Far above the clusters this
+/// protocol is made for; it bounds what rubbish from the network can cost.
 const MAX_MEMBERS: usize = 4096;
 
-/// How often members call.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Rhythm {
-    /// Nodes of Go nano.
-    pub(crate) heartbeat: Duration,
-    /// Nodes of this crate: often, so that a dead one is noticed within seconds.
-    pub(crate) pulse: Duration,
-}
-
-impl Rhythm {
-    pub(crate) fn new(heartbeat: Duration) -> Self {
-        Self {
-            heartbeat,
-            pulse: heartbeat.min(Duration::from_secs(1)),
-        }
-    }
-
-    /// How long a member may be silent.
-    fn patience(&self, member: &Member) -> Duration {
-        if member.is_go() {
-            self.patience_of_go()
-        } else {
-            MISSED * self.pulse
-        }
-    }
-
-    /// How long a master of Go nano lets anybody be silent.
-    pub(crate) fn patience_of_go(&self) -> Duration {
-        MISSED * self.heartbeat
-    }
-
-    /// How long a new master may not have heard of members that live: for their next heartbeat, and
-    /// for the attempt after a lost one.
-    fn grace(&self) -> Duration {
-        self.heartbeat + MISSED * self.pulse
-    }
-}
-
-/// Why the master does not do what it was asked.
+/// Why the master refuses a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// A newer run has the address, or the master itself.
+    /// A newer incarnation has the address, or the master itself.
     Superseded,
-    /// Nobody with that address to remove.
+    /// No member has the address.
     NotRegistered,
-    /// The register is full.
+    /// The register holds [`MAX_MEMBERS`].
     Full,
-}
-
-/// What the master answers to a heartbeat.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pulse {
-    /// Everybody but the caller, if its table is another one.
-    pub(crate) table: Vec<Member>,
-    /// Whether who is not in the table is gone.
-    pub(crate) replace: bool,
 }
 
 /// What a call to the register changed.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub(crate) struct MembershipDelta {
+    /// The changes in the order they were made.
     pub(crate) changes: Vec<Change>,
-    /// A node of Go nano that was taken for dead, or outlived its master: nobody knows what it
-    /// knows, and what it has to be told.
+    /// A Go member that came back with a heartbeat, and what it may have missed. It was evicted or
+    /// outlived its master, so its table is unknown.
     pub(crate) returned: Option<(String, Vec<Announcement>)>,
 }
 
-impl News {
-    /// What can be known of what somebody knows who joined with these news.
-    pub(crate) fn knowledge(&self, member: &Member) -> Knowledge {
+impl MembershipDelta {
+    /// Returns what the master may assume about the table of a member that joined with this delta.
+    pub(crate) fn view_of(&self, member: &Member) -> PeerView {
         let returned = self
             .returned
             .as_ref()
             .is_some_and(|(address, _)| address == member.address());
         match (member.is_go(), returned) {
-            (false, _) => Knowledge::Any,
-            (true, false) => Knowledge::Told,
-            (true, true) => Knowledge::Unknown,
+            (false, _) => PeerView::Idempotent,
+            (true, false) => PeerView::Exact,
+            (true, true) => PeerView::Unknown,
         }
     }
 }
 
-/// A member about to be removed; see [`Registry::remove`].
+/// A member whose removal has begun; [`Registry::remove`] completes it.
 #[derive(Debug, Clone)]
-pub(crate) struct Departure {
+pub(crate) struct Removal {
     pub(crate) member: Member,
     registration: u64,
-    in_order: bool,
+    unregistered: bool,
 }
 
-/// Everybody the master knows.
+/// The master's register of members.
 #[derive(Debug)]
 pub(crate) struct Registry {
     own: Member,
-    rhythm: Rhythm,
+    heartbeat: HeartbeatConfig,
     started: Instant,
     ticked: Instant,
+    /// In the order of registration.
     entries: Vec<Entry>,
     registrations: u64,
-    /// Who is gone, for a while.
-    gone: HashMap<String, Gone>,
+    /// Former members by address, forgotten after [`HeartbeatConfig::retention`]. Sorted, so that
+    /// the announcements made from it have the same order in every run of a simulation.
+    departed: BTreeMap<String, Departed>,
 }
 
 #[derive(Debug)]
 struct Entry {
     member: Member,
-    /// Tells two registrations of one address apart, also those of Go nodes.
+    /// Tells apart two registrations of one address, those of Go members too.
     registration: u64,
+    /// When the last call arrived.
     seen: Instant,
-    leaving: bool,
+    /// Whether the removal has begun.
+    removing: bool,
 }
 
 #[derive(Debug)]
-struct Gone {
+struct Departed {
     incarnation: u64,
     since: Instant,
-    /// It said goodbye: a heartbeat that was under way must not bring it back.
-    in_order: bool,
+    /// Whether it unregistered. A heartbeat that was under way must not bring it back.
+    unregistered: bool,
 }
 
 impl Registry {
-    pub(crate) fn new(own: Member, rhythm: Rhythm, now: Instant) -> Self {
+    pub(crate) fn new(own: Member, heartbeat: HeartbeatConfig, now: Instant) -> Self {
         Self {
             own,
-            rhythm,
+            heartbeat,
             started: now,
             ticked: now,
             entries: Vec::new(),
             registrations: 0,
-            gone: HashMap::new(),
+            departed: BTreeMap::new(),
         }
     }
 
-    /// A member joins: the answer is everybody else, at once, whatever state the others are in.
+    /// Registers a member and returns all others. Does not wait for the state of any other member.
     pub(crate) fn register(
         &mut self,
         member: Member,
         now: Instant,
-        news: &mut News,
+        delta: &mut MembershipDelta,
     ) -> Result<Vec<Member>, Refusal> {
         let address = member.address().to_owned();
-        match self.known(&address) {
-            // The answer to its first attempt was lost.
+        match self.entry(&address) {
+            // A repeated registration: the reply to the first one was lost.
             Some(entry) if !member.is_go() && entry.member == member => entry.seen = now,
             Some(entry) if !member.is_go() && entry.member.incarnation() > member.incarnation() => {
                 return Err(Refusal::Superseded);
             }
-            _ => self.admit(member, now, news)?,
+            _ => self.admit(member, now, delta)?,
         }
         Ok(self.others(&address))
     }
 
-    /// A member lives. One that nobody knows joins with that: it was taken for dead, or the master
-    /// is new.
+    /// Takes a sign of life. An unknown member joins by it: it was evicted, or the master is new.
     pub(crate) fn heartbeat(
         &mut self,
         member: Member,
         digest: u64,
         now: Instant,
-        news: &mut News,
-    ) -> Result<Pulse, Refusal> {
+        delta: &mut MembershipDelta,
+    ) -> Result<HeartbeatReply, Refusal> {
         let (address, is_go) = (member.address().to_owned(), member.is_go());
-        if self
-            .gone
-            .get(&address)
-            .is_some_and(|gone| gone.in_order && !is_go && gone.incarnation >= member.incarnation())
-        {
+        if self.departed.get(&address).is_some_and(|departed| {
+            departed.unregistered && !is_go && departed.incarnation >= member.incarnation()
+        }) {
             return Err(Refusal::Superseded);
         }
-        match self.known(&address) {
-            // One that is leaving is refreshed in vain.
+        match self.entry(&address) {
+            // A removal that has begun goes on all the same.
             Some(entry) if entry.member == member => entry.seen = now,
-            // It may have been under way for long. Between a node of Go nano and one of ours only a
-            // registration decides who came later.
+            // The heartbeat may have been under way for long. Between a Go node and a node of this
+            // crate at one address only registrations decide which is later.
             Some(entry)
                 if entry.member.is_go() != is_go
                     || entry.member.incarnation() > member.incarnation() =>
@@ -201,76 +152,79 @@ impl Registry {
                 return Err(Refusal::Superseded);
             }
             _ => {
-                self.admit(member, now, news)?;
-                news.returned = is_go.then(|| (address.clone(), self.catch_up(&address)));
+                self.admit(member, now, delta)?;
+                delta.returned = is_go.then(|| (address.clone(), self.catch_up(&address)));
             }
         }
         if is_go || digest == self.digest_for(&address) {
-            return Ok(Pulse::default());
+            return Ok(HeartbeatReply::default());
         }
-        Ok(Pulse {
+        Ok(HeartbeatReply {
             table: self.others(&address),
-            replace: now.duration_since(self.started) > self.rhythm.grace(),
+            replace: now.duration_since(self.started) > self.heartbeat.startup_grace(),
         })
     }
 
-    /// A member leaves. `None` if another run has its address already.
+    /// Begins the removal of a member that leaves. Returns `None` if a later incarnation has its
+    /// address.
     pub(crate) fn unregister(
         &mut self,
         address: &str,
         incarnation: u64,
-    ) -> Result<Option<Departure>, Refusal> {
+    ) -> Result<Option<Removal>, Refusal> {
         let entry = self
-            .known(address)
-            .filter(|entry| !entry.leaving)
+            .entry(address)
+            .filter(|entry| !entry.removing)
             .ok_or(Refusal::NotRegistered)?;
         let known = entry.member.incarnation();
         if known != incarnation && !(1..incarnation).contains(&known) {
             return Ok(None);
         }
-        Ok(Some(entry.depart(true)))
+        Ok(Some(entry.begin_removal(true)))
     }
 
-    /// Who has been silent for too long. To be called every [`interval`](Registry::interval).
-    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Departure> {
-        let rhythm = self.rhythm;
+    /// Begins the removal of members that have been silent for their eviction timeout. Call it
+    /// every [`tick_interval`](Self::tick_interval).
+    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Removal> {
+        let config = self.heartbeat;
         let since_last = now.duration_since(std::mem::replace(&mut self.ticked, now));
-        if since_last > rhythm.pulse {
-            // It was this node that slept: their heartbeats may still be on the way.
+        if since_last > config.interval {
+            // This node was suspended: heartbeats may still wait in its sockets.
             self.entries.iter_mut().for_each(|entry| entry.seen = now);
         }
-        self.gone
-            .retain(|_, gone| now.duration_since(gone.since) < REMEMBERED * rhythm.heartbeat);
+        self.departed
+            .retain(|_, departed| now.duration_since(departed.since) < config.retention());
         let silent = |entry: &&mut Entry| {
-            !entry.leaving && now.duration_since(entry.seen) > rhythm.patience(&entry.member)
+            !entry.removing
+                && now.duration_since(entry.seen) > config.eviction_timeout(&entry.member)
         };
         self.entries
             .iter_mut()
             .filter(silent)
-            .map(|entry| entry.depart(false))
+            .map(|entry| entry.begin_removal(false))
             .collect()
     }
 
-    /// Removes who is leaving. What happens between the departure and this cannot save it, but its
-    /// address may have a new owner by now, which stays.
-    pub(crate) fn remove(&mut self, departure: &Departure, now: Instant, news: &mut News) {
+    /// Completes a removal. No call between its beginning and its end can stop it, but a newer
+    /// registration of the same address stays.
+    pub(crate) fn remove(&mut self, removal: &Removal, now: Instant, delta: &mut MembershipDelta) {
         let Some(at) = self
             .entries
             .iter()
-            .position(|entry| entry.registration == departure.registration)
+            .position(|entry| entry.registration == removal.registration)
         else {
             return;
         };
         let member = self.entries.remove(at).member;
-        if self.gone.len() < MAX_MEMBERS {
-            let gone = Gone {
+        if self.departed.len() < MAX_MEMBERS {
+            let departed = Departed {
                 incarnation: member.incarnation(),
                 since: now,
-                in_order: departure.in_order,
+                unregistered: removal.unregistered,
             };
-            self.gone.insert(member.address().to_owned(), gone);
+            self.departed.insert(member.address().to_owned(), departed);
         }
-        news.changes.push(Change::Left(member));
+        delta.changes.push(Change::Left(member));
     }
 
     #[cfg(test)]
@@ -278,7 +232,7 @@ impl Registry {
         &self.own
     }
 
-    /// All members in the order they joined, without the master itself.
+    /// Returns all members but the master itself, in the order they joined.
     #[cfg(test)]
     pub(crate) fn members(&self) -> Vec<Member> {
         self.entries
@@ -287,18 +241,23 @@ impl Registry {
             .collect()
     }
 
-    /// How often [`tick`](Registry::tick) must look.
-    pub(crate) fn interval(&self) -> Duration {
-        (self.rhythm.pulse / 2).max(Duration::from_millis(1))
+    /// Returns how often to call [`tick`](Self::tick).
+    pub(crate) fn tick_interval(&self) -> Duration {
+        (self.heartbeat.interval / 2).max(Duration::from_millis(1))
     }
 
-    fn known(&mut self, address: &str) -> Option<&mut Entry> {
+    fn entry(&mut self, address: &str) -> Option<&mut Entry> {
         self.entries
             .iter_mut()
             .find(|entry| entry.member.address() == address)
     }
 
-    fn admit(&mut self, member: Member, now: Instant, news: &mut News) -> Result<(), Refusal> {
+    fn admit(
+        &mut self,
+        member: Member,
+        now: Instant,
+        delta: &mut MembershipDelta,
+    ) -> Result<(), Refusal> {
         if member.address() == self.own.address() {
             return Err(Refusal::Superseded);
         }
@@ -309,57 +268,62 @@ impl Registry {
         if before.is_none() && self.entries.len() >= MAX_MEMBERS {
             return Err(Refusal::Full);
         }
-        news.changes
+        delta
+            .changes
             .extend(before.map(|at| Change::Left(self.entries.remove(at).member)));
-        self.gone.remove(member.address());
+        self.departed.remove(member.address());
         self.registrations += 1;
         self.entries.push(Entry {
             member: member.clone(),
             registration: self.registrations,
             seen: now,
-            leaving: false,
+            removing: false,
         });
-        news.changes.push(Change::Joined(member));
+        delta.changes.push(Change::Joined(member));
         Ok(())
     }
 
-    /// Everything that somebody may have missed, who cannot be asked what it knows.
+    /// Returns everything that the Go member at `address` may have missed: its protocol has no way
+    /// to ask what it knows.
     fn catch_up(&self, address: &str) -> Vec<Announcement> {
-        let gone = self.gone.iter().map(|(address, gone)| Announcement::Del {
-            address: address.clone(),
-            incarnation: gone.incarnation,
-        });
-        gone.chain(self.others(address).into_iter().map(Announcement::New))
+        let departed = self
+            .departed
+            .iter()
+            .map(|(address, departed)| Announcement::Leave {
+                address: address.clone(),
+                incarnation: departed.incarnation,
+            });
+        departed
+            .chain(self.others(address).into_iter().map(Announcement::Join))
             .collect()
     }
 
-    /// The master first, then the others in the order they joined.
+    /// Returns the master, then all members but `address` in the order they joined.
     fn others(&self, address: &str) -> Vec<Member> {
-        let others = self
-            .entries
-            .iter()
-            .map(|entry| &entry.member)
-            .filter(|member| member.address() != address);
-        [&self.own].into_iter().chain(others).cloned().collect()
+        self.iter_others(address).cloned().collect()
     }
 
     fn digest_for(&self, address: &str) -> u64 {
+        digest(self.iter_others(address))
+    }
+
+    fn iter_others(&self, address: &str) -> impl Iterator<Item = &Member> {
         let others = self
             .entries
             .iter()
             .map(|entry| &entry.member)
-            .filter(|member| member.address() != address);
-        digest([&self.own].into_iter().chain(others))
+            .filter(move |member| member.address() != address);
+        [&self.own].into_iter().chain(others)
     }
 }
 
 impl Entry {
-    fn depart(&mut self, in_order: bool) -> Departure {
-        self.leaving = true;
-        Departure {
+    fn begin_removal(&mut self, unregistered: bool) -> Removal {
+        self.removing = true;
+        Removal {
             member: self.member.clone(),
             registration: self.registration,
-            in_order,
+            unregistered,
         }
     }
 }

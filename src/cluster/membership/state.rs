@@ -1,67 +1,164 @@
-//! What the tasks of a cluster share, and where changes of the table go.
+//! The member table of a node, and the one way in which it changes: apply, publish, notify.
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::{
-    sync::oneshot,
+    sync::{oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{error, info, warn};
 
 use super::{
-    broadcaster::Announcer,
-    registry::{Departure, News, Pulse, Refusal, Registry},
-    service::DataPlane,
-    table::{Change, Members},
+    broadcaster::MembershipBroadcaster,
+    heartbeat::HeartbeatReply,
+    registry::{MembershipDelta, Refusal, Registry, Removal},
+    subscriber::MembershipSubscriber,
+    table::{Change, MemberTable},
 };
-use crate::cluster::channel::Dialer;
-use crate::cluster::config::OnMember;
-use crate::{handle::Handle, member::Member, metrics::ClusterMetrics};
+use crate::{
+    cluster::channel::Dialer,
+    handle::Handle,
+    member::{Member, MemberSet, OnMember},
+    metrics::ClusterMetrics,
+};
 
-/// How long the unregister callback may hold up a departure.
+/// How long the unregister callback may delay a removal.
 const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the tasks of a cluster share.
-pub(in crate::cluster) struct ClusterState {
-    pub(in crate::cluster) own: Member,
-    pub(in crate::cluster) handle: Handle,
-    pub(in crate::cluster) dialer: Arc<Dialer>,
-    pub(in crate::cluster) metrics: Arc<ClusterMetrics>,
-    /// Taken before the table's own lock and held until everybody has been told, so that all see
-    /// changes in one order.
-    pub(in crate::cluster) order: Mutex<()>,
-    pub(in crate::cluster) members: RwLock<Members>,
-    pub(in crate::cluster) registry: Option<Mutex<Registry>>,
-    pub(in crate::cluster) announcer: Announcer,
-    pub(in crate::cluster) data: RwLock<Option<Arc<dyn DataPlane>>>,
-    pub(in crate::cluster) on_unregister: Option<OnMember>,
-    /// The master that was called last.
-    pub(in crate::cluster) master: Mutex<Option<String>>,
+/// What the tasks and services of the control plane share.
+///
+/// Lock order: `table`, then the master's `registry` or the broadcaster's peers, then one mailbox.
+/// The registry may also be locked alone. No lock is held across an await or a user callback.
+pub(crate) struct ClusterState {
+    pub(crate) own: Member,
+    pub(crate) handle: Handle,
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) metrics: Arc<ClusterMetrics>,
+    /// All members but this node. Held from a change until it has been published and every
+    /// subscriber has been notified, so that all of them see all changes in one order. Readers use
+    /// the published set instead.
+    table: Mutex<MemberTable>,
+    /// The table as everything else in the node reads it. Written with `table` locked.
+    members: watch::Sender<Arc<MemberSet>>,
+    subscriber: Arc<dyn MembershipSubscriber>,
+    master: Option<MasterState>,
 }
 
-/// The master's side.
+/// What only the master has.
+pub(crate) struct MasterState {
+    pub(crate) registry: Mutex<Registry>,
+    pub(crate) broadcaster: MembershipBroadcaster,
+    pub(crate) on_unregister: Option<OnMember>,
+}
+
 impl ClusterState {
-    pub(in crate::cluster) fn register(&self, member: Member) -> Result<Vec<Member>, Refusal> {
-        self.registered(&member, |registry, news| {
-            registry.register(member.clone(), Instant::now(), news)
+    pub(crate) fn new(
+        own: Member,
+        handle: Handle,
+        dialer: Arc<Dialer>,
+        metrics: Arc<ClusterMetrics>,
+        members: watch::Sender<Arc<MemberSet>>,
+        subscriber: Arc<dyn MembershipSubscriber>,
+        master: Option<MasterState>,
+    ) -> Self {
+        Self {
+            table: Mutex::new(MemberTable::new(own.address())),
+            own,
+            handle,
+            dialer,
+            metrics,
+            members,
+            subscriber,
+            master,
+        }
+    }
+
+    pub(crate) fn is_master(&self) -> bool {
+        self.master.is_some()
+    }
+
+    /// Returns a receiver of the published member set.
+    pub(crate) fn members(&self) -> watch::Receiver<Arc<MemberSet>> {
+        self.members.subscribe()
+    }
+
+    /// Ends the deliveries of announcements.
+    pub(crate) fn stop(&self) {
+        if let Some(master) = &self.master {
+            master.broadcaster.stop();
+        }
+    }
+
+    /// Applies a join announced by the master.
+    pub(crate) fn on_member_added(&self, member: Member) {
+        self.change(|table| ((), table.join(member)));
+    }
+
+    /// Applies a leave announced by the master.
+    pub(crate) fn on_member_removed(&self, address: &str, incarnation: u64) {
+        self.change(|table| ((), table.leave(address, incarnation).into_iter().collect()));
+    }
+
+    /// Changes the table, publishes it and notifies subscribers.
+    pub(crate) fn change<T>(&self, act: impl FnOnce(&mut MemberTable) -> (T, Vec<Change>)) -> T {
+        let mut table = self.table.lock();
+        let (result, changes) = act(&mut table);
+        self.publish(&table, &changes);
+        result
+    }
+
+    /// Publishes the table and notifies subscribers of the changes that led to it.
+    fn publish(&self, table: &MemberTable, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        let members = table.list();
+        self.metrics.members.set(members.len() as f64);
+        self.members.send_replace(Arc::new(MemberSet::new(members)));
+        changes.iter().for_each(|change| self.notify(change));
+    }
+
+    fn notify(&self, change: &Change) {
+        match change {
+            Change::Joined(member) => {
+                info!(member = member.address(), label = member.label(), services = ?member.services(), "member joined");
+                self.metrics.joined.increment(1);
+                self.subscriber.clone().on_member_added(member);
+                self.handle.notify_member_joined(member);
+            }
+            Change::Left(member) => {
+                info!(
+                    member = member.address(),
+                    label = member.label(),
+                    "member left"
+                );
+                self.metrics.left.increment(1);
+                self.subscriber.clone().on_member_removed(member);
+                self.handle.notify_member_left(member);
+            }
+        }
+    }
+}
+
+/// The master's part.
+impl ClusterState {
+    pub(crate) fn register(&self, member: Member) -> Result<Vec<Member>, Refusal> {
+        self.admit(&member, |registry, delta| {
+            registry.register(member.clone(), Instant::now(), delta)
         })
     }
 
-    pub(in crate::cluster) fn heartbeat(
-        &self,
-        member: Member,
-        digest: u64,
-    ) -> Result<Pulse, Refusal> {
-        self.registered(&member, |registry, news| {
-            registry.heartbeat(member.clone(), digest, Instant::now(), news)
+    pub(crate) fn heartbeat(&self, member: Member, digest: u64) -> Result<HeartbeatReply, Refusal> {
+        self.admit(&member, |registry, delta| {
+            registry.heartbeat(member.clone(), digest, Instant::now(), delta)
         })
     }
 
-    fn registered<T>(
+    fn admit<T>(
         &self,
         member: &Member,
-        call: impl FnOnce(&mut Registry, &mut News) -> Result<T, Refusal>,
+        call: impl FnOnce(&mut Registry, &mut MembershipDelta) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let result = self
             .with_registry(call)
@@ -70,162 +167,106 @@ impl ClusterState {
             error!(
                 address = member.address(),
                 incarnation = member.incarnation(),
-                "two nodes claim one address: the older one was refused"
+                "call refused: address claimed by a newer incarnation"
             );
         }
         result
     }
 
-    pub(in crate::cluster) async fn unregister(
+    /// Removes a member that leaves, after the unregister callback has run.
+    pub(crate) async fn unregister(
         self: Arc<Self>,
         address: &str,
         incarnation: u64,
     ) -> Result<(), Refusal> {
-        let departure = match &self.registry {
-            Some(registry) => registry.lock().unregister(address, incarnation)?,
+        let removal = match &self.master {
+            Some(master) => master.registry.lock().unregister(address, incarnation)?,
             None => None,
         };
-        if let Some(departure) = departure {
-            // In a task of its own: who leaves may not wait for the answer.
-            let done = tokio::spawn(self.depart(departure)).await;
+        if let Some(removal) = removal {
+            // In a task of its own: the removal must not end with a caller that does not wait.
+            let done = tokio::spawn(self.remove(removal)).await;
             if let Err(problem) = done {
-                error!(%problem, "a departure failed");
+                error!(%problem, "removal of a member failed");
             }
         }
         Ok(())
     }
 
-    /// Removes who is silent.
-    pub(in crate::cluster) async fn watch(self: Arc<Self>) {
-        let Some(registry) = &self.registry else {
+    /// Evicts members whose heartbeats stopped. Runs until it is dropped.
+    pub(crate) async fn evict_silent_members(self: Arc<Self>) {
+        let Some(master) = &self.master else {
             return;
         };
-        let mut ticks = interval(registry.lock().interval());
+        let mut ticks = interval(master.registry.lock().tick_interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let silent = registry.lock().tick(Instant::now());
-            for departure in silent {
+            let silent = master.registry.lock().tick(Instant::now());
+            for removal in silent {
                 warn!(
-                    member = departure.member.address(),
-                    "a member is silent: it is removed"
+                    member = removal.member.address(),
+                    label = removal.member.label(),
+                    "member evicted: heartbeats stopped"
                 );
                 self.metrics.evicted.increment(1);
-                tokio::spawn(self.clone().depart(departure));
+                tokio::spawn(self.clone().remove(removal));
             }
         }
     }
 
-    async fn depart(self: Arc<Self>, departure: Departure) {
-        if let Some(callback) = self.on_unregister.clone() {
-            let (done, called) = oneshot::channel();
-            let member = departure.member.clone();
-            let task = move || {
-                callback(&member);
-                // Nobody waits any more if it took too long.
-                let _ = done.send(());
-            };
-            // A scheduler that is shut down, or a callback that panics, drops the sender, which
-            // ends the wait as well.
-            let pushed = self.handle.scheduler().push_always(Box::new(task)).is_ok();
-            if pushed && timeout(CALLBACK_TIMEOUT, called).await.is_err() {
-                warn!(
-                    member = departure.member.address(),
-                    "the unregister callback is still running: the member is removed without it"
-                );
-            }
+    async fn remove(self: Arc<Self>, removal: Removal) {
+        let callback = self
+            .master
+            .as_ref()
+            .and_then(|master| master.on_unregister.clone());
+        if let Some(callback) = callback {
+            self.call_on_unregister(callback, &removal.member).await;
         }
-        self.with_registry(|registry, news| registry.remove(&departure, Instant::now(), news));
+        self.with_registry(|registry, delta| registry.remove(&removal, Instant::now(), delta));
     }
 
-    /// What the register does, the master's own table and everybody else learn, in the same order.
-    fn with_registry<T>(&self, act: impl FnOnce(&mut Registry, &mut News) -> T) -> Option<T> {
-        let registry = self.registry.as_ref()?;
-        let _order = self.order.lock();
-        let mut news = News::default();
-        let result = act(&mut registry.lock(), &mut news);
-        if !news.changes.is_empty() {
-            self.announcer.tell(&news);
-            self.apply(|members| {
-                let each = |change| match change {
-                    Change::Joined(member) => members.join(member),
-                    Change::Left(member) => members
-                        .leave(member.address(), member.incarnation())
-                        .into_iter()
-                        .collect(),
-                };
-                ((), news.changes.into_iter().flat_map(each).collect())
-            });
+    /// Runs the unregister callback on the node's scheduler and waits for it, at most
+    /// [`CALLBACK_TIMEOUT`].
+    async fn call_on_unregister(&self, callback: OnMember, member: &Member) {
+        let (done, called) = oneshot::channel::<()>();
+        // A scheduler that is shut down drops the sender, which ends the wait as well.
+        self.handle
+            .call_back("on_unregister", callback, member, done);
+        if timeout(CALLBACK_TIMEOUT, called).await.is_err() {
+            warn!(
+                member = member.address(),
+                "unregister callback timed out: the member is removed while it runs"
+            );
+        }
+    }
+
+    /// Calls the register, then announces, applies and publishes what it changed. The table stays
+    /// locked throughout, so that members, subscribers and the register agree on the order;
+    /// announcements are only queued meanwhile.
+    ///
+    /// Returns `None` on a node that is no master.
+    fn with_registry<T>(
+        &self,
+        act: impl FnOnce(&mut Registry, &mut MembershipDelta) -> T,
+    ) -> Option<T> {
+        let master = self.master.as_ref()?;
+        let mut table = self.table.lock();
+        let mut delta = MembershipDelta::default();
+        let result = act(&mut master.registry.lock(), &mut delta);
+        if !delta.changes.is_empty() {
+            master.broadcaster.broadcast(&delta);
+            let mut changes = Vec::new();
+            for change in delta.changes {
+                match change {
+                    Change::Joined(member) => changes.extend(table.join(member)),
+                    Change::Left(member) => {
+                        changes.extend(table.leave(member.address(), member.incarnation()));
+                    }
+                }
+            }
+            self.publish(&table, &changes);
         }
         Some(result)
-    }
-}
-
-/// Every node's side.
-impl ClusterState {
-    pub(in crate::cluster) fn told_of(&self, member: Member) {
-        self.change(|members| ((), members.join(member)));
-    }
-
-    pub(in crate::cluster) fn told_gone(&self, address: &str, incarnation: u64) {
-        self.change(|members| {
-            (
-                (),
-                members.leave(address, incarnation).into_iter().collect(),
-            )
-        });
-    }
-
-    /// Changes the table, and tells of it in order.
-    pub(in crate::cluster) fn change<T>(
-        &self,
-        act: impl FnOnce(&mut Members) -> (T, Vec<Change>),
-    ) -> T {
-        let _order = self.order.lock();
-        self.apply(act)
-    }
-
-    /// The order is held by the caller.
-    fn apply<T>(&self, act: impl FnOnce(&mut Members) -> (T, Vec<Change>)) -> T {
-        let (result, changes, list) = {
-            let mut members = self.members.write();
-            let (result, changes) = act(&mut members);
-            (result, changes, members.list())
-        };
-        if changes.is_empty() {
-            return result;
-        }
-        self.metrics.members.set(list.len() as f64);
-        self.handle.know_members(list);
-        for change in &changes {
-            self.tell(change);
-        }
-        result
-    }
-
-    fn tell(&self, change: &Change) {
-        let data = self.data.read().clone();
-        match change {
-            Change::Joined(member) => {
-                info!(member = member.address(), label = member.label(), services = ?member.services(), "a member joined");
-                self.metrics.joined.increment(1);
-                if let Some(data) = data {
-                    data.member_joined(member);
-                }
-                self.handle.member_joined(member);
-            }
-            Change::Left(member) => {
-                info!(
-                    member = member.address(),
-                    label = member.label(),
-                    "a member left"
-                );
-                self.metrics.left.increment(1);
-                if let Some(data) = data {
-                    data.member_left(member);
-                }
-                self.handle.member_left(member);
-            }
-        }
     }
 }

@@ -1,28 +1,29 @@
-//! The member table of one node: everybody else. No I/O.
+//! The member table of one node: all members but itself. No I/O.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::member::Member;
 
-/// What happened to the table, in the order it happened.
+/// One change of a member table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Joined(Member),
     Left(Member),
 }
 
-/// Everybody else, the master first, then in the order they joined.
+/// All members but this node: the master first, then in the order they joined.
 #[derive(Debug, Default)]
-pub(crate) struct Members {
+pub(crate) struct MemberTable {
     /// This node's own address, which is never in the table.
     own: String,
     entries: Vec<Member>,
-    /// Of whom the master told while a call is under way whose answer is a table. The master itself
-    /// makes no such calls.
-    told: Option<HashSet<String>>,
+    /// The addresses announced since a call began whose reply is a table; `None` between calls.
+    /// An announcement is newer than the reply. Always `None` at the master, which makes no such
+    /// calls.
+    announced: Option<BTreeSet<String>>,
 }
 
-impl Members {
+impl MemberTable {
     pub(crate) fn new(own: impl Into<String>) -> Self {
         Self {
             own: own.into(),
@@ -30,13 +31,14 @@ impl Members {
         }
     }
 
-    /// The master, or this node as master, says that somebody joined. Who is known already changes
-    /// nothing, and so does an older run of it; a newer run replaces it. A node of Go nano has no
-    /// runs: the word counts.
+    /// Applies a join announced by the master.
+    ///
+    /// Known members and older incarnations are ignored; a newer incarnation replaces the entry.
+    /// Go members carry no incarnation, so the announcement always wins.
     pub(crate) fn join(&mut self, member: Member) -> Vec<Change> {
-        self.hear(member.address());
-        // A node of Go nano registers when it starts, and a master of Go nano tells of that alone:
-        // nothing else shows that this is another run.
+        self.note_announcement(member.address());
+        // A Go master announces registrations only, and a Go node registers when it starts: the
+        // same entry announced again is a restarted node.
         if member.is_go() && self.has_go_master() && self.entries.contains(&member) {
             return vec![Change::Left(member.clone()), Change::Joined(member)];
         }
@@ -47,10 +49,9 @@ impl Members {
         self.entries.first().is_some_and(Member::is_go)
     }
 
-    /// The master, or this node as master, says that somebody left. If another, later run has the
-    /// address already, nothing changes.
+    /// Applies a leave announced by the master. Ignored if a later incarnation has the address.
     pub(crate) fn leave(&mut self, address: &str, incarnation: u64) -> Option<Change> {
-        self.hear(address);
+        self.note_announcement(address);
         let meant = |known: u64| {
             incarnation == 0 || known == incarnation || (1..incarnation).contains(&known)
         };
@@ -62,18 +63,20 @@ impl Members {
         Some(Change::Left(left))
     }
 
-    /// A call begins whose answer is a table. What the master tells from now on is newer than that.
-    pub(crate) fn mark(&mut self) {
-        self.told = Some(HashSet::new());
+    /// Notes that a call begins whose reply is a table: announcements from now on are newer than
+    /// that table. [`merge`](Self::merge) or [`replace`](Self::replace) ends it.
+    pub(crate) fn begin_sync(&mut self) {
+        self.announced = Some(BTreeSet::new());
     }
 
-    /// Adds who is in the master's table, except those of whom it told since the call began, and
-    /// takes over its order.
+    /// Adds the members of the master's table and takes over its order. Addresses announced since
+    /// [`begin_sync`](Self::begin_sync) stay as they are.
     pub(crate) fn merge(&mut self, table: Vec<Member>) -> Vec<Change> {
         self.reconcile(table, false)
     }
 
-    /// Makes this the master's table, except for those of whom it told since the call began.
+    /// Makes this table the master's. Addresses announced since
+    /// [`begin_sync`](Self::begin_sync) stay as they are.
     pub(crate) fn replace(&mut self, table: Vec<Member>) -> Vec<Change> {
         self.reconcile(table, true)
     }
@@ -82,24 +85,24 @@ impl Members {
         self.entries.clone()
     }
 
-    /// The same for tables of the same members, in whatever order. Never 0.
+    /// Returns a hash of the entries that does not depend on their order. Never 0.
     pub(crate) fn digest(&self) -> u64 {
         digest(self.entries.iter())
     }
 
-    fn hear(&mut self, address: &str) {
-        if let Some(told) = &mut self.told {
-            told.insert(address.to_owned());
+    fn note_announcement(&mut self, address: &str) {
+        if let Some(announced) = &mut self.announced {
+            announced.insert(address.to_owned());
         }
     }
 
     fn reconcile(&mut self, table: Vec<Member>, exact: bool) -> Vec<Change> {
-        let told = self.told.take().unwrap_or_default();
-        // A table has the master in it at least, so this is none.
+        let announced = self.announced.take().unwrap_or_default();
+        // A table contains the master at least. An empty one means that the digests match.
         if table.is_empty() {
             return Vec::new();
         }
-        let place: HashMap<_, _> = table
+        let place: BTreeMap<_, _> = table
             .iter()
             .enumerate()
             .map(|(at, member)| (member.address().to_owned(), at))
@@ -107,12 +110,12 @@ impl Members {
         let mut changes = Vec::new();
         if exact {
             let gone = |entry: &mut Member| {
-                !place.contains_key(entry.address()) && !told.contains(entry.address())
+                !place.contains_key(entry.address()) && !announced.contains(entry.address())
             };
             changes.extend(self.entries.extract_if(.., gone).map(Change::Left));
         }
         for member in table {
-            if !told.contains(member.address()) {
+            if !announced.contains(member.address()) {
                 changes.extend(self.add(member));
             }
         }
@@ -141,18 +144,20 @@ impl Members {
     }
 }
 
-/// A hash over a set of members: a sum, so that their order does not matter. It must not change
-/// between versions of this crate, or nodes of different versions would call_router their tables for
-/// ever; 0 is for "none".
-pub(in crate::cluster) fn digest<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
+/// Returns a hash of a set of members. Never 0, which stands for "no digest".
+///
+/// A sum of fingerprints, so that the order of the members does not matter. The algorithm is part
+/// of the protocol: nodes of different versions that disagree would exchange tables with every
+/// heartbeat.
+pub(super) fn digest<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
     members
         .map(fingerprint)
         .fold(0_u64, u64::wrapping_add)
         .max(1)
 }
 
-/// FNV-1a over every field, each after its length, and a mix of the bits, so that sums of similar
-/// members differ.
+/// FNV-1a over every field, each preceded by its length, then a finalizer that spreads the bits,
+/// so that the sums of similar members differ.
 fn fingerprint(member: &Member) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut write = |bytes: &[u8]| {
@@ -183,29 +188,29 @@ mod tests {
     use crate::member::Info;
 
     #[test]
-    fn what_the_master_told_is_kept_only_while_a_table_is_under_way() {
-        let mut members = Members::new("me:1");
+    fn announced_addresses_are_remembered_only_during_a_sync() {
+        let mut members = MemberTable::new("me:1");
         let member = |address: &str| {
             Member::new(Info {
                 address: address.to_owned(),
                 ..Info::default()
             })
         };
-        let come_and_go = |members: &mut Members| {
+        let come_and_go = |members: &mut MemberTable| {
             for number in 0..100 {
                 members.join(member(&format!("a:{number}")));
                 members.leave(&format!("a:{number}"), 0);
             }
         };
         come_and_go(&mut members);
-        assert_eq!(members.told, None);
+        assert_eq!(members.announced, None);
 
-        members.mark();
+        members.begin_sync();
         come_and_go(&mut members);
-        assert_eq!(members.told.as_ref().map(HashSet::len), Some(100));
+        assert_eq!(members.announced.as_ref().map(BTreeSet::len), Some(100));
         members.replace(vec![member("a:1"), member("b:1")]);
         assert_eq!(
-            (members.list(), &members.told),
+            (members.list(), &members.announced),
             (vec![member("b:1")], &None)
         );
     }

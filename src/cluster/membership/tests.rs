@@ -1,14 +1,15 @@
-//! What the tables do, call by call.
+//! The state machines of the control plane, call by call.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{
-    registration::{Answer, Call, Standing},
-    registry::{News, Pulse, Refusal, Registry, Rhythm},
-    table::{Change, Members},
-    updates::{Announcement, Knowledge, Queue},
+    heartbeat::{HeartbeatConfig, HeartbeatReply},
+    registration::{Call, RegistrationState, Reply},
+    registry::{MembershipDelta, Refusal, Registry},
+    table::{Change, MemberTable},
+    updates::{Announcement, PeerView, UpdateQueue},
 };
 use crate::member::{Info, Member};
 
@@ -29,19 +30,19 @@ fn addresses(members: &[Member]) -> Vec<&str> {
 }
 
 fn registry(now: Instant) -> Registry {
-    Registry::new(node("m:1", 1, &[]), Rhythm::new(30 * SECOND), now)
+    Registry::new(node("m:1", 1, &[]), HeartbeatConfig::new(30 * SECOND), now)
 }
 
 fn gone(address: &str, incarnation: u64) -> Announcement {
-    Announcement::Del {
+    Announcement::Leave {
         address: address.to_owned(),
         incarnation,
     }
 }
 
 #[test]
-fn a_newer_run_replaces_an_older_one_and_a_late_goodbye_does_not_remove_it() {
-    let mut members = Members::new("own:1");
+fn a_newer_incarnation_replaces_an_older_one_and_outlives_its_late_leave() {
+    let mut members = MemberTable::new("own:1");
     let (old, new) = (node("a:1", 7, &[]), node("a:1", 9, &[]));
     assert_eq!(members.join(old.clone()), [Change::Joined(old.clone())]);
     assert_eq!(
@@ -55,9 +56,9 @@ fn a_newer_run_replaces_an_older_one_and_a_late_goodbye_does_not_remove_it() {
 }
 
 #[test]
-fn a_go_node_that_a_go_master_tells_of_again_is_another_run() {
+fn a_go_node_announced_again_by_a_go_master_has_restarted() {
     let again = |master: Member| {
-        let (mut members, go) = (Members::new("own:1"), node("go:1", 0, &["Room"]));
+        let (mut members, go) = (MemberTable::new("own:1"), node("go:1", 0, &["Room"]));
         members.merge(vec![master.clone(), go.clone()]);
         let changes = members.join(go.clone());
         assert_eq!(members.list(), [master, go.clone()]);
@@ -69,13 +70,13 @@ fn a_go_node_that_a_go_master_tells_of_again_is_another_run() {
     assert_eq!(
         changes,
         [],
-        "ours says that the old run is gone, and may say things twice"
+        "a master of this crate announces the leave, and may repeat an announcement"
     );
 }
 
 #[test]
-fn what_the_master_told_during_a_call_is_newer_than_the_answer() {
-    let mut members = Members::new("own:1");
+fn announcements_during_a_call_win_over_its_reply() {
+    let mut members = MemberTable::new("own:1");
     let (a, b, c) = (
         node("a:1", 1, &[]),
         node("b:1", 2, &[]),
@@ -83,12 +84,12 @@ fn what_the_master_told_during_a_call_is_newer_than_the_answer() {
     );
     members.join(a.clone());
     members.join(b.clone());
-    members.mark();
+    members.begin_sync();
     members.leave("a:1", 1);
     members.join(c.clone());
     assert_eq!(members.replace(vec![a.clone(), b.clone()]), []);
     assert_eq!(members.list(), [b.clone(), c.clone()]);
-    members.mark();
+    members.begin_sync();
     assert_eq!(
         members.replace(vec![a.clone(), b.clone()]),
         [Change::Left(c), Change::Joined(a.clone())]
@@ -97,10 +98,10 @@ fn what_the_master_told_during_a_call_is_newer_than_the_answer() {
 }
 
 #[test]
-fn digests_are_of_what_is_in_a_table_in_whatever_order_and_stay_what_they_are() {
+fn a_digest_depends_on_the_members_only_and_is_the_same_in_every_version() {
     let (a, b) = (node("a:1", 1, &["Chat"]), node("b:1", 2, &[]));
     let digest = |members: &[&Member]| {
-        let mut table = Members::new("own:1");
+        let mut table = MemberTable::new("own:1");
         members
             .iter()
             .for_each(|&member| drop(table.join(member.clone())));
@@ -109,40 +110,49 @@ fn digests_are_of_what_is_in_a_table_in_whatever_order_and_stay_what_they_are() 
     assert_eq!(digest(&[&a, &b]), digest(&[&b, &a]));
     assert_ne!(digest(&[&a]), digest(&[&node("a:1", 1, &["Chat", "Room"])]));
     assert_ne!(digest(&[&a]), digest(&[&node("a:1", 2, &["Chat"])]));
-    assert_ne!(digest(&[]), 0, "0 is for none");
-    // Nodes of other versions of this crate compute it too.
+    assert_ne!(digest(&[]), 0, "0 stands for no digest");
+    // Part of the protocol: nodes of other versions compute it too.
     assert_eq!(digest(&[&a, &b]), 8_395_001_018_003_333_357);
 }
 
 #[test]
-fn a_new_master_takes_nobody_away_before_all_had_the_time_to_call() {
+fn a_new_master_removes_no_member_before_its_startup_grace_is_over() {
     let start = Instant::now();
     let (mut registry, a) = (registry(start), node("a:1", 5, &[]));
-    let pulse = registry
-        .heartbeat(a.clone(), 1, start + SECOND, &mut News::default())
+    let reply = registry
+        .heartbeat(
+            a.clone(),
+            1,
+            start + SECOND,
+            &mut MembershipDelta::default(),
+        )
         .unwrap();
     assert_eq!(
-        (addresses(&pulse.table), pulse.replace),
+        (addresses(&reply.table), reply.replace),
         (vec!["m:1"], false)
     );
-    let pulse = registry
-        .heartbeat(a, 1, start + 40 * SECOND, &mut News::default())
+    let reply = registry
+        .heartbeat(a, 1, start + 40 * SECOND, &mut MembershipDelta::default())
         .unwrap();
     assert_eq!(
-        (addresses(&pulse.table), pulse.replace),
+        (addresses(&reply.table), reply.replace),
         (vec!["m:1"], true)
     );
 }
 
 #[test]
-fn silence_is_four_heartbeats_of_ones_own_kind() {
+fn a_member_is_evicted_after_four_missed_heartbeats_of_its_kind() {
     let start = Instant::now();
     let mut registry = registry(start);
     registry
-        .register(node("rust:1", 5, &[]), start, &mut News::default())
+        .register(
+            node("rust:1", 5, &[]),
+            start,
+            &mut MembershipDelta::default(),
+        )
         .unwrap();
     registry
-        .register(node("go:1", 0, &[]), start, &mut News::default())
+        .register(node("go:1", 0, &[]), start, &mut MembershipDelta::default())
         .unwrap();
     let evicted = |registry: &mut Registry, from: u32, to: u32| -> Vec<(u32, String)> {
         let ticks =
@@ -161,25 +171,29 @@ fn silence_is_four_heartbeats_of_ones_own_kind() {
 }
 
 #[test]
-fn a_master_that_slept_gives_everybody_time() {
+fn a_suspended_master_evicts_no_member_when_it_resumes() {
     let start = Instant::now();
     let mut registry = registry(start);
     registry
-        .register(node("a:1", 5, &[]), start, &mut News::default())
+        .register(node("a:1", 5, &[]), start, &mut MembershipDelta::default())
         .unwrap();
     assert!(registry.tick(start + 60 * SECOND).is_empty());
 }
 
 #[test]
-fn departures_are_of_one_registration() {
+fn a_removal_removes_its_own_registration_only() {
     let start = Instant::now();
     let mut registry = registry(start);
     for (address, incarnation) in [("a:1", 0), ("b:1", 4), ("c:1", 5)] {
         registry
-            .register(node(address, incarnation, &[]), start, &mut News::default())
+            .register(
+                node(address, incarnation, &[]),
+                start,
+                &mut MembershipDelta::default(),
+            )
             .unwrap();
     }
-    // Two at once, in the other order: each removes itself.
+    // Two at once, completed in the other order: each removes its own entry.
     let (a, b) = (
         registry.unregister("a:1", 0).unwrap().unwrap(),
         registry.unregister("b:1", 4).unwrap().unwrap(),
@@ -189,161 +203,171 @@ fn departures_are_of_one_registration() {
         Refusal::NotRegistered,
         "once"
     );
-    registry.remove(&b, start, &mut News::default());
+    registry.remove(&b, start, &mut MembershipDelta::default());
     registry
-        .register(node("a:1", 0, &[]), start, &mut News::default())
+        .register(node("a:1", 0, &[]), start, &mut MembershipDelta::default())
         .unwrap();
-    registry.remove(&a, start, &mut News::default());
+    registry.remove(&a, start, &mut MembershipDelta::default());
     assert_eq!(
         addresses(&registry.members()),
         ["c:1", "a:1"],
-        "who registered anew in between stays"
+        "the registration made in between stays"
     );
     assert_eq!(
         registry
-            .heartbeat(node("b:1", 4, &[]), 0, start, &mut News::default())
+            .heartbeat(
+                node("b:1", 4, &[]),
+                0,
+                start,
+                &mut MembershipDelta::default()
+            )
             .unwrap_err(),
         Refusal::Superseded,
-        "it said goodbye"
+        "it has unregistered"
     );
     registry
-        .register(node("c:1", 6, &[]), start, &mut News::default())
+        .register(node("c:1", 6, &[]), start, &mut MembershipDelta::default())
         .unwrap();
     assert!(
         registry.unregister("c:1", 5).unwrap().is_none(),
-        "an older run takes nobody along"
+        "an older incarnation does not remove a newer one"
     );
     assert_eq!(
         registry
-            .register(node("c:1", 5, &[]), start, &mut News::default())
+            .register(node("c:1", 5, &[]), start, &mut MembershipDelta::default())
             .unwrap_err(),
         Refusal::Superseded
     );
     assert_eq!(
         registry
-            .register(node("m:1", 9, &[]), start, &mut News::default())
+            .register(node("m:1", 9, &[]), start, &mut MembershipDelta::default())
             .unwrap_err(),
         Refusal::Superseded,
-        "the master's own"
+        "the master's own address"
     );
 }
 
 #[test]
-fn later_news_make_earlier_ones_pointless() {
-    let mut queue = Queue::succeeding(None, Knowledge::Any);
+fn later_announcements_replace_earlier_ones_of_the_same_address() {
+    let mut queue = UpdateQueue::inherit(None, PeerView::Idempotent);
     let (a, b) = (node("a:1", 1, &[]), node("b:1", 2, &[]));
-    for news in [
-        Announcement::New(a.clone()),
-        Announcement::New(b.clone()),
+    for announcement in [
+        Announcement::Join(a.clone()),
+        Announcement::Join(b.clone()),
         gone("a:1", 1),
-        Announcement::New(a.clone()),
+        Announcement::Join(a.clone()),
         gone("a:1", 1),
     ] {
-        assert!(queue.push(news));
+        assert!(queue.push(announcement));
     }
-    assert_eq!(drain(&mut queue), [Announcement::New(b), gone("a:1", 1)]);
+    assert_eq!(drain(&mut queue), [Announcement::Join(b), gone("a:1", 1)]);
 }
 
 #[test]
-fn go_is_told_what_it_may_know_already_only_after_that_it_left() {
+fn a_go_member_is_sent_a_leave_before_a_join_it_may_have_already() {
     let a = node("a:1", 1, &[]);
-    let mut queue = Queue::succeeding(None, Knowledge::Told);
-    assert!(queue.push(Announcement::New(a.clone())));
-    assert_eq!(queue.take(), Some(Announcement::New(a.clone())));
+    let mut queue = UpdateQueue::inherit(None, PeerView::Exact);
+    assert!(queue.push(Announcement::Join(a.clone())));
+    assert_eq!(queue.take(), Some(Announcement::Join(a.clone())));
     queue.failed();
     assert_eq!(
         drain(&mut queue),
-        [gone("a:1", 1), Announcement::New(a.clone())]
+        [gone("a:1", 1), Announcement::Join(a.clone())]
     );
 
-    let mut queue = Queue::succeeding(None, Knowledge::Unknown);
-    assert!(queue.push(Announcement::New(a.clone())));
-    assert_eq!(drain(&mut queue), [gone("a:1", 1), Announcement::New(a)]);
+    let mut queue = UpdateQueue::inherit(None, PeerView::Unknown);
+    assert!(queue.push(Announcement::Join(a.clone())));
+    assert_eq!(drain(&mut queue), [gone("a:1", 1), Announcement::Join(a)]);
 }
 
-fn drain(queue: &mut Queue) -> Vec<Announcement> {
+fn drain(queue: &mut UpdateQueue) -> Vec<Announcement> {
     std::iter::from_fn(|| {
-        let news = queue.take();
+        let announcement = queue.take();
         queue.delivered();
-        news
+        announcement
     })
     .collect()
 }
 
 #[test]
-fn between_us_and_go_only_a_registration_decides_who_came_later() {
+fn between_a_go_node_and_ours_at_one_address_the_later_registration_wins() {
     let start = Instant::now();
-    let (mut registry, mut members) = (registry(start), Members::new("a:1"));
+    let (mut registry, mut members) = (registry(start), MemberTable::new("a:1"));
     let ours = node("a:1", 5, &[]);
-    let mut standing = Standing::new(Rhythm::new(SECOND), SECOND, start);
-    assert_eq!(standing.call(&mut members), Call::Register);
+    let mut registration = RegistrationState::new(HeartbeatConfig::new(SECOND), SECOND, start);
+    assert_eq!(registration.begin_call(&mut members), Call::Register);
     let table = registry
-        .register(ours.clone(), start, &mut News::default())
+        .register(ours.clone(), start, &mut MembershipDelta::default())
         .unwrap();
-    standing.answered(Answer::Registered(table), &mut members, start);
+    registration.replied(Reply::Registered(table), &mut members, start);
 
-    // The registration of the Go node that was here before comes late.
+    // The registration of a Go node that had the address before arrives late.
     registry
-        .register(node("a:1", 0, &[]), start, &mut News::default())
+        .register(node("a:1", 0, &[]), start, &mut MembershipDelta::default())
         .unwrap();
     assert_eq!(
-        standing.call(&mut members),
+        registration.begin_call(&mut members),
         Call::Heartbeat {
             digest: members.digest()
         }
     );
     assert_eq!(
         registry
-            .heartbeat(ours.clone(), 1, start, &mut News::default())
+            .heartbeat(ours.clone(), 1, start, &mut MembershipDelta::default())
             .unwrap_err(),
         Refusal::Superseded
     );
-    standing.refused(start);
+    registration.refused(start);
     assert_eq!(
-        standing.call(&mut members),
+        registration.begin_call(&mut members),
         Call::Register,
-        "and this one's again"
+        "registers again to take the address back"
     );
     registry
-        .register(ours.clone(), start, &mut News::default())
+        .register(ours.clone(), start, &mut MembershipDelta::default())
         .unwrap();
     assert_eq!(registry.members(), [ours]);
     assert_eq!(
         registry
-            .heartbeat(node("a:1", 0, &[]), 0, start, &mut News::default())
+            .heartbeat(
+                node("a:1", 0, &[]),
+                0,
+                start,
+                &mut MembershipDelta::default()
+            )
             .unwrap_err(),
         Refusal::Superseded
     );
 }
 
 #[test]
-fn who_has_slept_registers_again_with_a_go_master() {
+fn a_suspended_member_registers_again_with_a_go_master() {
     let start = Instant::now();
-    let next = |slept: Duration, master: u64| {
-        let (mut members, table) = (Members::new("a:1"), vec![node("m:1", master, &[])]);
-        let mut standing = Standing::new(Rhythm::new(SECOND), SECOND, start);
-        standing.call(&mut members);
-        standing.answered(Answer::Registered(table), &mut members, start);
-        let now = standing.due() + slept;
-        standing.call(&mut members);
-        standing.answered(
-            Answer::Beaten {
-                pulse: Pulse::default(),
+    let next = |suspended: Duration, master: u64| {
+        let (mut members, table) = (MemberTable::new("a:1"), vec![node("m:1", master, &[])]);
+        let mut registration = RegistrationState::new(HeartbeatConfig::new(SECOND), SECOND, start);
+        registration.begin_call(&mut members);
+        registration.replied(Reply::Registered(table), &mut members, start);
+        let now = registration.due() + suspended;
+        registration.begin_call(&mut members);
+        registration.replied(
+            Reply::Heartbeat {
+                reply: HeartbeatReply::default(),
                 master,
             },
             &mut members,
             now,
         );
-        standing.call(&mut members)
+        registration.begin_call(&mut members)
     };
     assert_eq!(
         next(5 * SECOND, 0),
         Call::Register,
-        "it was removed, and nobody else hears of its heartbeats"
+        "it was evicted, and a Go master announces registrations only"
     );
     assert!(matches!(next(3 * SECOND, 0), Call::Heartbeat { .. }));
     assert!(
         matches!(next(5 * SECOND, 1), Call::Heartbeat { .. }),
-        "a master of ours tells the others"
+        "a master of this crate announces it to the others"
     );
 }

@@ -1,141 +1,146 @@
-//! What one member has yet to be told. No I/O.
+//! The announcements that one member has yet to be sent. No I/O.
 
 use std::collections::VecDeque;
 
 use crate::member::Member;
 
-/// A member that takes nothing for so long that this many wait is given up on: it is evicted soon,
-/// or catches up with a heartbeat.
-const LIMIT: usize = 16 * 1024;
+/// Announcements that may wait for one member. A member that takes none for so long is evicted
+/// soon, or receives the whole table with a heartbeat.
+const MAX_WAITING: usize = 16 * 1024;
 
-/// That somebody joined or left.
+/// A join or a leave, as the master announces it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Announcement {
-    New(Member),
-    Del { address: String, incarnation: u64 },
+    Join(Member),
+    Leave { address: String, incarnation: u64 },
 }
 
 impl Announcement {
     fn address(&self) -> &str {
         match self {
-            Self::New(member) => member.address(),
-            Self::Del { address, .. } => address,
+            Self::Join(member) => member.address(),
+            Self::Leave { address, .. } => address,
         }
     }
 
-    fn is_new(&self) -> bool {
-        matches!(self, Self::New(_))
+    fn is_join(&self) -> bool {
+        matches!(self, Self::Join(_))
     }
 }
 
-/// What the master knows of what a member knows.
+/// What the master may assume about a member's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Knowledge {
-    /// A node of this crate: it understands news it had already.
-    Any,
-    /// A node of Go nano that has been told everything it knows in this queue. It appends whatever
-    /// it is told is new, and removes one entry when it is told that somebody left, so it must be
-    /// told once.
-    Told,
-    /// A node of Go nano that knows more than that: what may be new to it, or not, is first
-    /// removed.
+pub(crate) enum PeerView {
+    /// A member of this crate: applying an announcement twice changes nothing.
+    Idempotent,
+    /// A Go member whose table consists of what this queue delivered. Go appends every join and
+    /// removes one entry for every leave, so each announcement must be applied once.
+    Exact,
+    /// A Go member that may know more than this queue delivered: every join is preceded by a
+    /// leave, so that it is not appended twice.
     Unknown,
 }
 
-/// The news for one member, in order. News that later ones make pointless are dropped, so it holds
-/// at most two for each address.
+/// The announcements for one member, in order.
+///
+/// An announcement that a later one makes pointless is dropped, so the queue holds at most two for
+/// each address.
 #[derive(Debug, Clone)]
-pub(crate) struct Queue {
-    knowledge: Knowledge,
+pub(crate) struct UpdateQueue {
+    view: PeerView,
     waiting: VecDeque<Announcement>,
-    under_way: Option<Announcement>,
+    in_flight: Option<Announcement>,
 }
 
-impl Queue {
-    fn new(knowledge: Knowledge) -> Self {
+impl UpdateQueue {
+    fn new(view: PeerView) -> Self {
         Self {
-            knowledge,
+            view,
             waiting: VecDeque::new(),
-            under_way: None,
+            in_flight: None,
         }
     }
 
-    /// The queue for somebody who registers at an address where somebody else was. What that one
-    /// had yet to be told is told to this one: a registration of Go nano may be an old one that
-    /// comes late, and then it is for the node that is there.
-    pub(crate) fn succeeding(old: Option<Self>, knowledge: Knowledge) -> Self {
-        let mut queue = Self::new(knowledge);
-        let Some(mut old) = old.filter(|_| knowledge != Knowledge::Any) else {
+    /// Creates the queue for a member at an address whose former member had the queue `old`.
+    ///
+    /// A Go member inherits what waits in `old`: a registration of Go nano carries no incarnation,
+    /// so it may be an old one that arrives late and stands for the member that is there already.
+    pub(crate) fn inherit(old: Option<Self>, view: PeerView) -> Self {
+        let mut queue = Self::new(view);
+        let Some(mut old) = old.filter(|_| view != PeerView::Idempotent) else {
             return queue;
         };
         old.failed();
-        for news in old.waiting {
-            queue.waiting.extend(undo(&news));
-            queue.waiting.push_back(news);
+        for announcement in old.waiting {
+            queue.waiting.extend(retraction(&announcement));
+            queue.waiting.push_back(announcement);
         }
         queue
     }
 
-    /// Adds news. `false` if that was too much, and all that waited is dropped.
+    /// Queues an announcement.
+    ///
+    /// Returns `false` on overflow: everything that waited has been dropped.
     #[must_use]
-    pub(crate) fn push(&mut self, news: Announcement) -> bool {
+    pub(crate) fn push(&mut self, announcement: Announcement) -> bool {
         let replaced = |old: &Announcement| {
-            old.address() == news.address() && (old.is_new() || !news.is_new())
+            old.address() == announcement.address() && (old.is_join() || !announcement.is_join())
         };
         self.waiting.retain(|old| !replaced(old));
-        if self.knowledge == Knowledge::Unknown {
-            self.waiting.extend(undo(&news));
+        if self.view == PeerView::Unknown {
+            self.waiting.extend(retraction(&announcement));
         }
-        self.waiting.push_back(news);
-        if self.waiting.len() > LIMIT {
+        self.waiting.push_back(announcement);
+        if self.waiting.len() > MAX_WAITING {
             self.waiting.clear();
             return false;
         }
         true
     }
 
-    /// The news to deliver next; [`delivered`](Queue::delivered) or [`failed`](Queue::failed) must
-    /// follow.
+    /// Takes the announcement to deliver next. [`delivered`](Self::delivered) or
+    /// [`failed`](Self::failed) must follow.
     pub(crate) fn take(&mut self) -> Option<Announcement> {
-        self.under_way = self.waiting.pop_front();
-        self.under_way.clone()
+        self.in_flight = self.waiting.pop_front();
+        self.in_flight.clone()
     }
 
     pub(crate) fn delivered(&mut self) {
-        self.under_way = None;
+        self.in_flight = None;
     }
 
-    /// It may have arrived, or may not: it is to be repeated, unless later news make it pointless.
+    /// Queues the announcement in flight again, ahead of the others: the call failed, so the
+    /// member may or may not have applied it.
     pub(crate) fn failed(&mut self) {
-        let Some(news) = self.under_way.take() else {
+        let Some(announcement) = self.in_flight.take() else {
             return;
         };
-        let overtaken = self
+        let superseded = self
             .waiting
             .iter()
-            .any(|later| later.address() == news.address() && !later.is_new());
-        if overtaken {
+            .any(|later| later.address() == announcement.address() && !later.is_join());
+        if superseded {
             return;
         }
-        let undo = if self.knowledge == Knowledge::Any {
+        let retraction = if self.view == PeerView::Idempotent {
             None
         } else {
-            undo(&news)
+            retraction(&announcement)
         };
-        self.waiting.push_front(news);
-        if let Some(undo) = undo {
-            self.waiting.push_front(undo);
+        self.waiting.push_front(announcement);
+        if let Some(retraction) = retraction {
+            self.waiting.push_front(retraction);
         }
     }
 }
 
-/// What makes sure that news are news.
-fn undo(news: &Announcement) -> Option<Announcement> {
-    match news {
-        Announcement::New(member) => Some(Announcement::Del {
+/// Returns the leave that makes sure that a join is not applied twice.
+fn retraction(announcement: &Announcement) -> Option<Announcement> {
+    match announcement {
+        Announcement::Join(member) => Some(Announcement::Leave {
             address: member.address().to_owned(),
             incarnation: member.incarnation(),
         }),
-        Announcement::Del { .. } => None,
+        Announcement::Leave { .. } => None,
     }
 }

@@ -1,231 +1,228 @@
 //! The simulated master: the real register, queues and table, without their tasks.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Asked, Event, HEARTBEAT, MASTER, Node, Party, Run, World, member};
+use super::{
+    event::{Event, MemberCall, Party, Process, address, member},
+    fault::Fault,
+    network::Network,
+    nodes::{HEARTBEAT, Node},
+};
 use crate::{
     cluster::{
         channel::CALL_TIMEOUT,
         membership::{
-            registration::{Answer, Call},
-            registry::{Departure, News, Registry, Rhythm},
-            table::{Change, Members},
-            updates::{Announcement, Queue},
+            heartbeat::HeartbeatConfig,
+            registration::{Call, Reply},
+            registry::{MembershipDelta, Refusal, Registry, Removal},
+            table::{Change, MemberTable},
+            updates::{Announcement, UpdateQueue},
         },
     },
     member::Member,
 };
 
+const MASTER: &str = "master:1";
+
+/// How long the master waits before it repeats an announcement.
+const REPEAT_AFTER: Duration = Duration::from_millis(500);
+
 pub(super) struct Master {
-    run: Run,
+    pub(super) process: Process,
     pub(super) registry: Registry,
-    pub(super) members: Members,
-    peers: HashMap<u64, Peer>,
+    pub(super) members: MemberTable,
+    /// By the number of the registration, as each has a queue of its own.
+    peers: BTreeMap<u64, Peer>,
 }
 
 struct Peer {
     address: String,
-    queue: Queue,
-    /// The attempt under way.
+    queue: UpdateQueue,
+    /// The delivery under way.
     sent: Option<u64>,
 }
 
-impl World {
-    pub(super) fn start_master(&mut self) {
-        self.count += 1;
-        let own = member(MASTER, self.count);
-        let registry = Registry::new(own, Rhythm::new(HEARTBEAT), self.now);
-        let (run, interval) = (self.count, registry.interval());
-        self.paused.remove(&Party::Master);
-        self.master = Some(Master {
-            run,
+impl Master {
+    pub(super) fn start(network: &mut Network) -> Self {
+        let process = network.new_id();
+        let own = member(MASTER, process);
+        let registry = Registry::new(own, HeartbeatConfig::new(HEARTBEAT), network.now);
+        network.restarted(Party::Master);
+        network.after(registry.tick_interval(), Event::Tick { process });
+        Self {
+            process,
             registry,
-            members: Members::new(MASTER),
-            peers: HashMap::new(),
-        });
-        self.later(interval, Event::Tick { run });
-    }
-
-    pub(super) fn tick(&mut self, run: Run) {
-        let Some(master) = self.master.as_mut().filter(|master| master.run == run) else {
-            return;
-        };
-        let (silent, interval) = (master.registry.tick(self.now), master.registry.interval());
-        self.troubles.evictions += u32::try_from(silent.len()).unwrap();
-        silent.iter().for_each(|departure| self.depart(departure));
-        self.later(interval, Event::Tick { run });
-    }
-
-    fn depart(&mut self, departure: &Departure) {
-        let mut news = News::default();
-        if let Some(master) = &mut self.master {
-            master.registry.remove(departure, self.now, &mut news);
+            members: MemberTable::new(MASTER),
+            peers: BTreeMap::new(),
         }
-        self.publish(&news);
     }
 
-    pub(super) fn asked(&mut self, node: usize, run: Run, call: u64, member: Member, what: Asked) {
-        // A run that is gone may still be heard, and its incarnation tells it from the next one. Go
-        // nano's have none, so there it cannot be told.
-        if matches!(&self.nodes[node], Some(Node::Go(go)) if go.run() != run) {
-            return;
+    /// Evicts silent members.
+    pub(super) fn tick(&mut self, network: &mut Network, nodes: &[Option<Node>]) {
+        let silent = self.registry.tick(network.now);
+        network.faults.count(Fault::Eviction, silent.len());
+        for removal in &silent {
+            self.remove(removal, network, nodes);
         }
-        // Nobody listens: the caller waits in vain.
-        let Some(master) = &mut self.master else {
-            return;
-        };
-        let (registry, now, mut news) = (&mut master.registry, self.now, News::default());
-        let answer = match what {
-            Asked::Call(Call::Register) => registry
-                .register(member, now, &mut news)
-                .map(Answer::Registered),
-            Asked::Call(Call::Heartbeat { digest }) => {
-                let own = registry.own().incarnation();
+        let process = self.process;
+        network.after(self.registry.tick_interval(), Event::Tick { process });
+    }
+
+    fn remove(&mut self, removal: &Removal, network: &mut Network, nodes: &[Option<Node>]) {
+        let mut delta = MembershipDelta::default();
+        self.registry.remove(removal, network.now, &mut delta);
+        self.broadcast(&delta, network, nodes);
+    }
+
+    /// Handles a member's call. Returns `None` for a call without a reply.
+    pub(super) fn on_call(
+        &mut self,
+        member: Member,
+        what: MemberCall,
+        network: &mut Network,
+        nodes: &[Option<Node>],
+    ) -> Option<Result<Reply, Refusal>> {
+        let (registry, mut delta) = (&mut self.registry, MembershipDelta::default());
+        let reply = match what {
+            MemberCall::Call(Call::Register) => registry
+                .register(member, network.now, &mut delta)
+                .map(Reply::Registered),
+            MemberCall::Call(Call::Heartbeat { digest }) => {
+                let master = registry.own().incarnation();
                 registry
-                    .heartbeat(member, digest, now, &mut news)
-                    .map(|pulse| Answer::Beaten { pulse, master: own })
+                    .heartbeat(member, digest, network.now, &mut delta)
+                    .map(|reply| Reply::Heartbeat { reply, master })
             }
-            Asked::Goodbye => {
-                if let Ok(Some(departure)) =
-                    registry.unregister(member.address(), member.incarnation())
-                {
-                    self.depart(&departure);
+            MemberCall::Unregister => {
+                let removal = registry.unregister(member.address(), member.incarnation());
+                if let Ok(Some(removal)) = removal {
+                    self.remove(&removal, network, nodes);
                 }
-                return;
+                return None;
             }
         };
-        self.publish(&news);
-        self.send(
-            node,
-            Event::Answered {
-                node,
-                run,
-                call,
-                answer,
-            },
-        );
+        self.broadcast(&delta, network, nodes);
+        Some(reply)
     }
 
-    fn publish(&mut self, news: &News) {
-        let Some(master) = &mut self.master else {
-            return;
-        };
+    /// Queues the changes for all members, as the broadcaster does, and starts deliveries.
+    fn broadcast(
+        &mut self,
+        delta: &MembershipDelta,
+        network: &mut Network,
+        nodes: &[Option<Node>],
+    ) {
         let mut former = None;
-        for change in &news.changes {
+        for change in &delta.changes {
             match change {
                 Change::Joined(member) => {
-                    master.members.join(member.clone());
-                    master.peers.values_mut().for_each(|peer| {
-                        assert!(peer.queue.push(Announcement::New(member.clone())))
-                    });
-                    self.count += 1;
-                    let queue = Queue::succeeding(former.take(), news.knowledge(member));
-                    master.peers.insert(
-                        self.count,
-                        Peer {
-                            address: member.address().to_owned(),
-                            queue,
-                            sent: None,
-                        },
-                    );
+                    self.members.join(member.clone());
+                    self.push_to_all(&Announcement::Join(member.clone()));
+                    let peer = Peer {
+                        address: member.address().to_owned(),
+                        queue: UpdateQueue::inherit(former.take(), delta.view_of(member)),
+                        sent: None,
+                    };
+                    self.peers.insert(network.new_id(), peer);
                 }
                 Change::Left(member) => {
                     let (address, incarnation) =
                         (member.address().to_owned(), member.incarnation());
-                    master.members.leave(&address, incarnation);
-                    former = master
-                        .peers
-                        .extract_if(|_, peer| peer.address == address)
-                        .next()
-                        .map(|(_, peer)| peer.queue);
-                    let gone = Announcement::Del {
+                    self.members.leave(&address, incarnation);
+                    former = self
+                        .peer_at(&address)
+                        .and_then(|id| self.peers.remove(&id))
+                        .map(|peer| peer.queue);
+                    self.push_to_all(&Announcement::Leave {
                         address,
                         incarnation,
-                    };
-                    master
-                        .peers
-                        .values_mut()
-                        .for_each(|peer| assert!(peer.queue.push(gone.clone())));
+                    });
                 }
             }
         }
-        if let Some((address, missed)) = &news.returned {
-            let peer = master
-                .peers
-                .values_mut()
-                .find(|peer| peer.address == *address)
-                .unwrap();
+        if let Some((address, missed)) = &delta.returned {
+            let id = self.peer_at(address).unwrap();
+            let peer = self.peers.get_mut(&id).unwrap();
             missed
                 .iter()
                 .for_each(|missed| assert!(peer.queue.push(missed.clone())));
         }
-        let mut idle: Vec<_> = master
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.sent.is_none())
-            .map(|(peer, _)| *peer)
-            .collect();
-        idle.sort_unstable();
-        idle.into_iter().for_each(|peer| self.deliver(peer));
+        let ids: Vec<_> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.deliver(id, network, nodes);
+        }
     }
 
-    pub(super) fn deliver(&mut self, id: u64) {
-        let Some(peer) = self
-            .master
-            .as_mut()
-            .and_then(|master| master.peers.get_mut(&id))
-        else {
-            return;
-        };
-        if peer.sent.is_some() {
-            return;
+    fn push_to_all(&mut self, announcement: &Announcement) {
+        for peer in self.peers.values_mut() {
+            assert!(peer.queue.push(announcement.clone()));
         }
-        let Some(news) = peer.queue.take() else {
+    }
+
+    fn peer_at(&self, address: &str) -> Option<u64> {
+        self.peers
+            .iter()
+            .find(|(_, peer)| peer.address == address)
+            .map(|(id, _)| *id)
+    }
+
+    /// Sends a member its next announcement, unless one is under way.
+    pub(super) fn deliver(&mut self, id: u64, network: &mut Network, nodes: &[Option<Node>]) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.sent.is_none()) else {
             return;
         };
-        self.count += 1;
-        let sent = self.count;
+        let Some(announcement) = peer.queue.take() else {
+            return;
+        };
+        let sent = network.new_id();
         peer.sent = Some(sent);
-        let node = self
-            .nodes
-            .iter()
-            .enumerate()
-            .map(|(node, _)| node)
-            .find(|node| peer.address == format!("node-{node}:1"))
+        network.after(CALL_TIMEOUT, Event::DeliveryTimedOut { peer: id, sent });
+        let node = (0..nodes.len())
+            .find(|node| peer.address == address(*node))
             .unwrap();
-        self.later(CALL_TIMEOUT, Event::NotDelivered { peer: id, sent });
-        if let Some(run) = self.nodes[node].as_ref().and_then(Node::listens) {
-            self.send(
-                node,
-                Event::Told {
-                    node,
-                    run,
-                    peer: id,
-                    sent,
-                    news,
-                },
-            );
+        let Some(receiver) = &nodes[node] else {
+            return;
+        };
+        let Some(process) = receiver.listening_process() else {
+            return;
+        };
+        let event = Event::AnnouncementArrived {
+            node,
+            process,
+            peer: id,
+            sent,
+            announcement,
+        };
+        if receiver.is_go() {
+            network.send_in_order(node, event);
+        } else {
+            network.send(node, event);
         }
     }
 
-    pub(super) fn delivered(&mut self, id: u64, sent: u64, arrived: bool) {
+    /// Takes the outcome of a delivery.
+    pub(super) fn on_delivery(
+        &mut self,
+        id: u64,
+        sent: u64,
+        arrived: bool,
+        network: &mut Network,
+        nodes: &[Option<Node>],
+    ) {
         let Some(peer) = self
-            .master
-            .as_mut()
-            .and_then(|master| master.peers.get_mut(&id))
+            .peers
+            .get_mut(&id)
+            .filter(|peer| peer.sent == Some(sent))
         else {
             return;
         };
-        if peer.sent != Some(sent) {
-            return;
-        }
         peer.sent = None;
         if arrived {
             peer.queue.delivered();
-            self.deliver(id);
+            self.deliver(id, network, nodes);
         } else {
             peer.queue.failed();
-            self.later(Duration::from_millis(500), Event::Deliver { peer: id });
+            network.after(REPEAT_AFTER, Event::DeliveryDue { peer: id });
         }
     }
 }

@@ -1,15 +1,22 @@
-//! The simulated members: ours, and what is known of Go nano's.
+//! The simulated members: the real state machines of this crate, and a model of Go nano.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Announcement, Answer, Call, HEARTBEAT, Members, Refusal, Run};
+use super::event::Process;
 use crate::{
-    cluster::membership::{registration::Standing, registry::Rhythm},
+    cluster::membership::{
+        heartbeat::HeartbeatConfig,
+        registration::{Call, RegistrationState, Reply},
+        registry::Refusal,
+        table::MemberTable,
+        updates::Announcement,
+    },
     member::Member,
 };
 
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 pub(super) const RETRY: Duration = Duration::from_secs(3);
 
 pub(super) enum Node {
@@ -17,88 +24,56 @@ pub(super) enum Node {
     Go(Go),
 }
 
+/// A node of this crate.
 pub(super) struct Rust {
     own: Member,
-    run: Run,
+    process: Process,
+    /// The call whose reply it waits for; 0 for none.
     expected: u64,
-    standing: Standing,
-    pub(super) members: Members,
+    registration: RegistrationState,
+    pub(super) members: MemberTable,
 }
 
-/// Registers once, then only shows signs of life; appends what it is told is new, and removes one
-/// entry when told that somebody left.
+/// A node of Go nano: registers once, then only sends heartbeats. It appends every join it is sent,
+/// and removes one entry for every leave.
 pub(super) struct Go {
     pub(super) own: Member,
-    run: Run,
+    process: Process,
+    /// The call whose reply it waits for; 0 for none.
     expected: u64,
     pub(super) joined: bool,
-    pub(super) last_arrival: Instant,
-    table: Vec<Member>,
+    pub(super) table: Vec<Member>,
 }
 
 impl Rust {
-    pub(super) fn new(own: Member, run: Run, now: Instant) -> Self {
-        let members = Members::new(own.address());
+    pub(super) fn new(own: Member, process: Process, now: Instant) -> Self {
         Self {
+            members: MemberTable::new(own.address()),
             own,
-            run,
+            process,
             expected: 0,
-            standing: Standing::new(Rhythm::new(HEARTBEAT), RETRY, now),
-            members,
+            registration: RegistrationState::new(HeartbeatConfig::new(HEARTBEAT), RETRY, now),
         }
     }
 }
 
 impl Go {
-    pub(super) fn run(&self) -> Run {
-        self.run
-    }
-
-    pub(super) fn new(own: Member, run: Run, now: Instant) -> Self {
+    pub(super) fn new(own: Member, process: Process) -> Self {
         Self {
             own,
-            run,
+            process,
             expected: 0,
             joined: false,
-            last_arrival: now,
             table: Vec::new(),
         }
-    }
-
-    /// It has everybody who lives, once. Those who died while there was no master nobody can name
-    /// to it.
-    pub(super) fn converged(
-        &self,
-        expected: &[Member],
-        master_restarted: bool,
-    ) -> Result<(), String> {
-        let count = |address: &str| {
-            self.table
-                .iter()
-                .filter(|entry| entry.address() == address)
-                .count()
-        };
-        for member in expected {
-            if count(member.address()) != 1 {
-                return Err(format!(
-                    "{} has {} times {member:?}",
-                    self.own.address(),
-                    count(member.address())
-                ));
-            }
-        }
-        if self.table.len() != expected.len() && !master_restarted {
-            return Err(format!(
-                "{} has {:#?}\ninstead of {expected:#?}",
-                self.own.address(),
-                self.table
-            ));
-        }
-        Ok(())
     }
 }
 
 impl Node {
+    pub(super) fn is_go(&self) -> bool {
+        matches!(self, Self::Go(_))
+    }
+
     pub(super) fn member(&self) -> &Member {
         match self {
             Self::Rust(rust) => &rust.own,
@@ -106,26 +81,28 @@ impl Node {
         }
     }
 
-    pub(super) fn run(&self) -> Run {
+    pub(super) fn process(&self) -> Process {
         match self {
-            Self::Rust(rust) => rust.run,
-            Self::Go(go) => go.run,
+            Self::Rust(rust) => rust.process,
+            Self::Go(go) => go.process,
         }
     }
 
-    /// The run that takes announcements. A node of Go nano takes them before it has registered as
-    /// well, and then has twice whom its registration names again; the moment is short, and there
-    /// is no help for it, so it is left out here.
-    pub(super) fn listens(&self) -> Option<Run> {
+    /// Returns the process that takes announcements.
+    ///
+    /// A Go node takes them before it has registered as well, and then has members twice that the
+    /// reply to its registration names again. That moment is short and there is no remedy, so the
+    /// simulation leaves it out.
+    pub(super) fn listening_process(&self) -> Option<Process> {
         match self {
             Self::Go(go) if !go.joined => None,
-            _ => Some(self.run()),
+            _ => Some(self.process()),
         }
     }
 
-    pub(super) fn call(&mut self) -> Call {
+    pub(super) fn begin_call(&mut self) -> Call {
         match self {
-            Self::Rust(rust) => rust.standing.call(&mut rust.members),
+            Self::Rust(rust) => rust.registration.begin_call(&mut rust.members),
             Self::Go(go) if go.joined => Call::Heartbeat { digest: 0 },
             Self::Go(_) => Call::Register,
         }
@@ -145,25 +122,25 @@ impl Node {
         }
     }
 
-    /// Takes the answer, if there was one, and says when to call next.
-    pub(super) fn answered(
+    /// Takes the outcome of a call, `None` for a timeout, and returns when to call next.
+    pub(super) fn on_reply(
         &mut self,
-        answer: Option<Result<Answer, Refusal>>,
+        reply: Option<Result<Reply, Refusal>>,
         now: Instant,
     ) -> Instant {
         match self {
             Self::Rust(rust) => {
-                match answer {
-                    Some(Ok(answer)) => {
-                        drop(rust.standing.answered(answer, &mut rust.members, now))
+                match reply {
+                    Some(Ok(reply)) => {
+                        drop(rust.registration.replied(reply, &mut rust.members, now));
                     }
-                    Some(Err(_)) => rust.standing.refused(now),
-                    None => rust.standing.failed(now),
+                    Some(Err(_)) => rust.registration.refused(now),
+                    None => rust.registration.failed(now),
                 }
-                rust.standing.due()
+                rust.registration.due()
             }
             Self::Go(go) => {
-                if let Some(Ok(Answer::Registered(table))) = answer {
+                if let Some(Ok(Reply::Registered(table))) = reply {
                     go.joined = true;
                     go.table.extend(table);
                 }
@@ -172,20 +149,20 @@ impl Node {
         }
     }
 
-    pub(super) fn told(&mut self, news: &Announcement) {
-        match (self, news) {
-            (Self::Rust(rust), Announcement::New(member)) => {
-                drop(rust.members.join(member.clone()))
+    pub(super) fn on_announcement(&mut self, announcement: &Announcement) {
+        match (self, announcement) {
+            (Self::Rust(rust), Announcement::Join(member)) => {
+                drop(rust.members.join(member.clone()));
             }
             (
                 Self::Rust(rust),
-                Announcement::Del {
+                Announcement::Leave {
                     address,
                     incarnation,
                 },
             ) => drop(rust.members.leave(address, *incarnation)),
-            (Self::Go(go), Announcement::New(member)) => go.table.push(member.clone()),
-            (Self::Go(go), Announcement::Del { address, .. }) => {
+            (Self::Go(go), Announcement::Join(member)) => go.table.push(member.clone()),
+            (Self::Go(go), Announcement::Leave { address, .. }) => {
                 if let Some(at) = go.table.iter().position(|entry| entry.address() == address) {
                     go.table.remove(at);
                 }

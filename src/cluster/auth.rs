@@ -1,0 +1,182 @@
+//! Who may call a node of the cluster: the shared token and TLS.
+
+use std::{env, fmt, fs, path::PathBuf, sync::Arc};
+
+use subtle::ConstantTimeEq;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::Interceptor,
+    transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig},
+};
+use tracing::warn;
+
+use crate::{
+    error::{Error, Result, code},
+    metrics::ClusterMetrics,
+};
+
+/// The environment variable that holds the cluster token of a node without one in its options.
+const TOKEN_VARIABLE: &str = "NANO_CLUSTER_TOKEN";
+
+/// The metadata key that carries the token.
+const AUTHORIZATION: &str = "authorization";
+
+/// The cluster's token, if it has one. As an interceptor it adds the token to every call.
+#[derive(Clone, Default)]
+pub(crate) struct Credentials(Option<MetadataValue<Ascii>>);
+
+impl Credentials {
+    /// Takes the token from the options, else from the environment.
+    ///
+    /// # Errors
+    /// The token is empty, or not of visible ASCII characters.
+    pub(crate) fn new(token: Option<String>) -> Result<Self> {
+        let token = token.or_else(|| env::var(TOKEN_VARIABLE).ok());
+        Ok(Self(token.map(|token| header(&token)).transpose()?))
+    }
+
+    /// Whether the cluster has a token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Formats the token as it travels.
+fn header(token: &str) -> Result<MetadataValue<Ascii>> {
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Error::new(
+            code::BAD_REQUEST,
+            "cluster.token must be of visible ASCII characters, and at least one",
+        ));
+    }
+    let mut value: MetadataValue<_> = format!("Bearer {token}").parse()?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert(AUTHORIZATION, token.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Rejects calls that do not carry the cluster's token. Without a token it lets every call pass.
+#[derive(Clone)]
+pub(crate) struct AuthInterceptor {
+    pub(crate) credentials: Credentials,
+    pub(crate) metrics: Arc<ClusterMetrics>,
+}
+
+impl Interceptor for AuthInterceptor {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let Some(token) = &self.credentials.0 else {
+            return Ok(request);
+        };
+        let shown = request
+            .metadata()
+            .get(AUTHORIZATION)
+            .map(|value| value.as_encoded_bytes())
+            .unwrap_or_default();
+        // In constant time: how long it takes must not tell how much of the token was right.
+        if bool::from(shown.ct_eq(token.as_encoded_bytes())) {
+            return Ok(request);
+        }
+        self.metrics.unauthenticated.increment(1);
+        let reason = if shown.is_empty() {
+            "no cluster token"
+        } else {
+            "a wrong cluster token"
+        };
+        warn!(peer = ?request.remote_addr(), reason, "call rejected: unauthenticated");
+        Err(Status::unauthenticated(format!(
+            "{reason}: this cluster requires one"
+        )))
+    }
+}
+
+/// TLS between the nodes of a cluster: encryption, and certificates of the cluster's own authority.
+#[derive(Clone)]
+pub struct ClusterTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    authority: PathBuf,
+    server_name: Option<String>,
+    mutual: bool,
+}
+
+impl ClusterTls {
+    /// Mutual TLS from PEM files: this node's certificate chain, its private key, and the
+    /// certificate of the authority that signs the nodes' certificates.
+    ///
+    /// Each node presents its own certificate and verifies the other's. The files are read when
+    /// the node starts.
+    pub fn new(
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+        authority: impl Into<PathBuf>,
+    ) -> Self {
+        Self {
+            certificate: certificate.into(),
+            key: key.into(),
+            authority: authority.into(),
+            server_name: None,
+            mutual: true,
+        }
+    }
+
+    /// Sets the name that every node's certificate is issued for. Default: the host in the node's
+    /// address.
+    #[must_use]
+    pub fn server_name(mut self, name: impl Into<String>) -> Self {
+        self.server_name = Some(name.into());
+        self
+    }
+
+    /// Does not ask callers for a certificate: the connection is encrypted, and only the cluster
+    /// token tells members from strangers.
+    #[must_use]
+    pub fn without_client_certificates(mut self) -> Self {
+        self.mutual = false;
+        self
+    }
+
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read.
+    pub(crate) fn read(&self) -> Result<(ServerTlsConfig, ClientTlsConfig)> {
+        let read = |file: &PathBuf| {
+            fs::read(file).map_err(|error| {
+                Error::new(
+                    code::BAD_REQUEST,
+                    format!("cluster.tls: {}: {error}", file.display()),
+                )
+            })
+        };
+        let identity = Identity::from_pem(read(&self.certificate)?, read(&self.key)?);
+        let authority = Certificate::from_pem(read(&self.authority)?);
+        let mut server = ServerTlsConfig::new().identity(identity.clone());
+        let mut client = ClientTlsConfig::new().ca_certificate(authority.clone());
+        if self.mutual {
+            server = server.client_ca_root(authority);
+            client = client.identity(identity);
+        }
+        if let Some(name) = &self.server_name {
+            client = client.domain_name(name);
+        }
+        Ok((server, client))
+    }
+}
+
+impl fmt::Debug for ClusterTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterTls")
+            .field("certificate", &self.certificate)
+            .field("mutual", &self.mutual)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! How often members call the master, and how long each side waits for the other.
+
+use std::time::Duration;
+
+use crate::member::Member;
+
+/// Missed heartbeats after which a member is evicted. Go nano uses the same number.
+const MISSED_HEARTBEATS: u32 = 4;
+
+/// How long the master remembers members that left, in heartbeat intervals of Go members.
+const REMEMBERED_HEARTBEATS: u32 = 20;
+
+/// The heartbeat intervals of a cluster and the timeouts that follow from them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeartbeatConfig {
+    /// The interval of Go members, and of any member towards a Go master.
+    pub(crate) go_interval: Duration,
+    /// The interval between members of this crate: at most one second, so that a dead member is
+    /// noticed within seconds.
+    pub(crate) interval: Duration,
+}
+
+impl HeartbeatConfig {
+    pub(crate) fn new(go_interval: Duration) -> Self {
+        Self {
+            go_interval,
+            interval: go_interval.min(Duration::from_secs(1)),
+        }
+    }
+
+    /// Returns how long `member` may be silent before the master evicts it.
+    pub(crate) fn eviction_timeout(&self, member: &Member) -> Duration {
+        if member.is_go() {
+            self.go_eviction_timeout()
+        } else {
+            MISSED_HEARTBEATS * self.interval
+        }
+    }
+
+    /// Returns how long a Go master lets any member be silent.
+    pub(crate) fn go_eviction_timeout(&self) -> Duration {
+        MISSED_HEARTBEATS * self.go_interval
+    }
+
+    /// Returns how long a master that has just started may not have heard of members that live:
+    /// until their next heartbeat, and the attempt after a lost one.
+    pub(crate) fn startup_grace(&self) -> Duration {
+        self.go_interval + MISSED_HEARTBEATS * self.interval
+    }
+
+    /// Returns how long the master remembers a member that left.
+    pub(crate) fn retention(&self) -> Duration {
+        REMEMBERED_HEARTBEATS * self.go_interval
+    }
+}
+
+/// The master's reply to a heartbeat.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct HeartbeatReply {
+    /// All members but the caller, or empty if the caller's digest matches.
+    pub(crate) table: Vec<Member>,
+    /// Whether members that are not in `table` have left. False while the master has just started
+    /// and cannot know.
+    pub(crate) replace: bool,
+}
