@@ -1,4 +1,16 @@
-//! The house: modules import from those below them only, and no file is long.
+//! The house: files import only from files below them, and none is long.
+//!
+//! The rule, for each crate of the workspace:
+//!
+//! - A parent is above its children: `cluster.rs` imports from `cluster/link.rs`, never the other
+//!   way round. What both need is in a file below both.
+//! - Siblings import each other in one direction. A sibling here is a file with its folder, so
+//!   nothing in `cluster/link/` imports from `cluster/routing/` if anything there imports from
+//!   `cluster/link/`.
+//! - At the top `lib.rs` declares the order: a module imports only from those declared after it.
+//!
+//! An import counts towards the file that defines the item, whichever re-export it comes by. Tests
+//! inside `src` may import what they test.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -7,62 +19,71 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the top down, as in `lib.rs`. A module imports only from those below it.
-const ORDER: &[&str] = &[
-    "guide",
-    "app",
-    "node",
-    "gate",
-    "cluster",
-    "dispatch",
-    "component",
-    "handle",
-    "group",
-    "pipeline",
-    "mock",
-    "session",
-    "scheduler",
-    "client",
-    "member",
-    "in_flight",
-    "panic",
-    "metrics",
-    "socket",
-    // Modules of nano-protocol, which the compiler keeps below.
-    "serialize",
-    "handshake",
-    "message",
-    "packet",
-    "error",
-];
+#[path = "layering/graph.rs"]
+mod graph;
+#[path = "layering/source.rs"]
+mod source;
 
-/// How many of [`ORDER`] are modules of another crate.
-const FOREIGN: usize = 5;
+use graph::Import;
+use source::{Crate, files, root};
 
 /// Modules that are held to less than everything below them.
 const ONLY: &[(&str, &[&str])] = &[
     // The server's inside must not become part of what a client needs.
-    (
-        "client",
-        &["serialize", "handshake", "message", "packet", "error"],
-    ),
+    ("client", &[]),
     // It knows nothing of this framework.
-    ("scheduler", &["error"]),
+    ("scheduler", &[]),
 ];
 
 const MAX_LINES: usize = 640;
 
 #[test]
-fn modules_import_only_from_below() {
+fn files_import_only_from_files_below() {
+    let mut found = BTreeSet::new();
+    let (mut circular, mut groups) = (0, 0);
+    for lib in crates() {
+        let imports = graph::imports(&Crate::read(&lib));
+        found.extend(graph::upward(&imports));
+        let cycles = graph::cycles(&imports);
+        groups += cycles.len();
+        circular += cycles.iter().map(BTreeSet::len).sum::<usize>();
+    }
+    println!(
+        "{} imports run up; {circular} files in {groups} cycles",
+        found.len()
+    );
+    let list = "tests/layering/known.txt";
+    let known = fs::read_to_string(root().join(list)).unwrap();
+    let known: BTreeSet<_> = known.lines().map(str::to_owned).collect();
+    let found: BTreeSet<_> = found.iter().map(line).collect();
+    if std::env::var_os("BLESS").is_some() {
+        let lines: String = found.iter().map(|line| format!("{line}\n")).collect();
+        fs::write(root().join(list), lines).unwrap();
+        return;
+    }
+    let new: Vec<_> = found.difference(&known).collect();
+    assert!(new.is_empty(), "imports that run up: {new:#?}");
+    let mended: Vec<_> = known.difference(&found).collect();
+    assert!(mended.is_empty(), "no longer needed in {list}: {mended:#?}");
+}
+
+#[test]
+fn top_level_modules_import_only_from_those_declared_after_them() {
     let mut wrong = Vec::new();
-    for file in rust_files("src") {
-        let module = module_of(&file);
-        if module == "lib" {
-            continue;
-        }
-        for import in imports(&code_of(&file), is_top_level(&file)) {
-            if import != module && !may_import(&module, &import) {
-                wrong.push(format!("{}: {module} imports {import}", file.display()));
+    for lib in crates() {
+        let source = Crate::read(&lib);
+        let declared: Vec<_> = source.modules[0]
+            .children
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let position = |file: &Path| {
+            let module = top_level(&lib, file);
+            declared.iter().position(|name| *name == module)
+        };
+        for (from, to) in graph::imports(&source) {
+            if position(&from).is_some() && position(&from) > position(&to) {
+                wrong.push(line(&(from, to)));
             }
         }
     }
@@ -70,191 +91,129 @@ fn modules_import_only_from_below() {
 }
 
 #[test]
-fn every_module_has_its_place() {
-    let lib = code_of(Path::new("src/lib.rs"));
-    let declared: Vec<_> = lib
-        .lines()
-        .filter_map(|line| {
-            line.trim_start_matches("pub ")
-                .strip_prefix("mod ")?
-                .strip_suffix(';')
-        })
-        .collect();
-    let own = &ORDER[..ORDER.len() - FOREIGN];
-    assert_eq!(declared, own, "the modules of lib.rs, in their order");
-    let files: BTreeSet<_> = rust_files("src")
-        .iter()
-        .map(|file| module_of(file))
-        .filter(|module| module != "lib")
-        .collect();
-    assert_eq!(
-        files,
-        own.iter().map(|&module| module.to_owned()).collect(),
-        "the files of src"
-    );
+fn some_modules_import_little() {
+    let lib = Path::new("src/lib.rs");
+    let source = Crate::read(lib);
+    let mut wrong = Vec::new();
+    for import in graph::imports(&source) {
+        let (from, to) = (top_level(lib, &import.0), top_level(lib, &import.1));
+        let only = ONLY.iter().find(|(module, _)| *module == from);
+        if from != to && only.is_some_and(|(_, only)| !only.contains(&to.as_str())) {
+            wrong.push(line(&import));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
 fn no_file_is_long() {
-    let lines = |file: &PathBuf| fs::read_to_string(file).unwrap().lines().count();
-    let files: Vec<_> = ["src", "tests", "examples"]
-        .into_iter()
-        .flat_map(rust_files)
-        .collect();
-    // Nobody reads what is generated.
-    let written = |file: &&PathBuf| {
-        !file
-            .components()
-            .any(|part| part.as_os_str() == "generated")
+    let lines = |file: &PathBuf| {
+        fs::read_to_string(root().join(file))
+            .unwrap()
+            .lines()
+            .count()
     };
-    let long: Vec<_> = files
-        .iter()
-        .filter(written)
+    let all = ["src", "crates", "tests", "examples", "benchmark"];
+    let long: Vec<_> = all
+        .into_iter()
+        .flat_map(|folder| files(folder, &["rs"]))
         .filter(|file| lines(file) > MAX_LINES)
         .collect();
     assert!(long.is_empty(), "over {MAX_LINES} lines: {long:?}");
 
-    let mut source: Vec<_> = rust_files("src").iter().map(lines).collect();
+    let mut source: Vec<_> = ["src", "crates"]
+        .into_iter()
+        .flat_map(|folder| files(folder, &["rs"]))
+        .map(|file| lines(&file))
+        .collect();
     source.sort_unstable();
     println!(
-        "{} files in src, {} lines in the median, {} in the longest",
+        "{} files in src and crates, {} lines in the median, {} in the longest",
         source.len(),
         source[source.len() / 2],
         source[source.len() - 1]
     );
 }
 
-fn may_import(module: &str, import: &str) -> bool {
-    let place = |name: &str| ORDER.iter().position(|&module| module == name);
-    let below = place(module)
-        .zip(place(import))
-        .is_some_and(|(module, import)| module < import);
-    below
-        && ONLY
-            .iter()
-            .find(|(name, _)| *name == module)
-            .is_none_or(|(_, allowed)| allowed.contains(&import))
-}
-
-/// The first segments of all paths that start at the root of the crate, however they get there.
-fn imports(code: &str, top_level: bool) -> BTreeSet<String> {
-    // In a file of the top level `super` is the root; in the others, `super::super` is, or
-    // something in between that has a nearer way.
-    let roots: &[&str] = if top_level {
-        &["crate::", "super::"]
-    } else {
-        &["crate::", "super::super::"]
-    };
-    let paths = roots.iter().flat_map(|root| {
-        code.match_indices(root)
-            .map(|(at, root)| &code[at + root.len()..])
-    });
-    paths
-        .flat_map(first_segments)
-        .filter(|segment| segment != "*")
+/// The roots of all crates that are checked.
+fn crates() -> Vec<PathBuf> {
+    files("src", &["rs"])
+        .into_iter()
+        .chain(files("crates", &["rs"]))
+        .filter(|file| file.ends_with("src/lib.rs"))
         .collect()
-}
-
-/// `a` of `a::b`; `a` and `c` of `{a::b, c::{d, e}}`.
-fn first_segments(path: &str) -> Vec<String> {
-    let Some(list) = path.strip_prefix('{') else {
-        return vec![first_segment(path)];
-    };
-    let mut segments = Vec::new();
-    let (mut depth, mut item) = (0, 0);
-    for (at, char) in list.char_indices() {
-        match char {
-            '{' => depth += 1,
-            '}' if depth > 0 => depth -= 1,
-            ',' | '}' if depth == 0 => {
-                segments.push(first_segment(&list[item..at]));
-                item = at + 1;
-                if char == '}' {
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    segments.retain(|segment| !segment.is_empty());
-    segments
-}
-
-fn first_segment(path: &str) -> String {
-    let path = path.trim_start();
-    if path.starts_with('*') {
-        return "*".to_owned();
-    }
-    path.chars()
-        .take_while(|char| char.is_alphanumeric() || *char == '_')
-        .collect()
-}
-
-/// A file without its comments.
-fn code_of(file: &Path) -> String {
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
-    text.lines()
-        .map(|line| line.split("//").next().unwrap_or_default())
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 /// `gate` of `src/gate.rs` and of everything in `src/gate`.
-fn module_of(file: &Path) -> String {
-    let first = file.components().nth(1).unwrap().as_os_str();
+fn top_level(lib: &Path, file: &Path) -> String {
+    let inside = file.strip_prefix(lib.parent().unwrap()).unwrap();
+    let first = inside.iter().next().unwrap();
     Path::new(first)
         .file_stem()
         .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned()
+        .to_string_lossy()
+        .into_owned()
 }
 
-fn is_top_level(file: &Path) -> bool {
-    file.components().count() == 2
-}
-
-/// All Rust files in a folder of the crate, relative to the crate.
-fn rust_files(folder: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders = vec![root.join(folder)];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(path.strip_prefix(root).unwrap().to_owned());
-            }
-        }
-    }
-    files
+fn line((from, to): &Import) -> String {
+    format!("{} -> {}", from.display(), to.display())
 }
 
 #[test]
-fn imports_are_found_in_every_form() {
-    let found = |code, top_level| imports(code, top_level).into_iter().collect::<Vec<_>>();
-    assert_eq!(
-        found(
-            "use crate::{\n    a::{self, b::C},\n    d::*,\n    E,\n};\nuse crate::f::g;",
-            true
-        ),
-        ["E", "a", "d", "f"]
+fn paths_are_resolved_in_every_form() {
+    let source = Crate::of_text(
+        "mod a { pub use self::b::Item; pub mod b { pub struct Item; pub fn f() {} } pub fn g() {} }
+         mod c { use crate::a::{self, b::{self as renamed, *}, Item}; use super::a::g as h; }
+         use a::Item as Renamed;",
     );
-    assert_eq!(
-        found("fn f() { crate::a::b(super::c::D) }", true),
-        ["a", "c"]
-    );
-    assert_eq!(
-        found(
-            "use super::a::b; use super::super::c::d; mod tests { use super::*; }",
-            false
-        ),
-        ["c"]
-    );
-    assert_eq!(
-        found("mod tests { use super::*; use super::a; }", true),
-        ["a"]
-    );
+    let at = |module: &[&str]| {
+        module.iter().fold(0, |at, name| {
+            let children = &source.modules[at].children;
+            children.iter().find(|(child, _)| child == name).unwrap().1
+        })
+    };
+    let (root, a, b, c) = (0, at(&["a"]), at(&["a", "b"]), at(&["c"]));
+    for (from, path, expected) in [
+        (c, "Item", Some(b)),
+        (c, "f", Some(b)),
+        (c, "h", Some(a)),
+        (c, "a::g", Some(a)),
+        (c, "a::Item", Some(b)),
+        (c, "renamed::f", Some(b)),
+        (c, "super::a::b::f", Some(b)),
+        (c, "crate::a::Item::method", Some(b)),
+        (c, "std::fmt::Debug", None),
+        (c, "crate::a", None),
+        (root, "Renamed::new", Some(b)),
+        (b, "super::super::a::g", Some(a)),
+    ] {
+        let path: Vec<_> = path.split("::").map(str::to_owned).collect();
+        assert_eq!(source.definition(from, &path), expected, "{path:?}");
+    }
+}
+
+#[test]
+fn imports_that_run_up_are_found() {
+    let import = |from: &str, to: &str| (PathBuf::from(from), PathBuf::from(to));
+    let down = [
+        import("src/lib.rs", "src/a.rs"),
+        import("src/a.rs", "src/a/one.rs"),
+        import("src/a/one.rs", "src/a/two.rs"),
+        import("src/a/two/deep.rs", "src/b.rs"),
+    ];
+    assert_eq!(graph::upward(&down.clone().into()), BTreeSet::new());
+    for up in [
+        import("src/a.rs", "src/lib.rs"),
+        import("src/a/two.rs", "src/a.rs"),
+        import("src/a/two/deep.rs", "src/a.rs"),
+    ] {
+        let imports = down.iter().chain([&up]).cloned().collect();
+        assert_eq!(graph::upward(&imports), BTreeSet::from([up]));
+    }
+    // Siblings with their folders import each other.
+    let back = import("src/b/deep.rs", "src/a/three.rs");
+    let imports = down.iter().chain([&back]).cloned().collect();
+    let both = BTreeSet::from([back, down[3].clone()]);
+    assert_eq!(graph::upward(&imports), both);
+    assert!(graph::cycles(&imports).is_empty());
 }
