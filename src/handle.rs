@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::{
-    scheduler::{Full, Pool, Scheduler},
+    scheduler::{Pool, PushError, Scheduler},
     session::{CloseReason, Session, Sessions},
 };
 
@@ -60,7 +60,7 @@ impl Handle {
     ///
     /// # Errors
     /// Gives the task back when the queue is full, or the node has stopped.
-    pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+    pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), PushError> {
         self.0.scheduler.push_task(task)
     }
 

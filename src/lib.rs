@@ -41,7 +41,7 @@ pub use session::{
 };
 
 pub mod scheduler;
-pub use scheduler::{Full, Pool, Scheduler, Timer};
+pub use scheduler::{Pool, PushError, Scheduler, Timer};
 
 pub mod client;
 

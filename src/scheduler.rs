@@ -21,7 +21,14 @@ mod pool;
 mod strand;
 mod timer;
 
-use std::{fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll};
+use std::{
+    fmt,
+    future::poll_fn,
+    hash::{Hash, Hasher},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+};
 
 use self::{future::Polled, strand::Strand};
 use crate::error::{Error, code};
@@ -83,14 +90,15 @@ impl Scheduler {
     /// Queues a task. Never blocks, from whatever thread, also from a task of this scheduler.
     ///
     /// # Errors
-    /// [`Full`], with the task, when as many tasks wait as the scheduler may hold, or when its pool
-    /// is shut down.
-    pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), Full> {
+    /// [`PushError::Full`] when as many tasks wait as the scheduler may hold, [`PushError::Closed`]
+    /// when its pool is shut down. Both hold the task.
+    #[doc(alias = "PushTask")]
+    pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), PushError> {
         self.0.push(Box::new(task))
     }
 
     /// [`push_task`](Self::push_task) of a task that has its box already.
-    pub(crate) fn push(&self, task: Task) -> Result<(), Full> {
+    pub(crate) fn push(&self, task: Task) -> Result<(), PushError> {
         self.0.push(task)
     }
 
@@ -104,17 +112,17 @@ impl Scheduler {
     /// Waits until the scheduler takes tasks again: at once if it is not full, else when its queue
     /// has drained to half. Also returns when the pool is shut down. Another thread may take the
     /// room first, so push and wait in a loop.
-    pub async fn room(&self) {
+    pub async fn ready(&self) {
         let strand = &*self.0;
         loop {
             // Both are made before the look at the queue, so that no notice falls between the look
             // and the wait.
-            let (room, changed) = (strand.room.notified(), strand.pool.changed.notified());
+            let (capacity, changed) = (strand.room.notified(), strand.pool.changed.notified());
             if strand.has_room() {
                 return;
             }
             tokio::select! {
-                () = room => {}
+                () = capacity => {}
                 () = changed => {}
             }
         }
@@ -127,7 +135,10 @@ impl Scheduler {
     /// # Errors
     /// As [`push_task`](Self::push_task); the task that comes back starts the future when it is run
     /// on this scheduler.
-    pub fn run(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<(), Full> {
+    pub fn spawn(
+        &self,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), PushError> {
         let scheduler = self.clone();
         self.push_task(move || {
             scheduler.start(future);
@@ -135,7 +146,7 @@ impl Scheduler {
     }
 
     /// Polls a future right now, in the place of the running task of this scheduler, and keeps it
-    /// if it is pending: see [`run`](Self::run). Whether it has finished, be it by a panic.
+    /// if it is pending: see [`spawn`](Self::spawn). Whether it has finished, be it by a panic.
     pub(crate) fn start(&self, future: impl Future<Output = ()> + Send + 'static) -> bool {
         debug_assert!(self.is_current(), "a future starts on its own scheduler");
         Polled::start(&self.0, Box::pin(future))
@@ -146,7 +157,7 @@ impl Scheduler {
     ///
     /// `then` is queued even if the scheduler is full, so bound the number of futures in flight. If
     /// the future panics, or if the pool has ended meanwhile, `then` is dropped unrun.
-    pub fn spawn<F, T>(&self, future: F, then: impl FnOnce(T) + Send + 'static)
+    pub fn offload<F, T>(&self, future: F, then: impl FnOnce(T) + Send + 'static)
     where
         F: Future<Output = T> + Send + 'static,
         T: Send + 'static,
@@ -179,6 +190,13 @@ impl PartialEq for Scheduler {
 
 impl Eq for Scheduler {}
 
+/// Hashes the identity, as equality compares it.
+impl Hash for Scheduler {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
 impl fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scheduler")
@@ -189,61 +207,79 @@ impl fmt::Debug for Scheduler {
     }
 }
 
-/// Why a scheduler did not take a task; gives the task back.
+/// Why a scheduler did not queue a task; holds the task.
 ///
-/// `?` turns it into a [`nano::Error`](Error) of [`code::TOO_MANY`] or [`code::UNAVAILABLE`], and
+/// `?` converts it to a [`nano::Error`](Error) of [`code::TOO_MANY`] or [`code::UNAVAILABLE`], and
 /// drops the task.
-pub enum Full {
-    /// As many tasks wait as the scheduler may hold. [`Scheduler::room`] waits for room.
-    Queue(Task),
-    /// The pool is shut down and takes no more tasks.
+///
+/// ```
+/// use nano::scheduler::{Pool, PushError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nano::Result {
+/// // No threads: tasks run on this runtime, so none runs before the next await.
+/// let pool = Pool::new("game", 0, tokio::runtime::Handle::current())?;
+/// let room = pool.scheduler("room-42", 1);
+/// room.push_task(|| ())?;
+/// if let Err(PushError::Full(task)) = room.push_task(|| println!("second")) {
+///     room.ready().await;
+///     room.push_task(task)?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[non_exhaustive]
+pub enum PushError {
+    /// The queue is at its capacity. [`Scheduler::ready`] waits until it takes tasks again.
+    Full(Task),
+    /// The pool is shut down; a retry cannot succeed.
     Closed(Task),
 }
 
-impl Full {
-    /// The task that was not taken.
+impl PushError {
+    /// Returns the task that was not queued.
     pub fn into_task(self) -> Task {
         match self {
-            Self::Queue(task) | Self::Closed(task) => task,
+            Self::Full(task) | Self::Closed(task) => task,
         }
     }
 
-    /// Whether the pool is shut down, so that trying again is of no use.
+    /// Whether the pool is shut down, so that a retry cannot succeed.
     pub fn is_closed(&self) -> bool {
         matches!(self, Self::Closed(_))
     }
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Queue(_) => "the scheduler's queue is full",
+            Self::Full(_) => "the scheduler's queue is full",
             Self::Closed(_) => "the scheduler is shut down",
         })
     }
 }
 
-impl fmt::Debug for Full {
+impl fmt::Debug for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_closed() {
             "Closed(..)"
         } else {
-            "Queue(..)"
+            "Full(..)"
         })
     }
 }
 
 // Not a `std::error::Error`: that would convert to the code of a foreign error, and the task inside
 // is not `Sync`.
-impl From<Full> for Error {
-    fn from(full: Full) -> Self {
+impl From<PushError> for Error {
+    fn from(error: PushError) -> Self {
         Self::new(
-            if full.is_closed() {
+            if error.is_closed() {
                 code::UNAVAILABLE
             } else {
                 code::TOO_MANY
             },
-            full.to_string(),
+            error.to_string(),
         )
     }
 }

@@ -336,7 +336,7 @@ impl<S: Serializer> Session<S> {
     ) {
         let answer = self.responder();
         if let Some(scheduler) = Scheduler::current() {
-            scheduler.spawn(future, move |output| match then(answer.session(), output) {
+            scheduler.offload(future, move |output| match then(answer.session(), output) {
                 Ok(()) => answer.release(),
                 // Fails when the request is answered already or the connection is gone.
                 Err(error) => drop(answer.respond_error(error)),

@@ -8,6 +8,7 @@ mod shutdown;
 
 use std::{
     cell::RefCell,
+    collections::HashSet,
     future::{pending, poll_fn},
     hint,
     pin::pin,
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use nano::{Full, Scheduler, code, scheduler::Pool};
+use nano::{PushError, Scheduler, code, scheduler::Pool};
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
@@ -251,7 +252,7 @@ async fn a_panic_ends_its_own_task_alone() {
     let pool = pool(1);
     let scheduler = pool.scheduler("room", 10);
     scheduler.push_task(|| panic!("on purpose")).unwrap();
-    scheduler.run(async { panic!("on purpose") }).unwrap();
+    scheduler.spawn(async { panic!("on purpose") }).unwrap();
     flush(&scheduler).await;
     assert_eq!(pool.panics(), 2);
 }
@@ -275,13 +276,13 @@ async fn a_full_scheduler_gives_the_task_back() {
 
     assert!(scheduler.is_full());
     let full = scheduler.push_task(task()).unwrap_err();
-    assert!(matches!(full, Full::Queue(_)) && !full.is_closed());
+    assert!(matches!(full, PushError::Full(_)) && !full.is_closed());
     assert_eq!(ran.load(SeqCst), 0);
     full.into_task()();
     assert_eq!(ran.load(SeqCst), 1, "the task itself came back");
 
     let refused = scheduler
-        .run(pending())
+        .spawn(pending())
         .map_err(nano::Error::from)
         .unwrap_err();
     assert_eq!(refused.code(), code::TOO_MANY);
@@ -319,21 +320,21 @@ async fn room_is_announced_when_the_queue_has_drained_to_half() {
             steps.lock().recv().unwrap();
         }
     };
-    within(scheduler.room()).await;
+    within(scheduler.ready()).await;
     scheduler.push_task(task()).unwrap();
     within(starts.recv()).await.unwrap();
     (0..4).for_each(|_| scheduler.push_task(task()).unwrap());
 
-    let mut room = pin!(scheduler.room());
+    let mut ready = pin!(scheduler.ready());
     let mut is_pending =
-        async || poll_fn(|context| Poll::Ready(room.as_mut().poll(context).is_pending())).await;
+        async || poll_fn(|context| Poll::Ready(ready.as_mut().poll(context).is_pending())).await;
     assert!(is_pending().await, "full");
     step.send(()).unwrap();
     within(starts.recv()).await.unwrap();
     assert!(is_pending().await, "three of four wait");
     step.send(()).unwrap();
     within(starts.recv()).await.unwrap();
-    within(room).await;
+    within(ready).await;
     assert_eq!(scheduler.len(), 2);
 
     (0..3).for_each(|_| step.send(()).unwrap());
@@ -341,11 +342,15 @@ async fn room_is_announced_when_the_queue_has_drained_to_half() {
 }
 
 #[tokio::test]
+// The hash is that of the identity, which never changes.
+#[expect(clippy::mutable_key_type)]
 async fn a_scheduler_is_equal_to_itself_alone_and_current_in_its_tasks_alone() {
     let pool = pool(1);
     let (one, two) = (pool.scheduler("same", 1), pool.scheduler("same", 1));
     assert_eq!(one, one.clone());
     assert_ne!(one, two);
+    let known = HashSet::from([one.clone(), two.clone(), one.clone()]);
+    assert_eq!(known.len(), 2);
     assert!(!one.is_current());
     let (sender, receiver) = oneshot::channel();
     let (own, other) = (one.clone(), two.clone());

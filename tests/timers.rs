@@ -71,7 +71,7 @@ async fn an_interval_timer_fires_at_exact_instants_until_it_is_stopped() {
     let (fires, own) = (Fires::new(), scheduler.clone());
     let mut note = fires.callback();
     let timer = scheduler
-        .timer(ms(250), move || {
+        .interval(ms(250), move || {
             assert!(own.is_current());
             note();
         })
@@ -93,7 +93,7 @@ async fn a_tick_below_the_precision_is_exact() {
     let pool = pool().with_precision(Duration::from_secs(5)).unwrap();
     let fires = Fires::new();
     pool.scheduler("room", 10)
-        .timer(ms(1), fires.callback())
+        .interval(ms(1), fires.callback())
         .unwrap();
     sleep(Duration::from_micros(4_500)).await;
     assert_eq!(fires.at(), [1, 2, 3, 4]);
@@ -104,8 +104,8 @@ async fn a_count_timer_fires_so_often_and_ends() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let (three, none) = (Fires::new(), Fires::new());
-    let timer = scheduler.count_timer(ms(100), 3, three.callback()).unwrap();
-    let never = scheduler.count_timer(ms(100), 0, none.callback()).unwrap();
+    let timer = scheduler.interval_n(ms(100), 3, three.callback()).unwrap();
+    let never = scheduler.interval_n(ms(100), 0, none.callback()).unwrap();
     assert!(never.is_stopped());
     assert_eq!(none.callbacks(), 0);
 
@@ -124,7 +124,7 @@ async fn an_after_timer_fires_once() {
     let fires = Fires::new();
     let timer = pool
         .scheduler("room", 10)
-        .after_timer(ms(1_500), fires.callback())
+        .delay(ms(1_500), fires.callback())
         .unwrap();
     sleep(ms(1_400)).await;
     assert!(!timer.is_stopped());
@@ -144,9 +144,7 @@ async fn an_after_timer_without_a_delay_takes_its_place_in_the_queue() {
         move || log.lock().push(what)
     };
     scheduler.push_task(note("before")).unwrap();
-    let timer = scheduler
-        .after_timer(Duration::ZERO, note("timer"))
-        .unwrap();
+    let timer = scheduler.delay(Duration::ZERO, note("timer")).unwrap();
     assert!(scheduler.push_task(note("refused")).is_err());
     sleep(ms(1)).await;
     scheduler.push_task(note("after")).unwrap();
@@ -167,8 +165,12 @@ async fn a_timer_stops_inside_its_own_callback() {
             own.get().unwrap().stop();
         }
     };
-    slot.set(pool.scheduler("room", 10).timer(ms(100), callback).unwrap())
-        .unwrap();
+    slot.set(
+        pool.scheduler("room", 10)
+            .interval(ms(100), callback)
+            .unwrap(),
+    )
+    .unwrap();
     sleep(ms(1_050)).await;
     assert_eq!(fires.at(), [100, 200]);
     assert_eq!(fires.callbacks(), 0, "dropped when the call returned");
@@ -182,9 +184,9 @@ async fn a_fire_that_waits_in_the_queue_is_stopped_too() {
     let other = slot.clone();
     // Both are due at one instant; timers of one instant fire in the order they were made.
     scheduler
-        .after_timer(ms(100), move || other.get().unwrap().stop())
+        .delay(ms(100), move || other.get().unwrap().stop())
         .unwrap();
-    slot.set(scheduler.timer(ms(100), fires.callback()).unwrap())
+    slot.set(scheduler.interval(ms(100), fires.callback()).unwrap())
         .unwrap();
     sleep(ms(1_050)).await;
     assert!(fires.at().is_empty());
@@ -204,7 +206,7 @@ async fn timers_fire_in_the_order_they_are_due() {
     ] {
         let log = log.clone();
         scheduler
-            .after_timer(ms(delay), move || log.lock().push(name))
+            .delay(ms(delay), move || log.lock().push(name))
             .unwrap();
     }
     sleep(ms(20_000)).await;
@@ -216,9 +218,9 @@ async fn a_timer_due_before_the_one_that_is_waited_for_is_on_time() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let fires = Fires::new();
-    scheduler.after_timer(ms(10_000), fires.callback()).unwrap();
+    scheduler.delay(ms(10_000), fires.callback()).unwrap();
     sleep(ms(1_000)).await;
-    scheduler.after_timer(ms(10), fires.callback()).unwrap();
+    scheduler.delay(ms(10), fires.callback()).unwrap();
     sleep(ms(10_000)).await;
     assert_eq!(fires.at(), [1_010, 10_000]);
 }
@@ -228,7 +230,7 @@ async fn dropping_the_handles_does_not_stop_a_timer() {
     let pool = pool();
     let fires = Fires::new();
     let scheduler = pool.scheduler("room", 10);
-    drop(scheduler.timer(ms(100), fires.callback()).unwrap());
+    drop(scheduler.interval(ms(100), fires.callback()).unwrap());
     drop(scheduler);
     sleep(ms(250)).await;
     assert_eq!(fires.at(), [100, 200]);
@@ -246,8 +248,8 @@ async fn a_panicking_callback_goes_on() {
         }
     };
     let scheduler = pool.scheduler("room", 10);
-    scheduler.count_timer(ms(100), 3, callback).unwrap();
-    scheduler.timer(ms(100), note.callback()).unwrap();
+    scheduler.interval_n(ms(100), 3, callback).unwrap();
+    scheduler.interval(ms(100), note.callback()).unwrap();
     sleep(ms(450)).await;
     assert_eq!(fires.at(), [100, 200, 300]);
     assert_eq!(note.at(), [100, 200, 300, 400]);
@@ -275,7 +277,7 @@ async fn ten_thousand_timers_are_all_on_time_and_leave_nothing_behind() {
                     wrong.fetch_add(1, SeqCst);
                 }
             };
-            scheduler.timer(interval, callback).unwrap()
+            scheduler.interval(interval, callback).unwrap()
         })
         .collect();
     sleep(Duration::from_micros(1_000_500)).await;
@@ -294,9 +296,9 @@ async fn missed_ticks_are_skipped_and_the_schedule_stays() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let (endless, counted) = (Fires::new(), Fires::new());
-    scheduler.timer(ms(100), endless.callback()).unwrap();
+    scheduler.interval(ms(100), endless.callback()).unwrap();
     scheduler
-        .count_timer(ms(100), 3, counted.callback())
+        .interval_n(ms(100), 3, counted.callback())
         .unwrap();
     sleep(ms(150)).await;
     // The clock jumps over the ticks of 200, 300 and 400.
@@ -320,8 +322,8 @@ async fn a_timer_queues_one_fire_at_a_time_on_a_scheduler_that_is_held_up() {
     timeout(DEADLINE, running).await.unwrap().unwrap();
 
     let (fires, counted) = (Fires::new(), Fires::new());
-    held.timer(ms(2), fires.callback()).unwrap();
-    held.count_timer(ms(2), 2, counted.callback()).unwrap();
+    held.interval(ms(2), fires.callback()).unwrap();
+    held.interval_n(ms(2), 2, counted.callback()).unwrap();
     let (done, ten) = oneshot::channel();
     let mut done = Some(done);
     let mut left = 10;
@@ -331,7 +333,7 @@ async fn a_timer_queues_one_fire_at_a_time_on_a_scheduler_that_is_held_up() {
             done.take().unwrap().send(()).unwrap();
         }
     };
-    free.count_timer(ms(2), 10, count).unwrap();
+    free.interval_n(ms(2), 10, count).unwrap();
     timeout(DEADLINE, ten).await.unwrap().unwrap();
     assert_eq!(held.len(), 2, "one fire of each");
     assert!(fires.at().is_empty());
@@ -361,7 +363,7 @@ async fn the_last_fire_of_a_count_may_be_queued_while_the_one_before_it_runs() {
             sender.take().unwrap().send(()).unwrap();
         }
     };
-    scheduler.count_timer(ms(2), 2, callback).unwrap();
+    scheduler.interval_n(ms(2), 2, callback).unwrap();
     timeout(DEADLINE, receiver)
         .await
         .unwrap()
@@ -379,24 +381,18 @@ async fn what_cannot_be_a_timer_is_an_error_that_names_it() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let nothing = || ();
-    check(scheduler.timer(Duration::ZERO, nothing), "interval");
+    check(scheduler.interval(Duration::ZERO, nothing), "interval");
+    check(scheduler.interval_n(Duration::ZERO, 1, nothing), "interval");
+    check(scheduler.interval(Duration::MAX, nothing), "interval");
+    check(scheduler.delay(Duration::MAX, nothing), "delay");
+    check(scheduler.cron("every morning", nothing), "every morning");
+    check(scheduler.cron("* * * *", nothing), "* * * *");
     check(
-        scheduler.count_timer(Duration::ZERO, 1, nothing),
-        "interval",
-    );
-    check(scheduler.timer(Duration::MAX, nothing), "interval");
-    check(scheduler.after_timer(Duration::MAX, nothing), "delay");
-    check(
-        scheduler.cron_timer("every morning", nothing),
-        "every morning",
-    );
-    check(scheduler.cron_timer("* * * *", nothing), "* * * *");
-    check(
-        scheduler.cron_timer("0 0 0 1 1 * 2030", nothing),
+        scheduler.cron("0 0 0 1 1 * 2030", nothing),
         "0 0 0 1 1 * 2030",
     );
-    check(scheduler.cron_timer("0 0 30 2 *", nothing), "never");
-    check(scheduler.cron_timer("", nothing), "\"\"");
+    check(scheduler.cron("0 0 30 2 *", nothing), "never");
+    check(scheduler.cron("", nothing), "\"\"");
     check(pool.with_precision(Duration::from_micros(999)), "precision");
 }
 
@@ -420,7 +416,7 @@ async fn a_condition_is_looked_at_once_per_precision() {
         }
         count % 2 == 1
     };
-    let timer = scheduler.cond_timer(check, fires.callback()).unwrap();
+    let timer = scheduler.poll_until(check, fires.callback()).unwrap();
     sleep(ms(550)).await;
     timer.stop();
     sleep(ms(500)).await;
@@ -440,12 +436,8 @@ async fn a_cron_timer_fires_at_its_occurrences() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let (tens, hourly) = (Fires::new(), Fires::new());
-    let timer = scheduler
-        .cron_timer("*/10 * * * * *", tens.callback())
-        .unwrap();
-    scheduler
-        .cron_timer("0 * * * *", hourly.callback())
-        .unwrap();
+    let timer = scheduler.cron("*/10 * * * * *", tens.callback()).unwrap();
+    scheduler.cron("0 * * * *", hourly.callback()).unwrap();
     sleep(Duration::from_secs(60)).await;
     timer.stop();
     sleep(Duration::from_secs(3 * 3_600 - 60)).await;
@@ -487,7 +479,7 @@ async fn a_cron_timer_follows_the_time_of_day() {
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap();
     pool.scheduler("room", 10)
-        .cron_timer("* * * * * *", callback)
+        .cron("* * * * * *", callback)
         .unwrap();
     let fired = timeout(DEADLINE, receiver).await.unwrap().unwrap();
     assert!(
@@ -502,11 +494,9 @@ async fn shutdown_stops_timers_and_drops_their_callbacks() {
     let scheduler = pool.scheduler("room", 10);
     let fires = Fires::new();
     let timers: [Timer; 3] = [
-        scheduler.timer(ms(100), fires.callback()).unwrap(),
-        scheduler
-            .after_timer(ms(1_000_000), fires.callback())
-            .unwrap(),
-        scheduler.cron_timer("0 0 1 1 *", fires.callback()).unwrap(),
+        scheduler.interval(ms(100), fires.callback()).unwrap(),
+        scheduler.delay(ms(1_000_000), fires.callback()).unwrap(),
+        scheduler.cron("0 0 1 1 *", fires.callback()).unwrap(),
     ];
     sleep(ms(150)).await;
     assert!(pool.shutdown(DEADLINE).await);
@@ -523,7 +513,7 @@ async fn dropping_the_pool_stops_timers() {
     let pool = pool();
     let scheduler = pool.scheduler("room", 10);
     let fires = Fires::new();
-    let timer = scheduler.timer(ms(100), fires.callback()).unwrap();
+    let timer = scheduler.interval(ms(100), fires.callback()).unwrap();
     drop(pool);
     assert!(timer.is_stopped());
     assert_eq!(fires.callbacks(), 0);
@@ -533,10 +523,10 @@ async fn dropping_the_pool_stops_timers() {
 #[track_caller]
 fn refused(scheduler: &Scheduler) {
     let results = [
-        scheduler.timer(ms(1), || ()),
-        scheduler.after_timer(Duration::ZERO, || ()),
-        scheduler.cond_timer(|_| true, || ()),
-        scheduler.cron_timer("* * * * *", || ()),
+        scheduler.interval(ms(1), || ()),
+        scheduler.delay(Duration::ZERO, || ()),
+        scheduler.poll_until(|_| true, || ()),
+        scheduler.cron("* * * * *", || ()),
     ];
     for result in results {
         assert_eq!(result.unwrap_err().code(), code::UNAVAILABLE);
@@ -552,7 +542,7 @@ async fn timer_ids_count_up_from_one() {
         .map(|_| {
             let stopped = stopped.clone();
             scheduler
-                .timer(ms(1), move || stopped.store(true, SeqCst))
+                .interval(ms(1), move || stopped.store(true, SeqCst))
                 .unwrap()
                 .id()
         })

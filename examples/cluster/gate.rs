@@ -98,10 +98,10 @@ impl BindService {
         }
         self.introduce();
         let service = self.clone();
-        let second = self.node.get().map(|node| {
-            node.scheduler()
-                .after_timer(SETTLED, move || service.introduce())
-        });
+        let second = self
+            .node
+            .get()
+            .map(|node| node.scheduler().delay(SETTLED, move || service.introduce()));
         if let Some(Err(error)) = second {
             tracing::warn!(%error, "introduced only once");
         }

@@ -40,7 +40,7 @@ impl LocalCall {
             return Ok(());
         };
         let full = scheduler.clone();
-        let capacity = Box::pin(async move { full.room().await });
+        let capacity = Box::pin(async move { full.ready().await });
         Err((Self::new(session, scheduler, task), capacity))
     }
 

@@ -51,7 +51,7 @@ pub struct Pool {
 
 impl Pool {
     /// Starts a pool of `threads` threads called `name`. Timers and the futures of
-    /// [`Scheduler::spawn`] run on `runtime`, which also stands behind `tokio::spawn` in tasks.
+    /// [`Scheduler::offload`] run on `runtime`, which also stands behind `tokio::spawn` in tasks.
     ///
     /// With 0 threads, turns run as tasks of the runtime, and the wall clock of cron and condition
     /// timers starts at the time of this call and then follows tokio's clock: for simulations and
@@ -285,7 +285,7 @@ impl Shared {
             }
             if looked < SPINS + YIELDS {
                 turns.looking += 1;
-                MutexGuard::unlocked(&mut turns, || linger(looked));
+                MutexGuard::unlocked(&mut turns, || spin_or_yield(looked));
                 turns.looking -= 1;
                 looked += 1;
                 continue;
@@ -383,7 +383,7 @@ impl Shared {
     }
 }
 
-fn linger(looked: u32) {
+fn spin_or_yield(looked: u32) {
     if looked < SPINS {
         (0..1 << looked).for_each(|_| hint::spin_loop());
     } else {

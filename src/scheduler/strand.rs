@@ -13,7 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{Full, Task, pool::Shared};
+use super::{PushError, Task, pool::Shared};
 
 /// Tasks of one turn: enough to spread the cost of taking them out, few enough that a busy
 /// scheduler does not starve the others.
@@ -104,26 +104,26 @@ impl Strand {
         })
     }
 
-    pub(super) fn push(self: &Arc<Self>, task: Task) -> Result<(), Full> {
+    pub(super) fn push(self: &Arc<Self>, task: Task) -> Result<(), PushError> {
         if self.pool.is_closing() {
-            return Err(Full::Closed(task));
+            return Err(PushError::Closed(task));
         }
         self.insert(task, self.capacity)
     }
 
     pub(super) fn push_always(self: &Arc<Self>, task: Task) -> Result<(), Task> {
-        self.insert(task, usize::MAX).map_err(Full::into_task)
+        self.insert(task, usize::MAX).map_err(PushError::into_task)
     }
 
-    fn insert(self: &Arc<Self>, task: Task, limit: usize) -> Result<(), Full> {
+    fn insert(self: &Arc<Self>, task: Task, limit: usize) -> Result<(), PushError> {
         let (idle, long) = {
             let mut state = self.state.lock();
             if state.closed {
-                return Err(Full::Closed(task));
+                return Err(PushError::Closed(task));
             }
             let length = self.waiting(&state);
             if length >= limit {
-                return Err(Full::Queue(task));
+                return Err(PushError::Full(task));
             }
             state.queue.push_back(task);
             let long = length + 1 >= state.warn_length;
@@ -144,7 +144,7 @@ impl Strand {
             let mut left = self.close();
             let task = left.pop_front();
             self.discard(left);
-            return task.map_or(Ok(()), |task| Err(Full::Closed(task)));
+            return task.map_or(Ok(()), |task| Err(PushError::Closed(task)));
         }
         Ok(())
     }

@@ -26,7 +26,8 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] when the interval is zero or beyond what the clock can hold.
-    pub fn timer(
+    #[doc(alias = "NewTimer")]
+    pub fn interval(
         &self,
         interval: Duration,
         callback: impl FnMut() + Send + 'static,
@@ -38,8 +39,9 @@ impl Scheduler {
     /// ticks do not count.
     ///
     /// # Errors
-    /// As [`timer`](Self::timer).
-    pub fn count_timer(
+    /// As [`interval`](Self::interval).
+    #[doc(alias = "NewCountTimer")]
+    pub fn interval_n(
         &self,
         interval: Duration,
         count: u64,
@@ -52,7 +54,8 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] when the delay is beyond what the clock can hold.
-    pub fn after_timer(
+    #[doc(alias = "NewAfterTimer")]
+    pub fn delay(
         &self,
         delay: Duration,
         callback: impl FnOnce() + Send + 'static,
@@ -79,7 +82,8 @@ impl Scheduler {
     ///
     /// # Errors
     /// Only when the pool is shut down.
-    pub fn cond_timer(
+    #[doc(alias = "NewCondTimer")]
+    pub fn poll_until(
         &self,
         mut check: impl FnMut(SystemTime) -> bool + Send + 'static,
         mut callback: impl FnMut() + Send + 'static,
@@ -99,11 +103,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] when the expression cannot be read or never occurs.
-    pub fn cron_timer(
-        &self,
-        expression: &str,
-        callback: impl FnMut() + Send + 'static,
-    ) -> Result<Timer> {
+    pub fn cron(&self, expression: &str, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
         let pool = &self.0.pool;
         let now = pool.now();
         let wall = pool.wall_clock(now);

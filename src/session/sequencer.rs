@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::scheduler::{Full, Scheduler, Task};
+use crate::scheduler::{PushError, Scheduler, Task};
 
 #[cfg(test)]
 mod tests;
@@ -146,8 +146,8 @@ impl Sequencer {
             return Ok(());
         }
         match scheduler.push(task) {
-            Ok(()) | Err(Full::Closed(_)) => Ok(()),
-            Err(Full::Queue(task)) => Err(SequencedTask { place, task }),
+            Ok(()) | Err(PushError::Closed(_)) => Ok(()),
+            Err(PushError::Full(task)) => Err(SequencedTask { place, task }),
         }
     }
 

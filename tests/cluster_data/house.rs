@@ -133,7 +133,7 @@ impl Room {
         if number.is_multiple_of(3) {
             let responder = session.responder();
             let scheduler = Scheduler::current().unwrap();
-            scheduler.spawn(
+            scheduler.offload(
                 tokio::time::sleep(Duration::from_millis(number % 7)),
                 move |()| responder.respond(&body).unwrap(),
             );

@@ -205,7 +205,7 @@ impl DeskManager {
             .0
             .node()
             .scheduler()
-            .timer(Duration::from_millis(10), move || {
+            .interval(Duration::from_millis(10), move || {
                 rest -= 1;
                 counting
                     .group

@@ -192,22 +192,25 @@ async fn timers() {
     let node = start(App::new().component(Fine)).await;
     let scheduler = node.handle().scheduler();
     assert_eq!(
-        scheduler.timer(Duration::ZERO, || {}).unwrap_err().code(),
-        code::BAD_REQUEST
-    );
-    assert_eq!(
         scheduler
-            .count_timer(Duration::ZERO, 1, || {})
+            .interval(Duration::ZERO, || {})
             .unwrap_err()
             .code(),
         code::BAD_REQUEST
     );
     assert_eq!(
-        scheduler.timer(Duration::MAX, || {}).unwrap_err().code(),
+        scheduler
+            .interval_n(Duration::ZERO, 1, || {})
+            .unwrap_err()
+            .code(),
         code::BAD_REQUEST
     );
     assert_eq!(
-        scheduler.cron_timer("nonsense", || {}).unwrap_err().code(),
+        scheduler.interval(Duration::MAX, || {}).unwrap_err().code(),
+        code::BAD_REQUEST
+    );
+    assert_eq!(
+        scheduler.cron("nonsense", || {}).unwrap_err().code(),
         code::BAD_REQUEST
     );
 }

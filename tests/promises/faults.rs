@@ -72,10 +72,11 @@ impl Component for Mine {
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
         let ticks = self.ticks.clone();
-        node.scheduler().timer(Duration::from_millis(5), move || {
-            *ticks.lock() += 1;
-            panic!("a test's panic")
-        })?;
+        node.scheduler()
+            .interval(Duration::from_millis(5), move || {
+                *ticks.lock() += 1;
+                panic!("a test's panic")
+            })?;
         Ok(())
     }
 
@@ -135,7 +136,7 @@ async fn a_panic_ends_the_call_it_happened_in() {
     node.handle().push_task(task).unwrap();
     node.handle()
         .scheduler()
-        .spawn(async { panic!("a test's panic") }, |()| {});
+        .offload(async { panic!("a test's panic") }, |()| {});
     let before = *ticks.lock();
     eventually("a timer goes on", || *ticks.lock() >= before + 3).await;
     expect_alive(&mut client).await;

@@ -122,10 +122,10 @@ async fn a_handle_works_from_a_thread_outside_of_any_runtime() {
         group.broadcast("onBroadcast", "broadcast").unwrap();
         session.rpc("Name.Say", "").unwrap();
         handle.push_task(|| done.send(()).unwrap()).unwrap();
-        handle.scheduler().spawn(async { 1 }, |_| {});
+        handle.scheduler().offload(async { 1 }, |_| {});
         handle
             .new_scheduler("another")
-            .after_timer(Duration::ZERO, || {})
+            .delay(Duration::ZERO, || {})
             .unwrap();
         handle.shutdown();
         handle.shutdown();

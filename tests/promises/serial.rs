@@ -52,7 +52,7 @@ impl Component for Gallery {
         self.0.pass("init");
         let turnstile = self.0.clone();
         node.scheduler()
-            .timer(Duration::from_millis(1), move || turnstile.pass("timer"))?;
+            .interval(Duration::from_millis(1), move || turnstile.pass("timer"))?;
         Ok(())
     }
 

@@ -39,7 +39,7 @@ async fn an_async_task_takes_its_place_and_each_later_poll_is_one_more_turn() {
                 give_way().await;
                 note("third poll");
             };
-            own.run(future).unwrap();
+            own.spawn(future).unwrap();
             own.push_task(move || after("after")).unwrap();
         };
         scheduler.push_task(queue).unwrap();
@@ -79,7 +79,7 @@ async fn many_wakes_are_one_turn() {
         }
         Poll::Pending
     });
-    scheduler.run(future).unwrap();
+    scheduler.spawn(future).unwrap();
     flush(&scheduler).await;
     assert_eq!(polls.load(SeqCst), 1);
 
@@ -119,7 +119,7 @@ async fn no_wake_is_lost_and_no_poll_overlaps_in_a_storm() {
             done.send(()).unwrap();
         }
     };
-    scheduler.run(future).unwrap();
+    scheduler.spawn(future).unwrap();
     flush(&scheduler).await;
     for _ in 0..wakers {
         let (count, slot) = (count.clone(), slot.clone());
@@ -150,7 +150,7 @@ async fn spawn_runs_off_the_scheduler_and_its_output_comes_back_onto_it() {
         ran.send(()).unwrap();
         outside.is_current()
     };
-    scheduler.spawn(future, move |was_on| {
+    scheduler.offload(future, move |was_on| {
         sender.send((was_on, inside.is_current())).unwrap()
     });
 
@@ -164,7 +164,7 @@ async fn a_panic_in_a_spawned_future_ends_it_alone() {
     let pool = pool(1);
     let scheduler = pool.scheduler("room", 10);
     let (then, dropped) = OnDrop::new();
-    scheduler.spawn(async { panic!("on purpose") }, move |(): ()| {
+    scheduler.offload(async { panic!("on purpose") }, move |(): ()| {
         drop(then);
         unreachable!("there is no output");
     });
@@ -183,6 +183,6 @@ async fn a_future_that_nothing_can_wake_is_dropped() {
         let _on_drop = on_drop;
         pending::<()>().await;
     };
-    scheduler.run(future).unwrap();
+    scheduler.spawn(future).unwrap();
     within(dropped).await.unwrap();
 }

@@ -9,7 +9,7 @@ async fn waiting_for_room_ends_when_the_pool_is_shut_down() {
     let release = hold(&scheduler).await;
     scheduler.push_task(|| ()).unwrap();
     let waiter = scheduler.clone();
-    let waiter = tokio::spawn(async move { waiter.room().await });
+    let waiter = tokio::spawn(async move { waiter.ready().await });
 
     assert!(!pool.shutdown(Duration::from_millis(1)).await);
     within(waiter).await.unwrap();
@@ -53,7 +53,7 @@ async fn shutdown_lets_async_tasks_that_need_no_more_than_turns_finish() {
             }
             end.store(true, SeqCst);
         };
-        scheduler.run(future).unwrap();
+        scheduler.spawn(future).unwrap();
         assert!(pool.shutdown(DEADLINE).await);
         assert!(finished.load(SeqCst));
     }
@@ -110,7 +110,7 @@ async fn shutdown_drops_futures_that_are_suspended() {
         })
         .await;
     };
-    scheduler.run(future).unwrap();
+    scheduler.spawn(future).unwrap();
     // A future that holds what wakes it would keep itself alive for ever.
     let (on_drop, own) = OnDrop::new();
     let knot = async move {
@@ -118,7 +118,7 @@ async fn shutdown_drops_futures_that_are_suspended() {
         let (_sender, receiver) = oneshot::channel::<()>();
         receiver.await.unwrap();
     };
-    scheduler.run(knot).unwrap();
+    scheduler.spawn(knot).unwrap();
     flush(&scheduler).await;
     assert!(dropped.try_recv().is_err());
 
