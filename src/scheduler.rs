@@ -1,4 +1,7 @@
-//! Serial lanes for user code: tasks, async tasks and timers that never run at the same time.
+//! Serial executors for user code: tasks, async tasks and timers that never overlap.
+//!
+//! Files, from the bottom up: `runnable`, `timer_queue` and `suspended` know no scheduler; `pool`
+//! runs runnables; `strand` is the queue behind a scheduler; `task` and `timer` queue on a strand.
 //!
 //! ```
 //! use nano::scheduler::Pool;
@@ -15,11 +18,13 @@
 //! ```
 
 mod cron;
-mod driver;
-mod future;
 mod pool;
+mod runnable;
 mod strand;
+mod suspended;
+mod task;
 mod timer;
+mod timer_queue;
 
 use std::{
     fmt,
@@ -28,17 +33,21 @@ use std::{
     pin::pin,
     sync::Arc,
     task::Poll,
+    time::{Duration, SystemTime},
 };
 
-use self::{future::Polled, strand::Strand};
-use crate::error::{Error, code};
+use tokio::time::Instant;
 
-pub use self::{pool::Pool, timer::Timer};
+use self::{strand::Strand, task::AsyncTask};
+use crate::error::Result;
 
-/// What a scheduler runs.
-pub type Task = Box<dyn FnOnce() + Send>;
+pub use self::{
+    pool::Pool,
+    runnable::{PushError, Task},
+    timer::Timer,
+};
 
-/// A serial lane: its tasks start first in, first out, and never run at the same time.
+/// A serial executor: its tasks start in FIFO order and never overlap.
 ///
 /// A handle, cheap to clone and usable from any thread. A scheduler has no thread of its own and
 /// costs a few hundred bytes, so one per game room is fine; many share the threads of a [`Pool`].
@@ -149,7 +158,7 @@ impl Scheduler {
     /// if it is pending: see [`spawn`](Self::spawn). Whether it has finished, be it by a panic.
     pub(crate) fn start(&self, future: impl Future<Output = ()> + Send + 'static) -> bool {
         debug_assert!(self.is_current(), "a future starts on its own scheduler");
-        Polled::start(&self.0, Box::pin(future))
+        AsyncTask::start(&self.0, Box::pin(future))
     }
 
     /// Runs `future` off the scheduler, on the tokio runtime, and `then` with its output back on
@@ -182,6 +191,106 @@ impl Scheduler {
     }
 }
 
+/// Timers: callbacks that run on this scheduler, exact to the millisecond.
+///
+/// Fire `k` is due at creation plus `k` intervals, without drift. If the scheduler falls behind, at most
+/// one fire of a timer waits in its queue; ticks that fall due meanwhile are skipped. Timers wait
+/// in the queue even if it is full.
+///
+/// A panic in a callback ends that call alone; the timer goes on. All methods fail with
+/// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) when the pool is shut down.
+impl Scheduler {
+    /// Calls `callback` every `interval`, the first time after one interval, until it is stopped.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the interval is zero or beyond what the clock can hold.
+    #[doc(alias = "NewTimer")]
+    pub fn interval(
+        &self,
+        interval: Duration,
+        callback: impl FnMut() + Send + 'static,
+    ) -> Result<Timer> {
+        Timer::every(&self.0, interval, None, Box::new(callback))
+    }
+
+    /// Calls `callback` every `interval`, `count` times in all; never if `count` is 0. Skipped
+    /// ticks do not count.
+    ///
+    /// # Errors
+    /// As [`interval`](Self::interval).
+    #[doc(alias = "NewCountTimer")]
+    pub fn interval_n(
+        &self,
+        interval: Duration,
+        count: u64,
+        callback: impl FnMut() + Send + 'static,
+    ) -> Result<Timer> {
+        Timer::every(&self.0, interval, Some(count), Box::new(callback))
+    }
+
+    /// Calls `callback` once, after `delay`. Without a delay it is queued at once.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the delay is beyond what the clock can hold.
+    #[doc(alias = "NewAfterTimer")]
+    pub fn delay(
+        &self,
+        delay: Duration,
+        callback: impl FnOnce() + Send + 'static,
+    ) -> Result<Timer> {
+        let mut callback = Some(callback);
+        let callback = Box::new(move || {
+            if let Some(callback) = callback.take() {
+                callback();
+            }
+        });
+        Timer::once(&self.0, delay, callback)
+    }
+
+    /// Evaluates `check` once per [`Pool::with_precision`], on this scheduler, with the time of day,
+    /// and calls `callback` each time it returns true. A check that panics counts as false.
+    ///
+    /// # Errors
+    /// Only when the pool is shut down.
+    #[doc(alias = "NewCondTimer")]
+    pub fn poll_until(
+        &self,
+        mut check: impl FnMut(SystemTime) -> bool + Send + 'static,
+        mut callback: impl FnMut() + Send + 'static,
+    ) -> Result<Timer> {
+        let pool = self.0.pool.clone();
+        let tick = move || {
+            if check(pool.wall_clock(Instant::now())) {
+                callback();
+            }
+        };
+        Timer::every(&self.0, self.0.precision, None, Box::new(tick))
+    }
+
+    /// Calls `callback` at the times a cron expression names, in the local time zone:
+    /// `sec min hour dom mon dow`, or five fields without seconds. When the clock is set over
+    /// occurrences, or the machine slept through them, they count as one, noticed within a minute.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the expression cannot be read or never occurs.
+    pub fn cron(&self, expression: &str, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
+        Timer::cron(&self.0, expression, Box::new(callback))
+    }
+}
+
+impl Pool {
+    /// Makes a scheduler that holds up to `capacity` waiting tasks (at least one). The name is for
+    /// logs.
+    pub fn scheduler(&self, name: impl Into<Arc<str>>, capacity: usize) -> Scheduler {
+        Scheduler(Arc::new(Strand::new(
+            name.into(),
+            capacity,
+            self.precision(),
+            self.shared().clone(),
+        )))
+    }
+}
+
 impl PartialEq for Scheduler {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -204,82 +313,5 @@ impl fmt::Debug for Scheduler {
             .field("len", &self.len())
             .field("capacity", &self.0.capacity)
             .finish()
-    }
-}
-
-/// Why a scheduler did not queue a task; holds the task.
-///
-/// `?` converts it to a [`nano::Error`](Error) of [`code::TOO_MANY`] or [`code::UNAVAILABLE`], and
-/// drops the task.
-///
-/// ```
-/// use nano::scheduler::{Pool, PushError};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> nano::Result {
-/// // No threads: tasks run on this runtime, so none runs before the next await.
-/// let pool = Pool::new("game", 0, tokio::runtime::Handle::current())?;
-/// let room = pool.scheduler("room-42", 1);
-/// room.push_task(|| ())?;
-/// if let Err(PushError::Full(task)) = room.push_task(|| println!("second")) {
-///     room.ready().await;
-///     room.push_task(task)?;
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[non_exhaustive]
-pub enum PushError {
-    /// The queue is at its capacity. [`Scheduler::ready`] waits until it takes tasks again.
-    Full(Task),
-    /// The pool is shut down; a retry cannot succeed.
-    Closed(Task),
-}
-
-impl PushError {
-    /// Returns the task that was not queued.
-    pub fn into_task(self) -> Task {
-        match self {
-            Self::Full(task) | Self::Closed(task) => task,
-        }
-    }
-
-    /// Whether the pool is shut down, so that a retry cannot succeed.
-    pub fn is_closed(&self) -> bool {
-        matches!(self, Self::Closed(_))
-    }
-}
-
-impl fmt::Display for PushError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Full(_) => "the scheduler's queue is full",
-            Self::Closed(_) => "the scheduler is shut down",
-        })
-    }
-}
-
-impl fmt::Debug for PushError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_closed() {
-            "Closed(..)"
-        } else {
-            "Full(..)"
-        })
-    }
-}
-
-// Not a `std::error::Error`: that would convert to the code of a foreign error, and the task inside
-// is not `Sync`.
-impl From<PushError> for Error {
-    fn from(error: PushError) -> Self {
-        Self::new(
-            if error.is_closed() {
-                code::UNAVAILABLE
-            } else {
-                code::TOO_MANY
-            },
-            error.to_string(),
-        )
     }
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result, code};
 
-/// The wall clock may be set, and the monotonic clock stands still while a machine sleeps, so a far
-/// occurrence is looked at again this often.
+/// Longest time until the wall clock is read again: it may be set, and the monotonic clock stands
+/// still while a machine sleeps.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// A cron expression in the local time zone, and its next occurrence, if the calendar still has
@@ -32,7 +32,7 @@ impl CronSchedule {
         Ok(Self { cron, next })
     }
 
-    /// Whether it is due; moves on to the next occurrence after `wall`. Occurrences that were
+    /// Returns whether an occurrence is due; moves on to the next occurrence after `wall`. Occurrences that were
     /// missed count as one.
     pub(super) fn take_due(&mut self, wall: SystemTime) -> bool {
         let wall = DateTime::<Local>::from(wall);
@@ -41,7 +41,7 @@ impl CronSchedule {
         due
     }
 
-    /// When to look at the clock again, at the latest at the next occurrence.
+    /// Returns when to read the wall clock again, at the latest at the next occurrence.
     pub(super) fn look_at(&self, now: Instant, wall: SystemTime) -> Instant {
         let wall = DateTime::<Local>::from(wall);
         let ahead = self

@@ -20,22 +20,41 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Scheduler, Task, driver::Timers, future::Futures, strand::Strand};
+use super::{
+    runnable::{Runnable, Task},
+    suspended::Suspended,
+    timer_queue::TimerQueue,
+};
 use crate::error::{Error, Result, code};
 
-/// How often condition timers look, unless [`Pool::with_precision`] says otherwise.
+/// Default interval between the checks of `poll_until` timers; see [`Pool::with_precision`].
 const PRECISION: Duration = Duration::from_secs(1);
 
-/// How often a thread without work looks again before it sleeps, first after a pause that doubles
-/// each time, then after giving way to other threads. Under load the next task comes within these
-/// few microseconds, and waking a thread costs both sides more: 14 to 18 % less CPU time for each
-/// message at 100 and 1,000 clients, and 20 % for a single one, measured with four that give way;
-/// two do as well since no second thread looks for the same work.
+/// How often an idle thread polls the queue before it parks: first after busy waits that double in
+/// length, then after yields. Under load the next task comes within these few microseconds, and a
+/// wake-up costs both sides more. Measured with four yields: 14 to 18 % less CPU time per message at
+/// 100 and 1,000 clients, 20 % for a single client. Two yields do as well since no second thread is
+/// woken for the same work.
 const SPINS: u32 = 7;
 const YIELDS: u32 = 2;
 
-/// A few threads that run the tasks of many schedulers, so that user code that blocks never stalls
-/// the network.
+/// A few threads that run the tasks of many schedulers, apart from the I/O threads.
+///
+/// User code that blocks in a task therefore never stalls the network.
+///
+/// ```
+/// use nano::scheduler::Pool;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> nano::Result {
+/// let pool = Pool::new("game", 2, tokio::runtime::Handle::current())?;
+/// let (red, blue) = (pool.scheduler("red", 256), pool.scheduler("blue", 256));
+/// red.push_task(|| println!("may run while blue runs"))?;
+/// blue.push_task(|| println!("may run while red runs"))?;
+/// assert!(pool.shutdown(std::time::Duration::from_secs(5)).await);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// A handle, cheap to clone. Its schedulers take turns: a busy one runs up to 256 tasks, then the
 /// next one in line has its turn. A task that blocks holds up its own scheduler and one thread;
@@ -51,7 +70,7 @@ pub struct Pool {
 
 impl Pool {
     /// Starts a pool of `threads` threads called `name`. Timers and the futures of
-    /// [`Scheduler::offload`] run on `runtime`, which also stands behind `tokio::spawn` in tasks.
+    /// [`Scheduler::offload`](super::Scheduler::offload) run on `runtime`, which also stands behind `tokio::spawn` in tasks.
     ///
     /// With 0 threads, turns run as tasks of the runtime, and the wall clock of cron and condition
     /// timers starts at the time of this call and then follows tokio's clock: for simulations and
@@ -67,16 +86,16 @@ impl Pool {
             } else {
                 Clock::System
             },
-            runtime,
             simulated,
             turns: Mutex::default(),
             parked: Condvar::new(),
             closing: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             changed: Notify::new(),
-            timers: Timers::default(),
-            futures: Futures::default(),
+            timers: Arc::new(TimerQueue::new(runtime.clone())),
+            suspended: Suspended::default(),
             panics: AtomicU64::new(0),
+            runtime,
         });
         // Made first: should a thread fail to start, dropping it ends those that did.
         let pool = Self {
@@ -101,8 +120,8 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Sets how often condition timers look, for the schedulers made through this handle and its
-    /// clones from now on. The default is one second. Other timers are exact to the millisecond,
+    /// Sets the interval between the checks of `poll_until` timers, for the schedulers made through
+    /// this handle and its clones from now on. The default is one second. Other timers are exact to the millisecond,
     /// whatever the precision.
     ///
     /// # Errors
@@ -118,18 +137,7 @@ impl Pool {
         Ok(self)
     }
 
-    /// Makes a scheduler that holds up to `capacity` waiting tasks (at least one). The name is for
-    /// logs.
-    pub fn scheduler(&self, name: impl Into<Arc<str>>, capacity: usize) -> Scheduler {
-        Scheduler(Arc::new(Strand::new(
-            name.into(),
-            capacity,
-            self.precision,
-            self.shared().clone(),
-        )))
-    }
-
-    /// How many tasks, timer callbacks and futures have panicked so far.
+    /// Returns how many tasks, timer callbacks and futures have panicked so far.
     pub fn panics(&self) -> u64 {
         self.shared().panics.load(Ordering::Relaxed)
     }
@@ -151,7 +159,11 @@ impl Pool {
         stopped
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn precision(&self) -> Duration {
+        self.precision
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.owner.shared
     }
 }
@@ -167,7 +179,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// What all handles share. Schedulers and threads hold only [`Shared`], so the pool closes when its
+/// The state that all handles share. Schedulers and threads hold only [`Shared`], so the pool closes when its
 /// handles are gone.
 struct Owner {
     name: String,
@@ -183,38 +195,45 @@ impl Drop for Owner {
 
 pub(super) struct Shared {
     pub(super) runtime: Handle,
-    pub(super) timers: Timers,
-    pub(super) futures: Futures,
+    pub(super) timers: Arc<TimerQueue>,
+    pub(super) suspended: Suspended,
     /// Notified when the pool closes, ends, or a thread of it ends.
     pub(super) changed: Notify,
     clock: Clock,
     /// No threads: turns are tasks of the runtime.
     simulated: bool,
+    /// Guards the line of runnables and the thread counts. Turns, and every drop of a runnable that
+    /// may run user code, happen after it is released. No other lock is taken under it.
     turns: Mutex<Turns>,
+    /// Waits on `turns`.
     parked: Condvar,
     /// No more tasks from outside.
     closing: AtomicBool,
-    /// Nothing runs any more. Set under the lock of `turns`.
+    /// Nothing runs any more. Set under the lock of `turns`; read without it between tasks, where a
+    /// late read runs one more task.
     ended: AtomicBool,
     panics: AtomicU64,
 }
 
 #[derive(Default)]
 struct Turns {
-    ready: VecDeque<Arc<Strand>>,
-    /// Strands that wait for a turn or are in one.
+    ready: VecDeque<Arc<dyn Runnable>>,
+    /// Runnables that wait for a turn or are in one.
     busy: usize,
-    /// Threads that have not ended, those of them that sleep until there is work, and those that
-    /// look for it between two looks at `ready`.
+    /// Threads that have not ended; those of them that are parked; those that spin, and will read
+    /// `ready` again before they park.
     threads: usize,
     parked: usize,
     looking: usize,
 }
 
 impl Turns {
-    /// Whether a thread is to be woken for the strand that was just put in line. What the threads
-    /// that look will find needs nobody else: with one busy scheduler, waking a second thread for
-    /// nothing took 3 to 12 % more CPU time for each message.
+    /// Returns whether to wake a parked thread for the runnable that was just queued. Threads that
+    /// spin take queued work by themselves: with one busy scheduler, waking a second thread for
+    /// nothing took 3 to 12 % more CPU time per message.
+    ///
+    /// No wake-up is lost: `ready`, `parked` and `looking` change under one lock, and a thread reads
+    /// `ready` under that lock after its last spin and parks without releasing it in between.
     fn wants_thread(&self) -> bool {
         self.parked > 0 && self.ready.len() > self.looking
     }
@@ -242,8 +261,8 @@ impl Shared {
         }
     }
 
-    /// Puts an idle strand in line for a turn; `false` when the pool has ended.
-    pub(super) fn submit(self: &Arc<Self>, strand: &Arc<Strand>) -> bool {
+    /// Puts an idle runnable in line for a turn. Returns `false` when the pool has ended.
+    pub(super) fn submit(self: &Arc<Self>, runnable: Arc<dyn Runnable>) -> bool {
         let mut turns = self.turns.lock();
         if self.has_ended() {
             return false;
@@ -251,9 +270,9 @@ impl Shared {
         turns.busy += 1;
         if self.simulated {
             drop(turns);
-            self.spawn_turn(strand.clone());
+            self.spawn_turn(runnable);
         } else {
-            turns.ready.push_back(strand.clone());
+            turns.ready.push_back(runnable);
             let wake = turns.wants_thread();
             drop(turns);
             if wake {
@@ -266,22 +285,22 @@ impl Shared {
     fn work(self: Arc<Self>) {
         let _runtime = self.runtime.enter();
         let mut batch = Vec::new();
-        while let Some(strand) = self.next() {
-            self.take_turn(strand, &mut batch);
+        while let Some(runnable) = self.next() {
+            self.take_turn(runnable, &mut batch);
         }
         self.turns.lock().threads -= 1;
         self.changed.notify_waiters();
     }
 
-    fn next(&self) -> Option<Arc<Strand>> {
+    fn next(&self) -> Option<Arc<dyn Runnable>> {
         let mut looked = 0;
         let mut turns = self.turns.lock();
         loop {
             if self.has_ended() {
                 return None;
             }
-            if let Some(strand) = turns.ready.pop_front() {
-                return Some(strand);
+            if let Some(runnable) = turns.ready.pop_front() {
+                return Some(runnable);
             }
             if looked < SPINS + YIELDS {
                 turns.looking += 1;
@@ -297,30 +316,34 @@ impl Shared {
         }
     }
 
-    fn take_turn(self: &Arc<Self>, strand: Arc<Strand>, batch: &mut Vec<Task>) {
-        if !strand.turn(batch) {
-            // Dropped first: it may be the last handle, and what hangs on it belongs to the turn.
-            drop(strand);
+    fn take_turn(self: &Arc<Self>, runnable: Arc<dyn Runnable>, batch: &mut Vec<Task>) {
+        if !runnable.clone().turn(batch) {
+            // Dropped before the turn counts as over: it may be the last handle, and dropping what
+            // it owns is part of the turn.
+            drop(runnable);
             self.leave();
         } else if self.simulated {
-            self.spawn_turn(strand);
+            self.spawn_turn(runnable);
         } else {
             let mut turns = self.turns.lock();
             if self.has_ended() {
                 drop(turns);
-                strand.abandon();
+                runnable.abandon();
             } else {
-                turns.ready.push_back(strand);
+                turns.ready.push_back(runnable);
             }
         }
     }
 
-    fn spawn_turn(self: &Arc<Self>, strand: Arc<Strand>) {
-        let turn = Turn(Some(strand));
+    fn spawn_turn(self: &Arc<Self>, runnable: Arc<dyn Runnable>) {
+        let turn = Turn {
+            pool: self.clone(),
+            runnable: Some(runnable),
+        };
         self.runtime.spawn(async move { turn.run() });
     }
 
-    /// A strand went idle.
+    /// Counts a runnable as idle.
     fn leave(&self) {
         let mut turns = self.turns.lock();
         turns.busy -= 1;
@@ -350,10 +373,10 @@ impl Shared {
         let left = std::mem::take(&mut turns.ready);
         drop(turns);
         self.parked.notify_all();
-        for strand in left {
-            strand.abandon();
+        for runnable in left {
+            runnable.abandon();
         }
-        self.futures.cancel();
+        self.suspended.cancel();
         self.changed.notify_waiters();
     }
 
@@ -367,22 +390,19 @@ impl Shared {
         }
     }
 
-    /// Calls user code of the scheduler of that name. A panic in it is logged and counted, and the
-    /// answer is `None`.
+    /// Calls user code of the scheduler of that name. A panic is logged and counted, and gives
+    /// `None`.
     pub(super) fn guard<R>(&self, scheduler: &str, call: impl FnOnce() -> R) -> Option<R> {
         catch_unwind(AssertUnwindSafe(call))
             .map_err(|payload| {
                 self.panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(
-                    scheduler,
-                    panic = panic_message(&*payload),
-                    "a task panicked"
-                );
+                tracing::error!(scheduler, panic = panic_message(&*payload), "task panicked");
             })
             .ok()
     }
 }
 
+/// Waits for a moment: longer with each attempt, then a yield.
 fn spin_or_yield(looked: u32) {
     if looked < SPINS {
         (0..1 << looked).for_each(|_| hint::spin_loop());
@@ -391,7 +411,7 @@ fn spin_or_yield(looked: u32) {
     }
 }
 
-/// What time of day it is.
+/// The source of the time of day.
 enum Clock {
     System,
     Simulated {
@@ -411,21 +431,24 @@ impl Clock {
 }
 
 /// A turn that waits in the runtime. A runtime that shuts down drops it unrun.
-struct Turn(Option<Arc<Strand>>);
+struct Turn {
+    pool: Arc<Shared>,
+    runnable: Option<Arc<dyn Runnable>>,
+}
 
 impl Turn {
     fn run(mut self) {
-        if let Some(strand) = self.0.take() {
-            strand.pool.clone().take_turn(strand, &mut Vec::new());
+        if let Some(runnable) = self.runnable.take() {
+            self.pool.take_turn(runnable, &mut Vec::new());
         }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(strand) = self.0.take() {
-            strand.abandon();
-            strand.pool.leave();
+        if let Some(runnable) = self.runnable.take() {
+            runnable.abandon();
+            self.pool.leave();
         }
     }
 }

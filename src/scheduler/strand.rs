@@ -13,17 +13,20 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{PushError, Task, pool::Shared};
+use super::{
+    pool::Shared,
+    runnable::{PushError, Runnable, Task},
+};
 
-/// Tasks of one turn: enough to spread the cost of taking them out, few enough that a busy
-/// scheduler does not starve the others.
+/// Most tasks of one turn: enough to spread the cost of taking them out, few enough that a busy
+/// scheduler does not starve others.
 const BATCH: usize = 256;
 
-/// An idle queue gives memory beyond this many places back: thousands of rooms must not each keep
-/// that of their worst burst.
+/// Queue slots that an idle scheduler keeps allocated: thousands of rooms must not each keep the
+/// memory of their worst burst.
 const KEPT: usize = 64;
 
-/// A turn longer than this is worth a warning.
+/// A turn longer than this is logged; the threshold doubles with each warning.
 const LONG_TURN: Duration = Duration::from_millis(100);
 
 thread_local! {
@@ -31,19 +34,24 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Strand>>> = const { RefCell::new(None) };
 }
 
+/// The queue behind a scheduler.
 pub(super) struct Strand {
     pub(super) name: Arc<str>,
     pub(super) capacity: usize,
-    /// How often condition timers look.
+    /// Interval between the checks of `poll_until` timers.
     pub(super) precision: Duration,
     pub(super) pool: Arc<Shared>,
-    /// Notified when the queue has drained to half and somebody waits for it.
+    /// Notified when the queue has drained to half, if a caller waits for that.
     pub(super) room: Notify,
+    /// Guards the queue and its flags. No user code runs under it, and it is never held together
+    /// with a lock of the pool.
     state: Mutex<State>,
-    /// Tasks taken out for the turn that is under way and not started. Written by that turn alone.
+    /// Tasks that the current turn has taken out and not started. Written by that turn alone; relaxed,
+    /// since a reader may be late by one task: the bound on the queue is then early, never exceeded.
     in_hand: AtomicUsize,
-    /// Whether somebody waits for room. Set under the lock; a turn looks at it between tasks
-    /// without.
+    /// Whether a caller of [`has_room`](Self::has_room) waits for capacity. Set and cleared under the
+    /// lock. A turn reads it between tasks without the lock and may see a set late, so
+    /// [`end_turn`](Self::end_turn) reads it once more under the lock.
     room_wanted: AtomicBool,
 }
 
@@ -136,11 +144,11 @@ impl Strand {
             )
         };
         if let Some(length) = long {
-            tracing::warn!(scheduler = %self.name, length, capacity = self.capacity, "the queue is getting long");
+            tracing::warn!(scheduler = %self.name, length, capacity = self.capacity, "scheduler queue is long");
         }
-        if idle && !self.pool.submit(self) {
-            // The pool ended since. The queue was empty before, so its first task is the one just
-            // pushed.
+        if idle && !self.pool.submit(self.clone()) {
+            // The pool has ended since. The queue was empty before, so its first task is the one
+            // just pushed.
             let mut left = self.close();
             let task = left.pop_front();
             self.discard(left);
@@ -149,9 +157,7 @@ impl Strand {
         Ok(())
     }
 
-    /// Runs one batch of tasks; whether more wait for another turn. `batch` is scratch space, empty
-    /// before and after.
-    pub(super) fn turn(self: &Arc<Self>, batch: &mut Vec<Task>) -> bool {
+    fn run_batch(self: &Arc<Self>, batch: &mut Vec<Task>) -> bool {
         {
             let mut state = self.state.lock();
             let count = state.queue.len().min(BATCH);
@@ -182,8 +188,7 @@ impl Strand {
             self.abandon();
             return false;
         }
-        // Once more, and under the lock: between tasks the wish for room may have been seen too
-        // late.
+        // Once more under the lock: the reads between tasks may have missed a waiter.
         self.offer_room();
         let (more, long) = {
             let mut state = self.state.lock();
@@ -198,18 +203,18 @@ impl Strand {
             (state.scheduled, long)
         };
         if long {
-            tracing::warn!(scheduler = %self.name, ?took, tasks, "a long turn: its tasks held the scheduler up");
+            tracing::warn!(scheduler = %self.name, ?took, tasks, "long turn");
         }
         more
     }
 
-    /// Calls user code. A panic in it is logged and counted, and the answer is `None`.
+    /// Calls user code. A panic is logged and counted, and gives `None`.
     pub(super) fn guard<R>(&self, call: impl FnOnce() -> R) -> Option<R> {
         self.pool.guard(&self.name, call)
     }
 
-    /// Whether a push would find room, or the pool's end. If not, the next time the queue drains to
-    /// half is announced.
+    /// Returns whether a push would succeed or the pool has closed. If not, `room` is notified when
+    /// the queue drains to half.
     pub(super) fn has_room(&self) -> bool {
         let state = self.state.lock();
         if state.closed || self.pool.is_closing() || self.waiting(&state) < self.capacity {
@@ -231,12 +236,6 @@ impl Strand {
         self.room.notify_waiters();
     }
 
-    /// Takes no more tasks and drops those that wait.
-    pub(super) fn abandon(&self) {
-        let left = self.close();
-        self.discard(left);
-    }
-
     fn close(&self) -> VecDeque<Task> {
         let mut state = self.state.lock();
         state.closed = true;
@@ -251,5 +250,16 @@ impl Strand {
 
     fn waiting(&self, state: &State) -> usize {
         state.queue.len() + self.in_hand.load(Ordering::Relaxed)
+    }
+}
+
+impl Runnable for Strand {
+    fn turn(self: Arc<Self>, batch: &mut Vec<Task>) -> bool {
+        self.run_batch(batch)
+    }
+
+    fn abandon(&self) {
+        let left = self.close();
+        self.discard(left);
     }
 }

@@ -1,148 +1,97 @@
 //! Timers: callbacks that are due at an instant and run on a scheduler.
 
-use std::{
-    fmt,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Scheduler, cron::CronSchedule, pool::Shared, strand::Strand};
+use super::{cron::CronSchedule, pool::Shared, strand::Strand, timer_queue::QueuedTimer};
 use crate::error::{Error, Result, code};
 
-type Callback = Box<dyn FnMut() + Send>;
+pub(super) type Callback = Box<dyn FnMut() + Send>;
 
-/// Timers. All of them run their callback on this scheduler and are exact to the millisecond: fire
-/// `k` is due at creation plus `k` intervals, without drift. If the scheduler falls behind, at most
-/// one fire of a timer waits in its queue; ticks that fall due meanwhile are skipped. Timers wait
-/// in the queue even if it is full.
+/// A timer of a scheduler. A handle, cheap to clone: dropping it does not stop the timer.
 ///
-/// A panic in a callback ends that call alone; the timer goes on. All methods fail with
-/// [`code::UNAVAILABLE`] when the pool is shut down.
-impl Scheduler {
-    /// Calls `callback` every `interval`, the first time after one interval, until it is stopped.
+/// ```
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> nano::Result {
+/// # let pool = nano::scheduler::Pool::new("game", 0, tokio::runtime::Handle::current())?;
+/// let room = pool.scheduler("room-42", 256);
+/// let tick = room.interval(Duration::from_millis(50), || println!("tick"))?;
+/// room.delay(Duration::from_secs(1), move || tick.stop())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Timer(Arc<Entry>);
+
+impl Timer {
+    /// The timer's number, unique in its pool, counted from 1.
+    pub fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// Stops the timer: its callback does not start again.
     ///
-    /// # Errors
-    /// [`code::BAD_REQUEST`] when the interval is zero or beyond what the clock can hold.
-    #[doc(alias = "NewTimer")]
-    pub fn interval(
-        &self,
+    /// May be called on any thread, also in the callback, and more than once. The callback is
+    /// dropped at once, or when its running call returns.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// Whether the callback cannot start again: stopped, finished, or the pool has shut down.
+    pub fn is_stopped(&self) -> bool {
+        self.0.progress.lock().stopped || self.0.strand.pool.has_ended()
+    }
+}
+
+impl Timer {
+    /// Starts a timer of `strand` that fires every `interval`, `left` times or until it is stopped.
+    pub(super) fn every(
+        strand: &Arc<Strand>,
         interval: Duration,
-        callback: impl FnMut() + Send + 'static,
-    ) -> Result<Timer> {
-        self.every(interval, None, Box::new(callback))
-    }
-
-    /// Calls `callback` every `interval`, `count` times in all; never if `count` is 0. Skipped
-    /// ticks do not count.
-    ///
-    /// # Errors
-    /// As [`interval`](Self::interval).
-    #[doc(alias = "NewCountTimer")]
-    pub fn interval_n(
-        &self,
-        interval: Duration,
-        count: u64,
-        callback: impl FnMut() + Send + 'static,
-    ) -> Result<Timer> {
-        self.every(interval, Some(count), Box::new(callback))
-    }
-
-    /// Calls `callback` once, after `delay`. Without a delay it is queued at once.
-    ///
-    /// # Errors
-    /// [`code::BAD_REQUEST`] when the delay is beyond what the clock can hold.
-    #[doc(alias = "NewAfterTimer")]
-    pub fn delay(
-        &self,
-        delay: Duration,
-        callback: impl FnOnce() + Send + 'static,
-    ) -> Result<Timer> {
-        let mut callback = Some(callback);
-        let callback: Callback = Box::new(move || {
-            if let Some(callback) = callback.take() {
-                callback();
-            }
-        });
-        let now = self.0.pool.now();
-        self.add(
-            now,
-            later(now, delay, "delay")?,
-            Schedule::Once,
-            Some(1),
-            callback,
-        )
-    }
-
-    /// Looks at `check` once per precision of the pool
-    /// ([`Pool::with_precision`](super::Pool::with_precision)), on this scheduler, with the time of
-    /// day, and calls `callback` each time it is true. A check that panics counts as false.
-    ///
-    /// # Errors
-    /// Only when the pool is shut down.
-    #[doc(alias = "NewCondTimer")]
-    pub fn poll_until(
-        &self,
-        mut check: impl FnMut(SystemTime) -> bool + Send + 'static,
-        mut callback: impl FnMut() + Send + 'static,
-    ) -> Result<Timer> {
-        let pool = self.0.pool.clone();
-        let tick = move || {
-            if check(pool.wall_clock(Instant::now())) {
-                callback();
-            }
-        };
-        self.every(self.0.precision, None, Box::new(tick))
-    }
-
-    /// Calls `callback` at the times a cron expression names, in the local time zone:
-    /// `sec min hour dom mon dow`, or five fields without seconds. When the clock is set over
-    /// occurrences, or the machine slept through them, they count as one, noticed within a minute.
-    ///
-    /// # Errors
-    /// [`code::BAD_REQUEST`] when the expression cannot be read or never occurs.
-    pub fn cron(&self, expression: &str, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
-        let pool = &self.0.pool;
-        let now = pool.now();
-        let wall = pool.wall_clock(now);
-        let cron = CronSchedule::new(expression, wall)?;
-        self.add(
-            now,
-            cron.look_at(now, wall),
-            Schedule::Cron(Box::new(cron)),
-            None,
-            Box::new(callback),
-        )
-    }
-
-    fn every(&self, interval: Duration, left: Option<u64>, callback: Callback) -> Result<Timer> {
+        left: Option<u64>,
+        callback: Callback,
+    ) -> Result<Self> {
         if interval.is_zero() {
             return Err(Error::new(
                 code::BAD_REQUEST,
                 "the timer's interval is zero",
             ));
         }
-        let now = self.0.pool.now();
-        self.add(
-            now,
-            later(now, interval, "interval")?,
-            Schedule::Every(interval),
-            left,
-            callback,
-        )
+        let now = strand.pool.now();
+        let due = later(now, interval, "interval")?;
+        Self::start(strand, now, due, Schedule::Every(interval), left, callback)
     }
 
-    fn add(
-        &self,
+    /// Starts a timer of `strand` that fires once, after `delay`.
+    pub(super) fn once(strand: &Arc<Strand>, delay: Duration, callback: Callback) -> Result<Self> {
+        let now = strand.pool.now();
+        let due = later(now, delay, "delay")?;
+        Self::start(strand, now, due, Schedule::Once, Some(1), callback)
+    }
+
+    /// Starts a timer of `strand` that fires when the cron `expression` is due.
+    pub(super) fn cron(strand: &Arc<Strand>, expression: &str, callback: Callback) -> Result<Self> {
+        let now = strand.pool.now();
+        let wall = strand.pool.wall_clock(now);
+        let cron = CronSchedule::new(expression, wall)?;
+        let due = cron.look_at(now, wall);
+        let schedule = Schedule::Cron(Box::new(cron));
+        Self::start(strand, now, due, schedule, None, callback)
+    }
+
+    fn start(
+        strand: &Arc<Strand>,
         now: Instant,
         due: Instant,
         schedule: Schedule,
         left: Option<u64>,
         callback: Callback,
-    ) -> Result<Timer> {
-        let (strand, timers) = (self.0.clone(), &self.0.pool.timers);
+    ) -> Result<Self> {
+        let timers = &strand.pool.timers;
         let progress = Progress {
             due,
             schedule,
@@ -153,21 +102,21 @@ impl Scheduler {
         };
         let entry = Arc::new(Entry {
             id: timers.next_id(),
-            strand,
+            strand: strand.clone(),
             progress: Mutex::new(progress),
         });
-        if self.0.pool.is_closing() {
+        if strand.pool.is_closing() {
             return Err(Error::new(code::UNAVAILABLE, "the scheduler is shut down"));
         }
         if left == Some(0) {
             entry.stop();
         } else if due <= now {
-            // Not by way of the driver: it would come after tasks that are pushed later.
-            entry.advance(now);
+            // Queued directly: the timer task would queue it after tasks that are pushed later.
+            entry.clone().advance(now);
         } else {
-            timers.insert(&entry, due);
+            timers.insert(entry.clone(), due);
         }
-        Ok(Timer(entry))
+        Ok(Self(entry))
     }
 }
 
@@ -180,29 +129,6 @@ fn later(now: Instant, by: Duration, what: &str) -> Result<Instant> {
     })
 }
 
-/// A timer of a scheduler. A handle, cheap to clone: dropping it does not stop the timer.
-#[derive(Clone)]
-pub struct Timer(Arc<Entry>);
-
-impl Timer {
-    /// Its number, unique in the pool, counted from 1.
-    pub fn id(&self) -> u64 {
-        self.0.id
-    }
-
-    /// Stops it: the callback is not started again. For any thread, also inside the callback
-    /// itself; a second stop does nothing. The callback is dropped at once, or when its running
-    /// call returns.
-    pub fn stop(&self) {
-        self.0.stop();
-    }
-
-    /// Whether the callback will never start again: stopped, done, or the pool shut down.
-    pub fn is_stopped(&self) -> bool {
-        self.0.progress.lock().stopped || self.0.strand.pool.has_ended()
-    }
-}
-
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timer")
@@ -213,18 +139,21 @@ impl fmt::Debug for Timer {
     }
 }
 
-/// A timer, as its handles, the table of timers and a queued fire know it.
-pub(super) struct Entry {
-    pub(super) id: u64,
+/// The state that a timer's handles, the timer queue and a queued fire share.
+struct Entry {
+    id: u64,
     strand: Arc<Strand>,
+    /// Guards the schedule and the callback. The callback is taken out to be called or dropped, so
+    /// user code never runs under this lock. The timer queue's lock is taken before this one, never
+    /// while it is held.
     progress: Mutex<Progress>,
 }
 
 struct Progress {
-    /// Its place in the table of timers.
+    /// The key in the timer queue.
     due: Instant,
     schedule: Schedule,
-    /// Fires to go, of a timer that ends by itself.
+    /// Fires that are left, of a timer that ends by itself.
     left: Option<u64>,
     /// A fire waits in the scheduler's queue.
     queued: bool,
@@ -240,22 +169,6 @@ enum Schedule {
 }
 
 impl Entry {
-    /// Queues a fire if one is due; whether the timer is due again.
-    pub(super) fn advance(self: &Arc<Self>, now: Instant) -> bool {
-        let Step { fire, again } = self.progress.lock().advance(now, &self.strand.pool);
-        if fire {
-            let entry = self.clone();
-            if self
-                .strand
-                .push_always(Box::new(move || entry.fire()))
-                .is_err()
-            {
-                self.stop();
-            }
-        }
-        again
-    }
-
     fn fire(&self) {
         let callback = {
             let mut progress = self.progress.lock();
@@ -275,18 +188,31 @@ impl Entry {
             progress.callback = Some(callback);
         }
     }
+}
 
-    /// When it is due next, unless it was stopped.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+impl QueuedTimer for Entry {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn advance(self: Arc<Self>, now: Instant) -> bool {
+        let Step { fire, again } = self.progress.lock().advance(now, &self.strand.pool);
+        if fire {
+            let entry = self.clone();
+            let task = Box::new(move || entry.fire());
+            if self.strand.push_always(task).is_err() {
+                self.stop();
+            }
+        }
+        again
+    }
+
+    fn next_due(&self) -> Option<Instant> {
         let progress = self.progress.lock();
         (!progress.stopped).then_some(progress.due)
     }
 
-    pub(super) fn pool(&self) -> &Arc<Shared> {
-        &self.strand.pool
-    }
-
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         let (due, callback) = {
             let mut progress = self.progress.lock();
             progress.stopped = true;

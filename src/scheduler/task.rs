@@ -1,10 +1,9 @@
 //! Async tasks: futures whose every poll is a turn of their scheduler.
 
 use std::{
-    collections::HashMap,
     pin::Pin,
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -12,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::strand::Strand;
+use super::{strand::Strand, suspended::Cancel};
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -27,27 +26,33 @@ const WOKEN: u8 = 3;
 /// Finished or cancelled; never polled again.
 const DONE: u8 = 4;
 
-/// A future and where it is polled. Its wakers alone keep it alive, so one that nobody can wake any
-/// more is dropped.
-pub(super) struct Polled {
+/// A future and the strand that polls it.
+///
+/// Only its wakers and its queued poll keep it alive: a future that nothing can wake is dropped.
+///
+/// `state` alone decides which thread may poll. Its transitions acquire and release, so a poll sees
+/// everything that happened before the wake that queued it.
+pub(super) struct AsyncTask {
     strand: Arc<Strand>,
     state: AtomicU8,
-    /// Taken out for each poll, so that cancelling never waits for one.
+    /// Guards the future. It is taken out for each poll, so no user code runs under this lock and
+    /// cancelling never waits for a poll.
     future: Mutex<Option<BoxFuture>>,
-    /// Whether the pool's table has it; only futures that were suspended once get there.
+    /// Whether the pool's table of suspended tasks holds this one. Set by the first poll that is
+    /// pending, and read by later polls and the drop, which are ordered after it: relaxed.
     listed: AtomicBool,
 }
 
-impl Polled {
-    /// Polls the future for the first time; whether it has finished.
+impl AsyncTask {
+    /// Polls the future for the first time. Returns whether it has finished.
     pub(super) fn start(strand: &Arc<Strand>, future: BoxFuture) -> bool {
-        let polled = Self {
+        let task = Self {
             strand: strand.clone(),
             state: AtomicU8::new(QUEUED),
             future: Mutex::new(Some(future)),
             listed: AtomicBool::new(false),
         };
-        Arc::new(polled).poll()
+        Arc::new(task).poll()
     }
 
     fn poll(self: Arc<Self>) -> bool {
@@ -67,9 +72,9 @@ impl Polled {
             self.strand.guard(|| drop(future));
             return true;
         }
-        // Back in its place before anyone may queue the next poll.
+        // Put back before the state lets a wake queue the next poll.
         *self.future.lock() = Some(future);
-        if !self.strand.pool.futures.list(&self) {
+        if !self.list() {
             self.cancel();
         } else if !self.advance(RUNNING, IDLE) {
             if self.advance(WOKEN, QUEUED) {
@@ -82,18 +87,32 @@ impl Polled {
     }
 
     fn queue(self: Arc<Self>) {
-        let polled = self.clone();
+        let task = self.clone();
         let turn = Box::new(move || {
-            polled.poll();
+            task.poll();
         });
         if self.strand.push_always(turn).is_err() {
             self.cancel();
         }
     }
 
-    fn cancel(&self) {
-        self.state.store(DONE, Ordering::Release);
-        self.drop_future();
+    /// Adds the task to the pool's table, once. Returns `false` when the pool has ended.
+    fn list(self: &Arc<Self>) -> bool {
+        if self.listed.load(Ordering::Relaxed) {
+            return true;
+        }
+        let task: Arc<dyn Cancel> = self.clone();
+        let listed = self
+            .strand
+            .pool
+            .suspended
+            .insert(self.address(), Arc::downgrade(&task));
+        self.listed.store(listed, Ordering::Relaxed);
+        listed
+    }
+
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).addr()
     }
 
     fn drop_future(&self) {
@@ -108,7 +127,14 @@ impl Polled {
     }
 }
 
-impl Wake for Polled {
+impl Cancel for AsyncTask {
+    fn cancel(&self) {
+        self.state.store(DONE, Ordering::Release);
+        self.drop_future();
+    }
+}
+
+impl Wake for AsyncTask {
     fn wake(self: Arc<Self>) {
         let next = |state| match state {
             IDLE => Some(QUEUED),
@@ -125,60 +151,11 @@ impl Wake for Polled {
     }
 }
 
-impl Drop for Polled {
+impl Drop for AsyncTask {
     fn drop(&mut self) {
         if self.listed.load(Ordering::Relaxed) {
-            self.strand.pool.futures.forget(self);
+            self.strand.pool.suspended.remove(self.address());
         }
         self.drop_future();
-    }
-}
-
-/// The suspended futures of a pool, to be dropped when it ends: one that waits for itself would
-/// otherwise stay for ever.
-pub(super) struct Futures {
-    /// By address. `None` once the pool has ended.
-    suspended: Mutex<Option<HashMap<usize, Weak<Polled>>>>,
-}
-
-impl Futures {
-    /// Keeps track of a future until it is dropped; `false` when the pool has ended.
-    fn list(&self, polled: &Arc<Polled>) -> bool {
-        if polled.listed.load(Ordering::Relaxed) {
-            return true;
-        }
-        let mut suspended = self.suspended.lock();
-        let Some(suspended) = suspended.as_mut() else {
-            return false;
-        };
-        suspended.insert(Arc::as_ptr(polled).addr(), Arc::downgrade(polled));
-        polled.listed.store(true, Ordering::Relaxed);
-        true
-    }
-
-    fn forget(&self, polled: &Polled) {
-        if let Some(suspended) = self.suspended.lock().as_mut() {
-            suspended.remove(&std::ptr::from_ref(polled).addr());
-        }
-    }
-
-    /// Drops all suspended futures, those that come later too.
-    pub(super) fn cancel(&self) {
-        let suspended = self.suspended.lock().take();
-        for polled in suspended
-            .into_iter()
-            .flatten()
-            .filter_map(|(_, polled)| polled.upgrade())
-        {
-            polled.cancel();
-        }
-    }
-}
-
-impl Default for Futures {
-    fn default() -> Self {
-        Self {
-            suspended: Mutex::new(Some(HashMap::new())),
-        }
     }
 }
