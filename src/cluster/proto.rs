@@ -1,4 +1,4 @@
-//! The messages of the protocol between nodes, and the services that carry them.
+//! The generated code of `clusterpb`, and conversions between its member info and [`Member`].
 
 use crate::{
     error::{Error, Result, code},
@@ -19,7 +19,7 @@ mod generated {
     include!("generated/clusterpb.rs");
 }
 
-/// An address longer than this is none; host names end at 253 bytes.
+/// The longest address that is accepted, in bytes. Host names have at most 253.
 const MAX_ADDRESS: usize = 300;
 
 impl From<&Member> for MemberInfo {
@@ -43,10 +43,10 @@ impl From<&Member> for MemberInfo {
     }
 }
 
-/// The member a message speaks of.
+/// Converts a member info.
 ///
 /// # Errors
-/// It names none, or one without an address.
+/// It is missing, has no address, or one longer than [`MAX_ADDRESS`].
 pub(super) fn member(info: Option<MemberInfo>) -> Result<Member> {
     let Some(MemberInfo {
         label,
@@ -72,7 +72,7 @@ pub(super) fn member(info: Option<MemberInfo>) -> Result<Member> {
     }))
 }
 
-/// The members of a table; entries that name none are left out.
+/// Converts a table. Entries without a valid address are left out.
 pub(super) fn members(infos: Vec<MemberInfo>) -> Vec<Member> {
     infos
         .into_iter()
@@ -80,6 +80,7 @@ pub(super) fn members(infos: Vec<MemberInfo>) -> Vec<Member> {
         .collect()
 }
 
+/// Converts members to a table.
 pub(super) fn infos(members: &[Member]) -> Vec<MemberInfo> {
     members.iter().map(MemberInfo::from).collect()
 }

@@ -2,7 +2,6 @@
 
 use std::{
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock},
 };
 
@@ -14,6 +13,7 @@ use super::Handle;
 use crate::{
     member::{Member, MemberSet, OnMember},
     metrics::Metrics,
+    panic::catch_panic,
 };
 
 #[derive(Default)]
@@ -105,19 +105,18 @@ impl Handle {
         member: &Member,
         done: impl Send + 'static,
     ) {
-        let member = member.clone();
-        let metrics = self
-            .0
-            .membership
-            .cluster
-            .get()
-            .map(|cluster| cluster.metrics.clone());
+        // Callbacks run on nodes of a cluster only.
+        let Some(cluster) = self.0.membership.cluster.get() else {
+            return;
+        };
+        let (member, metrics) = (member.clone(), cluster.metrics.clone());
         let task = move || {
             let _done = done;
-            if catch_unwind(AssertUnwindSafe(|| callback(&member))).is_err() {
-                if let Some(metrics) = metrics {
-                    metrics.panics.increment(1);
-                }
+            let call = || {
+                callback(&member);
+                Ok(())
+            };
+            if catch_panic(&metrics.panics, "callback panicked", call).is_err() {
                 error!(hook, member = member.address(), "callback panicked");
             }
         };

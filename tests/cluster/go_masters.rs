@@ -1,4 +1,4 @@
-//! Our member in the cluster of a Go master.
+//! A member of this crate in the cluster of a Go master.
 
 use tokio::time::sleep;
 
@@ -11,9 +11,10 @@ use crate::{
     support::eventually,
 };
 
-/// A Go master never sends its table again, and so nothing is gone that it did not say is gone.
+/// A Go master sends its table once, with the registration: a member stays in the table until a
+/// leave is announced.
 #[tokio::test]
-async fn a_member_believes_what_a_go_master_announces() {
+async fn announcements_of_a_go_master_change_the_table() {
     let master = GoNode::start().await;
     master.answer_registrations_with(vec![master.info("", &[])]);
     let node = Living::start(member(&master.address)).await;
@@ -42,10 +43,10 @@ async fn a_member_believes_what_a_go_master_announces() {
     assert_eq!(node.table(), [master.address.as_str()]);
 }
 
-/// s07: a Go master that was away may not know us, and others may not either. It tells them of
-/// registrations only, so there is one.
+/// A Go master that was away may not know the member, and other members may not either. It
+/// announces registrations only, so the member registers again.
 #[tokio::test]
-async fn a_member_introduces_itself_to_a_go_master_that_was_away() {
+async fn a_member_registers_again_once_when_a_go_master_returns() {
     let address = free_address();
     let first = GoNode::start_at(&address).await;
     first.answer_registrations_with(vec![first.info("", &[])]);
@@ -69,23 +70,23 @@ async fn a_member_introduces_itself_to_a_go_master_that_was_away() {
         .count();
     assert_eq!(
         registrations, 1,
-        "once: Go members have twice whom they are told of twice"
+        "once: a Go member appends every announced join"
     );
     assert!(
         matches!(second.calls()[0], Call::Heartbeat(_)),
-        "which first makes the master know it again"
+        "which makes the master know it again"
     );
 }
 
-/// A Go master announces again who registers again, and a Go member appends that: the member puts
-/// it right.
+/// A Go master announces every registration, and a Go member appends every join. The member that
+/// registered again removes the duplicate.
 #[tokio::test]
-async fn who_registers_again_is_in_the_table_of_a_go_member_once() {
+async fn a_go_member_has_a_member_once_that_registered_again() {
     let (address, other) = (free_address(), GoNode::start().await);
     let first = GoNode::start_at(&address).await;
     first.answer_registrations_with(vec![first.info("", &[]), other.info("", &["Room"])]);
     let node = Living::start(member(&address)).await;
-    let introduce = async || {
+    let announce = async || {
         let info = MemberInfo {
             service_addr: node.address().to_owned(),
             ..MemberInfo::default()
@@ -97,23 +98,23 @@ async fn who_registers_again_is_in_the_table_of_a_go_member_once() {
             .await
             .unwrap();
     };
-    introduce().await;
+    announce().await;
     eventually("a heartbeat", || first.calls().len() >= 2).await;
     drop(first);
     sleep(HEARTBEAT * 2).await;
 
     // As the new master does before it answers.
-    introduce().await;
+    announce().await;
     assert_eq!(other.table(), [node.address(), node.address()]);
     let second = GoNode::start_at(&address).await;
     second.answer_registrations_with(vec![second.info("", &[])]);
-    eventually("it to be introduced", || other.calls().len() == 5).await;
+    eventually("the re-announcement", || other.calls().len() == 5).await;
     assert_eq!(other.table(), [node.address()]);
     assert!(
         !second
             .calls()
             .iter()
             .any(|call| matches!(call, Call::New(_) | Call::Del(_))),
-        "nobody interferes with a master"
+        "the master is not sent announcements"
     );
 }

@@ -1,4 +1,4 @@
-//! Go members in the cluster of our master.
+//! Go members in the cluster of a master of this crate.
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -8,9 +8,9 @@ use crate::{
     support::{eventually, within},
 };
 
-/// A silent Go member is removed after more than four of its heartbeats, on the next look.
+/// A silent Go member is evicted on the first tick after four of its heartbeats.
 #[tokio::test]
-async fn a_silent_go_member_is_removed_after_four_heartbeats() {
+async fn a_silent_go_member_is_evicted_after_four_heartbeats() {
     let master = Living::start(serving(master(), &["MasterT"])).await;
     let (observer, dies) = (
         GoNode::join(master.address(), &["Obs"], HEARTBEAT).await,
@@ -32,9 +32,9 @@ async fn a_silent_go_member_is_removed_after_four_heartbeats() {
     assert!(took >= HEARTBEAT * 4 && took < HEARTBEAT * 8, "{took:?}");
 }
 
-/// A member that registers twice and leaves is gone, also from a table that only appends.
+/// A Go member appends every join, and still loses a member that registered twice and left.
 #[tokio::test]
-async fn who_registered_twice_leaves_no_stale_entry() {
+async fn a_member_that_registered_twice_leaves_no_stale_entry() {
     let master = Living::start(master()).await;
     let (gate, a) = (
         GoNode::join(master.address(), &["T"], HEARTBEAT).await,
@@ -46,16 +46,15 @@ async fn who_registered_twice_leaves_no_stale_entry() {
             .unwrap();
     }
     a.leave(master.address()).await;
-    eventually("the goodbye", || {
+    eventually("the announced leave", || {
         gate.calls().last() == Some(&Call::Del(a.address.clone()))
     })
     .await;
     assert_eq!(gate.table(), [master.address()]);
 }
 
-/// Neither the dead nor the hung hold up anybody.
 #[tokio::test]
-async fn dead_and_hung_members_hold_nobody_up() {
+async fn dead_and_hung_members_delay_no_other() {
     let master = Living::start(master()).await;
     let observer = GoNode::join(master.address(), &["Obs"], HEARTBEAT).await;
     let (hung, mut dead) = (
@@ -72,12 +71,12 @@ async fn dead_and_hung_members_hold_nobody_up() {
     }
     let rust = timeout(HEARTBEAT * 2, Living::start(member(master.address())))
         .await
-        .expect("joining waits for nobody");
-    eventually("the observer is told", || {
+        .expect("joining waits for no other member");
+    eventually("the observer has the new member", || {
         observer.table().contains(&rust.address().to_owned())
     })
     .await;
-    eventually("the dead are removed", || {
+    eventually("the dead members are evicted", || {
         !dead
             .iter()
             .any(|dead| master.table().contains(dead) || observer.table().contains(dead))
@@ -88,11 +87,13 @@ async fn dead_and_hung_members_hold_nobody_up() {
         [master.address(), &hung.address, rust.address()],
         "once each"
     );
-    assert!(master.table().contains(&hung.address), "it shows life");
+    assert!(
+        master.table().contains(&hung.address),
+        "its heartbeats go on"
+    );
 }
 
-/// A Go member that was taken for dead is announced when it shows life again, and caught up with
-/// what it missed.
+/// An evicted Go member that sends heartbeats again is announced, and sent what it missed.
 #[tokio::test]
 async fn a_go_member_that_returns_is_announced_and_caught_up() {
     let master = Living::start(master()).await;
@@ -100,14 +101,14 @@ async fn a_go_member_that_returns_is_announced_and_caught_up() {
     let leaves = GoNode::join(master.address(), &["Old"], HEARTBEAT).await;
     let a = GoNode::join(master.address(), &["Fake"], HEARTBEAT).await;
     let rust = Living::start(member(master.address())).await;
-    eventually("it knows all", || a.table().len() == 4).await;
+    eventually("it has all members", || a.table().len() == 4).await;
     a.fall_silent();
-    eventually("it is taken for dead", || {
+    eventually("it is evicted", || {
         !gate.table().contains(&a.address) && !rust.table().contains(&a.address)
     })
     .await;
     leaves.fall_silent();
-    eventually("another one goes", || {
+    eventually("another member is evicted", || {
         !gate.table().contains(&leaves.address)
     })
     .await;
@@ -132,10 +133,7 @@ async fn a_go_member_that_returns_is_announced_and_caught_up() {
         .map(str::to_owned)
         .to_vec(),
     );
-    eventually("it knows all, once each, and nobody else", || {
-        sorted(a.table()) == all
-    })
-    .await;
+    eventually("it has all members, once each", || sorted(a.table()) == all).await;
     assert_eq!(
         gate.table()
             .iter()
@@ -145,9 +143,9 @@ async fn a_go_member_that_returns_is_announced_and_caught_up() {
     );
 }
 
-/// After a restart of the master everybody learns of everybody.
+/// After a restart of the master every member learns of every other.
 #[tokio::test]
-async fn a_restarted_master_brings_everybody_together() {
+async fn members_find_each_other_after_a_restart_of_the_master() {
     let address = free_address();
     let first = Living::start(serving(master().service_addr(&address), &["MasterT"])).await;
     let rust = Living::start(serving(member(&address), &["Echo"])).await;
@@ -156,7 +154,7 @@ async fn a_restarted_master_brings_everybody_together() {
     sleep(HEARTBEAT).await;
     let second = Living::start(serving(master().service_addr(&address), &["MasterT"])).await;
     let new = within(
-        "a registration before the others called",
+        "a registration before the other members call",
         GoNode::join(&address, &["New"], HEARTBEAT),
     )
     .await;
@@ -180,7 +178,7 @@ async fn a_restarted_master_brings_everybody_together() {
                 .map(|&address| address.to_owned())
                 .collect(),
         );
-        eventually("everybody knows everybody once", || {
+        eventually("every member has every other once", || {
             sorted(table()) == others
         })
         .await;

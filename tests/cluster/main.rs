@@ -1,4 +1,4 @@
-//! Clusters of real nodes on real sockets, and nodes of Go nano played by their recorded protocol.
+//! Membership on real sockets: nodes of this crate, and Go nano's recorded protocol.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../support/go/mod.rs"]

@@ -1,4 +1,4 @@
-//! Masters that die, come back, or stay away.
+//! Masters that die, return, or move to another address.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn members_keep_each_other_when_the_master_is_away_and_find_it_again() {
+async fn members_keep_each_other_while_the_master_is_down_and_find_its_successor() {
     let address = free_address();
     let first = Living::start(master().service_addr(&address)).await;
     let left: Arc<Mutex<Vec<Member>>> = Arc::default();
@@ -25,27 +25,27 @@ async fn members_keep_each_other_when_the_master_is_away_and_find_it_again() {
     a.sees(&[&address, b.address()]).await;
     first.kill().await;
 
-    // Somebody who joins meanwhile waits for it.
+    // A node that joins meanwhile waits for the master.
     let newcomer = tokio::spawn(Living::start(member(&address)));
     sleep(HEARTBEAT * 5).await;
     assert_eq!(
         a.table(),
         [&address, b.address()],
-        "nobody is gone for that the master is"
+        "no member is lost with the master"
     );
     assert!(!newcomer.is_finished());
 
     let second = Living::start(master().service_addr(&address)).await;
     let newcomer = newcomer.await.unwrap();
     for node in [&a, &b, &newcomer] {
-        eventually("all see the new master and all others", || {
+        eventually("all have the new master and all others", || {
             node.table().len() == 3
                 && node.handle().members()[0] == *second.handle().member().unwrap()
         })
         .await;
     }
     eventually("the master sees all", || second.table().len() == 3).await;
-    // Longer than the new master holds back.
+    // Longer than the startup grace of the new master.
     sleep(HEARTBEAT * 7).await;
     let left = left.lock();
     assert!(
@@ -56,7 +56,7 @@ async fn members_keep_each_other_when_the_master_is_away_and_find_it_again() {
 }
 
 #[tokio::test]
-async fn who_dies_with_the_master_is_forgotten_after_its_return() {
+async fn a_member_that_died_with_the_master_is_forgotten_after_its_return() {
     let address = free_address();
     let first = Living::start(master().service_addr(&address)).await;
     let (lives, dies) = (
@@ -79,11 +79,14 @@ async fn the_first_master_that_answers_is_joined() {
         .advertise_addr(&other);
     let node = Living::start(app).await;
     node.sees(&[first.address()]).await;
-    // Its successor is started in another place.
+    // Its successor has the other address.
     first.kill().await;
     let second = Living::start(master().service_addr(&other)).await;
     node.sees(&[&other]).await;
     second.sees(&[node.address()]).await;
     within("the end", node.stop()).await;
-    assert!(second.table().is_empty(), "it said goodbye to the new one");
+    assert!(
+        second.table().is_empty(),
+        "it unregistered from the new one"
+    );
 }

@@ -1,4 +1,4 @@
-//! Who sees whom, when nodes come, go, die and come back.
+//! The member tables of nodes that join, leave, die and restart.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     support::{DEADLINE, eventually},
 };
 
-/// What the callbacks of a node have been told.
+/// The calls of a node's membership callbacks: `+` and `-` with the member's label.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<String>>>);
 
@@ -39,7 +39,7 @@ impl Log {
 }
 
 #[tokio::test]
-async fn nodes_know_each_other_and_what_they_offer() {
+async fn members_have_each_others_label_services_and_metadata() {
     let log = Log::default();
     let master = Living::start(serving(log.on(master().label("m")), &["Topic"])).await;
     let chat = serving(
@@ -48,7 +48,7 @@ async fn nodes_know_each_other_and_what_they_offer() {
             .metadata("zone", "north"),
         &["Room", "Bot"],
     );
-    let chat = Living::start(log_of_nobody(chat)).await;
+    let chat = Living::start(panicking(chat)).await;
     let gate = Living::start(member(master.address()).label("g")).await;
 
     gate.sees(&[master.address(), chat.address()]).await;
@@ -66,12 +66,16 @@ async fn nodes_know_each_other_and_what_they_offer() {
     assert!(seen[1].incarnation() > 0);
 
     chat.stop().await;
-    assert_eq!(master.table(), [gate.address()], "gone before it stopped");
+    assert_eq!(
+        master.table(),
+        [gate.address()],
+        "it unregistered before it stopped"
+    );
     gate.sees(&[master.address()]).await;
     eventually("the callbacks", || log.lines() == ["+c", "+g", "-c"]).await;
 }
 
-/// Notes what its node tells it.
+/// Registers its callbacks in `init`.
 struct Watcher(Log);
 
 impl nano::Component for Watcher {
@@ -88,7 +92,7 @@ impl nano::Component for Watcher {
 }
 
 #[tokio::test]
-async fn a_handle_tells_of_members_too() {
+async fn callbacks_registered_on_the_handle_are_called() {
     let (early, late, at_master) = (Log::default(), Log::default(), Log::default());
     let master = Living::start(master().label("m").component(Watcher(at_master.clone()))).await;
     let node = Living::start(
@@ -102,23 +106,26 @@ async fn a_handle_tells_of_members_too() {
     node.sees(&[master.address(), other.address()]).await;
     other.stop().await;
     node.sees(&[master.address()]).await;
-    eventually("who registered before the node joined", || {
+    eventually("the callbacks registered before the node joined", || {
         early.lines() == ["+m", "+o", "-o"]
     })
     .await;
-    eventually("who registered later", || late.lines() == ["+o", "-o"]).await;
-    eventually("the master's own", || {
+    eventually("the callbacks registered later", || {
+        late.lines() == ["+o", "-o"]
+    })
+    .await;
+    eventually("the callbacks of the master", || {
         at_master.lines() == ["+n", "+o", "-o"]
     })
     .await;
 }
 
-fn log_of_nobody(app: App) -> App {
+fn panicking(app: App) -> App {
     app.on_member_joined(|_| panic!("a callback that panics ends alone"))
 }
 
 #[tokio::test]
-async fn the_unregister_callback_runs_before_the_member_is_gone() {
+async fn the_unregister_callback_runs_before_the_member_is_removed() {
     let seen: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
     let (handle, in_callback, told) = (
         Arc::<Mutex<Option<nano::Handle>>>::default(),
@@ -146,7 +153,7 @@ async fn the_unregister_callback_runs_before_the_member_is_gone() {
 }
 
 #[tokio::test]
-async fn the_dead_are_out_of_every_table_soon_and_hold_nobody_up() {
+async fn dead_members_are_evicted_from_every_table_and_delay_no_other() {
     let master = Living::start(master()).await;
     let lives = Living::start(member(master.address())).await;
     let dead = join_all((0..2).map(|_| Living::start(member(master.address())))).await;
@@ -157,7 +164,7 @@ async fn the_dead_are_out_of_every_table_soon_and_hold_nobody_up() {
     let new = Living::start(member(master.address())).await;
     assert!(
         began.elapsed() < HEARTBEAT * 4,
-        "joining waits for nobody who is dead: {:?}",
+        "joining waits for no dead member: {:?}",
         began.elapsed()
     );
     lives.sees(&[master.address(), new.address()]).await;
@@ -167,7 +174,7 @@ async fn the_dead_are_out_of_every_table_soon_and_hold_nobody_up() {
 }
 
 #[tokio::test]
-async fn a_node_that_comes_back_at_its_address_is_its_own_successor() {
+async fn a_restarted_node_replaces_its_former_incarnation() {
     let master = Living::start(master()).await;
     let observer = Living::start(member(master.address())).await;
     let address = free_address();
@@ -181,7 +188,7 @@ async fn a_node_that_comes_back_at_its_address_is_its_own_successor() {
         Living::start(serving(member(master.address()), &["New"]).service_addr(&address)).await;
     let its_own = second.handle().member().unwrap();
     assert!(its_own.incarnation() > old.incarnation());
-    eventually("the newer run alone is seen", || {
+    eventually("only the newer incarnation is a member", || {
         observer.handle().members()[1..] == [its_own.clone()]
     })
     .await;
@@ -189,7 +196,7 @@ async fn a_node_that_comes_back_at_its_address_is_its_own_successor() {
 }
 
 #[tokio::test]
-async fn ten_nodes_join_at_once() {
+async fn ten_nodes_join_at_once_and_six_leave_at_once() {
     let master = Living::start(master()).await;
     let nodes = join_all((0..10).map(|_| Living::start(member(master.address())))).await;
     eventually("all see all", || {
@@ -216,7 +223,7 @@ async fn ten_nodes_join_at_once() {
 }
 
 #[tokio::test]
-async fn peers_find_a_node_only_when_it_is_ready() {
+async fn a_node_is_unreachable_until_its_hooks_have_run() {
     struct Slow(Arc<Mutex<Option<bool>>>, Arc<Living>);
     impl nano::Component for Slow {
         fn handlers(handlers: nano::Handlers<Self>) -> nano::Handlers<Self> {
@@ -243,7 +250,7 @@ async fn peers_find_a_node_only_when_it_is_ready() {
 }
 
 #[tokio::test]
-async fn a_node_on_its_own_has_no_members() {
+async fn a_standalone_node_has_no_members() {
     let alone = App::new().start().await.unwrap();
     assert_eq!(
         (alone.handle().member(), alone.handle().members().len()),
@@ -253,7 +260,7 @@ async fn a_node_on_its_own_has_no_members() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_given_up_leaves_nothing_behind() {
+async fn a_start_that_is_dropped_frees_its_address() {
     let address = free_address();
     let nobody = free_address();
     let started = timeout(

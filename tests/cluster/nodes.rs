@@ -1,4 +1,4 @@
-//! Nodes that can die.
+//! Nodes that can be killed.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::support::{eventually, within};
 
-/// All clusters here beat fast, so that the dead are missed soon: after 1.2 s.
+/// The heartbeat interval of all clusters here. A silent member is evicted after 1.2 s.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(300);
 
 pub(crate) struct Service;
@@ -24,8 +24,7 @@ impl Service {
     }
 }
 
-/// A node on a runtime of its own, so that it can be killed: without a word, with all its sockets
-/// and tasks.
+/// A node on a runtime of its own, so that it can be killed with all its sockets and tasks.
 pub(crate) struct Living {
     pub(crate) node: Node,
     runtime: Own,
@@ -113,7 +112,7 @@ impl Living {
         .await;
     }
 
-    /// Ends it without a word; its address is free afterwards.
+    /// Kills it: nothing is sent to any node. Its address is free afterwards.
     pub(crate) async fn kill(mut self) {
         drop(std::mem::replace(&mut self.runtime, Own(None)));
         eventually("its address is free", || {
@@ -133,7 +132,7 @@ impl Drop for Living {
     }
 }
 
-/// An address nobody listens on, for a node that is to be started again there.
+/// A free address, for a node that is to restart there.
 pub(crate) fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

@@ -1,4 +1,4 @@
-//! Nodes as processes, and the signals they get.
+//! Nodes as processes, and their signals.
 #![cfg(unix)]
 
 use tokio::process::Command;
@@ -30,7 +30,7 @@ async fn join(master: &str) -> Peer {
 }
 
 #[tokio::test]
-async fn a_member_leaves_on_sigterm_and_is_missed_on_sigkill() {
+async fn a_member_unregisters_on_sigterm_and_is_evicted_after_sigkill() {
     let master = Living::start(master().cluster_token(TOKEN)).await;
     let polite = join(master.address()).await;
     let killed = join(master.address()).await;
@@ -42,20 +42,20 @@ async fn a_member_leaves_on_sigterm_and_is_missed_on_sigkill() {
     );
 
     assert!(polite.stop().await.status.success());
-    assert_eq!(master.table(), [killed.node()], "it said goodbye first");
+    assert_eq!(master.table(), [killed.node()], "it unregistered first");
     killed.signal("KILL").await;
     killed.exited().await;
     master.sees(&[]).await;
 }
 
 #[tokio::test]
-async fn a_member_that_was_taken_for_dead_comes_back_by_itself() {
+async fn an_evicted_member_that_resumes_joins_again() {
     let master = Living::start(master().cluster_token(TOKEN)).await;
     let stopped = join(master.address()).await;
     let other = Living::start(member(master.address()).cluster_token(TOKEN)).await;
     other.sees(&[master.address(), &stopped.node()]).await;
     stopped.signal("STOP").await;
-    eventually("it is removed", || !other.table().contains(&stopped.node())).await;
+    eventually("it is evicted", || !other.table().contains(&stopped.node())).await;
     stopped.signal("CONT").await;
     eventually("it is back", || {
         other.table().contains(&stopped.node()) && master.table().contains(&stopped.node())

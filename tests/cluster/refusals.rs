@@ -1,4 +1,4 @@
-//! Malformed calls get a status and nothing else happens.
+//! Malformed calls and calls of older incarnations are refused, and change nothing.
 
 use nano::tonic::{Code, Status};
 
@@ -108,7 +108,7 @@ async fn malformed_calls_are_refused() {
         Code::Unknown,
         "session not found: 0",
     );
-    // Only a master is one.
+    // Only the master serves clusterpb.Master.
     let refused = MasterClient::new(channel(node.address()))
         .register(RegisterRequest::default())
         .await
@@ -118,7 +118,7 @@ async fn malformed_calls_are_refused() {
 }
 
 #[tokio::test]
-async fn of_two_nodes_at_one_address_the_newer_is_a_member() {
+async fn of_two_incarnations_at_one_address_the_newer_is_a_member() {
     let master = Living::start(master()).await;
     let node = Living::start(member(master.address())).await;
     let mut older = nano_info(&node);
@@ -139,7 +139,7 @@ async fn of_two_nodes_at_one_address_the_newer_is_a_member() {
         .await
         .unwrap_err();
     assert_eq!(refused.code(), Code::AlreadyExists);
-    // Its goodbye takes nobody along.
+    // Its unregistration does not remove the newer one.
     to_master
         .unregister(UnregisterRequest {
             service_addr: older.service_addr,
@@ -152,7 +152,7 @@ async fn of_two_nodes_at_one_address_the_newer_is_a_member() {
         [node.handle().member().unwrap().clone()]
     );
 
-    // And the node is put out by a newer one.
+    // A newer incarnation replaces the node.
     let newer = MemberInfo {
         incarnation: older.incarnation + 2,
         label: "newer".to_owned(),

@@ -1,4 +1,4 @@
-//! Nobody joins uninvited.
+//! The cluster token and TLS keep strangers out.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_token_lets_in_who_has_it() {
+async fn only_nodes_with_the_token_join() {
     let master = Living::start(master().cluster_token("swordfish")).await;
     for (app, what) in [
         (member(master.address()), "no cluster token"),
@@ -37,7 +37,7 @@ async fn a_token_lets_in_who_has_it() {
     let node = Living::start(member(master.address()).cluster_token("swordfish")).await;
     master.sees(&[node.address()]).await;
 
-    // Every service of every node asks for it.
+    // Every service of every node requires it.
     let channel = || {
         Endpoint::from_shared(format!("http://{}", node.address()))
             .unwrap()
@@ -51,14 +51,14 @@ async fn a_token_lets_in_who_has_it() {
 }
 
 #[tokio::test]
-async fn without_a_token_a_node_does_not_ask_for_one() {
+async fn a_node_without_a_token_requires_none() {
     let master = Living::start(master()).await;
     let node = Living::start(member(master.address()).cluster_token("unused")).await;
     master.sees(&[node.address()]).await;
 }
 
 #[tokio::test]
-async fn certificates_let_in_who_has_one_of_the_cluster() {
+async fn only_nodes_with_a_certificate_of_the_cluster_join() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let tls = |authority: &Authority| authority.tls().server_name("nano.cluster");
     let master = Living::start(master().cluster_tls(tls(&ours))).await;
@@ -105,7 +105,7 @@ async fn certificates_let_in_who_has_one_of_the_cluster() {
 }
 
 #[tokio::test]
-async fn encryption_alone_asks_callers_for_no_certificate() {
+async fn without_client_certificates_any_caller_is_encrypted() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let master = Living::start(
         master().cluster_tls(
@@ -125,7 +125,7 @@ async fn encryption_alone_asks_callers_for_no_certificate() {
 }
 
 #[tokio::test]
-async fn files_that_are_no_certificates_are_named() {
+async fn invalid_certificate_files_are_an_error_that_names_the_option() {
     let ours = Authority::new();
     fs::write(ours.path("key.pem"), "rubbish").unwrap();
     let error = master().cluster_tls(ours.tls()).start().await.unwrap_err();

@@ -7,7 +7,7 @@ pub struct MemberInfo {
     pub service_addr: ::prost::alloc::string::String,
     #[prost(string, repeated, tag = "3")]
     pub services: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Which run of the node this is: of two at one address the larger is alive. 0 for Go nodes.
+    /// One run of the node: of two at one address, the larger is alive. 0 for Go nodes.
     #[prost(uint64, tag = "100")]
     pub incarnation: u64,
     #[prost(btree_map = "string, string", tag = "101")]
@@ -15,7 +15,7 @@ pub struct MemberInfo {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
-    /// Whether it takes nano.link.v1.
+    /// Whether the node serves nano.link.v1.
     #[prost(bool, tag = "102")]
     pub link: bool,
 }
@@ -26,7 +26,7 @@ pub struct RegisterRequest {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterResponse {
-    /// Everybody else, the master first.
+    /// All other members, the master first.
     #[prost(message, repeated, tag = "1")]
     pub members: ::prost::alloc::vec::Vec<MemberInfo>,
 }
@@ -34,7 +34,7 @@ pub struct RegisterResponse {
 pub struct UnregisterRequest {
     #[prost(string, tag = "1")]
     pub service_addr: ::prost::alloc::string::String,
-    /// Of the run that leaves, so that a late message does not remove its successor.
+    /// The incarnation that leaves, so that a late call does not remove its successor.
     #[prost(uint64, tag = "100")]
     pub incarnation: u64,
 }
@@ -44,19 +44,20 @@ pub struct UnregisterResponse {}
 pub struct HeartbeatRequest {
     #[prost(message, optional, tag = "1")]
     pub member_info: ::core::option::Option<MemberInfo>,
-    /// A hash over the sender's table; 0 for none.
+    /// A hash of the sender's table; 0 for none.
     #[prost(uint64, tag = "100")]
     pub digest: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatResponse {
-    /// The table, if the digests differ: everybody else, the master first.
+    /// If the digests differ, all other members, the master first.
     #[prost(message, repeated, tag = "100")]
     pub members: ::prost::alloc::vec::Vec<MemberInfo>,
-    /// Whether who is not in the table is gone. A master that has just started cannot know yet.
+    /// Whether members that are not in the table have left. False while the master has just started
+    /// and cannot know.
     #[prost(bool, tag = "101")]
     pub replace: bool,
-    /// Of the master that answers; 0 for a Go master.
+    /// The incarnation of the master; 0 for a Go master.
     #[prost(uint64, tag = "102")]
     pub incarnation: u64,
 }

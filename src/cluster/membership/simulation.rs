@@ -31,8 +31,9 @@ fn tables_converge_after_faults_with_many_seeds() {
     check(seeds(0..20_000));
 }
 
-/// A failing seed can be replayed only if nothing but the seed decides, such as the order of a hash
-/// map.
+/// A failing seed can be replayed only if nothing but the seed decides: no hash map's order, for
+/// example. In the later seeds a Go member returns after several others left, and is sent them in
+/// the order of the register.
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let trace = |seed| {
@@ -41,7 +42,7 @@ fn the_same_seed_gives_the_same_trace() {
         world.run();
         world.network.into_trace()
     };
-    for seed in 0..40 {
+    for seed in (0..15).chain([81, 92, 124, 174, 178, 273, 297]) {
         let (first, second) = (trace(seed), trace(seed));
         assert!(first.len() > 100, "seed {seed}: {} events", first.len());
         let differs = first

@@ -3,7 +3,7 @@ use tonic::Status;
 
 use super::{MasterClient, channel, client, proto::*};
 
-/// What one node tells another, as far as Go knows it.
+/// A call from one node to another, with the fields Go nano knows.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Call {
     Register(MemberInfo),
@@ -20,8 +20,8 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// The call with this name, which must be exactly what our code for it writes: the names and
-    /// numbers are Go nano's.
+    /// Decodes the call of this name. The bytes must be exactly what this crate encodes for it: the
+    /// names and numbers are Go nano's.
     pub(crate) fn decode(method: &str, bytes: &[u8]) -> Self {
         match method {
             "Register" => Self::Register(
@@ -51,7 +51,7 @@ impl Call {
         }
     }
 
-    /// Says it to the node at this address. The members, if the answer has any.
+    /// Makes the call to the node at this address. Returns the members of the response, if any.
     pub(crate) async fn send(self, to: &str) -> Result<Vec<MemberInfo>, Status> {
         let known = |info: MemberInfo| Some(info).filter(|info| *info != MemberInfo::default());
         let (mut master, mut member) = (MasterClient::new(channel(to)), client(to));
@@ -117,8 +117,7 @@ impl Call {
         )
     }
 
-    /// Whether it is about a session, and comes from the node that has it: everything else is the
-    /// master's or a member's to the master.
+    /// Whether it belongs to the data plane. Everything else is between a member and the master.
     pub(crate) fn is_traffic(&self) -> bool {
         self.is_message() || matches!(self, Self::SessionClosed(_))
     }
@@ -161,7 +160,7 @@ pub(super) async fn register(master: &str, info: MemberInfo) -> Result<Vec<Membe
     Ok(reply.members.into_iter().map(as_go_sees).collect())
 }
 
-/// Without what Go has no fields for.
+/// Removes the fields that Go nano does not have.
 pub(crate) fn as_go_sees(info: MemberInfo) -> MemberInfo {
     let MemberInfo {
         label,

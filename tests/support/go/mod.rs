@@ -1,6 +1,5 @@
-//! A node as Go nano's look from outside: plain gRPC, the old fields, errors with the code UNKNOWN,
-//! a table that appends whoever it is told is new and removes one entry when it is told that
-//! somebody left.
+//! A model of a Go nano node as seen from outside: plain gRPC, the old fields, errors with the code
+//! UNKNOWN, a table that appends every announced join and removes one entry for every leave.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 use std::{
@@ -49,15 +48,15 @@ use super::support::within;
 /// How it behaves.
 #[derive(Default)]
 pub(crate) struct Manners {
-    /// What it answers to messages instead of OK.
+    /// The error it answers messages with, instead of OK.
     pub(crate) refusal: Mutex<Option<Status>>,
-    /// Whether it takes calls and answers none.
+    /// Whether it accepts calls and answers none.
     pub(crate) hangs: AtomicBool,
     pub(crate) woken: Notify,
     /// How long it takes to answer a message.
     pub(crate) delay: Mutex<Duration>,
     under_way: AtomicUsize,
-    /// How many messages were ever under way to it at once.
+    /// The most messages that were under way to it at once.
     pub(crate) most: AtomicUsize,
     dead: AtomicBool,
 }
@@ -65,21 +64,21 @@ pub(crate) struct Manners {
 #[derive(Default)]
 struct State {
     manners: Manners,
-    /// Everything that arrived, and when.
+    /// The calls that arrived, and when.
     calls: Mutex<Vec<(Instant, Call)>>,
     arrived: Notify,
-    /// Whom it would route to; as master, whom it names to those who register.
+    /// The members it routes to; as master, the reply to registrations.
     table: Mutex<Vec<MemberInfo>>,
 }
 
-/// Such a node; gone when dropped.
+/// A running model node. Dropping it kills it.
 pub(crate) struct GoNode {
     pub(crate) address: String,
     state: Arc<State>,
     serving: JoinHandle<()>,
-    /// Signs of life to a master.
+    /// The task that sends heartbeats to a master.
     heart: Mutex<Option<JoinHandle<()>>>,
-    /// Which of the calls have been looked at.
+    /// Which of the calls a test has taken.
     seen: HashSet<usize>,
 }
 
@@ -112,7 +111,7 @@ impl GoNode {
         }
     }
 
-    /// Listens, registers, and calls every interval.
+    /// Listens, registers, and sends a heartbeat every interval.
     pub(crate) async fn join(master: &str, services: &[&str], interval: Duration) -> Self {
         let node = Self::start().await;
         node.register(master, node.info("", services))
@@ -122,7 +121,7 @@ impl GoNode {
         node
     }
 
-    /// What it says of itself.
+    /// Its member info.
     pub(crate) fn info(&self, label: &str, services: &[&str]) -> MemberInfo {
         let services = services.iter().map(|&service| service.to_owned()).collect();
         MemberInfo {
@@ -133,7 +132,7 @@ impl GoNode {
         }
     }
 
-    /// The answer is the beginning of its table.
+    /// Registers; the reply is the beginning of its table.
     pub(crate) async fn register(
         &self,
         master: &str,
@@ -188,7 +187,7 @@ impl GoNode {
             .unwrap();
     }
 
-    /// Ends its server and its heartbeats without a word.
+    /// Ends its server and its heartbeats without unregistering.
     pub(crate) fn die(&self) {
         self.fall_silent();
         self.serving.abort();
@@ -200,7 +199,7 @@ impl GoNode {
         &self.state.manners
     }
 
-    /// From now on it takes calls and answers none.
+    /// From now on it accepts calls and answers none.
     pub(crate) fn hang(&self) {
         self.state.manners.hangs.store(true, SeqCst);
     }
@@ -218,7 +217,7 @@ impl GoNode {
         self.state.calls.lock().clone()
     }
 
-    /// The addresses it would route to.
+    /// The addresses in its table.
     pub(crate) fn table(&self) -> Vec<String> {
         self.state
             .table
@@ -228,12 +227,12 @@ impl GoNode {
             .collect()
     }
 
-    /// As master: who it says is there.
+    /// As master: sets the reply to registrations.
     pub(crate) fn answer_registrations_with(&self, members: Vec<MemberInfo>) {
         *self.state.table.lock() = members;
     }
 
-    /// The next of these calls that has not been looked at; others keep until they are asked for.
+    /// Takes the next of these calls. Other calls stay until they are asked for.
     pub(crate) async fn next_of(&mut self, wanted: impl Fn(&Call) -> bool) -> Call {
         let next = async {
             loop {
@@ -251,7 +250,7 @@ impl GoNode {
         call
     }
 
-    /// Ready when there is a message that has not been looked at.
+    /// Waits for a message that has not been taken.
     pub(crate) async fn arrival(&self) {
         loop {
             let arrived = self.state.arrived.notified();
@@ -289,7 +288,7 @@ impl GoNode {
         }
     }
 
-    /// What has come and was not looked at, but for signs of life.
+    /// The calls that have not been taken, without heartbeats.
     pub(crate) fn left_over(&self) -> Vec<Call> {
         self.unseen()
             .into_iter()
@@ -305,14 +304,14 @@ impl Drop for GoNode {
     }
 }
 
-/// A connection that is made when it is needed.
+/// A channel that connects with its first call.
 pub(crate) fn channel(address: &str) -> Channel {
     Endpoint::from_shared(format!("http://{address}"))
         .unwrap()
         .connect_lazy()
 }
 
-/// What such a node calls another one's messages with.
+/// A client for the member service at this address.
 pub(crate) fn client(of: &str) -> MemberClient<Channel> {
     MemberClient::new(channel(of)).max_encoding_message_size(usize::MAX)
 }
