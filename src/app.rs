@@ -16,7 +16,7 @@ use crate::{
     cluster as cluster_node,
     component::{Component, Options, Service},
     error::{Error, Result},
-    gate::{Listener, Settings},
+    gate::{GateConfig, Listener},
     handshake::Request,
     node::{DictionarySource, Node, NodeConfig},
     pipeline::Pipeline,
@@ -54,7 +54,7 @@ impl App {
             config: NodeConfig {
                 components: Vec::new(),
                 listeners: Vec::new(),
-                settings: Settings::default(),
+                settings: GateConfig::default(),
                 cluster: cluster_node::Settings::default(),
                 dictionary: DictionarySource::Given(Vec::new()),
                 pipeline: Arc::new(Pipeline::new()),

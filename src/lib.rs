@@ -53,7 +53,7 @@ mod panic;
 
 pub mod metrics;
 
-mod socket;
+mod net;
 
 // The wire format, shared with the client.
 #[doc(inline)]
@@ -66,6 +66,9 @@ use nano_protocol::{error, serialize};
 /// The gRPC library nodes speak with, in the version whose types [`Cluster::grpc_endpoint`] and
 /// [`Cluster::grpc_server`] name.
 pub use tonic;
+
+/// The TLS library, in the version whose types [`Listener::tls_config`] names.
+pub use tokio_rustls::rustls;
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
-    socket,
+    net::bind,
 };
 
 /// Connections the system queues between two accepts.
@@ -48,7 +48,7 @@ impl ClusterListener {
             )
             .with_source(error)
         };
-        let socket = socket::take(&listen).await.map_err(unavailable)?;
+        let socket = bind::bind(&listen).await.map_err(unavailable)?;
         let local = socket.local_addr()?;
         // Port 0 stands for the port the system chose.
         let address = match address.strip_suffix(":0") {

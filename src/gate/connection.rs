@@ -1,4 +1,4 @@
-//! One client: a task that reads, writes and keeps time.
+//! The task of one connection: drives reads, writes and deadlines.
 
 use std::{
     collections::VecDeque,
@@ -7,128 +7,132 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    Gate,
-    agent::{Agent, Output},
-    alarm::Alarm,
-    protocol::{Protocol, Step, Tick},
-    rate::Bucket,
-    stream::Transport,
+    client_state::{Blocked, FLUSH_TIMEOUT, Liveness, Step, Tick},
+    handle::{ConnectionHandle, Output},
+    rate_limit::Bucket,
+    shared::Shared,
 };
 use crate::{
     dispatch::Dispatched,
     error::{Error, Result, code},
     handshake::{self, Request},
     message::{self, Message, MessageError, RouteFault},
+    net::{deadline::DeadlineTimer, stream::Transport},
     packet::{Decoder, Kind, Packet},
+    panic::catch_panic,
     session::{CloseReason, Session, SessionSink},
 };
 
-/// How long the last packets of a closing connection may take, and how long a client may take to
-/// close its side.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
-
-/// Nothing here is waited for in sequence: a client that does not read is still read from, and the
-/// other way round.
+/// One connection. Reading and writing go on side by side: a client that does not read is still
+/// read from, and the other way round.
 pub(super) struct Connection<T> {
-    gate: Arc<Gate>,
-    agent: Arc<Agent>,
+    gate: Arc<Shared>,
+    handle: Arc<ConnectionHandle>,
     session: Session,
     transport: T,
-    protocol: Protocol,
+    liveness: Liveness,
     decoder: Decoder,
     outgoing: VecDeque<Bytes>,
     bucket: Option<Bucket>,
-    /// A message whose scheduler or way is full, and everything behind it, waits until this is
-    /// over.
-    pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    held: Option<Dispatched>,
-    /// Whether it waits for the client, and not for room.
+    /// A message whose scheduler or peer is full. Everything behind it waits.
+    deferred: Option<Deferred>,
+    /// No packet is decoded until then: the client exceeded its rate.
+    throttled_until: Option<Instant>,
+    /// Whether the task waits for the client, and not for room.
     reading: bool,
-    /// When the oldest unanswered request runs out, or a time before that.
+    /// The earliest deadline of a request, or a time before that: an answer does not move it.
     requests_by: Option<Instant>,
-    /// Set when the connection ends: until then its last packets may be written.
-    closing_by: Option<Instant>,
+    /// Set once the connection flushes its last packets: when it closes at the latest.
+    flush_by: Option<Instant>,
+    /// Read once per poll, and again after a wait.
     now: Instant,
 }
 
+struct Deferred {
+    ready: Pin<Box<dyn Future<Output = ()> + Send>>,
+    call: Dispatched,
+}
+
 impl<T: Transport> Connection<T> {
-    pub(super) fn new(gate: Arc<Gate>, agent: Arc<Agent>, session: Session, transport: T) -> Self {
-        let (settings, now) = (&gate.settings, Instant::now());
+    pub(super) fn new(
+        gate: Arc<Shared>,
+        handle: Arc<ConnectionHandle>,
+        session: Session,
+        transport: T,
+    ) -> Self {
+        let (config, now) = (&gate.config, Instant::now());
         Self {
-            protocol: Protocol::new(settings.heartbeat, settings.handshake_timeout, now),
-            decoder: Decoder::new(settings.max_packet),
+            liveness: Liveness::new(config.heartbeat, config.handshake_timeout, now),
+            decoder: Decoder::new(config.max_packet),
             outgoing: VecDeque::new(),
-            bucket: settings
+            bucket: config
                 .rate_limit
                 .as_ref()
                 .map(|limit| Bucket::new(limit, now)),
-            pause: None,
-            held: None,
+            deferred: None,
+            throttled_until: None,
             reading: true,
             requests_by: None,
-            closing_by: None,
+            flush_by: None,
             now,
             gate,
-            agent,
+            handle,
             session,
             transport,
         }
     }
 
-    /// Serves the client until the connection ends: why.
+    /// Serves the client until the connection ends, and returns why.
     pub(super) async fn run(&mut self) -> CloseReason {
         let sleep = pin!(sleep_until(self.now));
-        let mut alarm = Alarm::new(sleep);
-        poll_fn(|cx| self.poll(cx, &mut alarm)).await
+        let mut timer = DeadlineTimer::new(sleep);
+        poll_fn(|cx| self.poll(cx, &mut timer)).await
     }
 
-    /// Ends the stream of an orderly end, and waits a little for the client to do the same: a
-    /// socket closed with unread input is reset, and the reset can overtake the last packets.
+    /// Shuts the outgoing direction down, and discards input until the client closes its side, for
+    /// at most [`FLUSH_TIMEOUT`]. A socket that is closed with unread input is reset, and the reset
+    /// can overtake the last packets.
     pub(super) async fn linger(&mut self) {
-        // Fed a bad header first, it discards whatever follows.
-        self.decoder = Decoder::new(0);
-        self.decoder.feed(&[0; 4]);
-        let _ = self.decoder.decode();
         let end = async {
             poll_fn(|cx| self.transport.poll_shutdown(cx)).await?;
-            while poll_fn(|cx| self.transport.poll_read(cx, &mut self.decoder)).await? > 0 {}
+            while poll_fn(|cx| self.transport.poll_discard(cx)).await? > 0 {}
             io::Result::Ok(())
         };
-        // Whether it ends in time or not, the socket is closed now.
-        let _ = timeout(LINGER, end).await;
+        // In time or not, the socket is closed now.
+        let _ = timeout(FLUSH_TIMEOUT, end).await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, alarm: &mut Alarm<'_>) -> Poll<CloseReason> {
+    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut DeadlineTimer<'_>) -> Poll<CloseReason> {
         self.now = Instant::now();
         loop {
             if let Poll::Ready(reason) = self.poll_once(cx) {
                 return Poll::Ready(reason);
             }
-            ready!(alarm.poll(cx, self.due(), self.now));
+            ready!(timer.poll(cx, self.next_deadline(), self.now));
             self.now = Instant::now();
-            if let Some(reason) = self.ring() {
+            if let Some(reason) = self.on_deadline() {
                 return Poll::Ready(reason);
             }
         }
     }
 
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        if self.agent.is_open() {
+        if self.handle.is_open() {
             self.reading = false;
             if let Poll::Ready(reason) = self.poll_input(cx) {
-                self.agent.close(reason);
+                self.handle.close(reason);
             }
-        } else if self.held.is_some() {
-            // It was read before the end began, so what drains waits for it.
-            let _ = self.poll_held(cx);
+        } else {
+            // A request that was read before the close is in flight: the drain waits for it.
+            let _ = self.poll_deferred(cx);
         }
         self.poll_output(cx)
     }
@@ -136,33 +140,33 @@ impl<T: Transport> Connection<T> {
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let mut written = 0;
         let end = loop {
-            // What is being written goes out whole before more is taken, so what waits stays in the
-            // bounded queue.
+            // Everything that was taken is written before more is taken, so that what waits stays in
+            // the bounded queue.
             match self
                 .transport
                 .poll_write(cx, &mut self.outgoing, &mut written)
             {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => break Poll::Ready(broken(&error)),
-                Poll::Pending => match self.agent.poll_close(cx) {
-                    Some(CloseReason::SlowClient) => break Poll::Ready(CloseReason::SlowClient),
-                    Some(_) => {
-                        self.closing_by.get_or_insert(self.now + LINGER);
+                Poll::Pending => match self.handle.poll_blocked(cx, self.now) {
+                    Blocked::Wait => break Poll::Pending,
+                    Blocked::FlushBy(by) => {
+                        self.flush_by = Some(by);
                         break Poll::Pending;
                     }
-                    None => break Poll::Pending,
+                    Blocked::Abort(reason) => break Poll::Ready(reason),
                 },
             }
             match self
-                .agent
-                .poll_output(&self.session, &mut self.outgoing, cx)
+                .handle
+                .poll_output(&self.session, &mut self.outgoing, cx, self.now)
             {
                 Output::Packets => {}
                 Output::Nothing => break Poll::Pending,
-                Output::Close(reason) if self.outgoing.is_empty() => break Poll::Ready(reason),
-                Output::Close(_) => {
-                    self.closing_by.get_or_insert(self.now + LINGER);
+                Output::Flush { reason, .. } if self.outgoing.is_empty() => {
+                    break Poll::Ready(reason);
                 }
+                Output::Flush { by, .. } => self.flush_by = Some(by),
             }
         };
         if written > 0 {
@@ -173,14 +177,17 @@ impl<T: Transport> Connection<T> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
-            ready!(self.poll_held(cx));
-            // Asked for when there is something to take: it is in memory that schedulers write to.
+            ready!(self.poll_deferred(cx));
+            if self.throttled_until.is_some_and(|until| self.now < until) {
+                return Poll::Pending;
+            }
+            // Asked only with input at hand: the sequencer is in memory that schedulers write to.
             if !self.decoder.is_empty() {
                 ready!(
                     self.session
                         .core()
                         .sequencer
-                        .poll_ready(self.gate.settings.max_in_flight, cx)
+                        .poll_ready(self.gate.config.max_in_flight, cx)
                 );
             }
             match self.decoder.decode() {
@@ -203,23 +210,20 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Ready when there is no pause, and no message that waits for its scheduler.
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(cx));
-                self.pause = None;
-                self.now = Instant::now();
-            }
-            match self.held.take() {
-                Some(job) => self.submit(job),
-                None => return Poll::Ready(()),
+    /// Ready when no message waits for its scheduler or peer.
+    fn poll_deferred(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(deferred) = &mut self.deferred {
+            ready!(deferred.ready.as_mut().poll(cx));
+            self.now = Instant::now();
+            if let Some(Deferred { call, .. }) = self.deferred.take() {
+                self.submit(call);
             }
         }
+        Poll::Ready(())
     }
 
     fn packet(&mut self, packet: Packet) -> Result<(), CloseReason> {
-        match self.protocol.receive(packet.kind, self.now) {
+        match self.liveness.receive(packet.kind, self.now) {
             Step::Handshake => self.shake_hands(&packet.body),
             Step::Data => self.limit_rate().and_then(|()| self.data(packet.body)),
             Step::Nothing => Ok(()),
@@ -228,10 +232,10 @@ impl<T: Transport> Connection<T> {
     }
 
     fn shake_hands(&mut self, body: &[u8]) -> Result<(), CloseReason> {
-        let user = match &self.gate.settings.on_handshake {
-            Some(hook) => self
-                .gate
-                .guard(|| hook(&self.session, &Request::decode(body), body)),
+        let user = match &self.gate.config.on_handshake {
+            Some(hook) => catch_panic(&self.gate.metrics.panics, "panicked", || {
+                hook(&self.session, &Request::decode(body), body)
+            }),
             None => Ok(None),
         };
         let user = user.map_err(|error| self.refuse(&error))?;
@@ -239,15 +243,15 @@ impl<T: Transport> Connection<T> {
             unix_seconds(),
             user.as_ref().filter(|user| **user != Value::Null),
         );
-        self.agent.send_control(Kind::Handshake, &reply);
+        self.handle.send_control(Kind::Handshake, &reply);
         Ok(())
     }
 
-    /// Nano closes without a word. An error whose code is a number is sent first, as pomelo does,
-    /// for example 501 for a client that is too old.
+    /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
+    /// too old. Otherwise the connection closes without a reply, as in Go nano.
     fn refuse(&self, error: &Error) -> CloseReason {
         if let Ok(code) = error.code().parse() {
-            self.agent.send_control(
+            self.handle.send_control(
                 Kind::Handshake,
                 &handshake::Reply::refusal(code, error.message()).encode(),
             );
@@ -256,14 +260,14 @@ impl<T: Transport> Connection<T> {
     }
 
     fn limit_rate(&mut self) -> Result<(), CloseReason> {
-        if let (Some(bucket), Some(limit)) = (&mut self.bucket, &self.gate.settings.rate_limit)
+        if let (Some(bucket), Some(limit)) = (&mut self.bucket, &self.gate.config.rate_limit)
             && let Err(wait) = bucket.take(limit, self.now)
         {
             if limit.disconnect {
                 return Err(CloseReason::RateLimit);
             }
-            // This message is taken on credit; the next one waits until it is paid for.
-            self.pause = Some(Box::pin(sleep(wait)));
+            // This message is taken on credit; the next one waits until the token is paid back.
+            self.throttled_until = Some(self.now + wait);
         }
         Ok(())
     }
@@ -284,21 +288,24 @@ impl<T: Transport> Connection<T> {
     }
 
     fn submit(&mut self, job: Dispatched) {
-        if let Err(held) = job.submit() {
-            self.pause = Some(held.ready);
-            self.held = Some(held.call);
+        if let Err(blocked) = job.submit() {
+            self.deferred = Some(Deferred {
+                ready: blocked.ready,
+                call: blocked.call,
+            });
         }
     }
 
-    /// Remembers a request until it is answered. Request 0 is a notify, as in nano.
+    /// Adds a request to those in flight; false if it was failed. Request 0 is a notify, as in Go
+    /// nano.
     fn expect(&mut self, id: u64, route: &str) -> bool {
         if id == 0 {
             return true;
         }
-        let timeout = self.gate.settings.request_timeout;
+        let timeout = self.gate.config.request_timeout;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         self.requests_by = self.requests_by.or(deadline);
-        self.agent
+        self.handle
             .expect(id, deadline)
             .map_err(|error| {
                 self.gate
@@ -309,8 +316,8 @@ impl<T: Transport> Connection<T> {
             .is_ok()
     }
 
-    /// A message that is none ends the connection, as in nano; but one whose only fault is a route
-    /// in a foreign encoding is a route that does not exist.
+    /// Closes the connection for a malformed message, as Go nano does. A message whose only fault is
+    /// a route that is not UTF-8 fails as one with an unknown route.
     fn undecodable(&mut self, error: &MessageError) -> Result<(), CloseReason> {
         let &MessageError::Route {
             kind,
@@ -335,35 +342,44 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    /// The earliest point in time at which something is due.
-    fn due(&self) -> Option<Instant> {
-        // A connection that ends keeps no heartbeats.
-        let protocol = if self.closing_by.is_none() {
-            self.protocol.deadline()
+    /// Returns the earliest deadline.
+    fn next_deadline(&self) -> Option<Instant> {
+        // A connection that flushes its last packets sends no heartbeats.
+        let liveness = if self.flush_by.is_none() {
+            self.liveness.next_deadline()
         } else {
             None
         };
-        [self.closing_by, self.requests_by, protocol]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.flush_by,
+            self.requests_by,
+            self.throttled_until,
+            liveness,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
-    /// Something may be due.
-    fn ring(&mut self) -> Option<CloseReason> {
-        if self.closing_by.is_some_and(|by| by <= self.now) {
-            return Some(self.agent.closing().unwrap_or(CloseReason::SlowClient));
+    /// Handles every deadline that has passed; returns the reason if the connection ends now.
+    fn on_deadline(&mut self) -> Option<CloseReason> {
+        if self.flush_by.is_some_and(|by| by <= self.now) {
+            let reason = self.handle.close_reason();
+            return Some(reason.unwrap_or(CloseReason::SlowClient));
+        }
+        if self.throttled_until.is_some_and(|until| until <= self.now) {
+            self.throttled_until = None;
         }
         if self.requests_by.is_some_and(|by| by <= self.now) {
-            self.requests_by = self.agent.expire(self.now);
+            self.requests_by = self.handle.expire(self.now);
         }
         if !self.reading {
-            // What it sent lies in its socket: that is the node's silence, not the client's.
-            self.protocol.excuse(self.now);
+            // The client's packets may wait in the socket: the silence is the node's.
+            self.liveness.touch(self.now);
         }
-        match self.protocol.tick(self.now) {
-            Tick::Heartbeat => self.agent.send_control(Kind::Heartbeat, &[]),
-            Tick::Close(reason) => self.agent.close(reason),
+        match self.liveness.on_deadline(self.now) {
+            Tick::Heartbeat => self.handle.send_control(Kind::Heartbeat, &[]),
+            Tick::Close(reason) => self.handle.close(reason),
             Tick::Nothing => {}
         }
         None
@@ -372,7 +388,7 @@ impl<T: Transport> Connection<T> {
 
 fn broken(error: &io::Error) -> CloseReason {
     match error.kind() {
-        // A client that went away without a word did just that.
+        // Clients end without a close handshake too.
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe

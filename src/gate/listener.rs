@@ -1,7 +1,7 @@
-//! Where clients connect.
+//! Addresses that clients connect to.
 
 use std::{
-    fmt, io,
+    fmt, io, net,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -10,27 +10,51 @@ use std::{
 
 use axum::{Router, http::request::Parts, response::Redirect, routing::get};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tower_http::services::ServeDir;
 
-use super::tls;
 use crate::{
     error::{Error, Result, code},
-    socket,
+    net::{bind, tls},
 };
 
-/// How many connections the system keeps waiting between two accepts.
+/// Connections that the system queues between two accepts.
 const BACKLOG: u32 = 1024;
 
 type CheckOrigin = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
-/// One address for clients. A node may have any number, of any kind.
+/// An address that clients connect to: TCP or WebSocket, with or without TLS.
+///
+/// A node may have any number of listeners of any kind.
+///
+/// ```
+/// use nano::{App, Listener};
+///
+/// let app = App::new()
+///     .listen(Listener::tcp("0.0.0.0:3250"))
+///     .listen(Listener::websocket("0.0.0.0:443", "/nano").tls("chain.pem", "key.pem"));
+/// # let _ = app;
+/// ```
 #[derive(Clone)]
 pub struct Listener {
-    address: String,
-    tls: Option<(PathBuf, PathBuf)>,
+    source: Source,
+    tls: Option<Tls>,
     websocket: Option<WebSocketOptions>,
     pages: Vec<Pages>,
+}
+
+/// Where the socket comes from.
+#[derive(Clone)]
+enum Source {
+    Address(String),
+    Socket(Arc<net::TcpListener>),
+}
+
+#[derive(Clone)]
+enum Tls {
+    /// Certificate chain and private key.
+    Files(PathBuf, PathBuf),
+    Config(Arc<ServerConfig>),
 }
 
 #[derive(Clone)]
@@ -40,7 +64,7 @@ pub(super) struct WebSocketOptions {
     pub(super) http: Router,
 }
 
-/// What is served beside a WebSocket.
+/// HTTP beside a WebSocket.
 #[derive(Clone)]
 enum Pages {
     Router(Router),
@@ -48,40 +72,92 @@ enum Pages {
 }
 
 impl Listener {
-    /// Plain TCP at an address such as `0.0.0.0:3250`; port 0 lets the system choose.
+    /// Listens for TCP at an address such as `0.0.0.0:3250`; with port 0 the system chooses one.
     pub fn tcp(address: impl Into<String>) -> Self {
+        Self::new(Source::Address(address.into()))
+    }
+
+    /// Accepts TCP clients from a socket that listens already: from systemd, from a test, or bound
+    /// before privileges are dropped. Clients that connect before the node starts wait in the
+    /// socket's backlog.
+    ///
+    /// Turn one of Tokio's into this type with its `into_std`. The node closes the socket when it
+    /// shuts down.
+    ///
+    /// ```
+    /// use nano::{App, Listener};
+    ///
+    /// let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let address = socket.local_addr()?;
+    /// let app = App::new().listen(Listener::tcp_from(socket));
+    /// # let _ = (app, address);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn tcp_from(socket: net::TcpListener) -> Self {
+        Self::new(Source::Socket(Arc::new(socket)))
+    }
+
+    /// Listens for WebSocket at an address and a path such as `/nano`; the leading slash may be
+    /// left out. Other paths answer 404 unless [`http`](Listener::http) or
+    /// [`files`](Listener::files) serve them.
+    pub fn websocket(address: impl Into<String>, path: &str) -> Self {
+        Self::tcp(address).with_websocket(path)
+    }
+
+    /// Accepts WebSocket clients from a socket that listens already; otherwise as
+    /// [`tcp_from`](Listener::tcp_from) and [`websocket`](Listener::websocket).
+    pub fn websocket_from(socket: net::TcpListener, path: &str) -> Self {
+        Self::tcp_from(socket).with_websocket(path)
+    }
+
+    fn new(source: Source) -> Self {
         Self {
-            address: address.into(),
+            source,
             tls: None,
             websocket: None,
             pages: Vec::new(),
         }
     }
 
-    /// WebSocket at an address and a path such as `/nano`, of which the leading slash may be left
-    /// out. Other paths answer 404 unless [`http`](Listener::http) gives them something to say.
-    pub fn websocket(address: impl Into<String>, path: &str) -> Self {
-        let path = format!("/{}", path.trim_start_matches('/'));
-        Self {
-            websocket: Some(WebSocketOptions {
-                path,
-                check_origin: None,
-                http: Router::new(),
-            }),
-            ..Self::tcp(address)
-        }
-    }
-
-    /// Encrypts it, with a certificate chain and its private key from PEM files.
-    #[must_use]
-    pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.tls = Some((certificate.into(), key.into()));
+    fn with_websocket(mut self, path: &str) -> Self {
+        self.websocket = Some(WebSocketOptions {
+            path: format!("/{}", path.trim_start_matches('/')),
+            check_origin: None,
+            http: Router::new(),
+        });
         self
     }
 
-    /// Decides by the head of its request who may open a WebSocket; others get 403. By default
-    /// everybody may. On TCP it has no effect. It is called on the threads that do the network's
-    /// work: it must not block.
+    /// Encrypts with TLS 1.2 and 1.3, with a certificate chain and its private key from PEM files.
+    /// The files are read when the node starts, which fails if they are missing or invalid.
+    #[must_use]
+    pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls = Some(Tls::Files(certificate.into(), key.into()));
+        self
+    }
+
+    /// Encrypts with a configuration of [`rustls`](crate::rustls): for client certificates, for a
+    /// certificate per host name, or for one that changes while the node runs.
+    ///
+    /// ```no_run
+    /// use std::sync::Arc;
+    ///
+    /// use nano::{App, Listener, rustls::{ServerConfig, server::ResolvesServerCert}};
+    ///
+    /// # fn resolver() -> Arc<dyn ResolvesServerCert> { unimplemented!() }
+    /// let config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver());
+    /// let app = App::new().listen(Listener::tcp("0.0.0.0:3250").tls_config(config));
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn tls_config(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
+        self.tls = Some(Tls::Config(config.into()));
+        self
+    }
+
+    /// Checks the request that opens a WebSocket, such as its `Origin`; refused requests get 403. By
+    /// default all are accepted. No effect on TCP. It runs on the network's threads and must not
+    /// block.
     #[must_use]
     pub fn check_origin(mut self, check: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         if let Some(websocket) = &mut self.websocket {
@@ -90,9 +166,9 @@ impl Listener {
         self
     }
 
-    /// Serves HTTP beside the WebSocket: whatever an [`axum`] router can do but upgrade connections
-    /// itself. Routes that overlap with others of this listener are a start-up error. On TCP it has
-    /// no effect. Its handlers run on the threads that do the network's work: they must not block.
+    /// Serves HTTP beside the WebSocket with an [`axum`] router, which cannot upgrade connections
+    /// itself. Routes that overlap with others of this listener fail the start. No effect on TCP.
+    /// Its handlers run on the network's threads and must not block.
     #[must_use]
     pub fn http(mut self, router: Router) -> Self {
         self.pages.push(Pages::Router(router));
@@ -110,33 +186,60 @@ impl Listener {
         self
     }
 
-    /// Checks what can be checked, and takes the address without listening yet: a client that comes
-    /// too early is refused, not kept waiting.
-    pub(super) async fn bind(mut self) -> Result<Bound> {
-        let acceptor = self
-            .tls
-            .as_ref()
-            .map(|(certificate, key)| tls::acceptor(certificate, key))
-            .transpose()?;
+    /// Checks the options and binds the address without listening, so that early clients are
+    /// refused instead of waiting.
+    pub(super) async fn bind(mut self) -> Result<BoundListener> {
+        let acceptor = match &self.tls {
+            None => None,
+            Some(Tls::Files(certificate, key)) => Some(tls::acceptor(certificate, key)?),
+            Some(Tls::Config(config)) => Some(TlsAcceptor::from(config.clone())),
+        };
+        let address = self.source.to_string();
         if let Some(websocket) = &mut self.websocket {
-            websocket.http = merge(&self.address, std::mem::take(&mut self.pages))?;
+            websocket.http = merge(&address, self.pages)?;
         }
-        let socket = socket::take(&self.address).await.map_err(|error| {
-            Error::new(
-                code::UNAVAILABLE,
-                format!("cannot listen on {}: {error}", self.address),
-            )
-            .with_source(error)
-        })?;
-        Ok(Bound {
+        let failed = |error| cannot_listen(&address, error);
+        let socket = match self.source {
+            Source::Address(address) => {
+                BoundSocket::Bound(bind::bind(&address).await.map_err(failed)?)
+            }
+            Source::Socket(socket) => {
+                // Another clone of the listener keeps the socket open: both accept then.
+                let socket = Arc::try_unwrap(socket).or_else(|socket| socket.try_clone());
+                BoundSocket::Listening(socket.map_err(failed)?)
+            }
+        };
+        Ok(BoundListener {
             socket,
+            address,
             acceptor,
-            listener: self,
+            websocket: self.websocket,
         })
     }
 }
 
-/// One router of all. Axum panics at routes that overlap or are none; here that is an error.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => f.write_str(address),
+            Self::Socket(socket) => match socket.local_addr() {
+                Ok(address) => write!(f, "{address}"),
+                Err(_) => f.write_str("a given socket"),
+            },
+        }
+    }
+}
+
+fn cannot_listen(address: &str, error: io::Error) -> Error {
+    Error::new(
+        code::UNAVAILABLE,
+        format!("cannot listen on {address}: {error}"),
+    )
+    .with_source(error)
+}
+
+/// Merges all pages into one router. Axum panics on invalid and overlapping routes; here that is an
+/// error.
 fn merge(address: &str, pages: Vec<Pages>) -> Result<Router> {
     let merged = catch_unwind(AssertUnwindSafe(|| {
         pages
@@ -172,40 +275,47 @@ impl Pages {
     }
 }
 
-/// A listener that has its address.
-pub(super) struct Bound {
-    socket: TcpSocket,
+/// A listener whose address is bound.
+pub(super) struct BoundListener {
+    socket: BoundSocket,
+    address: String,
     acceptor: Option<TlsAcceptor>,
-    listener: Listener,
+    websocket: Option<WebSocketOptions>,
 }
 
-impl Bound {
+enum BoundSocket {
+    Bound(TcpSocket),
+    Listening(net::TcpListener),
+}
+
+impl BoundListener {
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
-        self.socket.local_addr().ok()
+        match &self.socket {
+            BoundSocket::Bound(socket) => socket.local_addr().ok(),
+            BoundSocket::Listening(socket) => socket.local_addr().ok(),
+        }
     }
 
-    pub(super) fn listen(self) -> Result<Listening> {
-        let address = self.listener.address.clone();
-        let wrong = |error: io::Error| {
-            Error::new(
-                code::UNAVAILABLE,
-                format!("cannot listen on {address}: {error}"),
-            )
-            .with_source(error)
+    /// Starts to listen.
+    pub(super) fn listen(self) -> Result<ActiveListener> {
+        let socket = match self.socket {
+            BoundSocket::Bound(socket) => socket.listen(BACKLOG),
+            BoundSocket::Listening(socket) => socket
+                .set_nonblocking(true)
+                .and_then(|()| TcpListener::from_std(socket)),
         };
-        let socket = self.socket.listen(BACKLOG).map_err(wrong)?;
-        let address = socket.local_addr()?;
-        Ok(Listening {
+        let socket = socket.map_err(|error| cannot_listen(&self.address, error))?;
+        Ok(ActiveListener {
+            address: socket.local_addr()?,
             socket,
-            address,
             acceptor: self.acceptor,
-            websocket: self.listener.websocket,
+            websocket: self.websocket,
         })
     }
 }
 
-/// A listener clients can reach.
-pub(super) struct Listening {
+/// A listener that clients can reach.
+pub(super) struct ActiveListener {
     pub(super) socket: TcpListener,
     pub(super) address: SocketAddr,
     pub(super) acceptor: Option<TlsAcceptor>,
@@ -216,7 +326,7 @@ impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.websocket.as_ref().map(|websocket| &websocket.path);
         f.debug_struct("Listener")
-            .field("address", &self.address)
+            .field("address", &self.source.to_string())
             .field("websocket", &path)
             .field("tls", &self.tls.is_some())
             .finish()

@@ -8,7 +8,7 @@ use crate::{
     cluster,
     component::{ErrorReporter, Service},
     error::{Error, Result, code},
-    gate::{Listener, Settings},
+    gate::{GateConfig, Listener},
     handle::Handle,
     packet,
     pipeline::Pipeline,
@@ -27,7 +27,7 @@ type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 pub(crate) struct NodeConfig {
     pub(crate) components: Vec<BuildService>,
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) settings: Settings,
+    pub(crate) settings: GateConfig,
     pub(crate) cluster: cluster::Settings,
     pub(crate) dictionary: DictionarySource,
     pub(crate) pipeline: Arc<Pipeline>,

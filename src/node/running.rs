@@ -14,7 +14,7 @@ use crate::{
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
     error::Result,
-    gate::{Closed, Gate},
+    gate::{BoundListeners, Gate},
     handle::Handle,
     message::Dictionary,
     metrics::Metrics,
@@ -50,7 +50,7 @@ impl Running {
         config: NodeConfig,
         handle: Handle,
     ) -> Result<(Self, Vec<SocketAddr>)> {
-        let listeners = Closed::bind(config.listeners).await?;
+        let listeners = BoundListeners::bind(config.listeners).await?;
         let cluster_listener = if config.cluster.is_cluster() {
             Some(ClusterListener::bind(&config.cluster).await?)
         } else {

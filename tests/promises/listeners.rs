@@ -14,9 +14,9 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore,
+        ClientConfig, RootCertStore, ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
 };
 use tokio_tungstenite::tungstenite::Message;
@@ -93,6 +93,59 @@ pub(crate) async fn web_socket(stream: impl Wire + 'static, url: &str) -> Duplex
         }
     });
     near
+}
+
+#[tokio::test]
+async fn sockets_that_listen_already_are_served_also_for_clients_that_came_before() {
+    let bind = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (tcp, websocket) = (bind(), bind());
+    let addresses = [tcp.local_addr().unwrap(), websocket.local_addr().unwrap()];
+    let early = TcpStream::connect(addresses[0]).await.unwrap();
+    let node = App::new()
+        .component(Echo)
+        .listen(Listener::tcp_from(tcp))
+        .listen(Listener::websocket_from(websocket, "/nano"))
+        .start()
+        .await
+        .unwrap();
+    assert_eq!(node.addresses(), addresses);
+    let stream = TcpStream::connect(addresses[1]).await.unwrap();
+    for mut client in [
+        Client::over(early),
+        Client::over(web_socket(stream, "ws://localhost/nano").await),
+    ] {
+        client.shake_hands().await;
+        assert_eq!(client.ask("Echo.Echo", "hello").await.unwrap(), "hello");
+    }
+    // The node owns the socket: its address is free after the shutdown.
+    within("a shutdown", node.shutdown()).await;
+    std::net::TcpListener::bind(addresses[0]).unwrap();
+}
+
+#[tokio::test]
+async fn tls_takes_a_configuration_of_rustls() {
+    let certificate = Certificate::new();
+    let chain = CertificateDer::pem_file_iter(&certificate.chain)
+        .unwrap()
+        .collect::<Result<_, _>>()
+        .unwrap();
+    let key = PrivateKeyDer::from_pem_file(&certificate.key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let node = App::new()
+        .component(Echo)
+        .listen(Listener::tcp("127.0.0.1:0").tls_config(config))
+        .start()
+        .await
+        .unwrap();
+    let stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
+    let mut client = Client::over(certificate.connect(stream).await);
+    client.shake_hands().await;
+    assert_eq!(client.ask("Echo.Echo", "hello").await.unwrap(), "hello");
 }
 
 #[tokio::test]

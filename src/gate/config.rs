@@ -1,47 +1,57 @@
-//! What an application may choose about its gate, resolved.
+//! The gate's options, resolved.
 
 use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use super::rate::RateLimit;
+use super::rate_limit::RateLimit;
 use crate::{error::Result, handshake::Request, session::Session};
 
-/// Looks at a client's handshake: `Ok` with the user data for the reply, or a refusal.
+/// Checks a client's handshake: returns the user data for the reply, or refuses with an error.
 pub(crate) type OnHandshake =
     Box<dyn Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync>;
 
-/// What happens to a client that does not read what it is sent, once its queue is full.
+/// What the gate does with a client whose send queue is full.
+///
+/// ```
+/// use nano::{App, Limits, SlowClient};
+///
+/// // A game state that the next push replaces may be lost.
+/// let app = App::new().limits(Limits::new().slow_client(SlowClient::DropPushes));
+/// # let _ = app;
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SlowClient {
-    /// Its connection is closed, and close callbacks see
+    /// Closes the connection; close callbacks see
     /// [`CloseReason::SlowClient`](crate::CloseReason::SlowClient).
     #[default]
     Disconnect,
-    /// Pushes that find no room are dropped and counted, and the sender gets an error. A response
-    /// that finds no room still disconnects: a request must end.
+    /// Drops and counts pushes, and fails the sender's call with `TOO_MANY`. A response that finds
+    /// no room still disconnects, because every request must end.
     DropPushes,
 }
 
-pub(crate) struct Settings {
-    /// The longest packet body a client may send, in bytes.
+/// The options of a gate; sizes in bytes where not said otherwise.
+pub(crate) struct GateConfig {
+    /// The longest packet body a client may send.
     pub(crate) max_packet: usize,
     pub(crate) max_connections: usize,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) request_timeout: Option<Duration>,
-    /// Unanswered requests of one client, and messages of one client on their way to a handler.
+    /// The most unanswered requests of one client, and the most messages of one client between
+    /// decoding and the end of their handler.
     pub(crate) max_in_flight: usize,
     pub(crate) rate_limit: Option<RateLimit>,
     pub(crate) slow_client: SlowClient,
     pub(crate) queue_bytes: usize,
     pub(crate) queue_messages: usize,
-    /// Whether failed requests get no answer, as in nano.
+    /// Whether failed requests get no reply, as in nano.
     pub(crate) silent: bool,
     pub(crate) on_handshake: Option<OnHandshake>,
 }
 
-impl Default for Settings {
+impl Default for GateConfig {
     fn default() -> Self {
         Self {
             max_packet: 64 * 1024,
@@ -60,9 +70,9 @@ impl Default for Settings {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for GateConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
+        f.debug_struct("GateConfig")
             .field("max_packet", &self.max_packet)
             .field("heartbeat", &self.heartbeat)
             .finish_non_exhaustive()

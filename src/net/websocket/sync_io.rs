@@ -1,4 +1,4 @@
-//! A stream that is polled, as a library sees it that reads and writes until it would block.
+//! A polled stream as `std::io::Read` and `Write`, for a library that uses these.
 
 use std::{
     collections::VecDeque,
@@ -9,20 +9,21 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::gate::stream::{Stream, Transport};
+use super::super::stream::{Stream, Transport};
 
-pub(super) struct Polled<S> {
+/// Adapts a [`Stream`]: what would wait returns `WouldBlock` and wakes the stored waker later.
+pub(super) struct SyncIo<S> {
     stream: Stream<S>,
-    /// Whom to wake when what would have blocked goes on.
+    /// Woken when a read that returned `WouldBlock` can go on.
     waker: Waker,
-    /// Read already, and not taken yet: the library asks for little at a time.
+    /// Bytes read from the socket and not yet by the library, which asks for few at a time.
     unread: Bytes,
-    /// Whole frames, but for the part of the first that is out already. Whoever writes something
-    /// else waits for them.
+    /// Whole frames, except that a part of the first may be written already. The library's frames
+    /// wait until it is empty.
     frames: VecDeque<Bytes>,
 }
 
-impl<S> Polled<S> {
+impl<S> SyncIo<S> {
     pub(super) fn new(stream: S) -> Self {
         Self {
             stream: Stream::new(stream),
@@ -37,14 +38,13 @@ impl<S> Polled<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Polled<S> {
-    /// Where frames are queued; to be written by [`poll_frames`](Polled::poll_frames).
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> SyncIo<S> {
+    /// The queue of frames that [`poll_frames`](SyncIo::poll_frames) writes.
     pub(super) fn frames(&mut self) -> &mut VecDeque<Bytes> {
         &mut self.frames
     }
 
-    /// Writes the queued frames; ready when none is left. How many bytes went is added to
-    /// `written`.
+    /// Writes the queued frames; ready when none is left. Adds the number of bytes to `written`.
     pub(super) fn poll_frames(
         &mut self,
         cx: &mut Context<'_>,
@@ -53,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Polled<S> {
         self.stream.poll_write(cx, &mut self.frames, written)
     }
 
-    /// Reads and forgets; how many bytes, 0 at the end.
+    /// Reads once, discards the bytes and returns their number, 0 at the end.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.unread = Bytes::new();
         self.stream.poll_read_with(cx, |_| ())
@@ -64,7 +64,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Polled<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Read for Polled<S> {
+impl<S: AsyncRead + Unpin> Read for SyncIo<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let mut take = |read: &[u8]| {
             let count = read.len().min(into.len());
@@ -85,15 +85,15 @@ impl<S: AsyncRead + Unpin> Read for Polled<S> {
         let count = take(&self.unread);
         self.unread.advance(count);
         if self.unread.is_empty() {
-            // It would still hold its memory.
+            // An empty slice would still hold its memory.
             self.unread = Bytes::new();
         }
         Ok(count)
     }
 }
 
-/// Only for what the library says by itself, pongs and a closing frame.
-impl<S> Write for Polled<S> {
+/// Used by the library for its own frames only: pongs and a close frame.
+impl<S> Write for SyncIo<S> {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
         if !self.frames.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -1,4 +1,4 @@
-//! Certificates and keys from PEM files.
+//! TLS for servers: certificates and keys from PEM files.
 
 use std::{path::Path, sync::Arc};
 
@@ -13,12 +13,12 @@ use tokio_rustls::{
 
 use crate::error::{Error, Result, code};
 
-/// What TLS needs of a server.
+/// Builds an acceptor from a certificate chain and its private key, both PEM files.
 ///
 /// # Errors
-/// Names the file that is missing or wrong, or says that key and certificate do not belong
-/// together.
-pub(super) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
+/// `BAD_REQUEST`, naming the file that is missing or invalid, or a key that does not match the
+/// certificate.
+pub(crate) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
     let wrong = |file: &Path, error: String| {
         Error::new(
             code::BAD_REQUEST,

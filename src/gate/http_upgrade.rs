@@ -1,4 +1,4 @@
-//! The HTTP that comes before a WebSocket, or instead of one.
+//! HTTP before a WebSocket, or instead of one.
 
 use std::{
     convert::Infallible,
@@ -27,8 +27,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::listener::WebSocketOptions;
 
-/// Serves HTTP requests until one asks for a WebSocket. Then the stream, with whatever was read
-/// behind that request; `None` when the connection ended as one of HTTP.
+/// Serves HTTP requests until one upgrades to a WebSocket. Returns the stream and the bytes that
+/// were read behind that request, or `None` when the connection ended without an upgrade.
 pub(super) async fn serve<S>(
     io: S,
     options: Arc<WebSocketOptions>,
@@ -59,7 +59,7 @@ where
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        // What clients of nano see: its names, and nothing else.
+        // Go nano sends header names in title case and no date.
         .title_case_headers(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(io), service);
@@ -84,8 +84,8 @@ fn wants_websocket(headers: &HeaderMap) -> bool {
     lists(header::CONNECTION, "upgrade") && lists(header::UPGRADE, "websocket")
 }
 
-/// Accepts the upgrade. Subprotocols and extensions a client offers are not taken up, which it has
-/// to put up with.
+/// Accepts the upgrade. Subprotocols and extensions that the client offers are ignored, which RFC
+/// 6455 allows.
 fn accept(method: &Method, headers: &HeaderMap) -> Response<Body> {
     let version = headers
         .get(header::SEC_WEBSOCKET_VERSION)

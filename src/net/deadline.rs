@@ -1,4 +1,4 @@
-//! When a connection's task looks at the time.
+//! The timer of a connection's task.
 
 use std::{
     pin::Pin,
@@ -10,37 +10,41 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-/// A timer that is left alone while it waits for the right time: it is memory that a message has no
-/// other use for. It belongs to one task.
-pub(super) struct Alarm<'a> {
+/// A [`Sleep`] that is re-armed and polled only when its deadline changes or has passed.
+///
+/// Between two deadlines a message does not touch the timer's memory, which other threads write
+/// to. It serves one task: the waker of the poll that armed it stays registered.
+pub(crate) struct DeadlineTimer<'a> {
     sleep: Pin<&'a mut Sleep>,
-    /// What it is set to, once it is sure to wake the task then.
+    /// The deadline for which the task's waker is registered.
     armed: Option<Instant>,
 }
 
-impl<'a> Alarm<'a> {
-    pub(super) fn new(sleep: Pin<&'a mut Sleep>) -> Self {
+impl<'a> DeadlineTimer<'a> {
+    pub(crate) fn new(sleep: Pin<&'a mut Sleep>) -> Self {
         Self { sleep, armed: None }
     }
 
-    /// Ready when something is due; never if nothing will be.
-    pub(super) fn poll(
+    /// Ready once `deadline` has passed; never ready without one.
+    pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        due: Option<Instant>,
+        deadline: Option<Instant>,
         now: Instant,
     ) -> Poll<()> {
-        let Some(due) = due else { return Poll::Pending };
-        if self.armed == Some(due) && now < due {
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        if self.armed == Some(deadline) && now < deadline {
             return Poll::Pending;
         }
-        if self.sleep.deadline() != due {
-            self.sleep.as_mut().reset(due);
+        if self.sleep.deadline() != deadline {
+            self.sleep.as_mut().reset(deadline);
         }
         let poll = self.sleep.as_mut().poll(cx);
-        // A task whose turn is over is not heard by a timer; it has another turn at once, and asks
-        // again.
-        self.armed = (poll.is_pending() && has_budget_remaining()).then_some(due);
+        // `Sleep::poll` returns `Pending` without registering the waker when the task's cooperative
+        // budget is spent. The task is polled again at once then, and arms the timer.
+        self.armed = (poll.is_pending() && has_budget_remaining()).then_some(deadline);
         poll
     }
 }
@@ -58,10 +62,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Waits with an alarm whose first `busy` polls come when the task's turn is over.
-    async fn wait(mut due: impl FnMut(u32) -> Option<Instant>, mut busy: u32) {
+    /// Waits with a timer whose first `busy` polls come without cooperative budget.
+    async fn wait(mut deadline: impl FnMut(u32) -> Option<Instant>, mut busy: u32) {
         let sleep = pin!(sleep_until(Instant::now()));
-        let mut alarm = Alarm::new(sleep);
+        let mut timer = DeadlineTimer::new(sleep);
         let mut polls = 0;
         poll_fn(|cx| {
             polls += 1;
@@ -71,13 +75,13 @@ mod tests {
                     unit.made_progress();
                 }
             }
-            alarm.poll(cx, due(polls), Instant::now())
+            timer.poll(cx, deadline(polls), Instant::now())
         })
         .await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_rings_when_something_is_due_also_for_a_busy_task() {
+    async fn it_fires_at_its_deadline_also_without_budget() {
         for busy in 0..3 {
             let start = Instant::now();
             timeout(3 * SECOND, wait(|_| Some(start + SECOND), busy))
@@ -88,10 +92,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_follows_what_is_due() {
+    async fn it_follows_a_deadline_that_moves() {
         for busy in 0..3 {
             let start = Instant::now();
-            // Woken by the first time it was set to, it waits for the second.
+            // The first deadline fires, the second is waited for.
             timeout(
                 9 * SECOND,
                 wait(
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_silent_when_nothing_is_due() {
+    async fn it_never_fires_without_a_deadline() {
         assert!(timeout(1000 * SECOND, wait(|_| None, 1)).await.is_err());
     }
 }

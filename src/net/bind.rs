@@ -1,12 +1,15 @@
-//! Taking an address before anybody may connect to it.
+//! Binding an address before clients may connect to it.
 
 use std::io;
 
 use tokio::net::{TcpSocket, lookup_host};
 
-/// A socket that has the address but does not listen yet, so that whoever comes too early is
-/// refused, not kept waiting.
-pub(crate) async fn take(address: &str) -> io::Result<TcpSocket> {
+/// Binds the first usable address that `address` resolves to, without listening yet: early clients
+/// are refused instead of waiting in the backlog.
+///
+/// # Errors
+/// That of the last address tried, or of the lookup.
+pub(crate) async fn bind(address: &str) -> io::Result<TcpSocket> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no such address");
     for address in lookup_host(address).await? {
         let socket = if address.is_ipv4() {

@@ -1,5 +1,5 @@
-//! Packets over WebSocket: each in a binary frame of its own, as nano sends them; whatever frames
-//! the client likes.
+//! Packets over WebSocket, on the server's side. Each outgoing packet has a binary frame of its own,
+//! as in nano; incoming packets may be split over text and binary frames in any way.
 
 use std::{
     collections::VecDeque,
@@ -21,40 +21,42 @@ use tokio_tungstenite::tungstenite::{
     },
 };
 
-use super::{outbox::SHARE_FROM, stream::Transport};
+use super::stream::{SHARE_FROM, Transport};
 use crate::packet::{Decoder, HEADER};
 
-mod polled;
+mod sync_io;
 
-use self::polled::Polled;
+use self::sync_io::SyncIo;
 
-/// The buffer each WebSocket connection keeps, in bytes; it grows to the largest frame. The library
-/// fills what is left of it with zeros before every read, so it is small: with 4 KiB and 1,000
-/// clients a message took 7 to 12 % more CPU time than with 1 KiB, and half of that is as fast.
-/// What is read from the socket goes through a larger one that all connections share.
+/// The read buffer of each WebSocket connection, in bytes; it grows to the largest frame.
+///
+/// The library zeroes the rest of it before every read, so it is small: with 4 KiB and 1,000
+/// clients a message took 7 to 12 % more CPU time than with 1 KiB, and 512 bytes are as fast. The
+/// socket is read through a larger buffer that all connections of a thread share.
 const READ_BUFFER: usize = 512;
-/// How many bytes of pongs may wait for room. What has no place among them is forgotten when the
-/// next ping comes: the last one is answered.
+/// The most bytes of pongs that wait for the socket. A pong beyond them is replaced by the next one:
+/// RFC 6455 asks for an answer to the last ping only.
 const PONGS: usize = 512;
-/// The longest head of a frame that is not masked, in bytes.
+/// The longest header of an unmasked frame, in bytes.
 const FRAME_HEAD: usize = 10;
 
-pub(super) struct WebSocket<S> {
-    /// Reads frames, and answers those of the protocol itself. Frames with packets do not pass
-    /// through it: it would copy each into a buffer that never shrinks.
-    socket: tungstenite::WebSocket<Polled<S>>,
-    /// Whether it may have something to say.
+/// One WebSocket connection after its HTTP upgrade.
+pub(crate) struct WebSocket<S> {
+    /// Reads frames and answers pings and close frames. Outgoing packets bypass it: it would copy
+    /// each into a buffer that never shrinks.
+    socket: tungstenite::WebSocket<SyncIo<S>>,
+    /// Whether the library may have a pong or a close frame to write.
     answering: bool,
-    /// The client has said that it closes.
+    /// Whether a close frame was received.
     closing: bool,
-    /// What came was no WebSocket's.
+    /// Whether the input was invalid; the rest is discarded.
     failed: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
-    /// A connection that has been upgraded; `read` is what came behind the request. A message may
-    /// hold several packets, so it may be larger than one.
-    pub(super) fn new(io: S, read: Vec<u8>, max_packet: usize) -> Self {
+    /// Takes over an upgraded stream; `read` holds the bytes that followed the request. A message
+    /// may hold several packets, so its limit is four times `max_packet` bytes.
+    pub(crate) fn new(io: S, read: Vec<u8>, max_packet: usize) -> Self {
         let limit = 4 * (max_packet + HEADER);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
@@ -63,7 +65,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             .max_message_size(Some(limit))
             .max_frame_size(Some(limit));
         let socket = tungstenite::WebSocket::from_partially_read(
-            Polled::new(io),
+            SyncIo::new(io),
             read,
             Role::Server,
             Some(config),
@@ -76,16 +78,16 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
         }
     }
 
-    /// Writes what is queued, and what the library has to say.
+    /// Writes the queued frames, then pongs and close frames of the library.
     fn poll_flush(&mut self, cx: &mut Context<'_>, written: &mut u64) -> Poll<io::Result<()>> {
         ready!(self.socket.get_mut().poll_frames(cx, written))?;
         while self.answering {
             match self.socket.flush() {
-                // Closed is what it is after its closing frame.
+                // The library reports this once its close frame is written.
                 Ok(()) | Err(Error::ConnectionClosed) => {}
                 Err(error) => return Poll::Ready(Err(into_io(error))),
             }
-            // Once more if it said something: the last pong may have had no place among the others.
+            // Once more if a frame was queued: the last pong may have found no room before it.
             self.answering = !self.socket.get_mut().frames().is_empty();
             ready!(self.socket.get_mut().poll_frames(cx, written))?;
         }
@@ -110,8 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
                     into.feed(text.as_bytes());
                     return Poll::Ready(Ok(text.len()));
                 }
-                // The library answers pings and closing frames; what it says goes out with the next
-                // write.
+                // The library has queued the answer; the next write sends it.
                 Ok(Message::Ping(_)) => self.answering = true,
                 Ok(Message::Close(_)) => {
                     (self.answering, self.closing) = (true, true);
@@ -129,6 +130,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         }
     }
 
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.socket.get_mut().poll_discard(cx)
+    }
+
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -137,7 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
     ) -> Poll<io::Result<()>> {
         if !from.is_empty() {
             if self.closing {
-                // Nothing follows a closing frame.
+                // RFC 6455: nothing follows a close frame.
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
             frame(mem::take(from), self.socket.get_mut().frames())?;
@@ -145,14 +150,14 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         self.poll_flush(cx, written)
     }
 
-    /// Ends the stream below, without a closing frame, as nano does.
+    /// Ends the stream below, without a close frame, as nano does.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.get_mut().poll_shutdown(cx)
     }
 }
 
-/// Puts a frame around each packet. Small ones are copied behind each other, so that many leave in
-/// one write; large ones are still shared with the other receivers of a broadcast.
+/// Puts a frame around each packet. Small packets are copied behind each other, large ones stay
+/// shared; see [`SHARE_FROM`].
 fn frame(packets: VecDeque<Bytes>, into: &mut VecDeque<Bytes>) -> io::Result<()> {
     let mut small = BytesMut::new();
     let head = FrameHeader {
@@ -178,13 +183,13 @@ fn frame(packets: VecDeque<Bytes>, into: &mut VecDeque<Bytes>) -> io::Result<()>
     Ok(())
 }
 
-/// The next packet of a chunk, which holds whole ones.
+/// Cuts the next packet off a chunk of whole packets.
 fn next_packet(chunk: &mut Bytes) -> Option<Bytes> {
     let len = HEADER + chunk.get(1..HEADER)?.get_uint(3) as usize;
     Some(chunk.split_to(len.min(chunk.len())))
 }
 
-/// Clients go away without a closing frame too.
+/// A client may go without a close frame: that is the end of the stream, not an error.
 fn end_or_error(error: Error) -> io::Result<usize> {
     match error {
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ok(0),

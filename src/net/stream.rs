@@ -1,4 +1,4 @@
-//! Packets over a stream of bytes: TCP, or TLS on it.
+//! Packets over a byte stream: TCP, or TLS on TCP.
 
 use std::{
     cell::RefCell,
@@ -13,23 +13,30 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::packet::Decoder;
 
-/// How much one read takes at most. One buffer per thread serves all connections, so that one with
-/// nothing to read holds none.
+/// The most bytes one read takes. All connections of a thread share one buffer, so that an idle
+/// connection holds none.
 const READ_BUFFER: usize = 64 * 1024;
-/// How many chunks one write takes at most.
+/// The most chunks one vectored write takes.
 const WRITE_CHUNKS: usize = 32;
+/// Packets below this size, in bytes, are copied behind each other, so that many leave in one
+/// write. Larger ones stay as they are, shared with the other receivers of a broadcast.
+pub(crate) const SHARE_FROM: usize = 4 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER]);
 }
 
-/// What carries packets to and from one client.
-pub(super) trait Transport: Send + Unpin {
-    /// Reads once into the decoder; how many bytes, 0 at the end of the stream.
+/// Carries packets to and from one client.
+pub(crate) trait Transport: Send + Unpin {
+    /// Reads once into the decoder and returns the number of bytes, 0 at the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>>;
 
-    /// Writes and flushes everything; ready when nothing is left. How many bytes went is added to
-    /// `written`.
+    /// Reads once, discards the bytes and returns their number, 0 at the end of the stream.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+
+    /// Writes and flushes everything; ready when nothing is left. Adds the number of bytes that
+    /// were written to `written`, also when it is not ready. Each chunk of `from` holds whole
+    /// packets.
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
@@ -37,19 +44,19 @@ pub(super) trait Transport: Send + Unpin {
         written: &mut u64,
     ) -> Poll<io::Result<()>>;
 
-    /// Says to the other side that nothing more follows.
+    /// Ends the outgoing direction of the stream.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// A stream of bytes in which packets follow each other.
-pub(super) struct Stream<S> {
+/// A byte stream in which packets follow each other.
+pub(crate) struct Stream<S> {
     io: S,
-    /// Whether something was written that the stream may still hold back.
+    /// Whether bytes were written since the last flush: TLS buffers.
     unflushed: bool,
 }
 
 impl<S> Stream<S> {
-    pub(super) fn new(io: S) -> Self {
+    pub(crate) fn new(io: S) -> Self {
         Self {
             io,
             unflushed: false,
@@ -58,8 +65,8 @@ impl<S> Stream<S> {
 }
 
 impl<S: AsyncRead + Unpin> Stream<S> {
-    /// Reads once; what came is given to `take`, nothing at the end of the stream.
-    pub(super) fn poll_read_with(
+    /// Reads once and passes the bytes to `take`; an empty slice at the end of the stream.
+    pub(crate) fn poll_read_with(
         &mut self,
         cx: &mut Context<'_>,
         take: impl FnOnce(&[u8]),
@@ -76,6 +83,10 @@ impl<S: AsyncRead + Unpin> Stream<S> {
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>> {
         self.poll_read_with(cx, |read| into.feed(read))
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |_| ())
     }
 
     fn poll_write(
@@ -132,6 +143,6 @@ fn advance(from: &mut VecDeque<Bytes>, mut count: usize) {
         count -= chunk.len();
         from.pop_front();
     }
-    // All is out: an idle connection holds no queue either.
+    // Everything is written: an idle connection holds no queue.
     *from = VecDeque::new();
 }

@@ -1,22 +1,20 @@
-//! What one client is about to be sent.
+//! Encoded packets that wait for one client's socket.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::message::Message;
+use crate::{message::Message, net::stream::SHARE_FROM};
 
-/// Up to this size a packet is copied behind the one before it, so that many leave in one write; a
-/// larger one is queued as it is and shared with the other receivers of a broadcast.
-pub(super) const SHARE_FROM: usize = 4 * 1024;
-
-/// A queue of packets. Empty it holds no memory.
+/// A FIFO of packets, counted in bytes and messages. An empty queue holds no memory.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub(super) struct SendQueue {
+    /// Whole packets each.
     chunks: VecDeque<Bytes>,
+    /// Small packets behind the last chunk.
     tail: BytesMut,
     encoded: Size,
-    /// Messages that an outbound pipeline has yet to see.
+    /// Messages that the outbound pipeline has yet to process, all behind `tail`.
     unprocessed: VecDeque<Message>,
     unencoded: Size,
 }
@@ -34,8 +32,8 @@ impl Size {
     }
 }
 
-impl Outbox {
-    /// Whether another packet of `len` bytes goes beyond the limits. An empty queue takes one of
+impl SendQueue {
+    /// Whether another packet of `len` bytes exceeds the limits. An empty queue takes a packet of
     /// any size.
     pub(super) fn is_full(&self, len: usize, max_bytes: usize, max_messages: usize) -> bool {
         let messages = self.encoded.messages + self.unencoded.messages;
@@ -43,7 +41,7 @@ impl Outbox {
         messages > 0 && (bytes + len > max_bytes || messages >= max_messages)
     }
 
-    /// Queues a packet that was encoded elsewhere.
+    /// Queues an encoded packet.
     pub(super) fn packet(&mut self, packet: &Bytes) {
         if packet.len() < SHARE_FROM {
             self.tail.extend_from_slice(packet);
@@ -54,7 +52,7 @@ impl Outbox {
         self.encoded.add(packet.len());
     }
 
-    /// Queues a packet that `write` appends to the buffer.
+    /// Queues the packet that `write` appends to the buffer.
     pub(super) fn write<E>(
         &mut self,
         write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
@@ -65,7 +63,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues a message for the pipeline.
+    /// Queues a message for the outbound pipeline.
     pub(super) fn message(&mut self, message: Message) {
         self.unencoded.add(message.body.len());
         self.unprocessed.push_back(message);
@@ -75,13 +73,13 @@ impl Outbox {
         !self.unprocessed.is_empty()
     }
 
-    /// Takes what is still to go through the pipeline; what comes out of it is queued again.
+    /// Takes the messages for the pipeline; its results are queued again as packets.
     pub(super) fn take_unprocessed(&mut self) -> VecDeque<Message> {
         self.unencoded = Size::default();
         std::mem::take(&mut self.unprocessed)
     }
 
-    /// Takes all encoded packets; how many they are.
+    /// Moves all encoded packets to `into` and returns their number.
     pub(super) fn take(&mut self, into: &mut VecDeque<Bytes>) -> usize {
         self.seal();
         if into.is_empty() {
@@ -92,6 +90,7 @@ impl Outbox {
         std::mem::take(&mut self.encoded).messages
     }
 
+    /// Discards everything.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

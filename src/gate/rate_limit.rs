@@ -1,10 +1,18 @@
-//! How many messages one client may send (no I/O, takes `now`).
+//! The token bucket for one client's messages: no I/O, takes `now`.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A limit on the messages of one connection.
+/// Limits how many messages one connection may send.
+///
+/// ```
+/// use nano::{App, Limits, RateLimit};
+///
+/// // 20 messages a second over time, 40 at once; faster clients are slowed down.
+/// let app = App::new().limits(Limits::new().rate_limit(RateLimit::throttle(20, 40)));
+/// # let _ = app;
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RateLimit {
     pub(crate) per_second: f64,
@@ -13,8 +21,8 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// At most `per_second` messages a second over time, and `burst` at once. What comes faster is
-    /// read later: nothing is lost, TCP slows the client down.
+    /// Allows `per_second` messages a second over time and `burst` at once. The gate stops reading
+    /// a faster client until it is within the limit: no message is lost, TCP slows the client down.
     pub fn throttle(per_second: u32, burst: u32) -> Self {
         Self {
             per_second: per_second.into(),
@@ -23,7 +31,7 @@ impl RateLimit {
         }
     }
 
-    /// The same limit, but a client that breaks it is kicked; close callbacks see
+    /// Allows the same, and kicks a client that exceeds it. Close callbacks see
     /// [`CloseReason::RateLimit`](crate::CloseReason::RateLimit).
     pub fn disconnect(per_second: u32, burst: u32) -> Self {
         Self {
@@ -37,7 +45,7 @@ impl RateLimit {
     }
 }
 
-/// A token bucket: one token a message.
+/// A token bucket that refills over time; a message takes one token.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     tokens: f64,
@@ -52,8 +60,10 @@ impl Bucket {
         }
     }
 
-    /// Takes a token. If there was none it is owed, and the error is how long it takes to pay that
-    /// back.
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// The bucket was empty: the token is owed, and this is the time after which the debt is paid.
     pub(crate) fn take(&mut self, limit: &RateLimit, now: Instant) -> Result<(), Duration> {
         let gained = now.saturating_duration_since(self.filled).as_secs_f64() * limit.per_second;
         self.tokens = (self.tokens + gained).min(limit.burst);

@@ -1,0 +1,362 @@
+//! Handshake, heartbeat, drain and close of one client: no I/O, no lock, takes `now`.
+//!
+//! [`Liveness`] belongs to the connection's task. [`ClientState`] is what other threads change too;
+//! the connection handle keeps it under its lock.
+//!
+//! ```text
+//!          close(Shutdown)             no request in flight, or closed again
+//!   Open ------------------> Draining ---------------------------------------+
+//!    |                          |                                            v
+//!    +------ any other reason --+----- queue full: SlowClient ----------> Flushing ---> Closed
+//! ```
+
+use std::{mem, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    config::{GateConfig, SlowClient},
+    send_queue::SendQueue,
+};
+use crate::{
+    error::{Error, code},
+    in_flight::InFlight,
+    packet::Kind,
+    session::CloseReason,
+};
+
+/// How long the last packets of a closing connection may take, and after them the client to close
+/// its side.
+pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// One client's phase, its queued packets and its unanswered requests.
+#[derive(Debug, Default)]
+pub(super) struct ClientState {
+    phase: Phase,
+    pub(super) queue: SendQueue,
+    pub(super) in_flight: InFlight,
+}
+
+#[derive(Debug, Default)]
+enum Phase {
+    #[default]
+    Open,
+    /// Shutting down: nothing is read any more, requests in flight may be answered.
+    Draining,
+    /// The reason is final. The last packets are queued, then written until `by`, which is set
+    /// when the task first finds that the socket does not take them at once.
+    Flushing {
+        reason: CloseReason,
+        stage: CloseStage,
+        by: Option<Instant>,
+    },
+    Closed,
+}
+
+/// Which of the last packets are queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CloseStage {
+    Begun,
+    RequestsFailed,
+    Kicked,
+}
+
+/// What the connection's task has to do next for the end of a connection. Each step comes once,
+/// except [`Process`](CloseStep::Process) and [`Flush`](CloseStep::Flush).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum CloseStep {
+    /// Nothing: the connection stays.
+    Stay,
+    /// Queue error replies for the requests in flight.
+    FailRequests,
+    /// Let the pipeline process what is queued first.
+    Process,
+    /// Queue a kick packet with this reason.
+    QueueKick(String),
+    /// Write what is queued, at most until `by`, then close.
+    Flush { reason: CloseReason, by: Instant },
+}
+
+/// What is left to do when the socket takes no more.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// Wait for the socket or for a wake-up.
+    Wait,
+    /// Wait for the socket until this time, then close.
+    FlushBy(Instant),
+    /// Close now.
+    Abort(CloseReason),
+}
+
+/// Why a message was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The connection is closing or closed.
+    Closed,
+    /// The queue is full, and the push is dropped.
+    Dropped,
+    /// The queue is full, and the connection closes.
+    Disconnected,
+}
+
+impl ClientState {
+    /// Whether input is still wanted.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether pushes and responses may still be queued.
+    ///
+    /// # Errors
+    /// [`Refusal::Closed`] once the last packets are being queued.
+    pub(super) fn check_output(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Open | Phase::Draining => Ok(()),
+            Phase::Flushing { .. } | Phase::Closed => Err(Refusal::Closed),
+        }
+    }
+
+    /// Whether a packet of `len` bytes exceeds the queue's limits.
+    pub(super) fn is_full(&self, len: usize, config: &GateConfig) -> bool {
+        self.queue
+            .is_full(len, config.queue_bytes, config.queue_messages)
+    }
+
+    /// Checks that a packet of `len` bytes may be queued. Closes the connection of a slow client,
+    /// unless the packet is `droppable` and the configuration drops pushes.
+    ///
+    /// # Errors
+    /// The packet must not be queued.
+    pub(super) fn admit(
+        &mut self,
+        len: usize,
+        droppable: bool,
+        config: &GateConfig,
+    ) -> Result<(), Refusal> {
+        self.check_output()?;
+        if !self.is_full(len, config) {
+            return Ok(());
+        }
+        if droppable && config.slow_client == SlowClient::DropPushes {
+            return Err(Refusal::Dropped);
+        }
+        self.flush(CloseReason::SlowClient);
+        Err(Refusal::Disconnected)
+    }
+
+    /// Begins to close. A shutdown drains first; a second call ends the drain. The first reason
+    /// counts.
+    pub(super) fn close(&mut self, reason: CloseReason) {
+        match self.phase {
+            Phase::Open if reason == CloseReason::Shutdown => self.phase = Phase::Draining,
+            Phase::Open => self.flush(reason),
+            Phase::Draining => self.flush(CloseReason::Shutdown),
+            Phase::Flushing { .. } | Phase::Closed => {}
+        }
+    }
+
+    /// Returns what to do before the connection may close. `now` starts the flush deadline.
+    pub(super) fn next_step(&mut self, now: Instant) -> CloseStep {
+        self.end_drain();
+        let Phase::Flushing { reason, stage, by } = &mut self.phase else {
+            return CloseStep::Stay;
+        };
+        if *stage == CloseStage::Begun {
+            *stage = CloseStage::RequestsFailed;
+            match reason {
+                // The client does not read: nothing more can reach it.
+                CloseReason::SlowClient => self.queue.clear(),
+                // Requests of connections that close for another reason end with them.
+                CloseReason::Shutdown => return CloseStep::FailRequests,
+                _ => {}
+            }
+        }
+        if self.queue.has_unprocessed() {
+            return CloseStep::Process;
+        }
+        if mem::replace(stage, CloseStage::Kicked) != CloseStage::Kicked
+            && let Some(kick) = reason.kick()
+        {
+            return CloseStep::QueueKick(kick.into_owned());
+        }
+        CloseStep::Flush {
+            reason: reason.clone(),
+            by: *by.get_or_insert(now + FLUSH_TIMEOUT),
+        }
+    }
+
+    /// Returns how to go on when the socket takes no more. `now` starts the flush deadline.
+    pub(super) fn blocked(&mut self, now: Instant) -> Blocked {
+        self.end_drain();
+        match &mut self.phase {
+            Phase::Flushing {
+                reason: reason @ CloseReason::SlowClient,
+                ..
+            } => Blocked::Abort(reason.clone()),
+            Phase::Flushing { by, .. } => Blocked::FlushBy(*by.get_or_insert(now + FLUSH_TIMEOUT)),
+            Phase::Open | Phase::Draining | Phase::Closed => Blocked::Wait,
+        }
+    }
+
+    /// Returns why the connection is flushing.
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        match &self.phase {
+            Phase::Flushing { reason, .. } => Some(reason.clone()),
+            _ => None,
+        }
+    }
+
+    /// Closes, and returns what was left, to be dropped without a lock.
+    pub(super) fn end(&mut self) -> Self {
+        let closed = Self {
+            phase: Phase::Closed,
+            ..Self::default()
+        };
+        mem::replace(self, closed)
+    }
+
+    /// A drain ends with the last request in flight.
+    fn end_drain(&mut self) {
+        if matches!(self.phase, Phase::Draining) && self.in_flight.is_empty() {
+            self.flush(CloseReason::Shutdown);
+        }
+    }
+
+    fn flush(&mut self, reason: CloseReason) {
+        self.phase = Phase::Flushing {
+            reason,
+            stage: CloseStage::Begun,
+            by: None,
+        };
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Closed => Self::new(code::CLOSED, "the connection is closed"),
+            Refusal::Dropped => Self::new(code::TOO_MANY, "the client reads too slowly"),
+            Refusal::Disconnected => Self::new(
+                code::CLOSED,
+                "the client reads too slowly and is disconnected",
+            ),
+        }
+    }
+}
+
+/// Where a client is in its handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Handshake {
+    Awaited,
+    Answered,
+    Acknowledged,
+}
+
+/// Handshake and heartbeat of one client.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    handshake: Handshake,
+    heartbeat: Option<Duration>,
+    next_heartbeat: Option<Instant>,
+    last_seen: Instant,
+    /// When the handshake must be acknowledged; `None` once it is.
+    handshake_by: Option<Instant>,
+}
+
+/// What a packet requires.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Answer the handshake.
+    Handshake,
+    /// Dispatch the message in it.
+    Data,
+    Nothing,
+    Close(CloseReason),
+}
+
+/// What a deadline requires.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Tick {
+    Heartbeat,
+    Nothing,
+    Close(CloseReason),
+}
+
+impl Liveness {
+    pub(super) fn new(
+        heartbeat: Option<Duration>,
+        handshake_timeout: Duration,
+        now: Instant,
+    ) -> Self {
+        Self {
+            handshake: Handshake::Awaited,
+            heartbeat,
+            next_heartbeat: heartbeat.map(|interval| now + interval),
+            last_seen: now,
+            handshake_by: Some(now + handshake_timeout),
+        }
+    }
+
+    /// Applies the rules of Go nano: an acknowledgement alone is enough to begin, every handshake is
+    /// answered and needs another acknowledgement, and data before one closes the connection.
+    pub(super) fn receive(&mut self, kind: Kind, now: Instant) -> Step {
+        self.last_seen = now;
+        match (kind, self.handshake) {
+            (Kind::Handshake, _) => {
+                self.handshake = Handshake::Answered;
+                Step::Handshake
+            }
+            (Kind::Ack, _) => {
+                self.handshake = Handshake::Acknowledged;
+                self.handshake_by = None;
+                Step::Nothing
+            }
+            (Kind::Data, Handshake::Acknowledged) => Step::Data,
+            (Kind::Data, _) => Step::Close(CloseReason::Protocol(
+                "data before the handshake was acknowledged".to_owned(),
+            )),
+            (Kind::Heartbeat | Kind::Kick, _) => Step::Nothing,
+        }
+    }
+
+    /// Restarts the silence of a client whose socket was not read: its packets may wait there.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.last_seen = now;
+    }
+
+    /// Handles a deadline that may have passed. Once per interval, a client that was silent for two
+    /// intervals times out, and any other is sent a heartbeat.
+    pub(super) fn on_deadline(&mut self, now: Instant) -> Tick {
+        if self.handshake_by.is_some_and(|by| by <= now) {
+            return Tick::Close(CloseReason::HandshakeTimeout);
+        }
+        let (Some(interval), Some(due)) = (self.heartbeat, self.next_heartbeat) else {
+            return Tick::Nothing;
+        };
+        if now < due {
+            return Tick::Nothing;
+        }
+        // Measured at the deadline, not at `now`: a late call must not lengthen the silence.
+        if due.saturating_duration_since(self.last_seen) > interval * 2 {
+            return Tick::Close(CloseReason::HeartbeatTimeout);
+        }
+        // Missed heartbeats are not made up for.
+        let mut next = due + interval;
+        if next <= now {
+            next = now + interval;
+        }
+        self.next_heartbeat = Some(next);
+        Tick::Heartbeat
+    }
+
+    /// Returns when [`on_deadline`](Liveness::on_deadline) must be called next.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.handshake_by
+            .into_iter()
+            .chain(self.next_heartbeat)
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,430 @@
+//! The cross-thread side of one connection.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{
+    client_state::{Blocked, ClientState, CloseStep, Refusal},
+    shared::Shared,
+};
+use crate::{
+    error::{Error, Result, code},
+    handshake,
+    message::{self, Kind, Message},
+    packet::{self, PacketError},
+    panic::catch_panic,
+    session::{CloseReason, Push, Session, SessionSink},
+};
+
+/// Bytes in front of the body of a response: the flag and the longest id.
+const RESPONSE_HEAD: usize = 16;
+/// The longest body of a response, in bytes.
+const MAX_RESPONSE: usize = packet::MAX_BODY - RESPONSE_HEAD;
+
+/// Lets any thread queue packets for a client and close it; the connection's task writes them.
+pub(super) struct ConnectionHandle {
+    gate: Arc<Shared>,
+    remote: SocketAddr,
+    /// Held for a few instructions and for copying a small packet. No other lock is taken inside,
+    /// no pipeline runs inside, and the task is woken after it is released.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    client: ClientState,
+    /// The connection's task, while it has nothing to write or the socket takes no more.
+    writer: Option<Waker>,
+    /// Whether the socket takes no more. Then a packet does not wake the task, a close does.
+    blocked: bool,
+}
+
+/// What the connection's task has to write.
+pub(super) enum Output {
+    Packets,
+    Nothing,
+    /// Write the packets, at most until `by`, then close.
+    Flush {
+        reason: CloseReason,
+        by: Instant,
+    },
+}
+
+impl ConnectionHandle {
+    pub(super) fn new(gate: Arc<Shared>, remote: SocketAddr) -> Self {
+        Self {
+            gate,
+            remote,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Adds a request that has arrived; `deadline` is when it times out.
+    ///
+    /// # Errors
+    /// `TOO_MANY` if the client has as many in flight as it may. The request is in flight anyway,
+    /// so that it can be answered.
+    pub(super) fn expect(&self, id: u64, deadline: Option<Instant>) -> Result {
+        let mut state = self.state.lock();
+        let limit = self.gate.config.max_in_flight;
+        let full = state.client.in_flight.len() >= limit;
+        state.client.in_flight.insert(id, deadline, ());
+        if full {
+            Err(Error::new(
+                code::TOO_MANY,
+                format!("more than {limit} requests in flight"),
+            ))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Answers every request whose deadline has passed with a timeout, and returns the next
+    /// deadline.
+    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
+        let expired = self.state.lock().client.in_flight.expired(now);
+        for id in expired {
+            self.gate.metrics.timed_out.increment(1);
+            // A response that came in between wins.
+            let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
+        }
+        self.state.lock().client.in_flight.next_deadline()
+    }
+
+    /// Queues a handshake reply or a heartbeat.
+    pub(super) fn send_control(&self, kind: packet::Kind, body: &[u8]) {
+        let config = &self.gate.config;
+        self.change(|state| {
+            let client = &mut state.client;
+            // The packets of a full queue are signs of life, as good as a heartbeat.
+            let superfluous = kind == packet::Kind::Heartbeat && client.is_full(body.len(), config);
+            if !client.is_open() || superfluous || client.admit(body.len(), false, config).is_err()
+            {
+                return;
+            }
+            let written = client.queue.write(|out| packet::encode(kind, body, out));
+            if written.is_err() {
+                // Only the user data of a handshake reply can exceed 16 MiB.
+                client.close(CloseReason::Protocol(
+                    "the handshake reply is too large".to_owned(),
+                ));
+            }
+        });
+    }
+
+    /// Whether input is still wanted.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().client.is_open()
+    }
+
+    /// Returns how to go on when the socket takes no more. The task is woken when that changes.
+    pub(super) fn poll_blocked(&self, cx: &Context<'_>, now: Instant) -> Blocked {
+        let mut state = self.state.lock();
+        let blocked = state.client.blocked(now);
+        if blocked == Blocked::Wait {
+            state.blocked = true;
+            state.wait(cx);
+        }
+        blocked
+    }
+
+    /// Returns why the connection is closing.
+    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+        self.state.lock().client.close_reason()
+    }
+
+    /// Moves all queued packets to `into`, and the last ones when the connection closes. The task
+    /// is woken when there is more.
+    pub(super) fn poll_output(
+        &self,
+        session: &Session,
+        into: &mut VecDeque<Bytes>,
+        cx: &Context<'_>,
+        now: Instant,
+    ) -> Output {
+        let mut state = self.state.lock();
+        if state.client.queue.has_unprocessed() {
+            drop(state);
+            self.run_pipeline(session);
+            state = self.state.lock();
+        }
+        state.blocked = false;
+        let flush = self.queue_last_packets(&mut state.client, now);
+        if flush.is_none() && state.client.queue.has_unprocessed() {
+            // Messages that came while the pipeline ran, or error replies: they are processed in
+            // the next poll, and what follows must not overtake them.
+            cx.waker().wake_by_ref();
+        }
+        let messages = state.client.queue.take(into);
+        if messages > 0 {
+            self.gate.metrics.sent.increment(messages as u64);
+        }
+        match flush {
+            Some((reason, by)) => Output::Flush { reason, by },
+            None if messages > 0 => Output::Packets,
+            None => {
+                state.wait(cx);
+                Output::Nothing
+            }
+        }
+    }
+
+    /// Queues what ends a connection that is closing; returns the reason and the flush deadline
+    /// once everything is queued.
+    fn queue_last_packets(
+        &self,
+        client: &mut ClientState,
+        now: Instant,
+    ) -> Option<(CloseReason, Instant)> {
+        loop {
+            match client.next_step(now) {
+                CloseStep::Stay | CloseStep::Process => return None,
+                CloseStep::FailRequests => self.fail_requests(client),
+                CloseStep::QueueKick(reason) => queue_kick(client, &reason),
+                CloseStep::Flush { reason, by } => return Some((reason, by)),
+            }
+        }
+    }
+
+    fn fail_requests(&self, client: &mut ClientState) {
+        if self.gate.config.silent {
+            return;
+        }
+        let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
+        for (id, ()) in client.in_flight.drain() {
+            self.gate.metrics.failed.increment(1);
+            if self.has_pipeline() {
+                let reply = Message::response(id, true, body.clone());
+                client.queue.message(reply);
+            } else {
+                // An error body always fits into a packet.
+                let _: Result<(), PacketError> =
+                    client.queue.write(|out| response(id, true, &body, out));
+            }
+        }
+    }
+
+    /// Closes for good when the task ends, and drops everything that is queued.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock();
+        let left = (state.client.end(), state.writer.take());
+        drop(state);
+        // Without the lock: a body's owner may be an application's type.
+        drop(left);
+    }
+
+    /// Runs the outbound pipeline. It runs in the connection's task, so that it sees messages in the
+    /// order of the wire, and without the lock, because a step may use the session.
+    fn run_pipeline(&self, session: &Session) {
+        let messages = self.state.lock().client.queue.take_unprocessed();
+        for message in messages {
+            let encoded = self.process(session, message);
+            let mut state = self.state.lock();
+            if let Err(error) = encoded.and_then(|message| {
+                state
+                    .client
+                    .queue
+                    .write(|out| encode(&message, &self.gate, out))
+            }) {
+                debug!(session = session.id(), uid = session.uid(), %error, "message not sent");
+            }
+        }
+    }
+
+    /// Processes one message. A message that the pipeline refuses is dropped; a response becomes an
+    /// error reply, so that its request ends.
+    fn process(&self, session: &Session, mut message: Message) -> Result<Message> {
+        let outbound = self.gate.dispatch.outbound();
+        let (kind, id, failed) = (message.kind, message.id, message.error);
+        let process = |message: &mut Message| {
+            catch_panic(&self.gate.metrics.panics, "the pipeline panicked", || {
+                outbound.process(session, message)
+            })
+        };
+        match process(&mut message) {
+            Ok(()) => Ok(message),
+            Err(error) if kind == Kind::Response && !self.gate.config.silent => {
+                self.gate.metrics.failed.increment(u64::from(!failed));
+                let mut reply = Message::response(id, true, error.to_body());
+                // The client expects what the pipeline does, such as encryption, in error replies
+                // too. If the pipeline refuses the reply, it goes out unprocessed.
+                let original = reply.clone();
+                Ok(process(&mut reply).map_or(original, |()| reply))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes the state and wakes the connection's task, unless the change is of no use to it yet.
+    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        let writer = if state.blocked && state.client.is_open() {
+            None
+        } else {
+            state.writer.take()
+        };
+        drop(state);
+        if let Some(writer) = writer {
+            self.gate.wakes.wake(writer);
+        }
+        result
+    }
+
+    /// Checks that the queue takes a packet of `len` bytes; may close the connection of a slow
+    /// client.
+    fn admit(&self, client: &mut ClientState, len: usize, droppable: bool) -> Result {
+        client
+            .admit(len, droppable, &self.gate.config)
+            .map_err(|refusal| {
+                if refusal == Refusal::Dropped {
+                    self.gate.metrics.pushes_dropped.increment(1);
+                }
+                refusal.into()
+            })
+    }
+
+    fn has_pipeline(&self) -> bool {
+        !self.gate.dispatch.outbound().is_empty()
+    }
+}
+
+impl State {
+    fn wait(&mut self, cx: &Context<'_>) {
+        if !self
+            .writer
+            .as_ref()
+            .is_some_and(|writer| writer.will_wake(cx.waker()))
+        {
+            self.writer = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl SessionSink for ConnectionHandle {
+    fn push(&self, push: &Push<'_>) -> Result {
+        push.check()?;
+        if self.has_pipeline() {
+            let message = Message::push(push.route(), push.body().clone());
+            return self.change(|state| {
+                self.admit(&mut state.client, message.body.len(), true)?;
+                state.client.queue.message(message);
+                Ok(())
+            });
+        }
+        let packet = push.packet(&self.gate.dictionary)?;
+        self.change(|state| {
+            self.admit(&mut state.client, packet.len(), true)?;
+            state.client.queue.packet(&packet);
+            Ok(())
+        })
+    }
+
+    fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
+        if let Some(len) = answer
+            .as_ref()
+            .ok()
+            .map(Bytes::len)
+            .filter(|len| *len > MAX_RESPONSE)
+        {
+            // Both ends learn of it: the request ends with an error reply, the call with an error.
+            let too_large = || Error::new(code::TOO_LARGE, format!("a response of {len} bytes"));
+            self.respond(request, Err(too_large()))?;
+            return Err(too_large());
+        }
+        let (failed, body) = match answer {
+            Ok(body) => (false, body),
+            Err(error) => (true, error.to_body()),
+        };
+        self.change(|state| {
+            state.client.check_output()?;
+            if state.client.in_flight.take(request).is_none() {
+                self.gate.metrics.responses_dropped.increment(1);
+                return Err(Error::new(
+                    code::CONFLICT,
+                    format!("request {request} does not wait for an answer"),
+                ));
+            }
+            if failed {
+                self.gate.metrics.failed.increment(1);
+                if self.gate.config.silent {
+                    return Ok(());
+                }
+            }
+            self.admit(&mut state.client, body.len(), false)?;
+            if self.has_pipeline() {
+                state
+                    .client
+                    .queue
+                    .message(Message::response(request, failed, body));
+                return Ok(());
+            }
+            Ok(state
+                .client
+                .queue
+                .write(|out| response(request, failed, &body, out))?)
+        })
+    }
+
+    fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
+        self.gate
+            .dispatch
+            .rpc(session, Message::notify(route, body))
+    }
+
+    fn close(&self, reason: CloseReason) {
+        self.change(|state| state.client.close(reason));
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        Some(self.remote)
+    }
+
+    fn bind(&self, session: &Session, uid: i64) {
+        session.core().rebind(uid);
+        self.gate.dispatch.bound(session);
+    }
+}
+
+/// Appends the kick packet. It ignores the limits of the queue, which it exceeds once at most.
+fn queue_kick(client: &mut ClientState, reason: &str) {
+    let body = handshake::encode_kick(reason);
+    if let Err(error) = client
+        .queue
+        .write(|out| packet::encode(packet::Kind::Kick, &body, out))
+    {
+        warn!(%error, "kick reason not sent");
+    }
+}
+
+fn response(id: u64, failed: bool, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {
+    out.reserve(packet::HEADER + RESPONSE_HEAD + body.len());
+    packet::encode_with(packet::Kind::Data, out, |out| {
+        message::encode_response(id, failed, body, out);
+        Ok(())
+    })
+}
+
+fn encode(message: &Message, gate: &Shared, out: &mut BytesMut) -> Result {
+    packet::encode_with(packet::Kind::Data, out, |out| {
+        Ok::<_, Error>(message.encode(&gate.dictionary, out)?)
+    })
+}
+
+impl fmt::Debug for ConnectionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionHandle")
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
+}

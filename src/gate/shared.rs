@@ -1,0 +1,102 @@
+//! What all connections of a node share.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::Notify;
+
+use super::config::GateConfig;
+use crate::{
+    dispatch::Dispatch,
+    handle::Handle,
+    handshake::ReplyTemplate,
+    message::Dictionary,
+    metrics::Metrics,
+    net::wake_batch::WakeBatcher,
+    session::{CloseReason, Session},
+};
+
+pub(super) struct Shared {
+    pub(super) config: GateConfig,
+    pub(super) dispatch: Arc<Dispatch>,
+    pub(super) dictionary: Arc<Dictionary>,
+    pub(super) handshake: ReplyTemplate,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) node: Handle,
+    /// Open sockets, one [`ConnectionPermit`] each.
+    pub(super) connections: AtomicUsize,
+    /// Notified when a session has closed, and when a socket has.
+    pub(super) closed: Notify,
+    pub(super) wakes: Arc<WakeBatcher>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        config: GateConfig,
+        dispatch: Arc<Dispatch>,
+        dictionary: Dictionary,
+        metrics: Arc<Metrics>,
+        node: Handle,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
+            config,
+            dispatch,
+            dictionary: Arc::new(dictionary),
+            metrics,
+            node,
+            connections: AtomicUsize::new(0),
+            closed: Notify::new(),
+            wakes: WakeBatcher::new(),
+        })
+    }
+
+    /// Ends a session whose connection has ended.
+    pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason) {
+        self.node
+            .sessions()
+            .close(session, reason, self.node.scheduler());
+        // After the end of the session, so that a message to a member is either sent before this
+        // or refused.
+        self.dispatch.closed(session, reason);
+        self.metrics.closed(reason.label());
+        self.closed.notify_waiters();
+    }
+
+    /// Runs `work` until the node shuts down; for connections that have no session to close yet.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            result = work => Some(result),
+            () = self.node.shutdown_requested() => None,
+        }
+    }
+}
+
+/// One of the connections that a node may have, from accept to the end of the socket.
+pub(super) struct ConnectionPermit(Arc<Shared>);
+
+impl ConnectionPermit {
+    /// Takes a permit; `None` at the connection limit.
+    pub(super) fn acquire(shared: &Arc<Shared>) -> Option<Self> {
+        let limit = shared.config.max_connections;
+        shared
+            .connections
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .ok()?;
+        shared.metrics.accepted.increment(1);
+        shared.metrics.connections.increment(1.0);
+        Some(Self(shared.clone()))
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.0.metrics.connections.decrement(1.0);
+        self.0.connections.fetch_sub(1, Ordering::AcqRel);
+        self.0.closed.notify_waiters();
+    }
+}

@@ -1,0 +1,10 @@
+//! What carries bytes: addresses, TLS, streams, WebSocket, timers and wake-ups of connections.
+//!
+//! Nothing here knows of sessions or of the gate.
+
+pub(crate) mod bind;
+pub(crate) mod deadline;
+pub(crate) mod stream;
+pub(crate) mod tls;
+pub(crate) mod wake_batch;
+pub(crate) mod websocket;
