@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::super::stream::{Stream, Transport};
+use crate::net::stream::{Stream, Transport};
 
 /// Adapts a [`Stream`]: what would wait returns `WouldBlock` and wakes the stored waker later.
 pub(super) struct SyncIo<S> {
