@@ -43,8 +43,6 @@ pub use session::{
 pub mod scheduler;
 pub use scheduler::{Pool, PushError, Scheduler, Timer};
 
-pub mod client;
-
 mod member;
 pub use member::Member;
 
@@ -62,6 +60,10 @@ pub use nano_protocol::{
     packet,
 };
 use nano_protocol::{error, serialize};
+
+#[cfg(feature = "client")]
+#[doc(inline)]
+pub use nano_client as client;
 
 /// The gRPC library nodes speak with, in the version whose types [`Cluster::grpc_endpoint`] and
 /// [`Cluster::grpc_server`] name.

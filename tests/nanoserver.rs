@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, thread};
 
-use nano::{Node, client::CloseReason, code};
+use nano::{Node, client::DisconnectReason, code};
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant, sleep};
 
@@ -201,7 +201,7 @@ async fn a_login_replaces_the_session_before_without_going_offline() {
     assert!(reply.playing);
     assert_eq!(
         guests[1].closed().await,
-        CloseReason::Kicked(REPLACED.to_owned())
+        DisconnectReason::Kicked(REPLACED.to_owned())
     );
     eventually("the close callbacks", || world.closed().len() == 2).await;
     again.ask("DeskManager.ReJoin").await.unwrap();
@@ -357,7 +357,7 @@ async fn a_foreign_thread_reaches_players() {
     assert_eq!(recharged.next::<i64>().await, 100);
     assert_eq!(
         guests[3].closed().await,
-        CloseReason::Kicked("cheating".to_owned())
+        DisconnectReason::Kicked("cheating".to_owned())
     );
     web.join().unwrap();
     node.shutdown().await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use nano::{
-    client::{Client, CloseReason},
+    client::{Client, DisconnectReason},
     code,
     message::Message,
     packet::Kind,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Why the connection ends when the server sends these bytes and then nothing.
-async fn reason_after(bytes: &[u8]) -> CloseReason {
+async fn reason_after(bytes: &[u8]) -> DisconnectReason {
     let (client, mut peer) = connected_with(Client::builder().max_packet(1000), REPLY).await;
     peer.write(bytes).await;
     let reason = within(client.closed()).await;
@@ -32,11 +32,11 @@ async fn reason_after(bytes: &[u8]) -> CloseReason {
 async fn a_kick_tells_why() {
     assert_eq!(
         reason_after(&encode(Kind::Kick, br#"{"reason":"cheating"}"#)).await,
-        CloseReason::Kicked("cheating".into())
+        DisconnectReason::Kicked("cheating".into())
     );
     assert_eq!(
         reason_after(&encode(Kind::Kick, b"")).await,
-        CloseReason::Kicked(String::new())
+        DisconnectReason::Kicked(String::new())
     );
 }
 
@@ -72,7 +72,7 @@ async fn a_kick_that_has_arrived_says_more_than_a_broken_pipe() {
         .unwrap();
     assert_eq!(
         within(client.closed()).await,
-        CloseReason::Kicked("cheating".into())
+        DisconnectReason::Kicked("cheating".into())
     );
 }
 
@@ -90,7 +90,7 @@ async fn what_is_not_of_the_protocol_closes_with_what_is_wrong() {
         (&data(Message::notify("A.B", "")), "sent a request"),
     ] {
         match reason_after(bytes).await {
-            CloseReason::Protocol(reason) => assert!(reason.contains(fault), "{reason}"),
+            DisconnectReason::Protocol(reason) => assert!(reason.contains(fault), "{reason}"),
             reason => panic!("{reason}"),
         }
     }
@@ -100,13 +100,13 @@ async fn what_is_not_of_the_protocol_closes_with_what_is_wrong() {
 async fn a_server_that_goes_away_is_no_local_close() {
     let (client, peer) = connected().await;
     drop(peer);
-    assert_eq!(within(client.closed()).await, CloseReason::Server);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Server);
 
     let (client, mut peer) = connected().await;
     peer.write(b"\x04\x00\x00\x09half").await;
     peer.stream.shutdown().await.unwrap();
     assert!(
-        matches!(within(client.closed()).await, CloseReason::Broken(fault) if fault.contains("inside of a packet"))
+        matches!(within(client.closed()).await, DisconnectReason::Broken(fault) if fault.contains("inside a packet"))
     );
 }
 
@@ -115,7 +115,7 @@ async fn what_is_queued_still_leaves_when_the_client_closes() {
     let (client, mut peer) = connected().await;
     client.notify_raw("Echo.Sink", "last words").await.unwrap();
     client.close();
-    assert_eq!(client.close_reason(), Some(CloseReason::Local));
+    assert_eq!(client.close_reason(), Some(DisconnectReason::Local));
     assert_eq!(
         client
             .request_raw("Echo.Echo", "")
@@ -127,7 +127,7 @@ async fn what_is_queued_still_leaves_when_the_client_closes() {
     assert_eq!(peer.message().await.unwrap().body, "last words");
     assert_eq!(peer.packet().await, None);
     drop(peer);
-    assert_eq!(within(client.closed()).await, CloseReason::Local);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Local);
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn requests_in_flight_fail_at_once_when_the_client_closes() {
 async fn a_server_that_neither_reads_nor_closes_holds_no_closed_client() {
     let (client, _peer) = connected().await;
     client.close();
-    assert_eq!(within(client.closed()).await, CloseReason::Local);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Local);
 }
 
 #[tokio::test]
@@ -195,7 +195,10 @@ async fn heartbeats_are_sent_and_silence_closes() {
     );
     assert_eq!(client.close_reason(), None);
     let silent = Instant::now();
-    assert_eq!(within(client.closed()).await, CloseReason::HeartbeatTimeout);
+    assert_eq!(
+        within(client.closed()).await,
+        DisconnectReason::HeartbeatTimeout
+    );
     assert!(
         silent.elapsed() >= Duration::from_millis(600),
         "{:?}",
@@ -216,7 +219,7 @@ fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
     assert_eq!(error.code(), code::CLOSED);
     assert!(matches!(
         client.close_reason(),
-        Some(CloseReason::Broken(_))
+        Some(DisconnectReason::Broken(_))
     ));
     drop(peer);
 }

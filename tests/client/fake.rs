@@ -80,10 +80,7 @@ impl Peer {
             let mut buffer = vec![0; 65_536];
             let count = within(self.stream.read(&mut buffer)).await.unwrap();
             if count == 0 {
-                assert!(
-                    self.decoder.is_empty(),
-                    "the stream ends inside of a packet"
-                );
+                assert!(self.decoder.is_empty(), "the stream ends inside a packet");
                 return None;
             }
             self.decoder.feed(&buffer[..count]);

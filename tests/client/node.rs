@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use bytes::Bytes;
 use nano::{
     App, Component, Handlers, Listener, Node, Protobuf, Result, Session, Timeouts,
-    client::{Client, CloseReason},
+    client::{Client, DisconnectReason},
     code,
 };
 use rcgen::{CertifiedKey, generate_simple_self_signed};
@@ -163,7 +163,10 @@ async fn converse(client: Client) {
         code::BAD_REQUEST
     );
     client.notify("Echo.Kick", "bye").await.unwrap();
-    assert_eq!(client.closed().await, CloseReason::Kicked("bye".into()));
+    assert_eq!(
+        client.closed().await,
+        DisconnectReason::Kicked("bye".into())
+    );
 }
 
 #[tokio::test]
@@ -271,7 +274,7 @@ async fn an_idle_connection_stays_open() {
     node.shutdown().await;
     assert!(matches!(
         within(client.closed()).await,
-        CloseReason::Kicked(_)
+        DisconnectReason::Kicked(_)
     ));
 }
 

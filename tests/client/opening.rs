@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nano::{
-    client::{Client, CloseReason},
+    client::{Client, DisconnectReason},
     code,
     message::Message,
     packet::Kind,
@@ -115,7 +115,7 @@ async fn heartbeats_before_the_reply_do_not_matter() {
     ]
     .concat();
     let client = answered(&opening).await.unwrap();
-    assert_eq!(within(client.closed()).await, CloseReason::Server);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Server);
 }
 
 #[tokio::test]

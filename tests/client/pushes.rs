@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nano::{
-    client::{Client, CloseReason},
+    client::{Client, DisconnectReason},
     code,
     message::Message,
 };
@@ -153,5 +153,57 @@ async fn a_dropped_subscription_leaves_the_others_alone() {
     peer.send(Message::push("onNews", "to nobody")).await;
     settle(&client, &mut peer).await;
     client.close();
-    assert_eq!(within(client.closed()).await, CloseReason::Local);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Local);
+}
+
+#[tokio::test]
+async fn pushes_yields_all_routes_in_their_order_of_arrival() {
+    let server = Server::bind().await;
+    let url = server.url();
+    let mut builder = Client::builder();
+    let mut pushes = builder.pushes();
+    let serve = async {
+        let mut peer = server.accept().await;
+        let early = [
+            data(Message::push("onFirst", "1")),
+            data(Message::push("onOther", "2")),
+        ]
+        .concat();
+        peer.shake_hands(REPLY, &early).await;
+        peer
+    };
+    let (client, mut peer) = tokio::join!(builder.connect(&url), serve);
+    let client = client.unwrap();
+    let mut late = client.pushes();
+    peer.send(Message::push("onFirst", "3")).await;
+    drop(peer);
+    within(client.closed()).await;
+
+    let mut all = Vec::new();
+    while let Some(push) = within(pushes.recv()).await {
+        all.push((push.route().to_owned(), push.decode::<u32>().unwrap()));
+    }
+    let expected = [("onFirst", 1), ("onOther", 2), ("onFirst", 3)];
+    assert_eq!(all, expected.map(|(route, n)| (route.to_owned(), n)));
+    // It may have been made before or after the early pushes were read.
+    let last = std::iter::from_fn(|| late.try_recv()).last().unwrap();
+    assert_eq!((last.route(), &last.body()[..]), ("onFirst", &b"3"[..]));
+    assert!(within(client.pushes().recv()).await.is_none());
+}
+
+#[tokio::test]
+async fn pushes_that_are_not_read_keep_the_latest_and_count_the_rest() {
+    let mut builder = Client::builder();
+    let mut slow = builder.pushes();
+    let (client, mut peer) = connected_with(builder, REPLY).await;
+    let ticks: Vec<u8> = (0..1030)
+        .flat_map(|n: u32| data(Message::push(format!("on{}", n % 7), n.to_string())))
+        .collect();
+    peer.write(&ticks).await;
+    settle(&client, &mut peer).await;
+    assert_eq!(slow.missed(), 6);
+    for n in 6..1030_u32 {
+        assert_eq!(slow.try_recv().unwrap().decode::<u32>().unwrap(), n);
+    }
+    assert!(slow.try_recv().is_none());
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use nano::{
     Error, Protobuf,
-    client::{Client, CloseReason},
+    client::{Client, DisconnectReason},
     code,
     message::Message,
     packet::Kind,
@@ -273,7 +273,10 @@ async fn nobody_waits_for_a_connection_that_closes() {
     for reply in replies {
         assert_eq!(reply.unwrap_err().code(), code::CLOSED);
     }
-    assert!(!matches!(within(client.closed()).await, CloseReason::Local));
+    assert!(!matches!(
+        within(client.closed()).await,
+        DisconnectReason::Local
+    ));
     assert_eq!(
         client
             .request_raw("Echo.Echo", "")

@@ -2,7 +2,7 @@
 
 use futures_util::{SinkExt, StreamExt};
 use nano::{
-    client::{Client, CloseReason},
+    client::{Client, DisconnectReason},
     code,
     message::Message,
     packet::Kind,
@@ -94,11 +94,11 @@ async fn packets_come_in_frames_of_any_kind() {
 async fn it_ends_with_a_closing_frame_or_without() {
     let (client, mut socket) = connected().await;
     socket.close(None).await.unwrap();
-    assert_eq!(within(client.closed()).await, CloseReason::Server);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Server);
 
     let (client, socket) = connected().await;
     drop(socket);
-    assert_eq!(within(client.closed()).await, CloseReason::Server);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Server);
 
     let (client, mut socket) = connected().await;
     client.notify_raw("Echo.Sink", "last words").await.unwrap();
@@ -112,7 +112,7 @@ async fn it_ends_with_a_closing_frame_or_without() {
         Some(Ok(Frame::Close(_)))
     ));
     assert!(within(socket.next()).await.is_none());
-    assert_eq!(within(client.closed()).await, CloseReason::Local);
+    assert_eq!(within(client.closed()).await, DisconnectReason::Local);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn what_is_no_frame_closes_the_connection() {
     socket.get_mut().write_all(&[0xFF; 64]).await.unwrap();
     assert!(matches!(
         within(client.closed()).await,
-        CloseReason::Protocol(_)
+        DisconnectReason::Protocol(_)
     ));
 }
 

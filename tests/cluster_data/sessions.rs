@@ -191,7 +191,7 @@ async fn a_member_closes_and_kicks_its_sessions() {
     let _ = kicked.request_raw("Room.Kick", "").await;
     assert_eq!(
         within("the kick", kicked.closed()).await,
-        client::CloseReason::Kicked("cheating".to_owned())
+        client::DisconnectReason::Kicked("cheating".to_owned())
     );
 
     eventually("close callbacks", || room.closed().len() == 2).await;

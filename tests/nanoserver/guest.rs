@@ -2,7 +2,7 @@
 
 use nano::{
     Error, Node, Result,
-    client::{Client, CloseReason, Subscription},
+    client::{Client, DisconnectReason, Subscription},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ impl Guest {
         Heard(self.client.subscribe(route))
     }
 
-    pub(crate) async fn closed(&self) -> CloseReason {
+    pub(crate) async fn closed(&self) -> DisconnectReason {
         timeout(DEADLINE, self.client.closed()).await.unwrap()
     }
 }

@@ -187,6 +187,15 @@ impl Decoder {
     }
 }
 
+/// The length of the first packet in `packets`, header included; `None` without a whole header.
+///
+/// For bytes that were encoded here. What a peer sent goes through a [`Decoder`], which checks it.
+#[inline]
+pub fn packet_len(packets: &[u8]) -> Option<usize> {
+    let &[_, high, middle, low] = packets.first_chunk()?;
+    Some(HEADER + u32::from_be_bytes([0, high, middle, low]) as usize)
+}
+
 /// Appends a packet.
 ///
 /// # Errors

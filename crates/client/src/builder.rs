@@ -1,4 +1,4 @@
-//! What a client may choose about its connection.
+//! Options of a connection.
 
 use std::{fmt, marker::PhantomData, path::PathBuf, sync::Arc, time::Duration};
 
@@ -6,16 +6,36 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::{
-    Client, Subscription, address::Address, connection::Connection, dial, link::Link, opening,
-    push::Listeners,
-};
-use crate::{
-    error::{Error, Result, code},
+use nano_protocol::{
+    Error, Json, Result, Serializer, code,
     handshake::{Request, Sys},
     packet::{self, Decoder},
-    serialize::{Json, Serializer},
 };
+
+use crate::{
+    address::Address,
+    client::Client,
+    connection::Connection,
+    dial, handshake,
+    shared::Shared,
+    subscription::{Listeners, Pushes, Subscription},
+};
+
+impl Client {
+    /// Connects with the default options of [`Client::builder`].
+    ///
+    /// # Errors
+    /// As [`Builder::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::builder().connect(url).await
+    }
+
+    /// Returns the options of a connection, and a place for listeners that must not miss the first
+    /// push.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+}
 
 /// Options for a connection; made by [`Client::builder`].
 ///
@@ -64,7 +84,7 @@ impl Default for Builder {
 }
 
 impl<S: Serializer> Builder<S> {
-    /// Writes and reads messages in another format; JSON unless called.
+    /// Encodes and decodes messages in the format `T`. Default: JSON.
     pub fn typed<T: Serializer>(self) -> Builder<T> {
         let Self {
             user,
@@ -88,48 +108,47 @@ impl<S: Serializer> Builder<S> {
         }
     }
 
-    /// What the application's handshake hook on the server gets to see.
+    /// Sends this value to the application's handshake hook on the server. Default: nothing.
     pub fn handshake_user(mut self, user: impl Into<Value>) -> Self {
         self.user = user.into();
         self
     }
 
-    /// Trusts the certificates in this PEM file, instead of those the system trusts. Matters for
-    /// `tls:` and `wss:` only.
+    /// Trusts the certificates in this PEM file instead of the system's. For `tls://` and `wss://`
+    /// only.
     pub fn ca_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.ca_file = Some(path.into());
         self
     }
 
-    /// The name that the server's certificate must have; the host of the address unless called.
-    /// Matters for `tls:` and `wss:` only.
+    /// Expects this name in the server's certificate. Default: the host of the address. For
+    /// `tls://` and `wss://` only.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
         self
     }
 
-    /// How long a request waits for its answer: 30 s unless called, for ever with `None`.
+    /// Fails a request without a response after this time. Default: 30 s; `None` waits for ever.
     pub fn request_timeout(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.request_timeout = limit.into();
         self
     }
 
-    /// How long connecting may take, from the look-up of the name to the handshake's reply: 10 s
-    /// unless called.
+    /// Limits connecting, from name resolution to the handshake reply. Default: 10 s.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.connect_timeout = limit;
         self
     }
 
-    /// The longest packet body the server may send, in bytes: 16 MiB - 1 unless called, which is
-    /// also the most that the wire can carry. A longer one closes the connection with
-    /// [`CloseReason::Protocol`](super::CloseReason::Protocol).
+    /// Limits the packet bodies the server may send, in bytes. Default: 16 MiB - 1, the limit of
+    /// the wire format. A longer one closes the connection with
+    /// [`DisconnectReason::Protocol`](crate::DisconnectReason::Protocol).
     pub fn max_packet(mut self, bytes: usize) -> Self {
         self.max_packet = bytes.min(packet::MAX_BODY);
         self
     }
 
-    /// [`Client::on`] from before the first push.
+    /// Adds a callback as [`Client::on`] does, before the first push.
     pub fn on(
         self,
         route: impl Into<String>,
@@ -139,26 +158,32 @@ impl<S: Serializer> Builder<S> {
         self
     }
 
-    /// [`Client::subscribe`] from before the first push.
+    /// Subscribes to a route as [`Client::subscribe`] does, before the first push.
     pub fn subscribe(&mut self, route: impl Into<String>) -> Subscription<S> {
-        Listeners::subscribe(&self.listeners, route.into())
+        self.listeners.subscribe(route.into())
     }
 
-    /// Connects: `tcp://host:port`, `tls://host:port`, `ws://host[:port]/path`,
-    /// `wss://host[:port]/path`. Done when the server has let this client in.
+    /// Receives the pushes of all routes as [`Client::pushes`] does, from the first one on.
+    pub fn pushes(&mut self) -> Pushes<S> {
+        self.listeners.pushes()
+    }
+
+    /// Connects to `tcp://host:port`, `tls://host:port`, `ws://host[:port]/path` or
+    /// `wss://host[:port]/path`, and completes when the server has accepted the handshake.
     ///
     /// # Errors
     /// - [`code::BAD_REQUEST`] for an address of another form, an unusable certificate file, or an
-    ///   answer that is not of the protocol.
+    ///   invalid handshake reply.
     /// - [`code::UNAVAILABLE`] when the server cannot be reached, or TLS or the WebSocket upgrade
     ///   fails.
-    /// - [`code::CLOSED`] when the server closes the connection instead of answering the handshake.
+    /// - [`code::CLOSED`] when the server closes the connection during the handshake.
     /// - [`code::TIMEOUT`] after [`connect_timeout`](Builder::connect_timeout).
-    /// - The code and the message of a server that refuses the handshake; the code is a number, for
+    /// - [`code::UNSUPPORTED`] for `tls://` and `wss://` without the feature `tls`.
+    /// - The server's code and message when it refuses the handshake; the code is a number, for
     ///   example `501`.
     ///
     /// # Panics
-    /// Outside of a Tokio runtime with I/O and time enabled.
+    /// Outside a Tokio runtime with I/O and time enabled.
     pub async fn connect(self, url: &str) -> Result<Client<S>> {
         let connect_timeout = self.connect_timeout;
         timeout(connect_timeout, self.open(url))
@@ -185,11 +210,11 @@ impl<S: Serializer> Builder<S> {
             user: self.user,
         };
         let mut decoder = Decoder::new(self.max_packet);
-        let reply = opening::shake_hands(&mut transport, &mut decoder, &request).await?;
+        let reply = handshake::exchange(&mut transport, &mut decoder, &request).await?;
 
-        let link = Arc::new(Link::new(reply, self.listeners));
-        let client = Client::new(link.clone(), self.request_timeout);
-        tokio::spawn(Connection::new(transport, decoder, link)?.run());
+        let shared = Arc::new(Shared::new(reply, self.listeners));
+        let client = Client::new(shared.clone(), self.request_timeout);
+        tokio::spawn(Connection::new(transport, decoder, shared)?.run());
         Ok(client)
     }
 }

@@ -1,5 +1,4 @@
-//! What carries packets to and from the server: a stream of bytes (TCP, or TLS on it), or a
-//! WebSocket on one.
+//! A transport of packets: a byte stream (TCP or TLS), or a WebSocket over one.
 
 use std::{
     io,
@@ -16,38 +15,38 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, error::ProtocolError, protocol::WebSocketConfig},
 };
 
-use crate::packet::HEADER;
+use nano_protocol::packet::{HEADER, packet_len};
 
-/// How much one read of a stream takes at most, in bytes. It lives on the stack, so that a thousand
-/// idle bots hold no buffers.
+/// The buffer of one read from a stream, in bytes. It is on the stack, so a thousand idle bots hold
+/// no buffers.
 const READ_BUFFER: usize = 16 * 1024;
-/// The buffer each WebSocket keeps, in bytes.
+/// The read buffer that each WebSocket keeps, in bytes.
 const WEBSOCKET_READ_BUFFER: usize = 4 * 1024;
-/// WebSocket frames are gathered up to this size before they are written, in bytes.
+/// WebSocket frames are collected up to this size before they are written, in bytes.
 const WEBSOCKET_WRITE_BUFFER: usize = 64 * 1024;
 
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-pub(super) type BoxedIo = Box<dyn Io>;
+pub(crate) type BoxedIo = Box<dyn Io>;
 
-pub(super) struct Transport {
+pub(crate) struct Transport {
     framing: Framing,
-    /// Whether something was written that may still be held back.
+    /// Whether written bytes may still be in a buffer of TLS or of the WebSocket.
     unflushed: bool,
 }
 
 enum Framing {
-    /// Packets follow each other.
+    /// Packets without a separator.
     Stream(BoxedIo),
-    /// Each packet leaves in a binary frame of its own. They are read from frames of any kind,
-    /// several in one or one in several.
+    /// Each packet is sent in one binary message. When reading, messages are only chunks of bytes:
+    /// text or binary, with any number of packets.
     WebSocket(Box<WebSocketStream<BoxedIo>>),
 }
 
-/// A message may hold several packets, so it may be larger than one.
-pub(super) fn websocket_config(max_packet: usize) -> WebSocketConfig {
+/// A message may hold several packets, so its limit is a multiple of the packet limit.
+pub(crate) fn websocket_config(max_packet: usize) -> WebSocketConfig {
     let limit = 4 * (max_packet + HEADER);
     WebSocketConfig::default()
         .read_buffer_size(WEBSOCKET_READ_BUFFER)
@@ -57,22 +56,22 @@ pub(super) fn websocket_config(max_packet: usize) -> WebSocketConfig {
 }
 
 impl Transport {
-    pub(super) fn stream(io: BoxedIo) -> Self {
+    pub(crate) fn stream(io: BoxedIo) -> Self {
         Self {
             framing: Framing::Stream(io),
             unflushed: false,
         }
     }
 
-    pub(super) fn websocket(socket: WebSocketStream<BoxedIo>) -> Self {
+    pub(crate) fn websocket(socket: WebSocketStream<BoxedIo>) -> Self {
         Self {
             framing: Framing::WebSocket(Box::new(socket)),
             unflushed: false,
         }
     }
 
-    /// Reads once; how many bytes `take` was given, 0 at the end.
-    pub(super) fn poll_read(
+    /// Reads once and passes the bytes to `take`. Returns their count, 0 at the end of the stream.
+    pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         mut take: impl FnMut(&[u8]),
@@ -82,7 +81,7 @@ impl Transport {
                 let mut buffer = [MaybeUninit::uninit(); READ_BUFFER];
                 let mut buffer = ReadBuf::uninit(&mut buffer);
                 match ready!(Pin::new(io).poll_read(cx, &mut buffer)) {
-                    // How TLS names an end that was not announced; many servers do not.
+                    // TLS without close_notify; many servers omit it.
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         return Poll::Ready(Ok(0));
                     }
@@ -101,12 +100,12 @@ impl Transport {
                         return Poll::Ready(Ok(bytes.len()));
                     }
                     Some(Ok(Message::Close(_))) => {
-                        // The library has queued the answer. If it does not leave at once, nobody
-                        // misses it.
+                        // The library has queued the closing reply; one attempt to send it is
+                        // enough.
                         let _ = Pin::new(&mut **socket).poll_flush(cx);
                         return Poll::Ready(Ok(0));
                     }
-                    // The library answers pings; the next write flushes what it says.
+                    // A ping: the library has queued the pong, and the next write flushes it.
                     Some(Ok(_)) => self.unflushed = true,
                     Some(Err(error)) => return Poll::Ready(end_or_error(error)),
                     None => return Poll::Ready(Ok(0)),
@@ -115,8 +114,8 @@ impl Transport {
         }
     }
 
-    /// Writes and flushes the packets in `from`; ready when nothing is left.
-    pub(super) fn poll_write(
+    /// Writes and flushes the whole packets in `from`; ready when none is left.
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut BytesMut,
@@ -153,13 +152,13 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether all that was written has left.
-    pub(super) fn is_flushed(&self) -> bool {
+    /// Whether all written bytes have reached the socket.
+    pub(crate) fn is_flushed(&self) -> bool {
         !self.unflushed
     }
 
-    /// Says to the server that nothing more follows.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Closes the sending side.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.framing {
             Framing::Stream(io) => Pin::new(io).poll_shutdown(cx),
             Framing::WebSocket(socket) => Pin::new(&mut **socket).poll_close(cx).map_err(into_io),
@@ -167,13 +166,7 @@ impl Transport {
     }
 }
 
-/// The length of the first packet, header included, of a buffer of whole packets.
-fn packet_len(packets: &[u8]) -> Option<usize> {
-    let mut header = packets.get(1..HEADER)?;
-    Some(HEADER + header.get_uint(3) as usize)
-}
-
-/// Servers of nano end a WebSocket without a closing frame.
+/// Go nano ends a WebSocket without a close frame, so that counts as an end and not as an error.
 fn end_or_error(error: Error) -> io::Result<usize> {
     match error {
         Error::ConnectionClosed

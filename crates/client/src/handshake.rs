@@ -1,21 +1,22 @@
-//! The handshake, from the client's side.
+//! The client's side of the handshake.
 
 use std::future::poll_fn;
 
 use bytes::BytesMut;
 
-use super::{close::CloseReason, connection, transport::Transport};
-use crate::{
-    error::{Error, Result, code},
+use nano_protocol::{
+    Error, Result, code,
     handshake::{OK, Reply, Request, decode_kick},
     packet::{self, Decoder, Kind, Packet},
 };
 
-/// Asks to be let in. What the server sends right behind its reply is left in the decoder.
+use crate::{disconnect::DisconnectReason, transport::Transport};
+
+/// Sends the request and waits for the reply. Bytes behind the reply stay in the decoder.
 ///
 /// # Errors
-/// See [`Builder::connect`](super::Builder::connect).
-pub(super) async fn shake_hands(
+/// See [`Builder::connect`](crate::Builder::connect).
+pub(crate) async fn exchange(
     transport: &mut Transport,
     decoder: &mut Decoder,
     request: &Request,
@@ -25,7 +26,7 @@ pub(super) async fn shake_hands(
         .map_err(|error| Error::from(error).recode(code::TOO_LARGE))?;
     poll_fn(|cx| transport.poll_write(cx, &mut outgoing))
         .await
-        .map_err(|error| ended(&connection::broken(&error)))?;
+        .map_err(|error| ended(&DisconnectReason::of_io(&error)))?;
 
     let reply = receive(transport, decoder).await?;
     if reply.code == OK {
@@ -49,20 +50,20 @@ async fn receive(transport: &mut Transport, decoder: &mut Decoder) -> Result<Rep
             Ok(Some(Packet {
                 kind: Kind::Kick,
                 body,
-            })) => return Err(ended(&CloseReason::Kicked(decode_kick(&body)))),
+            })) => return Err(ended(&DisconnectReason::Kicked(decode_kick(&body)))),
             Ok(Some(Packet {
                 kind: Kind::Data, ..
             })) => return Err(unexpected("a message came first")),
-            // Servers of nano send heartbeats from the start.
+            // Go nano sends heartbeats from the start.
             Ok(Some(Packet {
                 kind: Kind::Heartbeat | Kind::Ack,
                 ..
             })) => {}
             Ok(None) => {
                 match poll_fn(|cx| transport.poll_read(cx, |bytes| decoder.feed(bytes))).await {
-                    Ok(0) => return Err(ended(&CloseReason::Server)),
+                    Ok(0) => return Err(ended(&DisconnectReason::Server)),
                     Ok(_) => {}
-                    Err(error) => return Err(ended(&connection::broken(&error))),
+                    Err(error) => return Err(ended(&DisconnectReason::of_io(&error))),
                 }
             }
             Err(error) => return Err(unexpected(&error.to_string())),
@@ -73,16 +74,16 @@ async fn receive(transport: &mut Transport, decoder: &mut Decoder) -> Result<Rep
 fn unexpected(fault: &str) -> Error {
     Error::new(
         code::BAD_REQUEST,
-        format!("the server's answer to the handshake is none: {fault}"),
+        format!("invalid handshake reply: {fault}"),
     )
 }
 
-fn ended(reason: &CloseReason) -> Error {
+fn ended(reason: &DisconnectReason) -> Error {
     match reason {
-        CloseReason::Protocol(fault) => unexpected(fault),
+        DisconnectReason::Protocol(fault) => unexpected(fault),
         reason => Error::new(
             code::CLOSED,
-            format!("no answer to the handshake: {reason}"),
+            format!("connection lost during the handshake: {reason}"),
         ),
     }
 }

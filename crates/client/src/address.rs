@@ -1,20 +1,20 @@
-//! Where a server is, and how it is spoken to.
+//! The address of a server.
 
 use std::str::FromStr;
 
 use tokio_tungstenite::tungstenite::http::Uri;
 
-use crate::error::{Error, code};
+use nano_protocol::{Error, code};
 
 /// An address of the form `tcp://host:port`, `tls://..`, `ws://host[:port]/path` or `wss://..`.
 #[derive(Debug)]
-pub(super) struct Address {
+pub(crate) struct Address {
     /// Without the brackets of an IPv6 address.
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) tls: bool,
-    /// What is asked for in the upgrade of a WebSocket.
-    pub(super) websocket: Option<Uri>,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) tls: bool,
+    /// The URI of the WebSocket upgrade; `None` for a plain stream.
+    pub(crate) websocket: Option<Uri>,
 }
 
 impl FromStr for Address {
