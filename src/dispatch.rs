@@ -132,11 +132,11 @@ impl Dispatch {
     pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Dispatched> {
         let session = session.with_request(request_of(&message));
         let filtered = match message.kind {
-            Kind::Response | Kind::Push => Err(Error::new(
+            Kind::Request | Kind::Notify => self.filter(&session, &mut message),
+            _ => Err(Error::new(
                 code::BAD_REQUEST,
                 "only servers send responses and pushes",
             )),
-            Kind::Request | Kind::Notify => self.filter(&session, &mut message),
         };
         let route = message.route.clone();
         filtered

@@ -32,6 +32,7 @@ pub use group::Group;
 pub mod pipeline;
 pub use pipeline::Pipeline;
 
+#[cfg(any(test, feature = "testing"))]
 pub mod mock;
 
 mod session;
@@ -56,8 +57,8 @@ mod net;
 // The wire format, shared with the client.
 #[doc(inline)]
 pub use nano_protocol::{
-    Decode, Encode, Error, Json, Protobuf, Raw, Result, Serializer, code, handshake, message,
-    packet,
+    Decode, Encode, Error, Json, Protobuf, Raw, Result, Serializer, StdError, code, handshake,
+    message, packet,
 };
 use nano_protocol::{error, serialize};
 
@@ -71,6 +72,10 @@ pub use tonic;
 
 /// The TLS library, in the version whose types [`Listener::tls_config`] names.
 pub use tokio_rustls::rustls;
+
+/// Crates whose types are in signatures: [`axum`] in [`Listener`], [`prost`] in [`Protobuf`], and
+/// [`bytes`] in every body.
+pub use {axum, bytes, prost};
 
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

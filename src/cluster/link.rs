@@ -15,7 +15,7 @@ pub(super) mod shard;
 #[cfg(test)]
 mod tests;
 
-// Written by tests/codegen.rs.
+// Written by proto/tests/codegen.rs.
 pub(crate) mod proto {
     #![allow(
         clippy::all,

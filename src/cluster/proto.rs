@@ -7,7 +7,7 @@ use crate::{
 
 pub(crate) use self::generated::*;
 
-// Written by tests/codegen.rs.
+// Written by proto/tests/codegen.rs.
 mod generated {
     #![allow(
         clippy::all,

@@ -21,6 +21,7 @@ pub(crate) type OnHandshake =
 /// # let _ = app;
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SlowClient {
     /// Closes the connection; close callbacks see
     /// [`CloseReason::SlowClient`](crate::CloseReason::SlowClient).

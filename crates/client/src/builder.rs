@@ -200,15 +200,8 @@ impl<S: Serializer> Builder<S> {
         let address: Address = url.parse()?;
         let mut transport =
             dial::dial(&address, self.ca_file, self.server_name, self.max_packet).await?;
-        let sys = Sys {
-            kind: "rust".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Sys::default()
-        };
-        let request = Request {
-            sys,
-            user: self.user,
-        };
+        let sys = Sys::new("rust", env!("CARGO_PKG_VERSION"));
+        let request = Request::new(sys, self.user);
         let mut decoder = Decoder::new(self.max_packet);
         let reply = handshake::exchange(&mut transport, &mut decoder, &request).await?;
 

@@ -188,7 +188,8 @@ impl Connection {
         match packet.kind {
             Kind::Data => self.on_message(packet.body),
             Kind::Kick => Err(DisconnectReason::Kicked(decode_kick(&packet.body))),
-            Kind::Handshake | Kind::Ack | Kind::Heartbeat => Ok(()),
+            // Handshakes, acknowledgements and heartbeats carry nothing for an open connection.
+            _ => Ok(()),
         }
     }
 
@@ -219,10 +220,7 @@ impl Connection {
                 shared.listeners().deliver(route, body);
                 Ok(())
             }
-            Ok(Message {
-                kind: message::Kind::Request | message::Kind::Notify,
-                ..
-            }) => Err(DisconnectReason::Protocol(
+            Ok(_) => Err(DisconnectReason::Protocol(
                 "the server sent a request".to_owned(),
             )),
             // No listener can have such a route, and the rest of the stream is intact.

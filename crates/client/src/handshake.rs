@@ -55,10 +55,7 @@ async fn receive(transport: &mut Transport, decoder: &mut Decoder) -> Result<Rep
                 kind: Kind::Data, ..
             })) => return Err(unexpected("a message came first")),
             // Go nano sends heartbeats from the start.
-            Ok(Some(Packet {
-                kind: Kind::Heartbeat | Kind::Ack,
-                ..
-            })) => {}
+            Ok(Some(_)) => {}
             Ok(None) => {
                 match poll_fn(|cx| transport.poll_read(cx, |bytes| decoder.feed(bytes))).await {
                     Ok(0) => return Err(ended(&DisconnectReason::Server)),

@@ -79,3 +79,12 @@ pub use disconnect::DisconnectReason;
 
 /// The trait that [`Subscription`] and [`Pushes`] implement.
 pub use futures_util::Stream;
+
+/// The wire format, whose types are in signatures of this crate.
+pub use nano_protocol as protocol;
+pub use nano_protocol::{Error, Json, Protobuf, Raw, Result, code};
+
+// The samples in it are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,45 +1,58 @@
-//! One concrete error for users: a code and a message for the client, a source for the log.
+//! The error type: a code and a message for the client, a source for the log.
 
-use std::{borrow::Cow, collections::BTreeMap, error, fmt};
+use std::{any::Any, borrow::Cow, collections::BTreeMap, error, fmt};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// What handlers, hooks and most calls of this crate return.
+/// The result of handlers, hooks and most calls of this crate.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
-/// The codes this crate itself answers with. Applications choose their own through [`Error::new`].
+/// The codes of this crate's own errors. Applications choose theirs with [`Error::new`].
 pub mod code {
     /// The message cannot be understood: an undecodable body, an invalid route or argument.
     pub const BAD_REQUEST: &str = "NANO-400";
-    /// ForwardError on purpose: a node without the cluster's token. Clients get it from applications
-    /// only.
+    /// Refused on purpose, for example a node without the cluster's token. Clients get it from
+    /// applications only.
     pub const FORBIDDEN: &str = "NANO-403";
     /// No such route, session or member.
     pub const NOT_FOUND: &str = "NANO-404";
-    /// Nobody answered in time.
+    /// No response in time.
     pub const TIMEOUT: &str = "NANO-408";
-    /// It exists already, or was answered already.
+    /// It exists already, or the request has its response already.
     pub const CONFLICT: &str = "NANO-409";
-    /// The session or group it concerns is closed.
+    /// The session, group or connection is closed.
     pub const CLOSED: &str = "NANO-410";
     /// Too large for the wire or for a configured limit.
     pub const TOO_LARGE: &str = "NANO-413";
-    /// A limit was reached: requests in flight, tasks in a queue.
+    /// A limit is reached: requests in flight, tasks in a queue.
     pub const TOO_MANY: &str = "NANO-429";
-    /// A handler failed or panicked; also the code of every foreign error that `?` converts.
+    /// A handler failed or panicked. Every foreign error that `?` converts has this code.
     pub const INTERNAL: &str = "NANO-500";
     /// The other side does not offer this.
     pub const UNSUPPORTED: &str = "NANO-501";
-    /// What would serve it is missing or going away: a scheduler, a node, a connection.
+    /// A scheduler, node or connection that is needed is missing or stopping.
     pub const UNAVAILABLE: &str = "NANO-503";
 }
 
 /// An error with a code for the client.
 ///
-/// `?` turns every [`std::error::Error`] into one with the code [`code::INTERNAL`]. To choose code,
-/// message and metadata for a type of your own, implement `From<YourError> for nano::Error` (for a
-/// type that is not itself a `std::error::Error`), or name it as the error type of your handlers:
+/// `?` converts every [`std::error::Error`] into an error with the code [`code::INTERNAL`]. Text is
+/// not an error in Rust, so `option.ok_or("no such room")?` does not compile; the constructors say
+/// which code is meant:
+///
+/// ```
+/// use nano::{Error, Result};
+///
+/// fn room(rooms: &[&'static str], index: usize) -> Result<&'static str> {
+///     rooms.get(index).copied().ok_or_else(|| Error::not_found("no such room"))
+/// }
+/// assert_eq!(room(&[], 1).unwrap_err().code(), "NANO-404");
+/// ```
+///
+/// To choose code, message and metadata for a type of your own, implement
+/// `From<YourError> for nano::Error` (for a type that is not itself a `std::error::Error`), or name
+/// it as the error type of your handlers:
 ///
 /// ```
 /// enum RoomError { Full { limit: usize } }
@@ -53,8 +66,24 @@ pub mod code {
 /// }
 /// ```
 ///
-/// A client reads it as the JSON body `{"code": .., "msg": .., "metadata": {..}}` (metadata only
-/// where there is some). The source stays on the server.
+/// A client receives the JSON body `{"code": .., "msg": .., "metadata": {..}}`, without an empty
+/// metadata. The source stays on the server.
+///
+/// In the other direction `?` converts this type into `Box<dyn std::error::Error>` and, with the
+/// feature `anyhow` (default), into `anyhow::Error`. The conversion goes through [`StdError`],
+/// because a type with a blanket `From<E: std::error::Error>` cannot be a `std::error::Error`
+/// itself; converting back returns the same error.
+///
+/// ```
+/// fn parse(text: &str) -> nano::Result<u16> {
+///     Ok(text.parse()?)
+/// }
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     assert_eq!(parse("7")?, 7);
+///     Ok(())
+/// }
+/// ```
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -64,7 +93,7 @@ struct Inner {
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
 
-/// The body of an error reply, as it stands on the wire.
+/// The body of an error reply on the wire.
 #[derive(Serialize, Deserialize)]
 struct Body<'a> {
     #[serde(borrow)]
@@ -76,7 +105,7 @@ struct Body<'a> {
 }
 
 impl Error {
-    /// An error with a code and a message, both sent to the client when a handler returns it.
+    /// Creates an error. A handler that returns it sends code and message to the client.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             code: code.into(),
@@ -93,14 +122,14 @@ impl Error {
         self
     }
 
-    /// Keeps what caused it, for logs and hooks; never sent to the client.
+    /// Adds the cause, for logs and hooks. It is never sent to the client.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// The same error under another code.
+    /// Replaces the code.
     #[must_use]
     pub fn recode(mut self, code: impl Into<Cow<'static, str>>) -> Self {
         self.0.code = code.into();
@@ -122,8 +151,13 @@ impl Error {
         &self.0.metadata
     }
 
-    /// What caused it, if it is a `T`: how an error hook finds the application's own type behind a
-    /// `?`.
+    /// The cause, if there is one.
+    pub fn source(&self) -> Option<&(dyn error::Error + Send + Sync + 'static)> {
+        self.0.source.as_deref()
+    }
+
+    /// The cause, if it is a `T`. An error hook finds the application's own type behind a `?` with
+    /// it.
     pub fn source_as<T: error::Error + 'static>(&self) -> Option<&T> {
         self.0
             .source
@@ -131,21 +165,21 @@ impl Error {
             .and_then(|source| source.downcast_ref())
     }
 
-    /// The error as the JSON body of an error reply.
+    /// Encodes the JSON body of an error reply.
     pub fn to_body(&self) -> Bytes {
         let body = Body {
             code: Cow::Borrowed(self.code()),
             msg: Cow::Borrowed(self.message()),
             metadata: self.0.metadata.clone(),
         };
-        // Three strings always serialise; an empty body would still end the request.
+        // Strings always serialize; an empty body would still complete the request.
         serde_json::to_vec(&body)
             .map(Bytes::from)
             .unwrap_or_default()
     }
 
-    /// Reads the body of an error reply. A body of another form becomes the message of an
-    /// [`code::INTERNAL`] error, so that nothing a server says is lost.
+    /// Decodes the body of an error reply. A body of another form becomes the message of an
+    /// [`code::INTERNAL`] error.
     pub fn from_body(body: &[u8]) -> Self {
         match serde_json::from_slice::<Body<'_>>(body) {
             Ok(body) => {
@@ -158,9 +192,103 @@ impl Error {
     }
 }
 
+macro_rules! constructors {
+    ($($name:ident => $code:ident,)*) => {
+        impl Error {
+            $(
+                #[doc = concat!("Creates an error with the code [`code::", stringify!($code), "`].")]
+                pub fn $name(message: impl Into<Cow<'static, str>>) -> Self {
+                    Self::new(code::$code, message)
+                }
+            )*
+        }
+    };
+}
+constructors! {
+    bad_request => BAD_REQUEST,
+    forbidden => FORBIDDEN,
+    not_found => NOT_FOUND,
+    conflict => CONFLICT,
+    too_many => TOO_MANY,
+    internal => INTERNAL,
+    unsupported => UNSUPPORTED,
+    unavailable => UNAVAILABLE,
+}
+
+/// Any error becomes [`code::INTERNAL`] with the error as its source; a [`StdError`] becomes the
+/// [`Error`] it was made of.
 impl<E: error::Error + Send + Sync + 'static> From<E> for Error {
     fn from(source: E) -> Self {
-        Self::new(code::INTERNAL, source.to_string()).with_source(source)
+        let mut source = Some(source);
+        if let Some(wrapped) = (&mut source as &mut dyn Any).downcast_mut::<Option<StdError>>()
+            && let Some(StdError(error)) = wrapped.take()
+        {
+            return error;
+        }
+        let message = source.as_ref().map(ToString::to_string).unwrap_or_default();
+        let mut error = Self::new(code::INTERNAL, message);
+        error.0.source = source.map(|source| Box::new(source) as _);
+        error
+    }
+}
+
+/// An [`Error`] as a [`std::error::Error`], for APIs that ask for one.
+///
+/// `downcast_ref::<StdError>()` finds it in an `anyhow::Error` or a `Box<dyn Error>`.
+pub struct StdError(Error);
+
+impl StdError {
+    /// The error inside.
+    pub fn get(&self) -> &Error {
+        &self.0
+    }
+
+    /// Returns the error inside.
+    pub fn into_inner(self) -> Error {
+        self.0
+    }
+}
+
+impl From<Error> for StdError {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl error::Error for StdError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        self.0.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl fmt::Display for StdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for StdError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl From<Error> for Box<dyn error::Error + Send + Sync> {
+    fn from(error: Error) -> Self {
+        Box::new(StdError(error))
+    }
+}
+
+impl From<Error> for Box<dyn error::Error> {
+    fn from(error: Error) -> Self {
+        Box::new(StdError(error))
+    }
+}
+
+#[cfg(feature = "anyhow")]
+impl From<Error> for anyhow::Error {
+    fn from(error: Error) -> Self {
+        Self::new(StdError(error))
     }
 }
 
@@ -187,5 +315,58 @@ impl fmt::Debug for Error {
             debug.field("source", source);
         }
         debug.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failing() -> Result {
+        Err(Error::conflict("taken").with_source(fmt::Error))
+    }
+
+    #[test]
+    fn it_becomes_a_boxed_error_and_back_without_loss() {
+        fn boxed() -> Result<(), Box<dyn error::Error + Send + Sync>> {
+            Ok(failing()?)
+        }
+        fn local() -> Result<(), Box<dyn error::Error>> {
+            failing()?;
+            Ok(())
+        }
+        assert_eq!(local().unwrap_err().to_string(), "NANO-409: taken");
+        let error = boxed().unwrap_err();
+        assert!(
+            error
+                .source()
+                .is_some_and(|source| source.is::<fmt::Error>())
+        );
+        let back = Error::from(*error.downcast::<StdError>().unwrap());
+        assert_eq!((back.code(), back.message()), (code::CONFLICT, "taken"));
+        assert!(back.source_as::<fmt::Error>().is_some());
+    }
+
+    #[cfg(feature = "anyhow")]
+    #[test]
+    fn it_goes_into_anyhow_with_its_source() {
+        fn main() -> anyhow::Result<()> {
+            failing()?;
+            Ok(())
+        }
+        let error = main().unwrap_err();
+        assert_eq!(format!("{error:#}").split(": ").next(), Some("NANO-409"));
+        assert_eq!(
+            error.downcast_ref::<StdError>().unwrap().get().code(),
+            code::CONFLICT
+        );
+        assert_eq!(error.chain().count(), 2);
+    }
+
+    #[test]
+    fn a_foreign_error_is_internal_and_kept_as_the_source() {
+        let error = Error::from(fmt::Error);
+        assert_eq!(error.code(), code::INTERNAL);
+        assert!(error.source().is_some() && error.source_as::<fmt::Error>().is_some());
     }
 }

@@ -1,14 +1,14 @@
 //! The JSON bodies of handshake and kick packets.
 //!
 //! The client opens with a [`Request`], the server answers with a [`Reply`], the client
-//! acknowledges with an empty packet. What the other side sends is read with tolerance: a field
-//! that is missing or of another type counts as not there.
+//! acknowledges with an empty packet. Decoding is tolerant: a field of the wrong type counts as
+//! missing.
 //!
 //! ```
 //! use std::time::Duration;
 //! use nano::handshake::Reply;
 //!
-//! let reply = Reply { heartbeat: Some(Duration::from_secs(60)), servertime: 1_795_198_612, ..Reply::default() };
+//! let reply = Reply::accepted().with_heartbeat(Duration::from_secs(60)).with_servertime(1_795_198_612);
 //! assert_eq!(reply.encode(), br#"{"code":200,"sys":{"heartbeat":60,"servertime":1795198612}}"#);
 //! assert_eq!(Reply::decode(&reply.encode())?, reply);
 //! # Ok::<(), nano::handshake::HandshakeError>(())
@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 
 use crate::message::{Dictionary, MAX_ROUTE};
 
-/// The code of a reply that lets the client in.
+/// The code of a reply that accepts the client.
 pub const OK: u16 = 200;
 
 /// The code of a refusal by the application.
@@ -29,21 +29,22 @@ pub const REFUSED: u16 = 500;
 /// The code of a refusal because of the client's version.
 pub const OLD_CLIENT: u16 = 501;
 
-/// A longer heartbeat interval says that there are no heartbeats; it also keeps sums of times from
-/// overflowing.
+/// A longer heartbeat interval counts as none, which also keeps sums of times from overflowing.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a client says about itself.
+/// The body of a client's handshake packet.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Request {
-    /// About the client library.
+    /// The client library.
     pub sys: Sys,
-    /// From the application, to the application; null if there is nothing.
+    /// A value from application to application; null if there is none.
     pub user: Value,
 }
 
 /// The part of a [`Request`] that the client library fills in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Sys {
     /// Kind of the client, for example `js-websocket`; field `type` on the wire.
     pub kind: String,
@@ -53,8 +54,24 @@ pub struct Sys {
     pub others: Map<String, Value>,
 }
 
+impl Sys {
+    /// Creates the description of a client library.
+    pub fn new(kind: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            kind: kind.into(),
+            version: version.into(),
+            others: Map::new(),
+        }
+    }
+}
+
 impl Request {
-    /// The body of a client's handshake packet.
+    /// Creates a request of this client library, with a value for the application.
+    pub fn new(sys: Sys, user: Value) -> Self {
+        Self { sys, user }
+    }
+
+    /// Encodes the body of a client's handshake packet.
     pub fn encode(&self) -> Vec<u8> {
         let mut sys = self.sys.others.clone();
         sys.insert("type".into(), self.sys.kind.clone().into());
@@ -66,8 +83,8 @@ impl Request {
         to_json(&request).into_bytes()
     }
 
-    /// Reads the body of a client's handshake packet. Clients may send anything here, so a body
-    /// that is not understood is an empty request.
+    /// Decodes the body of a client's handshake packet. Clients may send anything here, so an
+    /// invalid body is an empty request.
     pub fn decode(body: &[u8]) -> Self {
         let mut request = object(body);
         let user = request.remove("user").unwrap_or_default();
@@ -86,27 +103,27 @@ impl Request {
     }
 }
 
-/// What the server answers: the client is let in, or why not.
+/// The body of a server's handshake packet: the client is accepted or refused.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Reply {
     /// [`OK`], or why the client is refused: [`REFUSED`], [`OLD_CLIENT`] or any other. A refusal
     /// carries neither heartbeat, time nor dictionary.
     pub code: u16,
-    /// Why the client is refused, in words.
+    /// Why the client is refused, as text.
     pub message: Option<String>,
-    /// The interval of heartbeats; `None` (and zero) says that there are none. On the wire it is in
-    /// seconds.
+    /// The heartbeat interval; `None` and zero mean no heartbeats. In seconds on the wire.
     pub heartbeat: Option<Duration>,
-    /// The time at the server, in Unix seconds.
+    /// The server's clock, in Unix seconds.
     pub servertime: i64,
-    /// The routes that have codes.
+    /// The routes with codes.
     pub dictionary: Dictionary,
-    /// From the application, to the application.
+    /// A value from application to application.
     pub user: Option<Value>,
 }
 
 impl Default for Reply {
-    /// A reply that lets the client in and says nothing more; its time is 1970.
+    /// As [`Reply::accepted`].
     fn default() -> Self {
         Self {
             code: OK,
@@ -120,7 +137,41 @@ impl Default for Reply {
 }
 
 impl Reply {
-    /// A reply that refuses the client.
+    /// Creates a reply that accepts the client, without heartbeats, dictionary or user value, at
+    /// time 0.
+    pub fn accepted() -> Self {
+        Self::default()
+    }
+
+    /// Sets the heartbeat interval.
+    #[must_use]
+    pub fn with_heartbeat(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.heartbeat = interval.into();
+        self
+    }
+
+    /// Sets the server's clock, in Unix seconds.
+    #[must_use]
+    pub fn with_servertime(mut self, seconds: i64) -> Self {
+        self.servertime = seconds;
+        self
+    }
+
+    /// Sets the routes with codes.
+    #[must_use]
+    pub fn with_dictionary(mut self, dictionary: Dictionary) -> Self {
+        self.dictionary = dictionary;
+        self
+    }
+
+    /// Sets the value for the client's application.
+    #[must_use]
+    pub fn with_user(mut self, user: impl Into<Option<Value>>) -> Self {
+        self.user = user.into();
+        self
+    }
+
+    /// Creates a reply that refuses the client.
     pub fn refusal(code: u16, message: impl Into<String>) -> Self {
         Self {
             code,
@@ -129,7 +180,7 @@ impl Reply {
         }
     }
 
-    /// The body of a server's handshake packet.
+    /// Encodes the body of a server's handshake packet.
     pub fn encode(&self) -> Vec<u8> {
         let mut reply = format!(r#"{{"code":{}"#, self.code);
         if let Some(message) = &self.message {
@@ -143,12 +194,12 @@ impl Reply {
         finish(&reply, None, self.user.as_ref())
     }
 
-    /// Reads the body of a server's handshake packet.
+    /// Decodes the body of a server's handshake packet.
     ///
-    /// A heartbeat of less than a nanosecond or more than a day is none. Without a time it is 1970.
-    /// The heartbeat is otherwise as the server said it, however short. Left out of the dictionary
-    /// is what no message could use: a route that is empty, over 255 bytes or has two codes, a code
-    /// that is no 16-bit number or stands for two routes.
+    /// A heartbeat under a nanosecond or over a day counts as none; any other is taken as it is,
+    /// however short. A missing time is 0. The dictionary omits what no message could use: a route
+    /// that is empty, over 255 bytes or has two codes, and a code that is not a 16-bit number or
+    /// stands for two routes.
     ///
     /// # Errors
     ///
@@ -182,29 +233,30 @@ impl Reply {
     }
 }
 
-/// Replies that let clients in, rendered once up to what differs between them.
+/// Accepting replies, encoded once up to what differs between clients.
 #[derive(Clone, Debug)]
 pub struct ReplyTemplate {
     head: String,
 }
 
 impl ReplyTemplate {
-    /// A template of replies with this heartbeat and dictionary.
+    /// Creates a template of replies with this heartbeat and dictionary.
     pub fn new(heartbeat: Option<Duration>, dictionary: &Dictionary) -> Self {
         Self {
             head: format!(r#"{{"code":{OK}{}"#, sys(heartbeat, dictionary)),
         }
     }
 
-    /// The body of a handshake packet that tells this time, in Unix seconds, and `user` if there is
-    /// any. It is the same as [`Reply::encode`] makes.
+    /// Encodes a handshake body with this time in Unix seconds and user value. The bytes are those
+    /// of [`Reply::encode`].
     pub fn encode(&self, servertime: i64, user: Option<&Value>) -> Vec<u8> {
         finish(&self.head, Some(servertime), user)
     }
 }
 
-/// A handshake reply that is none.
+/// A handshake body that is not a reply.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum HandshakeError {
     /// It is not JSON.
     Json(serde_json::Error),
@@ -230,13 +282,13 @@ impl fmt::Display for HandshakeError {
     }
 }
 
-/// The body of a kick packet: why the server closes the connection.
+/// Encodes the body of a kick packet: why the server closes the connection.
 pub fn encode_kick(reason: &str) -> Vec<u8> {
     to_json(&json!({ "reason": reason })).into_bytes()
 }
 
-/// The reason in the body of a kick packet. Of a body in another form it is the text; no body has
-/// the empty reason.
+/// Decodes the reason in the body of a kick packet. A body of another form is the reason itself; an
+/// empty body is the empty reason.
 pub fn decode_kick(body: &[u8]) -> String {
     match object(body).remove("reason") {
         Some(reason) => text(Some(reason)),
@@ -244,8 +296,7 @@ pub fn decode_kick(body: &[u8]) -> String {
     }
 }
 
-/// All of a reply from its `sys` up to the value of `servertime`, which Go's order of keys puts
-/// last.
+/// Encodes a reply from `sys` up to the value of `servertime`, the last key in Go's order.
 fn sys(heartbeat: Option<Duration>, dictionary: &Dictionary) -> String {
     let mut sys = String::from(r#","sys":{"#);
     if !dictionary.is_empty() {
@@ -276,7 +327,7 @@ fn finish(head: &str, servertime: Option<i64>, user: Option<&Value>) -> Vec<u8> 
     reply.into_bytes()
 }
 
-/// JSON as Go writes it, which is also safe inside of HTML. These characters occur in strings only.
+/// JSON as Go writes it, which is also safe inside HTML. These characters occur in strings only.
 fn to_json(value: &Value) -> String {
     let plain = value.to_string();
     let mut json = String::with_capacity(plain.len());
@@ -306,8 +357,8 @@ fn interval(seconds: f64) -> Option<Duration> {
     (!interval.is_zero() && interval <= MAX_HEARTBEAT).then_some(interval)
 }
 
-/// Nano lets an application give one code to two routes. Neither can be told from the other, so
-/// both are sent in full.
+/// Go nano lets an application give one code to two routes. The code is then ambiguous, so both
+/// routes are sent in full.
 fn dictionary(routes: &Value) -> Dictionary {
     let entries: Vec<(&str, u16)> = routes
         .as_object()
@@ -325,7 +376,7 @@ fn dictionary(routes: &Value) -> Dictionary {
     let unique = entries
         .into_iter()
         .filter(|(route, code)| usable(route) && routes[route] == 1 && codes[code] == 1);
-    // Nothing is left to be refused.
+    // The filters left nothing that `new` refuses.
     Dictionary::new(unique).unwrap_or_default()
 }
 

@@ -23,4 +23,12 @@ pub mod serialize;
 pub use serialize::{Decode, Encode, Json, Protobuf, Raw, Serializer};
 
 pub mod error;
-pub use error::{Error, Result, code};
+pub use error::{Error, Result, StdError, code};
+
+/// Re-exported, because their types are in signatures of this crate.
+pub use {bytes, bytestring, prost, serde_json};
+
+// The samples in it are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,8 +1,8 @@
-//! Messages, what data packets carry: `flag (1 byte), id (varint), route, body`.
+//! Messages, the bodies of data packets: `flag (1 byte), id (varint), route, body`.
 //!
-//! The flag holds the kind, a bit that says that the route is a code of the [`Dictionary`], and on
-//! responses a bit that says that the body is an error. Requests and responses have an id; all
-//! kinds but responses have a route. Both directions use the same form.
+//! The flag holds the kind, a bit for a route that is a code of the [`Dictionary`], and a bit for a
+//! response that is an error reply. Requests and responses have an id; all kinds but responses have
+//! a route. Both directions use the same form.
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -22,27 +22,24 @@ use std::{error, fmt};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
-pub use dictionary::{Dictionary, DictionaryError};
+pub use dictionary::{Dictionary, DictionaryError, MAX_ROUTE};
 
 mod dictionary;
-
-/// The longest route the wire can carry, in bytes.
-pub const MAX_ROUTE: usize = 0xFF;
 
 const COMPRESSED: u8 = 0x01;
 const ERROR: u8 = 0x20;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// From a client, wants a response with the same id.
+    /// From a client; expects a response with the same id.
     Request = 0,
-    /// From a client, wants no answer.
+    /// From a client; has no response.
     Notify = 1,
-    /// From the server, answers the request with the same id.
+    /// From the server, to the request with the same id.
     Response = 2,
-    /// From the server, unasked.
+    /// From the server, without a request.
     Push = 3,
 }
 
@@ -66,23 +63,20 @@ impl Kind {
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
-    /// Which request it is or answers. Notifies and pushes have none: it is 0 when decoded, and not
-    /// encoded.
+    /// The id of a request and of its response. For notifies and pushes it is 0 and not encoded.
     pub id: u64,
-    /// Which handler it is for, or which event it is. Responses have none: it is empty when
-    /// decoded, and not encoded.
+    /// The handler or event. For responses it is empty and not encoded.
     pub route: ByteString,
-    /// The payload, in whatever format both sides agree on.
+    /// The payload, in the format that both sides agree on.
     pub body: Bytes,
-    /// Whether a response is an error reply. Other kinds have no such bit: it is `false` when
-    /// decoded, and not encoded.
+    /// Whether a response is an error reply. For other kinds it is `false` and not encoded.
     pub error: bool,
 }
 
 impl Message {
-    /// A request. The server treats id 0 as a notify.
+    /// Creates a request. The server treats id 0 as a notify.
     pub fn request(id: u64, route: impl Into<ByteString>, body: impl Into<Bytes>) -> Self {
         Self {
             kind: Kind::Request,
@@ -93,7 +87,7 @@ impl Message {
         }
     }
 
-    /// A notify.
+    /// Creates a notify.
     pub fn notify(route: impl Into<ByteString>, body: impl Into<Bytes>) -> Self {
         Self {
             kind: Kind::Notify,
@@ -104,7 +98,7 @@ impl Message {
         }
     }
 
-    /// The response to the request with this id, as an error reply if `error`.
+    /// Creates the response to the request with this id, an error reply if `error`.
     pub fn response(id: u64, error: bool, body: impl Into<Bytes>) -> Self {
         Self {
             kind: Kind::Response,
@@ -115,7 +109,7 @@ impl Message {
         }
     }
 
-    /// A push.
+    /// Creates a push.
     pub fn push(route: impl Into<ByteString>, body: impl Into<Bytes>) -> Self {
         Self {
             kind: Kind::Push,
@@ -126,14 +120,14 @@ impl Message {
         }
     }
 
-    /// Reads the message that `data`, the body of a data packet, consists of. Route and body are
-    /// slices of it, so nothing is copied.
+    /// Decodes `data`, the body of a data packet. Route and body are slices of it, so nothing is
+    /// copied.
     ///
-    /// Bits of the flag without a meaning are ignored, and so are the bits of an id above the 64th.
+    /// Unknown bits of the flag and the bits of an id above the 64th are ignored.
     ///
     /// # Errors
     ///
-    /// See [`MessageError`]. Only the route of a message can be wrong once its id is known.
+    /// See [`MessageError`]. Once the id is read, only the route can be invalid.
     #[inline]
     pub fn decode(mut data: Bytes, dictionary: &Dictionary) -> Result<Self, MessageError> {
         let flag = data.try_get_u8().map_err(|_| MessageError::Empty)?;
@@ -185,7 +179,7 @@ impl Message {
     }
 }
 
-/// Appends a response, as an error reply if `error`.
+/// Appends a response, an error reply if `error`.
 #[inline]
 pub fn encode_response(id: u64, error: bool, body: &[u8], out: &mut BytesMut) {
     out.put_u8(Kind::Response.flag() | if error { ERROR } else { 0 });
@@ -234,7 +228,7 @@ fn encode_routed(
     Ok(())
 }
 
-/// Seven bits per byte, the lowest first; the high bit says that more follow.
+/// Seven bits per byte, the lowest first; the high bit is set on all but the last byte.
 #[inline]
 fn put_id(mut id: u64, out: &mut BytesMut) {
     while id > 0x7F {
@@ -248,7 +242,7 @@ fn put_id(mut id: u64, out: &mut BytesMut) {
 fn take_id(data: &mut Bytes) -> Option<u64> {
     let mut id = 0;
     for (index, &byte) in data.iter().enumerate() {
-        // An id may be longer than any number needs; nano drops what does not fit into 64 bits.
+        // An id may be longer than needed; Go nano drops what does not fit into 64 bits.
         if index < 10 {
             id |= u64::from(byte & 0x7F) << (7 * index);
         }
@@ -281,31 +275,32 @@ fn take_code(data: &mut Bytes, dictionary: &Dictionary) -> Result<ByteString, Ro
         .ok_or(RouteFault::UnknownCode(code))
 }
 
-/// Bytes that are no message, or a message that has no bytes.
+/// Bytes that are not a message, or a message that cannot be encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MessageError {
-    /// There are no bytes at all.
+    /// The data is empty.
     Empty,
-    /// The flag names no message kind.
+    /// The flag has an unknown message kind.
     Kind(u8),
     /// The data ends inside the id.
     Id,
-    /// The route cannot be read. All that comes before it could be, so a request can still be
-    /// answered.
+    /// The route is invalid. Kind and id are known, so a request can still get an error reply.
     Route {
-        /// What the message is.
+        /// The kind of the message.
         kind: Kind,
-        /// Which request it is; 0 for notifies and pushes.
+        /// The id of the request; 0 for notifies and pushes.
         id: u64,
-        /// What is wrong.
+        /// The fault.
         fault: RouteFault,
     },
     /// A route to be encoded is over [`MAX_ROUTE`]; its length in bytes.
     RouteTooLong(usize),
 }
 
-/// Why the route of a message cannot be read.
+/// Why the route of a message is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RouteFault {
     /// The data ends before it.
     Missing,

@@ -1,4 +1,4 @@
-//! Packets, the outer frame of the wire:
+//! Packets, the outer frame on the wire:
 //! `kind (1 byte), length of the body (3 bytes, big endian), body`.
 //!
 //! Both directions use the same form. A [`Decoder`] takes bytes as they come from a socket, in
@@ -30,7 +30,7 @@ pub const HEADER: usize = 4;
 /// The longest body the length field can announce, in bytes (16 MiB - 1).
 pub const MAX_BODY: usize = 0xFF_FFFF;
 
-/// What a packet is for.
+/// The purpose of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -38,7 +38,7 @@ pub enum Kind {
     Handshake = 1,
     /// The client has read the handshake reply; no body.
     Ack,
-    /// A sign of life; no body.
+    /// Shows that the sender is alive; no body.
     Heartbeat,
     /// Carries a [`Message`](crate::message::Message).
     Data,
@@ -63,26 +63,27 @@ impl TryFrom<u8> for Kind {
     }
 }
 
-/// One packet, as it was received.
+/// One received packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
-    /// What it is for.
+    /// The purpose.
     pub kind: Kind,
-    /// What it carries. A slice of the received bytes, which stay in memory as long as any body cut
-    /// from them: copy what is to be kept.
+    /// The content: a slice of the received bytes, which stay in memory as long as any body cut
+    /// from them. Copy what is to be kept for long.
     pub body: Bytes,
 }
 
-/// Bytes that are no packet, or a body that fits into none.
+/// Bytes that are not a packet, or a body too large for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PacketError {
-    /// The first byte names no packet kind.
+    /// The first byte is not a packet kind.
     Kind(u8),
-    /// The body is longer than the limit; both in bytes.
+    /// The body is over the limit; both in bytes.
     TooLarge {
         /// Length of the body.
         size: usize,
-        /// The longest that is accepted.
+        /// The limit.
         limit: usize,
     },
 }
@@ -101,10 +102,11 @@ impl fmt::Display for PacketError {
     }
 }
 
-/// Cuts a stream of bytes into packets.
+/// Splits a byte stream into packets.
 ///
-/// Feeding costs amortised constant time per byte, however the stream is split. Memory follows the
-/// bytes that arrived, never the length that a header announces, and an empty decoder holds none.
+/// Feeding costs amortised constant time per byte, however the stream is split. Memory grows with
+/// the bytes that arrived, never with the length that a header announces; an empty decoder holds
+/// none.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: BytesMut,
@@ -113,7 +115,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder that accepts bodies of up to `limit` bytes, the limit included.
+    /// Creates a decoder that accepts bodies of up to `limit` bytes, the limit included.
     pub fn new(limit: usize) -> Self {
         Self {
             buffer: BytesMut::new(),
@@ -122,7 +124,7 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes of the stream. After an error they are discarded.
+    /// Appends the next bytes of the stream. After an error they are discarded.
     #[inline]
     pub fn feed(&mut self, chunk: &[u8]) {
         if self.failed.is_none() {
@@ -130,15 +132,15 @@ impl Decoder {
         }
     }
 
-    /// The next packet, or `None` until more bytes are fed.
+    /// Returns the next packet, or `None` until more bytes are fed.
     ///
-    /// A header is judged as soon as it is complete, first its kind, then its length; packets
-    /// before a bad one are delivered first.
+    /// A header is checked as soon as it is complete: the kind, then the length. Packets before an
+    /// invalid one are returned first.
     ///
     /// # Errors
     ///
-    /// What is wrong with the header. The stream cannot be read past it, so every later call
-    /// returns the same error.
+    /// The fault of the header. The stream cannot be resynchronised, so every later call returns
+    /// the same error.
     #[inline]
     pub fn decode(&mut self) -> Result<Option<Packet>, PacketError> {
         if let Some(error) = self.failed {
@@ -174,7 +176,7 @@ impl Decoder {
         }
 
         self.buffer.advance(HEADER);
-        // A slice of length 0 would still hold on to the chunk.
+        // An empty slice would still keep the chunk in memory.
         let body = if size == 0 {
             Bytes::new()
         } else {
@@ -219,8 +221,7 @@ pub fn encode_header(kind: Kind, len: usize, out: &mut BytesMut) -> Result<(), P
     Ok(())
 }
 
-/// Appends a packet whose body is whatever `write` appends: how a message gets into its packet
-/// without a buffer of its own.
+/// Appends a packet whose body is what `write` appends, so a message needs no buffer of its own.
 ///
 /// ```
 /// use bytes::BytesMut;

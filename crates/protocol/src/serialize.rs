@@ -1,4 +1,4 @@
-//! Payload formats: JSON, Protobuf, raw bytes, and the traits a format of your own implements.
+//! Payload formats: JSON, Protobuf, raw bytes, and the traits of a format of your own.
 
 use std::any::{Any, TypeId};
 
@@ -9,8 +9,8 @@ use crate::error::{Error, Result, code};
 
 mod go_json;
 
-/// A payload format. A type of yours becomes one by implementing this marker together with
-/// [`Decode`] and [`Encode`] for the messages it can carry:
+/// A payload format: a marker for a type that implements [`Decode`] and [`Encode`] for the messages
+/// it can carry.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -38,7 +38,7 @@ mod go_json;
 /// ```
 pub trait Serializer: Sized + Send + Sync + 'static {}
 
-/// A format that can read an `M` from a payload.
+/// A format that decodes an `M` from a payload.
 #[diagnostic::on_unimplemented(
     message = "`{M}` cannot be read from a message of the format `{Self}`",
     label = "`{Self}` cannot decode `{M}`",
@@ -48,11 +48,11 @@ pub trait Serializer: Sized + Send + Sync + 'static {}
     note = "a format of your own needs `impl Decode<{M}>`, also where `{M}` is `()`"
 )]
 pub trait Decode<M>: Serializer {
-    /// Reads the message; an error answers the request with [`code::BAD_REQUEST`].
+    /// Decodes the message. An error answers the request with [`code::BAD_REQUEST`].
     fn decode(payload: &Bytes) -> Result<M>;
 }
 
-/// A format that can write an `M` as a payload.
+/// A format that encodes an `M` as a payload.
 #[diagnostic::on_unimplemented(
     message = "`{M}` cannot be written as a message of the format `{Self}`",
     label = "`{Self}` cannot encode `{M}`",
@@ -62,13 +62,13 @@ pub trait Decode<M>: Serializer {
     note = "a format of your own needs `impl Encode<{M}>`, also where `{M}` is `()`"
 )]
 pub trait Encode<M: ?Sized>: Serializer {
-    /// Writes the message. Runs at the call, so the message can be changed afterwards.
+    /// Encodes the message at once, so it can be changed after the call.
     fn encode(message: &M) -> Result<Bytes>;
 }
 
-/// JSON through serde; written as Go's `encoding/json` writes it (`<`, `>`, `&` escaped, whole
-/// floats without fraction), and read as tolerantly: text that is not UTF-8 is mended, which old
-/// JavaScript clients need for characters beyond the basic plane.
+/// JSON through serde, byte for byte as Go's `encoding/json` writes it: `<`, `>`, `&` escaped, whole
+/// floats without fraction. Decoding repairs invalid UTF-8 as Go does, which old JavaScript clients
+/// need for characters beyond the basic plane.
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
@@ -90,7 +90,7 @@ impl<M: Serialize + ?Sized> Encode<M> for Json {
     }
 }
 
-/// Protocol Buffers through prost. Nano's default format.
+/// Protocol Buffers through prost, the default format of Go nano.
 #[derive(Debug, Clone, Copy)]
 pub struct Protobuf;
 
@@ -112,7 +112,7 @@ impl<M: prost::Message> Encode<M> for Protobuf {
     }
 }
 
-/// Bytes as they are.
+/// Bytes without any encoding.
 #[derive(Debug, Clone, Copy)]
 pub struct Raw;
 

@@ -1,4 +1,4 @@
-//! The route dictionary: short codes for long routes, told to the client in the handshake.
+//! The route dictionary: short codes for long routes, sent to the client in the handshake.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -7,9 +7,10 @@ use std::{
 
 use bytestring::ByteString;
 
-use super::MAX_ROUTE;
+/// The longest route the wire can carry, in bytes.
+pub const MAX_ROUTE: usize = 0xFF;
 
-/// Routes and the codes that stand for them on the wire. Share one in an `Arc`.
+/// Routes and their codes on the wire. Share one in an `Arc`.
 ///
 /// ```
 /// use nano::message::Dictionary;
@@ -26,7 +27,7 @@ pub struct Dictionary {
 }
 
 impl Dictionary {
-    /// A dictionary of these routes and codes. White space around a route is removed.
+    /// Creates a dictionary of these routes and codes. White space around a route is removed.
     ///
     /// # Errors
     ///
@@ -41,8 +42,8 @@ impl Dictionary {
         Ok(dictionary)
     }
 
-    /// A dictionary that gives these routes the codes 1, 2, .. in bytewise order. White space
-    /// around a route is removed.
+    /// Creates a dictionary that gives these routes the codes 1, 2, .. in bytewise order. White
+    /// space around a route is removed.
     ///
     /// # Errors
     ///
@@ -114,8 +115,9 @@ fn trimmed(route: impl Into<ByteString>) -> ByteString {
     route.slice_ref(route.trim())
 }
 
-/// Routes and codes that make no dictionary.
+/// Routes and codes that are not a dictionary.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DictionaryError {
     /// A code was given to the empty route.
     EmptyRoute {

@@ -1,5 +1,5 @@
-//! JSON to the byte as Go's `encoding/json` writes it, so that a client cannot tell which server it
-//! talks to; and read as tolerantly.
+//! JSON byte for byte as Go's `encoding/json` writes it, decoded as tolerantly. A client cannot tell
+//! which server it talks to.
 
 use std::{
     char,
@@ -19,14 +19,14 @@ pub(super) fn to_vec<M: Serialize + ?Sized>(message: &M) -> serde_json::Result<V
 pub(super) fn from_slice<M: DeserializeOwned>(json: &[u8]) -> serde_json::Result<M> {
     serde_json::from_slice(json).or_else(|error| match str::from_utf8(json) {
         Ok(_) => Err(error),
-        Err(_) => serde_json::from_str(&mend(json)),
+        Err(_) => serde_json::from_str(&repair(json)),
     })
 }
 
-/// Text that is nearly UTF-8. Pomelo's clients write a character beyond the basic plane as two
-/// surrogates of three bytes each, which becomes the character they mean; anything else becomes
-/// U+FFFD, as in Go.
-fn mend(bytes: &[u8]) -> String {
+/// Repairs text that is almost UTF-8. Pomelo clients write a character beyond the basic plane as two
+/// surrogates of three bytes each (CESU-8); a pair becomes its character. Any other invalid byte
+/// becomes U+FFFD, as in Go.
+fn repair(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut rest = bytes;
     loop {
@@ -46,7 +46,7 @@ fn mend(bytes: &[u8]) -> String {
     }
 }
 
-/// The character that a pair of surrogates stands for, each in the form of a three-byte character.
+/// Decodes a pair of surrogates, each in the form of a three-byte character.
 fn surrogates(bytes: &[u8]) -> Option<char> {
     let &[
         0xED,
@@ -89,7 +89,7 @@ impl Formatter for GoFormatter {
         )
     }
 
-    /// Go escapes what HTML or JavaScript would take for its own.
+    /// Go escapes the characters that are special in HTML and JavaScript.
     fn write_string_fragment<W: Write + ?Sized>(
         &mut self,
         writer: &mut W,
@@ -109,7 +109,7 @@ impl Formatter for GoFormatter {
     }
 }
 
-/// Plain digits in Go's range for them, else an exponent with its sign.
+/// Plain digits in the range where Go uses them, else an exponent with a sign.
 fn write_float<W: Write + ?Sized>(
     writer: &mut W,
     magnitude: f64,

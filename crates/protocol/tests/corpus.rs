@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-#[path = "../fuzz/checks.rs"]
+#[path = "../../../fuzz/checks.rs"]
 mod checks;
 
 #[test]
@@ -23,7 +23,7 @@ fn handshake_seeds_pass_the_handshake_check() {
 
 fn run(target: &str, check: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
+        .join("../../fuzz/corpus")
         .join(target);
     let mut seeds = 0;
     for entry in fs::read_dir(&directory).unwrap() {

@@ -1,5 +1,5 @@
-//! The generated code is committed, so that nobody needs a protobuf compiler to build this crate;
-//! here it is made anew and compared.
+//! The generated code is committed, so building the crate needs no protobuf compiler. This test
+//! generates it again and compares.
 //!
 //! After a change in `proto/` write it with `NANO_BLESS=1 cargo test --test codegen`.
 #![allow(clippy::unwrap_used, missing_docs)]
@@ -8,14 +8,18 @@ use std::{collections::BTreeMap, env, ffi::OsString, fs, path::Path};
 
 #[test]
 fn generated_code_is_what_the_protos_say() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (protos, committed) = (root.join("proto"), root.join("src/cluster/generated"));
+    let protos = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let committed = protos.join("../src/cluster/generated");
     let out = tempfile::tempdir().unwrap();
-    let sources: Vec<_> = fs::read_dir(&protos)
+    let sources: Vec<_> = fs::read_dir(protos)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "proto")
+        })
         .collect();
-    let descriptors = protox::compile(&sources, [&protos]).unwrap();
+    let descriptors = protox::compile(&sources, [protos]).unwrap();
     tonic_prost_build::configure()
         // Bodies stay slices of what the network read.
         .bytes(".")

@@ -1,7 +1,9 @@
 //! Messages and the route dictionary.
 
 use bytes::{Bytes, BytesMut};
-use nano::message::{Dictionary, DictionaryError, Kind, Message, MessageError, RouteFault};
+use nano_protocol::message::{
+    Dictionary, DictionaryError, Kind, Message, MessageError, RouteFault,
+};
 use proptest::{collection::vec, prelude::*};
 
 use crate::{dictionary, hex};

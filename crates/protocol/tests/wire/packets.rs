@@ -1,7 +1,7 @@
 //! Packets and their decoder.
 
 use bytes::{Bytes, BytesMut};
-use nano::{
+use nano_protocol::{
     message,
     packet::{self, Decoder, MAX_BODY, Packet, PacketError},
 };
@@ -146,9 +146,9 @@ fn a_body_written_in_place_makes_the_same_packet_and_its_failure_appends_nothing
     .unwrap();
     assert_eq!(&out[6..], hex("04000003 040162"));
 
-    let failed: nano::Result = packet::encode_with(packet::Kind::Data, &mut out, |out| {
+    let failed: nano_protocol::Result = packet::encode_with(packet::Kind::Data, &mut out, |out| {
         out.extend_from_slice(b"half");
-        Err(nano::Error::new("E", "no"))
+        Err(nano_protocol::Error::new("E", "no"))
     });
     assert_eq!(failed.unwrap_err().code(), "E");
     assert_eq!(out.len(), 6 + 7);

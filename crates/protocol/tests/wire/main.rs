@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
-use nano::message::Dictionary;
+use nano_protocol::message::Dictionary;
 use proptest::{collection::vec, prelude::*};
 use serde_json::{Value, json};
 
-#[path = "../../fuzz/checks.rs"]
+#[path = "../../../../fuzz/checks.rs"]
 mod checks;
 mod handshakes;
 mod messages;
