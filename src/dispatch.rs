@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Result, code},
     message::{Kind, Message},
     pipeline::{Channel, Pipeline},
-    session::{Call, CallRouter, CloseReason, Session},
+    session::{Call, CallRouter, CloseReason, Session, Sessions},
 };
 
 mod cluster_router;
@@ -38,6 +38,8 @@ pub(crate) struct Dispatch {
     reporter: Arc<ErrorReporter>,
     /// How long requests of clients, and calls, wait for their answer.
     request_timeout: Option<Duration>,
+    /// The table of the node, through which the session of a node's call finds the node.
+    sessions: Arc<Sessions>,
     /// The rest of the cluster. Weak, since inbound traffic owns this dispatch.
     cluster: OnceLock<Weak<dyn ClusterRouter>>,
 }
@@ -57,6 +59,7 @@ impl Dispatch {
         pipeline: Arc<Pipeline>,
         reporter: Arc<ErrorReporter>,
         request_timeout: Option<Duration>,
+        sessions: Arc<Sessions>,
     ) -> Result<Self> {
         let mut handlers = HashMap::new();
         for (at, service) in services.iter().enumerate() {
@@ -81,6 +84,7 @@ impl Dispatch {
             pipeline,
             reporter,
             request_timeout,
+            sessions,
             cluster: OnceLock::new(),
         })
     }
@@ -180,7 +184,7 @@ impl Dispatch {
     pub(crate) fn answer(&self, call: Call) {
         let session = call
             .session
-            .unwrap_or_else(detached_session)
+            .unwrap_or_else(|| detached_session(&self.sessions))
             .with_caller(call.caller);
         let message = Message::request(session.request_id(), call.route, call.body);
         // A message that is dropped here answers its call.
@@ -294,7 +298,8 @@ impl CallRouter for Dispatch {
         let cluster = self.cluster();
         let here = match (&call.to, &cluster) {
             (Some(to), Some(cluster)) => cluster.is_here(to),
-            (Some(_), None) => false,
+            // The address of a node outside of a cluster.
+            (Some(to), None) => to.is_empty(),
             (None, _) => self.has(&call.route),
         };
         if !here && let Some(cluster) = cluster {

@@ -1,18 +1,25 @@
 //! A node, as its components and the rest of the program see it.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use bytestring::ByteString;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::{
+    error::{Error, code},
     scheduler::{Pool, PushError, Scheduler},
+    serialize::Serializer,
     session::{CloseReason, Session, Sessions},
 };
 
 mod call;
 mod membership;
+
+pub use call::CallAllBuilder;
 
 /// A running node. A cheap handle: clone it, keep it, use it from any thread, also from outside of
 /// any runtime. Nothing blocks.
@@ -31,13 +38,12 @@ struct Inner {
 
 impl Handle {
     pub(crate) fn new(pool: Pool, capacity: usize) -> Self {
-        let scheduler = pool.scheduler("node", capacity);
-        let sessions = Sessions::new();
-        Self(Arc::new(Inner {
+        // Sessions find their node through the table, which the node owns.
+        Self(Arc::new_cyclic(|this: &Weak<Inner>| Inner {
+            scheduler: pool.scheduler("node", capacity),
             pool,
-            scheduler,
             capacity,
-            sessions,
+            sessions: Sessions::new(this.clone()),
             routes: RwLock::default(),
             membership: membership::Membership::default(),
             shutdown: watch::Sender::new(false),
@@ -114,6 +120,26 @@ impl Handle {
     pub(crate) async fn shutdown_requested(&self) {
         // The sender is part of this handle, so the wait cannot fail.
         let _ = self.0.shutdown.subscribe().wait_for(|asked| *asked).await;
+    }
+}
+
+impl<S: Serializer> Session<S> {
+    /// The node that serves the session here.
+    ///
+    /// ```
+    /// # use nano::{Result, Session};
+    /// fn online(session: &Session) -> Result<usize> {
+    ///     Ok(session.node()?.sessions().count())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`code::UNAVAILABLE`] for sessions of no node, as in unit tests.
+    pub fn node(&self) -> Result<Handle, Error> {
+        let node = self.core().sessions().and_then(|sessions| sessions.node());
+        node.and_then(|node| node.downcast().ok())
+            .map(Handle)
+            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the session belongs to no node"))
     }
 }
 

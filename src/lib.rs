@@ -24,7 +24,7 @@ mod component;
 pub use component::{Component, Handler, Handlers, Options};
 
 mod handle;
-pub use handle::Handle;
+pub use handle::{CallAllBuilder, Handle};
 
 mod group;
 pub use group::Group;
@@ -37,8 +37,8 @@ pub mod mock;
 
 mod session;
 pub use session::{
-    CloseCallback, CloseReason, Extensions, Push, Responder, Router, Session, SessionSink,
-    Sessions, State,
+    ByNode, BySession, CallBuilder, CloseCallback, CloseReason, Extensions, Push, Responder,
+    Router, Session, SessionSink, Sessions, State,
 };
 
 pub mod scheduler;

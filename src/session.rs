@@ -30,6 +30,7 @@ mod sink;
 
 pub use self::{
     bindings::Router,
+    call::{ByNode, BySession, CallBuilder},
     close_state::{CloseCallback, CloseReason},
     data::State,
     extensions::Extensions,
@@ -39,7 +40,7 @@ pub use self::{
     sink::SessionSink,
 };
 pub(crate) use self::{
-    call::{Call, CallRouter, ReplyTo, Target, call},
+    call::{Call, CallRouter, ReplyTo},
     inner::SessionInner,
     sequencer::{Place, Sequenced, SequencedTask, Sequencer, Ticket},
     sink::GateMulticast,
@@ -66,10 +67,31 @@ pub struct Session<S: Serializer = Json> {
 }
 
 impl<S: Serializer> Session<S> {
-    /// A session on an sink of your own, for unit tests (see [`mock`](crate::mock)). It belongs
-    /// to no node: no table lists it, and nothing runs its close callbacks.
+    /// Makes a session with a sink of your own, for tests (see [`mock`](crate::mock)).
+    ///
+    /// It belongs to no node: no table lists it, nothing runs its close callbacks, and its calls
+    /// fail.
     pub fn new(id: i64, sink: Arc<dyn SessionSink>) -> Self {
         Self::of(Arc::new(SessionInner::detached(id, sink)), 0)
+    }
+
+    /// A session that uses the calls of `sessions`, and that no table lists.
+    pub(crate) fn outside(id: i64, sink: Arc<dyn SessionSink>, sessions: &Arc<Sessions>) -> Self {
+        let sessions = Arc::downgrade(sessions);
+        Self::of(Arc::new(SessionInner::new(id, false, sink, sessions)), 0)
+    }
+
+    /// Ends a session that no table lists: its callbacks run here and now.
+    pub(crate) fn end(&self, reason: &CloseReason) {
+        let Some(ended) = self.core.close_state.end(reason) else {
+            return;
+        };
+        for group in ended.groups {
+            group.forget(&self.core);
+        }
+        for callback in ended.callbacks {
+            callback(&self.typed(), reason);
+        }
     }
 
     pub(crate) fn of(core: Arc<SessionInner>, request: u64) -> Self {
@@ -334,13 +356,18 @@ impl<S: Serializer> Session<S> {
         future: impl Future<Output = T> + Send + 'static,
         then: impl FnOnce(&Self, T) -> Result + Send + 'static,
     ) {
-        let answer = self.responder();
-        if let Some(scheduler) = Scheduler::current() {
-            scheduler.offload(future, move |output| match then(answer.session(), output) {
-                Ok(()) => answer.release(),
-                // Fails when the request is answered already or the connection is gone.
-                Err(error) => drop(answer.respond_error(error)),
-            });
+        let responder = self.responder();
+        let then = move |output| match then(responder.session(), output) {
+            Ok(()) => responder.release(),
+            // Fails when the request is answered already or the connection is gone.
+            Err(error) => drop(responder.respond_error(error)),
+        };
+        match Scheduler::current() {
+            Some(scheduler) => scheduler.offload(future, then),
+            None => self
+                .core
+                .sink
+                .spawn(Box::pin(async move { then(future.await) })),
         }
     }
 

@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use crate::{
     error::{Error, Result, code},
-    session::{CloseReason, Push, Session, SessionSink},
+    session::{CloseReason, Push, Session, SessionSink, Sessions},
 };
 
-/// Creates the session for the handler of a node's own call. It has no client and ends with the
-/// call.
-pub(super) fn detached_session() -> Session {
-    Session::new(0, Arc::new(DetachedSink))
+/// Creates the session for the handler of a node's own call. It has no client, no table lists it,
+/// and it ends with the call.
+pub(super) fn detached_session(sessions: &Arc<Sessions>) -> Session {
+    Session::outside(0, Arc::new(DetachedSink), sessions)
 }
 
 /// A session sink without a client: every message to it fails with [`code::CLOSED`].

@@ -1,148 +1,140 @@
-//! Calls of the node itself, on behalf of nobody.
+//! Calls of the node itself.
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Handle;
 use crate::{
     error::Result,
-    serialize::{Decode, Encode, Json, decode_message},
-    session::{self, Target},
+    serialize::{Decode, Encode, Json, Protobuf, Serializer, decode_message},
+    session::{ByNode, CallBuilder},
 };
 
 impl Handle {
-    /// Asks the service of `route` something in JSON, and waits for its answer:
-    /// [`Session::call`](crate::Session::call) on behalf of nobody. The session that the handler
-    /// gets has id 0 and no client; each call has its own. A node that has the route itself answers
-    /// without the network; else the members that have it take turns by the balancing policy.
+    /// Calls a service of the cluster on behalf of the node.
     ///
-    /// # Errors
-    /// As [`Session::call`](crate::Session::call).
-    pub fn call<R: 'static, M: ?Sized>(
-        &self,
-        route: &str,
+    /// The session its handler gets has id 0 and no client. A node that has the service itself
+    /// answers without the network; otherwise the balance policy chooses among the members that
+    /// have it, unless [`to`](CallBuilder::to) names one.
+    ///
+    /// ```
+    /// # use nano::{Handle, Result};
+    /// async fn rooms(node: &Handle, address: &str) -> Result<Vec<String>> {
+    ///     node.call("Rooms.List").to(address).json(&()).await
+    /// }
+    /// ```
+    pub fn call(&self, route: &str) -> CallBuilder<ByNode> {
+        CallBuilder::by_node(self.sessions().clone(), route)
+    }
+
+    /// Calls a service on every node that has it, this one included.
+    ///
+    /// ```
+    /// # use nano::{Handle, Result};
+    /// async fn players(node: &Handle) -> Result<u64> {
+    ///     let counts = node.call_all("Rooms.Players").json::<u64, _>(&()).await?;
+    ///     Ok(counts.into_iter().filter_map(|(_, count)| count.ok()).sum())
+    /// }
+    /// ```
+    pub fn call_all(&self, route: &str) -> CallAllBuilder {
+        CallAllBuilder {
+            node: self.clone(),
+            route: route.to_owned(),
+            timeout: None,
+        }
+    }
+}
+
+/// A call to all nodes that have a service, before it is sent; [`Handle::call_all`] makes it.
+///
+/// The messages are sent at once, as by [`CallBuilder`]. The futures end when every node has
+/// answered or failed, with the address of each beside its reply. A node outside of a cluster has
+/// the empty address, which [`CallBuilder::to`] takes too.
+///
+/// # Errors
+/// The futures fail with [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) when this node is not
+/// running, and with the format's error for a message it cannot write. The error of one call is in
+/// the list.
+#[derive(Debug)]
+#[must_use = "a call is sent when it gets its message"]
+pub struct CallAllBuilder {
+    node: Handle,
+    route: String,
+    timeout: Option<Duration>,
+}
+
+impl CallAllBuilder {
+    /// How long to wait for each reply. The default is the node's timeout for requests.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends a message in JSON, and reads the replies as JSON.
+    pub fn json<R: 'static, M: ?Sized>(
+        self,
         message: &M,
-    ) -> impl Future<Output = Result<R>> + Send + use<R, M>
+    ) -> impl Future<Output = Result<Vec<(String, Result<R>)>>> + Send + use<R, M>
     where
         Json: Encode<M> + Decode<R>,
     {
-        let answer = self.start(Target::Any, route, Json::encode(message));
-        async move { decode_message::<Json, R>(&answer.await?) }
+        self.message::<Json, R, M>(message)
     }
 
-    /// [`call`](Handle::call) of the node with this service address.
-    ///
-    /// # Errors
-    /// As [`call`](Handle::call); [`code::NOT_FOUND`](crate::code::NOT_FOUND) too when no member
-    /// has this address.
-    pub fn call_to<R: 'static, M: ?Sized>(
-        &self,
-        address: &str,
-        route: &str,
+    /// Sends a protobuf message, and reads the replies as such.
+    pub fn protobuf<R: 'static, M: ?Sized>(
+        self,
         message: &M,
-    ) -> impl Future<Output = Result<R>> + Send + use<R, M>
+    ) -> impl Future<Output = Result<Vec<(String, Result<R>)>>> + Send + use<R, M>
     where
-        Json: Encode<M> + Decode<R>,
+        Protobuf: Encode<M> + Decode<R>,
     {
-        let answer = self.start(
-            Target::Node(address.to_owned()),
-            route,
-            Json::encode(message),
-        );
-        async move { decode_message::<Json, R>(&answer.await?) }
+        self.message::<Protobuf, R, M>(message)
     }
 
-    /// [`call`](Handle::call) of every node that has the service, this one included: the address of
-    /// each with its answer, when all have answered or failed. The address of a node that is in no
-    /// cluster is empty.
-    ///
-    /// # Errors
-    /// What the format says of a message it cannot write, and
-    /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) while the node is not running. What happens
-    /// to each call is in the list.
-    pub async fn call_all<R: 'static, M: ?Sized>(
-        &self,
-        route: &str,
+    /// Sends a message in the format `F`, and reads the replies in it.
+    pub fn message<F, R: 'static, M: ?Sized>(
+        self,
         message: &M,
-    ) -> Result<Vec<(String, Result<R>)>>
+    ) -> impl Future<Output = Result<Vec<(String, Result<R>)>>> + Send + use<F, R, M>
     where
-        Json: Encode<M> + Decode<R>,
+        F: Serializer + Encode<M> + Decode<R>,
     {
-        let answers = self.call_all_raw(route, Json::encode(message)?);
-        let decode =
-            |answer: Result<Bytes>| answer.and_then(|body| decode_message::<Json, R>(&body));
-        Ok(answers
-            .await?
-            .into_iter()
-            .map(|(address, answer)| (address, decode(answer)))
-            .collect())
-    }
-
-    /// [`call`](Handle::call) with bytes as they are, for other formats.
-    ///
-    /// # Errors
-    /// As [`call`](Handle::call).
-    pub fn call_raw<B: Into<Bytes>>(
-        &self,
-        route: &str,
-        body: B,
-    ) -> impl Future<Output = Result<Bytes>> + Send + use<B> {
-        self.start(Target::Any, route, Ok(body.into()))
-    }
-
-    /// [`call_to`](Handle::call_to) with bytes as they are.
-    ///
-    /// # Errors
-    /// As [`call_to`](Handle::call_to).
-    pub fn call_raw_to<B: Into<Bytes>>(
-        &self,
-        address: &str,
-        route: &str,
-        body: B,
-    ) -> impl Future<Output = Result<Bytes>> + Send + use<B> {
-        self.start(Target::Node(address.to_owned()), route, Ok(body.into()))
-    }
-
-    /// [`call_all`](Handle::call_all) with bytes as they are.
-    ///
-    /// # Errors
-    /// As [`call_all`](Handle::call_all).
-    pub fn call_all_raw<B: Into<Bytes>>(
-        &self,
-        route: &str,
-        body: B,
-    ) -> impl Future<Output = Result<Vec<(String, Result<Bytes>)>>> + Send + use<B> {
-        let body = body.into();
-        let nodes = self
-            .sessions()
-            .call_router()
-            .map(|call_router| call_router.nodes_with(route));
-        let started = nodes.map(|nodes| {
-            let start = |address: String| {
-                let target = if address.is_empty() {
-                    Target::Any
-                } else {
-                    Target::Node(address.clone())
-                };
-                (address, self.start(target, route, Ok(body.clone())))
-            };
-            nodes.into_iter().map(start).collect::<Vec<_>>()
-        });
+        let replies = F::encode(message).map(|body| self.raw(body));
         async move {
-            let mut answers = Vec::new();
-            // All are under way; the order in which they are awaited does not matter.
-            for (address, answer) in started? {
-                answers.push((address, answer.await));
-            }
-            Ok(answers)
+            let decode =
+                |reply: Result<Bytes>| reply.and_then(|body| decode_message::<F, R>(&body));
+            let replies = replies?.await?.into_iter();
+            Ok(replies.map(|(node, reply)| (node, decode(reply))).collect())
         }
     }
 
-    fn start(
-        &self,
-        target: Target,
-        route: &str,
-        body: Result<Bytes>,
-    ) -> impl Future<Output = Result<Bytes>> + Send + use<> {
-        session::call(self.sessions(), None, target, route, body)
+    /// Sends bytes as they are, and returns the replies'.
+    pub fn raw<B: Into<Bytes>>(
+        self,
+        body: B,
+    ) -> impl Future<Output = Result<Vec<(String, Result<Bytes>)>>> + Send + use<B> {
+        let body = body.into();
+        let send = |address: String| {
+            let mut call = self.node.call(&self.route).to(&address);
+            if let Some(timeout) = self.timeout {
+                call = call.timeout(timeout);
+            }
+            (address, call.raw(body.clone()))
+        };
+        let call_router = self.node.sessions().call_router();
+        let sent = call_router.map(|call_router| {
+            let nodes = call_router.nodes_with(&self.route);
+            nodes.into_iter().map(send).collect::<Vec<_>>()
+        });
+        async move {
+            let mut replies = Vec::new();
+            // All are under way, so the order in which they are awaited does not matter.
+            for (address, reply) in sent? {
+                replies.push((address, reply.await));
+            }
+            Ok(replies)
+        }
     }
 }

@@ -77,6 +77,7 @@ impl Running {
             config.pipeline,
             reporter,
             config.settings.request_timeout,
+            handle.sessions().clone(),
         )?);
         let call_router = Arc::downgrade(&dispatch);
         handle.sessions().connect(call_router);

@@ -1,6 +1,6 @@
-//! Calls: messages from service to service, with an answer.
+//! Calls: requests from service to service.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -13,36 +13,36 @@ use tokio::{
 use super::{Session, Sessions};
 use crate::{
     error::{Error, Result, code},
-    serialize::{Decode, Encode, Serializer, decode_message},
+    serialize::{Decode, Encode, Json, Protobuf, Serializer, decode_message},
 };
 
-/// What calls of this node have for an id: only those of other nodes are told apart by it.
+/// The id of a call by this node. Only calls of other nodes are told apart by their id.
 const LOCAL: u64 = 1;
 
-/// Where calls go: dispatch implements it.
+/// Delivers calls; dispatch implements it, and the mock.
 pub(crate) trait CallRouter: Send + Sync {
-    /// Takes a call as far as its handler; whatever happens, it is answered.
+    /// Delivers a call to its handler. Answers it with an error if that fails.
     fn call(&self, call: Call);
 
     /// The addresses of all nodes that have the route, this one included.
     fn nodes_with(&self, route: &str) -> Vec<String>;
 
-    /// When a call that starts now has waited long enough.
+    /// The deadline of a call that starts now without a timeout of its own.
     fn deadline(&self) -> Option<Instant>;
 }
 
-/// A message that wants an answer from a service.
+/// A request to a service, on its way.
 pub(crate) struct Call {
-    /// On whose behalf; a call of the node itself has nobody.
+    /// The session it is made for; `None` for a call of the node itself.
     pub(crate) session: Option<Session>,
-    /// The node it is for; any that has the route, unless it says.
+    /// The address of the node it is for; `None` for any node that has the route.
     pub(crate) to: Option<String>,
     pub(crate) route: ByteString,
     pub(crate) body: Bytes,
     pub(crate) caller: Arc<ReplyTo>,
 }
 
-/// Who waits for the answer of a call.
+/// Takes the answer of one call. Dropped without one, it answers with an error.
 pub(crate) struct ReplyTo {
     id: u64,
     deadline: Option<Instant>,
@@ -52,7 +52,7 @@ pub(crate) struct ReplyTo {
 type Reply = Box<dyn FnOnce(Result<Bytes>) + Send>;
 
 impl ReplyTo {
-    /// `reply` is called once, on whatever thread.
+    /// `reply` is called once, on the thread that answers or drops the last reference.
     pub(crate) fn new(
         id: u64,
         deadline: Option<Instant>,
@@ -69,13 +69,13 @@ impl ReplyTo {
         self.id
     }
 
-    /// Until when the caller waits.
+    /// When the caller stops waiting.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
     /// # Errors
-    /// It has been answered already.
+    /// [`code::CONFLICT`] when it is answered already.
     pub(crate) fn answer(&self, answer: Result<Bytes>) -> Result {
         let reply = self.reply.lock().take();
         let reply = reply
@@ -103,105 +103,204 @@ pub(crate) enum Target {
     Node(String),
 }
 
-/// Starts a call at once; the future waits for its answer.
-pub(crate) fn call(
-    sessions: &Sessions,
+/// Marks calls of a node itself.
+#[derive(Debug)]
+pub enum ByNode {}
+
+/// Marks calls on behalf of a session.
+#[derive(Debug)]
+pub enum BySession {}
+
+/// A call to a service, before it is sent: [`Handle::call`](crate::Handle::call) and
+/// [`Session::call`] make it.
+///
+/// The methods named after a format send the message at once and return a future that waits for
+/// the reply, so calls are sent in the order of the code whenever they are awaited. Dropping the
+/// future discards the reply; the handler still runs. A reply of type `()` is discarded unread.
+///
+/// ```
+/// # use nano::{Handle, Result};
+/// # use std::time::Duration;
+/// async fn stock(node: &Handle, item: u32) -> Result<u64> {
+///     node.call("Store.Stock").timeout(Duration::from_secs(2)).json(&item).await
+/// }
+/// ```
+///
+/// # Errors
+/// The futures fail with
+/// - the error the service answers: its code, message and metadata;
+/// - [`code::NOT_FOUND`] when no node offers the route or has the address, and
+///   [`code::UNSUPPORTED`] when only nodes of Go nano offer it, which cannot answer;
+/// - [`code::TIMEOUT`] when there is no reply in time;
+/// - [`code::UNAVAILABLE`] when the node that has the service goes away first, or this node is not
+///   running;
+/// - [`code::TOO_MANY`] when the service's node cannot take more;
+/// - the format's error for a message it cannot write or a reply it cannot read.
+#[must_use = "a call is sent when it gets its message"]
+pub struct CallBuilder<By> {
+    sessions: Option<Arc<Sessions>>,
     session: Option<Session>,
     target: Target,
-    route: &str,
-    body: Result<Bytes>,
-) -> impl Future<Output = Result<Bytes>> + Send + use<> {
-    let started = sessions.call_router().and_then(|call_router| {
-        let deadline = call_router.deadline();
-        let (tell, answer) = oneshot::channel();
-        // A caller that stopped waiting does not mind.
-        let caller = ReplyTo::new(LOCAL, deadline, move |answer| drop(tell.send(answer)));
-        let to = match target {
-            Target::Any => None,
-            Target::Node(address) => Some(address),
-        };
-        call_router.call(Call {
+    route: ByteString,
+    timeout: Option<Duration>,
+    by: PhantomData<fn() -> By>,
+}
+
+impl<By> CallBuilder<By> {
+    /// How long to wait for the reply. The default is the node's timeout for requests.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends a message in JSON, and reads the reply as JSON.
+    pub fn json<R: 'static, M: ?Sized>(
+        self,
+        message: &M,
+    ) -> impl Future<Output = Result<R>> + Send + use<R, M, By>
+    where
+        Json: Encode<M> + Decode<R>,
+    {
+        self.message::<Json, R, M>(message)
+    }
+
+    /// Sends a protobuf message, and reads the reply as one.
+    pub fn protobuf<R: 'static, M: ?Sized>(
+        self,
+        message: &M,
+    ) -> impl Future<Output = Result<R>> + Send + use<R, M, By>
+    where
+        Protobuf: Encode<M> + Decode<R>,
+    {
+        self.message::<Protobuf, R, M>(message)
+    }
+
+    /// Sends a message in the format `F`, and reads the reply in it.
+    pub fn message<F, R: 'static, M: ?Sized>(
+        self,
+        message: &M,
+    ) -> impl Future<Output = Result<R>> + Send + use<F, R, M, By>
+    where
+        F: Serializer + Encode<M> + Decode<R>,
+    {
+        let reply = self.send(F::encode(message));
+        async move { decode_message::<F, R>(&reply.await?) }
+    }
+
+    /// Sends bytes as they are, and returns the reply's.
+    pub fn raw<B: Into<Bytes>>(
+        self,
+        body: B,
+    ) -> impl Future<Output = Result<Bytes>> + Send + use<B, By> {
+        self.send(Ok(body.into()))
+    }
+
+    fn send(self, body: Result<Bytes>) -> impl Future<Output = Result<Bytes>> + Send + use<By> {
+        let Self {
+            sessions,
             session,
-            to,
-            route: route.into(),
-            body: body?,
-            caller,
-        });
-        Ok((answer, deadline))
-    });
-    let route = route.to_owned();
-    async move {
-        let (answer, deadline) = started?;
-        let gone = |_| Err(Error::new(code::UNAVAILABLE, "the node has stopped"));
-        let Some(deadline) = deadline else {
-            return answer.await.unwrap_or_else(gone);
-        };
-        match timeout_at(deadline, answer).await {
-            Ok(answer) => answer.unwrap_or_else(gone),
-            Err(_) => Err(Error::new(
-                code::TIMEOUT,
-                format!("nobody answered the call of {route} in time"),
-            )),
+            target,
+            route,
+            timeout,
+            ..
+        } = self;
+        let started = sessions
+            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the session belongs to no node"))
+            .and_then(|sessions| sessions.call_router())
+            .and_then(|call_router| {
+                let deadline =
+                    timeout.map_or_else(|| call_router.deadline(), |t| Some(Instant::now() + t));
+                let (sender, reply) = oneshot::channel();
+                // The receiver is gone when the future was dropped: the reply is discarded.
+                let caller = ReplyTo::new(LOCAL, deadline, move |answer| drop(sender.send(answer)));
+                let to = match target {
+                    Target::Any => None,
+                    Target::Node(address) => Some(address),
+                };
+                call_router.call(Call {
+                    session,
+                    to,
+                    route: route.clone(),
+                    body: body?,
+                    caller,
+                });
+                Ok((reply, deadline))
+            });
+        async move {
+            let (reply, deadline) = started?;
+            let stopped = |_| Err(Error::new(code::UNAVAILABLE, "the node has stopped"));
+            let Some(deadline) = deadline else {
+                return reply.await.unwrap_or_else(stopped);
+            };
+            match timeout_at(deadline, reply).await {
+                Ok(answer) => answer.unwrap_or_else(stopped),
+                Err(_) => Err(Error::new(
+                    code::TIMEOUT,
+                    format!("call of {route} timed out"),
+                )),
+            }
         }
     }
 }
 
+impl CallBuilder<ByNode> {
+    pub(crate) fn by_node(sessions: Arc<Sessions>, route: &str) -> Self {
+        Self {
+            sessions: Some(sessions),
+            session: None,
+            target: Target::Any,
+            route: route.into(),
+            timeout: None,
+            by: PhantomData,
+        }
+    }
+
+    /// Calls the node with this address, as other members know it.
+    ///
+    /// A node outside of a cluster has the empty address, which
+    /// [`Handle::call_all`](crate::Handle::call_all) reports for it too.
+    pub fn to(mut self, address: impl Into<String>) -> Self {
+        self.target = Target::Node(address.into());
+        self
+    }
+}
+
 impl<S: Serializer> Session<S> {
-    /// Asks the service of `route` something on behalf of this session, and waits for its answer.
-    /// The handler sees a request of this session, and answers it as it answers clients; the
-    /// service may be [internal](crate::Options::internal). A service of this node answers without
-    /// the network.
+    /// Calls a service on behalf of this session: its handler sees a request of this session, and
+    /// answers it as it answers clients.
     ///
-    /// The message is on its way when this returns; the future waits for the answer, for as long as
-    /// a client's request may wait. Await it in an async handler, or spawn it: a handler that
-    /// returns at once has no way to wait. Dropping the future drops the answer. A reply of type
-    /// `()` is whatever is answered, unread.
+    /// The service may be [internal](crate::Options::internal), and may be of this node, which is
+    /// reached without the network. Await the reply in an async handler, or
+    /// [`spawn`](Session::spawn) it. In a handler of a node's own call, it is one more call of the
+    /// node.
     ///
-    /// # Errors
-    /// - What the service answers as an error: its code, message and metadata.
-    /// - [`code::NOT_FOUND`] when no node offers the route, [`code::UNSUPPORTED`] when only nodes
-    ///   of Go do, which cannot answer.
-    /// - [`code::TIMEOUT`], [`code::UNAVAILABLE`] when the node that has the service goes away
-    ///   first, [`code::TOO_MANY`] when it cannot take more.
-    /// - Whatever the format says of a message it cannot write or an answer it cannot read.
-    pub fn call<R: 'static, M: ?Sized>(
-        &self,
-        route: &str,
-        message: &M,
-    ) -> impl Future<Output = Result<R>> + Send + use<R, M, S>
-    where
-        S: Encode<M> + Decode<R>,
-    {
-        let answer = self.call_raw_result(route, S::encode(message));
-        async move { decode_message::<S, R>(&answer.await?) }
+    /// ```
+    /// # use nano::{Result, Session};
+    /// async fn balance(session: &Session) -> Result<u64> {
+    ///     session.call("Bank.Balance").json(&session.uid()).await
+    /// }
+    /// ```
+    pub fn call(&self, route: &str) -> CallBuilder<BySession> {
+        // A node's own call has a session without a client, with id 0.
+        let session = (self.id() != 0).then(|| self.typed().with_request(0));
+        CallBuilder {
+            sessions: self.core().sessions(),
+            session,
+            target: Target::Any,
+            route: route.into(),
+            timeout: None,
+            by: PhantomData,
+        }
     }
+}
 
-    /// [`call`](Session::call) with bytes as they are.
-    ///
-    /// # Errors
-    /// As [`call`](Session::call).
-    pub fn call_raw<B: Into<Bytes>>(
-        &self,
-        route: &str,
-        body: B,
-    ) -> impl Future<Output = Result<Bytes>> + Send + use<B, S> {
-        self.call_raw_result(route, Ok(body.into()))
-    }
-
-    fn call_raw_result(
-        &self,
-        route: &str,
-        body: Result<Bytes>,
-    ) -> impl Future<Output = Result<Bytes>> + Send + use<S> {
-        let session = self.typed().with_request(0);
-        let started = match self.core().sessions() {
-            Some(sessions) => Ok(call(&sessions, Some(session), Target::Any, route, body)),
-            None => Err(Error::new(
-                code::UNAVAILABLE,
-                "the session belongs to no node",
-            )),
-        };
-        async move { started?.await }
+impl<By> fmt::Debug for CallBuilder<By> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallBuilder")
+            .field("route", &self.route)
+            .field("target", &self.target)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
     }
 }
 

@@ -68,7 +68,7 @@ impl SessionInner {
         }
     }
 
-    pub(super) fn sessions(&self) -> Option<Arc<Sessions>> {
+    pub(crate) fn sessions(&self) -> Option<Arc<Sessions>> {
         self.sessions.upgrade()
     }
 

@@ -1,6 +1,7 @@
 //! All sessions of one node.
 
 use std::{
+    any::Any,
     collections::HashMap,
     fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -46,6 +47,8 @@ pub struct Sessions {
     call_router: OnceLock<Weak<dyn CallRouter>>,
     /// Counts close callbacks that panicked; set when the node starts.
     panics: OnceLock<metrics::Counter>,
+    /// The inside of the node's handle, which is above this module.
+    node: Weak<dyn Any + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -58,7 +61,8 @@ struct Table {
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Arc<Self> {
+    /// `node` is the owner of the table.
+    pub(crate) fn new(node: Weak<dyn Any + Send + Sync>) -> Arc<Self> {
         Arc::new(Self {
             next_id: AtomicI64::new(rand::random_range(1..ID_LIMIT)),
             table: RwLock::default(),
@@ -67,6 +71,7 @@ impl Sessions {
             all_closed: Notify::new(),
             call_router: OnceLock::new(),
             panics: OnceLock::new(),
+            node,
         })
     }
 
@@ -169,6 +174,11 @@ impl Sessions {
     /// Counts panics of close callbacks with `panics`. Called once.
     pub(crate) fn count_panics(&self, panics: metrics::Counter) {
         let _ = self.panics.set(panics);
+    }
+
+    /// The inside of the node's handle; `None` when the node is gone, or there never was one.
+    pub(crate) fn node(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.node.upgrade()
     }
 
     pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {

@@ -4,6 +4,7 @@
 use std::{
     any::Any,
     net::SocketAddr,
+    pin::Pin,
     sync::{Arc, OnceLock},
 };
 
@@ -52,6 +53,13 @@ pub trait SessionSink: Any + Send + Sync {
     /// The session's handlers are done with one message, or will never see it.
     #[doc(hidden)]
     fn done(&self) {}
+
+    /// Runs the rest of a [`Session::spawn`] outside of any scheduler. Dropping it answers the
+    /// request with an error.
+    #[doc(hidden)]
+    fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        drop(work);
+    }
 
     /// What reaches many sessions at once, where there is such a thing.
     #[doc(hidden)]

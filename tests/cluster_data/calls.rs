@@ -141,13 +141,13 @@ async fn a_gate_calls_a_member_on_behalf_of_its_session() {
         .typed::<Raw>();
 
     assert_eq!(
-        within("the reply", session.call_raw("Room.Echo", "x"))
+        within("the reply", session.call("Room.Echo").raw("x"))
             .await
             .unwrap(),
         "x"
     );
     assert_eq!(
-        code_of(within("the reply", session.call_raw("Room.Panic", "x")).await),
+        code_of(within("the reply", session.call("Room.Panic").raw("x")).await),
         code::INTERNAL
     );
 }
@@ -165,14 +165,14 @@ async fn internal_services_are_closed_to_clients() {
     assert_eq!(
         within(
             "the reply",
-            house.gate.handle().call_raw("Store.Read", "key")
+            house.gate.handle().call("Store.Read").raw("key")
         )
         .await
         .unwrap(),
         "key=0"
     );
     assert_eq!(
-        within("the reply", store.handle().call_raw("Store.Read", "own"))
+        within("the reply", store.handle().call("Store.Read").raw("own"))
             .await
             .unwrap(),
         "own=0"
@@ -186,18 +186,18 @@ async fn a_node_calls_one_member_or_all() {
     for (machine, room) in &house.backends {
         let answer = within(
             "the reply",
-            node.call_raw_to(&machine.address(), "Room.Who", ""),
+            node.call("Room.Who").to(&machine.address()).raw(""),
         )
         .await
         .unwrap();
         assert_eq!(text(&answer), room.0.name);
     }
     assert_eq!(
-        code_of(within("the reply", node.call_raw_to("127.0.0.1:1", "Room.Who", "")).await),
+        code_of(within("the reply", node.call("Room.Who").to("127.0.0.1:1").raw("")).await),
         code::NOT_FOUND
     );
 
-    let answers = within("all replies", node.call_all_raw("Room.Who", ""))
+    let answers = within("all replies", node.call_all("Room.Who").raw(""))
         .await
         .unwrap();
     let mut names: Vec<_> = answers
@@ -208,7 +208,7 @@ async fn a_node_calls_one_member_or_all() {
     assert_eq!(names, ["a", "b"]);
     let own = within(
         "all replies",
-        house.backends[0].0.handle().call_all_raw("Room.Who", ""),
+        house.backends[0].0.handle().call_all("Room.Who").raw(""),
     )
     .await
     .unwrap();
@@ -224,14 +224,18 @@ async fn json_calls_are_typed() {
     let house = House::with(&["a"]).await;
     let echo: Vec<u32> = within(
         "the reply",
-        house.gate.handle().call("Room.Echo", &[1, 2, 3]),
+        house.gate.handle().call("Room.Echo").json(&[1, 2, 3]),
     )
     .await
     .unwrap();
     assert_eq!(echo, [1, 2, 3]);
     let wrong = within(
         "the reply",
-        house.gate.handle().call::<String, _>("Room.Echo", &[1]),
+        house
+            .gate
+            .handle()
+            .call("Room.Echo")
+            .json::<String, _>(&[1]),
     )
     .await;
     assert_eq!(code_of(wrong), code::BAD_REQUEST);
@@ -249,12 +253,24 @@ async fn a_call_ends_at_its_deadline_which_the_handler_knows() {
         code_of(
             within(
                 "the timeout",
-                house.gate.handle().call_raw("Store.Late", "")
+                house.gate.handle().call("Store.Late").raw("")
             )
             .await
         ),
         code::TIMEOUT
     );
+}
+
+#[tokio::test]
+async fn a_call_may_have_a_timeout_of_its_own() {
+    let house = House::with(&["a"]).await;
+    let _store = store(&house).await;
+    let node = house.gate.handle();
+    let late = node
+        .call("Store.Late")
+        .timeout(Duration::from_millis(50))
+        .raw("");
+    assert_eq!(code_of(within("the timeout", late).await), code::TIMEOUT);
 }
 
 #[tokio::test]
@@ -290,20 +306,39 @@ async fn a_node_without_a_cluster_calls_itself() {
     )
     .await;
     assert_eq!(
-        within("the reply", node.handle().call_raw("Room.Who", ""))
+        within("the reply", node.handle().call("Room.Who").raw(""))
             .await
             .unwrap(),
         "alone"
     );
     assert_eq!(
-        within("the replies", node.handle().call_all_raw("Room.Who", ""))
+        within("the replies", node.handle().call_all("Room.Who").raw(""))
             .await
             .unwrap()
             .len(),
         1
     );
+    let answers = within("the replies", node.handle().call_all("Room.Who").raw(""))
+        .await
+        .unwrap();
+    let (address, _) = &answers[0];
     assert_eq!(
-        code_of(within("the reply", node.handle().call_raw("Room.None", "")).await),
+        within(
+            "the reply",
+            node.handle().call("Room.Who").to(address).raw("")
+        )
+        .await
+        .unwrap(),
+        "alone",
+        "what call_all names, a call reaches"
+    );
+    let elsewhere = node.handle().call("Room.Who").to("127.0.0.1:1").raw("");
+    assert_eq!(
+        code_of(within("the reply", elsewhere).await),
+        code::NOT_FOUND
+    );
+    assert_eq!(
+        code_of(within("the reply", node.handle().call("Room.None").raw("")).await),
         code::NOT_FOUND
     );
     node.stop().await;
@@ -312,7 +347,7 @@ async fn a_node_without_a_cluster_calls_itself() {
     })
     .await;
     assert_eq!(
-        code_of(within("the reply", node.handle().call_raw("Room.Who", "")).await),
+        code_of(within("the reply", node.handle().call("Room.Who").raw("")).await),
         code::UNAVAILABLE
     );
 }

@@ -104,7 +104,7 @@ async fn calls_go_to_nodes_that_can_answer_though_others_have_the_service_too() 
     let _go = join(&house.master, &["Room"]).await;
     house.gate.knows(3).await;
     for _ in 0..20 {
-        house.gate.handle().call_raw("Room.Who", "").await.unwrap();
+        house.gate.handle().call("Room.Who").raw("").await.unwrap();
     }
 }
 

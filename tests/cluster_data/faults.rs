@@ -266,7 +266,7 @@ async fn requests_and_calls_that_have_timed_out_hold_up_nobody_who_stops() {
         code::TIMEOUT
     );
     assert_eq!(
-        code_of(house.gate.handle().call_raw("Room.Hold", "").await),
+        code_of(house.gate.handle().call("Room.Hold").raw("").await),
         code::TIMEOUT
     );
     assert_eq!(room.0.held.lock().len(), 2);

@@ -248,11 +248,11 @@ async fn a_service_of_go_nodes_cannot_be_called() {
         .typed::<Raw>();
 
     assert_eq!(
-        code_of(within("an error", session.call_raw("Fake.Hello", "x")).await),
+        code_of(within("an error", session.call("Fake.Hello").raw("x")).await),
         code::UNSUPPORTED
     );
     assert_eq!(
-        code_of(within("an error", house.gate.handle().call_raw("Fake.Hello", "x")).await),
+        code_of(within("an error", house.gate.handle().call("Fake.Hello").raw("x")).await),
         code::UNSUPPORTED
     );
     assert_eq!(
@@ -262,7 +262,9 @@ async fn a_service_of_go_nodes_cannot_be_called() {
                 house
                     .gate
                     .handle()
-                    .call_raw_to(&backend.address, "Fake.Hello", "x")
+                    .call("Fake.Hello")
+                    .to(&backend.address)
+                    .raw("x")
             )
             .await
         ),

@@ -144,7 +144,7 @@ impl Room {
 
     async fn ask(self: Arc<Self>, session: Session<Raw>, body: Bytes) -> Result<Bytes> {
         let (route, body) = split(&body);
-        session.call_raw(&route, body).await
+        session.call(&route).raw(body).await
     }
 
     fn rpc(&self, session: &Session<Raw>, body: Bytes) -> Result<Bytes> {

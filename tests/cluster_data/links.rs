@@ -136,7 +136,7 @@ async fn what_is_pushed_while_the_link_is_down_arrives_later_in_order() {
         let gate = cable.house.gate.address();
         let answer = within(
             "the break to be seen",
-            cable.backend().handle().call_raw_to(&gate, "No.Where", ""),
+            cable.backend().handle().call("No.Where").to(&gate).raw(""),
         )
         .await;
         assert_eq!(code_of(answer), code::UNAVAILABLE);

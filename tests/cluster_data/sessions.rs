@@ -149,7 +149,8 @@ async fn what_no_link_can_carry_is_an_error_and_breaks_nothing() {
     let huge = house
         .gate
         .handle()
-        .call_raw("Room.Echo", vec![0; 16 * 1024 * 1024]);
+        .call("Room.Echo")
+        .raw(vec![0; 16 * 1024 * 1024]);
     assert_eq!(code_of(within("an error", huge).await), code::TOO_LARGE);
     assert_eq!(
         code_of(client.request_raw("Room.Huge", "").await),

@@ -352,3 +352,14 @@ async fn handles_of_one_session_are_equal_and_hash_alike() {
     assert_eq!(state.hash_one(&session), state.hash_one(&same));
     assert_ne!(session, other.session(&node).await);
 }
+
+#[tokio::test]
+async fn a_session_knows_its_node() {
+    let (node, _) = login(App::new()).await;
+    let client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    let found = session.node().unwrap().session(session.id());
+    assert_eq!(found, Some(session.clone()));
+    let (outside, _) = nano::mock::session();
+    assert_eq!(outside.node().unwrap_err().code(), code::UNAVAILABLE);
+}

@@ -78,6 +78,6 @@ impl Component for Caller {
 
 impl Caller {
     async fn echo(self: Arc<Self>, session: Session, body: Bytes) -> Result<Bytes> {
-        session.call_raw("Echo.Echo", body).await
+        session.call("Echo.Echo").raw(body).await
     }
 }
