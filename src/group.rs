@@ -1,4 +1,4 @@
-//! A set of sessions to broadcast to: a room, a desk, a channel.
+//! Groups: sets of sessions that are sent the same messages.
 
 use std::{
     collections::HashMap,
@@ -16,10 +16,33 @@ use crate::{
     session::{GateMulticast, GroupRef, Push, Session, SessionInner},
 };
 
-/// Sessions that are told things together. A session that closes leaves by itself.
+/// A set of sessions that are sent the same messages: a room, a desk, a channel.
 ///
-/// A cheap handle: clones are the same group. `S` is the format of its messages. Usable from any
-/// thread; nothing blocks: a broadcast encodes once and queues to each member's connection.
+/// A session that closes leaves by itself. Members may be clients of other gates: a broadcast is
+/// one frame to each gate. `S` is the format of the messages.
+///
+/// Handles are cheap, and clones are the same group. No method blocks: a broadcast encodes the
+/// message once and queues it to each member's connection.
+///
+/// ```
+/// use nano::{Group, mock};
+///
+/// # fn main() -> nano::Result {
+/// let room: Group = Group::new("room 7");
+/// let ((ann, to_ann), (ben, to_ben)) = (mock::session(), mock::session());
+/// room.add(&ann)?;
+/// room.add(&ben)?;
+/// room.broadcast("onSay", "hello")?;
+/// room.multicast("onTurn", &1, |member| *member == ann)?;
+/// assert_eq!((to_ann.pushes().len(), to_ben.pushes().len()), (2, 1));
+/// ben.kick("cheater");
+/// assert_eq!(room.count(), 1);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The members' lock guards the set. Filters, sinks and drops of sessions run without it. A
+/// session's close state is locked under it, never the other way round.
 pub struct Group<S: Serializer = Json> {
     inner: Arc<Inner>,
     format: std::marker::PhantomData<fn() -> S>,
@@ -33,12 +56,12 @@ struct Inner {
 #[derive(Default)]
 struct Members {
     closed: bool,
-    /// By identity: gates of Go may give one id twice.
+    /// By address of the session: gates of Go nano may give one id twice.
     by_key: HashMap<usize, Session>,
 }
 
 impl<S: Serializer> Group<S> {
-    /// An empty group. The name is for logs; groups are not registered anywhere.
+    /// Makes an empty group. The name is for logs: groups are not registered anywhere.
     pub fn new(name: impl Into<String>) -> Self {
         Self::of(Arc::new(Inner {
             name: name.into(),
@@ -58,7 +81,7 @@ impl<S: Serializer> Group<S> {
         Group::of(self.inner.clone())
     }
 
-    /// Its name.
+    /// The name.
     pub fn name(&self) -> &str {
         &self.inner.name
     }
@@ -117,16 +140,18 @@ impl<S: Serializer> Group<S> {
             }
             std::mem::take(&mut members.by_key)
         };
-        self.inner.say_goodbye(left);
+        self.inner.remove_from(left);
         Ok(())
     }
 
-    /// Pushes a message to every member. A member that cannot take it does not keep it from the
-    /// others: its connection's policy deals with it.
+    /// Pushes a message to every member.
+    ///
+    /// A member that cannot take it does not keep it from the others: the policy for slow clients
+    /// applies to its connection.
     ///
     /// # Errors
-    /// [`code::CLOSED`] when the group is closed, [`code::TOO_LARGE`], and whatever the format says
-    /// of a message it cannot write.
+    /// [`code::CLOSED`] when the group is closed, [`code::TOO_LARGE`], and the format's error for a
+    /// message it cannot write.
     pub fn broadcast<M: ?Sized>(&self, route: &str, message: &M) -> Result
     where
         S: Encode<M>,
@@ -142,7 +167,7 @@ impl<S: Serializer> Group<S> {
         self.send(&Push::new(route, body.into()), |_| true)
     }
 
-    /// Pushes a message to the members for which `filter` says true.
+    /// Pushes a message to the members for which `filter` returns true. It may use the group.
     ///
     /// # Errors
     /// See [`broadcast`](Group::broadcast).
@@ -160,7 +185,7 @@ impl<S: Serializer> Group<S> {
 
     fn send(&self, push: &Push<'_>, filter: impl Fn(&Session<S>) -> bool) -> Result {
         push.check()?;
-        // A copy of the handles, so that no lock is held while filters and connections are called.
+        // A copy of the handles, so that filters and sinks are called without the lock.
         let mut relays = Relays::default();
         for member in self.sessions()? {
             if !filter(&member) {
@@ -169,7 +194,7 @@ impl<S: Serializer> Group<S> {
             if let Some(relay) = member.sink().relay() {
                 relays.add(relay, member.id());
             } else if let Err(error) = member.sink().push(push) {
-                debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "not broadcast to");
+                debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "broadcast to a member failed");
             }
         }
         relays.push(self.name(), push);
@@ -223,7 +248,7 @@ impl<S: Serializer> Group<S> {
             .any(|session| session.uid() == uid)
     }
 
-    /// How many members there are.
+    /// The number of members.
     pub fn count(&self) -> usize {
         self.inner.members.read().by_key.len()
     }
@@ -240,7 +265,7 @@ impl<S: Serializer> Group<S> {
             }
             std::mem::take(&mut members.by_key)
         };
-        self.inner.say_goodbye(left);
+        self.inner.remove_from(left);
         Ok(())
     }
 }
@@ -249,7 +274,7 @@ fn key(session: &Arc<SessionInner>) -> usize {
     Arc::as_ptr(session).addr()
 }
 
-/// The members whose clients sit on other gates: one message for all that share a way.
+/// The members of a broadcast whose clients are on other gates, by gate.
 #[derive(Default)]
 struct Relays(Vec<(Arc<dyn GateMulticast>, Vec<i64>)>);
 
@@ -269,7 +294,7 @@ impl Relays {
         for (relay, sessions) in self.0 {
             let count = sessions.len();
             if let Err(error) = relay.push(sessions, push) {
-                debug!(group, sessions = count, route = push.route(), %error, "not broadcast to a gate");
+                debug!(group, sessions = count, route = push.route(), %error, "broadcast to a gate failed");
             }
         }
     }
@@ -285,7 +310,7 @@ impl Inner {
         weak
     }
 
-    fn say_goodbye(self: &Arc<Self>, left: HashMap<usize, Session>) {
+    fn remove_from(self: &Arc<Self>, left: HashMap<usize, Session>) {
         let membership = self.membership();
         for session in left.into_values() {
             session.core().close_state.leave(&membership);

@@ -1,4 +1,4 @@
-//! A node, as its components and the rest of the program see it.
+//! The handle of a running node, for its components and the rest of the program.
 
 use std::{
     fmt,
@@ -21,8 +21,25 @@ mod membership;
 
 pub use call::CallAllBuilder;
 
-/// A running node. A cheap handle: clone it, keep it, use it from any thread, also from outside of
-/// any runtime. Nothing blocks.
+/// A handle to a running node: its sessions, schedulers, members and calls.
+///
+/// Handles are cheap: clone them, keep them, use them from any thread, inside or outside of a
+/// runtime. No method blocks. Components get one in [`init`](crate::Component::init), handlers with
+/// [`Session::node`], the rest of the program with [`Node::handle`](crate::Node::handle).
+///
+/// ```
+/// use nano::{Handle, Result};
+/// use std::time::Duration;
+///
+/// async fn close_for_tonight(node: Handle) -> Result {
+///     for session in node.sessions().list() {
+///         session.kick("we close");
+///     }
+///     let _: () = node.call("Stats.Flush").timeout(Duration::from_secs(5)).json(&()).await?;
+///     node.shutdown();
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Handle(Arc<Inner>);
 
@@ -50,13 +67,13 @@ impl Handle {
         }))
     }
 
-    /// The node's default scheduler: where handlers, timers and close callbacks run unless told
-    /// otherwise. Timers are made on it.
+    /// The node's default scheduler. Handlers and close callbacks run on it unless a component has
+    /// another one.
     pub fn scheduler(&self) -> &Scheduler {
         &self.0.scheduler
     }
 
-    /// A new scheduler on the node's threads, for a room or a desk. It lives as long as its
+    /// Makes a scheduler on the node's threads, for a room or a desk. It lives as long as its
     /// handles.
     pub fn new_scheduler(&self, name: impl Into<Arc<str>>) -> Scheduler {
         self.0.pool.scheduler(name, self.0.capacity)
@@ -70,17 +87,17 @@ impl Handle {
         self.0.scheduler.push_task(task)
     }
 
-    /// The node's sessions: find, count, list them.
+    /// The node's table of sessions.
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.0.sessions
     }
 
-    /// The session with this id.
+    /// The session with this id, if this node has it.
     pub fn session(&self, id: i64) -> Option<Session> {
         self.0.sessions.find(id)
     }
 
-    /// The sessions bound to this uid.
+    /// The sessions of this node that are bound to this uid. Other nodes may have more.
     pub fn sessions_by_uid(&self, uid: i64) -> Vec<Session> {
         self.0.sessions.find_by_uid(uid)
     }
@@ -98,7 +115,7 @@ impl Handle {
         self.0.routes.read().clone()
     }
 
-    /// Asks the node to stop. Returns at once; a second time is fine.
+    /// Asks the node to stop, and returns at once. Further calls do nothing.
     pub fn shutdown(&self) {
         self.0.shutdown.send_replace(true);
     }
@@ -116,7 +133,7 @@ impl Handle {
         *self.0.routes.write() = routes;
     }
 
-    /// Waits until somebody asks for the shutdown.
+    /// Waits for a call of [`shutdown`](Handle::shutdown).
     pub(crate) async fn shutdown_requested(&self) {
         // The sender is part of this handle, so the wait cannot fail.
         let _ = self.0.shutdown.subscribe().wait_for(|asked| *asked).await;

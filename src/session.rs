@@ -47,21 +47,32 @@ pub(crate) use self::{
 };
 pub(crate) use close_state::GroupRef;
 
-/// A player's session, and the request being handled.
+/// A handle to a player's session, with the id of the request being handled.
 ///
-/// A cheap handle: clone it, keep it, use it from any thread. Every handle of one session shares
-/// its uid, data, bindings and connection. `S` is the format its messages are written in, a view
-/// that [`typed`](Session::typed) changes at no cost.
+/// Handles are cheap: clone them, keep them, use them from any thread. All handles of a session
+/// share its uid, data, bindings and connection, are equal and hash alike. `S` is the format of
+/// its messages, a view that [`typed`](Session::typed) changes at no cost.
 ///
-/// The handle a handler receives carries the id of that message's request, and so do its clones: a
-/// response sent through it, however late and from wherever, answers that request and no other.
+/// The handle a handler receives carries the request id of its message, and so do its clones. A
+/// response through it answers that request and no other, however late it is sent.
 ///
-/// Nothing here blocks, and nothing waits for the network: messages go into the connection's
-/// bounded queue.
+/// No method blocks or waits for the network: messages go into the connection's bounded queue.
+///
+/// ```
+/// use nano::{Result, Session};
+///
+/// fn login(session: &Session, uid: i64) -> Result<&'static str> {
+///     session.bind(uid)?;
+///     session.set("lives", 3);
+///     session.push("onNews", "a tournament begins")?;
+///     session.on_closed(|session, reason| println!("{} left: {reason}", session.uid()));
+///     Ok("welcome")
+/// }
+/// ```
 pub struct Session<S: Serializer = Json> {
     core: Arc<SessionInner>,
     request: u64,
-    /// Who waits for the answer, if not the client.
+    /// Takes the answer instead of the client, in the handler of a call.
     caller: Option<Arc<ReplyTo>>,
     format: PhantomData<fn() -> S>,
 }
@@ -117,8 +128,7 @@ impl<S: Serializer> Session<S> {
         }
     }
 
-    /// The same session as the handler of request `id` would see it: for code that keeps ids
-    /// instead of sessions or responders.
+    /// The same session with another request id, for code that keeps ids instead of responders.
     pub fn with_request(&self, id: u64) -> Self {
         let caller = self.caller.clone().filter(|caller| caller.id() == id);
         Self {
@@ -139,18 +149,20 @@ impl<S: Serializer> Session<S> {
         }
     }
 
-    /// The session's id: positive, below 2^53 (so that JavaScript can hold it), unique in a cluster
-    /// without configuration, and the same on every node.
+    /// The session's id, the same on every node.
+    ///
+    /// Positive, below 2^53 (the integers JavaScript holds exactly), and unique in a cluster
+    /// without configuration.
     pub fn id(&self) -> i64 {
         self.core.id
     }
 
-    /// The uid it is bound to; 0 while unbound.
+    /// The uid the session is bound to; 0 while unbound.
     pub fn uid(&self) -> i64 {
         self.core.uid()
     }
 
-    /// Binds it to a uid, which replaces an earlier one. Several sessions may share a uid.
+    /// Binds the session to a uid, in place of an earlier one. Several sessions may share a uid.
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] for a uid below 1.
@@ -167,17 +179,17 @@ impl<S: Serializer> Session<S> {
         self.request
     }
 
-    /// Until when the one who asks waits, where that is known: in the handler of a
-    /// [`call`](Session::call).
+    /// When the caller stops waiting for the answer. Known in handlers of a
+    /// [`call`](Session::call) only.
     pub fn deadline(&self) -> Option<tokio::time::Instant> {
         self.caller.as_ref()?.deadline()
     }
 
-    /// Sends a message the client did not ask for.
+    /// Sends the client a message that no request asked for.
     ///
     /// # Errors
     /// [`code::CLOSED`] when the connection is gone, [`code::TOO_LARGE`] for a route over 255 bytes
-    /// or a message over 16 MiB, and whatever the format says of a message it cannot write. A full
+    /// or a message over 16 MiB, and the format's error for a message it cannot write. A full
     /// queue closes the connection, unless the node's policy is to drop pushes: then
     /// [`code::TOO_MANY`].
     pub fn push<M: ?Sized>(&self, route: &str, message: &M) -> Result
@@ -235,18 +247,18 @@ impl<S: Serializer> Session<S> {
         self.core.sink.respond(self.request, answer)
     }
 
-    /// A handle that answers this request later, from anywhere, and answers it with an error if it
-    /// is dropped first.
+    /// A handle that answers this request later, from anywhere.
+    ///
+    /// Dropped unused, it answers with an error.
     pub fn responder(&self) -> Responder<S> {
         Responder::new(self.clone())
     }
 
-    /// Sends a one-way message to the service of `route`, on behalf of this session. Its handler
-    /// sees a notify of this session.
+    /// Sends a one-way message to the service of `route`. Its handler sees a notify of this session.
     ///
     /// # Errors
-    /// [`code::NOT_FOUND`] when no node offers the route, [`code::UNAVAILABLE`] when the one that
-    /// does cannot be reached, [`code::TOO_MANY`] when it cannot take more.
+    /// [`code::NOT_FOUND`] when no node offers the route, [`code::UNAVAILABLE`] when its member
+    /// cannot be reached, [`code::TOO_MANY`] when it cannot take more.
     pub fn rpc<M: ?Sized>(&self, route: &str, message: &M) -> Result
     where
         S: Encode<M>,
@@ -262,19 +274,19 @@ impl<S: Serializer> Session<S> {
         self.close_because("");
     }
 
-    /// [`close`](Session::close) with a reason of yours for the close callbacks. The client is not
-    /// told.
+    /// [`close`](Session::close) with a reason for the close callbacks. It is not sent to the
+    /// client.
     pub fn close_because(&self, reason: impl Into<String>) {
         self.core.sink.close(CloseReason::Closed(reason.into()));
     }
 
-    /// Tells the client why, sends what is queued, then closes the connection. Close callbacks see
-    /// [`CloseReason::Kicked`].
+    /// Sends what is queued and a kick with the reason, then closes the connection. Close callbacks
+    /// see [`CloseReason::Kicked`].
     pub fn kick(&self, reason: impl Into<String>) {
         self.core.sink.close(CloseReason::Kicked(reason.into()));
     }
 
-    /// Whether its connection is gone, and why.
+    /// Why the session ended; `None` while it is open.
     pub fn closed(&self) -> Option<CloseReason> {
         self.core.close_state.closed()
     }
@@ -298,17 +310,17 @@ impl<S: Serializer> Session<S> {
         }
     }
 
-    /// The client's address; `None` for an sink without one.
+    /// The client's address; `None` for a sink without one.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.core.sink.remote_addr()
     }
 
-    /// What carries its messages.
+    /// The sink that carries its messages.
     pub fn sink(&self) -> &Arc<dyn SessionSink> {
         &self.core.sink
     }
 
-    /// The members its services are bound to.
+    /// The members that serve the session, by service.
     pub fn router(&self) -> &Router {
         &self.core.router
     }
@@ -336,10 +348,11 @@ impl<S: Serializer> Session<S> {
         self.core.pins.get(name)
     }
 
-    /// Runs `future` off the scheduler, on the runtime's threads, and then `then` with its output
-    /// back on the scheduler this is called on: the way for a handler to wait for something without
-    /// holding up its scheduler, and to go on where no other handler runs beside it. An error that
-    /// `then` returns answers the request, as a handler's does.
+    /// Runs `future` on the runtime's threads, then `then` with its output on the current scheduler.
+    ///
+    /// A sync handler waits this way without holding up its scheduler, and continues where no other
+    /// handler runs beside it. An error that `then` returns answers the request, as a handler's
+    /// does.
     ///
     /// ```
     /// # use nano::{Result, Session};
@@ -349,8 +362,8 @@ impl<S: Serializer> Session<S> {
     /// }
     /// ```
     ///
-    /// Outside of a scheduler, and when the future panics or the node has stopped, `then` does not
-    /// run; the request is answered with an error then.
+    /// `then` does not run outside of a scheduler, when the future panics, or when the node has
+    /// stopped. The request is then answered with an error.
     pub fn spawn<T: Send + 'static>(
         &self,
         future: impl Future<Output = T> + Send + 'static,
@@ -381,14 +394,14 @@ impl<S: Serializer> Session<S> {
         self.core.data.set(key.into(), value);
     }
 
-    /// A copy of the value under a key, if there is one and it is a `T`. Store an `Arc` to share
-    /// instead of copy.
+    /// A copy of the value under a key; `None` if there is none or it is not a `T`. Store an `Arc`
+    /// to share it.
     pub fn value<T: Clone + 'static>(&self, key: &str) -> Option<T> {
         self.core.data.value(key)
     }
 
-    /// The value under a key, or the zero value of `T` where there is none or it is of another
-    /// type: the meaning of nano's typed getters.
+    /// A copy of the value under a key, or the default of `T` where [`value`](Session::value) is
+    /// `None`. Go nano's typed getters do this.
     pub fn value_or_default<T: Clone + Default + 'static>(&self, key: &str) -> T {
         self.value(key).unwrap_or_default()
     }
@@ -403,12 +416,12 @@ impl<S: Serializer> Session<S> {
         self.core.data.remove(key);
     }
 
-    /// All its data, as a snapshot that later changes do not touch.
+    /// A snapshot of the data under keys. Later changes do not affect it.
     pub fn state(&self) -> State {
         self.core.data.state()
     }
 
-    /// Replaces all its data.
+    /// Replaces the data under keys.
     pub fn restore(&self, state: State) {
         self.core.data.restore(state);
     }

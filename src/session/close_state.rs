@@ -1,4 +1,4 @@
-//! The end of a session: why, and who wants to know.
+//! The end of a session: its reason, close callbacks and groups.
 
 use std::{
     borrow::Cow,
@@ -20,17 +20,17 @@ pub enum CloseReason {
     Closed(String),
     /// The application kicked it; the client was sent this reason.
     Kicked(String),
-    /// Nothing came from the client for two heartbeat intervals.
+    /// The client sent nothing for two heartbeat intervals.
     HeartbeatTimeout,
     /// The client did not finish its handshake in time.
     HandshakeTimeout,
     /// The application refused the handshake, with this message.
     HandshakeRefused(String),
-    /// The client sent something that is not of the protocol, or too large.
+    /// The client broke the protocol, or sent something too large.
     Protocol(String),
     /// The client sent messages faster than the node allows.
     RateLimit,
-    /// The client does not read what it is sent.
+    /// The client reads too slowly: its send queue is full.
     SlowClient,
     /// The node is shutting down.
     Shutdown,
@@ -56,7 +56,7 @@ impl CloseReason {
         }
     }
 
-    /// Its label, and what it says beside.
+    /// The label and the detail, as they travel between nodes.
     pub(crate) fn parts(&self) -> (&'static str, &str) {
         let detail = match self {
             Self::Closed(detail)
@@ -69,8 +69,7 @@ impl CloseReason {
         (self.label(), detail)
     }
 
-    /// Of its [parts](CloseReason::parts); a label that nobody here knows is that of a broken
-    /// connection.
+    /// Reads the [parts](CloseReason::parts). An unknown label is a broken connection.
     pub(crate) fn of(label: &str, detail: String) -> Self {
         match label {
             "client" => Self::Client,
@@ -87,7 +86,7 @@ impl CloseReason {
         }
     }
 
-    /// What a kick packet tells the client, for the reasons that send one.
+    /// The reason in the kick packet; `None` if none is sent.
     pub(crate) fn kick(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Kicked(reason) => Some(Cow::Borrowed(reason)),
@@ -146,13 +145,16 @@ pub(crate) trait GroupRef: Send + Sync {
     fn forget(&self, session: &Arc<SessionInner>);
 }
 
-/// Who is to hear of the end.
+/// What remains to be done for a session that has ended.
 pub(super) struct Ended {
     pub(super) callbacks: Vec<OnClosed>,
     pub(super) groups: Vec<Arc<dyn GroupRef>>,
 }
 
-/// The closing of one session, at most once.
+/// Ends one session, at most once.
+///
+/// The lock guards the reason, the callbacks and the list of groups. It is taken while a group's
+/// lock is held ([`join`](CloseState::join)), never the other way round.
 #[derive(Default)]
 pub(crate) struct CloseState(Mutex<State>);
 
@@ -191,15 +193,14 @@ impl CloseState {
         Some(state.callbacks.remove(at.ok()?).1)
     }
 
-    /// Remembers a group that has this session as a member. False when the session is closed: it
-    /// must not be added any more.
+    /// Remembers a group the session joins. False when the session is closed and may not join.
     pub(crate) fn join(&self, group: Weak<dyn GroupRef>) -> bool {
         let mut state = self.0.lock();
         if state.closed.is_some() {
             return false;
         }
-        // Groups that were dropped with their members did not say goodbye. Looked for only where
-        // the list would grow.
+        // Groups dropped with members in them are still listed. They are removed when the list
+        // would grow, so that joining stays cheap.
         if state.groups.len() == state.groups.capacity() {
             state.groups.retain(|joined| joined.strong_count() > 0);
         }
@@ -218,7 +219,7 @@ impl CloseState {
         }
     }
 
-    /// Ends it; the first caller gets the callbacks to run and the groups to leave.
+    /// Ends the session. The first caller gets the callbacks to run and the groups to leave.
     pub(super) fn end(&self, reason: &CloseReason) -> Option<Ended> {
         let mut state = self.0.lock();
         if state.closed.is_some() {

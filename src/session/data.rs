@@ -1,4 +1,4 @@
-//! Values an application keeps on a session.
+//! Values an application keeps on a session under string keys, as in Go nano.
 
 use std::{any::Any, collections::HashMap, fmt, sync::Arc};
 
@@ -6,8 +6,9 @@ use parking_lot::RwLock;
 
 type Value = Arc<dyn Any + Send + Sync>;
 
-/// A snapshot of a session's data, to move it to another session or to bring it back later. The
-/// values are shared, not copied.
+/// A snapshot of a session's data under keys, to restore it later or on another session.
+///
+/// Values are shared, not copied.
 #[derive(Clone, Default)]
 pub struct State(HashMap<String, Value>);
 
@@ -17,12 +18,12 @@ impl State {
         self.0.keys().map(String::as_str)
     }
 
-    /// A copy of the value under a key, if there is one and it is a `T`.
+    /// A copy of the value under a key; `None` if there is none or it is not a `T`.
     pub fn value<T: Clone + 'static>(&self, key: &str) -> Option<T> {
         self.0.get(key)?.downcast_ref::<T>().cloned()
     }
 
-    /// Adds a value, replacing one under the same key.
+    /// Stores a value, in place of one under the same key.
     pub fn set<T: Send + Sync + 'static>(&mut self, key: impl Into<String>, value: T) {
         self.0.insert(key.into(), Arc::new(value));
     }
@@ -40,7 +41,7 @@ pub(crate) struct Data(RwLock<State>);
 impl Data {
     pub(super) fn set<T: Send + Sync + 'static>(&self, key: String, value: T) {
         let old = self.0.write().0.insert(key, Arc::new(value));
-        // After the lock: dropping a value runs the application's code.
+        // Dropped without the lock: a value's drop is the application's code.
         drop(old);
     }
 

@@ -1,4 +1,4 @@
-//! What all handles of one session share.
+//! The part all handles of one session share.
 
 use std::sync::{
     Arc, Weak,
@@ -12,11 +12,10 @@ use super::{
 
 pub(crate) struct SessionInner {
     pub(crate) id: i64,
-    /// Whether the client is another gate's.
+    /// Whether the client is connected to another node.
     pub(crate) remote: bool,
     uid: AtomicI64,
-    /// Where pushes and responses go. Apart from the session, so that a session need not be its
-    /// connection.
+    /// Takes pushes and responses: a connection of this node, or the link to its gate.
     pub(crate) sink: Arc<dyn SessionSink>,
     pub(crate) data: Data,
     pub(crate) extensions: Extensions,
@@ -24,7 +23,7 @@ pub(crate) struct SessionInner {
     pub(crate) router: Router,
     pub(crate) close_state: CloseState,
     pub(crate) sequencer: Sequencer,
-    /// The table that finds it by uid; weak, because the table owns the session.
+    /// The node's table. Weak, because the table owns the session.
     sessions: Weak<Sessions>,
 }
 
@@ -72,8 +71,7 @@ impl SessionInner {
         self.sessions.upgrade()
     }
 
-    /// Only the table calls this while the session is in one, so that its index and the uid change
-    /// together.
+    /// For the table, which changes its index with the uid, and for sessions in no table.
     pub(super) fn swap_uid(&self, uid: i64) -> i64 {
         self.uid.swap(uid, Ordering::AcqRel)
     }

@@ -32,18 +32,33 @@ const ID_LIMIT: i64 = 1 << 53;
 
 type Callback = Arc<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
-/// The sessions of one node, by id and by uid, and the callbacks that run when one ends: those of
-/// its own clients, and in a cluster those of other gates' clients that this node has served.
+/// The sessions of one node, by id and by uid, and the callbacks that run when one ends.
+///
+/// Holds the sessions of the node's own clients, and in a cluster those of other gates' clients
+/// that this node has served. Reached with [`Handle::sessions`](crate::Handle::sessions).
+///
+/// ```
+/// use nano::Sessions;
+///
+/// fn announce(sessions: &Sessions, text: &str) {
+///     for session in sessions.list() {
+///         // A session that closes meanwhile fails; the others get it.
+///         let _ = session.push("onAnnounce", text);
+///     }
+/// }
+/// ```
+///
+/// The table's lock guards the three maps together. No callback and no sink is called under it.
 pub struct Sessions {
-    /// A random start and steps of one: unique on the node for good, and between nodes unless two
-    /// starts out of 2^53 lie closer together than the number of connections between them.
+    /// Starts at random and counts up. Ids of two nodes collide only if their starts, two of 2^53,
+    /// are closer than the number of connections since.
     next_id: AtomicI64,
     table: RwLock<Table>,
     on_closed: RwLock<Vec<Callback>>,
-    /// Sessions that have left the table while their close callbacks have yet to run.
+    /// Sessions that left the table and whose close callbacks have not finished.
     closing: AtomicUsize,
     all_closed: Notify,
-    /// What carries the calls of its sessions; weak, for it owns the node's handle.
+    /// Carries the calls of the sessions. Weak, because it owns this table.
     call_router: OnceLock<Weak<dyn CallRouter>>,
     /// Counts close callbacks that panicked; set when the node starts.
     panics: OnceLock<metrics::Counter>,
@@ -54,7 +69,7 @@ pub struct Sessions {
 #[derive(Default)]
 struct Table {
     local: HashMap<i64, Arc<SessionInner>>,
-    /// By id too, though gates of Go may give one id twice.
+    /// Several under one id, because gates of Go nano may give an id twice.
     remote: HashMap<i64, Vec<Arc<SessionInner>>>,
     remote_count: usize,
     by_uid: HashMap<i64, Vec<Arc<SessionInner>>>,
@@ -75,13 +90,13 @@ impl Sessions {
         })
     }
 
-    /// How many there are.
+    /// The number of sessions.
     pub fn count(&self) -> usize {
         let table = self.table.read();
         table.local.len() + table.remote_count
     }
 
-    /// How many clients of this node there are.
+    /// The number of this node's own clients.
     pub(crate) fn local_count(&self) -> usize {
         self.table.read().local.len()
     }
@@ -119,7 +134,7 @@ impl Sessions {
             .collect()
     }
 
-    /// All of them, in no order.
+    /// All sessions, in no order.
     pub fn list(&self) -> Vec<Session> {
         let table = self.table.read();
         table
@@ -130,7 +145,7 @@ impl Sessions {
             .collect()
     }
 
-    /// Those of this node's own clients, in no order.
+    /// The sessions of this node's own clients, in no order.
     pub(crate) fn list_local(&self) -> Vec<Session> {
         self.table
             .read()
@@ -140,21 +155,23 @@ impl Sessions {
             .collect()
     }
 
-    /// Calls `callback` whenever a session has closed: on the node's default scheduler, after the
-    /// handlers of all messages of that session have started, in the order of registration. The
-    /// session's data is still there, its groups have forgotten it.
+    /// Calls `callback` whenever a session has closed.
+    ///
+    /// It runs on the node's default scheduler, after the handlers of all messages of that session
+    /// have started. Callbacks run in the order of registration. The session still has its data,
+    /// and has left its groups.
     pub fn on_closed(&self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) {
         self.on_closed.write().push(Arc::new(callback));
     }
 
-    /// The node has stopped. A callback that keeps a handle of it would keep it for ever.
+    /// Drops the callbacks of a stopped node: one that holds the node's handle would keep it alive.
     pub(crate) fn forget_callbacks(&self) {
-        // What they own may ask for the lock when it is dropped.
+        // Dropped without the lock, which values they own may take.
         let forgotten = mem::take(&mut *self.on_closed.write());
         drop(forgotten);
     }
 
-    /// A new session with a new id.
+    /// Opens the session of a client of this node, with a new id.
     pub(crate) fn open(self: &Arc<Self>, sink: Arc<dyn SessionSink>) -> Session {
         let id = self.new_id();
         let core = Arc::new(SessionInner::new(id, false, sink, Arc::downgrade(self)));
@@ -162,7 +179,7 @@ impl Sessions {
         Session::of(core, 0)
     }
 
-    /// The session of another gate's client, with the id it has there.
+    /// Opens the session of another gate's client, with the id it has there.
     pub(crate) fn open_remote(self: &Arc<Self>, id: i64, sink: Arc<dyn SessionSink>) -> Session {
         let core = Arc::new(SessionInner::new(id, true, sink, Arc::downgrade(self)));
         let mut table = self.table.write();
@@ -182,14 +199,14 @@ impl Sessions {
     }
 
     pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {
-        // A node has one, and says so once.
+        // Set once, when the node starts.
         let _ = self.call_router.set(call_router);
     }
 
-    /// What carries calls.
+    /// The node's call router.
     ///
     /// # Errors
-    /// The node has not started yet, or has stopped.
+    /// [`code::UNAVAILABLE`] before the node has started, and after it has stopped.
     pub(crate) fn call_router(&self) -> Result<Arc<dyn CallRouter>> {
         self.call_router
             .get()
@@ -199,13 +216,13 @@ impl Sessions {
 
     fn new_id(&self) -> i64 {
         let wrap = |id: i64| Some(if id + 1 < ID_LIMIT { id + 1 } else { 1 });
-        // The closure never says None, so both arms hold the previous id.
+        // The closure never returns None, so both arms hold the previous id.
         self.next_id
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, wrap)
             .unwrap_or_else(|id| id)
     }
 
-    /// Changes the uid of a session together with the index. A session that has left the table gets
+    /// Changes the uid of a session and the index together. A session that is not in the table gets
     /// the uid alone.
     pub(super) fn rebind(&self, core: &SessionInner, uid: i64) {
         let mut table = self.table.write();
@@ -221,8 +238,10 @@ impl Sessions {
         }
     }
 
-    /// Ends a session, once: out of the table and its groups at once, callbacks on `scheduler`
-    /// behind its last message.
+    /// Ends a session; a second call does nothing.
+    ///
+    /// It leaves the table and its groups at once. The callbacks run on `scheduler`, behind its
+    /// last message.
     pub(crate) fn close(
         self: &Arc<Self>,
         session: &Session,
@@ -232,8 +251,7 @@ impl Sessions {
         let Some(Ended { callbacks, groups }) = session.core().close_state.end(reason) else {
             return;
         };
-        // Before it leaves the table, so that there is no moment at which it is neither here nor
-        // closing.
+        // Counted before it leaves the table, so that `callbacks_done` cannot miss it in between.
         self.closing.fetch_add(1, Ordering::AcqRel);
         self.table.write().remove(session.core());
         for group in groups {
@@ -252,7 +270,7 @@ impl Sessions {
         session.sequencer().submit_always(scheduler, task);
     }
 
-    /// Waits until the close callbacks of every session that has ended have run.
+    /// Waits until the close callbacks of every ended session have run or been dropped.
     pub(crate) async fn callbacks_done(&self) {
         loop {
             let notified = self.all_closed.notified();

@@ -1,4 +1,4 @@
-//! A reply to be given later.
+//! Answers a request later.
 
 use std::fmt;
 
@@ -8,9 +8,22 @@ use crate::{
     serialize::{Encode, Json, Serializer},
 };
 
-/// Answers one request, once, from anywhere: keep it in a room, send it to a thread, move it into a
-/// future. Dropped unused it answers with an error, so that the client is never left waiting. For a
-/// notify it does nothing.
+/// Answers one request, once, from anywhere.
+///
+/// Keep it in a room, send it to a thread, or move it into a future. Dropped unused, it answers
+/// with an error, so that the client does not wait for its timeout. For a notify it does nothing.
+///
+/// ```
+/// use nano::{Result, Session};
+/// use std::thread;
+///
+/// // Returns `()`, so the responder gives the reply.
+/// fn report(session: &Session, _: ()) -> Result {
+///     let responder = session.responder();
+///     thread::spawn(move || responder.respond("a long computation"));
+///     Ok(())
+/// }
+/// ```
 pub struct Responder<S: Serializer = Json> {
     session: Session<S>,
     answered: bool,
@@ -24,7 +37,7 @@ impl<S: Serializer> Responder<S> {
         }
     }
 
-    /// The session whose request it answers.
+    /// The session of the request.
     pub fn session(&self) -> &Session<S> {
         &self.session
     }
@@ -37,7 +50,7 @@ impl<S: Serializer> Responder<S> {
     where
         S: Encode<M>,
     {
-        // A message that cannot be written leaves the answer to the drop.
+        // On an error the drop of `self` answers.
         let body = S::encode(message)?;
         self.answered = true;
         self.session.respond_raw(body)
@@ -54,7 +67,7 @@ impl<S: Serializer> Responder<S> {
 }
 
 impl<S: Serializer> Responder<S> {
-    /// Lets it go without an answer: somebody else has given one, or will.
+    /// Gives the request up without an answer, for code that answers it in another way.
     pub(super) fn release(mut self) {
         self.answered = true;
     }
@@ -63,7 +76,7 @@ impl<S: Serializer> Responder<S> {
 impl<S: Serializer> Drop for Responder<S> {
     fn drop(&mut self) {
         if !self.answered && self.session.request_id() != 0 {
-            // The connection may be gone or the request timed out: then nobody waits for it.
+            // Fails when the connection is gone or the request has timed out.
             let _ = self.session.respond_error(Error::new(
                 code::INTERNAL,
                 "the request was dropped without an answer",

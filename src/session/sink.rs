@@ -1,5 +1,4 @@
-//! Where a session's messages go: what the gate implements for its connections, and a mock for
-//! tests.
+//! Session sinks: where a session's pushes and responses go.
 
 use std::{
     any::Any,
@@ -17,7 +16,9 @@ use crate::{
     packet,
 };
 
-/// The far end of a session. Nothing in it may block.
+/// Takes a session's pushes and responses: a connection, the link to a gate, or a mock.
+///
+/// No method may block.
 pub trait SessionSink: Any + Send + Sync {
     /// Queues a push.
     ///
@@ -38,19 +39,19 @@ pub trait SessionSink: Any + Send + Sync {
     /// See [`Session::rpc`].
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result;
 
-    /// Begins to close; only the first reason counts.
+    /// Begins to close. Only the first reason counts.
     fn close(&self, reason: CloseReason);
 
     /// The client's address, where there is one.
     fn remote_addr(&self) -> Option<SocketAddr>;
 
-    /// Binds the session to a uid, or to none, which is 0; and tells whoever should know.
+    /// Binds the session to a uid (0 for none), here and on the other nodes that serve it.
     #[doc(hidden)]
     fn bind(&self, session: &Session, uid: i64) {
         session.core().rebind(uid);
     }
 
-    /// The session's handlers are done with one message, or will never see it.
+    /// Notes that one message of the session is finished: handled, refused or dropped.
     #[doc(hidden)]
     fn done(&self) {}
 
@@ -61,23 +62,32 @@ pub trait SessionSink: Any + Send + Sync {
         drop(work);
     }
 
-    /// What reaches many sessions at once, where there is such a thing.
+    /// The multicast of the session's gate, for sinks that are not local.
     #[doc(hidden)]
     fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
         None
     }
 }
 
-/// The way to a gate, which sessions of its clients share.
+/// Pushes to many sessions of one gate with one frame.
 pub trait GateMulticast: Send + Sync {
-    /// Queues a push to all of them.
+    /// Queues a push to the sessions with these ids.
     ///
     /// # Errors
-    /// The way is closed or full.
+    /// The gate cannot be reached, or its send queue is full.
     fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result;
 }
 
-/// One push, perhaps to many sessions: its packet is encoded once and shared.
+/// One push to one or many sessions. Its packet is encoded once and shared.
+///
+/// A [`SessionSink`] receives it:
+///
+/// ```
+/// use nano::Push;
+///
+/// let push = Push::new("onMove", "{}".into());
+/// assert_eq!((push.route(), &push.body()[..]), ("onMove", &b"{}"[..]));
+/// ```
 #[derive(Debug)]
 pub struct Push<'a> {
     route: &'a str,
@@ -86,7 +96,7 @@ pub struct Push<'a> {
 }
 
 impl<'a> Push<'a> {
-    /// A push of an encoded body.
+    /// Makes a push of an encoded body.
     pub fn new(route: &'a str, body: Bytes) -> Self {
         Self {
             route,
@@ -95,17 +105,20 @@ impl<'a> Push<'a> {
         }
     }
 
-    /// Its route.
+    /// The route.
     pub fn route(&self) -> &'a str {
         self.route
     }
 
-    /// Its body.
+    /// The encoded body.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// Whether it can be sent at all, whoever the receiver is.
+    /// Checks the limits that hold for every receiver.
+    ///
+    /// # Errors
+    /// [`code::TOO_LARGE`].
     pub(crate) fn check(&self) -> Result {
         if self.route.len() > message::MAX_ROUTE {
             return Err(Error::new(
@@ -126,8 +139,8 @@ impl<'a> Push<'a> {
         Ok(())
     }
 
-    /// The whole packet, as it goes to clients with this dictionary. All clients of a node share
-    /// one dictionary, so a broadcast encodes once per node.
+    /// The packet for clients with this dictionary. All clients of a node share one dictionary, so
+    /// a broadcast encodes once per node.
     pub(crate) fn packet(&self, dictionary: &Arc<Dictionary>) -> Result<Bytes> {
         if let Some((of, packet)) = self.packet.get() {
             if Arc::ptr_eq(of, dictionary) {
@@ -136,7 +149,7 @@ impl<'a> Push<'a> {
             return self.encode(dictionary);
         }
         let packet = self.encode(dictionary)?;
-        // Two threads may both encode; either result serves.
+        // Two threads may both encode. The packets are equal, and the first is kept.
         let _ = self.packet.set((dictionary.clone(), packet.clone()));
         Ok(packet)
     }
