@@ -186,7 +186,7 @@ async fn a_node_calls_one_member_or_all() {
     for (machine, room) in &house.backends {
         let answer = within(
             "the reply",
-            node.call("Room.Who").to(&machine.address()).raw(""),
+            node.call("Room.Who").to(machine.address()).raw(""),
         )
         .await
         .unwrap();
