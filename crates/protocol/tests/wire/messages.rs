@@ -153,7 +153,7 @@ fn bit_20_marks_an_error_reply_and_other_high_bits_mean_nothing() {
 }
 
 #[test]
-fn what_is_wrong_with_a_message_is_told_apart() {
+fn each_fault_of_a_message_has_its_own_error() {
     let route = |kind, id, fault| MessageError::Route { kind, id, fault };
     for (bytes, error) in [
         ("", MessageError::Empty),
