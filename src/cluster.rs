@@ -27,28 +27,24 @@ use crate::{
 
 mod auth;
 mod backoff;
-mod balance;
-mod calls;
 mod channel;
+mod compat;
 mod config;
-mod ended;
-mod forward;
-mod go;
 mod link;
 mod membership;
-mod peer;
-mod peers;
+mod peer_table;
+mod pending_calls;
 mod proto;
-mod remote;
-mod serve;
+mod routing;
 mod server;
-mod vigil;
+mod transport;
 
-pub use self::{auth::ClusterTls, balance::Balance};
+pub use self::{auth::ClusterTls, routing::balance::Balance};
 use self::{
     auth::{AuthInterceptor, Credentials},
     channel::Dialer,
-    go::plane::Plane,
+    compat::service::CompatService,
+    link::service::LinkService,
     membership::{
         broadcaster::MembershipBroadcaster,
         client::MembershipClient,
@@ -59,9 +55,10 @@ use self::{
         state::{ClusterState, MasterState},
     },
     proto::{master_server::MasterServer, member_server::MemberServer},
+    routing::router,
     server::{ClusterServer, ServerConfig},
 };
-pub(crate) use self::{config::Settings, peers::Peers, server::ClusterListener};
+pub(crate) use self::{config::Settings, routing::router::PeerRouter, server::ClusterListener};
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
@@ -80,7 +77,7 @@ pub(crate) struct BoundCluster {
     is_master: bool,
     masters: Vec<String>,
     on_unregister: Option<OnMember>,
-    data: Option<peers::Options>,
+    data: Option<router::Options>,
 }
 
 impl BoundCluster {
@@ -150,8 +147,8 @@ impl BoundCluster {
     }
 
     /// Creates the data plane.
-    pub(crate) fn peers(&mut self, dispatch: &Arc<Dispatch>) -> Arc<Peers> {
-        Peers::new(
+    pub(crate) fn peers(&mut self, dispatch: &Arc<Dispatch>) -> Arc<PeerRouter> {
+        PeerRouter::new(
             &self.own,
             self.dialer.clone(),
             dispatch.clone(),
@@ -164,7 +161,7 @@ impl BoundCluster {
     ///
     /// # Errors
     /// Another program listens on the address by now.
-    pub(crate) fn serve(self, peers: &Arc<Peers>) -> Result<Cluster> {
+    pub(crate) fn serve(self, peers: &Arc<PeerRouter>) -> Result<Cluster> {
         let master = self.is_master.then(|| MasterState {
             registry: Mutex::new(Registry::new(
                 self.own.clone(),
@@ -191,12 +188,12 @@ impl BoundCluster {
             .add_service(MemberServer::with_interceptor(
                 MemberService {
                     state: state.clone(),
-                    data: Plane(peers.clone()),
+                    data: CompatService(peers.compat().clone()),
                 },
                 auth.clone(),
             ))
             .add_service(InterceptedService::new(
-                link::inlet::Service::new(peers),
+                LinkService::new(peers.links()),
                 auth.clone(),
             ));
         if self.is_master {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tonic::transport::Server;
 
-use super::{auth::ClusterTls, channel::ConfigureEndpoint, peers};
+use super::{auth::ClusterTls, channel::ConfigureEndpoint, routing::router};
 use crate::{
     error::{Error, Result, code},
     member::OnMember,
@@ -32,7 +32,7 @@ pub(crate) struct Settings {
     pub(crate) on_joined: Vec<OnMember>,
     pub(crate) on_left: Vec<OnMember>,
     pub(crate) on_unregister: Option<OnMember>,
-    pub(crate) data: peers::Options,
+    pub(crate) data: router::Options,
     pub(crate) configure_endpoint: Option<ConfigureEndpoint>,
     pub(crate) configure_server: Option<ConfigureServer>,
 }

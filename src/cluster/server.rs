@@ -87,8 +87,8 @@ impl ServerConfig {
         configure: Option<ConfigureServer>,
     ) -> Result<Self> {
         let mut server = Server::builder()
-            .initial_stream_window_size(link::STREAM_WINDOW)
-            .initial_connection_window_size(link::CONNECTION_WINDOW);
+            .initial_stream_window_size(link::config::STREAM_WINDOW)
+            .initial_connection_window_size(link::config::CONNECTION_WINDOW);
         if let Some(tls) = tls {
             server = server.tls_config(tls).map_err(|error| {
                 Error::new(

@@ -10,7 +10,7 @@ use super::{
     hooks::{self, Hook},
 };
 use crate::{
-    cluster::{BoundCluster, Cluster, ClusterListener, Peers},
+    cluster::{BoundCluster, Cluster, ClusterListener, PeerRouter},
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
     error::Result,
@@ -35,7 +35,7 @@ pub(super) struct Running {
     pub(super) gate: Arc<Gate>,
     services: Arc<Vec<Service>>,
     cluster: Option<Cluster>,
-    peers: Option<Arc<Peers>>,
+    peers: Option<Arc<PeerRouter>>,
 }
 
 impl Running {

@@ -1,10 +1,12 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use nano::{CloseReason, Timeouts, code};
+use nano::{CloseReason, Component, Error, Handlers, Session, Timeouts, code};
+use parking_lot::{Condvar, Mutex};
+use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use crate::{
-    house::{House, code_of, text},
+    house::{House, Machine, code_of, member, text},
     support::{eventually, within},
 };
 
@@ -281,4 +283,60 @@ async fn requests_and_calls_that_have_timed_out_hold_up_nobody_who_stops() {
             begun.elapsed()
         );
     }
+}
+
+/// Whether a message of [`Slow`] is being decoded, and whether that may end.
+static DECODING: (Mutex<(bool, bool)>, Condvar) = (Mutex::new((false, false)), Condvar::new());
+
+/// A message whose decoding lasts until the test ends it.
+struct Slow;
+
+impl<'de> Deserialize<'de> for Slow {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        let (state, changed) = &DECODING;
+        // So that the other tasks of the thread go on elsewhere.
+        tokio::task::block_in_place(|| {
+            let mut state = state.lock();
+            state.0 = true;
+            changed.wait_while(&mut state, |(_, released)| !*released);
+        });
+        Ok(Self)
+    }
+}
+
+struct Decoder;
+
+impl Component for Decoder {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Take", |_: &Self, _: &Session, _: Slow| Ok::<_, Error>(()))
+    }
+}
+
+#[tokio::test]
+async fn a_decoder_that_hangs_does_not_keep_its_node_from_learning_of_members() {
+    let house = House::with(&[]).await;
+    let backend = Machine::start(member(&house.master).io_threads(3).component(Decoder)).await;
+    let mut gate = Machine::start(member(&house.master).tcp("127.0.0.1:0")).await;
+    gate.knows(3).await;
+    let client = gate.client().await;
+    let asked = tokio::spawn(async move { client.request_raw("Decoder.Take", "1").await });
+    eventually("the message to be decoded", || DECODING.0.lock().0).await;
+
+    let left = Arc::new(Mutex::new(Vec::new()));
+    let (seen, address) = (left.clone(), gate.address());
+    backend
+        .handle()
+        .on_member_left(move |member| seen.lock().push(member.address().to_owned()));
+    gate.kill();
+    eventually("the backend to learn that the gate is gone", || {
+        left.lock().contains(&address)
+    })
+    .await;
+    let _other = Machine::start(member(&house.master)).await;
+    backend.knows(3).await;
+
+    DECODING.0.lock().1 = true;
+    DECODING.1.notify_all();
+    // The gate is gone, so this ends in an error.
+    let _ = within("the request to end", asked).await.unwrap();
 }

@@ -1,3 +1,5 @@
+//! Link states, input by input.
+
 use std::{
     pin::Pin,
     sync::{
@@ -5,16 +7,23 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{
-    CREDIT, SHARE, WINDOW,
+    config::{CREDIT, FAIR_SHARE, WINDOW},
+    effect::Effect,
     proto::{Frame, Kind},
-    shard::Shard,
+    state::LinkState,
+    stream::LinkStream,
 };
-use crate::{dispatch::ForwardError, message::Message, mock, session::Session};
+use crate::{
+    cluster::pending_calls::StreamId, dispatch::ForwardError, message::Message, mock,
+    session::Session,
+};
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
@@ -45,15 +54,35 @@ impl Reader {
     }
 }
 
-fn up() -> Arc<Shard> {
-    let shard = Shard::new();
-    shard.begin(1);
-    shard.up(1);
-    shard
+/// Feeds an input, and wakes what is to be woken.
+fn feed(
+    stream: &LinkStream,
+    input: impl FnOnce(&mut LinkState<Session>, &mut Vec<Effect<Session>>),
+) {
+    let mut effects = Vec::new();
+    stream.input(|state| input(state, &mut effects));
+    for effect in effects {
+        if let Effect::Wake(waker) = effect {
+            waker.wake();
+        }
+    }
 }
 
-/// Sends a message; the reader if it has to wait.
-fn send(shard: &Arc<Shard>, session: &Session, body: usize) -> Option<Reader> {
+fn up() -> Arc<LinkStream> {
+    let id = StreamId {
+        incarnation: 1,
+        index: 0,
+    };
+    let stream = LinkStream::new(id, Duration::from_secs(10));
+    feed(&stream, |state, effects| {
+        state.connecting(1);
+        state.outbound_up(1, effects);
+    });
+    stream
+}
+
+/// Sends a message. Returns the reader if it has to wait.
+fn send(stream: &Arc<LinkStream>, session: &Session, body: usize) -> Option<Reader> {
     let message = Message::notify("Room.Say", Bytes::from(vec![0; body]));
     let frame = |message: Message| {
         Frame::message(
@@ -64,7 +93,7 @@ fn send(shard: &Arc<Shard>, session: &Session, body: usize) -> Option<Reader> {
             message.body,
         )
     };
-    match shard.message(session, message, frame) {
+    match stream.message(session, message, frame) {
         Ok(()) => None,
         Err(ForwardError::Full(_, room)) => Some(Reader {
             room,
@@ -75,9 +104,9 @@ fn send(shard: &Arc<Shard>, session: &Session, body: usize) -> Option<Reader> {
 }
 
 /// Sends until there is no room, and waits for some.
-fn fill(shard: &Arc<Shard>, session: &Session, body: usize) -> (usize, Reader) {
+fn fill(stream: &Arc<LinkStream>, session: &Session, body: usize) -> (usize, Reader) {
     for sent in 0.. {
-        if let Some(mut reader) = send(shard, session, body) {
+        if let Some(mut reader) = send(stream, session, body) {
             assert!(!reader.goes_on());
             return (sent, reader);
         }
@@ -85,9 +114,9 @@ fn fill(shard: &Arc<Shard>, session: &Session, body: usize) -> (usize, Reader) {
     unreachable!()
 }
 
-/// What goes out next, if anything does.
-fn batch(shard: &Shard) -> Vec<Frame> {
-    match shard.poll_batch(1, &Context::from_waker(Waker::noop())) {
+/// The next batch, if there is one.
+fn batch(stream: &LinkStream) -> Vec<Frame> {
+    match stream.poll_batch(1, Waker::noop()) {
         Poll::Ready(batch) => batch.unwrap().frames,
         Poll::Pending => Vec::new(),
     }
@@ -95,14 +124,14 @@ fn batch(shard: &Shard) -> Vec<Frame> {
 
 #[test]
 fn a_session_that_fills_the_queue_waits_until_half_of_it_is_sent_and_others_do_not() {
-    let (shard, (greedy, _), (modest, _)) = (up(), mock::session(), mock::session());
-    let (sent, mut reader) = fill(&shard, &greedy, SHARE);
+    let (stream, (greedy, _), (small, _)) = (up(), mock::session(), mock::session());
+    let (sent, mut reader) = fill(&stream, &greedy, FAIR_SHARE);
     assert!((60..70).contains(&sent), "about 1 MiB: {sent}");
-    assert!(send(&shard, &modest, 100).is_none());
+    assert!(send(&stream, &small, 100).is_none());
 
     let mut gone = 0;
     while reader.woken() == 0 {
-        let frames = batch(&shard);
+        let frames = batch(&stream);
         assert!(!frames.is_empty(), "woken before all is sent");
         gone += frames.len();
     }
@@ -112,42 +141,52 @@ fn a_session_that_fills_the_queue_waits_until_half_of_it_is_sent_and_others_do_n
 
 #[test]
 fn a_session_goes_on_when_its_own_messages_are_sent_however_many_others_wait() {
-    let (shard, (first, _), (second, _)) = (up(), mock::session(), mock::session());
+    let (stream, (first, _), (second, _)) = (up(), mock::session(), mock::session());
     // Both would have to wait until little is left, and the first has less of it.
-    assert!(send(&shard, &first, 2 * SHARE).is_none());
-    let (_, _held) = fill(&shard, &second, SHARE);
-    let mut reader = send(&shard, &first, SHARE).unwrap();
+    assert!(send(&stream, &first, 2 * FAIR_SHARE).is_none());
+    let (_, _held) = fill(&stream, &second, FAIR_SHARE);
+    let mut reader = send(&stream, &first, FAIR_SHARE).unwrap();
     assert!(!reader.goes_on());
-    batch(&shard);
+    batch(&stream);
     assert_eq!(reader.woken(), 1);
     assert!(reader.goes_on());
 }
 
 #[test]
 fn a_session_that_has_used_up_its_window_waits_for_credit() {
-    let (shard, (session, _)) = (up(), mock::session());
-    let (sent, mut reader) = fill(&shard, &session, 0);
+    let (stream, (session, _)) = (up(), mock::session());
+    let (sent, mut reader) = fill(&stream, &session, 0);
     assert_eq!(sent, WINDOW as usize);
-    while !batch(&shard).is_empty() {}
+    while !batch(&stream).is_empty() {}
     assert_eq!(reader.woken(), 0, "sent, but not handled");
-    shard.credit(session.id(), CREDIT);
+    feed(&stream, |state, effects| {
+        let credit = Frame::credit(session.id(), CREDIT);
+        state.answer(&credit, effects).unwrap();
+    });
     assert_eq!(reader.woken(), 1);
     assert!(reader.goes_on());
 }
 
 #[test]
 fn readers_are_woken_when_their_session_or_the_stream_ends() {
-    let ends: [fn(&Shard, i64); 4] = [
-        |shard, id| drop(shard.gone(id, 1)),
-        |shard, _| drop(shard.broken()),
-        |shard, _| drop(shard.part()),
-        |shard, _| drop(shard.close()),
+    type End = fn(&mut LinkState<Session>, &mut Vec<Effect<Session>>, i64);
+    let ends: [End; 4] = [
+        |state, effects, id| {
+            let unknown = Frame::session_unknown(id, 1);
+            state.answer(&unknown, effects).unwrap();
+        },
+        |state, effects, _| state.outbound_down(Instant::now(), effects),
+        |state, effects, _| {
+            state.outbound_down(Instant::now(), effects);
+            state.probe(Instant::now() + Duration::from_secs(11), effects);
+        },
+        |state, effects, _| state.close(effects),
     ];
     for end in ends {
-        for body in [0, SHARE] {
-            let (shard, (session, _)) = (up(), mock::session());
-            let (_, reader) = fill(&shard, &session, body);
-            end(&shard, session.id());
+        for body in [0, FAIR_SHARE] {
+            let (stream, (session, _)) = (up(), mock::session());
+            let (_, reader) = fill(&stream, &session, body);
+            feed(&stream, |state, effects| end(state, effects, session.id()));
             assert_eq!(reader.woken(), 1);
         }
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cluster::{
         channel::CALL_TIMEOUT,
-        go::reannounce::reannounce,
+        compat::reannounce::reannounce,
         proto::{self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest},
     },
     error::{Error, Result, code},

@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::{registry::Refusal, state::ClusterState};
 use crate::cluster::{
-    go::plane::Plane,
+    compat::service::CompatService,
     proto::{self, *},
 };
 
@@ -78,7 +78,7 @@ impl master_server::Master for MasterService {
 /// What every node serves: the master's announcements, and the traffic of Go nodes.
 pub(crate) struct MemberService {
     pub(crate) state: Arc<ClusterState>,
-    pub(crate) data: Plane,
+    pub(crate) data: CompatService,
 }
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! What nodes of Go nano send, with the answers they know.
+//! What nodes of Go nano send: nano's data RPCs, with the replies that Go nano gives.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,32 +6,33 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use tonic::Status;
 
-use super::{
-    GoPeer, closed_by_gate,
-    remote::{GoRemote, GoServed},
-};
+use super::{peer::CompatPeer, peers::CompatPeers, remote::CompatSession, served::ServedSession};
 use crate::{
     cluster::{
-        peers::Peers,
+        link::context::LinkContext,
         proto::{NotifyMessage, PushMessage, RequestMessage, ResponseMessage},
     },
     dispatch::Origin,
     error::{Error, code},
     message::Message,
-    session::{Push, Session},
+    session::{CloseReason, Push, Session},
 };
 
-/// How long a message may wait for room on its scheduler. Its gate waits meanwhile, with the
-/// messages of that client at least.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a message may wait for room on its scheduler. Its gate waits meanwhile, with at least
+/// the messages of that client.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The data plane as nano's protocol knows it.
 ///
 /// Whatever it answers, it answers soon: Go nodes wait for the response without a deadline, some of
 /// them with everything they do.
-pub(in crate::cluster) struct Plane(pub(in crate::cluster) Arc<Peers>);
+pub(in crate::cluster) struct CompatService(pub(in crate::cluster) Arc<CompatPeers>);
 
-impl Plane {
+impl CompatService {
+    fn context(&self) -> &LinkContext {
+        &self.0.links().context
+    }
+
     /// A message for a handler of this node, acknowledged when it is queued.
     async fn handle(
         &self,
@@ -41,8 +42,8 @@ impl Plane {
         route: String,
         data: Bytes,
     ) -> Result<(), Status> {
-        let peers = &self.0;
-        if !peers.dispatch.has(&route) {
+        let dispatch = &self.context().dispatch;
+        if !dispatch.has(&route) {
             return Err(Status::unknown(format!(
                 "service not found in current node: {route}"
             )));
@@ -53,17 +54,17 @@ impl Plane {
             Message::request(id, route, data)
         };
         let session = self.session(gate, session, id)?.with_request(id);
-        // Go's frames do not say whether a client or a node sent it.
-        let origin = if peers.trust_go {
+        // Go's messages do not say whether a client or a node sent them.
+        let origin = if self.0.trusts_clients() {
             Origin::Node
         } else {
             Origin::Client
         };
-        if let Err(error) = peers.dispatch.filter_inbound(&session, &mut message) {
-            peers.dispatch.fail(&session, error);
+        if let Err(error) = dispatch.filter_inbound(&session, &mut message) {
+            dispatch.fail(&session, error);
             return Ok(());
         }
-        let Some(mut job) = peers.dispatch.accept(&session, &message, origin) else {
+        let Some(mut job) = dispatch.accept(&session, &message, origin) else {
             return Ok(());
         };
         let queued = async {
@@ -72,45 +73,48 @@ impl Plane {
                 job = held.call;
             }
         };
-        if timeout(PATIENCE, queued).await.is_err() {
-            // Dropped unqueued, the message has answered for itself.
+        if timeout(QUEUE_TIMEOUT, queued).await.is_err() {
+            // Dropped unqueued, the message has answered its request.
             return Err(Status::unknown("the node is busy"));
         }
         Ok(())
     }
 
     fn session(&self, gate: &str, id: i64, request: u64) -> Result<Session, Status> {
-        let peers = &self.0;
+        let context = self.context();
         let unknown = |error: Error| Status::unknown(error.message().to_owned());
-        if gate == peers.address {
+        if gate == context.address {
             // On behalf of a client of this very node.
-            return peers
-                .node
-                .sessions()
-                .find_local(id)
-                .ok_or_else(|| not_found(id));
+            return self.client(id);
         }
-        if let Some(peer) = peers.linked(gate) {
-            return peers.served_by_notify(&peer, id).map_err(unknown);
+        if let Some(peer) = self.0.links().get(gate) {
+            return peer.serve_unannounced(id).map_err(unknown);
         }
-        let gate = peers.go_peer(gate).map_err(unknown)?;
+        let gate = self.0.get_or_create(gate).map_err(unknown)?;
         let served = gate.served(id, || self.open(&gate, id)).map_err(unknown)?;
         if request != 0 {
-            served.sink.expect(request);
+            served.requests.expect(request);
         }
         Ok(served.session)
     }
 
-    fn open(&self, gate: &Arc<GoPeer>, id: i64) -> GoServed {
-        let sink = GoRemote::new(id, gate.clone(), self.0.dispatch.clone());
-        GoServed {
-            session: self.0.node.sessions().open_remote(id, sink.clone()),
-            sink,
+    fn open(&self, gate: &Arc<CompatPeer>, id: i64) -> ServedSession {
+        let context = self.context();
+        let requests = Arc::default();
+        let sink = CompatSession::new(
+            id,
+            gate.clone(),
+            Arc::clone(&requests),
+            context.dispatch.clone(),
+        );
+        ServedSession {
+            session: context.node.sessions().open_remote(id, sink),
+            requests,
         }
     }
 
     fn client(&self, id: i64) -> Result<Session, Status> {
-        self.0
+        self.context()
             .node
             .sessions()
             .find_local(id)
@@ -118,7 +122,8 @@ impl Plane {
     }
 }
 
-impl Plane {
+/// The RPCs.
+impl CompatService {
     pub(in crate::cluster) async fn handle_request(
         &self,
         message: RequestMessage,
@@ -168,22 +173,23 @@ impl Plane {
         if message.id == 0 {
             return Err(Status::unknown("current session working on notify mode"));
         }
-        self.0.answered_by_go(message.session_id, message.id);
+        self.0.answered(message.session_id, message.id);
         match session.with_request(message.id).answer(Ok(message.data)) {
             Err(error) if error.code() == code::CLOSED => {
                 Err(Status::unknown("broken low-level pipe"))
             }
-            // One that came too late is counted, and nobody's fault.
+            // A late response is counted, and no fault of the node.
             _ => Ok(()),
         }
     }
 
     pub(in crate::cluster) fn session_closed(&self, session: i64) {
-        self.0.closed_by_go(session, &closed_by_gate());
+        // Go nano does not say why.
+        self.0.closed(session, &CloseReason::Client);
     }
 
     pub(in crate::cluster) fn close_session(&self, session: i64) {
-        if let Some(session) = self.0.node.sessions().find_local(session) {
+        if let Some(session) = self.context().node.sessions().find_local(session) {
             session.close();
         }
     }

@@ -1,4 +1,4 @@
-//! What frames of each kind consist of.
+//! Frames: one constructor for each kind, and what a receiver takes out of them.
 
 use std::time::Duration;
 
@@ -6,19 +6,24 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::time::Instant;
 
-use super::proto::{Close, Frame, Hello, Kind, SessionOpen};
+use super::{
+    proto::{Close, Frame, Hello, Kind, SessionOpen},
+    session::LinkedSession,
+};
 use crate::{
     error::{Error, Result, code},
     packet,
-    session::{CloseReason, Session},
+    session::CloseReason,
 };
 
 /// The longest body: what a client's packet can carry.
-pub(in crate::cluster) const MAX_BODY: usize = packet::MAX_BODY;
+const MAX_BODY: usize = packet::MAX_BODY;
 
+/// Checks that a body fits into a frame.
+///
 /// # Errors
-/// [`code::TOO_LARGE`]: no link takes it.
-pub(in crate::cluster) fn check_size(body: usize) -> Result {
+/// [`code::TOO_LARGE`].
+pub(super) fn check_size(body: usize) -> Result {
     if body <= MAX_BODY {
         return Ok(());
     }
@@ -37,12 +42,7 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn hello(
-        address: &str,
-        incarnation: u64,
-        stream_index: usize,
-        stream: u64,
-    ) -> Self {
+    pub(super) fn hello(address: &str, incarnation: u64, stream_index: usize, stream: u64) -> Self {
         let hello = Hello {
             address: address.to_owned(),
             incarnation,
@@ -55,18 +55,14 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn session_open(
-        session: &Session,
+    pub(super) fn session_open(
+        session: &impl LinkedSession,
         number: u64,
         binds: u32,
         resumed: bool,
     ) -> Self {
-        let client_address = session
-            .remote_addr()
-            .map(|address| address.to_string())
-            .unwrap_or_default();
         let open = SessionOpen {
-            client_address,
+            client_address: session.client_address(),
             number,
             resumed,
         };
@@ -78,12 +74,12 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn resync_done() -> Self {
+    pub(super) fn resync_done() -> Self {
         Self::of(Kind::ResyncDone, 0)
     }
 
-    /// A message, relayed message or call.
-    pub(in crate::cluster) fn message(
+    /// A MESSAGE, RPC, RELAY, RELAY_CALL or CALL; `request` is 0 for one without an answer.
+    pub(super) fn message(
         kind: Kind,
         session: i64,
         request: u64,
@@ -98,11 +94,11 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn until(self, deadline: Option<Instant>) -> Self {
+    pub(super) fn until(self, deadline: Option<Instant>) -> Self {
         self.within(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())))
     }
 
-    pub(in crate::cluster) fn within(mut self, timeout: Option<Duration>) -> Self {
+    pub(super) fn within(mut self, timeout: Option<Duration>) -> Self {
         if let Some(timeout) = timeout {
             self.timeout_ms = u32::try_from(timeout.as_millis())
                 .unwrap_or(u32::MAX)
@@ -111,12 +107,12 @@ impl Frame {
         self
     }
 
-    /// How long its sender waits.
-    pub(in crate::cluster) fn timeout(&self) -> Option<Duration> {
+    /// For how long the sender waits for the answer; `None` for ever.
+    pub(super) fn timeout(&self) -> Option<Duration> {
         (self.timeout_ms != 0).then(|| Duration::from_millis(self.timeout_ms.into()))
     }
 
-    pub(in crate::cluster) fn bound(session: &Session, binds: u32) -> Self {
+    pub(super) fn bound(session: &impl LinkedSession, binds: u32) -> Self {
         Self {
             binds,
             uid: session.uid(),
@@ -124,7 +120,7 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn bind(session: i64, uid: i64, binds: u32) -> Self {
+    pub(super) fn bind(session: i64, uid: i64, binds: u32) -> Self {
         Self {
             binds,
             uid,
@@ -132,13 +128,13 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn session_closed(session: i64, reason: &CloseReason) -> Self {
+    pub(super) fn session_closed(session: i64, reason: &CloseReason) -> Self {
         let (label, detail) = reason.parts();
         Self::of(Kind::SessionClosed, session).because(label, detail.to_owned())
     }
 
     /// Asks the gate of a session to close its client's connection.
-    pub(in crate::cluster) fn close(session: i64, reason: CloseReason) -> Self {
+    pub(super) fn close(session: i64, reason: CloseReason) -> Self {
         match reason {
             CloseReason::Kicked(reason) => Self::of(Kind::Kick, session).because("", reason),
             CloseReason::Closed(reason) => Self::of(Kind::Close, session).because("", reason),
@@ -158,11 +154,11 @@ impl Frame {
     }
 
     /// Why a session or a connection closes; empty where the frame does not say.
-    pub(in crate::cluster) fn take_close(&mut self) -> Close {
+    pub(super) fn take_close(&mut self) -> Close {
         self.close.take().map(|close| *close).unwrap_or_default()
     }
 
-    pub(in crate::cluster) fn response(session: i64, request: u64, answer: Result<Bytes>) -> Self {
+    pub(super) fn response(session: i64, request: u64, answer: Result<Bytes>) -> Self {
         Self {
             request,
             ..Self::of(Kind::Response, session)
@@ -170,7 +166,7 @@ impl Frame {
         .with(answer)
     }
 
-    pub(in crate::cluster) fn reply(request: u64, answer: Result<Bytes>) -> Self {
+    pub(super) fn reply(request: u64, answer: Result<Bytes>) -> Self {
         Self {
             request,
             ..Self::of(Kind::Reply, 0)
@@ -187,12 +183,7 @@ impl Frame {
         self
     }
 
-    pub(in crate::cluster) fn push(
-        session: i64,
-        sessions: Vec<i64>,
-        route: &str,
-        body: Bytes,
-    ) -> Self {
+    pub(super) fn push(session: i64, sessions: Vec<i64>, route: &str, body: Bytes) -> Self {
         Self {
             sessions,
             route: Bytes::copy_from_slice(route.as_bytes()),
@@ -201,44 +192,44 @@ impl Frame {
         }
     }
 
-    pub(in crate::cluster) fn goaway() -> Self {
+    pub(super) fn goaway() -> Self {
         Self::of(Kind::Goaway, 0)
     }
 
-    pub(in crate::cluster) fn keepalive() -> Self {
+    pub(super) fn keepalive() -> Self {
         Self::of(Kind::Keepalive, 0)
     }
 
-    pub(in crate::cluster) fn drained() -> Self {
+    pub(super) fn drained() -> Self {
         Self::of(Kind::Drained, 0)
     }
 
-    pub(in crate::cluster) fn credit(session: i64, credit: u32) -> Self {
+    pub(super) fn credit(session: i64, credit: u32) -> Self {
         Self {
             credit,
             ..Self::of(Kind::Credit, session)
         }
     }
 
-    pub(in crate::cluster) fn session_unknown(session: i64, opened: u64) -> Self {
+    pub(super) fn session_unknown(session: i64, opened: u64) -> Self {
         Self {
             opened,
             ..Self::of(Kind::SessionUnknown, session)
         }
     }
 
-    /// The route, as a slice of what was read.
+    /// Takes the route, as a slice of what was read.
     ///
     /// # Errors
-    /// It is not UTF-8.
-    pub(in crate::cluster) fn take_route(&mut self) -> Result<ByteString> {
+    /// [`code::BAD_REQUEST`] if it is not UTF-8.
+    pub(super) fn take_route(&mut self) -> Result<ByteString> {
         let route = std::mem::take(&mut self.route);
         ByteString::try_from(route)
             .map_err(|_| Error::new(code::BAD_REQUEST, "a route that is not UTF-8"))
     }
 
-    /// What it answers.
-    pub(in crate::cluster) fn into_answer(self) -> Result<Bytes> {
+    /// The body, or the error, of a RESPONSE or REPLY.
+    pub(super) fn into_answer(self) -> Result<Bytes> {
         if self.error {
             Err(Error::from_body(&self.body))
         } else {
@@ -246,7 +237,7 @@ impl Frame {
         }
     }
 
-    /// About how many bytes it takes.
+    /// The bytes it takes in a queue, about.
     pub(super) fn weight(&self) -> usize {
         48 + self.route.len()
             + self.body.len()
@@ -254,9 +245,9 @@ impl Frame {
             + self.close.as_ref().map_or(0, |close| close.detail.len())
     }
 
-    /// Whether somebody waits for an answer to it who has been told that there is none once the
-    /// stream has broken.
-    pub(super) fn is_question(&self) -> bool {
+    /// Whether the sender is failed with UNAVAILABLE when the stream breaks, so that the frame must
+    /// not be sent on the next one.
+    pub(super) fn is_request(&self) -> bool {
         match self.kind() {
             Kind::Message => self.request != 0,
             Kind::Call | Kind::RelayCall => true,
@@ -264,7 +255,7 @@ impl Frame {
         }
     }
 
-    /// Whether somebody waits for it.
+    /// Whether the receiver fails the request by itself when the stream breaks.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self.kind(), Kind::Response | Kind::Reply)
     }

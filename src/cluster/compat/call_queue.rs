@@ -1,4 +1,4 @@
-//! What waits for its turn to be sent to a node of Go nano.
+//! Calls that wait to be sent to a node of Go nano.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -14,7 +14,7 @@ use tonic::{Request, Status};
 use crate::{
     cluster::{
         channel::Authorized,
-        link::{MESSAGE_BYTES, pairing::Pairing, shard::Lost},
+        link::{config::MESSAGE_BYTES, session_window::SessionWindow},
         proto::{
             CloseSessionRequest, NotifyMessage, PushMessage, RequestMessage, ResponseMessage,
             SessionClosedRequest, member_client::MemberClient,
@@ -27,7 +27,7 @@ use crate::{
 
 /// One call of nano's protocol.
 #[derive(Clone, Debug)]
-pub(in crate::cluster) enum Outgoing {
+pub(super) enum OutboundCall {
     Request(RequestMessage),
     Notify(NotifyMessage),
     Push(PushMessage),
@@ -36,7 +36,8 @@ pub(in crate::cluster) enum Outgoing {
     CloseSession(i64),
 }
 
-impl Outgoing {
+impl OutboundCall {
+    /// Makes the call and waits for its reply, at most for `timeout`.
     pub(super) async fn send(
         self,
         client: &mut MemberClient<Authorized>,
@@ -63,7 +64,7 @@ impl Outgoing {
         }
     }
 
-    /// The request that fails if it is not delivered.
+    /// The request that is failed if the call is.
     pub(super) fn request(&self) -> Option<u64> {
         match self {
             Self::Request(message) => Some(message.id),
@@ -91,59 +92,63 @@ impl Outgoing {
     }
 }
 
-/// The calls for some sessions, in order, one at a time.
+/// The calls for some sessions, in order, one in flight.
 #[derive(Default)]
-pub(super) struct Lane(Mutex<State>);
+pub(super) struct CallQueue(
+    /// Never held while a task is woken or spawned.
+    Mutex<State>,
+);
 
 #[derive(Default)]
 struct State {
     queue: VecDeque<Item>,
     bytes: usize,
-    /// Whether a task sends what is queued.
+    /// Whether a task sends the calls.
     running: bool,
-    pairings: HashMap<i64, Pairing>,
-    /// Readers of sessions that wait until there is room in the queue, whoever filled it.
+    windows: HashMap<i64, SessionWindow<Session>>,
+    /// Readers of sessions that wait for room in the queue.
     readers: Vec<Waker>,
 }
 
 pub(super) struct Item {
     pub(super) session: i64,
-    pub(super) call: Outgoing,
+    pub(super) call: OutboundCall,
     /// Whether it counts for the session's window.
     counted: bool,
 }
 
+/// Requests that will not be answered, by session.
+pub(super) type OrphanedRequests = Vec<(Session, VecDeque<u64>)>;
+
 /// Why a message was not queued.
-pub(super) enum Refusal {
+pub(super) enum Blocked {
     Full(Message),
     Closed,
 }
 
-impl Lane {
+impl CallQueue {
     pub(super) fn sessions(&self) -> usize {
-        self.0.lock().pairings.len()
+        self.0.lock().windows.len()
     }
 
-    /// Queues a message of a session of this gate. Whether a task must be started.
+    /// Queues a message of a session of this gate. Returns whether a task must be started.
     pub(super) fn message(
         &self,
         session: &Session,
         message: Message,
         gate: &str,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, Blocked> {
         let mut state = self.0.lock();
-        // Under the lock, so that no pairing comes behind the end of its session.
+        // Under the lock, so that no window is opened after the session's end.
         if session.closed().is_some() {
-            return Err(Refusal::Closed);
+            return Err(Blocked::Closed);
         }
-        let State {
-            pairings, bytes, ..
-        } = &mut *state;
-        let pairing = pairings
+        let State { windows, bytes, .. } = &mut *state;
+        let window = windows
             .entry(session.id())
-            .or_insert_with(|| Pairing::new(session));
-        if !pairing.has_room() || *bytes > MESSAGE_BYTES {
-            return Err(Refusal::Full(message));
+            .or_insert_with(|| SessionWindow::new(session, 0));
+        if !window.has_room() || *bytes > MESSAGE_BYTES {
+            return Err(Blocked::Full(message));
         }
         let (gate_addr, session_id, route, data) = (
             gate.to_owned(),
@@ -156,15 +161,15 @@ impl Lane {
         } else {
             0
         };
-        pairing.sent(request);
+        window.sent(request);
         let call = match request {
-            0 => Outgoing::Notify(NotifyMessage {
+            0 => OutboundCall::Notify(NotifyMessage {
                 gate_addr,
                 session_id,
                 route,
                 data,
             }),
-            id => Outgoing::Request(RequestMessage {
+            id => OutboundCall::Request(RequestMessage {
                 gate_addr,
                 session_id,
                 id,
@@ -179,11 +184,11 @@ impl Lane {
         }))
     }
 
-    /// Queues any other call. Whether a task must be started.
+    /// Queues any other call. Returns whether a task must be started.
     ///
     /// # Errors
-    /// [`code::TOO_MANY`] for what may be dropped.
-    pub(super) fn push(&self, session: i64, call: Outgoing) -> Result<bool> {
+    /// [`code::TOO_MANY`] for a push or notify while too many bytes wait.
+    pub(super) fn push(&self, session: i64, call: OutboundCall) -> Result<bool> {
         let mut state = self.0.lock();
         if call.is_droppable() && state.bytes > MESSAGE_BYTES {
             return Err(Error::new(
@@ -198,7 +203,7 @@ impl Lane {
         }))
     }
 
-    /// What to send next; without anything the task ends.
+    /// Takes the next call. With `None` the task ends.
     pub(super) fn next(&self) -> Option<Item> {
         let mut state = self.0.lock();
         let item = state.queue.pop_front();
@@ -216,63 +221,64 @@ impl Lane {
         item
     }
 
-    /// A message has been taken by the node, or lost.
+    /// A call has been accepted by the node, or is lost: reopens the session's window.
     pub(super) fn sent(&self, item: &Item) {
         if item.counted {
             let reader = self
                 .0
                 .lock()
-                .pairings
+                .windows
                 .get_mut(&item.session)
-                .and_then(|pairing| pairing.credit(1));
+                .and_then(|window| window.credit(1));
             if let Some(reader) = reader {
                 reader.wake();
             }
         }
     }
 
+    /// Takes a request that the node answers. `None` if it is not in flight.
     pub(super) fn answered(&self, session: i64, request: u64) -> Option<Session> {
         let mut state = self.0.lock();
-        let pairing = state.pairings.get_mut(&session)?;
-        pairing
+        let window = state.windows.get_mut(&session)?;
+        window
             .answered(request)
-            .then(|| pairing.session.with_request(request))
+            .then(|| window.session.with_request(request))
     }
 
-    /// The session has ended; what waits for it is dropped with it, for nobody is left to be
-    /// answered.
-    pub(super) fn part(&self, session: i64) {
-        self.0.lock().pairings.remove(&session);
+    /// Closes the window of a session that has ended. Its requests are not failed: its client is
+    /// gone.
+    pub(super) fn close_window(&self, session: i64) {
+        self.0.lock().windows.remove(&session);
     }
 
-    /// The requests that the node owes an answer.
-    pub(super) fn lose(&self) -> Lost {
+    /// Takes the requests in flight, and drops those that have not been sent: all of them are
+    /// failed.
+    pub(super) fn orphan_requests(&self) -> OrphanedRequests {
         let mut readers = Vec::new();
-        let lost = {
+        let orphaned = {
             let mut state = self.0.lock();
-            // Those that have not been sent are not going to be: their senders have been told.
             state.queue.retain(|item| item.call.request().is_none());
             state.bytes = state.queue.iter().map(|item| item.call.weight()).sum();
-            state.lose(&mut readers)
+            state.orphan(&mut readers)
         };
         readers.into_iter().for_each(Waker::wake);
-        lost
+        orphaned
     }
 
-    /// Drops everything.
-    pub(super) fn close(&self) -> Lost {
+    /// Drops all calls and windows. Returns the requests in flight.
+    pub(super) fn close(&self) -> OrphanedRequests {
         let mut readers = Vec::new();
-        let lost = {
+        let orphaned = {
             let mut state = self.0.lock();
             state.queue.clear();
             state.bytes = 0;
-            let lost = state.lose(&mut readers);
+            let orphaned = state.orphan(&mut readers);
             readers.append(&mut state.readers);
-            state.pairings.clear();
-            lost
+            state.windows.clear();
+            orphaned
         };
         readers.into_iter().for_each(Waker::wake);
-        lost
+        orphaned
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -287,14 +293,14 @@ impl Lane {
     fn poll_room(&self, session: i64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
         let State {
-            pairings,
+            windows,
             bytes,
             readers,
             ..
         } = &mut *state;
-        match pairings.get_mut(&session) {
-            Some(pairing) if !pairing.has_room() => {
-                pairing.reader = Some(cx.waker().clone());
+        match windows.get_mut(&session) {
+            Some(window) if !window.has_room() => {
+                window.reader = Some(cx.waker().clone());
                 Poll::Pending
             }
             Some(_) if *bytes > MESSAGE_BYTES => {
@@ -313,12 +319,12 @@ impl State {
         !std::mem::replace(&mut self.running, true)
     }
 
-    fn lose(&mut self, readers: &mut Vec<Waker>) -> Lost {
-        let lost = self.pairings.values_mut().filter_map(|pairing| {
-            readers.extend(pairing.reader.take());
-            let requests = pairing.lose();
-            (!requests.is_empty()).then(|| (pairing.session.clone(), requests))
+    fn orphan(&mut self, readers: &mut Vec<Waker>) -> OrphanedRequests {
+        let orphaned = self.windows.values_mut().filter_map(|window| {
+            readers.extend(window.reader.take());
+            let requests = window.orphan();
+            (!requests.is_empty()).then(|| (window.session.clone(), requests))
         });
-        lost.collect()
+        orphaned.collect()
     }
 }

@@ -1,0 +1,62 @@
+//! What all links of a node share.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    cluster::{channel::Dialer, pending_calls::PendingCalls},
+    dispatch::Dispatch,
+    handle::Handle,
+    metrics::LinkMetrics,
+};
+
+/// This node, as its links need it.
+pub(in crate::cluster) struct LinkContext {
+    pub(in crate::cluster) address: String,
+    pub(in crate::cluster) incarnation: u64,
+    pub(in crate::cluster) dialer: Arc<Dialer>,
+    pub(in crate::cluster) dispatch: Arc<Dispatch>,
+    pub(in crate::cluster) node: Handle,
+    pub(in crate::cluster) calls: PendingCalls,
+    pub(in crate::cluster) metrics: LinkMetrics,
+    /// How long two nodes may be cut off from each other before the sessions they share end.
+    pub(in crate::cluster) grace: Duration,
+    outside_nodes: AtomicBool,
+}
+
+impl LinkContext {
+    pub(in crate::cluster) fn new(
+        (address, incarnation): (&str, u64),
+        dialer: Arc<Dialer>,
+        dispatch: Arc<Dispatch>,
+        node: Handle,
+        grace: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            address: address.to_owned(),
+            incarnation,
+            dialer,
+            dispatch,
+            node,
+            calls: PendingCalls::default(),
+            metrics: LinkMetrics::new(address),
+            grace,
+            outside_nodes: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether nodes without links may send messages for sessions of any gate. If so, the end of a
+    /// session is announced to every peer, and remembered there.
+    pub(in crate::cluster) fn has_outside_nodes(&self) -> bool {
+        self.outside_nodes.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::cluster) fn set_outside_nodes(&self, any: bool) {
+        self.outside_nodes.store(any, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,82 @@
+//! What a link asks its driver to do.
+
+use std::{collections::VecDeque, task::Waker};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use super::proto::Frame;
+use crate::{dispatch::Origin, error::Error, session::CloseReason};
+
+/// A decision of [`LinkState`](super::state::LinkState). The driver applies it after unlocking, in
+/// order.
+pub(in crate::cluster) enum Effect<S> {
+    /// Hand a message to a handler of this node. `request` is 0 for one without an answer.
+    Deliver {
+        session: S,
+        request: u64,
+        route: ByteString,
+        body: Bytes,
+        origin: Origin,
+    },
+    /// Hand a CALL to a handler of this node, on behalf of the session if there is one.
+    DeliverCall {
+        session: Option<S>,
+        frame: Frame,
+        route: ByteString,
+    },
+    /// Give the peer's answer to a client of this gate. The session handle is that of the request.
+    Respond { session: S, frame: Frame },
+    /// A PUSH, CLOSE, KICK, RELAY or RELAY_CALL for a session of this gate. Without a handle the
+    /// link does not know the session; the gate may.
+    Gate { session: Option<S>, frame: Frame },
+    /// Bind a session of this gate to a uid, unless the peer's BIND was applied before, and announce
+    /// the session's uid to every peer.
+    Bind {
+        session: Option<S>,
+        id: i64,
+        uid: Option<i64>,
+    },
+    /// A PUSH for several sessions of this gate.
+    Multicast {
+        sessions: Vec<(i64, Option<S>)>,
+        frame: Frame,
+    },
+    /// Give the peer's REPLY to the call that waits for it.
+    Reply(Frame),
+    /// End a session that this node serves for the peer.
+    EndSession { session: S, cause: EndCause },
+    /// Answer requests of a client with UNAVAILABLE: the peer will not.
+    FailRequests { session: S, requests: VecDeque<u64> },
+    /// Free the session's bindings to the peer.
+    Unbind(S),
+    /// Fail the calls that went out on this stream: their replies are lost.
+    FailCalls,
+    /// The peer is draining: choose other members from now on.
+    PeerDraining,
+    /// No inbound frame for [`SUSPECT_AFTER`](super::config::SUSPECT_AFTER) probes.
+    PeerSuspected,
+    /// No inbound frame for [`DEAD_AFTER`](super::config::DEAD_AFTER) probes: the inbound stream is
+    /// closed.
+    InboundClosed,
+    /// The partition grace is over; so many sessions of this gate and of the peer's ended.
+    Detached { own: usize, served: usize },
+    /// A frame made no sense.
+    Refused(Error),
+    /// Wake a task: a writer of frames, or the reader of a session that waits for room.
+    Wake(Waker),
+}
+
+/// Why a session that this node serves for a peer ends.
+pub(in crate::cluster) enum EndCause {
+    /// Its gate closed it.
+    Closed(CloseReason),
+    /// Its gate did not name it after a reconnect.
+    NotResumed,
+    /// Its gate was unreachable for longer than the partition grace.
+    Unreachable,
+    /// Its gate is gone.
+    GateGone,
+    /// This node shuts down.
+    Shutdown,
+}

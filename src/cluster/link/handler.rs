@@ -1,0 +1,207 @@
+//! Applies the effects of links: to handlers, to sessions of this gate, to calls.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::{
+    config::{PROBE_INTERVAL, SUSPECT_AFTER},
+    context::LinkContext,
+    effect::{Effect, EndCause},
+    peer::LinkPeer,
+    proto::{Frame, Kind},
+    stream::LinkStream,
+};
+use crate::{
+    error::{Error, Result, code},
+    message::Message,
+    session::{Call, CallRouter, CloseReason, Push, ReplyTo, Session},
+};
+
+/// Applies effects in order, and empties the vector for the next input. Called without any lock: a
+/// message is decoded here, which is the application's code.
+pub(super) fn apply(peer: &LinkPeer, index: usize, effects: &mut Vec<Effect<Session>>) {
+    for effect in effects.drain(..) {
+        if let Err(error) = apply_one(peer, index, effect) {
+            peer.context.metrics.frames_refused.increment(1);
+            debug!(peer = %peer.address, stream = index, %error, "frame refused");
+        }
+    }
+}
+
+fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
+    let (context, stream) = (&*peer.context, &peer.streams[index]);
+    match effect {
+        Effect::Deliver {
+            session,
+            request,
+            route,
+            body,
+            origin,
+        } => {
+            let message = if request != 0 {
+                Message::request(request, route, body)
+            } else {
+                Message::notify(route, body)
+            };
+            context
+                .dispatch
+                .deliver(&session.with_request(request), &message, origin);
+        }
+        Effect::DeliverCall {
+            session,
+            frame,
+            route,
+        } => context.dispatch.answer(Call {
+            session,
+            to: None,
+            route,
+            caller: reply_to(stream, &frame),
+            body: frame.body,
+        }),
+        Effect::Respond { session, frame } => return session.answer(frame.into_answer()),
+        Effect::Gate { session, frame } => return for_gate(context, stream, session, frame),
+        Effect::Bind { session, id, uid } => {
+            let session = local(context, session, id)?;
+            if let Some(uid) = uid {
+                session.core().rebind(uid);
+            }
+            // To every peer, that one too, so that all end with the same uid.
+            context.dispatch.bound(&session);
+        }
+        Effect::Multicast { sessions, frame } => return multicast(context, sessions, frame),
+        Effect::Reply(frame) => {
+            let caller = context.calls.take(frame.request);
+            return caller
+                .ok_or_else(|| Error::new(code::NOT_FOUND, "no call waits for this reply"))?
+                .answer(frame.into_answer());
+        }
+        Effect::EndSession { session, cause } => end_session(context, peer, &session, cause),
+        Effect::FailRequests { session, requests } => fail(context, &session, requests),
+        Effect::Unbind(session) => session.router().forget(&peer.address),
+        Effect::FailCalls => context.calls.fail_stream(stream.id),
+        Effect::PeerDraining => {
+            debug!(peer = %peer.address, stream = index, "peer draining");
+            // Publishes the health.
+            stream.input(|_| ());
+        }
+        Effect::PeerSuspected => {
+            let silent_ms = (PROBE_INTERVAL * SUSPECT_AFTER).as_millis();
+            warn!(peer = %peer.address, stream = index, silent_ms, "peer suspected");
+        }
+        Effect::InboundClosed => {
+            warn!(peer = %peer.address, stream = index, "peer timed out, closing stream");
+            stream.close_inbound();
+        }
+        Effect::Detached { own, served } => {
+            warn!(peer = %peer.address, stream = index, own, served, "partition grace over, sessions detached");
+        }
+        Effect::Refused(error) => return Err(error),
+        Effect::Wake(waker) => waker.wake(),
+    }
+    Ok(())
+}
+
+/// A frame for a session of this gate.
+fn for_gate(
+    context: &LinkContext,
+    stream: &Arc<LinkStream>,
+    session: Option<Session>,
+    mut frame: Frame,
+) -> Result {
+    let kind = frame.kind();
+    let session = local(context, session, frame.session);
+    if kind == Kind::RelayCall {
+        let caller = reply_to(stream, &frame);
+        let session = match session {
+            Ok(session) => session,
+            Err(error) => return caller.answer(Err(error)),
+        };
+        let route = frame.take_route()?;
+        context.dispatch.call(Call {
+            session: Some(session),
+            to: None,
+            route,
+            body: frame.body,
+            caller,
+        });
+        return Ok(());
+    }
+    let session = session?;
+    match kind {
+        Kind::Push => {
+            let route = frame.take_route()?;
+            return session.sink().push(&Push::new(&route, frame.body));
+        }
+        Kind::Relay => {
+            let route = frame.take_route()?;
+            return context
+                .dispatch
+                .rpc(&session, Message::notify(route, frame.body));
+        }
+        Kind::Kick => session.kick(frame.take_close().detail),
+        _ => session.close_because(frame.take_close().detail),
+    }
+    Ok(())
+}
+
+fn multicast(
+    context: &LinkContext,
+    sessions: Vec<(i64, Option<Session>)>,
+    mut frame: Frame,
+) -> Result {
+    let route = frame.take_route()?;
+    let push = Push::new(&route, frame.body);
+    let failed = sessions
+        .into_iter()
+        .map(|(id, session)| local(context, session, id)?.sink().push(&push))
+        .filter(Result::is_err)
+        .count();
+    if failed > 0 {
+        // Mostly clients that have just gone.
+        debug!(failed, %route, "not sent to some clients");
+    }
+    Ok(())
+}
+
+/// A session of this gate: one that the peer serves, or one that the peer knows of from elsewhere.
+fn local(context: &LinkContext, session: Option<Session>, id: i64) -> Result<Session> {
+    session
+        .or_else(|| context.node.sessions().find_local(id))
+        .ok_or_else(|| super::receiver::unknown(id))
+}
+
+/// Answers a call of the peer.
+fn reply_to(stream: &Arc<LinkStream>, frame: &Frame) -> Arc<ReplyTo> {
+    let (stream, request) = (stream.clone(), frame.request);
+    ReplyTo::new(
+        request,
+        frame.timeout().map(|timeout| Instant::now() + timeout),
+        move |answer| stream.reply(request, answer),
+    )
+}
+
+fn end_session(context: &LinkContext, peer: &LinkPeer, session: &Session, cause: EndCause) {
+    let gate = &peer.address;
+    let reason = match cause {
+        EndCause::Closed(reason) => reason,
+        EndCause::NotResumed => {
+            CloseReason::Broken("it ended while its gate could not be reached".to_owned())
+        }
+        EndCause::Unreachable => CloseReason::Broken(format!("the gate {gate} cannot be reached")),
+        EndCause::GateGone => CloseReason::Broken(format!("the gate {gate} is gone")),
+        EndCause::Shutdown => CloseReason::Shutdown,
+    };
+    context
+        .node
+        .sessions()
+        .close(session, &reason, context.node.scheduler());
+}
+
+fn fail(context: &LinkContext, session: &Session, requests: VecDeque<u64>) {
+    for request in requests {
+        let error = Error::new(code::UNAVAILABLE, "the member went away before it answered");
+        context.dispatch.fail(&session.with_request(request), error);
+    }
+}

@@ -1,0 +1,113 @@
+//! Inbound streams: one task reads all streams of one peer and stream index, one after the other.
+//! So the effects of a stream are applied in order, and those of the next one after them, without a
+//! lock that is held over the application's code.
+
+use std::sync::Arc;
+
+use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+use tonic::Status;
+use tracing::{debug, warn};
+
+use super::{
+    effect::Effect,
+    handler,
+    peer::{InboundStream, LinkPeer},
+    proto::Frame,
+};
+use crate::{
+    error::{Result, code},
+    session::Session,
+};
+
+/// Reads one stream until it ends, or until the peer opens the next one, which is returned.
+///
+/// It waits for nothing but frames, so that no session delays another.
+pub(super) async fn read(
+    peer: &Arc<LinkPeer>,
+    index: usize,
+    inbound: InboundStream,
+    streams: &mut UnboundedReceiver<InboundStream>,
+) -> Option<InboundStream> {
+    let InboundStream {
+        number,
+        mut frames,
+        mut batches,
+        accepted,
+    } = inbound;
+    let stream = &peer.streams[index];
+    let mut effects = Vec::new();
+    let result = stream.input(|state| state.accept(number, &mut effects));
+    handler::apply(peer, index, &mut effects);
+    let refused = result.is_err();
+    // If the peer has given up already, the first read fails.
+    let _ = accepted.send(accept_status(result));
+    if refused {
+        return None;
+    }
+    debug!(peer = %peer.address, stream = index, "link accepted");
+    loop {
+        if !receive(peer, index, number, frames, &mut effects) {
+            return None;
+        }
+        let next = loop {
+            tokio::select! {
+                next = batches.message() => break next,
+                Some(newer) = streams.recv() => return Some(newer),
+                // The signal may be meant for an earlier stream.
+                () = stream.inbound_closed() => {
+                    if !stream.read(|state| state.is_current(number)) {
+                        return None;
+                    }
+                }
+                () = peer.closed() => return None,
+            }
+        };
+        match next {
+            Ok(Some(batch)) => frames = batch.frames,
+            Ok(None) => break debug!(peer = %peer.address, stream = index, "peer ended its link"),
+            Err(status) => {
+                break warn!(peer = %peer.address, stream = index, code = %status.code(), error = status.message(), "link lost");
+            }
+        }
+    }
+    stream.input(|state| state.inbound_down(number, Instant::now(), &mut effects));
+    handler::apply(peer, index, &mut effects);
+    None
+}
+
+/// Feeds the frames of one batch and applies what follows from each. False when the stream is not
+/// the current one any more.
+fn receive(
+    peer: &Arc<LinkPeer>,
+    index: usize,
+    number: u64,
+    frames: Vec<Frame>,
+    effects: &mut Vec<Effect<Session>>,
+) -> bool {
+    let stream = &peer.streams[index];
+    if !stream.input(|state| state.hear(number)) {
+        return false;
+    }
+    let remember = peer.context.has_outside_nodes();
+    for frame in frames {
+        // Only deadlines need the time.
+        let now = Instant::now;
+        let current = stream.frame(|state| {
+            state.receive(number, frame, now, remember, effects, &mut |new| {
+                peer.open_session(&new)
+            })
+        });
+        handler::apply(peer, index, effects);
+        if !current {
+            return false;
+        }
+    }
+    true
+}
+
+fn accept_status(result: Result) -> Result<(), Status> {
+    result.map_err(|error| match error.code() {
+        code::CONFLICT => Status::failed_precondition("a later link is known"),
+        _ => Status::unavailable("the node is gone"),
+    })
+}

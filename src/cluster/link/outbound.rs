@@ -1,0 +1,137 @@
+//! One outbound stream: from its connection to its end.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::Stream;
+use tonic::{Status, Streaming};
+use tracing::info;
+
+use super::{
+    config::{CONNECTION_WINDOW, HTTP2_KEEPALIVE, INCARNATION, MAX_BATCH, STREAM_WINDOW},
+    handler,
+    peer::LinkPeer,
+    proto::{Batch, Frame, link_client::LinkClient},
+    stream::LinkStream,
+};
+use crate::{
+    error::{Error, Result, code},
+    metrics::LinkMetrics,
+};
+
+/// Opens a stream and keeps it until it ends. `up` is called when the peer has accepted it.
+///
+/// # Errors
+/// [`code::UNAVAILABLE`] when it does not come up, or breaks.
+pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnOnce()) -> Result {
+    let (context, stream) = (&*peer.context, &peer.streams[index]);
+    let endpoint = context
+        .dialer
+        .endpoint(&peer.address)?
+        .http2_keep_alive_interval(HTTP2_KEEPALIVE)
+        .keep_alive_timeout(HTTP2_KEEPALIVE)
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW);
+    let channel = endpoint
+        .connect()
+        .await
+        .map_err(|error| unreachable(&error))?;
+    let mut client = LinkClient::with_interceptor(channel, context.dialer.credentials.clone())
+        .max_decoding_message_size(MAX_BATCH)
+        .max_encoding_message_size(MAX_BATCH);
+
+    stream.input(|state| state.connecting(number));
+    let outgoing = Outgoing {
+        hello: Some(Frame::hello(
+            &context.address,
+            context.incarnation,
+            index,
+            number,
+        )),
+        stream: stream.clone(),
+        number,
+    };
+    let answer = client
+        .open(outgoing)
+        .await
+        .map_err(|status| refused(&status))?;
+    peer.check_incarnation(
+        answer
+            .metadata()
+            .get(INCARNATION)
+            .and_then(|found| found.to_str().ok()?.parse().ok()),
+    )?;
+    let mut effects = Vec::new();
+    stream.input(|state| state.outbound_up(number, &mut effects));
+    handler::apply(peer, index, &mut effects);
+    info!(peer = %peer.address, stream = index, "link up");
+    up();
+    let _up = UpGauge::new(&context.metrics);
+    read_answers(peer, index, answer.into_inner()).await
+}
+
+/// Feeds the frames of the answer stream.
+async fn read_answers(peer: &LinkPeer, index: usize, mut answers: Streaming<Batch>) -> Result {
+    let mut effects = Vec::new();
+    while let Some(batch) = answers.message().await.map_err(|status| refused(&status))? {
+        for frame in &batch.frames {
+            peer.streams[index].answer(frame, &mut effects)?;
+            handler::apply(peer, index, &mut effects);
+        }
+    }
+    Ok(())
+}
+
+/// Counts a stream as up until it is dropped.
+struct UpGauge<'a>(&'a LinkMetrics);
+
+impl<'a> UpGauge<'a> {
+    fn new(metrics: &'a LinkMetrics) -> Self {
+        metrics.up.increment(1.0);
+        Self(metrics)
+    }
+}
+
+impl Drop for UpGauge<'_> {
+    fn drop(&mut self) {
+        self.0.up.decrement(1.0);
+    }
+}
+
+fn unreachable(error: &tonic::transport::Error) -> Error {
+    let cause = std::error::Error::source(error)
+        .map(|cause| format!(": {cause}"))
+        .unwrap_or_default();
+    Error::new(code::UNAVAILABLE, format!("{error}{cause}"))
+}
+
+fn refused(status: &Status) -> Error {
+    Error::new(
+        code::UNAVAILABLE,
+        format!("{}: {}", status.code(), status.message()),
+    )
+}
+
+/// The HELLO, and then the batches of the link.
+struct Outgoing {
+    hello: Option<Frame>,
+    stream: Arc<LinkStream>,
+    number: u64,
+}
+
+impl Stream for Outgoing {
+    type Item = Batch;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Batch>> {
+        if let Some(hello) = self.hello.take() {
+            return Poll::Ready(Some(Batch {
+                frames: vec![hello],
+            }));
+        }
+        self.stream.poll_batch(self.number, cx.waker())
+    }
+}

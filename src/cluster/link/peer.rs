@@ -1,0 +1,312 @@
+//! One incarnation of another node of this crate.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+    },
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+use tonic::{Status, Streaming};
+
+use super::{
+    config::{STREAMS, stream_index},
+    context::LinkContext,
+    proto::{Batch, Frame, Kind},
+    receiver::NewSession,
+    remote::RemoteSession,
+    state::Health,
+    stream::LinkStream,
+};
+use crate::{
+    cluster::{
+        pending_calls::StreamId,
+        transport::{PeerStatus, PeerTransport, into_error},
+    },
+    dispatch::{ForwardError, Origin},
+    error::{Error, Result, code},
+    message::Message,
+    session::{Call, CloseReason, Session},
+};
+
+/// A peer that is reached by links. It appears with its join or its first stream, whichever is
+/// first, and goes when it has left and its streams are gone.
+pub(in crate::cluster) struct LinkPeer {
+    pub(in crate::cluster) address: Arc<str>,
+    pub(in crate::cluster) incarnation: u64,
+    pub(super) context: Arc<LinkContext>,
+    pub(super) streams: [Arc<LinkStream>; STREAMS],
+    /// Hands inbound streams to the one task that reads them.
+    inbound: [mpsc::UnboundedSender<InboundStream>; STREAMS],
+    membership: AtomicU8,
+    /// The later incarnation that a dial has found at the address, 0 for none.
+    successor: AtomicU64,
+    closed: watch::Sender<bool>,
+}
+
+/// What the master says of a peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Membership {
+    /// Not announced yet.
+    Unverified,
+    Member,
+    Left,
+}
+
+/// A stream that a peer has opened.
+pub(super) struct InboundStream {
+    pub(super) number: u64,
+    /// The frames behind the HELLO.
+    pub(super) frames: Vec<Frame>,
+    pub(super) batches: Streaming<Batch>,
+    /// Answered when the stream is the current one, or refused.
+    pub(super) accepted: oneshot::Sender<Result<(), Status>>,
+}
+
+/// The ends of [`LinkPeer::inbound`] from which streams are read.
+pub(super) type InboundStreams = [mpsc::UnboundedReceiver<InboundStream>; STREAMS];
+
+impl LinkPeer {
+    pub(super) fn new(
+        address: &str,
+        incarnation: u64,
+        context: Arc<LinkContext>,
+    ) -> (Arc<Self>, InboundStreams) {
+        let channels: [_; STREAMS] = std::array::from_fn(|_| mpsc::unbounded_channel());
+        let inbound = std::array::from_fn(|index| channels[index].0.clone());
+        let peer = Self {
+            address: address.into(),
+            incarnation,
+            streams: std::array::from_fn(|index| {
+                LinkStream::new(StreamId { incarnation, index }, context.grace)
+            }),
+            context,
+            inbound,
+            membership: AtomicU8::new(Membership::Unverified as u8),
+            successor: AtomicU64::new(0),
+            closed: watch::Sender::new(false),
+        };
+        (Arc::new(peer), channels.map(|(_, streams)| streams))
+    }
+
+    /// Checks that the node found at the address is this incarnation, and notes the other one.
+    ///
+    /// # Errors
+    /// [`code::UNAVAILABLE`] if it is another: frames for this one are not for that.
+    pub(super) fn check_incarnation(&self, found: Option<u64>) -> Result {
+        if found == Some(self.incarnation) {
+            return Ok(());
+        }
+        self.successor
+            .fetch_max(found.unwrap_or_default(), Ordering::AcqRel);
+        Err(Error::new(
+            code::UNAVAILABLE,
+            "another incarnation of the node is at its address",
+        ))
+    }
+
+    /// Whether a dial has found that later incarnation where this one was.
+    pub(super) fn is_succeeded_by(&self, incarnation: u64) -> bool {
+        incarnation > self.incarnation && self.successor.load(Ordering::Acquire) == incarnation
+    }
+
+    /// The master announced the peer.
+    pub(super) fn join(&self) {
+        self.membership
+            .store(Membership::Member as u8, Ordering::Release);
+    }
+
+    /// The master announced that the peer has left.
+    pub(super) fn leave(&self) {
+        self.membership
+            .store(Membership::Left as u8, Ordering::Release);
+    }
+
+    pub(super) fn is_member(&self) -> bool {
+        self.membership.load(Ordering::Acquire) == Membership::Member as u8
+    }
+
+    /// Hands a stream to the task that reads this stream index.
+    pub(super) fn hand_over(&self, index: usize, stream: InboundStream) {
+        // After the task has ended the drop of the stream refuses it.
+        let _ = self.inbound[index].send(stream);
+    }
+
+    /// The worst health of the streams.
+    pub(super) fn health(&self) -> Health {
+        let health = self.streams.iter().map(|stream| stream.health());
+        health.max().unwrap_or(Health::Closed)
+    }
+
+    /// Whether any stream is up, in either direction.
+    pub(super) fn is_linked(&self) -> bool {
+        self.any_stream(|stream| stream.is_linked())
+    }
+
+    /// Whether a stream is broken, in either direction.
+    pub(super) fn is_broken(&self) -> bool {
+        self.any_stream(|stream| stream.is_broken())
+    }
+
+    pub(super) fn is_sending(&self) -> bool {
+        self.any_stream(|stream| stream.is_outbound_up())
+    }
+
+    fn any_stream(&self, is: impl Fn(&super::state::LinkState<Session>) -> bool) -> bool {
+        self.streams.iter().any(|stream| stream.read(&is))
+    }
+
+    /// Whether all that the peer sent before it knew of this node's GOAWAY has arrived, or can never
+    /// arrive.
+    pub(super) fn is_drained(&self) -> bool {
+        !self.any_stream(|stream| !stream.is_drained()) || !self.is_linked()
+    }
+
+    /// Requests of the peer's clients that wait for an answer of this node.
+    pub(super) fn served_requests(&self, now: Instant) -> usize {
+        self.streams
+            .iter()
+            .map(|stream| stream.read(|state| state.served_requests(now)))
+            .sum()
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    /// Ready when the peer is closed.
+    pub(super) async fn closed(&self) {
+        // The sender is part of this, so the wait cannot fail.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// Makes the handle of a session of the peer's client.
+    pub(in crate::cluster) fn open_session(&self, new: &NewSession<'_>) -> Session {
+        let sink = RemoteSession::new(
+            (new.id, new.key),
+            self.streams[stream_index(new.id)].clone(),
+            new.client_address,
+            self.context.dispatch.clone(),
+        );
+        self.context.node.sessions().open_remote(new.id, sink)
+    }
+
+    /// Returns a session of the peer's client, which a node without links knew of first.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`] if it has ended, or the peer is gone.
+    pub(in crate::cluster) fn serve_unannounced(&self, id: i64) -> Result<Session> {
+        self.streams[stream_index(id)]
+            .input(|state| state.serve_unannounced(id, &mut |new| self.open_session(&new)))
+    }
+
+    fn try_call(&self, index: usize, id: u64, call: Call) -> Result {
+        let deadline = call.caller.deadline();
+        let stream = &self.streams[index];
+        let Some(session) = &call.session else {
+            let frame = Frame::message(Kind::Call, 0, id, call.route, call.body).until(deadline);
+            return stream.call(frame);
+        };
+        let frame = |message: Message| {
+            Frame::message(Kind::Call, session.id(), id, message.route, message.body)
+                .until(deadline)
+        };
+        stream
+            .message(session, Message::request(id, call.route, call.body), frame)
+            .map_err(into_error)
+    }
+}
+
+impl PeerTransport for LinkPeer {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn status(&self) -> PeerStatus {
+        let (member, health) = (self.is_member(), self.health());
+        PeerStatus {
+            bound: member && health < Health::Draining,
+            available: member && health < Health::Broken,
+            suspect: health == Health::Suspect,
+        }
+    }
+
+    fn answers_calls(&self) -> bool {
+        true
+    }
+
+    fn load(&self) -> usize {
+        self.streams
+            .iter()
+            .map(|stream| stream.read(|state| state.sessions()))
+            .sum()
+    }
+
+    fn send(
+        self: Arc<Self>,
+        session: &Session,
+        message: Message,
+        origin: Origin,
+    ) -> Result<(), ForwardError> {
+        let id = session.id();
+        let timeout = self
+            .context
+            .dispatch
+            .request_timeout()
+            .filter(|_| message.id != 0);
+        let kind = match origin {
+            Origin::Client => Kind::Message,
+            Origin::Node => Kind::Rpc,
+        };
+        let frame = |message: Message| {
+            Frame::message(kind, id, message.id, message.route, message.body).within(timeout)
+        };
+        self.streams[stream_index(id)].message(session, message, frame)
+    }
+
+    fn call(&self, call: Call) {
+        let calls = &self.context.calls;
+        let id = calls.next_id();
+        let index = call
+            .session
+            .as_ref()
+            .map_or((id % STREAMS as u64) as usize, |session| {
+                stream_index(session.id())
+            });
+        calls.insert(id, self.streams[index].id, call.caller.clone());
+        if let Err(error) = self.try_call(index, id, call)
+            && let Some(caller) = calls.take(id)
+        {
+            // Taken out of the table, so nothing else answers it.
+            let _ = caller.answer(Err(error));
+        }
+    }
+
+    fn session_bound(&self, session: &Session) {
+        self.streams[stream_index(session.id())].session_bound(session);
+    }
+
+    fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason) {
+        let always = self.context.has_outside_nodes();
+        self.streams[stream_index(session.id())].session_closed(session, reason, always);
+    }
+}
+
+impl fmt::Debug for LinkPeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkPeer")
+            .field("address", &self.address)
+            .field("incarnation", &self.incarnation)
+            .finish_non_exhaustive()
+    }
+}

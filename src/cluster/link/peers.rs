@@ -1,0 +1,362 @@
+//! The peers that are reached by links: which incarnation counts at an address, and the tasks that
+//! keep the streams to each up.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::RwLock;
+use tokio::{
+    sync::{mpsc::UnboundedReceiver, oneshot},
+    time::{Instant, sleep},
+};
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+use super::{
+    context::LinkContext,
+    handler, inbound, outbound,
+    peer::{InboundStream, InboundStreams, LinkPeer},
+    proto::{Batch, Frame, Hello},
+    stream::LinkStream,
+};
+use crate::{
+    cluster::{
+        backoff::Backoff,
+        peer_table::{Authority, PeerTable},
+    },
+    member::Member,
+};
+
+/// Pauses between attempts to open a stream.
+const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Peers that the master has not announced, or that have left, at most.
+const MAX_UNVERIFIED: usize = 64;
+
+/// All peers that are reached by links.
+pub(in crate::cluster) struct LinkPeers {
+    pub(in crate::cluster) context: Arc<LinkContext>,
+    /// Where the router finds the peers. Locked within `peers`.
+    table: Arc<PeerTable>,
+    peers: RwLock<HashMap<Arc<str>, Arc<LinkPeer>>>,
+    last_stream: AtomicU64,
+    /// Set under the lock of `peers`, so that no peer comes after the last look at all of them.
+    stopped: AtomicBool,
+}
+
+impl LinkPeers {
+    pub(in crate::cluster) fn new(context: Arc<LinkContext>, table: Arc<PeerTable>) -> Arc<Self> {
+        Arc::new(Self {
+            context,
+            table,
+            peers: RwLock::default(),
+            last_stream: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    pub(in crate::cluster) fn list(&self) -> Vec<Arc<LinkPeer>> {
+        self.peers.read().values().cloned().collect()
+    }
+
+    pub(in crate::cluster) fn get(&self, address: &str) -> Option<Arc<LinkPeer>> {
+        self.peers.read().get(address).cloned()
+    }
+
+    /// The master announced a member.
+    pub(in crate::cluster) fn joined(self: &Arc<Self>, member: &Member) {
+        let (address, incarnation) = (member.address(), member.incarnation());
+        if let Ok(peer) = self.get_or_create(address, incarnation, Authority::Master) {
+            peer.join();
+        }
+    }
+
+    /// The master announced that a member has left. If it left in order, its work goes on for as
+    /// long as its streams are up.
+    pub(in crate::cluster) fn left(&self, member: &Member) {
+        let peer = self.get(member.address());
+        if let Some(peer) = peer.filter(|peer| peer.incarnation == member.incarnation()) {
+            peer.leave();
+            if !peer.is_linked() || peer.is_broken() {
+                self.close(&peer, "it left the cluster");
+            }
+        }
+    }
+
+    /// Gets or creates the peer for an address and incarnation. A self-reported incarnation replaces
+    /// another only after a dial to that address has found it there; the master may always replace.
+    ///
+    /// # Errors
+    /// Another incarnation counts, there are too many unverified peers, or this node has stopped.
+    fn get_or_create(
+        self: &Arc<Self>,
+        address: &str,
+        incarnation: u64,
+        authority: Authority,
+    ) -> Result<Arc<LinkPeer>, Status> {
+        let (peer, streams, old) = {
+            let mut peers = self.peers.write();
+            if self.stopped.load(Ordering::Acquire) {
+                return Err(Status::unavailable("the node has stopped"));
+            }
+            match peers.get(address) {
+                Some(peer) if peer.incarnation == incarnation => return Ok(peer.clone()),
+                Some(peer) => may_succeed(peer, incarnation, authority)?,
+                None => {
+                    self.table.may_come(address, incarnation, authority)?;
+                    let unverified = peers.values().filter(|peer| !peer.is_member()).count();
+                    if authority == Authority::Reported && unverified >= MAX_UNVERIFIED {
+                        return Err(Status::resource_exhausted("too many unverified peers"));
+                    }
+                }
+            }
+            let (peer, streams) = LinkPeer::new(address, incarnation, self.context.clone());
+            let old = peers.insert(peer.address.clone(), peer.clone());
+            self.table.insert(peer.address.clone(), peer.clone());
+            (peer, streams, old)
+        };
+        if let Some(old) = old {
+            self.close(&old, "it was started again");
+        }
+        self.spawn_tasks(&peer, streams);
+        Ok(peer)
+    }
+
+    fn spawn_tasks(self: &Arc<Self>, peer: &Arc<LinkPeer>, streams: InboundStreams) {
+        for (index, streams) in streams.into_iter().enumerate() {
+            tokio::spawn(self.clone().keep_connected(peer.clone(), index));
+            tokio::spawn(self.clone().read_streams(peer.clone(), index, streams));
+        }
+    }
+
+    /// Keeps an outbound stream up until the peer is closed.
+    async fn keep_connected(self: Arc<Self>, peer: Arc<LinkPeer>, index: usize) {
+        let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
+        let mut first_failure = true;
+        while !peer.is_closed() {
+            let number = self.last_stream.fetch_add(1, Ordering::Relaxed) + 1;
+            let up = || {
+                backoff.reset();
+                first_failure = true;
+            };
+            let result = tokio::select! {
+                result = outbound::run(&peer, index, number, up) => result,
+                () = peer.closed() => break,
+            };
+            let stream = &peer.streams[index];
+            let finished = result.is_ok() && stream.read(|state| state.is_finishing());
+            match result {
+                Ok(()) => debug!(peer = %peer.address, stream = index, "link ended"),
+                Err(error) if first_failure => {
+                    warn!(peer = %peer.address, stream = index, %error, "link broken");
+                }
+                Err(error) => {
+                    debug!(peer = %peer.address, stream = index, %error, "link still broken");
+                }
+            }
+            first_failure = false;
+            if !finished {
+                self.context.metrics.broken.increment(1);
+            }
+            let mut effects = Vec::new();
+            stream.input(|state| state.outbound_down(Instant::now(), &mut effects));
+            handler::apply(&peer, index, &mut effects);
+            self.close_if_gone(&peer);
+            if finished {
+                break;
+            }
+            tokio::select! {
+                () = sleep(backoff.next_pause()) => {}
+                () = peer.closed() => {}
+            }
+        }
+    }
+
+    /// Reads the inbound streams of one index until the peer is closed.
+    async fn read_streams(
+        self: Arc<Self>,
+        peer: Arc<LinkPeer>,
+        index: usize,
+        mut streams: UnboundedReceiver<InboundStream>,
+    ) {
+        let mut next = None;
+        loop {
+            let stream = match next.take() {
+                Some(stream) => stream,
+                None => tokio::select! {
+                    Some(stream) = streams.recv() => stream,
+                    () = peer.closed() => return,
+                },
+            };
+            next = inbound::read(&peer, index, stream, &mut streams).await;
+            if next.is_none() {
+                self.close_if_gone(&peer);
+            }
+        }
+    }
+
+    /// Hands a stream that a peer has opened to the task that reads it. A peer may do so before this
+    /// node has heard that it joined. Returns the link stream when the stream is the current one.
+    ///
+    /// # Errors
+    /// Another incarnation of the peer counts, or a later stream, or this node takes no more.
+    pub(super) async fn accept(
+        self: &Arc<Self>,
+        hello: &Hello,
+        frames: Vec<Frame>,
+        batches: Streaming<Batch>,
+    ) -> Result<Arc<LinkStream>, Status> {
+        let peer = self.get_or_create(&hello.address, hello.incarnation, Authority::Reported)?;
+        let index = hello.stream_index as usize;
+        let (accepted, result) = oneshot::channel();
+        peer.hand_over(
+            index,
+            InboundStream {
+                number: hello.stream,
+                frames,
+                batches,
+                accepted,
+            },
+        );
+        result
+            .await
+            .unwrap_or_else(|_| Err(Status::unavailable("the node is gone")))?;
+        Ok(peer.streams[index].clone())
+    }
+
+    /// Probes one peer: see [`LinkState::probe`](super::state::LinkState::probe).
+    pub(super) fn probe(&self, peer: &Arc<LinkPeer>, now: Instant) {
+        for (index, stream) in peer.streams.iter().enumerate() {
+            let mut effects = Vec::new();
+            stream.input(|state| state.probe(now, &mut effects));
+            if !effects.is_empty() {
+                handler::apply(peer, index, &mut effects);
+                self.close_if_gone(peer);
+            }
+        }
+    }
+
+    /// Closes a peer that has left, or was never announced, when its last stream is gone.
+    fn close_if_gone(&self, peer: &Arc<LinkPeer>) {
+        if peer.is_closed() {
+            return;
+        }
+        let stopped = self.stopped.load(Ordering::Acquire);
+        if stopped && peer.is_sending() {
+            // The other stream still has frames to send.
+            return;
+        }
+        if stopped || (!peer.is_member() && peer.is_broken() && !peer.is_linked()) {
+            self.close(peer, "its links ended");
+        }
+    }
+
+    /// Forgets a peer: all that was shared with it ends.
+    fn close(&self, peer: &Arc<LinkPeer>, reason: &str) {
+        {
+            let mut peers = self.peers.write();
+            if peers
+                .get(&peer.address)
+                .is_some_and(|known| Arc::ptr_eq(known, peer))
+            {
+                peers.remove(&peer.address);
+            }
+            self.table.remove(&**peer);
+        }
+        peer.close();
+        for (index, stream) in peer.streams.iter().enumerate() {
+            let mut effects = Vec::new();
+            stream.input(|state| state.close(&mut effects));
+            handler::apply(peer, index, &mut effects);
+        }
+        info!(peer = %peer.address, reason, "peer gone");
+    }
+}
+
+/// How links end when this node stops.
+impl LinkPeers {
+    /// Asks all peers for no new work. Returns them.
+    pub(in crate::cluster) fn goaway(&self) -> Vec<Arc<LinkPeer>> {
+        let peers = self.list();
+        for peer in &peers {
+            peer.streams.iter().for_each(|stream| stream.goaway());
+        }
+        peers
+    }
+
+    /// Whether these peers have sent all that they had for this node, and it is answered.
+    pub(in crate::cluster) fn are_drained(peers: &[Arc<LinkPeer>], now: Instant) -> bool {
+        peers
+            .iter()
+            .all(|peer| peer.is_drained() && peer.served_requests(now) == 0)
+    }
+
+    /// Ends all sessions of these peers.
+    pub(in crate::cluster) fn end_sessions(peers: &[Arc<LinkPeer>]) {
+        for peer in peers {
+            for (index, stream) in peer.streams.iter().enumerate() {
+                let mut effects = Vec::new();
+                stream.input(|state| state.end_served(&mut effects));
+                handler::apply(peer, index, &mut effects);
+            }
+        }
+    }
+
+    /// Takes no more peers, and ends all outbound streams behind what is queued. Returns the peers.
+    pub(in crate::cluster) fn finish(&self) -> Vec<Arc<LinkPeer>> {
+        {
+            let _peers = self.peers.write();
+            self.stopped.store(true, Ordering::Release);
+        }
+        let peers = self.list();
+        for peer in &peers {
+            for (index, stream) in peer.streams.iter().enumerate() {
+                let mut effects = Vec::new();
+                stream.input(|state| state.finish(&mut effects));
+                handler::apply(peer, index, &mut effects);
+            }
+        }
+        peers
+    }
+
+    /// Whether these peers have been sent all that was queued for them.
+    pub(in crate::cluster) fn are_flushed(peers: &[Arc<LinkPeer>]) -> bool {
+        !peers.iter().any(|peer| peer.is_sending())
+    }
+
+    pub(in crate::cluster) fn close_all(&self, peers: &[Arc<LinkPeer>]) {
+        for peer in peers {
+            self.close(peer, "this node stops");
+        }
+    }
+}
+
+/// Whether another incarnation may take the place of a peer.
+fn may_succeed(peer: &LinkPeer, incarnation: u64, authority: Authority) -> Result<(), Status> {
+    match authority {
+        Authority::Master if !peer.is_member() || peer.incarnation < incarnation => Ok(()),
+        _ if peer.incarnation > incarnation => Err(Status::failed_precondition(
+            "a later incarnation of this node is known",
+        )),
+        _ if peer.is_succeeded_by(incarnation) => Ok(()),
+        // The node tries again. By then the master may have announced it, or a dial has found it.
+        _ => Err(Status::unavailable(
+            "an earlier incarnation of this node is known, and not known to be gone",
+        )),
+    }
+}
+
+impl fmt::Debug for LinkPeers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkPeers")
+            .field("peers", &self.peers.read().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,500 @@
+//! The inbound half of a link: the sessions of the peer's clients that this node serves. No I/O.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    closed_sessions::ClosedSessions,
+    config::{CREDIT, DEAD_AFTER, SESSION_QUOTA, SUSPECT_AFTER},
+    effect::{Effect, EndCause},
+    flow::Quota,
+    proto::{Batch, Frame, SessionOpen},
+    session::LinkedSession,
+};
+use crate::{
+    error::{Error, Result, code},
+    session::CloseReason,
+};
+
+/// Frames of one batch on the answer stream.
+const ANSWERS: usize = 256;
+
+/// What a node receives from one peer on one stream index.
+pub(super) struct Receiver<S> {
+    phase: Phase,
+    /// The number of the latest stream.
+    stream: u64,
+    missed_probes: u32,
+    /// The largest number of a session that the peer has opened.
+    opened: u64,
+    sessions: HashMap<i64, ServedSession<S>>,
+    last_key: u64,
+    /// Sessions that have ended, while nodes outside of links may still send messages for them.
+    pub(super) closed_sessions: ClosedSessions,
+    /// Frames for the answer stream. Bounded by what the peer sends.
+    answers: VecDeque<Frame>,
+    answer_writer: Option<Waker>,
+    /// Whether the peer, which knows that this node stops, has sent everything.
+    drained: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Phase {
+    /// No stream has been accepted yet.
+    #[default]
+    Waiting,
+    Up,
+    /// The stream broke; at the time given, shared sessions are detached.
+    Down(Option<Instant>),
+    Closed,
+}
+
+/// A session that this node serves for the peer.
+pub(super) struct ServedSession<S> {
+    pub(super) session: S,
+    /// Tells this session from another of the same id that was served before.
+    key: u64,
+    /// The last stream on which the peer named the session.
+    stream: u64,
+    /// Why this node asked the gate to close the connection, if it did: nothing else is sent to it.
+    closing: Option<CloseReason>,
+    /// Requests in flight, and until when their gate waits. One gate has one timeout, so the first
+    /// mostly expires first.
+    requests: VecDeque<(u64, Option<Instant>)>,
+    /// BINDs sent to the gate, and how many of them the gate is known to have applied.
+    binds_sent: u32,
+    binds_applied: u32,
+    /// Messages of the gate that handlers are not done with.
+    unfinished: u32,
+    /// Messages finished since the last CREDIT.
+    uncredited: u32,
+    /// The session's share of the send queue, its responses apart.
+    pub(super) quota: Arc<Quota>,
+}
+
+/// A session that is about to be served.
+pub(in crate::cluster) struct NewSession<'a> {
+    pub(in crate::cluster) id: i64,
+    pub(in crate::cluster) key: u64,
+    pub(in crate::cluster) client_address: &'a str,
+}
+
+impl<S: LinkedSession> Receiver<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::default(),
+            stream: 0,
+            missed_probes: 0,
+            opened: 0,
+            sessions: HashMap::new(),
+            last_key: 0,
+            closed_sessions: ClosedSessions::default(),
+            answers: VecDeque::new(),
+            answer_writer: None,
+            drained: false,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down(_) | Phase::Closed)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub(super) fn is_suspect(&self) -> bool {
+        self.missed_probes >= SUSPECT_AFTER
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
+    pub(super) fn set_drained(&mut self) {
+        self.drained = true;
+    }
+
+    /// Whether frames of this stream are accepted.
+    pub(super) fn is_current(&self, stream: u64) -> bool {
+        self.phase == Phase::Up && self.stream == stream
+    }
+
+    /// A batch has arrived. False if its stream is not the current one.
+    pub(super) fn hear(&mut self, stream: u64) -> bool {
+        let current = self.is_current(stream);
+        if current {
+            self.missed_probes = 0;
+        }
+        current
+    }
+
+    /// A new stream of the peer takes the place of the last one. Returns whether that was still up.
+    ///
+    /// # Errors
+    /// [`code::CONFLICT`] if a later stream is known, [`code::CLOSED`] if the peer is gone.
+    pub(super) fn accept(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) -> Result<bool> {
+        if self.phase == Phase::Closed {
+            return Err(Error::new(code::CLOSED, "the peer is gone"));
+        }
+        if self.stream >= stream {
+            return Err(Error::new(code::CONFLICT, "a later stream is known"));
+        }
+        let replaced = self.phase == Phase::Up;
+        self.phase = Phase::Up;
+        self.stream = stream;
+        self.missed_probes = 0;
+        self.reset_answers(effects);
+        Ok(replaced)
+    }
+
+    /// The stream broke. False if it is not the current one.
+    pub(super) fn down(
+        &mut self,
+        stream: u64,
+        now: Instant,
+        grace: Duration,
+        effects: &mut Vec<Effect<S>>,
+    ) -> bool {
+        if !self.is_current(stream) {
+            return false;
+        }
+        self.phase = Phase::Down(now.checked_add(grace));
+        self.reset_answers(effects);
+        true
+    }
+
+    /// Ends the answer stream: its frames belong to an inbound stream that is over.
+    fn reset_answers(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.answers.clear();
+        effects.extend(self.answer_writer.take().map(Effect::Wake));
+    }
+
+    /// Counts a probe without an inbound frame. Returns the current stream if the peer is dead.
+    pub(super) fn probe(&mut self, effects: &mut Vec<Effect<S>>) -> Option<u64> {
+        self.missed_probes = self.missed_probes.saturating_add(1);
+        if self.phase != Phase::Up {
+            return None;
+        }
+        if self.missed_probes == SUSPECT_AFTER {
+            effects.push(Effect::PeerSuspected);
+        }
+        (self.missed_probes >= DEAD_AFTER).then_some(self.stream)
+    }
+
+    /// Whether the partition grace of a broken stream is over; true once.
+    pub(super) fn grace_is_over(&mut self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Down(Some(detach_at)) if detach_at <= now => {
+                self.phase = Phase::Down(None);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next frames of the answer stream; `None` when the stream is over.
+    pub(super) fn poll_answers(&mut self, stream: u64, waker: &Waker) -> Poll<Option<Batch>> {
+        if !self.is_current(stream) {
+            return Poll::Ready(None);
+        }
+        if self.answers.is_empty() {
+            self.answer_writer = Some(waker.clone());
+            return Poll::Pending;
+        }
+        let count = self.answers.len().min(ANSWERS);
+        let frames = self.answers.drain(..count).collect();
+        Poll::Ready(Some(Batch { frames }))
+    }
+
+    fn answer(&mut self, frame: Frame) -> Option<Waker> {
+        if self.phase != Phase::Up {
+            return None;
+        }
+        self.answers.push_back(frame);
+        self.answer_writer.take()
+    }
+
+    /// Answers that a session is not served here, as far as its openings are known.
+    pub(super) fn session_unknown(&mut self, session: i64) -> Option<Waker> {
+        self.answer(Frame::session_unknown(session, self.opened))
+    }
+
+    /// Handles SESSION_OPEN: a new session, or one that is resumed.
+    pub(super) fn session_open(
+        &mut self,
+        frame: &Frame,
+        open: &mut dyn FnMut(NewSession<'_>) -> S,
+    ) -> Option<Waker> {
+        let new = SessionOpen::default();
+        let info = frame.open.as_deref().unwrap_or(&new);
+        self.closed_sessions.remove(frame.session);
+        self.opened = self.opened.max(info.number);
+        if let Some(served) = self.sessions.get_mut(&frame.session) {
+            served.stream = self.stream;
+        } else if info.resumed {
+            return self.session_unknown(frame.session);
+        } else {
+            self.serve(frame.session, &info.client_address, open);
+        }
+        // It is served, so this finds it.
+        self.bound(frame).ok();
+        None
+    }
+
+    /// Serves a session, which may be known already.
+    pub(super) fn serve(
+        &mut self,
+        id: i64,
+        client_address: &str,
+        open: &mut dyn FnMut(NewSession<'_>) -> S,
+    ) -> &S {
+        let Self {
+            sessions,
+            last_key,
+            stream,
+            ..
+        } = self;
+        let served = sessions.entry(id).or_insert_with(|| {
+            *last_key += 1;
+            let key = *last_key;
+            ServedSession {
+                session: open(NewSession {
+                    id,
+                    key,
+                    client_address,
+                }),
+                key,
+                stream: *stream,
+                closing: None,
+                requests: VecDeque::new(),
+                binds_sent: 0,
+                binds_applied: 0,
+                unfinished: 0,
+                uncredited: 0,
+                quota: Quota::new(SESSION_QUOTA),
+            }
+        });
+        &served.session
+    }
+
+    /// The gate's uid of the session. While a BIND of this node is under way, that one counts.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`].
+    pub(super) fn bound(&mut self, frame: &Frame) -> Result {
+        let served = self.served(frame.session)?;
+        served.binds_applied = frame.binds.max(served.binds_applied);
+        if frame.binds >= served.binds_sent {
+            served.session.rebind(frame.uid.max(0));
+        }
+        Ok(())
+    }
+
+    /// Handles RESYNC_DONE: sessions that the current stream has not named have ended.
+    pub(super) fn resync_done(&mut self, effects: &mut Vec<Effect<S>>) {
+        let stream = self.stream;
+        let ended = self
+            .sessions
+            .extract_if(|_, served| served.stream != stream)
+            .collect();
+        end(ended, || EndCause::NotResumed, effects);
+    }
+
+    /// Handles SESSION_CLOSED. An unknown session has ended here first.
+    pub(super) fn session_closed(
+        &mut self,
+        frame: &mut Frame,
+        remember: bool,
+        effects: &mut Vec<Effect<S>>,
+    ) {
+        if remember {
+            self.closed_sessions.insert(frame.session);
+        }
+        if let Some(served) = self.sessions.remove(&frame.session) {
+            let close = frame.take_close();
+            let reason = CloseReason::of(&close.reason, close.detail);
+            effects.push(Effect::EndSession {
+                session: served.session,
+                cause: EndCause::Closed(reason),
+            });
+        }
+    }
+
+    /// Counts a message of a session, and its request if it is one. `timeout` is the time, and for
+    /// how long the gate waits from then on.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`].
+    pub(super) fn arrived(
+        &mut self,
+        session: i64,
+        request: u64,
+        timeout: impl FnOnce() -> Option<(Instant, Duration)>,
+    ) -> Result<S> {
+        let served = self.served(session)?;
+        served.unfinished += 1;
+        if request != 0 {
+            let deadline = timeout().map(|(now, timeout)| {
+                let requests = &mut served.requests;
+                while requests
+                    .front()
+                    .is_some_and(|(_, until)| is_over(*until, now))
+                {
+                    requests.pop_front();
+                }
+                now + timeout
+            });
+            served.requests.push_back((request, deadline));
+        }
+        Ok(served.session.clone())
+    }
+
+    fn served(&mut self, id: i64) -> Result<&mut ServedSession<S>> {
+        self.sessions.get_mut(&id).ok_or_else(|| unknown(id))
+    }
+
+    /// The session of a handle, unless it has ended or is closing.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`].
+    pub(super) fn open_session(&mut self, id: i64, key: u64) -> Result<&mut ServedSession<S>> {
+        self.sessions
+            .get_mut(&id)
+            .filter(|served| served.key == key && served.closing.is_none())
+            .ok_or_else(|| Error::new(code::CLOSED, "the session is closed"))
+    }
+
+    /// Counts a message as finished, or never to be handled. Returns the writer of the answer stream
+    /// to wake.
+    pub(super) fn finished(&mut self, id: i64, key: u64) -> Option<Waker> {
+        let served = self
+            .sessions
+            .get_mut(&id)
+            .filter(|served| served.key == key)?;
+        // Messages that this node itself sends to the session's handlers are not the gate's.
+        served.unfinished = served.unfinished.checked_sub(1)?;
+        served.uncredited += 1;
+        if served.uncredited < CREDIT {
+            return None;
+        }
+        served.uncredited = 0;
+        self.answer(Frame::credit(id, CREDIT))
+    }
+
+    /// BINDs and CLOSEs to send again on a new stream, because the last one may have lost them.
+    pub(super) fn unapplied(&self) -> Vec<Frame> {
+        let mut sessions: Vec<_> = self.sessions.iter().collect();
+        sessions.sort_unstable_by_key(|(id, _)| **id);
+        let frames = sessions.into_iter().flat_map(|(id, served)| {
+            let (uid, sent) = (served.session.uid(), served.binds_sent);
+            let bind = (sent > served.binds_applied).then(|| Frame::bind(*id, uid, sent));
+            let close = served.closing.clone();
+            bind.into_iter()
+                .chain(close.map(|reason| Frame::close(*id, reason)))
+        });
+        frames.collect()
+    }
+
+    /// Requests of the peer's clients that wait for an answer, and whose gate still waits.
+    pub(super) fn requests(&self, now: Instant) -> usize {
+        self.sessions
+            .values()
+            .flat_map(|served| &served.requests)
+            .filter(|(_, until)| !is_over(*until, now))
+            .count()
+    }
+
+    /// Ends all sessions. Each is answered with SESSION_UNKNOWN if `answer` is set. Returns their
+    /// number.
+    pub(super) fn end_all(
+        &mut self,
+        cause: impl Fn() -> EndCause,
+        answer: bool,
+        effects: &mut Vec<Effect<S>>,
+    ) -> usize {
+        let ended = std::mem::take(&mut self.sessions);
+        if answer {
+            let mut ids: Vec<_> = ended.keys().copied().collect();
+            ids.sort_unstable();
+            for id in ids {
+                effects.extend(self.session_unknown(id).map(Effect::Wake));
+            }
+        }
+        let count = ended.len();
+        end(ended, cause, effects);
+        count
+    }
+
+    /// The peer is gone: nothing is accepted any more.
+    pub(super) fn close(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.phase = Phase::Closed;
+        self.reset_answers(effects);
+        self.end_all(|| EndCause::GateGone, false, effects);
+    }
+}
+
+impl<S: LinkedSession> ServedSession<S> {
+    /// Takes a request that a handler answers.
+    ///
+    /// # Errors
+    /// [`code::CONFLICT`] if it is not in flight.
+    pub(super) fn answered(&mut self, request: u64) -> Result {
+        let at = self
+            .requests
+            .iter()
+            .position(|(waiting, _)| *waiting == request);
+        match at.and_then(|at| self.requests.remove(at)) {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                code::CONFLICT,
+                format!("request {request} does not wait for an answer"),
+            )),
+        }
+    }
+
+    pub(super) fn set_closing(&mut self, reason: CloseReason) {
+        self.closing = Some(reason);
+    }
+
+    /// The number of the next BIND.
+    pub(super) fn next_bind(&self) -> u32 {
+        self.binds_sent + 1
+    }
+
+    pub(super) fn bind_sent(&mut self) {
+        self.binds_sent += 1;
+    }
+}
+
+fn is_over(until: Option<Instant>, now: Instant) -> bool {
+    until.is_some_and(|until| until <= now)
+}
+
+fn end<S>(
+    ended: HashMap<i64, ServedSession<S>>,
+    cause: impl Fn() -> EndCause,
+    effects: &mut Vec<Effect<S>>,
+) {
+    let mut ended: Vec<_> = ended.into_iter().collect();
+    // In an order that does not depend on the table's.
+    ended.sort_unstable_by_key(|(id, _)| *id);
+    effects.extend(ended.into_iter().map(|(_, served)| Effect::EndSession {
+        session: served.session,
+        cause: cause(),
+    }));
+}
+
+pub(super) fn unknown(id: i64) -> Error {
+    Error::new(code::NOT_FOUND, format!("session not found: {id}"))
+}

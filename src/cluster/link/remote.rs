@@ -1,0 +1,121 @@
+//! The sink of a session whose client is connected to another gate.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    proto::{Frame, Kind},
+    stream::LinkStream,
+};
+use crate::{
+    cluster::pending_calls::StreamId,
+    dispatch::Dispatch,
+    error::Result,
+    message::Message,
+    session::{CloseReason, GateMulticast, Push, Session, SessionSink},
+};
+
+/// Sends what is for a session to its gate. The state of the session is part of the link's; this
+/// names it by id and key, so that a handle that outlives the session does not reach the next one of
+/// the same id.
+pub(in crate::cluster) struct RemoteSession {
+    id: i64,
+    key: u64,
+    stream: Arc<LinkStream>,
+    client_address: Option<SocketAddr>,
+    dispatch: Arc<Dispatch>,
+}
+
+impl RemoteSession {
+    pub(super) fn new(
+        (id, key): (i64, u64),
+        stream: Arc<LinkStream>,
+        client_address: &str,
+        dispatch: Arc<Dispatch>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            key,
+            stream,
+            client_address: client_address.parse().ok(),
+            dispatch,
+        })
+    }
+
+    fn check_open(&self) -> Result {
+        self.stream.check_open(self.id, self.key)
+    }
+
+    /// Sends a one-way message on behalf of the session, by way of its gate: only the gate knows
+    /// which member serves the session.
+    ///
+    /// # Errors
+    /// [`CLOSED`](crate::code::CLOSED), [`TOO_MANY`](crate::code::TOO_MANY).
+    pub(in crate::cluster) fn relay(&self, message: Message) -> Result {
+        self.send(Kind::Relay, 0, message, None)
+    }
+
+    /// [`relay`](RemoteSession::relay) for a call, which the gate answers.
+    ///
+    /// # Errors
+    /// As [`relay`](RemoteSession::relay).
+    pub(in crate::cluster) fn relay_call(
+        &self,
+        id: u64,
+        message: Message,
+        deadline: Option<Instant>,
+    ) -> Result {
+        self.send(Kind::RelayCall, id, message, deadline)
+    }
+
+    fn send(&self, kind: Kind, id: u64, message: Message, deadline: Option<Instant>) -> Result {
+        let frame = Frame::message(kind, self.id, id, message.route, message.body).until(deadline);
+        self.stream.push(self.id, self.key, frame)
+    }
+
+    /// The stream that carries the session's calls.
+    pub(in crate::cluster) fn stream(&self) -> StreamId {
+        self.stream.id
+    }
+}
+
+impl SessionSink for RemoteSession {
+    fn push(&self, push: &Push<'_>) -> Result {
+        push.check()?;
+        let frame = Frame::push(self.id, Vec::new(), push.route(), push.body().clone());
+        self.stream.push(self.id, self.key, frame)
+    }
+
+    fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
+        self.stream.respond(self.id, self.key, request, answer)
+    }
+
+    fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
+        self.check_open()?;
+        self.dispatch.rpc(session, Message::notify(route, body))
+    }
+
+    fn close(&self, reason: CloseReason) {
+        self.stream.close_session(self.id, self.key, reason);
+    }
+
+    fn remote_addr(&self) -> Option<SocketAddr> {
+        self.client_address
+    }
+
+    fn bind(&self, session: &Session, uid: i64) {
+        self.stream.bind(session, self.key, uid);
+    }
+
+    fn done(&self) {
+        self.stream.finished(self.id, self.key);
+    }
+
+    fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
+        // A session that is closing gets its own error.
+        self.check_open().ok()?;
+        Some(self.stream.clone())
+    }
+}

@@ -1,0 +1,467 @@
+//! The outbound half of a link: the send queue and the windows of the sessions whose messages go
+//! out. No I/O.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    config::{BATCH_BYTES, KEEPALIVE_AFTER},
+    effect::Effect,
+    flow::{Quota, SendQueue},
+    proto::{Batch, Frame, Kind},
+    session::LinkedSession,
+    session_window::SessionWindow,
+};
+use crate::{
+    error::{Error, Result, code},
+    session::CloseReason,
+};
+
+/// What a node sends to one peer on one stream index. It outlives its streams: frames that are
+/// queued without a stream go out on the next one.
+pub(super) struct Sender<S> {
+    queue: SendQueue,
+    phase: Phase,
+    /// The stream that may take from the queue; 0 for none.
+    stream: u64,
+    /// Probes since a frame was sent.
+    idle_probes: u32,
+    windows: HashMap<i64, SessionWindow<S>>,
+    /// Sessions opened so far.
+    opened: u64,
+    writer: Option<Waker>,
+    /// Whether the stream ends when the queue is empty.
+    finishing: bool,
+    /// Whether the peer sent GOAWAY: no message follows the DRAINED.
+    peer_draining: bool,
+    /// Whether readers of sessions wait for room in the queue.
+    queue_awaited: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Phase {
+    /// No stream has been up yet. Frames are queued.
+    #[default]
+    Connecting,
+    Up,
+    /// The stream broke. Messages are refused, other frames queued; at the time given, shared
+    /// sessions are detached.
+    Down(Option<Instant>),
+    /// The peer is gone for good.
+    Closed,
+}
+
+/// Why a message was not queued.
+pub(super) enum Blocked<M> {
+    /// The window or the queue is full.
+    Full(M),
+    /// The peer is draining; the message is to be routed again.
+    Draining(M),
+    Refused(Error),
+}
+
+impl<S: LinkedSession> Sender<S> {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: SendQueue::default(),
+            phase: Phase::default(),
+            stream: 0,
+            idle_probes: 0,
+            windows: HashMap::new(),
+            opened: 0,
+            writer: None,
+            finishing: false,
+            peer_draining: false,
+            queue_awaited: false,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down(_) | Phase::Closed)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Closed
+    }
+
+    pub(super) fn peer_is_draining(&self) -> bool {
+        self.peer_draining
+    }
+
+    pub(super) fn sessions(&self) -> usize {
+        self.windows.len()
+    }
+
+    /// Queues a message of a session, behind a SESSION_OPEN if the peer does not know the session.
+    /// Returns the writer to wake.
+    pub(super) fn message<M>(
+        &mut self,
+        session: &S,
+        message: M,
+        frame: impl FnOnce(M) -> Frame,
+    ) -> Result<Option<Waker>, Blocked<M>> {
+        if self.is_down() {
+            return Err(Blocked::Refused(unreachable()));
+        }
+        // Under the lock, so that no window is opened after the session's end was announced.
+        if session.is_closed() {
+            let error = Error::new(code::CLOSED, "the session is closed");
+            return Err(Blocked::Refused(error));
+        }
+        if self.peer_draining {
+            return Err(Blocked::Draining(message));
+        }
+        let Self {
+            windows,
+            queue,
+            opened,
+            ..
+        } = self;
+        let window = windows.entry(session.id()).or_insert_with(|| {
+            *opened += 1;
+            queue.push(Frame::session_open(session, *opened, 0, false));
+            SessionWindow::new(session, *opened)
+        });
+        if !window.has_room() || !queue.accepts_message(&window.quota) {
+            return Err(Blocked::Full(message));
+        }
+        let frame = frame(message);
+        window.sent(if frame.kind() == Kind::Message {
+            frame.request
+        } else {
+            0
+        });
+        queue.charge(frame, &window.quota);
+        Ok(self.writer.take())
+    }
+
+    /// Ready when the session may have room. `waker` is kept until then.
+    pub(super) fn poll_room(&mut self, session: i64, waker: &Waker) -> Poll<()> {
+        if self.is_down() {
+            return Poll::Ready(());
+        }
+        let Some(window) = self.windows.get_mut(&session) else {
+            return Poll::Ready(());
+        };
+        let in_queue = self.queue.accepts_message(&window.quota);
+        if window.has_room() && in_queue {
+            return Poll::Ready(());
+        }
+        self.queue_awaited |= !in_queue;
+        window.reader = Some(waker.clone());
+        Poll::Pending
+    }
+
+    /// Queues a frame that is bounded elsewhere: by the number of sessions or of requests. Returns
+    /// the writer to wake.
+    pub(super) fn push(&mut self, frame: Frame) -> Option<Waker> {
+        if self.phase == Phase::Closed {
+            return None;
+        }
+        self.queue.push(frame);
+        self.writer.take()
+    }
+
+    /// Queues a frame within a quota. Returns the writer to wake.
+    ///
+    /// # Errors
+    /// [`code::TOO_MANY`] above the quota, [`code::CLOSED`] when the peer is gone.
+    pub(super) fn try_push(&mut self, frame: Frame, quota: &Arc<Quota>) -> Result<Option<Waker>> {
+        if self.phase == Phase::Closed {
+            return Err(Error::new(code::CLOSED, "the other node is gone"));
+        }
+        if !self.queue.accepts(quota, frame.weight()) {
+            return Err(Error::new(
+                code::TOO_MANY,
+                "the other node does not take more",
+            ));
+        }
+        self.queue.charge(frame, quota);
+        Ok(self.writer.take())
+    }
+
+    /// A stream is about to come up. It gets nothing before it [is](Sender::up).
+    pub(super) fn connecting(&mut self, stream: u64) {
+        self.stream = stream;
+    }
+
+    /// A stream is up: every session of the last stream is named again, ahead of what is queued.
+    /// False if the stream is not the current one.
+    pub(super) fn up(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) -> bool {
+        if self.phase == Phase::Closed || self.stream != stream {
+            return false;
+        }
+        let unsent: HashSet<_> = self
+            .queue
+            .iter()
+            .filter(|frame| frame.kind() == Kind::SessionOpen)
+            .map(|frame| frame.session)
+            .collect();
+        let mut resumed: Vec<_> = self
+            .windows
+            .values()
+            .filter(|window| !unsent.contains(&window.session.id()))
+            .collect();
+        resumed.sort_unstable_by_key(|window| window.number);
+        let frames: Vec<_> = resumed
+            .into_iter()
+            .map(|window| Frame::session_open(&window.session, window.number, window.binds, true))
+            .chain([Frame::resync_done()])
+            .collect();
+        for frame in frames.into_iter().rev() {
+            self.queue.push_front(frame);
+        }
+        self.phase = Phase::Up;
+        effects.extend(self.writer.take().map(Effect::Wake));
+        true
+    }
+
+    /// The stream broke, or did not come up. Requests in flight are orphaned.
+    pub(super) fn down(&mut self, now: Instant, grace: Duration, effects: &mut Vec<Effect<S>>) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        // Requests that a peer waits for were failed there when the stream broke, so their answers
+        // are dropped. Answers given since are for requests that came later, and stay.
+        let was_up = self.phase == Phase::Up;
+        if !matches!(self.phase, Phase::Down(_)) {
+            self.phase = Phase::Down(now.checked_add(grace));
+        }
+        self.stream = 0;
+        self.queue
+            .retain(|frame| !(frame.is_request() || was_up && frame.is_answer()));
+        self.orphan_requests(effects);
+    }
+
+    /// Fails every request in flight, and wakes all tasks that wait for this stream.
+    pub(super) fn orphan_requests(&mut self, effects: &mut Vec<Effect<S>>) {
+        let first = effects.len();
+        for window in self.windows.values_mut() {
+            let requests = window.orphan();
+            if !requests.is_empty() {
+                effects.push(Effect::FailRequests {
+                    session: window.session.clone(),
+                    requests,
+                });
+            }
+        }
+        // In an order that does not depend on the table's.
+        effects[first..].sort_by_key(|effect| match effect {
+            Effect::FailRequests { session, .. } => session.id(),
+            _ => 0,
+        });
+        self.wake_all(effects);
+    }
+
+    /// Queues a KEEPALIVE if nothing was sent for a while. Returns whether the partition grace of a
+    /// broken stream is over.
+    pub(super) fn probe(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) -> bool {
+        self.idle_probes = self.idle_probes.saturating_add(1);
+        if self.phase == Phase::Up && self.idle_probes >= KEEPALIVE_AFTER && self.queue.is_empty() {
+            let writer = self.push(Frame::keepalive());
+            effects.extend(writer.map(Effect::Wake));
+        }
+        match self.phase {
+            Phase::Down(Some(detach_at)) if detach_at <= now => {
+                self.phase = Phase::Down(None);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Closes all windows and announces it to the peer, when it can be reached again. Returns their
+    /// number.
+    pub(super) fn detach(&mut self, effects: &mut Vec<Effect<S>>) -> usize {
+        let reason = CloseReason::Broken("the nodes were cut off from each other".to_owned());
+        let windows = self.take_windows();
+        let count = windows.len();
+        for window in windows {
+            self.push(Frame::session_closed(window.session.id(), &reason));
+            forget(window, effects);
+        }
+        self.wake_all(effects);
+        count
+    }
+
+    /// The peer is gone: nothing is sent any more.
+    pub(super) fn close(&mut self, effects: &mut Vec<Effect<S>>) {
+        for window in self.take_windows() {
+            forget(window, effects);
+        }
+        self.phase = Phase::Closed;
+        self.queue.clear();
+        self.wake_all(effects);
+    }
+
+    fn take_windows(&mut self) -> Vec<SessionWindow<S>> {
+        let mut windows: Vec<_> = self.windows.drain().map(|(_, window)| window).collect();
+        windows.sort_unstable_by_key(|window| window.number);
+        windows
+    }
+
+    /// The peer sent GOAWAY: answers with DRAINED, behind all that was sent before.
+    pub(super) fn peer_draining(&mut self) -> Option<Waker> {
+        self.peer_draining = true;
+        self.push(Frame::drained())
+    }
+
+    /// Ends the stream in order, behind what is queued.
+    pub(super) fn finish(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.finishing = true;
+        self.wake_all(effects);
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        self.finishing
+    }
+
+    /// The next batch for a stream; `None` when the stream is over. Readers that may go on are added
+    /// to `readers`.
+    pub(super) fn poll_batch(
+        &mut self,
+        stream: u64,
+        waker: &Waker,
+        readers: &mut Vec<Waker>,
+    ) -> Poll<Option<Batch>> {
+        if self.stream != stream || self.phase == Phase::Closed {
+            return Poll::Ready(None);
+        }
+        if self.queue.is_empty() && self.finishing && self.phase == Phase::Up {
+            return Poll::Ready(None);
+        }
+        if self.queue.is_empty() || self.phase != Phase::Up {
+            self.writer = Some(waker.clone());
+            return Poll::Pending;
+        }
+        self.idle_probes = 0;
+        let mut frames = Vec::with_capacity(self.queue.len().min(256));
+        let (mut bytes, before) = (0, self.queue.bytes());
+        while bytes < BATCH_BYTES
+            && let Some((frame, quota)) = self.queue.pop()
+        {
+            bytes += frame.weight();
+            if self.queue_awaited && quota.is_some_and(|quota| quota.is_under_share()) {
+                readers.extend(
+                    self.windows
+                        .get_mut(&frame.session)
+                        .and_then(|window| window.reader.take()),
+                );
+            }
+            frames.push(frame);
+        }
+        if self.queue_awaited && self.queue.has_shrunk(before) {
+            self.queue_awaited = !self.queue.is_short();
+            readers.extend(self.waiting_readers());
+        }
+        Poll::Ready(Some(Batch { frames }))
+    }
+
+    /// Announces the session's uid to the peer, if the peer serves it.
+    pub(super) fn session_bound(&mut self, session: &S) -> Option<Waker> {
+        let window = self.windows.get(&session.id())?;
+        // The uid is read under the lock, so that the last of these frames has the last uid.
+        let bound = Frame::bound(session, window.binds);
+        self.push(bound)
+    }
+
+    /// Announces the session's end behind all its messages: to a peer that serves it, or to any with
+    /// `always`. Its calls under way are answered by the peer, or end with the stream.
+    pub(super) fn session_closed(
+        &mut self,
+        session: &S,
+        reason: &CloseReason,
+        always: bool,
+    ) -> Option<Waker> {
+        // The caller has another handle of the session, so this one's drop runs nothing.
+        let served = self.windows.remove(&session.id()).is_some();
+        (served || always).then(|| self.push(Frame::session_closed(session.id(), reason)))?
+    }
+
+    /// A BIND of the peer, the `binds`-th of the session. False if it has been applied before: a
+    /// later uid, of whatever origin, stays.
+    pub(super) fn applies_bind(&mut self, session: i64, binds: u32) -> bool {
+        let Some(window) = self.windows.get_mut(&session) else {
+            return true;
+        };
+        let applies = binds > window.binds;
+        window.binds = binds.max(window.binds);
+        applies
+    }
+
+    /// The session with this id, if the peer serves it.
+    pub(super) fn session(&self, id: i64) -> Option<S> {
+        self.windows.get(&id).map(|window| window.session.clone())
+    }
+
+    /// Takes a request that the peer answers. `None` if it is not in flight.
+    pub(super) fn answered(&mut self, session: i64, request: u64) -> Option<S> {
+        let window = self.windows.get_mut(&session)?;
+        window
+            .answered(request)
+            .then(|| window.session.for_request(request))
+    }
+
+    /// Reopens the window of a session. Returns the reader to wake.
+    pub(super) fn credit(&mut self, session: i64, credit: u32) -> Option<Waker> {
+        self.windows.get_mut(&session)?.credit(credit)
+    }
+
+    /// The peer does not serve the session, unless it was opened again since the peer said so.
+    pub(super) fn session_unknown(
+        &mut self,
+        session: i64,
+        opened: u64,
+        effects: &mut Vec<Effect<S>>,
+    ) {
+        let known = self.windows.get(&session);
+        if known.is_some_and(|window| window.number <= opened)
+            && let Some(window) = self.windows.remove(&session)
+        {
+            forget(window, effects);
+        }
+    }
+
+    fn waiting_readers(&mut self) -> impl Iterator<Item = Waker> {
+        self.windows
+            .values_mut()
+            .filter_map(|window| window.reader.take())
+    }
+
+    fn wake_all(&mut self, effects: &mut Vec<Effect<S>>) {
+        let writer = self.writer.take();
+        effects.extend(
+            writer
+                .into_iter()
+                .chain(self.waiting_readers())
+                .map(Effect::Wake),
+        );
+    }
+}
+
+/// Frees the session's binding, fails its requests and wakes its reader.
+fn forget<S: LinkedSession>(mut window: SessionWindow<S>, effects: &mut Vec<Effect<S>>) {
+    let (requests, reader) = (window.orphan(), window.reader.take());
+    effects.push(Effect::Unbind(window.session.clone()));
+    if !requests.is_empty() {
+        effects.push(Effect::FailRequests {
+            session: window.session,
+            requests,
+        });
+    }
+    effects.extend(reader.map(Effect::Wake));
+}
+
+fn unreachable() -> Error {
+    Error::new(code::UNAVAILABLE, "the member cannot be reached")
+}

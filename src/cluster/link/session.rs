@@ -1,0 +1,47 @@
+//! What a link needs of a session.
+
+use crate::session::Session;
+
+/// A session handle as [`LinkState`](super::state::LinkState) keeps it, so that tests can use one of
+/// their own.
+///
+/// Called under the lock of the link: no method may block or run the application's code.
+pub(in crate::cluster) trait LinkedSession: Clone {
+    fn id(&self) -> i64;
+    fn uid(&self) -> i64;
+    /// The address of the client, empty if it is unknown.
+    fn client_address(&self) -> String;
+    fn is_closed(&self) -> bool;
+    /// Sets the uid of this node's copy of the session.
+    fn rebind(&self, uid: i64);
+    /// The same session, for the answer to `request`.
+    fn for_request(&self, request: u64) -> Self;
+}
+
+impl LinkedSession for Session {
+    fn id(&self) -> i64 {
+        self.id()
+    }
+
+    fn uid(&self) -> i64 {
+        self.uid()
+    }
+
+    fn client_address(&self) -> String {
+        self.remote_addr()
+            .map(|address| address.to_string())
+            .unwrap_or_default()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed().is_some()
+    }
+
+    fn rebind(&self, uid: i64) {
+        self.core().rebind(uid);
+    }
+
+    fn for_request(&self, request: u64) -> Self {
+        self.with_request(request)
+    }
+}

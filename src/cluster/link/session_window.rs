@@ -1,0 +1,81 @@
+//! What a gate keeps of one of its sessions for one member that serves it. No I/O.
+
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use super::{
+    config::{SESSION_QUOTA, WINDOW},
+    flow::Quota,
+    session::LinkedSession,
+};
+
+/// Requests kept at most. The oldest beyond are forgotten: the gate's timeout has answered them, or
+/// will.
+const MAX_REQUESTS: usize = 4096;
+
+/// The unfinished messages of one session at one member.
+pub(in crate::cluster) struct SessionWindow<S> {
+    pub(in crate::cluster) session: S,
+    /// Counts the sessions opened on this stream index, so that a late SESSION_UNKNOWN is not taken
+    /// for one about a session opened since.
+    pub(in crate::cluster) number: u64,
+    /// BINDs of the member that this gate has applied.
+    pub(super) binds: u32,
+    unfinished: u32,
+    /// Requests in flight, in the order they were sent. Mostly answered in that order, so a search
+    /// ends at the front.
+    requests: VecDeque<u64>,
+    /// Wakes the reader of the session's connection when there is room in the window or the queue.
+    pub(in crate::cluster) reader: Option<Waker>,
+    /// The session's share of the send queue.
+    pub(super) quota: Arc<Quota>,
+}
+
+impl<S: LinkedSession> SessionWindow<S> {
+    pub(in crate::cluster) fn new(session: &S, number: u64) -> Self {
+        Self {
+            session: session.for_request(0),
+            number,
+            binds: 0,
+            unfinished: 0,
+            requests: VecDeque::new(),
+            reader: None,
+            quota: Quota::new(SESSION_QUOTA),
+        }
+    }
+
+    /// Whether another message may be sent.
+    pub(in crate::cluster) fn has_room(&self) -> bool {
+        self.unfinished < WINDOW
+    }
+
+    /// Counts a message that is sent. `request` is 0 for one without an answer.
+    pub(in crate::cluster) fn sent(&mut self, request: u64) {
+        self.unfinished += 1;
+        if request != 0 {
+            if self.requests.len() == MAX_REQUESTS {
+                self.requests.pop_front();
+            }
+            self.requests.push_back(request);
+        }
+    }
+
+    /// Reopens the window by `finished` messages. Returns the reader to wake.
+    pub(in crate::cluster) fn credit(&mut self, finished: u32) -> Option<Waker> {
+        self.unfinished = self.unfinished.saturating_sub(finished);
+        self.reader.take()
+    }
+
+    /// Takes a request that has been answered. False if it was not in flight.
+    pub(in crate::cluster) fn answered(&mut self, request: u64) -> bool {
+        match self.requests.iter().position(|waiting| *waiting == request) {
+            Some(at) => self.requests.remove(at).is_some(),
+            None => false,
+        }
+    }
+
+    /// Takes the requests in flight and reopens the window: what was under way is lost.
+    pub(in crate::cluster) fn orphan(&mut self) -> VecDeque<u64> {
+        self.unfinished = 0;
+        std::mem::take(&mut self.requests)
+    }
+}

@@ -1,0 +1,627 @@
+//! All decisions of a link for one peer and one stream index.
+//!
+//! `LinkState` does no I/O, starts no task, reads no clock and wakes nobody. Its inputs are methods:
+//!
+//! - streams: [`connecting`](LinkState::connecting), [`outbound_up`](LinkState::outbound_up),
+//!   [`outbound_down`](LinkState::outbound_down), [`accept`](LinkState::accept),
+//!   [`inbound_down`](LinkState::inbound_down);
+//! - what came: [`hear`](LinkState::hear) for a batch and [`receive`](LinkState::receive) for each
+//!   of its frames, [`answer`](LinkState::answer) for a frame of an answer stream;
+//! - what goes: [`message`](LinkState::message), [`push`](LinkState::push),
+//!   [`respond`](LinkState::respond) and the like; [`poll_batch`](LinkState::poll_batch) and
+//!   [`poll_answers`](LinkState::poll_answers) take it out again;
+//! - time: [`probe`](LinkState::probe), in a fixed interval;
+//! - the end: [`goaway`](LinkState::goaway), [`finish`](LinkState::finish),
+//!   [`end_served`](LinkState::end_served), [`close`](LinkState::close).
+//!
+//! What follows from an input is pushed as [`Effect`]s into a vector of the caller, or returned as
+//! the waker of the stream's writer where nothing else can follow. The caller applies them after it
+//! has unlocked the state. The driver (`stream.rs`) does so in a node, tests in virtual time.
+//!
+//! Invariants:
+//!
+//! - Frames leave in the order in which they were queued, and a session uses one stream index, so
+//!   the frames of a session keep their order across reconnects. Frames of any but the current
+//!   stream are refused.
+//! - A request that was accepted by [`message`](LinkState::message) ends once: with the peer's
+//!   answer, or as orphaned when a stream of either direction breaks, the peer does not serve the
+//!   session, or the peer is gone.
+//! - After a reconnect, a session exists on both sides or on none.
+//! - Queued bytes return to zero when the queue is empty, and windows reopen with every break.
+
+use std::{
+    sync::Arc,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    config::{NODE_QUOTA, stream_index},
+    effect::{Effect, EndCause},
+    flow::Quota,
+    proto::{Batch, Frame, Kind},
+    receiver::{NewSession, Receiver},
+    sender::{Blocked, Sender},
+    session::LinkedSession,
+};
+use crate::{
+    dispatch::Origin,
+    error::{Error, Result, code},
+    session::CloseReason,
+};
+
+/// Both directions of a link, for the sessions of one stream index.
+pub(in crate::cluster) struct LinkState<S> {
+    sender: Sender<S>,
+    receiver: Receiver<S>,
+    index: usize,
+    /// How long the nodes may be cut off from each other before the sessions they share end.
+    grace: Duration,
+    /// The share of the send queue for frames to several sessions, and for those about none.
+    multicast_quota: Arc<Quota>,
+    node_quota: Arc<Quota>,
+}
+
+/// What a link is good for, from the best to the worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(in crate::cluster) enum Health {
+    /// Both directions work, or have not been tried yet.
+    Good,
+    /// Nothing was received for a while: new sessions prefer other members.
+    Suspect,
+    /// One direction is broken: new sessions need another member.
+    Broken,
+    /// The peer sent GOAWAY: even bound sessions need another member.
+    Draining,
+    /// The peer is gone.
+    Closed,
+}
+
+impl<S: LinkedSession> LinkState<S> {
+    pub(in crate::cluster) fn new(index: usize, grace: Duration) -> Self {
+        Self {
+            sender: Sender::new(),
+            receiver: Receiver::new(),
+            index,
+            grace,
+            multicast_quota: Quota::new(NODE_QUOTA),
+            node_quota: Quota::new(NODE_QUOTA),
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        if self.sender.is_closed() {
+            Health::Closed
+        } else if self.sender.peer_is_draining() {
+            Health::Draining
+        } else if self.sender.is_down() || self.receiver.is_down() {
+            Health::Broken
+        } else if self.receiver.is_suspect() {
+            Health::Suspect
+        } else {
+            Health::Good
+        }
+    }
+
+    pub(super) fn is_outbound_up(&self) -> bool {
+        self.sender.is_up()
+    }
+
+    /// Whether a stream is up, in either direction.
+    pub(super) fn is_linked(&self) -> bool {
+        self.sender.is_up() || self.receiver.is_up()
+    }
+
+    /// Whether a direction is broken.
+    pub(super) fn is_broken(&self) -> bool {
+        self.sender.is_down() || self.receiver.is_down()
+    }
+
+    /// Whether frames of this inbound stream are accepted.
+    pub(super) fn is_current(&self, stream: u64) -> bool {
+        self.receiver.is_current(stream)
+    }
+
+    /// Sessions of this gate that the peer serves.
+    pub(super) fn sessions(&self) -> usize {
+        self.sender.sessions()
+    }
+
+    /// Requests of the peer's clients that wait for an answer of this node.
+    pub(super) fn served_requests(&self, now: Instant) -> usize {
+        self.receiver.requests(now)
+    }
+}
+
+/// Streams that come and go.
+impl<S: LinkedSession> LinkState<S> {
+    /// An outbound stream is about to come up. It gets nothing before
+    /// [`outbound_up`](LinkState::outbound_up): it would be lost if the peer refuses the stream.
+    pub(super) fn connecting(&mut self, stream: u64) {
+        self.sender.connecting(stream);
+    }
+
+    /// The peer has accepted the outbound stream.
+    pub(super) fn outbound_up(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) {
+        if self.sender.up(stream, effects) {
+            for frame in self.receiver.unapplied() {
+                self.sender.push(frame);
+            }
+        }
+    }
+
+    /// The outbound stream broke, or did not come up: what was under way to the peer is lost.
+    pub(super) fn outbound_down(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
+        self.sender.down(now, self.grace, effects);
+        effects.push(Effect::FailCalls);
+        self.detach_if_due(now, effects);
+    }
+
+    /// The peer opens a stream. It takes the place of the last one.
+    ///
+    /// # Errors
+    /// A later stream is known, or the peer is gone.
+    pub(super) fn accept(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) -> Result {
+        if self.receiver.accept(stream, effects)? {
+            // The last stream has not ended here, but it has there.
+            self.answers_lost(effects);
+        }
+        Ok(())
+    }
+
+    /// The inbound stream broke: what was under way from the peer is lost.
+    pub(super) fn inbound_down(
+        &mut self,
+        stream: u64,
+        now: Instant,
+        effects: &mut Vec<Effect<S>>,
+    ) -> bool {
+        let down = self.receiver.down(stream, now, self.grace, effects);
+        if down {
+            self.answers_lost(effects);
+            self.detach_if_due(now, effects);
+        }
+        down
+    }
+
+    fn answers_lost(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.sender.orphan_requests(effects);
+        effects.push(Effect::FailCalls);
+    }
+
+    /// Counts a probe: sends a KEEPALIVE, suspects or gives up a silent peer, detaches sessions after
+    /// the partition grace.
+    ///
+    /// Silence is counted in probes, not read from the clock: a node that was itself suspended
+    /// probes less often, and suspects no peer for it.
+    pub(super) fn probe(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
+        if let Some(dead) = self.receiver.probe(effects) {
+            self.inbound_down(dead, now, effects);
+            effects.push(Effect::InboundClosed);
+        }
+        let overdue = self.sender.probe(now, effects);
+        if self.receiver.grace_is_over(now) || overdue {
+            self.detach(effects);
+        }
+    }
+
+    fn detach_if_due(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
+        if self.grace.is_zero() && (self.receiver.grace_is_over(now) || self.sender.is_down()) {
+            self.detach(effects);
+        }
+    }
+
+    /// Ends all shared sessions: the nodes were cut off from each other for too long.
+    fn detach(&mut self, effects: &mut Vec<Effect<S>>) {
+        let own = self.sender.detach(effects);
+        let served = self
+            .receiver
+            .end_all(|| EndCause::Unreachable, true, effects);
+        if own + served > 0 {
+            effects.push(Effect::Detached { own, served });
+        }
+    }
+
+    /// Announces that this node is about to stop and takes no new messages.
+    pub(super) fn goaway(&mut self) -> Option<Waker> {
+        self.sender.push(Frame::goaway())
+    }
+
+    /// Whether everything that the peer sent before it knew of the GOAWAY has arrived, or can never
+    /// arrive.
+    pub(super) fn is_drained(&self) -> bool {
+        self.receiver.is_drained()
+    }
+
+    /// Ends the outbound stream in order, behind what is queued.
+    pub(super) fn finish(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.sender.finish(effects);
+    }
+
+    pub(super) fn is_finishing(&self) -> bool {
+        self.sender.is_finishing()
+    }
+
+    /// Ends all sessions that this node serves for the peer: this node shuts down.
+    pub(super) fn end_served(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.receiver.end_all(|| EndCause::Shutdown, false, effects);
+    }
+
+    /// The peer is gone: all that was shared with it ends.
+    pub(super) fn close(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.sender.close(effects);
+        effects.push(Effect::FailCalls);
+        self.receiver.close(effects);
+    }
+}
+
+/// Sessions of this gate, which the peer serves.
+impl<S: LinkedSession> LinkState<S> {
+    /// Queues a message of a session. Returns the writer to wake.
+    ///
+    /// # Errors
+    /// Gives the message back when the session has to wait. [`code::UNAVAILABLE`] when the peer
+    /// cannot be reached, [`code::CLOSED`] when the session has ended.
+    pub(super) fn message<M>(
+        &mut self,
+        session: &S,
+        message: M,
+        frame: impl FnOnce(M) -> Frame,
+    ) -> Result<Option<Waker>, Blocked<M>> {
+        self.sender.message(session, message, frame)
+    }
+
+    /// Ready when the session may have room for another message.
+    pub(super) fn poll_room(&mut self, session: i64, waker: &Waker) -> Poll<()> {
+        self.sender.poll_room(session, waker)
+    }
+
+    pub(super) fn session_bound(&mut self, session: &S) -> Option<Waker> {
+        self.sender.session_bound(session)
+    }
+
+    /// Announces the end of a session to a peer that serves it, or to any with `always`.
+    pub(super) fn session_closed(
+        &mut self,
+        session: &S,
+        reason: &CloseReason,
+        always: bool,
+    ) -> Option<Waker> {
+        self.sender.session_closed(session, reason, always)
+    }
+}
+
+/// Sessions of the peer, which this node serves. A handle names one by its id and key.
+impl<S: LinkedSession> LinkState<S> {
+    /// Returns the session with this id, and serves it if it is new: a node outside of links knew of
+    /// it first.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`] if it has ended, or the peer is gone.
+    pub(in crate::cluster) fn serve_unannounced(
+        &mut self,
+        id: i64,
+        open: &mut dyn FnMut(NewSession<'_>) -> S,
+    ) -> Result<S> {
+        if self.receiver.is_closed() || self.receiver.closed_sessions.contains(id) {
+            return Err(super::receiver::unknown(id));
+        }
+        Ok(self.receiver.serve(id, "", open).clone())
+    }
+
+    /// Queues a frame to the gate of a session, within the session's quota.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when the session has ended, [`code::TOO_MANY`] above the quota.
+    pub(super) fn push(&mut self, id: i64, key: u64, frame: Frame) -> Result<Option<Waker>> {
+        let served = self.receiver.open_session(id, key)?;
+        self.sender.try_push(frame, &served.quota)
+    }
+
+    /// Queues the answer to a request. Bounded by the requests in flight, so it is never refused.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when the session has ended, [`code::CONFLICT`] when the request is not in
+    /// flight.
+    pub(super) fn respond(
+        &mut self,
+        id: i64,
+        key: u64,
+        request: u64,
+        answer: Result<Bytes>,
+    ) -> Result<Option<Waker>> {
+        self.receiver.open_session(id, key)?.answered(request)?;
+        Ok(self.sender.push(Frame::response(id, request, answer)))
+    }
+
+    /// Asks the gate to close the client's connection. Only the first time counts.
+    pub(super) fn close_session(
+        &mut self,
+        id: i64,
+        key: u64,
+        reason: CloseReason,
+    ) -> Option<Waker> {
+        self.receiver
+            .open_session(id, key)
+            .ok()?
+            .set_closing(reason.clone());
+        self.sender.push(Frame::close(id, reason))
+    }
+
+    /// Binds a session to a uid, and asks its gate to do so.
+    pub(super) fn bind(&mut self, session: &S, key: u64, uid: i64) -> Option<Waker> {
+        // Under the lock, so that it has an order with the uids that the gate announces.
+        session.rebind(uid);
+        let served = self.receiver.open_session(session.id(), key).ok()?;
+        let bind = Frame::bind(session.id(), uid, served.next_bind());
+        // Not within the session's quota: its pushes must not keep a bind from being sent. A gate
+        // that takes nothing at all is cut off; its own uid counts when it is back.
+        let writer = self.sender.try_push(bind, &self.node_quota).ok()?;
+        served.bind_sent();
+        writer
+    }
+
+    /// Counts a message as finished by its handler.
+    pub(super) fn finished(&mut self, id: i64, key: u64) -> Option<Waker> {
+        self.receiver.finished(id, key)
+    }
+
+    pub(super) fn is_open(&mut self, id: i64, key: u64) -> bool {
+        self.receiver.open_session(id, key).is_ok()
+    }
+}
+
+/// Frames about no session of this node.
+impl<S: LinkedSession> LinkState<S> {
+    /// Queues a push to several sessions.
+    ///
+    /// # Errors
+    /// [`code::TOO_MANY`], or [`code::CLOSED`] when the peer is gone.
+    pub(super) fn multicast(&mut self, frame: Frame) -> Result<Option<Waker>> {
+        self.sender.try_push(frame, &self.multicast_quota)
+    }
+
+    /// Queues a call of this node.
+    ///
+    /// # Errors
+    /// [`code::UNAVAILABLE`] when the peer cannot be reached, [`code::TOO_MANY`].
+    pub(super) fn call(&mut self, frame: Frame) -> Result<Option<Waker>> {
+        if self.sender.is_down() {
+            return Err(Error::new(
+                code::UNAVAILABLE,
+                "the member cannot be reached",
+            ));
+        }
+        self.sender.try_push(frame, &self.node_quota)
+    }
+
+    /// Queues the reply to a call of the peer. Bounded by the calls in flight.
+    pub(super) fn reply(&mut self, request: u64, answer: Result<Bytes>) -> Option<Waker> {
+        self.sender.push(Frame::reply(request, answer))
+    }
+
+    /// The next batch of the outbound stream; `None` when the stream is over.
+    pub(super) fn poll_batch(
+        &mut self,
+        stream: u64,
+        waker: &Waker,
+        readers: &mut Vec<Waker>,
+    ) -> Poll<Option<Batch>> {
+        self.sender.poll_batch(stream, waker, readers)
+    }
+
+    /// The next batch of the answers to an inbound stream; `None` when the stream is over.
+    pub(super) fn poll_answers(&mut self, stream: u64, waker: &Waker) -> Poll<Option<Batch>> {
+        self.receiver.poll_answers(stream, waker)
+    }
+}
+
+/// What comes from the peer.
+impl<S: LinkedSession> LinkState<S> {
+    /// A batch has arrived on an inbound stream. False if the stream is not the current one.
+    pub(super) fn hear(&mut self, stream: u64) -> bool {
+        self.receiver.hear(stream)
+    }
+
+    /// Handles one frame of an inbound stream. False if the stream is not the current one any more.
+    ///
+    /// `now` is called for frames with a deadline only. `open` makes the handle of a session that
+    /// begins; `remember` keeps those that end from being
+    /// opened by late messages of nodes outside of links.
+    pub(super) fn receive(
+        &mut self,
+        stream: u64,
+        frame: Frame,
+        now: impl FnOnce() -> Instant,
+        remember: bool,
+        effects: &mut Vec<Effect<S>>,
+        open: &mut dyn FnMut(NewSession<'_>) -> S,
+    ) -> bool {
+        if !self.receiver.is_current(stream) {
+            return false;
+        }
+        if let Err(error) = self.handle(frame, now, remember, effects, open) {
+            effects.push(Effect::Refused(error));
+        }
+        true
+    }
+
+    fn handle(
+        &mut self,
+        mut frame: Frame,
+        now: impl FnOnce() -> Instant,
+        remember: bool,
+        effects: &mut Vec<Effect<S>>,
+        open: &mut dyn FnMut(NewSession<'_>) -> S,
+    ) -> Result {
+        match frame.kind() {
+            Kind::SessionOpen => {
+                if frame.session <= 0 || stream_index(frame.session) != self.index {
+                    return Err(Error::new(
+                        code::BAD_REQUEST,
+                        "a session on the wrong stream",
+                    ));
+                }
+                let writer = self.receiver.session_open(&frame, open);
+                effects.extend(writer.map(Effect::Wake));
+            }
+            Kind::ResyncDone => self.receiver.resync_done(effects),
+            Kind::Message | Kind::Rpc => return self.deliver(frame, now, effects),
+            Kind::Bound => return self.receiver.bound(&frame),
+            Kind::SessionClosed => self.receiver.session_closed(&mut frame, remember, effects),
+
+            Kind::Response => {
+                let session = self
+                    .sender
+                    .answered(frame.session, frame.request)
+                    .ok_or_else(|| not_in_flight(frame.request))?;
+                effects.push(Effect::Respond { session, frame });
+            }
+            Kind::Push if frame.session == 0 => {
+                let sessions = std::mem::take(&mut frame.sessions)
+                    .into_iter()
+                    .map(|id| (id, self.sender.session(id)))
+                    .collect();
+                effects.push(Effect::Multicast { sessions, frame });
+            }
+            Kind::Bind => {
+                // One that is sent again because a stream broke must not undo a later one.
+                let applies = self.sender.applies_bind(frame.session, frame.binds);
+                effects.push(Effect::Bind {
+                    session: self.sender.session(frame.session),
+                    id: frame.session,
+                    uid: applies.then_some(frame.uid.max(0)),
+                });
+            }
+            Kind::Push | Kind::Close | Kind::Kick | Kind::Relay | Kind::RelayCall => {
+                self.for_gate(frame, effects);
+            }
+
+            Kind::Call => return self.deliver_call(frame, effects),
+            Kind::Reply => effects.push(Effect::Reply(frame)),
+            Kind::Goaway => {
+                let writer = self.sender.peer_draining();
+                effects.extend(writer.map(Effect::Wake));
+                effects.push(Effect::PeerDraining);
+            }
+            Kind::Drained => self.receiver.set_drained(),
+            Kind::Keepalive => {}
+            Kind::None | Kind::Hello | Kind::Credit | Kind::SessionUnknown => {
+                return Err(misplaced());
+            }
+        }
+        Ok(())
+    }
+
+    fn for_gate(&self, frame: Frame, effects: &mut Vec<Effect<S>>) {
+        effects.push(Effect::Gate {
+            session: self.sender.session(frame.session),
+            frame,
+        });
+    }
+
+    /// A message for a handler of this node.
+    fn deliver(
+        &mut self,
+        mut frame: Frame,
+        now: impl FnOnce() -> Instant,
+        effects: &mut Vec<Effect<S>>,
+    ) -> Result {
+        let route = frame.take_route()?;
+        let (request, origin) = match frame.kind() {
+            Kind::Message => (frame.request, Origin::Client),
+            _ => (0, Origin::Node),
+        };
+        let id = frame.session;
+        // The clock is read for deadlines only.
+        let deadline = || frame.timeout().map(|timeout| (now(), timeout));
+        match self.receiver.arrived(id, request, deadline) {
+            Ok(session) => {
+                effects.push(Effect::Deliver {
+                    session,
+                    request,
+                    route,
+                    body: frame.body,
+                    origin,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                if request != 0 {
+                    let answer = Error::new(
+                        code::UNAVAILABLE,
+                        "the member no longer serves this session",
+                    );
+                    let writer = self.sender.push(Frame::response(id, request, Err(answer)));
+                    effects.extend(writer.map(Effect::Wake));
+                }
+                effects.extend(self.receiver.session_unknown(id).map(Effect::Wake));
+                Err(error)
+            }
+        }
+    }
+
+    /// A call for a handler of this node. One on behalf of a session counts for its window.
+    fn deliver_call(&mut self, mut frame: Frame, effects: &mut Vec<Effect<S>>) -> Result {
+        let (id, request) = (frame.session, frame.request);
+        let accepted = frame.take_route().and_then(|route| {
+            let session = match id {
+                0 => None,
+                id => Some(self.receiver.arrived(id, 0, || None).inspect_err(|_| {
+                    let writer = self.receiver.session_unknown(id);
+                    effects.extend(writer.map(Effect::Wake));
+                })?),
+            };
+            Ok((session, route))
+        });
+        match accepted {
+            Ok((session, route)) => effects.push(Effect::DeliverCall {
+                session,
+                frame,
+                route,
+            }),
+            Err(error) => {
+                let writer = self.sender.push(Frame::reply(request, Err(error)));
+                effects.extend(writer.map(Effect::Wake));
+            }
+        }
+        Ok(())
+    }
+
+    /// Handles a frame of the answer stream.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for any but CREDIT and SESSION_UNKNOWN.
+    pub(super) fn answer(&mut self, frame: &Frame, effects: &mut Vec<Effect<S>>) -> Result {
+        match frame.kind() {
+            Kind::Credit => {
+                let reader = self.sender.credit(frame.session, frame.credit);
+                effects.extend(reader.map(Effect::Wake));
+            }
+            Kind::SessionUnknown => {
+                self.sender
+                    .session_unknown(frame.session, frame.opened, effects);
+            }
+            _ => return Err(misplaced()),
+        }
+        Ok(())
+    }
+}
+
+fn misplaced() -> Error {
+    Error::new(
+        code::BAD_REQUEST,
+        "a frame of a kind that does not belong here",
+    )
+}
+
+fn not_in_flight(request: u64) -> Error {
+    Error::new(
+        code::CONFLICT,
+        format!("request {request} does not wait for an answer"),
+    )
+}

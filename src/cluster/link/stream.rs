@@ -1,0 +1,247 @@
+//! The driver of one [`LinkState`]: locks it, feeds it, and does what follows after unlocking.
+
+use std::{
+    future::{poll_fn, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, futures::Notified};
+
+use super::{
+    effect::Effect,
+    frame::check_size,
+    proto::{Batch, Frame},
+    sender::Blocked,
+    state::{Health, LinkState},
+};
+use crate::{
+    cluster::pending_calls::StreamId,
+    dispatch::ForwardError,
+    error::{Error, Result, code},
+    message::Message,
+    session::{CloseReason, GateMulticast, Push, Session},
+};
+
+/// One stream index of a link to one peer, in both directions.
+pub(in crate::cluster) struct LinkStream {
+    pub(in crate::cluster) id: StreamId,
+    /// Held for a few instructions at a time: never while waking a task, while running the
+    /// application's code, or together with the state of another stream. Taken before the table of
+    /// sessions, which a session that begins or is bound changes.
+    state: Mutex<LinkState<Session>>,
+    /// [`LinkState::health`], to be read without the lock for every message that is routed.
+    health: AtomicU8,
+    inbound_closed: Notify,
+}
+
+impl LinkStream {
+    pub(super) fn new(id: StreamId, grace: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            state: Mutex::new(LinkState::new(id.index, grace)),
+            health: AtomicU8::new(Health::Good as u8),
+            inbound_closed: Notify::new(),
+        })
+    }
+
+    /// The health of the stream when it last changed.
+    pub(super) fn health(&self) -> Health {
+        const ALL: [Health; 5] = [
+            Health::Good,
+            Health::Suspect,
+            Health::Broken,
+            Health::Draining,
+            Health::Closed,
+        ];
+        ALL[usize::from(self.health.load(Ordering::Relaxed)).min(ALL.len() - 1)]
+    }
+
+    /// Looks at the state.
+    pub(in crate::cluster) fn read<T>(&self, look: impl FnOnce(&LinkState<Session>) -> T) -> T {
+        look(&self.state.lock())
+    }
+
+    /// Feeds an input that may change the health.
+    pub(in crate::cluster) fn input<T>(
+        &self,
+        input: impl FnOnce(&mut LinkState<Session>) -> T,
+    ) -> T {
+        let mut state = self.state.lock();
+        let result = input(&mut state);
+        self.health.store(state.health() as u8, Ordering::Relaxed);
+        result
+    }
+
+    /// Feeds one frame of a batch, whose arrival has been [fed](LinkStream::input) before.
+    pub(super) fn frame<T>(&self, input: impl FnOnce(&mut LinkState<Session>) -> T) -> T {
+        input(&mut self.state.lock())
+    }
+
+    /// Feeds an input from which nothing follows but that the writer is to be woken.
+    fn send(&self, input: impl FnOnce(&mut LinkState<Session>) -> Option<Waker>) {
+        let writer = input(&mut self.state.lock());
+        wake(writer);
+    }
+
+    fn try_send(
+        &self,
+        input: impl FnOnce(&mut LinkState<Session>) -> Result<Option<Waker>>,
+    ) -> Result {
+        let writer = input(&mut self.state.lock())?;
+        wake(writer);
+        Ok(())
+    }
+
+    /// Queues a message of a session of this gate.
+    ///
+    /// # Errors
+    /// Gives it back when the session's window or the queue is full, or the peer is draining.
+    /// [`code::UNAVAILABLE`] when the peer cannot be reached, [`code::CLOSED`] when the session has
+    /// ended, [`code::TOO_LARGE`].
+    pub(super) fn message(
+        self: &Arc<Self>,
+        session: &Session,
+        message: Message,
+        frame: impl FnOnce(Message) -> Frame,
+    ) -> Result<(), ForwardError> {
+        check_size(message.body.len())?;
+        let sent = self.state.lock().message(session, message, frame);
+        match sent {
+            Ok(writer) => {
+                wake(writer);
+                Ok(())
+            }
+            Err(Blocked::Full(message)) => {
+                let room = self.clone().room(session.id());
+                Err(ForwardError::Full(message, Box::pin(room)))
+            }
+            // To be routed again at once: the peer is not chosen any more.
+            Err(Blocked::Draining(message)) => {
+                Err(ForwardError::Full(message, Box::pin(ready(()))))
+            }
+            Err(Blocked::Refused(error)) => Err(error.into()),
+        }
+    }
+
+    /// Ready when a session may have room.
+    async fn room(self: Arc<Self>, session: i64) {
+        poll_fn(|cx| self.state.lock().poll_room(session, cx.waker())).await;
+    }
+
+    pub(super) fn session_bound(&self, session: &Session) {
+        self.send(|state| state.session_bound(session));
+    }
+
+    pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason, always: bool) {
+        self.send(|state| state.session_closed(session, reason, always));
+    }
+
+    /// Queues a frame to the gate of a served session.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`], [`code::TOO_MANY`], [`code::TOO_LARGE`].
+    pub(super) fn push(&self, id: i64, key: u64, frame: Frame) -> Result {
+        check_size(frame.body.len())?;
+        self.try_send(|state| state.push(id, key, frame))
+    }
+
+    /// Queues the answer to a request of a served session.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`], or [`code::CONFLICT`] when the request is not in flight.
+    pub(super) fn respond(&self, id: i64, key: u64, request: u64, answer: Result<Bytes>) -> Result {
+        self.try_send(|state| state.respond(id, key, request, answer))
+    }
+
+    pub(super) fn close_session(&self, id: i64, key: u64, reason: CloseReason) {
+        self.send(|state| state.close_session(id, key, reason));
+    }
+
+    pub(super) fn bind(&self, session: &Session, key: u64, uid: i64) {
+        self.send(|state| state.bind(session, key, uid));
+    }
+
+    pub(super) fn finished(&self, id: i64, key: u64) {
+        self.send(|state| state.finished(id, key));
+    }
+
+    /// # Errors
+    /// [`code::CLOSED`] when a served session has ended.
+    pub(super) fn check_open(&self, id: i64, key: u64) -> Result {
+        if self.state.lock().is_open(id, key) {
+            return Ok(());
+        }
+        Err(Error::new(code::CLOSED, "the session is closed"))
+    }
+
+    /// Queues a call of this node.
+    ///
+    /// # Errors
+    /// [`code::UNAVAILABLE`] when the peer cannot be reached, [`code::TOO_MANY`],
+    /// [`code::TOO_LARGE`].
+    pub(super) fn call(&self, frame: Frame) -> Result {
+        check_size(frame.body.len())?;
+        self.try_send(|state| state.call(frame))
+    }
+
+    pub(super) fn reply(&self, request: u64, answer: Result<Bytes>) {
+        self.send(|state| state.reply(request, answer));
+    }
+
+    pub(super) fn goaway(&self) {
+        self.send(LinkState::goaway);
+    }
+
+    /// The next batch of an outbound stream; `None` when the stream is over.
+    pub(super) fn poll_batch(&self, stream: u64, waker: &Waker) -> Poll<Option<Batch>> {
+        let mut readers = Vec::new();
+        let batch = self.state.lock().poll_batch(stream, waker, &mut readers);
+        readers.into_iter().for_each(Waker::wake);
+        batch
+    }
+
+    /// The next batch of the answers to an inbound stream; `None` when the stream is over.
+    pub(super) fn poll_answers(&self, stream: u64, waker: &Waker) -> Poll<Option<Batch>> {
+        self.state.lock().poll_answers(stream, waker)
+    }
+
+    /// Feeds a frame of an answer stream. What follows is pushed to `effects`.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for a kind that does not belong there.
+    pub(super) fn answer(&self, frame: &Frame, effects: &mut Vec<Effect<Session>>) -> Result {
+        self.state.lock().answer(frame, effects)
+    }
+
+    /// Lets the reader of the inbound stream know that the stream is closed.
+    pub(super) fn close_inbound(&self) {
+        self.inbound_closed.notify_one();
+    }
+
+    /// Ready when the inbound stream may have been closed.
+    pub(super) fn inbound_closed(&self) -> Notified<'_> {
+        self.inbound_closed.notified()
+    }
+}
+
+impl GateMulticast for LinkStream {
+    fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result {
+        let frame = Frame::push(0, sessions, push.route(), push.body().clone());
+        check_size(frame.body.len())?;
+        self.try_send(|state| state.multicast(frame))
+    }
+}
+
+/// The lock is not held any more.
+fn wake(writer: Option<Waker>) {
+    if let Some(writer) = writer {
+        writer.wake();
+    }
+}

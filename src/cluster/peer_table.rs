@@ -1,0 +1,182 @@
+//! The members, and the transport to each.
+
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::RwLock;
+use tonic::Status;
+
+use super::transport::PeerTransport;
+use crate::{
+    error::{Error, Result, code},
+    member::Member,
+};
+
+/// What the router knows of other nodes. Filled by the control plane, which knows the members, and by
+/// those who make transports.
+#[derive(Default)]
+pub(in crate::cluster) struct PeerTable(RwLock<Table>);
+
+#[derive(Default)]
+struct Table {
+    members: HashMap<String, Member>,
+    /// By address. A node may have a transport before it is a member.
+    transports: HashMap<Arc<str>, Arc<dyn PeerTransport>>,
+}
+
+/// A member and its transport.
+pub(in crate::cluster) type Candidate = (Member, Arc<dyn PeerTransport>);
+
+/// What the claim of an incarnation rests on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::cluster) enum Authority {
+    /// The master announced it.
+    Master,
+    /// The node itself reported it.
+    Reported,
+}
+
+impl PeerTable {
+    pub(in crate::cluster) fn insert_member(&self, member: &Member) {
+        let address = member.address().to_owned();
+        self.0.write().members.insert(address, member.clone());
+    }
+
+    /// Removes a member, unless another incarnation has taken its place.
+    pub(in crate::cluster) fn remove_member(&self, member: &Member) {
+        let members = &mut self.0.write().members;
+        if members
+            .get(member.address())
+            .is_some_and(|known| known.incarnation() == member.incarnation())
+        {
+            members.remove(member.address());
+        }
+    }
+
+    pub(in crate::cluster) fn is_member(&self, address: &str) -> bool {
+        self.0.read().members.contains_key(address)
+    }
+
+    /// Makes a transport the one for its address.
+    pub(in crate::cluster) fn insert(&self, address: Arc<str>, transport: Arc<dyn PeerTransport>) {
+        self.0.write().transports.insert(address, transport);
+    }
+
+    /// Removes a transport, unless another has taken its place.
+    pub(in crate::cluster) fn remove(&self, transport: &dyn PeerTransport) {
+        let transports = &mut self.0.write().transports;
+        let address = transport.address();
+        if transports
+            .get(address)
+            .is_some_and(|known| std::ptr::addr_eq(Arc::as_ptr(known), transport))
+        {
+            transports.remove(address);
+        }
+    }
+
+    pub(in crate::cluster) fn get(&self, address: &str) -> Option<Arc<dyn PeerTransport>> {
+        self.0.read().transports.get(address).cloned()
+    }
+
+    /// Looks at every transport under the lock: `look` must not take long.
+    pub(in crate::cluster) fn each(&self, look: impl FnMut(&Arc<dyn PeerTransport>)) {
+        self.0.read().transports.values().for_each(look);
+    }
+
+    /// Checks that an incarnation may appear at an address where no peer is.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` if the master has announced another one there.
+    pub(in crate::cluster) fn may_come(
+        &self,
+        address: &str,
+        incarnation: u64,
+        authority: Authority,
+    ) -> Result<(), Status> {
+        let table = self.0.read();
+        let known = table.members.get(address);
+        if authority == Authority::Reported
+            && known.is_some_and(|member| member.incarnation() != incarnation)
+        {
+            return Err(Status::unavailable(
+                "the master has announced another incarnation at this address",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The members that have a service and a transport that is `usable`. With `None` no member has
+    /// the service at all.
+    pub(in crate::cluster) fn candidates(
+        &self,
+        service: &str,
+        usable: impl Fn(&Arc<dyn PeerTransport>) -> bool,
+    ) -> Option<Vec<Candidate>> {
+        let table = self.0.read();
+        let mut providers = table.providers(service).peekable();
+        providers.peek()?;
+        let candidates = providers.filter_map(|member| {
+            let transport = table.transports.get(member.address())?;
+            usable(transport).then(|| (member.clone(), transport.clone()))
+        });
+        Some(candidates.collect())
+    }
+
+    /// Whether any member with the service answers calls. `None` if no member has the service.
+    pub(in crate::cluster) fn answers_calls(&self, service: &str) -> Option<bool> {
+        let table = self.0.read();
+        let mut providers = table.providers(service).peekable();
+        providers.peek()?;
+        Some(providers.any(|member| member.info().link))
+    }
+
+    /// The addresses of all members with the service, sorted.
+    pub(in crate::cluster) fn addresses(&self, service: &str) -> Vec<String> {
+        let table = self.0.read();
+        let mut addresses: Vec<_> = table
+            .providers(service)
+            .map(|member| member.address().to_owned())
+            .collect();
+        addresses.sort();
+        addresses
+    }
+
+    /// The transport to a member that answers calls.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`] for an address without a member, [`code::UNSUPPORTED`] for a member that
+    /// cannot answer, [`code::UNAVAILABLE`] while there is no transport.
+    pub(in crate::cluster) fn answering(&self, address: &str) -> Result<Arc<dyn PeerTransport>> {
+        let table = self.0.read();
+        match table.members.get(address) {
+            None => Err(Error::new(
+                code::NOT_FOUND,
+                format!("no member at {address}"),
+            )),
+            Some(member) if !member.info().link => Err(unsupported(address)),
+            Some(_) => table
+                .transports
+                .get(address)
+                .filter(|transport| transport.answers_calls())
+                .cloned()
+                .ok_or_else(|| {
+                    Error::new(code::UNAVAILABLE, format!("{address} cannot be reached"))
+                }),
+        }
+    }
+}
+
+impl Table {
+    fn providers(&self, service: &str) -> impl Iterator<Item = &Member> {
+        self.members
+            .values()
+            .filter(move |member| member.services().iter().any(|offered| offered == service))
+    }
+}
+
+/// The error of a call for a member, or a service, that cannot answer it.
+pub(in crate::cluster) fn unsupported(what: &str) -> Error {
+    Error::new(
+        code::UNSUPPORTED,
+        format!("{what} is on a node of Go nano, which cannot answer calls"),
+    )
+}

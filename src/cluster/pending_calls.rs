@@ -1,0 +1,95 @@
+//! Calls of this node that wait for a peer's reply.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    error::{Error, code},
+    session::ReplyTo,
+};
+
+/// All pending calls of a node.
+#[derive(Default)]
+pub(in crate::cluster) struct PendingCalls {
+    last_id: AtomicU64,
+    /// Never held while a caller is answered.
+    pending: Mutex<HashMap<u64, (StreamId, Arc<ReplyTo>)>>,
+}
+
+/// The stream that a call went out on. Its reply is lost with the stream of the same id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) struct StreamId {
+    pub(in crate::cluster) incarnation: u64,
+    pub(in crate::cluster) index: usize,
+}
+
+impl PendingCalls {
+    pub(in crate::cluster) fn next_id(&self) -> u64 {
+        self.last_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(in crate::cluster) fn insert(&self, id: u64, stream: StreamId, caller: Arc<ReplyTo>) {
+        self.pending.lock().insert(id, (stream, caller));
+    }
+
+    pub(in crate::cluster) fn take(&self, id: u64) -> Option<Arc<ReplyTo>> {
+        self.pending.lock().remove(&id).map(|(_, caller)| caller)
+    }
+
+    /// Fails the calls whose deadline has passed with [`code::TIMEOUT`].
+    pub(in crate::cluster) fn expire(&self, now: Instant) {
+        self.fail(
+            |_, caller| is_late(caller, now),
+            code::TIMEOUT,
+            "no answer to the call in time",
+        );
+    }
+
+    /// Fails the calls of a stream with [`code::UNAVAILABLE`]: their replies are lost.
+    pub(in crate::cluster) fn fail_stream(&self, stream: StreamId) {
+        self.fail(
+            |of, _| of == stream,
+            code::UNAVAILABLE,
+            "the member went away before it answered",
+        );
+    }
+
+    /// How many calls wait whose callers still do.
+    pub(in crate::cluster) fn waiting(&self, now: Instant) -> usize {
+        self.pending
+            .lock()
+            .values()
+            .filter(|(_, caller)| !is_late(caller, now))
+            .count()
+    }
+
+    fn fail(
+        &self,
+        is_over: impl Fn(StreamId, &ReplyTo) -> bool,
+        code: &'static str,
+        text: &'static str,
+    ) {
+        let over: Vec<_> = self
+            .pending
+            .lock()
+            .extract_if(|_, (stream, caller)| is_over(*stream, caller))
+            .map(|(_, (_, caller))| caller)
+            .collect();
+        for caller in over {
+            // An answer that came first counts.
+            let _ = caller.answer(Err(Error::new(code, text)));
+        }
+    }
+}
+
+fn is_late(caller: &ReplyTo, now: Instant) -> bool {
+    caller.deadline().is_some_and(|deadline| deadline <= now)
+}

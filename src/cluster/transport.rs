@@ -1,0 +1,65 @@
+//! How messages reach a peer, whatever it speaks.
+
+use std::sync::Arc;
+
+use crate::{
+    dispatch::{ForwardError, Origin},
+    error::{Error, code},
+    message::Message,
+    session::{Call, CloseReason, Session},
+};
+
+/// A way to one peer: a link, or Go nano's unary calls. Nothing in it blocks.
+pub(in crate::cluster) trait PeerTransport: Send + Sync {
+    /// The address the peer is known by.
+    fn address(&self) -> &str;
+
+    /// What the router may use the peer for.
+    fn status(&self) -> PeerStatus;
+
+    /// Whether the peer answers calls.
+    fn answers_calls(&self) -> bool;
+
+    /// How many sessions of this gate the peer serves.
+    fn load(&self) -> usize;
+
+    /// Sends a message of a session of this gate.
+    ///
+    /// # Errors
+    /// Gives the message back when the session has to wait. [`code::UNAVAILABLE`] when the peer
+    /// cannot be reached, [`code::CLOSED`] when the session has ended, [`code::TOO_LARGE`].
+    fn send(
+        self: Arc<Self>,
+        session: &Session,
+        message: Message,
+        origin: Origin,
+    ) -> Result<(), ForwardError>;
+
+    /// Sends a call. Whatever happens, it is answered.
+    fn call(&self, call: Call);
+
+    /// The session is bound to a uid, or to none any more.
+    fn session_bound(&self, session: &Session);
+
+    /// The session has ended.
+    fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason);
+}
+
+/// What the router may use a peer for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::cluster) struct PeerStatus {
+    /// Sessions that are bound to the peer stay with it.
+    pub(in crate::cluster) bound: bool,
+    /// New sessions may go to the peer.
+    pub(in crate::cluster) available: bool,
+    /// The peer is silent: new sessions prefer other members.
+    pub(in crate::cluster) suspect: bool,
+}
+
+/// The error of a message that is not tried again.
+pub(in crate::cluster) fn into_error(error: ForwardError) -> Error {
+    match error {
+        ForwardError::Full(..) => Error::new(code::TOO_MANY, "the member cannot take more"),
+        ForwardError::Error(error) => error,
+    }
+}
