@@ -1,7 +1,8 @@
 //! Serial executors for user code: tasks, async tasks and timers that never overlap.
 //!
-//! Files, from the bottom up: `runnable`, `timer_queue` and `suspended` know no scheduler; `pool`
-//! runs runnables; `strand` is the queue behind a scheduler; `task` and `timer` queue on a strand.
+//! Files, from the bottom up: `runnable`, `clock`, `timer_queue` and `suspended`; `executor` gives
+//! turns to runnables, and `pool` is its public handle; `strand` is the queue behind a scheduler;
+//! `task` and `timer` queue on a strand.
 //!
 //! ```
 //! use nano::scheduler::Pool;
@@ -17,7 +18,9 @@
 //! # }
 //! ```
 
+mod clock;
 mod cron;
+mod executor;
 mod pool;
 mod runnable;
 mod strand;
@@ -126,7 +129,7 @@ impl Scheduler {
         loop {
             // Both are made before the look at the queue, so that no notice falls between the look
             // and the wait.
-            let (capacity, changed) = (strand.room.notified(), strand.pool.changed.notified());
+            let (capacity, changed) = (strand.room.notified(), strand.executor.changed.notified());
             if strand.has_room() {
                 return;
             }
@@ -172,7 +175,7 @@ impl Scheduler {
         T: Send + 'static,
     {
         let scheduler = self.clone();
-        self.0.pool.runtime.spawn(async move {
+        self.0.executor.runtime.spawn(async move {
             let output = {
                 let mut future = pin!(future);
                 let guarded =
@@ -258,9 +261,9 @@ impl Scheduler {
         mut check: impl FnMut(SystemTime) -> bool + Send + 'static,
         mut callback: impl FnMut() + Send + 'static,
     ) -> Result<Timer> {
-        let pool = self.0.pool.clone();
+        let executor = self.0.executor.clone();
         let tick = move || {
-            if check(pool.wall_clock(Instant::now())) {
+            if check(executor.wall_clock(Instant::now())) {
                 callback();
             }
         };
@@ -286,7 +289,7 @@ impl Pool {
             name.into(),
             capacity,
             self.precision(),
-            self.shared().clone(),
+            self.executor().clone(),
         )))
     }
 }

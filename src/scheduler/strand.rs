@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    pool::Shared,
+    executor::Executor,
     runnable::{PushError, Runnable, Task},
 };
 
@@ -40,7 +40,7 @@ pub(super) struct Strand {
     pub(super) capacity: usize,
     /// Interval between the checks of `poll_until` timers.
     pub(super) precision: Duration,
-    pub(super) pool: Arc<Shared>,
+    pub(super) executor: Arc<Executor>,
     /// Notified when the queue has drained to half, if a caller waits for that.
     pub(super) room: Notify,
     /// Guards the queue and its flags. No user code runs under it, and it is never held together
@@ -72,7 +72,7 @@ impl Strand {
         name: Arc<str>,
         capacity: usize,
         precision: Duration,
-        pool: Arc<Shared>,
+        executor: Arc<Executor>,
     ) -> Self {
         let capacity = capacity.max(1);
         let state = State {
@@ -87,7 +87,7 @@ impl Strand {
             name,
             capacity,
             precision,
-            pool,
+            executor,
             room: Notify::new(),
             state: Mutex::new(state),
             in_hand,
@@ -113,7 +113,7 @@ impl Strand {
     }
 
     pub(super) fn push(self: &Arc<Self>, task: Task) -> Result<(), PushError> {
-        if self.pool.is_closing() {
+        if self.executor.is_closing() {
             return Err(PushError::Closed(task));
         }
         self.insert(task, self.capacity)
@@ -146,7 +146,7 @@ impl Strand {
         if let Some(length) = long {
             tracing::warn!(scheduler = %self.name, length, capacity = self.capacity, "scheduler queue is long");
         }
-        if idle && !self.pool.submit(self.clone()) {
+        if idle && !self.executor.submit(self.clone()) {
             // The pool has ended since. The queue was empty before, so its first task is the one
             // just pushed.
             let mut left = self.close();
@@ -169,7 +169,7 @@ impl Strand {
         let count = batch.len();
         for (index, task) in batch.drain(..).enumerate() {
             self.in_hand.store(count - index - 1, Ordering::Relaxed);
-            if self.pool.has_ended() {
+            if self.executor.has_ended() {
                 // The deadline of a shutdown passed while a task before this one was stuck.
                 self.guard(|| drop(task));
                 continue;
@@ -184,7 +184,7 @@ impl Strand {
     }
 
     fn end_turn(&self, took: Duration, tasks: usize) -> bool {
-        if self.pool.has_ended() {
+        if self.executor.has_ended() {
             self.abandon();
             return false;
         }
@@ -210,14 +210,14 @@ impl Strand {
 
     /// Calls user code. A panic is logged and counted, and gives `None`.
     pub(super) fn guard<R>(&self, call: impl FnOnce() -> R) -> Option<R> {
-        self.pool.guard(&self.name, call)
+        self.executor.guard(&self.name, call)
     }
 
     /// Returns whether a push would succeed or the pool has closed. If not, `room` is notified when
     /// the queue drains to half.
     pub(super) fn has_room(&self) -> bool {
         let state = self.state.lock();
-        if state.closed || self.pool.is_closing() || self.waiting(&state) < self.capacity {
+        if state.closed || self.executor.is_closing() || self.waiting(&state) < self.capacity {
             return true;
         }
         self.room_wanted.store(true, Ordering::Relaxed);

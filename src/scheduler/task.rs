@@ -104,7 +104,7 @@ impl AsyncTask {
         let task: Arc<dyn Cancel> = self.clone();
         let listed = self
             .strand
-            .pool
+            .executor
             .suspended
             .insert(self.address(), Arc::downgrade(&task));
         self.listed.store(listed, Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl Wake for AsyncTask {
 impl Drop for AsyncTask {
     fn drop(&mut self) {
         if self.listed.load(Ordering::Relaxed) {
-            self.strand.pool.suspended.remove(self.address());
+            self.strand.executor.suspended.remove(self.address());
         }
         self.drop_future();
     }

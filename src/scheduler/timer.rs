@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{cron::CronSchedule, pool::Shared, strand::Strand, timer_queue::QueuedTimer};
+use super::{cron::CronSchedule, executor::Executor, strand::Strand, timer_queue::QueuedTimer};
 use crate::error::{Error, Result, code};
 
 pub(super) type Callback = Box<dyn FnMut() + Send>;
@@ -43,7 +43,7 @@ impl Timer {
 
     /// Whether the callback cannot start again: stopped, finished, or the pool has shut down.
     pub fn is_stopped(&self) -> bool {
-        self.0.progress.lock().stopped || self.0.strand.pool.has_ended()
+        self.0.progress.lock().stopped || self.0.strand.executor.has_ended()
     }
 }
 
@@ -61,22 +61,22 @@ impl Timer {
                 "the timer's interval is zero",
             ));
         }
-        let now = strand.pool.now();
+        let now = strand.executor.now();
         let due = later(now, interval, "interval")?;
         Self::start(strand, now, due, Schedule::Every(interval), left, callback)
     }
 
     /// Starts a timer of `strand` that fires once, after `delay`.
     pub(super) fn once(strand: &Arc<Strand>, delay: Duration, callback: Callback) -> Result<Self> {
-        let now = strand.pool.now();
+        let now = strand.executor.now();
         let due = later(now, delay, "delay")?;
         Self::start(strand, now, due, Schedule::Once, Some(1), callback)
     }
 
     /// Starts a timer of `strand` that fires when the cron `expression` is due.
     pub(super) fn cron(strand: &Arc<Strand>, expression: &str, callback: Callback) -> Result<Self> {
-        let now = strand.pool.now();
-        let wall = strand.pool.wall_clock(now);
+        let now = strand.executor.now();
+        let wall = strand.executor.wall_clock(now);
         let cron = CronSchedule::new(expression, wall)?;
         let due = cron.look_at(now, wall);
         let schedule = Schedule::Cron(Box::new(cron));
@@ -91,7 +91,7 @@ impl Timer {
         left: Option<u64>,
         callback: Callback,
     ) -> Result<Self> {
-        let timers = &strand.pool.timers;
+        let timers = &strand.executor.timers;
         let progress = Progress {
             due,
             schedule,
@@ -105,7 +105,7 @@ impl Timer {
             strand: strand.clone(),
             progress: Mutex::new(progress),
         });
-        if strand.pool.is_closing() {
+        if strand.executor.is_closing() {
             return Err(Error::new(code::UNAVAILABLE, "the scheduler is shut down"));
         }
         if left == Some(0) {
@@ -196,7 +196,7 @@ impl QueuedTimer for Entry {
     }
 
     fn advance(self: Arc<Self>, now: Instant) -> bool {
-        let Step { fire, again } = self.progress.lock().advance(now, &self.strand.pool);
+        let Step { fire, again } = self.progress.lock().advance(now, &self.strand.executor);
         if fire {
             let entry = self.clone();
             let task = Box::new(move || entry.fire());
@@ -218,14 +218,14 @@ impl QueuedTimer for Entry {
             progress.stopped = true;
             (progress.due, progress.callback.take())
         };
-        self.strand.pool.timers.remove(due, self.id);
+        self.strand.executor.timers.remove(due, self.id);
         self.strand.guard(|| drop(callback));
     }
 }
 
 impl Progress {
     /// Moves on to the next due instant.
-    fn advance(&mut self, now: Instant, pool: &Shared) -> Step {
+    fn advance(&mut self, now: Instant, executor: &Executor) -> Step {
         if self.stopped {
             return Step {
                 fire: false,
@@ -239,7 +239,7 @@ impl Progress {
                 true
             }
             Schedule::Cron(cron) => {
-                let wall = pool.wall_clock(now);
+                let wall = executor.wall_clock(now);
                 let due = cron.take_due(wall);
                 self.due = cron.look_at(now, wall);
                 due
