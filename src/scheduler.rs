@@ -1,7 +1,7 @@
 //! Serial executors for user code: tasks, async tasks and timers that never overlap.
 //!
-//! Files, from the bottom up: `runnable`, `clock`, `timer_queue` and `suspended`; `executor` gives
-//! turns to runnables, and `pool` is its public handle; `strand` is the queue behind a scheduler;
+//! Files, from the bottom up: `runnable`, `clock`, `timer_queue`, `suspended` and `watch`, which
+//! reports tasks that block for long; `executor` gives turns to runnables, and `pool` is its public handle; `strand` is the queue behind a scheduler;
 //! `task` and `timer` queue on a strand.
 //!
 //! ```
@@ -28,6 +28,7 @@ mod suspended;
 mod task;
 mod timer;
 mod timer_queue;
+mod watch;
 
 use std::{
     fmt,
@@ -44,6 +45,7 @@ use tokio::time::Instant;
 use self::{strand::Strand, task::AsyncTask};
 use crate::error::Result;
 
+pub(crate) use self::watch::TaskLabel;
 pub use self::{
     pool::Pool,
     runnable::{PushError, Task},
@@ -97,6 +99,11 @@ impl Scheduler {
     /// Whether the calling thread is running a task of this scheduler now.
     pub fn is_current(&self) -> bool {
         self.0.is_current()
+    }
+
+    /// Labels the task that the calling thread runs, for reports of tasks that block for long.
+    pub(crate) fn label_task(label: TaskLabel) {
+        Strand::label_task(label);
     }
 
     /// Queues a task. Never blocks, from whatever thread, also from a task of this scheduler.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::{placement::ResolvedPlacement, report::ErrorReporter};
 use crate::{
     error::Result,
-    scheduler::Scheduler,
+    scheduler::{Scheduler, TaskLabel},
     session::{SequencedTask, Session},
 };
 
@@ -27,6 +27,8 @@ pub(super) type Prepare = dyn Fn(&Arc<ErasedHandler>, &Session, &Scheduler, &Byt
 /// One route of this node.
 pub(crate) struct ErasedHandler {
     pub(super) route: String,
+    /// Names the route when a call blocks its scheduler.
+    pub(super) label: TaskLabel,
     pub(super) service: Arc<ServiceConfig>,
     /// Clients cannot reach it.
     pub(super) internal: bool,

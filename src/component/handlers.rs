@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
+    scheduler::TaskLabel,
     serialize::{Decode, Encode, Json, Raw, Serializer, decode_message, encode_reply},
     session::SequencedTask,
 };
@@ -171,8 +172,10 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
         let name = self
             .rename
             .map_or_else(|| name.to_owned(), |rename| rename(name));
+        let route = format!("{}.{name}", self.service.name);
         self.handlers.push(ErasedHandler {
-            route: format!("{}.{name}", self.service.name),
+            label: TaskLabel::new(&route),
+            route,
             service: self.service.clone(),
             internal: self.internal,
             sequential: false,

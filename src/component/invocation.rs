@@ -62,6 +62,7 @@ impl<S: Serializer> Invocation<S> {
         Output: 'static,
         Work: Future<Output = Output> + Send + 'static,
     {
+        Scheduler::label_task(self.handler.label);
         let begun = Instant::now();
         let span = self.span();
         let returned = span.in_scope(|| match call(self.session()) {
@@ -86,6 +87,7 @@ impl<S: Serializer> Invocation<S> {
         let work = async move {
             let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
             let result = poll_fn(|cx| {
+                Scheduler::label_task(self.handler.label);
                 let poll = work.as_mut().poll(cx);
                 if poll.is_pending() && !self.handler.sequential {
                     self.ticket.suspend();

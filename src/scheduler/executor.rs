@@ -21,6 +21,7 @@ use super::{
     runnable::{Runnable, Task},
     suspended::Suspended,
     timer_queue::TimerQueue,
+    watch::Watch,
 };
 
 /// How often an idle thread polls the run queue before it parks: first after busy waits that double
@@ -37,6 +38,7 @@ pub(super) struct Executor {
     pub(super) runtime: Handle,
     pub(super) timers: Arc<TimerQueue>,
     pub(super) suspended: Suspended,
+    pub(super) watch: Arc<Watch>,
     /// Notified when the executor closes, ends, or a thread of it ends.
     pub(super) changed: Notify,
     clock: Clock,
@@ -98,6 +100,7 @@ impl Executor {
             changed: Notify::new(),
             timers: Arc::new(TimerQueue::new(runtime.clone())),
             suspended: Suspended::default(),
+            watch: Arc::default(),
             panics: AtomicU64::new(0),
             runtime,
         }
@@ -253,6 +256,7 @@ impl Executor {
         let left = std::mem::take(&mut queue.ready);
         drop(queue);
         self.parked.notify_all();
+        self.watch.stop();
         for runnable in left {
             runnable.abandon();
         }

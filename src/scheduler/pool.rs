@@ -61,6 +61,8 @@ impl Pool {
             }),
             precision: PRECISION,
         };
+        let watch = format!("{}-watch", pool.owner.name);
+        pool.executor().watch.start_thread(watch)?;
         for index in 0..threads {
             let name = format!("{}-{index}", pool.owner.name);
             pool.executor().start_thread(name)?;

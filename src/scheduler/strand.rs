@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -16,6 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     executor::Executor,
     runnable::{PushError, Runnable, Task},
+    watch::{Progress, TaskLabel},
 };
 
 /// Most tasks of one turn: enough to spread the cost of taking them out, few enough that a busy
@@ -46,9 +47,10 @@ pub(super) struct Strand {
     /// Guards the queue and its flags. No user code runs under it, and it is never held together
     /// with a lock of the pool.
     state: Mutex<State>,
-    /// Tasks that the current turn has taken out and not started. Written by that turn alone; relaxed,
-    /// since a reader may be late by one task: the bound on the queue is then early, never exceeded.
-    in_hand: AtomicUsize,
+    /// The tasks that the current turn has taken out and not started, among others. They count as
+    /// waiting. A reader may be late by one task: the queue is then full early, never beyond its
+    /// capacity.
+    progress: Arc<Progress>,
     /// Whether a caller of [`has_room`](Self::has_room) waits for capacity. Set and cleared under the
     /// lock. A turn reads it between tasks without the lock and may see a set late, so
     /// [`end_turn`](Self::end_turn) reads it once more under the lock.
@@ -82,7 +84,8 @@ impl Strand {
             warn_length: capacity.div_ceil(2).max(2),
             warn_turn: LONG_TURN,
         };
-        let (in_hand, room_wanted) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let progress = Arc::new(Progress::new(name.clone()));
+        executor.watch.add(&progress);
         Self {
             name,
             capacity,
@@ -90,8 +93,8 @@ impl Strand {
             executor,
             room: Notify::new(),
             state: Mutex::new(state),
-            in_hand,
-            room_wanted,
+            progress,
+            room_wanted: AtomicBool::new(false),
         }
     }
 
@@ -102,6 +105,15 @@ impl Strand {
     /// The strand whose turn the calling thread runs.
     pub(super) fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(Clone::clone)
+    }
+
+    /// Labels the task that the calling thread runs, if it runs one.
+    pub(super) fn label_task(label: TaskLabel) {
+        CURRENT.with_borrow(|current| {
+            if let Some(strand) = current {
+                strand.progress.label(label);
+            }
+        });
     }
 
     pub(super) fn is_current(&self) -> bool {
@@ -162,13 +174,13 @@ impl Strand {
             let mut state = self.state.lock();
             let count = state.queue.len().min(BATCH);
             batch.extend(state.queue.drain(..count));
-            self.in_hand.store(count, Ordering::Relaxed);
+            self.progress.begin_turn(count);
         }
         let began = Instant::now();
         let outer = CURRENT.replace(Some(self.clone()));
         let count = batch.len();
         for (index, task) in batch.drain(..).enumerate() {
-            self.in_hand.store(count - index - 1, Ordering::Relaxed);
+            self.progress.start_task(count - index - 1);
             if self.executor.has_ended() {
                 // The deadline of a shutdown passed while a task before this one was stuck.
                 self.guard(|| drop(task));
@@ -180,6 +192,7 @@ impl Strand {
             self.guard(task);
         }
         CURRENT.set(outer);
+        self.progress.end_turn();
         self.end_turn(began.elapsed(), count)
     }
 
@@ -249,7 +262,7 @@ impl Strand {
     }
 
     fn waiting(&self, state: &State) -> usize {
-        state.queue.len() + self.in_hand.load(Ordering::Relaxed)
+        state.queue.len() + self.progress.waiting()
     }
 }
 

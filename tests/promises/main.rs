@@ -7,6 +7,7 @@ mod harness;
 mod support;
 
 mod backlog;
+mod blocked;
 mod bounded;
 mod configuration;
 mod faults;

@@ -1,0 +1,322 @@
+//! Reports tasks that block their scheduler for long, while they still run.
+
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::time::Instant;
+use tracing::warn;
+
+/// Time between two samples.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A task that is seen to run for this long is reported, so up to one interval later.
+const REPORT_AFTER: Duration = Duration::from_secs(5);
+
+/// The texts of all labels; label `n` has the text at `n - 1`.
+///
+/// One table for the process, so that a label means the same in every pool. It grows with the
+/// number of distinct texts, which are the routes of handlers. A leaf lock.
+static LABELS: Mutex<Vec<Arc<str>>> = Mutex::new(Vec::new());
+
+/// A name for what a task does, as one word that a task can publish without a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskLabel(u32);
+
+impl TaskLabel {
+    /// A task without a name.
+    const NONE: Self = Self(0);
+
+    /// Returns the label of a text, such as the route of a handler. Equal texts share a label.
+    pub(crate) fn new(text: &str) -> Self {
+        let mut labels = LABELS.lock();
+        let index = labels.iter().position(|label| **label == *text);
+        let index = index.unwrap_or_else(|| {
+            labels.push(text.into());
+            labels.len() - 1
+        });
+        u32::try_from(index + 1).map_or(Self::NONE, Self)
+    }
+
+    fn text(self) -> Option<Arc<str>> {
+        let index = (self.0 as usize).checked_sub(1)?;
+        LABELS.lock().get(index).cloned()
+    }
+}
+
+/// What a scheduler publishes about its turn.
+///
+/// The turn alone writes; other threads read. All accesses are relaxed loads and stores: a reader
+/// may be late by one task.
+pub(super) struct Progress {
+    scheduler: Arc<str>,
+    /// Turns begun plus turns ended, so odd within a turn.
+    turns: AtomicU64,
+    /// Lower half: the tasks that the turn has taken out of the queue and not started. Upper half:
+    /// the label of the running task. One word, so that both change with one store per task.
+    tasks: AtomicU64,
+}
+
+impl Progress {
+    pub(super) fn new(scheduler: Arc<str>) -> Self {
+        Self {
+            scheduler,
+            turns: AtomicU64::new(0),
+            tasks: AtomicU64::new(0),
+        }
+    }
+
+    /// Begins a turn that has taken `tasks` tasks out of the queue.
+    pub(super) fn begin_turn(&self, tasks: usize) {
+        self.start_task(tasks);
+        self.count_turn();
+    }
+
+    /// Starts a task, without a label; `waiting` more tasks of the turn have not started.
+    pub(super) fn start_task(&self, waiting: usize) {
+        self.tasks.store(waiting as u64, Ordering::Relaxed);
+    }
+
+    /// Labels the running task.
+    pub(super) fn label(&self, TaskLabel(label): TaskLabel) {
+        let tasks = self.waiting() as u64 | u64::from(label) << 32;
+        self.tasks.store(tasks, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_turn(&self) {
+        self.count_turn();
+    }
+
+    /// Returns how many tasks the turn has taken out and not started.
+    pub(super) fn waiting(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed) as u32 as usize
+    }
+
+    fn count_turn(&self) {
+        let turns = self.turns.load(Ordering::Relaxed);
+        self.turns.store(turns + 1, Ordering::Relaxed);
+    }
+
+    fn running(&self) -> Option<RunningTask> {
+        let turn = self.turns.load(Ordering::Relaxed);
+        let waiting = self.waiting();
+        (turn % 2 == 1).then_some(RunningTask { turn, waiting })
+    }
+
+    fn task_label(&self) -> TaskLabel {
+        TaskLabel((self.tasks.load(Ordering::Relaxed) >> 32) as u32)
+    }
+}
+
+/// Identifies a task of one scheduler while it runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct RunningTask {
+    turn: u64,
+    waiting: usize,
+}
+
+/// Samples the schedulers of a pool on a thread of its own, by the clock of the system.
+///
+/// The thread is needed since blocked tasks may hold every other thread of the pool, and of the
+/// runtime too if turns run there. Turns pay nothing but the stores in [`Progress`].
+#[derive(Default)]
+pub(super) struct Watch {
+    /// Guards the samples. A leaf lock: reports are logged after it is released.
+    state: Mutex<State>,
+    /// Wakes the thread when the watch stops; waits on `state`.
+    stopped: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    watched: Vec<Watched>,
+    stopped: bool,
+}
+
+struct Watched {
+    progress: Weak<Progress>,
+    /// The task of the last sample.
+    task: Option<Sample>,
+}
+
+struct Sample {
+    task: RunningTask,
+    first_seen: Instant,
+    reported: bool,
+}
+
+/// A task that has blocked its scheduler for long.
+#[derive(Debug, PartialEq, Eq)]
+struct Report {
+    scheduler: Arc<str>,
+    label: Option<Arc<str>>,
+    /// At least so long; the task started up to one interval before it was first seen.
+    running: Duration,
+}
+
+impl Watch {
+    /// Starts the thread, which ends with [`stop`](Self::stop).
+    pub(super) fn start_thread(self: &Arc<Self>, name: String) -> io::Result<()> {
+        let watch = self.clone();
+        let thread = thread::Builder::new().name(name);
+        thread.spawn(move || watch.run_thread()).map(drop)
+    }
+
+    /// Watches a scheduler for as long as it lives.
+    pub(super) fn add(&self, progress: &Arc<Progress>) {
+        self.state.lock().watched.push(Watched {
+            progress: Arc::downgrade(progress),
+            task: None,
+        });
+    }
+
+    pub(super) fn stop(&self) {
+        self.state.lock().stopped = true;
+        self.stopped.notify_all();
+    }
+
+    fn run_thread(&self) {
+        while self.wait() {
+            // Outside of a runtime this is the clock of the system, also when tests pause tokio's.
+            for report in self.sample(Instant::now()) {
+                report.log();
+            }
+        }
+    }
+
+    /// Waits for the time of the next sample. Returns `false` when the watch has stopped.
+    fn wait(&self) -> bool {
+        let mut state = self.state.lock();
+        let next = |state: &mut State| !state.stopped;
+        self.stopped.wait_while_for(&mut state, next, INTERVAL);
+        !state.stopped
+    }
+
+    /// Returns the tasks that are due to be reported, each once, and forgets ended schedulers.
+    fn sample(&self, now: Instant) -> Vec<Report> {
+        let mut reports = Vec::new();
+        self.state.lock().watched.retain_mut(|watched| {
+            let Some(progress) = watched.progress.upgrade() else {
+                return false;
+            };
+            reports.extend(watched.sample(&progress, now));
+            true
+        });
+        reports
+    }
+}
+
+impl Watched {
+    fn sample(&mut self, progress: &Progress, now: Instant) -> Option<Report> {
+        let running = progress.running();
+        let same = self.task.take().filter(|last| running == Some(last.task));
+        let Some(mut last) = same else {
+            self.task = running.map(|task| Sample {
+                task,
+                first_seen: now,
+                reported: false,
+            });
+            return None;
+        };
+        let running = now.saturating_duration_since(last.first_seen);
+        let due = running >= REPORT_AFTER && !last.reported;
+        last.reported |= due;
+        self.task = Some(last);
+        due.then(|| Report {
+            scheduler: progress.scheduler.clone(),
+            label: progress.task_label().text(),
+            running,
+        })
+    }
+}
+
+impl Report {
+    fn log(&self) {
+        let (scheduler, running_ms) = (&*self.scheduler, self.running.as_millis() as u64);
+        match self.label.as_deref() {
+            Some(route) => warn!(scheduler, route, running_ms, "handler still running"),
+            None => warn!(scheduler, running_ms, "task still running"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn watched() -> (Watch, Arc<Progress>, Instant) {
+        let (watch, progress) = (Watch::default(), Arc::new(Progress::new("room".into())));
+        watch.add(&progress);
+        (watch, progress, Instant::now())
+    }
+
+    fn report(label: Option<&str>, running: Duration) -> Report {
+        Report {
+            scheduler: "room".into(),
+            label: label.map(Arc::from),
+            running,
+        }
+    }
+
+    #[test]
+    fn blocked_task_is_reported_once_with_its_label() {
+        let (watch, progress, start) = watched();
+        let label = TaskLabel::new("Room.Block");
+        progress.begin_turn(2);
+        progress.start_task(1);
+        progress.label(label);
+        assert_eq!(progress.waiting(), 1);
+        for seconds in 0..5 {
+            let now = start + Duration::from_secs(seconds);
+            assert_eq!(watch.sample(now), []);
+        }
+        let expected = report(Some("Room.Block"), REPORT_AFTER);
+        assert_eq!(watch.sample(start + REPORT_AFTER), [expected]);
+        assert_eq!(watch.sample(start + 2 * REPORT_AFTER), []);
+
+        // The next task of the same turn is another occurrence, and has no label.
+        progress.start_task(0);
+        assert_eq!(watch.sample(start + 3 * REPORT_AFTER), []);
+        let expected = report(None, REPORT_AFTER);
+        assert_eq!(watch.sample(start + 4 * REPORT_AFTER), [expected]);
+    }
+
+    #[test]
+    fn idle_or_busy_scheduler_is_not_reported() {
+        let (watch, progress, start) = watched();
+        progress.begin_turn(1);
+        progress.start_task(0);
+        assert_eq!(watch.sample(start), []);
+        progress.end_turn();
+        progress.begin_turn(1);
+        progress.start_task(0);
+        assert_eq!(watch.sample(start + REPORT_AFTER), []);
+        progress.end_turn();
+        assert_eq!(watch.sample(start + 2 * REPORT_AFTER), []);
+        assert_eq!(watch.sample(start + 3 * REPORT_AFTER), []);
+    }
+
+    #[test]
+    fn dropped_scheduler_is_forgotten() {
+        let (watch, progress, start) = watched();
+        drop(progress);
+        assert_eq!(watch.sample(start), []);
+        assert!(watch.state.lock().watched.is_empty());
+    }
+
+    #[test]
+    fn equal_texts_share_a_label() {
+        let first = TaskLabel::new("Watch.First");
+        assert_eq!(first, TaskLabel::new("Watch.First"));
+        assert_ne!(first, TaskLabel::new("Watch.Second"));
+        assert_eq!(first.text().as_deref(), Some("Watch.First"));
+        assert_eq!(TaskLabel::NONE.text(), None);
+    }
+}
