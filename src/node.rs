@@ -2,20 +2,20 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use tokio::{runtime, sync::watch, time::timeout};
+use tokio::{runtime::Handle as RuntimeHandle, sync::watch, time::timeout};
 use tracing::error;
 
 use self::{
-    network::Network,
     running::{FLUSH_TIMEOUT, Running},
+    runtime::IoRuntime,
     signals::interrupted,
 };
 use crate::{error::Result, handle::Handle, scheduler::Pool};
 
 mod config;
 mod hooks;
-mod network;
 mod running;
+mod runtime;
 mod signals;
 
 pub(crate) use self::config::{DictionarySource, NodeConfig};
@@ -41,18 +41,18 @@ pub struct Node {
 impl Node {
     pub(crate) async fn start(config: NodeConfig) -> Result<Self> {
         config.check()?;
-        let network = Network::new(config.io_threads)?;
-        let pool = Pool::new("nano", config.scheduler_threads, runtime::Handle::current())?
+        let io = IoRuntime::new(config.io_threads)?;
+        let pool = Pool::new("nano", config.scheduler_threads, RuntimeHandle::current())?
             .with_precision(config.timer_precision)?;
         let handle = Handle::new(pool, config.scheduler_capacity);
         let shutdown_timeout = config.shutdown_timeout;
-        match network.run(Running::start(config, handle.clone())).await {
+        match io.run(Running::start(config, handle.clone())).await {
             Ok((running, addresses)) => {
                 let (stopped_tx, stopped) = watch::channel(false);
                 let node = handle.clone();
                 tokio::spawn(async move {
                     node.shutdown_requested().await;
-                    stop(network, running, &node, shutdown_timeout, stopped_tx).await;
+                    stop(io, running, &node, shutdown_timeout, stopped_tx).await;
                 });
                 Ok(Self {
                     handle,
@@ -121,14 +121,14 @@ impl Node {
 
 /// Stops a node on its I/O threads, and keeps the deadline also if user code blocks them.
 async fn stop(
-    network: Network,
+    io: IoRuntime,
     running: Running,
     node: &Handle,
     within: Duration,
     stopped: watch::Sender<bool>,
 ) {
     let gate = running.gate.clone();
-    let stop = network.run(running.stop(within));
+    let stop = io.run(running.stop(within));
     if timeout(within + FLUSH_TIMEOUT, stop).await.is_err() {
         error!("the I/O threads are blocked, abandoning them");
         node.pool().shutdown(Duration::ZERO).await;

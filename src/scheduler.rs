@@ -1,8 +1,8 @@
 //! Serial executors for user code: tasks, async tasks and timers that never overlap.
 //!
-//! Files, from the bottom up: `runnable`, `clock`, `timer_queue`, `suspended` and `watch`, which
-//! reports tasks that block for long; `executor` gives turns to runnables, and `pool` is its public handle; `strand` is the queue behind a scheduler;
-//! `task` and `timer` queue on a strand.
+//! Files, from the bottom up: `runnable`, `clock`, `timer_queue`, `suspended`, and `watch`, which
+//! reports tasks that block for long. `executor` gives turns to runnables, and `pool` is its public
+//! handle. `strand` is the queue behind a scheduler; `task` and `timer` queue on a strand.
 //!
 //! ```
 //! use nano::scheduler::Pool;
@@ -65,18 +65,19 @@ pub use self::{
 pub struct Scheduler(Arc<Strand>);
 
 impl Scheduler {
-    /// The scheduler whose task the calling thread runs now: in a handler, the one it runs on.
-    /// `None` on any other thread.
+    /// Returns the scheduler whose task the calling thread runs; in a handler, its scheduler.
+    ///
+    /// `None` outside of tasks.
     pub fn current() -> Option<Self> {
         Strand::current().map(Self)
     }
 
-    /// The name given at its creation, for logs.
+    /// Returns the name given at creation, which logs show.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The number of tasks that have not started yet.
+    /// Returns the number of tasks that have not started yet.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -86,12 +87,12 @@ impl Scheduler {
         self.len() == 0
     }
 
-    /// The number of waiting tasks from which [`push_task`](Self::push_task) refuses more.
+    /// Returns the number of waiting tasks at which [`push_task`](Self::push_task) refuses more.
     pub fn capacity(&self) -> usize {
         self.0.capacity
     }
 
-    /// Whether [`push_task`](Self::push_task) would find no room now.
+    /// Whether [`push_task`](Self::push_task) would refuse a task now.
     pub fn is_full(&self) -> bool {
         self.len() >= self.0.capacity
     }
@@ -106,54 +107,60 @@ impl Scheduler {
         Strand::label_task(label);
     }
 
-    /// Queues a task. Never blocks, from whatever thread, also from a task of this scheduler.
+    /// Queues a task.
+    ///
+    /// Never blocks. May be called on any thread, also in a task of this scheduler.
     ///
     /// # Errors
-    /// [`PushError::Full`] when as many tasks wait as the scheduler may hold, [`PushError::Closed`]
-    /// when its pool is shut down. Both hold the task.
+    /// [`PushError::Full`] when the queue is at its capacity, [`PushError::Closed`] when the pool
+    /// is shut down. Both hold the task.
     #[doc(alias = "PushTask")]
     pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), PushError> {
         self.0.push(Box::new(task))
     }
 
-    /// [`push_task`](Self::push_task) of a task that has its box already.
+    /// Queues a task that is boxed already; see [`push_task`](Self::push_task).
     pub(crate) fn push(&self, task: Task) -> Result<(), PushError> {
         self.0.push(task)
     }
 
-    /// Queues a task whatever the queue's length: for what is bounded elsewhere, as timers and
-    /// wakers are. Gives the task back when the pool has ended. A pool that is shutting down still
-    /// takes it, so that work under way can end.
+    /// Queues a task beyond the capacity, for work that is bounded elsewhere, such as timers.
+    ///
+    /// Returns the task when the pool has ended. A pool that is shutting down still accepts it, so
+    /// that work in flight can finish.
     pub(crate) fn push_always(&self, task: Task) -> Result<(), Task> {
         self.0.push_always(task)
     }
 
-    /// Waits until the scheduler takes tasks again: at once if it is not full, else when its queue
-    /// has drained to half. Also returns when the pool is shut down. Another thread may take the
-    /// room first, so push and wait in a loop.
+    /// Waits until the scheduler accepts tasks.
+    ///
+    /// Returns at once if the queue is not full, else when it has drained to half or the pool is
+    /// shut down. Another thread may fill the queue first, so push and wait in a loop.
     pub async fn ready(&self) {
         let strand = &*self.0;
         loop {
-            // Both are made before the look at the queue, so that no notice falls between the look
-            // and the wait.
-            let (capacity, changed) = (strand.room.notified(), strand.executor.changed.notified());
-            if strand.has_room() {
+            // Created before the queue is read: a notification after the read is not lost.
+            let drained = strand.drained.notified();
+            let changed = strand.executor.changed.notified();
+            if strand.is_ready() {
                 return;
             }
             tokio::select! {
-                () = capacity => {}
+                () = drained => {}
                 () = changed => {}
             }
         }
     }
 
-    /// Queues an async task. Its first poll takes its place in the queue; each later poll, after a
-    /// wake, is one more turn of this scheduler. Other tasks run in between. The future is dropped
-    /// unfinished when the pool shuts down, or when nothing is left that could wake it.
+    /// Queues an async task.
+    ///
+    /// Each poll, the first one and every one after a wake, is queued as a task; other tasks run in
+    /// between. The future is dropped unfinished when the pool shuts down, or when no waker of it
+    /// is left.
     ///
     /// # Errors
-    /// As [`push_task`](Self::push_task); the task that comes back starts the future when it is run
-    /// on this scheduler.
+    /// As [`push_task`](Self::push_task). The returned task starts the future and must run on this
+    /// scheduler.
     pub fn spawn(
         &self,
         future: impl Future<Output = ()> + Send + 'static,
@@ -164,18 +171,19 @@ impl Scheduler {
         })
     }
 
-    /// Polls a future right now, in the place of the running task of this scheduler, and keeps it
-    /// if it is pending: see [`spawn`](Self::spawn). Whether it has finished, be it by a panic.
+    /// Polls a future at once, as part of the running task, and goes on as [`spawn`](Self::spawn).
+    ///
+    /// Must be called in a task of this scheduler. Returns whether the future has finished; a panic
+    /// finishes it too.
     pub(crate) fn start(&self, future: impl Future<Output = ()> + Send + 'static) -> bool {
         debug_assert!(self.is_current(), "a future starts on its own scheduler");
         AsyncTask::start(&self.0, Box::pin(future))
     }
 
-    /// Runs `future` off the scheduler, on the tokio runtime, and `then` with its output back on
-    /// this scheduler.
+    /// Runs `future` on the tokio runtime, then `then` with its output on this scheduler.
     ///
     /// `then` is queued even if the scheduler is full, so bound the number of futures in flight. If
-    /// the future panics, or if the pool has ended meanwhile, `then` is dropped unrun.
+    /// the future panics, or the pool has ended by then, `then` is dropped unrun.
     pub fn offload<F, T>(&self, future: F, then: impl FnOnce(T) + Send + 'static)
     where
         F: Future<Output = T> + Send + 'static,
@@ -203,17 +211,18 @@ impl Scheduler {
 
 /// Timers: callbacks that run on this scheduler, exact to the millisecond.
 ///
-/// Fire `k` is due at creation plus `k` intervals, without drift. If the scheduler falls behind, at most
-/// one fire of a timer waits in its queue; ticks that fall due meanwhile are skipped. Timers wait
-/// in the queue even if it is full.
+/// Fire `k` is due at creation plus `k` intervals, without drift. If the scheduler falls behind, at
+/// most one fire of a timer is queued; ticks that are due meanwhile are skipped. Fires are queued
+/// even if the scheduler is full.
 ///
 /// A panic in a callback ends that call alone; the timer goes on. All methods fail with
 /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) when the pool is shut down.
 impl Scheduler {
-    /// Calls `callback` every `interval`, the first time after one interval, until it is stopped.
+    /// Calls `callback` every `interval` until it is stopped, the first time after one interval.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the interval is zero or beyond what the clock can hold.
+    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the interval is zero or exceeds the
+    /// range of the clock.
     #[doc(alias = "NewTimer")]
     pub fn interval(
         &self,
@@ -223,8 +232,9 @@ impl Scheduler {
         Timer::every(&self.0, interval, None, Box::new(callback))
     }
 
-    /// Calls `callback` every `interval`, `count` times in all; never if `count` is 0. Skipped
-    /// ticks do not count.
+    /// Calls `callback` every `interval`, `count` times in all; never if `count` is 0.
+    ///
+    /// Skipped ticks do not count.
     ///
     /// # Errors
     /// As [`interval`](Self::interval).
@@ -238,10 +248,11 @@ impl Scheduler {
         Timer::every(&self.0, interval, Some(count), Box::new(callback))
     }
 
-    /// Calls `callback` once, after `delay`. Without a delay it is queued at once.
+    /// Calls `callback` once, after `delay`; a zero delay queues it at once.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the delay is beyond what the clock can hold.
+    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the delay exceeds the range of the
+    /// clock.
     #[doc(alias = "NewAfterTimer")]
     pub fn delay(
         &self,
@@ -257,8 +268,10 @@ impl Scheduler {
         Timer::once(&self.0, delay, callback)
     }
 
-    /// Evaluates `check` once per [`Pool::with_precision`], on this scheduler, with the time of day,
-    /// and calls `callback` each time it returns true. A check that panics counts as false.
+    /// Calls `callback` each time that `check` returns true for the time of day.
+    ///
+    /// `check` runs on this scheduler, once per [`Pool::with_precision`]. A panic in it counts as
+    /// false.
     ///
     /// # Errors
     /// Only when the pool is shut down.
@@ -277,20 +290,24 @@ impl Scheduler {
         Timer::every(&self.0, self.0.precision, None, Box::new(tick))
     }
 
-    /// Calls `callback` at the times a cron expression names, in the local time zone:
-    /// `sec min hour dom mon dow`, or five fields without seconds. When the clock is set over
-    /// occurrences, or the machine slept through them, they count as one, noticed within a minute.
+    /// Calls `callback` at the occurrences of a cron expression, in the local time zone.
+    ///
+    /// The fields are `sec min hour dom mon dow`, or five without seconds. Occurrences that are
+    /// missed because the clock was set or the machine was suspended count as one, which fires
+    /// within a minute.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the expression cannot be read or never occurs.
+    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the expression is invalid or never
+    /// occurs.
     pub fn cron(&self, expression: &str, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
         Timer::cron(&self.0, expression, Box::new(callback))
     }
 }
 
 impl Pool {
-    /// Makes a scheduler that holds up to `capacity` waiting tasks (at least one). The name is for
-    /// logs.
+    /// Makes a scheduler whose queue holds up to `capacity` tasks, at least one.
+    ///
+    /// The name appears in logs.
     pub fn scheduler(&self, name: impl Into<Arc<str>>, capacity: usize) -> Scheduler {
         Scheduler(Arc::new(Strand::new(
             name.into(),

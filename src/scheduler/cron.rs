@@ -1,4 +1,4 @@
-//! When a cron expression is due.
+//! The occurrences of a cron expression.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Result, code};
 
-/// Longest time until the wall clock is read again: it may be set, and the monotonic clock stands
-/// still while a machine sleeps.
-const LOOK: Duration = Duration::from_secs(60);
+/// Longest time until the wall clock is read again, since it may be set, and the monotonic clock
+/// stops while a machine is suspended.
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// A cron expression in the local time zone, and its next occurrence, if the calendar still has
 /// one.
@@ -32,8 +32,9 @@ impl CronSchedule {
         Ok(Self { cron, next })
     }
 
-    /// Returns whether an occurrence is due; moves on to the next occurrence after `wall`. Occurrences that were
-    /// missed count as one.
+    /// Returns whether an occurrence is due, and moves on to the first occurrence after `wall`.
+    ///
+    /// Missed occurrences count as one.
     pub(super) fn take_due(&mut self, wall: SystemTime) -> bool {
         let wall = DateTime::<Local>::from(wall);
         let due = self.next.is_some_and(|next| wall >= next);
@@ -41,13 +42,13 @@ impl CronSchedule {
         due
     }
 
-    /// Returns when to read the wall clock again, at the latest at the next occurrence.
-    pub(super) fn look_at(&self, now: Instant, wall: SystemTime) -> Instant {
+    /// Returns when to read the wall clock again, at the next occurrence at the latest.
+    pub(super) fn next_check(&self, now: Instant, wall: SystemTime) -> Instant {
         let wall = DateTime::<Local>::from(wall);
         let ahead = self
             .next
             .map(|next| (next - wall).to_std().unwrap_or_default());
-        now + ahead.unwrap_or(LOOK).min(LOOK)
+        now + ahead.unwrap_or(MAX_WAIT).min(MAX_WAIT)
     }
 }
 
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_occurrence_is_strictly_later() {
+    fn next_occurrence_is_strictly_later() {
         check(
             "0 4 * * *",
             "2026-03-04T04:00:00+00:00",
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_moves_the_next_occurrence() {
+    fn setting_the_clock_moves_the_next_occurrence() {
         let start = SystemTime::from(Local.with_ymd_and_hms(2026, 6, 10, 12, 0, 0).unwrap());
         let minutes = |count: u64| Duration::from_secs(60 * count);
         let mut schedule = CronSchedule::new("0 * * * *", start).unwrap();
@@ -156,19 +157,19 @@ mod tests {
         assert!(!schedule.take_due(start - minutes(70)), "set back");
         assert!(
             schedule.take_due(start - minutes(60)),
-            "the occurrence that now comes first"
+            "the next occurrence of the new time"
         );
     }
 
     #[test]
-    fn a_far_occurrence_is_looked_at_every_minute() {
+    fn far_occurrence_is_checked_every_minute() {
         let wall = SystemTime::from(Local.with_ymd_and_hms(2026, 6, 10, 12, 0, 0).unwrap());
         let schedule = CronSchedule::new("0 13 * * *", wall).unwrap();
         let now = Instant::now();
 
-        assert_eq!(schedule.look_at(now, wall), now + LOOK);
+        assert_eq!(schedule.next_check(now, wall), now + MAX_WAIT);
         assert_eq!(
-            schedule.look_at(now, wall + Duration::from_secs(3590)),
+            schedule.next_check(now, wall + Duration::from_secs(3590)),
             now + Duration::from_secs(10)
         );
     }

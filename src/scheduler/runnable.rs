@@ -1,22 +1,22 @@
-//! What a pool runs, and what a scheduler queues.
+//! The interface between a pool and its schedulers, and the tasks they queue.
 
 use std::{fmt, sync::Arc};
 
 use crate::error::{Error, code};
 
-/// What a scheduler runs.
+/// A unit of work of a scheduler.
 pub type Task = Box<dyn FnOnce() + Send>;
 
 /// A queue of tasks that a pool gives turns to.
 ///
-/// The pool never gives one runnable two turns at once, which is what makes a scheduler serial.
+/// The pool never gives one runnable two turns at once, so its tasks never overlap.
 pub(super) trait Runnable: Send + Sync {
     /// Runs one batch of tasks. Returns whether more tasks wait for another turn.
     ///
-    /// `batch` is scratch space, empty before and after.
+    /// `batch` is scratch space that turns of a thread share, empty before and after.
     fn turn(self: Arc<Self>, batch: &mut Vec<Task>) -> bool;
 
-    /// Drops the tasks that wait, and refuses more: the pool has ended.
+    /// Drops waiting tasks and refuses more, after the pool has ended.
     fn abandon(&self);
 }
 
@@ -43,7 +43,8 @@ pub(super) trait Runnable: Send + Sync {
 /// ```
 #[non_exhaustive]
 pub enum PushError {
-    /// The queue is at its capacity. [`Scheduler::ready`](super::Scheduler::ready) waits until it takes tasks again.
+    /// The queue is at its capacity; [`Scheduler::ready`](super::Scheduler::ready) waits until the
+    /// scheduler accepts tasks again.
     Full(Task),
     /// The pool is shut down; a retry cannot succeed.
     Closed(Task),

@@ -12,6 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
+use tracing::warn;
 
 use super::{
     executor::Executor,
@@ -19,15 +20,15 @@ use super::{
     watch::{Progress, TaskLabel},
 };
 
-/// Most tasks of one turn: enough to spread the cost of taking them out, few enough that a busy
-/// scheduler does not starve others.
+/// Most tasks of one turn: many share the cost of taking them out, and a busy scheduler does not
+/// starve others.
 const BATCH: usize = 256;
 
-/// Queue slots that an idle scheduler keeps allocated: thousands of rooms must not each keep the
-/// memory of their worst burst.
+/// Queue slots that an idle scheduler keeps allocated, so that thousands of rooms do not each keep
+/// the memory of their worst burst.
 const KEPT: usize = 64;
 
-/// A turn longer than this is logged; the threshold doubles with each warning.
+/// A turn longer than this is logged when it ends; the threshold doubles with each warning.
 const LONG_TURN: Duration = Duration::from_millis(100);
 
 thread_local! {
@@ -42,30 +43,30 @@ pub(super) struct Strand {
     /// Interval between the checks of `poll_until` timers.
     pub(super) precision: Duration,
     pub(super) executor: Arc<Executor>,
-    /// Notified when the queue has drained to half, if a caller waits for that.
-    pub(super) room: Notify,
-    /// Guards the queue and its flags. No user code runs under it, and it is never held together
-    /// with a lock of the pool.
+    /// Notified when the queue has drained to half, if `drain_awaited` is set.
+    pub(super) drained: Notify,
+    /// Guards the queue and its flags. No user code runs under this lock, and no other lock is
+    /// taken while it is held.
     state: Mutex<State>,
     /// The tasks that the current turn has taken out and not started, among others. They count as
     /// waiting. A reader may be late by one task: the queue is then full early, never beyond its
     /// capacity.
     progress: Arc<Progress>,
-    /// Whether a caller of [`has_room`](Self::has_room) waits for capacity. Set and cleared under the
-    /// lock. A turn reads it between tasks without the lock and may see a set late, so
+    /// Whether a caller of [`is_ready`](Self::is_ready) waits for `drained`. Written under the lock
+    /// of `state`. A turn reads it between tasks without the lock and may read a set value late, so
     /// [`end_turn`](Self::end_turn) reads it once more under the lock.
-    room_wanted: AtomicBool,
+    drain_awaited: AtomicBool,
 }
 
 struct State {
     queue: VecDeque<Task>,
-    /// Whether the pool has it: waiting for a turn or in one.
+    /// Whether the strand waits for a turn or is in one.
     scheduled: bool,
-    /// Set when the pool has ended: nothing queued from here on would ever run.
+    /// Set when the executor has ended: a task queued now would never run.
     closed: bool,
-    /// The length of the queue that earns the next warning; doubles with each.
+    /// The queue length that is logged next; doubles with each warning.
     warn_length: usize,
-    /// The length of a turn that earns the next warning; doubles with each.
+    /// The duration of a turn that is logged next; doubles with each warning.
     warn_turn: Duration,
 }
 
@@ -91,10 +92,10 @@ impl Strand {
             capacity,
             precision,
             executor,
-            room: Notify::new(),
+            drained: Notify::new(),
             state: Mutex::new(state),
             progress,
-            room_wanted: AtomicBool::new(false),
+            drain_awaited: AtomicBool::new(false),
         }
     }
 
@@ -102,7 +103,7 @@ impl Strand {
         self.waiting(&self.state.lock())
     }
 
-    /// The strand whose turn the calling thread runs.
+    /// Returns the strand whose turn the calling thread runs.
     pub(super) fn current() -> Option<Arc<Self>> {
         CURRENT.with_borrow(Clone::clone)
     }
@@ -135,6 +136,7 @@ impl Strand {
         self.insert(task, usize::MAX).map_err(PushError::into_task)
     }
 
+    /// Queues a task unless `limit` tasks wait, and submits an idle strand to the executor.
     fn insert(self: &Arc<Self>, task: Task, limit: usize) -> Result<(), PushError> {
         let (idle, long) = {
             let mut state = self.state.lock();
@@ -156,11 +158,12 @@ impl Strand {
             )
         };
         if let Some(length) = long {
-            tracing::warn!(scheduler = %self.name, length, capacity = self.capacity, "scheduler queue is long");
+            let (scheduler, capacity) = (&*self.name, self.capacity);
+            warn!(scheduler, length, capacity, "scheduler queue is long");
         }
         if idle && !self.executor.submit(self.clone()) {
-            // The pool has ended since. The queue was empty before, so its first task is the one
-            // just pushed.
+            // The executor has ended since the check above. The queue was empty before, so its
+            // first task is the one just pushed.
             let mut left = self.close();
             let task = left.pop_front();
             self.discard(left);
@@ -169,6 +172,7 @@ impl Strand {
         Ok(())
     }
 
+    /// Runs one batch of tasks. Returns whether more tasks wait.
     fn run_batch(self: &Arc<Self>, batch: &mut Vec<Task>) -> bool {
         {
             let mut state = self.state.lock();
@@ -182,12 +186,12 @@ impl Strand {
         for (index, task) in batch.drain(..).enumerate() {
             self.progress.start_task(count - index - 1);
             if self.executor.has_ended() {
-                // The deadline of a shutdown passed while a task before this one was stuck.
+                // The shutdown deadline passed while an earlier task of the turn was blocked.
                 self.guard(|| drop(task));
                 continue;
             }
-            if self.room_wanted.load(Ordering::Relaxed) {
-                self.offer_room();
+            if self.drain_awaited.load(Ordering::Relaxed) {
+                self.notify_drained();
             }
             self.guard(task);
         }
@@ -196,13 +200,14 @@ impl Strand {
         self.end_turn(began.elapsed(), count)
     }
 
+    /// Marks the strand idle if its queue is empty. Returns whether more tasks wait.
     fn end_turn(&self, took: Duration, tasks: usize) -> bool {
         if self.executor.has_ended() {
             self.abandon();
             return false;
         }
-        // Once more under the lock: the reads between tasks may have missed a waiter.
-        self.offer_room();
+        // Read under the lock, since the reads between tasks may have missed a waiter.
+        self.notify_drained();
         let (more, long) = {
             let mut state = self.state.lock();
             let long = took > state.warn_turn;
@@ -216,7 +221,7 @@ impl Strand {
             (state.scheduled, long)
         };
         if long {
-            tracing::warn!(scheduler = %self.name, ?took, tasks, "long turn");
+            warn!(scheduler = %self.name, ?took, tasks, "long turn");
         }
         more
     }
@@ -226,41 +231,45 @@ impl Strand {
         self.executor.guard(&self.name, call)
     }
 
-    /// Returns whether a push would succeed or the pool has closed. If not, `room` is notified when
-    /// the queue drains to half.
-    pub(super) fn has_room(&self) -> bool {
+    /// Returns whether a push would succeed or fail for good. If neither, `drained` is notified
+    /// when the queue has drained to half.
+    pub(super) fn is_ready(&self) -> bool {
         let state = self.state.lock();
         if state.closed || self.executor.is_closing() || self.waiting(&state) < self.capacity {
             return true;
         }
-        self.room_wanted.store(true, Ordering::Relaxed);
+        self.drain_awaited.store(true, Ordering::Relaxed);
         false
     }
 
-    fn offer_room(&self) {
+    fn notify_drained(&self) {
         {
             let state = self.state.lock();
-            if !self.room_wanted.load(Ordering::Relaxed) || self.waiting(&state) > self.capacity / 2
+            if !self.drain_awaited.load(Ordering::Relaxed)
+                || self.waiting(&state) > self.capacity / 2
             {
                 return;
             }
-            self.room_wanted.store(false, Ordering::Relaxed);
+            self.drain_awaited.store(false, Ordering::Relaxed);
         }
-        self.room.notify_waiters();
+        self.drained.notify_waiters();
     }
 
+    /// Refuses more tasks and returns those that wait.
     fn close(&self) -> VecDeque<Task> {
         let mut state = self.state.lock();
         state.closed = true;
         std::mem::take(&mut state.queue)
     }
 
+    /// Drops tasks unrun; what they own may run user code when it is dropped.
     fn discard(&self, tasks: VecDeque<Task>) {
         for task in tasks {
             self.guard(|| drop(task));
         }
     }
 
+    /// Returns the number of tasks that have not started.
     fn waiting(&self, state: &State) -> usize {
         state.queue.len() + self.progress.waiting()
     }

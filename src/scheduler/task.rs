@@ -35,11 +35,11 @@ const DONE: u8 = 4;
 pub(super) struct AsyncTask {
     strand: Arc<Strand>,
     state: AtomicU8,
-    /// Guards the future. It is taken out for each poll, so no user code runs under this lock and
-    /// cancelling never waits for a poll.
+    /// Guards the future. A leaf lock: the future is taken out for each poll, so no user code runs
+    /// under it and a cancellation never waits for a poll.
     future: Mutex<Option<BoxFuture>>,
-    /// Whether the pool's table of suspended tasks holds this one. Set by the first poll that is
-    /// pending, and read by later polls and the drop, which are ordered after it: relaxed.
+    /// Whether the pool's table of suspended tasks holds this one. Relaxed: set by the first poll
+    /// that is pending; later polls and the drop, which read it, are ordered after that poll.
     listed: AtomicBool,
 }
 
@@ -55,6 +55,7 @@ impl AsyncTask {
         Arc::new(task).poll()
     }
 
+    /// Runs one queued poll. Returns whether the task needs no other: finished or cancelled.
     fn poll(self: Arc<Self>) -> bool {
         if !self.advance(QUEUED, RUNNING) {
             return true;
@@ -72,7 +73,7 @@ impl AsyncTask {
             self.strand.guard(|| drop(future));
             return true;
         }
-        // Put back before the state lets a wake queue the next poll.
+        // The future is back before the state lets a wake queue the next poll.
         *self.future.lock() = Some(future);
         if !self.list() {
             self.cancel();
@@ -86,6 +87,7 @@ impl AsyncTask {
         false
     }
 
+    /// Queues a poll on the strand; cancels the task when the pool has ended.
     fn queue(self: Arc<Self>) {
         let task = self.clone();
         let turn = Box::new(move || {
@@ -120,6 +122,7 @@ impl AsyncTask {
         self.strand.guard(|| drop(future));
     }
 
+    /// Changes the state if it is `from`. Returns whether it was.
     fn advance(&self, from: u8, to: u8) -> bool {
         self.state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)

@@ -1,4 +1,4 @@
-//! Timers: callbacks that are due at an instant and run on a scheduler.
+//! Timers: callbacks that a scheduler runs when they are due.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -28,7 +28,7 @@ pub(super) type Callback = Box<dyn FnMut() + Send>;
 pub struct Timer(Arc<Entry>);
 
 impl Timer {
-    /// The timer's number, unique in its pool, counted from 1.
+    /// Returns the timer's number, unique in its pool, counted from 1.
     pub fn id(&self) -> u64 {
         self.0.id
     }
@@ -36,7 +36,7 @@ impl Timer {
     /// Stops the timer: its callback does not start again.
     ///
     /// May be called on any thread, also in the callback, and more than once. The callback is
-    /// dropped at once, or when its running call returns.
+    /// dropped at once, or when its running call has returned.
     pub fn stop(&self) {
         self.0.stop();
     }
@@ -78,7 +78,7 @@ impl Timer {
         let now = strand.executor.now();
         let wall = strand.executor.wall_clock(now);
         let cron = CronSchedule::new(expression, wall)?;
-        let due = cron.look_at(now, wall);
+        let due = cron.next_check(now, wall);
         let schedule = Schedule::Cron(Box::new(cron));
         Self::start(strand, now, due, schedule, None, callback)
     }
@@ -150,12 +150,12 @@ struct Entry {
 }
 
 struct Progress {
-    /// The key in the timer queue.
+    /// The next due instant, by which the timer queue finds the timer.
     due: Instant,
     schedule: Schedule,
-    /// Fires that are left, of a timer that ends by itself.
+    /// Fires that are left; `None` for a timer that ends only when it is stopped.
     left: Option<u64>,
-    /// A fire waits in the scheduler's queue.
+    /// Whether a fire waits in the scheduler's queue.
     queued: bool,
     stopped: bool,
     /// Taken out while it runs.
@@ -169,6 +169,7 @@ enum Schedule {
 }
 
 impl Entry {
+    /// Calls the callback, as a task of the scheduler.
     fn fire(&self) {
         let callback = {
             let mut progress = self.progress.lock();
@@ -241,7 +242,7 @@ impl Progress {
             Schedule::Cron(cron) => {
                 let wall = executor.wall_clock(now);
                 let due = cron.take_due(wall);
-                self.due = cron.look_at(now, wall);
+                self.due = cron.next_check(now, wall);
                 due
             }
         };
@@ -258,13 +259,13 @@ impl Progress {
 }
 
 struct Step {
-    /// Queue a fire now.
+    /// A fire is to be queued now.
     fire: bool,
     /// The timer is due again, at its new instant.
     again: bool,
 }
 
-/// The first tick after `now` of those that are whole intervals from `due`.
+/// Returns the first instant after `now` that is a whole number of intervals after `due`.
 fn next_tick(due: Instant, interval: Duration, now: Instant) -> Instant {
     let late = now.saturating_duration_since(due);
     if late < interval {
@@ -279,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_tick_is_on_the_grid_and_after_now() {
+    fn next_tick_is_on_the_grid_and_after_now() {
         let due = Instant::now();
         let after = |late| {
             next_tick(

@@ -1,4 +1,4 @@
-//! The timers of a pool in the order they are due, and the task that waits for the next one.
+//! The timers of a pool in the order they are due, and the task that drives them.
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +15,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// A timer as its queue sees it.
+/// The interface of a timer to its queue.
 pub(super) trait QueuedTimer: Send + Sync {
-    /// The number from [`TimerQueue::next_id`].
+    /// Returns the number from [`TimerQueue::next_id`].
     fn id(&self) -> u64;
 
     /// Queues a fire if one is due. Returns whether the timer is due again.
@@ -37,8 +37,8 @@ pub(super) struct TimerQueue {
     /// Guards the table. [`QueuedTimer::next_due`] takes the timer's own lock under this one; stop
     /// and advance, which may run user code, are called after it is released.
     table: Mutex<Table>,
-    /// Wakes the driver when a new timer is due before the one it waits for, or the pool closes.
-    /// A permit is kept if the driver does not wait yet, so no notice is lost.
+    /// Wakes the driver when a new timer is due first, or the queue closes. A permit is stored if
+    /// the driver does not wait yet, so no wake-up is lost.
     earlier: Notify,
 }
 
@@ -90,10 +90,11 @@ impl TimerQueue {
 
     pub(super) fn remove(&self, due: Instant, id: u64) {
         let timer = self.table.lock().by_due.remove(&(due, id));
-        // Dropped after the lock is released: it may be the last handle of a scheduler.
+        // Dropped after the lock is released, since it may be the last handle of a scheduler.
         drop(timer);
     }
 
+    /// Takes out the timers that are due at `now`, in their order.
     fn take_due(&self, now: Instant) -> BTreeMap<(Instant, u64), Arc<dyn QueuedTimer>> {
         let mut table = self.table.lock();
         let later = table.by_due.split_off(&(now, u64::MAX));
@@ -131,6 +132,7 @@ impl TimerQueue {
     }
 }
 
+/// Advances due timers until none is left.
 async fn drive(timers: Arc<TimerQueue>) {
     loop {
         let now = Instant::now();
