@@ -93,6 +93,7 @@ impl<S: Serializer> Session<S> {
     }
 
     /// Ends a session that no table lists: its callbacks run here and now.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn end(&self, reason: &CloseReason) {
         let Some(ended) = self.core.close_state.end(reason) else {
             return;
