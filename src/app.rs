@@ -59,6 +59,7 @@ impl App {
                 dictionary: DictionarySource::Given(Vec::new()),
                 pipeline: Arc::new(Pipeline::new()),
                 on_error: None,
+                expose_errors: false,
                 on_session_closed: Vec::new(),
                 io_threads: (cores / 2).max(1),
                 scheduler_threads: cores.max(2),
@@ -214,6 +215,17 @@ impl App {
         self
     }
 
+    /// Lets clients read the text of foreign errors; off unless set.
+    ///
+    /// An error that `?` converted from another library's type answers with the message
+    /// `internal error`, since its text may name tables, paths or addresses. The log has the whole
+    /// text either way. [`Error::expose`] does the same for a single error.
+    #[must_use]
+    pub fn expose_errors(mut self, expose: bool) -> Self {
+        self.config.expose_errors = expose;
+        self
+    }
+
     /// Calls `callback` whenever a session has closed; see
     /// [`Sessions::on_closed`](crate::Sessions::on_closed).
     #[must_use]
@@ -263,7 +275,8 @@ impl App {
     /// what an `init` hook returned.
     pub async fn start(mut self) -> Result<Node> {
         self.resolve_flat();
-        Node::start(self.config).await
+        // The program that starts a node may read the text of foreign errors.
+        Node::start(self.config).await.map_err(Error::expose)
     }
 
     /// Starts the node and runs it until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or

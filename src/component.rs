@@ -1,15 +1,11 @@
 //! Components: the services an application is made of.
 
-use std::{
-    any::type_name,
-    marker::PhantomData,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{any::type_name, marker::PhantomData, sync::Arc};
 
 use crate::{
-    error::{Error, Result, code},
+    error::Result,
     handle::Handle,
+    panic::catch_panic,
     serialize::{Json, Serializer},
 };
 
@@ -140,7 +136,7 @@ impl Service {
     /// Registers a component.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`] for options or routes that are not valid.
+    /// [`BAD_REQUEST`](crate::code::BAD_REQUEST) for options or routes that are not valid.
     pub(crate) fn register<S: Serializer, C: Component<S>>(
         component: Arc<C>,
         options: &Options,
@@ -185,10 +181,7 @@ struct ComponentHooks<C, S> {
 
 impl<C, S> ComponentHooks<C, S> {
     fn call(&self, hook: impl FnOnce() -> Result) -> Result {
-        catch_unwind(AssertUnwindSafe(hook)).unwrap_or_else(|_| {
-            self.reporter.metrics.panics.increment(1);
-            Err(Error::new(code::INTERNAL, "panicked"))
-        })
+        catch_panic(&self.reporter.metrics.panics, "panicked", hook)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
@@ -15,6 +14,7 @@ use crate::{
     component::{ErasedHandler, ErrorReporter, Service},
     error::{Error, Result, code},
     message::{Kind, Message},
+    panic::catch_panic,
     pipeline::{Channel, Pipeline},
     session::{Call, CallRouter, CloseReason, Session, Sessions},
 };
@@ -248,17 +248,11 @@ impl Dispatch {
         if inbound.is_empty() {
             return Ok(());
         }
-        self.guard("the pipeline panicked", || {
-            inbound.process(session, message)
-        })
-    }
-
-    /// Calls the application's code. A panic in it is counted and becomes an error.
-    fn guard<R>(&self, panicked: &'static str, call: impl FnOnce() -> Result<R>) -> Result<R> {
-        catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-            self.reporter.metrics.panics.increment(1);
-            Err(Error::new(code::INTERNAL, panicked))
-        })
+        catch_panic(
+            &self.reporter.metrics.panics,
+            "the pipeline panicked",
+            || inbound.process(session, message),
+        )
     }
 
     fn local(&self, session: &Session, message: &Message, origin: Origin) -> Result<Dispatched> {
@@ -273,7 +267,8 @@ impl Dispatch {
                 )
             })?;
         let scheduler = handler.scheduler(session)?;
-        let task = self.guard("decoding the message panicked", || {
+        let panics = &self.reporter.metrics.panics;
+        let task = catch_panic(panics, "decoding the message panicked", || {
             handler.prepare(session, &scheduler, &message.body)
         })?;
         Ok(Dispatched::Local(LocalCall::new(

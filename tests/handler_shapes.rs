@@ -273,8 +273,17 @@ async fn an_error_has_the_code_its_type_chose() {
         .unwrap_err();
     assert_eq!(
         (error.code(), error.message()),
-        (code::INTERNAL, "invalid digit found in string")
+        (code::INTERNAL, "internal error")
     );
+    node.shutdown().await;
+
+    let app = App::new().component(Shapes::default()).expose_errors(true);
+    let (node, client) = serve(app).await;
+    let error = client
+        .request::<i64, _>("Shapes.Convert", "twelve")
+        .await
+        .unwrap_err();
+    assert_eq!(error.message(), "invalid digit found in string");
     node.shutdown().await;
 }
 

@@ -15,8 +15,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
-    App, Cluster, Component, Error, Handlers, Limits, Node, Pipeline, Responder, Result, Session,
-    SlowClient, Timeouts, code, metrics as names,
+    App, Cluster, Component, Error, Handle, Handlers, Limits, Node, Pipeline, Responder, Result,
+    Session, SlowClient, Timeouts, code, metrics as names,
 };
 use parking_lot::Mutex;
 
@@ -360,4 +360,76 @@ async fn panics_of_membership_callbacks_are_counted_and_end_that_call_only() {
     assert!(master.handle().members().is_empty());
     counts.expect(&panics, 3).await;
     master.shutdown().await;
+}
+
+/// Panics wherever a component or an application may.
+struct Faulty;
+
+impl Component for Faulty {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Sync", |_: &Self, _: &Session, _: ()| -> Result {
+            panic!("a test's panic")
+        })
+        .on("Async", |_: Arc<Self>, _: Session, _: ()| async {
+            tokio::task::yield_now().await;
+            if true {
+                panic!("a test's panic")
+            }
+            Ok::<_, Error>(())
+        })
+        .on("Decode", |_: &Self, _: &Session, _: Undecodable| {
+            Ok::<_, Error>(())
+        })
+        .on("Fail", |_: &Self, _: &Session, _: ()| -> Result {
+            Err(Error::new("FAULTY", "no"))
+        })
+        .on("Filter", |_: &Self, _: &Session, _: ()| Ok::<_, Error>(1))
+    }
+
+    fn before_shutdown(self: &Arc<Self>, _: &Handle) {
+        panic!("a test's panic")
+    }
+
+    fn shutdown(self: &Arc<Self>, _: &Handle) {
+        panic!("a test's panic")
+    }
+}
+
+struct Undecodable;
+
+impl<'de> serde::Deserialize<'de> for Undecodable {
+    fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        panic!("a test's panic")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_counted_once_wherever_it_happens() {
+    let mut counts = Counts::start().await;
+    let pipeline = Pipeline::new();
+    pipeline.inbound().push_back(|_, message| {
+        assert!(message.route != "Faulty.Filter", "a test's panic");
+        Ok(())
+    });
+    let app = App::new()
+        .component(Faulty)
+        .pipeline(pipeline)
+        .on_error(|_, _, error| {
+            assert!(error.code() != "FAULTY", "a test's panic");
+            error
+        });
+    let node = start(app).await;
+    let panics = Series::of(&node).named(names::PANICS);
+    let mut client = Client::connect(&node).await;
+    for (before, route) in ["Sync", "Async", "Decode", "Fail", "Filter"]
+        .into_iter()
+        .enumerate()
+    {
+        let route = format!("Faulty.{route}");
+        assert_eq!(client.ask_in_vain(&route, "1").await, code::INTERNAL);
+        counts.expect(&panics, before + 1).await;
+    }
+    drop(client);
+    node.shutdown().await;
+    counts.expect(&panics, 7).await;
 }

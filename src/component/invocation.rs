@@ -4,8 +4,8 @@ use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, thread}
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use tokio::time::Instant;
-use tracing::{Instrument, Span, debug, info_span};
+use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument, Span, debug, info_span, warn};
 
 use super::{erased::ErasedHandler, signature::HandlerCall};
 use crate::{
@@ -23,7 +23,18 @@ use crate::{
 pub(super) struct Invocation<S: Serializer> {
     ticket: Ticket<Session<S>>,
     handler: Arc<ErasedHandler>,
-    finished: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// In the queue of its scheduler, or in its first poll.
+    Queued,
+    /// Its future has been suspended.
+    Suspended,
+    /// Suspended for longer than the request timeout.
+    Overdue,
+    Finished,
 }
 
 impl<S: Serializer> Invocation<S> {
@@ -41,7 +52,7 @@ impl<S: Serializer> Invocation<S> {
         Self {
             ticket,
             handler,
-            finished: false,
+            state: State::Queued,
         }
     }
 
@@ -75,22 +86,39 @@ impl<S: Serializer> Invocation<S> {
                 metrics.handler_seconds.record(begun.elapsed());
                 self.finish(result);
             }
-            HandlerCall::Pending(work) => self.start(span, async move { encode(work.await) }),
+            HandlerCall::Pending(work) => {
+                self.start(begun, span, async move { encode(work.await) })
+            }
         }
     }
 
+    /// Polls the future of an async handler for the first time.
+    ///
+    /// Once suspended, it has a timer of the request timeout, which warns of a handler that still
+    /// runs. The timer also keeps the future alive when nothing else could wake it, so that its
+    /// request fails with a timeout and not before.
     fn start(
         mut self,
+        begun: Instant,
         span: Span,
         work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static,
     ) {
         let work = async move {
             let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+            let timeout = self.handler.service.reporter.request_timeout;
+            let deadline = timeout.and_then(|timeout| begun.checked_add(timeout));
+            let mut overdue = pin!(deadline.map(sleep_until));
             let result = poll_fn(|cx| {
                 Scheduler::label_task(self.handler.label);
                 let poll = work.as_mut().poll(cx);
-                if poll.is_pending() && !self.handler.sequential {
-                    self.ticket.suspend();
+                if poll.is_pending() {
+                    self.suspend();
+                    if self.state == State::Suspended
+                        && let Some(overdue) = overdue.as_mut().as_pin_mut()
+                        && overdue.poll(cx).is_ready()
+                    {
+                        self.warn_overdue(begun);
+                    }
                 }
                 poll
             })
@@ -103,8 +131,30 @@ impl<S: Serializer> Invocation<S> {
         }
     }
 
+    fn suspend(&mut self) {
+        if self.state == State::Queued {
+            self.state = State::Suspended;
+            if !self.handler.sequential {
+                self.ticket.suspend();
+            }
+        }
+    }
+
+    fn warn_overdue(&mut self, begun: Instant) {
+        self.state = State::Overdue;
+        let session = self.session();
+        warn!(
+            session = session.id(),
+            uid = session.uid(),
+            route = self.handler.route(),
+            request = session.request_id(),
+            running_ms = begun.elapsed().as_millis(),
+            "handler still running"
+        );
+    }
+
     fn finish(&mut self, result: Result<Option<Bytes>>) {
-        self.finished = true;
+        self.state = State::Finished;
         let session = self.ticket.session();
         let (route, request) = (self.handler.route(), session.request_id());
         match result {
@@ -151,18 +201,32 @@ impl<S: Serializer> Invocation<S> {
 
 impl<S: Serializer> Drop for Invocation<S> {
     fn drop(&mut self) {
-        if !self.finished {
+        if self.state != State::Finished {
             let error = if thread::panicking() {
                 self.panicked()
             } else {
-                Error::new(
-                    code::UNAVAILABLE,
-                    "the node dropped the message before it was handled",
-                )
+                self.state.dropped()
             };
             self.finish(Err(error));
         }
         // The ticket is released after this, when the fields drop.
         self.session().sink().done();
+    }
+}
+
+impl State {
+    /// The error of an invocation that was dropped in this state.
+    fn dropped(self) -> Error {
+        match self {
+            Self::Overdue => Error::new(code::TIMEOUT, "the request timed out"),
+            Self::Suspended => Error::new(
+                code::UNAVAILABLE,
+                "the node dropped the handler before it had ended",
+            ),
+            Self::Queued | Self::Finished => Error::new(
+                code::UNAVAILABLE,
+                "the node dropped the message before it was handled",
+            ),
+        }
     }
 }

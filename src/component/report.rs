@@ -1,16 +1,13 @@
 //! What happens to a message that fails: map the error, log it, answer the request.
 
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tracing::{debug, warn};
 
 use crate::{
     error::{Error, code},
     metrics::Metrics,
+    panic::catch_panic,
     session::Session,
 };
 
@@ -20,6 +17,10 @@ type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 pub(crate) struct ErrorReporter {
     /// The application's hook: may replace the error.
     pub(crate) on_error: Option<OnError>,
+    /// Clients get the text of foreign errors.
+    pub(crate) expose_errors: bool,
+    /// How long a request waits for its answer.
+    pub(crate) request_timeout: Option<Duration>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -30,12 +31,16 @@ impl ErrorReporter {
     /// a client could fill the log with them.
     pub(crate) fn fail(&self, session: &Session, route: &str, error: Error) {
         let error = match &self.on_error {
-            Some(map) => catch_unwind(AssertUnwindSafe(|| map(session, route, error)))
-                .unwrap_or_else(|_| {
-                    self.metrics.panics.increment(1);
-                    Error::new(code::INTERNAL, "the error hook panicked")
-                }),
+            Some(hook) => catch_panic(&self.metrics.panics, "the error hook panicked", || {
+                Ok(hook(session, route, error))
+            })
+            .unwrap_or_else(|error| error),
             None => error,
+        };
+        let error = if self.expose_errors {
+            error.expose()
+        } else {
+            error
         };
         let (id, uid, request) = (session.id(), session.uid(), session.request_id());
         if error.code() == code::INTERNAL {

@@ -165,7 +165,7 @@ impl<R, E> HandlerResult for Result<R, E> {
     message = "`{Self}` cannot be the error of a handler: it does not convert into `nano::Error`",
     label = "the error of this handler is `{Self}`",
     note = "to choose code and message that the client gets: `impl From<{Self}> for nano::Error`",
-    note = "or implement `std::error::Error` for `{Self}`: the client then gets the code `NANO-500` and its text"
+    note = "or implement `std::error::Error` for `{Self}`: the client then gets the code `NANO-500`, and the log its text"
 )]
 pub trait IntoError {
     /// Converts the error.

@@ -238,7 +238,7 @@ impl<T: Transport> Connection<T> {
             }),
             None => Ok(None),
         };
-        let user = user.map_err(|error| self.refuse(&error))?;
+        let user = user.map_err(|error| self.refuse(error))?;
         let reply = self.gate.handshake.encode(
             unix_seconds(),
             user.as_ref().filter(|user| **user != Value::Null),
@@ -249,14 +249,15 @@ impl<T: Transport> Connection<T> {
 
     /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
     /// too old. Otherwise the connection closes without a reply, as in Go nano.
-    fn refuse(&self, error: &Error) -> CloseReason {
+    fn refuse(&self, error: Error) -> CloseReason {
         if let Ok(code) = error.code().parse() {
             self.handle.send_control(
                 Kind::Handshake,
                 &handshake::Reply::refusal(code, error.message()).encode(),
             );
         }
-        CloseReason::HandshakeRefused(error.message().to_owned())
+        // Close callbacks and the log get the text of a foreign error, too.
+        CloseReason::HandshakeRefused(error.expose().message().to_owned())
     }
 
     fn limit_rate(&mut self) -> Result<(), CloseReason> {

@@ -32,6 +32,7 @@ pub(crate) struct NodeConfig {
     pub(crate) dictionary: DictionarySource,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) on_error: Option<OnError>,
+    pub(crate) expose_errors: bool,
     pub(crate) on_session_closed: Vec<OnSessionClosed>,
     /// I/O threads of the node's own; 0 uses the caller's runtime.
     pub(crate) io_threads: usize,

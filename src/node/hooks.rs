@@ -111,10 +111,12 @@ impl HookError {
             hook,
             error,
         } = self;
+        let source = error.to_string();
+        let error = error.expose();
         Error::new(
             error.code().to_owned(),
             format!("{hook} of component {component}: {}", error.message()),
         )
-        .with_source(error.to_string())
+        .with_source(source)
     }
 }

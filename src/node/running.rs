@@ -65,6 +65,8 @@ impl Running {
         handle.sessions().count_panics(metrics.panics.clone());
         let reporter = Arc::new(ErrorReporter {
             on_error: config.on_error,
+            expose_errors: config.expose_errors,
+            request_timeout: config.settings.request_timeout,
             metrics: metrics.clone(),
         });
         let services: Vec<_> = config

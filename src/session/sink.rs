@@ -164,7 +164,7 @@ impl<'a> Push<'a> {
         .map_err(|error| {
             Error::new(
                 code::TOO_LARGE,
-                format!("push {}: {}", self.route, error.message()),
+                format!("push {}: {}", self.route, error.expose().message()),
             )
         })?;
         Ok(out.freeze())

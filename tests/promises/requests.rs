@@ -143,7 +143,7 @@ async fn an_error_of_a_handler_is_answered_with_its_code_message_and_metadata() 
     let error = client.ask("Table.Fold", r#""none""#).await.unwrap_err();
     assert_eq!(
         (error.code(), error.message()),
-        (code::INTERNAL, "invalid digit found in string")
+        (code::INTERNAL, "internal error")
     );
 }
 

@@ -28,6 +28,7 @@ impl Component for Mail {
             .on("Thread", Self::thread)
             .on("Twice", Self::twice)
             .on("Echo", Self::echo)
+            .on("Never", Self::never)
     }
 }
 
@@ -46,6 +47,11 @@ impl Mail {
         let responder = session.responder();
         thread::spawn(move || responder.respond(&text));
         Ok(())
+    }
+
+    /// Waits for something that nothing will ever wake it for.
+    async fn never(self: Arc<Self>, _: Session, _: ()) -> Result {
+        std::future::pending().await
     }
 
     /// Answers by itself and returns an answer too.
@@ -92,6 +98,18 @@ async fn a_request_nobody_answers_times_out_and_its_late_answer_is_dropped() {
         r#""next""#,
         "nothing came in between"
     );
+}
+
+#[tokio::test]
+async fn a_handler_that_awaits_for_ever_times_out_and_no_earlier() {
+    let (_inbox, node, mut client) =
+        mail(App::new().timeouts(Timeouts::new().request(Duration::from_millis(100)))).await;
+    let begun = Instant::now();
+    assert_eq!(client.ask_in_vain("Mail.Never", "").await, code::TIMEOUT);
+    assert!(begun.elapsed() >= Duration::from_millis(100));
+    let called = node.handle().call("Mail.Never").raw("").await;
+    assert_eq!(called.unwrap_err().code(), code::TIMEOUT);
+    assert!(begun.elapsed() >= Duration::from_millis(200));
 }
 
 #[tokio::test]

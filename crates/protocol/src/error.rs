@@ -37,8 +37,8 @@ pub mod code {
 
 /// An error with a code for the client.
 ///
-/// `?` converts every [`std::error::Error`] into an error with the code [`code::INTERNAL`]. Text is
-/// not an error in Rust, so `option.ok_or("no such room")?` does not compile; the constructors say
+/// `?` converts every [`std::error::Error`] into an error with the code [`code::INTERNAL`], whose
+/// text is logged and not sent to clients, see [`message`](Error::message). Text is not an error in Rust, so `option.ok_or("no such room")?` does not compile; the constructors say
 /// which code is meant:
 ///
 /// ```
@@ -91,7 +91,12 @@ struct Inner {
     message: Cow<'static, str>,
     metadata: BTreeMap<String, String>,
     source: Option<Box<dyn error::Error + Send + Sync>>,
+    /// The message is the text of a foreign error, which clients do not get.
+    hidden: bool,
 }
+
+/// What clients read instead of the text of a foreign error.
+const HIDDEN: &str = "internal error";
 
 /// The body of an error reply on the wire.
 #[derive(Serialize, Deserialize)]
@@ -112,6 +117,7 @@ impl Error {
             message: message.into(),
             metadata: BTreeMap::new(),
             source: None,
+            hidden: false,
         }))
     }
 
@@ -141,9 +147,24 @@ impl Error {
         &self.0.code
     }
 
-    /// The message.
+    /// The message that a client gets.
+    ///
+    /// For an error that `?` converted from a foreign type it is `internal error`, until
+    /// [`expose`](Error::expose) is called: the text of a database or a file system may name
+    /// tables and paths. `Display` always shows the whole text, for logs.
     pub fn message(&self) -> &str {
-        &self.0.message
+        if self.0.hidden {
+            HIDDEN
+        } else {
+            &self.0.message
+        }
+    }
+
+    /// Lets clients read the text of a foreign error, instead of `internal error`.
+    #[must_use]
+    pub fn expose(mut self) -> Self {
+        self.0.hidden = false;
+        self
     }
 
     /// The metadata, ordered by key.
@@ -228,6 +249,7 @@ impl<E: error::Error + Send + Sync + 'static> From<E> for Error {
         let message = source.as_ref().map(ToString::to_string).unwrap_or_default();
         let mut error = Self::new(code::INTERNAL, message);
         error.0.source = source.map(|source| Box::new(source) as _);
+        error.0.hidden = true;
         error
     }
 }
@@ -305,6 +327,7 @@ impl fmt::Debug for Error {
             message,
             metadata,
             source,
+            hidden: _,
         } = &*self.0;
         let mut debug = f.debug_struct("Error");
         debug.field("code", code).field("message", message);

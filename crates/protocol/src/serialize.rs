@@ -178,7 +178,8 @@ pub fn decode_message<F: Decode<M>, M: 'static>(payload: &Bytes) -> Result<M> {
     }
     F::decode(payload).map_err(|error| {
         if error.code() == code::INTERNAL {
-            error.recode(code::BAD_REQUEST)
+            // What is wrong with its own message is no secret to the client.
+            error.expose().recode(code::BAD_REQUEST)
         } else {
             error
         }
