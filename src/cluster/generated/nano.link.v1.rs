@@ -42,6 +42,8 @@ pub struct Frame {
     pub open: ::core::option::Option<::prost::alloc::boxed::Box<SessionOpen>>,
     #[prost(message, optional, boxed, tag = "15")]
     pub close: ::core::option::Option<::prost::alloc::boxed::Box<Close>>,
+    #[prost(uint64, tag = "16")]
+    pub stream: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
@@ -118,6 +120,9 @@ pub enum Kind {
     Drained = 35,
     /// Sent when nothing else was for a while, so that silence means a broken link.
     Keepalive = 36,
+    /// The receiver's `stream` is over at the sender of this frame: what the receiver sends on it is
+    /// lost, whether it knows that yet or not.
+    StreamLost = 37,
     /// The handlers are done with `credit` messages of the session.
     Credit = 48,
     /// The session is not served here. Sessions opened with a number above `opened` are not meant.
@@ -150,6 +155,7 @@ impl Kind {
             Self::Goaway => "GOAWAY",
             Self::Drained => "DRAINED",
             Self::Keepalive => "KEEPALIVE",
+            Self::StreamLost => "STREAM_LOST",
             Self::Credit => "CREDIT",
             Self::SessionUnknown => "SESSION_UNKNOWN",
         }
@@ -177,6 +183,7 @@ impl Kind {
             "GOAWAY" => Some(Self::Goaway),
             "DRAINED" => Some(Self::Drained),
             "KEEPALIVE" => Some(Self::Keepalive),
+            "STREAM_LOST" => Some(Self::StreamLost),
             "CREDIT" => Some(Self::Credit),
             "SESSION_UNKNOWN" => Some(Self::SessionUnknown),
             _ => None,

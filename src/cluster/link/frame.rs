@@ -200,6 +200,13 @@ impl Frame {
         Self::of(Kind::Keepalive, 0)
     }
 
+    pub(super) fn stream_lost(stream: u64) -> Self {
+        Self {
+            stream,
+            ..Self::of(Kind::StreamLost, 0)
+        }
+    }
+
     pub(super) fn drained() -> Self {
         Self::of(Kind::Drained, 0)
     }

@@ -498,3 +498,10 @@ fn end<S>(
 pub(super) fn unknown(id: i64) -> Error {
     Error::new(code::NOT_FOUND, format!("session not found: {id}"))
 }
+
+#[cfg(test)]
+impl<S> Receiver<S> {
+    pub(super) fn sessions(&self) -> impl Iterator<Item = &ServedSession<S>> {
+        self.sessions.values()
+    }
+}

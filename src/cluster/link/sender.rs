@@ -243,6 +243,11 @@ impl<S: LinkedSession> Sender<S> {
         self.orphan_requests(effects);
     }
 
+    /// Whether this stream, which the peer does not read any more, is the current one.
+    pub(super) fn is_lost(&self, stream: u64) -> bool {
+        self.phase == Phase::Up && self.stream == stream
+    }
+
     /// Fails every request in flight, and wakes all tasks that wait for this stream.
     pub(super) fn orphan_requests(&mut self, effects: &mut Vec<Effect<S>>) {
         let first = effects.len();
@@ -464,4 +469,15 @@ fn forget<S: LinkedSession>(mut window: SessionWindow<S>, effects: &mut Vec<Effe
 
 fn unreachable() -> Error {
     Error::new(code::UNAVAILABLE, "the member cannot be reached")
+}
+
+#[cfg(test)]
+impl<S> Sender<S> {
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.bytes()
+    }
+
+    pub(super) fn windows(&self) -> impl Iterator<Item = &SessionWindow<S>> {
+        self.windows.values()
+    }
 }

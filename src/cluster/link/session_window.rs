@@ -78,4 +78,9 @@ impl<S: LinkedSession> SessionWindow<S> {
         self.unfinished = 0;
         std::mem::take(&mut self.requests)
     }
+
+    #[cfg(test)]
+    pub(super) fn unfinished(&self) -> u32 {
+        self.unfinished
+    }
 }

@@ -16,7 +16,8 @@
 //!
 //! What follows from an input is pushed as [`Effect`]s into a vector of the caller, or returned as
 //! the waker of the stream's writer where nothing else can follow. The caller applies them after it
-//! has unlocked the state. The driver (`stream.rs`) does so in a node, tests in virtual time.
+//! has unlocked the state. The driver (`stream.rs`) does so in a node, `tests/pair.rs` in virtual
+//! time.
 //!
 //! Invariants:
 //!
@@ -182,6 +183,9 @@ impl<S: LinkedSession> LinkState<S> {
     ) -> bool {
         let down = self.receiver.down(stream, now, self.grace, effects);
         if down {
+            // Ahead of the messages that follow, so that their answers wait for the next stream.
+            let writer = self.sender.push(Frame::stream_lost(stream));
+            effects.extend(writer.map(Effect::Wake));
             self.answers_lost(effects);
             self.detach_if_due(now, effects);
         }
@@ -510,6 +514,11 @@ impl<S: LinkedSession> LinkState<S> {
             }
             Kind::Drained => self.receiver.set_drained(),
             Kind::Keepalive => {}
+            Kind::StreamLost => {
+                if self.sender.is_lost(frame.stream) {
+                    self.outbound_down(now(), effects);
+                }
+            }
             Kind::None | Kind::Hello | Kind::Credit | Kind::SessionUnknown => {
                 return Err(misplaced());
             }
@@ -624,4 +633,19 @@ fn not_in_flight(request: u64) -> Error {
         code::CONFLICT,
         format!("request {request} does not wait for an answer"),
     )
+}
+
+#[cfg(test)]
+impl<S: LinkedSession> LinkState<S> {
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.sender.queued_bytes()
+    }
+
+    pub(super) fn sender(&self) -> &Sender<S> {
+        &self.sender
+    }
+
+    pub(super) fn receiver(&self) -> &Receiver<S> {
+        &self.receiver
+    }
 }

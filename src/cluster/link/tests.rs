@@ -1,4 +1,4 @@
-//! Link states, input by input.
+//! Link states: input by input here, in pairs with faults in `pair`.
 
 use std::{
     pin::Pin,
@@ -24,6 +24,8 @@ use crate::{
     cluster::pending_calls::StreamId, dispatch::ForwardError, message::Message, mock,
     session::Session,
 };
+
+mod pair;
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
