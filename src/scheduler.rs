@@ -19,6 +19,7 @@
 //! ```
 
 mod clock;
+#[cfg(feature = "cron")]
 mod cron;
 mod executor;
 mod pool;
@@ -296,9 +297,12 @@ impl Scheduler {
     /// missed because the clock was set or the machine was suspended count as one, which fires
     /// within a minute.
     ///
+    /// Needs the feature `cron`, which is on by default.
+    ///
     /// # Errors
     /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) when the expression is invalid or never
     /// occurs.
+    #[cfg(feature = "cron")]
     pub fn cron(&self, expression: &str, callback: impl FnMut() + Send + 'static) -> Result<Timer> {
         Timer::cron(&self.0, expression, Box::new(callback))
     }

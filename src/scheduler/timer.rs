@@ -5,7 +5,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{cron::CronSchedule, executor::Executor, strand::Strand, timer_queue::QueuedTimer};
+#[cfg(feature = "cron")]
+use super::cron::CronSchedule;
+use super::{executor::Executor, strand::Strand, timer_queue::QueuedTimer};
 use crate::error::{Error, Result, code};
 
 pub(super) type Callback = Box<dyn FnMut() + Send>;
@@ -74,6 +76,7 @@ impl Timer {
     }
 
     /// Starts a timer of `strand` that fires when the cron `expression` is due.
+    #[cfg(feature = "cron")]
     pub(super) fn cron(strand: &Arc<Strand>, expression: &str, callback: Callback) -> Result<Self> {
         let now = strand.executor.now();
         let wall = strand.executor.wall_clock(now);
@@ -165,6 +168,7 @@ struct Progress {
 enum Schedule {
     Once,
     Every(Duration),
+    #[cfg(feature = "cron")]
     Cron(Box<CronSchedule>),
 }
 
@@ -226,6 +230,10 @@ impl QueuedTimer for Entry {
 
 impl Progress {
     /// Moves on to the next due instant.
+    #[cfg_attr(
+        not(feature = "cron"),
+        expect(unused_variables, reason = "only cron timers read the wall clock")
+    )]
     fn advance(&mut self, now: Instant, executor: &Executor) -> Step {
         if self.stopped {
             return Step {
@@ -239,6 +247,7 @@ impl Progress {
                 self.due = next_tick(self.due, *interval, now);
                 true
             }
+            #[cfg(feature = "cron")]
             Schedule::Cron(cron) => {
                 let wall = executor.wall_clock(now);
                 let due = cron.take_due(wall);
