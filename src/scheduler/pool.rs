@@ -43,7 +43,8 @@ impl Pool {
     /// Starts a pool of `threads` threads called `name`.
     ///
     /// Timers and the futures of [`Scheduler::offload`](super::Scheduler::offload) run on
-    /// `runtime`; `tokio::spawn` in a task uses it too.
+    /// `runtime`; `tokio::spawn` in a task uses it too. One more thread samples the schedulers once
+    /// a second, and logs a task that blocks its scheduler for more than 5 seconds.
     ///
     /// With 0 threads, turns run as tasks of the runtime, and user code that blocks blocks the
     /// runtime. The wall clock of cron and condition timers then starts at the time of this call
