@@ -6,6 +6,9 @@
 // From the top down: a module imports only from those below it.
 pub mod guide;
 
+#[cfg(feature = "testing")]
+pub mod testing;
+
 mod app;
 pub use app::{App, Cluster, Limits, Timeouts};
 

@@ -128,7 +128,7 @@ impl Component for Till {
 }
 
 #[tokio::test]
-async fn every_metric_counts_what_it_says() {
+async fn every_metric_counts_what_its_name_says() {
     let mut counts = Counts::start().await;
     let pipeline = Pipeline::new();
     pipeline

@@ -1,7 +1,7 @@
 //! What cannot work where nodes of Go nano take part, and why: all of it, by the numbers of the
 //! defects that were recorded of them.
 
-use crate::{node::Kind, world::Pairing};
+use crate::{cluster::Kinds, node::Kind};
 
 /// A defect of Go nano that a step of these tests meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,11 +29,11 @@ impl Defect {
 
     fn concerns(
         self,
-        Pairing {
+        Kinds {
             master,
             gate,
             backend,
-        }: Pairing,
+        }: Kinds,
     ) -> bool {
         match self {
             Self::NoErrorReplies | Self::BoundForEver => gate == Kind::Go,
@@ -45,10 +45,10 @@ impl Defect {
     }
 
     /// All that are to be met in a cluster.
-    pub(crate) fn of(pairing: Pairing) -> Vec<Self> {
+    pub(crate) fn of(kinds: Kinds) -> Vec<Self> {
         Self::ALL
             .into_iter()
-            .filter(|defect| defect.concerns(pairing))
+            .filter(|defect| defect.concerns(kinds))
             .collect()
     }
 }

@@ -6,6 +6,7 @@
 mod support;
 
 mod cannot;
+mod cluster;
 mod endings;
 mod go;
 mod node;
@@ -13,4 +14,3 @@ mod player;
 mod room;
 mod traffic;
 mod with_go_nano;
-mod world;

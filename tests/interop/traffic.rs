@@ -5,23 +5,23 @@ use std::collections::VecDeque;
 use futures_util::{FutureExt, future::maybe_done};
 use tokio::task::unconstrained;
 
-use crate::{cannot::Defect, node::Kind, player::Player, world::World};
+use crate::{cannot::Defect, cluster::InteropCluster, node::Kind, player::Player};
 
 const NUMBERS: u64 = 10_000;
 
 /// A player of the later gate, who stays.
-pub(crate) async fn everybody_has_joined(world: &World) -> Player {
-    world.knows(&[&world.late_role.address]).await;
-    let player = world.player().await;
+pub(crate) async fn everybody_has_joined(cluster: &InteropCluster) -> Player {
+    cluster.knows(&[&cluster.late_role.address]).await;
+    let player = cluster.player().await;
     assert_eq!(
         player.ask_until_answered("Room.Who", "").await,
         "steady",
         "told of it later"
     );
-    assert_eq!(player.offered().await, [world.backend.address()]);
+    assert_eq!(player.offered().await, [cluster.backend.address()]);
     assert_eq!(player.ask("Lobby.Who", "").await, "master");
     assert_eq!(player.ask("Gate.Who", "").await, "gate");
-    let player = world.late_player().await;
+    let player = cluster.late_player().await;
     assert_eq!(
         player.ask_until_answered("Room.Who", "").await,
         "steady",
@@ -31,8 +31,8 @@ pub(crate) async fn everybody_has_joined(world: &World) -> Player {
     player
 }
 
-pub(crate) async fn messages_of_every_kind(world: &mut World) {
-    let mut player = world.player().await;
+pub(crate) async fn messages_of_every_kind(cluster: &mut InteropCluster) {
+    let mut player = cluster.player().await;
     for service in ["Room", "Lobby", "Gate"] {
         for len in [0, 1, 60_000] {
             let body = "x".repeat(len);
@@ -54,14 +54,14 @@ pub(crate) async fn messages_of_every_kind(world: &mut World) {
     assert_eq!(player.note().await, "master two");
 
     let failure = player.fails("Room.Nope").await;
-    let silent = world.meets(Defect::NoErrorReplies);
+    let silent = cluster.meets(Defect::NoErrorReplies);
     assert_eq!(failure.as_deref(), (!silent).then_some("NANO-404"));
     assert_eq!(player.ask("Room.Echo", "still here").await, "still here");
 }
 
 /// Every node sends to every other, on behalf of a session.
-pub(crate) async fn rpc(world: &World) {
-    let mut player = world.player().await;
+pub(crate) async fn rpc(cluster: &InteropCluster) {
+    let mut player = cluster.player().await;
     for (from, to, label) in [
         ("Gate", "Room", "steady"),
         ("Gate", "Lobby", "master"),
@@ -77,15 +77,15 @@ pub(crate) async fn rpc(world: &World) {
 }
 
 /// The messages of one session arrive in order, and so do its pushes and answers.
-pub(crate) async fn order(world: &World) {
+pub(crate) async fn order(cluster: &InteropCluster) {
     // More than 16 of them on the way to a client are too many for a Go gate: two for each message
     // here, and heartbeats.
-    let window = if world.pairing.gate == Kind::Go {
+    let window = if cluster.kinds.gate == Kind::Go {
         7
     } else {
         64
     };
-    let player = world.player().await;
+    let player = cluster.player().await;
     let mut numbers = player.subscribe("onNumber");
     let (mut sent, mut waiting) = (0, VecDeque::new());
     for number in 1..=NUMBERS {
@@ -112,8 +112,8 @@ pub(crate) async fn order(world: &World) {
 }
 
 /// A session that has been on all three nodes.
-pub(crate) async fn seen_everywhere(world: &World, uid: i64) -> Player {
-    let player = world.player().await;
+pub(crate) async fn seen_everywhere(cluster: &InteropCluster, uid: i64) -> Player {
+    let player = cluster.player().await;
     player.want("steady").await;
     for service in ["Gate", "Room", "Lobby"] {
         assert_eq!(

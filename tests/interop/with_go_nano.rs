@@ -4,10 +4,10 @@
 use tokio::sync::Mutex;
 
 use crate::{
+    cluster::{InteropCluster, Kinds},
     endings, go,
     node::Kind::{self, Go, Rust},
     traffic,
-    world::{Pairing, World},
 };
 
 /// Nodes that get no turn for two seconds are taken for dead, and what that does is not what is
@@ -17,26 +17,26 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 async fn play(master: Kind, gate: Kind, backend: Kind) {
     let Some(program) = go::program() else { return };
     let _turn = ONE_AT_A_TIME.lock().await;
-    let mut world = World::start(
+    let mut cluster = InteropCluster::start(
         program,
-        Pairing {
+        Kinds {
             master,
             gate,
             backend,
         },
     )
     .await;
-    let late = traffic::everybody_has_joined(&world).await;
-    traffic::messages_of_every_kind(&mut world).await;
-    traffic::rpc(&world).await;
-    traffic::order(&world).await;
-    endings::sessions_close(&world).await;
-    endings::a_backend_leaves(&mut world).await;
-    endings::the_master_is_started_again(&mut world).await;
-    endings::a_backend_is_killed(&mut world).await;
-    endings::gates_end(&mut world, late).await;
-    endings::everybody_stops(&mut world).await;
-    world.met_all();
+    let late = traffic::everybody_has_joined(&cluster).await;
+    traffic::messages_of_every_kind(&mut cluster).await;
+    traffic::rpc(&cluster).await;
+    traffic::order(&cluster).await;
+    endings::sessions_close(&cluster).await;
+    endings::a_backend_leaves(&mut cluster).await;
+    endings::the_master_is_started_again(&mut cluster).await;
+    endings::a_backend_is_killed(&mut cluster).await;
+    endings::gates_end(&mut cluster, late).await;
+    endings::everybody_stops(&mut cluster).await;
+    cluster.met_all();
 }
 
 macro_rules! clusters {

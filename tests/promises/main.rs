@@ -42,7 +42,7 @@ fn every_test_the_document_names_exists() {
             .chars()
             .all(|letter| letter.is_lowercase() || letter == '_')
     };
-    let suites = ["promises", "cluster", "cluster_data", "cluster_load"];
+    let suites = ["promises", "membership", "forwarding", "soak"];
     let mut count = 0;
     for (module, name) in names
         .into_iter()

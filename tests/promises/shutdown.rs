@@ -99,7 +99,7 @@ async fn requests_in_flight_are_finished_before_clients_are_kicked() {
 }
 
 #[tokio::test]
-async fn requests_nobody_finishes_are_answered_with_an_error_after_half_of_the_time() {
+async fn unfinished_requests_are_answered_with_an_error_after_half_of_the_time() {
     let (inner, node, ends) =
         mail(App::new().timeouts(Timeouts::new().shutdown(Duration::from_millis(400)))).await;
     let mut client = Client::connect(&node).await;

@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{RawClient, within};
 
-/// The recorded server, `examples/peer`, in a process of its own. It is killed when dropped.
+/// The recorded server, `tests/fixtures/peer`, in a process of its own. It is killed when dropped.
 pub(crate) struct Peer {
     /// Where clients connect, or other nodes if clients cannot.
     pub(crate) address: SocketAddr,

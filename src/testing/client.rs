@@ -1,0 +1,270 @@
+//! A client of bare packets.
+
+use std::{fmt, io, net::SocketAddr};
+
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+use super::{
+    wait::within,
+    websocket::{self, Frame, opcode},
+};
+use crate::{
+    error::Error,
+    handshake,
+    message::{Dictionary, Kind, Message},
+    packet,
+};
+
+/// A client of bare packets, over TCP or WebSocket: it sends no heartbeats, reads only when it is
+/// asked to, and shows every byte.
+///
+/// For the usual case [`Client`](crate::client::Client) is the better one.
+///
+/// # Panics
+/// Every method panics when the connection fails, when another packet comes than the expected one,
+/// or when none comes within [`DEADLINE`](super::DEADLINE).
+pub struct RawClient {
+    stream: BufReader<TcpStream>,
+    websocket: bool,
+}
+
+impl fmt::Debug for RawClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawClient")
+            .field("local_addr", &self.stream.get_ref().local_addr().ok())
+            .field("websocket", &self.websocket)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RawClient {
+    /// Connects by TCP. Nothing is sent yet.
+    pub async fn tcp(address: SocketAddr) -> Self {
+        let stream = done("a connection", TcpStream::connect(address)).await;
+        // So that what is sent in two pieces goes out in two pieces.
+        if let Err(error) = stream.set_nodelay(true) {
+            panic!("no delay: {error}");
+        }
+        Self {
+            stream: BufReader::new(stream),
+            websocket: false,
+        }
+    }
+
+    /// Connects by WebSocket. Nothing is sent beyond the upgrade.
+    pub async fn websocket(address: SocketAddr, path: &str) -> Self {
+        let (stream, head) = websocket::http(address, &websocket::upgrade(path, "")).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "not upgraded: {head}");
+        Self {
+            stream,
+            websocket: true,
+        }
+    }
+
+    /// The client's own address.
+    pub fn local_addr(&self) -> SocketAddr {
+        let address = self.stream.get_ref().local_addr();
+        address.unwrap_or_else(|error| panic!("no address: {error}"))
+    }
+
+    /// Closes its direction of the connection.
+    pub async fn finish(&mut self) {
+        done("the end of the output", self.stream.shutdown()).await;
+    }
+
+    /// Sends bytes as they are; over WebSocket in one binary frame.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        if self.websocket {
+            return self.send_frame(&Frame::binary(bytes)).await;
+        }
+        self.send_bytes(bytes).await;
+    }
+
+    /// Sends a frame of any kind; over TCP its payload.
+    pub async fn send_frame(&mut self, frame: &Frame) {
+        if self.websocket {
+            self.send_bytes(&frame.encode()).await
+        } else {
+            self.send_bytes(&frame.payload).await
+        }
+    }
+
+    /// Sends bytes as they are, over WebSocket too.
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        done("room to send", self.stream.write_all(bytes)).await;
+    }
+
+    /// Sends a packet.
+    pub async fn send_packet(&mut self, kind: packet::Kind, body: &[u8]) {
+        let mut out = BytesMut::new();
+        if let Err(error) = packet::encode(kind, body, &mut out) {
+            panic!("not a packet: {error}");
+        }
+        self.send(&out).await;
+    }
+
+    /// Sends a message, without a route dictionary.
+    pub async fn send_message(&mut self, message: &Message) {
+        let mut out = BytesMut::new();
+        if let Err(error) = message.encode(&Dictionary::default(), &mut out) {
+            panic!("not a message: {error}");
+        }
+        self.send_packet(packet::Kind::Data, &out).await;
+    }
+
+    /// Sends a request.
+    pub async fn request(&mut self, id: u64, route: &str, body: impl Into<Bytes>) {
+        self.send_message(&Message::request(id, route, body)).await;
+    }
+
+    /// Sends a notify.
+    pub async fn notify(&mut self, route: &str, body: impl Into<Bytes>) {
+        self.send_message(&Message::notify(route, body)).await;
+    }
+
+    /// Sends a request and returns its response, which must be the next message.
+    pub async fn call(&mut self, id: u64, route: &str, body: impl Into<Bytes>) -> Bytes {
+        self.request(id, route, body).await;
+        self.response(id).await
+    }
+
+    /// Does the handshake. Returns the server's reply.
+    pub async fn handshake(&mut self) -> Value {
+        self.send_packet(packet::Kind::Handshake, b"{}").await;
+        let reply = self.packet_of(packet::Kind::Handshake).await;
+        self.send_packet(packet::Kind::Ack, b"").await;
+        serde_json::from_slice(&reply)
+            .unwrap_or_else(|error| panic!("a handshake reply that is no JSON: {error}"))
+    }
+
+    /// The next frame; `None` when the server has closed the connection. Over TCP each packet
+    /// counts as a binary frame.
+    pub async fn frame(&mut self) -> Option<Frame> {
+        let first = self.stream.read_u8();
+        let first = match within("a packet, or the end of the connection", first).await {
+            Ok(first) => first,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return None,
+            Err(error) => panic!("the connection did not end in order: {error}"),
+        };
+        if self.websocket {
+            return Some(within("a whole frame", Frame::read(&mut self.stream, first)).await);
+        }
+        let mut packet = vec![first; packet::HEADER];
+        done("a header", self.stream.read_exact(&mut packet[1..])).await;
+        let len = u32::from_be_bytes([0, packet[1], packet[2], packet[3]]) as usize;
+        packet.resize(packet::HEADER + len, 0);
+        let body = self.stream.read_exact(&mut packet[packet::HEADER..]);
+        done("a whole packet", body).await;
+        Some(Frame::binary(packet))
+    }
+
+    /// The next packet with its header; `None` when the server has closed the connection. Over
+    /// WebSocket it must have a frame of its own.
+    pub async fn bytes(&mut self) -> Option<Vec<u8>> {
+        let frame = self.frame().await?;
+        assert_eq!(
+            (frame.opcode, frame.last),
+            (opcode::BINARY, true),
+            "not a packet: {frame:?}"
+        );
+        Some(frame.payload)
+    }
+
+    /// The body of the next packet, which must be of this kind.
+    pub async fn packet_of(&mut self, kind: packet::Kind) -> Bytes {
+        let Some(bytes) = self.bytes().await else {
+            panic!("the connection ended; expected {kind:?}")
+        };
+        assert_eq!(
+            bytes[0],
+            kind as u8,
+            "expected {kind:?}, got {:?}",
+            String::from_utf8_lossy(&bytes)
+        );
+        Bytes::from(bytes).slice(packet::HEADER..)
+    }
+
+    /// The next message. Heartbeats are passed over.
+    pub async fn message(&mut self) -> Message {
+        loop {
+            let Some(bytes) = self.bytes().await else {
+                panic!("the connection ended; expected a message")
+            };
+            if bytes[0] == packet::Kind::Heartbeat as u8 {
+                continue;
+            }
+            assert_eq!(
+                bytes[0],
+                packet::Kind::Data as u8,
+                "expected a message, got {:?}",
+                String::from_utf8_lossy(&bytes)
+            );
+            let body = Bytes::from(bytes).slice(packet::HEADER..);
+            return Message::decode(body, &Dictionary::default())
+                .unwrap_or_else(|error| panic!("a malformed message: {error}"));
+        }
+    }
+
+    /// The body of the next message, which must be the response to this request.
+    pub async fn response(&mut self, id: u64) -> Bytes {
+        let message = self.message().await;
+        assert_eq!(
+            (message.kind, message.id, message.error),
+            (Kind::Response, id, false),
+            "not the response: {message:?}"
+        );
+        message.body
+    }
+
+    /// The next message, which must be the error reply to this request.
+    pub async fn error(&mut self, id: u64) -> Error {
+        let message = self.message().await;
+        assert_eq!(
+            (message.kind, message.id, message.error),
+            (Kind::Response, id, true),
+            "not the error reply: {message:?}"
+        );
+        Error::from_body(&message.body)
+    }
+
+    /// The body of the next message, which must be a push with this route.
+    pub async fn push(&mut self, route: &str) -> Bytes {
+        let message = self.message().await;
+        assert_eq!(
+            (message.kind, &*message.route),
+            (Kind::Push, route),
+            "not the push: {message:?}"
+        );
+        message.body
+    }
+
+    /// The reason in a kick, which must be the next packet and the last one.
+    pub async fn kicked(&mut self) -> String {
+        let body = self.packet_of(packet::Kind::Kick).await;
+        self.closed().await;
+        handshake::decode_kick(&body)
+    }
+
+    /// The end of the connection, in order and without another byte.
+    pub async fn closed(&mut self) {
+        let frame = self.frame().await;
+        assert_eq!(frame, None, "expected the end of the connection");
+    }
+}
+
+/// Waits for an operation that must succeed.
+#[track_caller]
+fn done<T>(what: &str, operation: impl Future<Output = io::Result<T>>) -> impl Future<Output = T> {
+    let operation = within(what, operation);
+    async move {
+        match operation.await {
+            Ok(value) => value,
+            Err(error) => panic!("{what}: {error}"),
+        }
+    }
+}

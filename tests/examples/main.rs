@@ -1,0 +1,14 @@
+//! The examples as users start them: as apps in this process, and as programs. What the clients of
+//! the cluster receive, to the byte, is in `tests/golden`.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod cluster;
+#[path = "../../examples/custom_route.rs"]
+#[allow(dead_code)]
+mod custom_route;
+mod pages;
+mod program;
+mod rooms;
+mod routes;
+#[path = "../support/mod.rs"]
+mod support;

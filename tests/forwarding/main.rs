@@ -1,0 +1,21 @@
+//! The data plane: a master, gates and backends in one process, over real sockets.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod balance;
+mod calls;
+mod cluster;
+mod ends;
+mod faults;
+#[path = "../support/go/mod.rs"]
+mod go;
+mod go_backends;
+mod go_gates;
+mod handmade;
+mod links;
+#[allow(dead_code, reason = "a part of it is used here")]
+mod network;
+mod order;
+mod sessions;
