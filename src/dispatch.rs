@@ -185,7 +185,7 @@ impl Dispatch {
         let session = call
             .session
             .unwrap_or_else(|| detached_session(&self.sessions))
-            .with_caller(call.caller);
+            .with_reply_to(call.caller);
         let message = Message::request(session.request_id(), call.route, call.body);
         // A message that is dropped here answers its call.
         let _ = self

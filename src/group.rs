@@ -13,7 +13,7 @@ use tracing::debug;
 use crate::{
     error::{Error, Result, code},
     serialize::{Encode, Json, Serializer},
-    session::{GateMulticast, GroupRef, Push, Session, SessionInner},
+    session::{GateMulticast, GroupRef, Push, Session, SessionKey},
 };
 
 /// A set of sessions that are sent the same messages: a room, a desk, a channel.
@@ -56,8 +56,8 @@ struct Inner {
 #[derive(Default)]
 struct Members {
     closed: bool,
-    /// By address of the session: gates of Go nano may give one id twice.
-    by_key: HashMap<usize, Session>,
+    /// Not by id: gates of Go nano may give one id twice.
+    by_key: HashMap<SessionKey, Session>,
 }
 
 impl<S: Serializer> Group<S> {
@@ -95,10 +95,10 @@ impl<S: Serializer> Group<S> {
         if members.closed {
             return Err(self.inner.closed());
         }
-        if members.by_key.contains_key(&key(session.core())) {
+        if members.by_key.contains_key(&session.key()) {
             return Ok(false);
         }
-        if !session.core().close_state.join(self.inner.membership()) {
+        if !session.inner().close_state.join(self.inner.group_ref()) {
             return Err(Error::new(
                 code::CLOSED,
                 format!("session {} is closed", session.id()),
@@ -106,7 +106,7 @@ impl<S: Serializer> Group<S> {
         }
         members
             .by_key
-            .insert(key(session.core()), session.typed().with_request(0));
+            .insert(session.key(), session.typed().with_request(0));
         Ok(true)
     }
 
@@ -120,10 +120,10 @@ impl<S: Serializer> Group<S> {
             if members.closed {
                 return Err(self.inner.closed());
             }
-            members.by_key.remove(&key(session.core()))
+            members.by_key.remove(&session.key())
         };
         if let Some(left) = &left {
-            left.core().close_state.leave(&self.inner.membership());
+            left.inner().close_state.leave(&self.inner.group_ref());
         }
         Ok(left.is_some())
     }
@@ -186,18 +186,18 @@ impl<S: Serializer> Group<S> {
     fn send(&self, push: &Push<'_>, filter: impl Fn(&Session<S>) -> bool) -> Result {
         push.check()?;
         // A copy of the handles, so that filters and sinks are called without the lock.
-        let mut relays = Relays::default();
+        let mut gates = GateBatches::default();
         for member in self.sessions()? {
             if !filter(&member) {
                 continue;
             }
-            if let Some(relay) = member.sink().relay() {
-                relays.add(relay, member.id());
+            if let Some(gate) = member.sink().relay() {
+                gates.add(gate, member.id());
             } else if let Err(error) = member.sink().push(push) {
                 debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "broadcast to a member failed");
             }
         }
-        relays.push(self.name(), push);
+        gates.push(self.name(), push);
         Ok(())
     }
 
@@ -270,30 +270,26 @@ impl<S: Serializer> Group<S> {
     }
 }
 
-fn key(session: &Arc<SessionInner>) -> usize {
-    Arc::as_ptr(session).addr()
-}
-
 /// The members of a broadcast whose clients are on other gates, by gate.
 #[derive(Default)]
-struct Relays(Vec<(Arc<dyn GateMulticast>, Vec<i64>)>);
+struct GateBatches(Vec<(Arc<dyn GateMulticast>, Vec<i64>)>);
 
-impl Relays {
-    fn add(&mut self, relay: Arc<dyn GateMulticast>, session: i64) {
+impl GateBatches {
+    fn add(&mut self, gate: Arc<dyn GateMulticast>, session: i64) {
         match self
             .0
             .iter_mut()
-            .find(|(known, _)| Arc::ptr_eq(known, &relay))
+            .find(|(known, _)| Arc::ptr_eq(known, &gate))
         {
             Some((_, sessions)) => sessions.push(session),
-            None => self.0.push((relay, vec![session])),
+            None => self.0.push((gate, vec![session])),
         }
     }
 
     fn push(self, group: &str, push: &Push<'_>) {
-        for (relay, sessions) in self.0 {
+        for (gate, sessions) in self.0 {
             let count = sessions.len();
-            if let Err(error) = relay.push(sessions, push) {
+            if let Err(error) = gate.push(sessions, push) {
                 debug!(group, sessions = count, route = push.route(), %error, "broadcast to a gate failed");
             }
         }
@@ -305,22 +301,22 @@ impl Inner {
         Error::new(code::CLOSED, format!("group {} is closed", self.name))
     }
 
-    fn membership(self: &Arc<Self>) -> Weak<dyn GroupRef> {
+    fn group_ref(self: &Arc<Self>) -> Weak<dyn GroupRef> {
         let weak: Weak<Self> = Arc::downgrade(self);
         weak
     }
 
-    fn remove_from(self: &Arc<Self>, left: HashMap<usize, Session>) {
-        let membership = self.membership();
+    fn remove_from(self: &Arc<Self>, left: HashMap<SessionKey, Session>) {
+        let group = self.group_ref();
         for session in left.into_values() {
-            session.core().close_state.leave(&membership);
+            session.inner().close_state.leave(&group);
         }
     }
 }
 
 impl GroupRef for Inner {
-    fn forget(&self, session: &Arc<SessionInner>) {
-        let member = self.members.write().by_key.remove(&key(session));
+    fn forget(&self, member: SessionKey) {
+        let member = self.members.write().by_key.remove(&member);
         drop(member);
     }
 }

@@ -11,15 +11,18 @@ use tokio::sync::watch;
 
 use crate::{
     error::{Error, code},
+    member::{Member, MemberSet, OnMember},
+    metrics::Metrics,
     scheduler::{Pool, PushError, Scheduler},
     serialize::Serializer,
-    session::{CloseReason, Session, Sessions},
+    session::{ByNode, CallBuilder, CloseReason, Session, Sessions},
 };
 
 mod call;
 mod membership;
 
 pub use call::CallAllBuilder;
+use membership::Membership;
 
 /// A handle to a running node: its sessions, schedulers, members and calls.
 ///
@@ -49,7 +52,7 @@ struct Inner {
     capacity: usize,
     sessions: Arc<Sessions>,
     routes: RwLock<Vec<ByteString>>,
-    membership: membership::Membership,
+    membership: Membership,
     shutdown: watch::Sender<bool>,
 }
 
@@ -62,7 +65,7 @@ impl Handle {
             capacity,
             sessions: Sessions::new(this.clone()),
             routes: RwLock::default(),
-            membership: membership::Membership::default(),
+            membership: Membership::default(),
             shutdown: watch::Sender::new(false),
         }))
     }
@@ -115,6 +118,69 @@ impl Handle {
         self.0.routes.read().clone()
     }
 
+    /// Calls a service of the cluster on behalf of the node.
+    ///
+    /// The session its handler gets has id 0 and no client. A node that has the service itself
+    /// answers without the network; otherwise the balance policy chooses among the members that
+    /// have it, unless [`to`](CallBuilder::to) names one.
+    ///
+    /// ```
+    /// # use nano::{Handle, Result};
+    /// async fn rooms(node: &Handle, address: &str) -> Result<Vec<String>> {
+    ///     node.call("Rooms.List").to(address).json(&()).await
+    /// }
+    /// ```
+    pub fn call(&self, route: &str) -> CallBuilder<ByNode> {
+        CallBuilder::by_node(self.0.sessions.clone(), route)
+    }
+
+    /// Calls a service on every node that has it, this one included.
+    ///
+    /// ```
+    /// # use nano::{Handle, Result};
+    /// async fn players(node: &Handle) -> Result<u64> {
+    ///     let counts = node.call_all("Rooms.Players").json::<u64, _>(&()).await?;
+    ///     Ok(counts.into_iter().filter_map(|(_, count)| count.ok()).sum())
+    /// }
+    /// ```
+    pub fn call_all(&self, route: &str) -> CallAllBuilder {
+        CallAllBuilder::new(self.0.sessions.clone(), route)
+    }
+
+    /// This node as the other members know it; `None` for a standalone node.
+    pub fn member(&self) -> Option<&Member> {
+        self.0.membership.own()
+    }
+
+    /// The other members of the cluster as this node knows them now: the master first, then in the
+    /// order they joined.
+    ///
+    /// Empty for a standalone node, and before this node has joined, which is after `after_init`.
+    pub fn members(&self) -> Vec<Member> {
+        self.0.membership.others()
+    }
+
+    /// Calls `callback` whenever a member has joined, after this node's table has it.
+    ///
+    /// A callback registered in `init` or `after_init`, or with
+    /// [`App::on_member_joined`](crate::App::on_member_joined), is also called for each member that
+    /// is there when this node joins; one registered later, for those that join from then on. To
+    /// miss no member, register first and then read [`members`](Handle::members); a member may
+    /// appear in both.
+    ///
+    /// A member that restarts, or was evicted and returns, leaves and joins. Callbacks run on the
+    /// node's default scheduler, in the order in which the table changed. A panic is counted and
+    /// ends that call only. Never called on a standalone node.
+    pub fn on_member_joined(&self, callback: impl Fn(&Member) + Send + Sync + 'static) {
+        self.0.membership.on_joined(Arc::new(callback));
+    }
+
+    /// Calls `callback` whenever a member has left or was evicted, after this node's table has
+    /// forgotten it. Otherwise like [`on_member_joined`](Handle::on_member_joined).
+    pub fn on_member_left(&self, callback: impl Fn(&Member) + Send + Sync + 'static) {
+        self.0.membership.on_left(Arc::new(callback));
+    }
+
     /// Asks the node to stop, and returns at once. Further calls do nothing.
     pub fn shutdown(&self) {
         self.0.shutdown.send_replace(true);
@@ -123,6 +189,45 @@ impl Handle {
     /// Whether the node is stopping or has stopped.
     pub fn is_shutting_down(&self) -> bool {
         *self.0.shutdown.borrow()
+    }
+
+    pub(crate) fn set_cluster(
+        &self,
+        own: Member,
+        members: watch::Receiver<Arc<MemberSet>>,
+        metrics: Arc<Metrics>,
+    ) {
+        self.0.membership.set_cluster(own, members, metrics);
+    }
+
+    pub(crate) fn notify_member_joined(&self, member: &Member) {
+        self.0.membership.notify_joined(&self.0.scheduler, member);
+    }
+
+    pub(crate) fn notify_member_left(&self, member: &Member) {
+        self.0.membership.notify_left(&self.0.scheduler, member);
+    }
+
+    /// Queues a membership callback on the default scheduler. A panic is counted. `done` is dropped
+    /// when the callback has returned, or when it never will because the node has stopped.
+    pub(crate) fn call_back(
+        &self,
+        hook: &'static str,
+        callback: OnMember,
+        member: &Member,
+        done: impl Send + 'static,
+    ) {
+        let scheduler = &self.0.scheduler;
+        self.0
+            .membership
+            .call_back(scheduler, hook, callback, member, done);
+    }
+
+    /// Drops all callbacks, when the node has stopped: one that owns a handle of the node would
+    /// keep both alive for ever.
+    pub(crate) fn forget_callbacks(&self) {
+        self.0.membership.forget_callbacks();
+        self.0.sessions.forget_callbacks();
     }
 
     pub(crate) fn pool(&self) -> &Pool {
@@ -153,7 +258,7 @@ impl<S: Serializer> Session<S> {
     /// # Errors
     /// [`code::UNAVAILABLE`] for sessions of no node, as in unit tests.
     pub fn node(&self) -> Result<Handle, Error> {
-        let node = self.core().sessions().and_then(|sessions| sessions.node());
+        let node = self.inner().table().and_then(|table| table.node());
         node.and_then(|node| node.downcast().ok())
             .map(Handle)
             .ok_or_else(|| Error::new(code::UNAVAILABLE, "the session belongs to no node"))

@@ -81,9 +81,9 @@ pub fn session() -> (Session, Arc<MockSink>) {
         }
     });
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    let session = Session::outside(id, sink.clone(), &sink.sessions);
+    let session = Session::outside(id, sink.clone(), Arc::<Sessions>::downgrade(&sink.sessions));
     // Set once: the sink was made for this session.
-    let _ = sink.session.set(Arc::downgrade(session.core()));
+    let _ = sink.session.set(Arc::downgrade(session.inner()));
     (session, sink)
 }
 

@@ -12,7 +12,11 @@ use crate::{
 /// Creates the session for the handler of a node's own call. It has no client, no table lists it,
 /// and it ends with the call.
 pub(super) fn detached_session(sessions: &Arc<Sessions>) -> Session {
-    Session::outside(0, Arc::new(DetachedSink), sessions)
+    Session::outside(
+        0,
+        Arc::new(DetachedSink),
+        Arc::<Sessions>::downgrade(sessions),
+    )
 }
 
 /// A session sink without a client: every message to it fails with [`code::CLOSED`].

@@ -43,7 +43,7 @@ impl Dispatched {
     pub(crate) fn try_submit(self) -> Result {
         // Messages that wait for another scheduler are in no queue that could be full.
         if let Self::Local(call) = &self
-            && call.is_crowded()
+            && call.is_congested()
         {
             return Err(call.full());
         }

@@ -53,10 +53,10 @@ impl LocalCall {
 
     /// Whether so many messages of the session wait for another scheduler that they would fill this
     /// one's queue.
-    pub(super) fn is_crowded(&self) -> bool {
+    pub(super) fn is_congested(&self) -> bool {
         self.session
             .sequencer()
-            .is_crowded(&self.task, self.scheduler.capacity())
+            .is_congested(&self.task, self.scheduler.capacity())
     }
 
     /// The error for a sender that does not wait for capacity.

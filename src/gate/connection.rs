@@ -185,7 +185,7 @@ impl<T: Transport> Connection<T> {
             if !self.decoder.is_empty() {
                 ready!(
                     self.session
-                        .core()
+                        .inner()
                         .sequencer
                         .poll_ready(self.gate.config.max_in_flight, cx)
                 );

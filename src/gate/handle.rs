@@ -391,7 +391,7 @@ impl SessionSink for ConnectionHandle {
     }
 
     fn bind(&self, session: &Session, uid: i64) {
-        session.core().rebind(uid);
+        session.inner().rebind(uid);
         self.gate.dispatch.bound(session);
     }
 }

@@ -1,52 +1,16 @@
-//! Calls of the node itself.
+//! Calls of the node to all nodes that have a service.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::Handle;
 use crate::{
     error::Result,
     serialize::{Decode, Encode, Json, Protobuf, Serializer, decode_message},
-    session::{ByNode, CallBuilder},
+    session::{CallBuilder, SessionTable, Sessions},
 };
 
-impl Handle {
-    /// Calls a service of the cluster on behalf of the node.
-    ///
-    /// The session its handler gets has id 0 and no client. A node that has the service itself
-    /// answers without the network; otherwise the balance policy chooses among the members that
-    /// have it, unless [`to`](CallBuilder::to) names one.
-    ///
-    /// ```
-    /// # use nano::{Handle, Result};
-    /// async fn rooms(node: &Handle, address: &str) -> Result<Vec<String>> {
-    ///     node.call("Rooms.List").to(address).json(&()).await
-    /// }
-    /// ```
-    pub fn call(&self, route: &str) -> CallBuilder<ByNode> {
-        CallBuilder::by_node(self.sessions().clone(), route)
-    }
-
-    /// Calls a service on every node that has it, this one included.
-    ///
-    /// ```
-    /// # use nano::{Handle, Result};
-    /// async fn players(node: &Handle) -> Result<u64> {
-    ///     let counts = node.call_all("Rooms.Players").json::<u64, _>(&()).await?;
-    ///     Ok(counts.into_iter().filter_map(|(_, count)| count.ok()).sum())
-    /// }
-    /// ```
-    pub fn call_all(&self, route: &str) -> CallAllBuilder {
-        CallAllBuilder {
-            node: self.clone(),
-            route: route.to_owned(),
-            timeout: None,
-        }
-    }
-}
-
-/// A call to all nodes that have a service, before it is sent; [`Handle::call_all`] makes it.
+/// A call to all nodes that have a service, before it is sent; [`Handle::call_all`](crate::Handle::call_all) makes it.
 ///
 /// The messages are sent at once, as by [`CallBuilder`]. The futures end when every node has
 /// answered or failed, with the address of each beside its reply. A node outside of a cluster has
@@ -59,12 +23,20 @@ impl Handle {
 #[derive(Debug)]
 #[must_use = "a call is sent when it gets its message"]
 pub struct CallAllBuilder {
-    node: Handle,
+    sessions: Arc<Sessions>,
     route: String,
     timeout: Option<Duration>,
 }
 
 impl CallAllBuilder {
+    pub(super) fn new(sessions: Arc<Sessions>, route: &str) -> Self {
+        Self {
+            sessions,
+            route: route.to_owned(),
+            timeout: None,
+        }
+    }
+
     /// How long to wait for each reply. The default is the node's timeout for requests.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -117,13 +89,13 @@ impl CallAllBuilder {
     ) -> impl Future<Output = Result<Vec<(String, Result<Bytes>)>>> + Send + use<B> {
         let body = body.into();
         let send = |address: String| {
-            let mut call = self.node.call(&self.route).to(&address);
+            let mut call = CallBuilder::by_node(self.sessions.clone(), &self.route).to(&address);
             if let Some(timeout) = self.timeout {
                 call = call.timeout(timeout);
             }
             (address, call.raw(body.clone()))
         };
-        let call_router = self.node.sessions().call_router();
+        let call_router = self.sessions.call_router();
         let sent = call_router.map(|call_router| {
             let nodes = call_router.nodes_with(&self.route);
             nodes.into_iter().map(send).collect::<Vec<_>>()

@@ -4,101 +4,26 @@ use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use parking_lot::Mutex;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
 
-use super::{Session, Sessions};
+use super::{
+    handle::{Call, Session, SessionTable},
+    reply_to::ReplyTo,
+};
 use crate::{
     error::{Error, Result, code},
     serialize::{Decode, Encode, Json, Protobuf, Serializer, decode_message},
 };
 
-/// The id of a call by this node. Only calls of other nodes are told apart by their id.
+/// The id of a call by this node. Ids tell calls of other nodes apart only.
 const LOCAL: u64 = 1;
 
-/// Delivers calls; dispatch implements it, and the mock.
-pub(crate) trait CallRouter: Send + Sync {
-    /// Delivers a call to its handler. Answers it with an error if that fails.
-    fn call(&self, call: Call);
-
-    /// The addresses of all nodes that have the route, this one included.
-    fn nodes_with(&self, route: &str) -> Vec<String>;
-
-    /// The deadline of a call that starts now without a timeout of its own.
-    fn deadline(&self) -> Option<Instant>;
-}
-
-/// A request to a service, on its way.
-pub(crate) struct Call {
-    /// The session it is made for; `None` for a call of the node itself.
-    pub(crate) session: Option<Session>,
-    /// The address of the node it is for; `None` for any node that has the route.
-    pub(crate) to: Option<String>,
-    pub(crate) route: ByteString,
-    pub(crate) body: Bytes,
-    pub(crate) caller: Arc<ReplyTo>,
-}
-
-/// Takes the answer of one call. Dropped without one, it answers with an error.
-pub(crate) struct ReplyTo {
-    id: u64,
-    deadline: Option<Instant>,
-    reply: Mutex<Option<Reply>>,
-}
-
-type Reply = Box<dyn FnOnce(Result<Bytes>) + Send>;
-
-impl ReplyTo {
-    /// `reply` is called once, on the thread that answers or drops the last reference.
-    pub(crate) fn new(
-        id: u64,
-        deadline: Option<Instant>,
-        reply: impl FnOnce(Result<Bytes>) + Send + 'static,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            deadline,
-            reply: Mutex::new(Some(Box::new(reply))),
-        })
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// When the caller stops waiting.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    /// # Errors
-    /// [`code::CONFLICT`] when it is answered already.
-    pub(crate) fn answer(&self, answer: Result<Bytes>) -> Result {
-        let reply = self.reply.lock().take();
-        let reply = reply
-            .ok_or_else(|| Error::new(code::CONFLICT, "this call has been answered already"))?;
-        reply(answer);
-        Ok(())
-    }
-}
-
-impl Drop for ReplyTo {
-    fn drop(&mut self) {
-        if let Some(reply) = self.reply.get_mut().take() {
-            reply(Err(Error::new(
-                code::INTERNAL,
-                "the request was dropped without an answer",
-            )));
-        }
-    }
-}
-
 /// Which node a call is for.
-#[derive(Clone, Debug)]
-pub(crate) enum Target {
+#[derive(Debug)]
+enum Target {
     Any,
     Node(String),
 }
@@ -138,7 +63,7 @@ pub enum BySession {}
 /// - the format's error for a message it cannot write or a reply it cannot read.
 #[must_use = "a call is sent when it gets its message"]
 pub struct CallBuilder<By> {
-    sessions: Option<Arc<Sessions>>,
+    table: Option<Arc<dyn SessionTable>>,
     session: Option<Session>,
     target: Target,
     route: ByteString,
@@ -197,16 +122,16 @@ impl<By> CallBuilder<By> {
 
     fn send(self, body: Result<Bytes>) -> impl Future<Output = Result<Bytes>> + Send + use<By> {
         let Self {
-            sessions,
+            table,
             session,
             target,
             route,
             timeout,
             ..
         } = self;
-        let started = sessions
+        let started = table
             .ok_or_else(|| Error::new(code::UNAVAILABLE, "the session belongs to no node"))
-            .and_then(|sessions| sessions.call_router())
+            .and_then(|table| table.call_router())
             .and_then(|call_router| {
                 let deadline =
                     timeout.map_or_else(|| call_router.deadline(), |t| Some(Instant::now() + t));
@@ -244,9 +169,9 @@ impl<By> CallBuilder<By> {
 }
 
 impl CallBuilder<ByNode> {
-    pub(crate) fn by_node(sessions: Arc<Sessions>, route: &str) -> Self {
+    pub(crate) fn by_node(table: Arc<dyn SessionTable>, route: &str) -> Self {
         Self {
-            sessions: Some(sessions),
+            table: Some(table),
             session: None,
             target: Target::Any,
             route: route.into(),
@@ -284,7 +209,7 @@ impl<S: Serializer> Session<S> {
         // A node's own call has a session without a client, with id 0.
         let session = (self.id() != 0).then(|| self.typed().with_request(0));
         CallBuilder {
-            sessions: self.core().sessions(),
+            table: self.inner().table(),
             session,
             target: Target::Any,
             route: route.into(),
@@ -300,15 +225,6 @@ impl<By> fmt::Debug for CallBuilder<By> {
             .field("route", &self.route)
             .field("target", &self.target)
             .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for ReplyTo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplyTo")
-            .field("id", &self.id)
-            .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }
 }

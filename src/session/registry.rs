@@ -17,9 +17,9 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use super::{
-    CloseReason, Session, SessionInner, SessionSink,
-    call::CallRouter,
-    close_state::{Ended, OnClosed},
+    close_reason::CloseReason,
+    close_state::Ended,
+    handle::{CallRouter, OnClosed, Session, SessionInner, SessionSink, SessionTable},
     sequencer::{Sequenced, SequencedTask, Ticket},
 };
 use crate::{
@@ -104,11 +104,11 @@ impl Sessions {
     /// The session with this id.
     pub fn find(&self, id: i64) -> Option<Session> {
         let table = self.table.read();
-        let core = table
+        let inner = table
             .local
             .get(&id)
             .or_else(|| table.remote.get(&id)?.first())?;
-        Some(Session::of(core.clone(), 0))
+        Some(Session::of(inner.clone(), 0))
     }
 
     /// The session of this node's own client with this id.
@@ -117,7 +117,7 @@ impl Sessions {
             .read()
             .local
             .get(&id)
-            .map(|core| Session::of(core.clone(), 0))
+            .map(|inner| Session::of(inner.clone(), 0))
     }
 
     /// The sessions bound to this uid, in the order they were bound.
@@ -130,7 +130,7 @@ impl Sessions {
             .unwrap_or_default();
         bound
             .iter()
-            .map(|core| Session::of(core.clone(), 0))
+            .map(|inner| Session::of(inner.clone(), 0))
             .collect()
     }
 
@@ -141,7 +141,7 @@ impl Sessions {
             .local
             .values()
             .chain(table.remote.values().flatten())
-            .map(|core| Session::of(core.clone(), 0))
+            .map(|inner| Session::of(inner.clone(), 0))
             .collect()
     }
 
@@ -151,7 +151,7 @@ impl Sessions {
             .read()
             .local
             .values()
-            .map(|core| Session::of(core.clone(), 0))
+            .map(|inner| Session::of(inner.clone(), 0))
             .collect()
     }
 
@@ -174,18 +174,28 @@ impl Sessions {
     /// Opens the session of a client of this node, with a new id.
     pub(crate) fn open(self: &Arc<Self>, sink: Arc<dyn SessionSink>) -> Session {
         let id = self.new_id();
-        let core = Arc::new(SessionInner::new(id, false, sink, Arc::downgrade(self)));
-        self.table.write().local.insert(id, core.clone());
-        Session::of(core, 0)
+        let inner = Arc::new(SessionInner::new(
+            id,
+            false,
+            sink,
+            Some(Arc::<Self>::downgrade(self)),
+        ));
+        self.table.write().local.insert(id, inner.clone());
+        Session::of(inner, 0)
     }
 
     /// Opens the session of another gate's client, with the id it has there.
     pub(crate) fn open_remote(self: &Arc<Self>, id: i64, sink: Arc<dyn SessionSink>) -> Session {
-        let core = Arc::new(SessionInner::new(id, true, sink, Arc::downgrade(self)));
+        let inner = Arc::new(SessionInner::new(
+            id,
+            true,
+            sink,
+            Some(Arc::<Self>::downgrade(self)),
+        ));
         let mut table = self.table.write();
-        table.remote.entry(id).or_default().push(core.clone());
+        table.remote.entry(id).or_default().push(inner.clone());
         table.remote_count += 1;
-        Session::of(core, 0)
+        Session::of(inner, 0)
     }
 
     /// Counts panics of close callbacks with `panics`. Called once.
@@ -193,25 +203,9 @@ impl Sessions {
         let _ = self.panics.set(panics);
     }
 
-    /// The inside of the node's handle; `None` when the node is gone, or there never was one.
-    pub(crate) fn node(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.node.upgrade()
-    }
-
     pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {
         // Set once, when the node starts.
         let _ = self.call_router.set(call_router);
-    }
-
-    /// The node's call router.
-    ///
-    /// # Errors
-    /// [`code::UNAVAILABLE`] before the node has started, and after it has stopped.
-    pub(crate) fn call_router(&self) -> Result<Arc<dyn CallRouter>> {
-        self.call_router
-            .get()
-            .and_then(Weak::upgrade)
-            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
     }
 
     fn new_id(&self) -> i64 {
@@ -220,22 +214,6 @@ impl Sessions {
         self.next_id
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, wrap)
             .unwrap_or_else(|id| id)
-    }
-
-    /// Changes the uid of a session and the index together. A session that is not in the table gets
-    /// the uid alone.
-    pub(super) fn rebind(&self, core: &SessionInner, uid: i64) {
-        let mut table = self.table.write();
-        let old = core.swap_uid(uid);
-        if old == uid {
-            return;
-        }
-        if let Some(core) = table.entry(core).cloned() {
-            table.forget_uid(old, &core);
-            if uid != 0 {
-                table.by_uid.entry(uid).or_default().push(core);
-            }
-        }
     }
 
     /// Ends a session; a second call does nothing.
@@ -248,14 +226,14 @@ impl Sessions {
         reason: &CloseReason,
         scheduler: &Scheduler,
     ) {
-        let Some(Ended { callbacks, groups }) = session.core().close_state.end(reason) else {
+        let Some(Ended { callbacks, groups }) = session.inner().close_state.end(reason) else {
             return;
         };
         // Counted before it leaves the table, so that `callbacks_done` cannot miss it in between.
         self.closing.fetch_add(1, Ordering::AcqRel);
-        self.table.write().remove(session.core());
+        self.table.write().remove(session.inner());
         for group in groups {
-            group.forget(session.core());
+            group.forget(session.key());
         }
         let closing = Closing {
             ticket: Ticket::new(session.typed(), scheduler),
@@ -282,39 +260,66 @@ impl Sessions {
     }
 }
 
-impl Table {
-    fn entry(&self, core: &SessionInner) -> Option<&Arc<SessionInner>> {
-        if core.remote {
-            self.remote
-                .get(&core.id)?
-                .iter()
-                .find(|entry| ptr::eq(&***entry, core))
-        } else {
-            self.local
-                .get(&core.id)
-                .filter(|entry| ptr::eq(&***entry, core))
-        }
-    }
-
-    fn remove(&mut self, core: &SessionInner) {
-        if self.entry(core).is_none() {
+impl SessionTable for Sessions {
+    fn rebind(&self, session: &SessionInner, uid: i64) {
+        let mut table = self.table.write();
+        let old = session.swap_uid(uid);
+        if old == uid {
             return;
         }
-        self.forget_uid(core.uid(), core);
-        if !core.remote {
-            self.local.remove(&core.id);
-        } else if let Some(sessions) = self.remote.get_mut(&core.id) {
-            sessions.retain(|entry| !ptr::eq(&**entry, core));
-            self.remote_count -= 1;
-            if sessions.is_empty() {
-                self.remote.remove(&core.id);
+        if let Some(session) = table.entry(session).cloned() {
+            table.forget_uid(old, &session);
+            if uid != 0 {
+                table.by_uid.entry(uid).or_default().push(session);
             }
         }
     }
 
-    fn forget_uid(&mut self, uid: i64, core: &SessionInner) {
+    fn call_router(&self) -> Result<Arc<dyn CallRouter>> {
+        self.call_router
+            .get()
+            .and_then(Weak::upgrade)
+            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
+    }
+
+    fn node(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.node.upgrade()
+    }
+}
+
+impl Table {
+    fn entry(&self, inner: &SessionInner) -> Option<&Arc<SessionInner>> {
+        if inner.remote {
+            self.remote
+                .get(&inner.id)?
+                .iter()
+                .find(|entry| ptr::eq(&***entry, inner))
+        } else {
+            self.local
+                .get(&inner.id)
+                .filter(|entry| ptr::eq(&***entry, inner))
+        }
+    }
+
+    fn remove(&mut self, inner: &SessionInner) {
+        if self.entry(inner).is_none() {
+            return;
+        }
+        self.forget_uid(inner.uid(), inner);
+        if !inner.remote {
+            self.local.remove(&inner.id);
+        } else if let Some(sessions) = self.remote.get_mut(&inner.id) {
+            sessions.retain(|entry| !ptr::eq(&**entry, inner));
+            self.remote_count -= 1;
+            if sessions.is_empty() {
+                self.remote.remove(&inner.id);
+            }
+        }
+    }
+
+    fn forget_uid(&mut self, uid: i64, inner: &SessionInner) {
         if let Some(bound) = self.by_uid.get_mut(&uid) {
-            bound.retain(|entry| !ptr::eq(&**entry, core));
+            bound.retain(|entry| !ptr::eq(&**entry, inner));
             if bound.is_empty() {
                 self.by_uid.remove(&uid);
             }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use super::Session;
+use super::handle::Session;
 use crate::{
     error::{Error, Result, code},
+    scheduler::Scheduler,
     serialize::{Encode, Json, Serializer},
 };
 
@@ -30,7 +31,7 @@ pub struct Responder<S: Serializer = Json> {
 }
 
 impl<S: Serializer> Responder<S> {
-    pub(super) fn new(session: Session<S>) -> Self {
+    fn new(session: Session<S>) -> Self {
         Self {
             session,
             answered: false,
@@ -64,11 +65,9 @@ impl<S: Serializer> Responder<S> {
         self.answered = true;
         self.session.respond_error(error)
     }
-}
 
-impl<S: Serializer> Responder<S> {
     /// Gives the request up without an answer, for code that answers it in another way.
-    pub(super) fn release(mut self) {
+    fn release(mut self) {
         self.answered = true;
     }
 }
@@ -91,5 +90,50 @@ impl<S: Serializer> fmt::Debug for Responder<S> {
             .field("session", &self.session)
             .field("answered", &self.answered)
             .finish()
+    }
+}
+
+impl<S: Serializer> Session<S> {
+    /// A handle that answers this request later, from anywhere.
+    ///
+    /// Dropped unused, it answers with an error.
+    pub fn responder(&self) -> Responder<S> {
+        Responder::new(self.clone())
+    }
+
+    /// Runs `future` on the runtime's threads, then `then` with its output on the current scheduler.
+    ///
+    /// A sync handler waits this way without holding up its scheduler, and continues where no other
+    /// handler runs beside it. An error that `then` returns answers the request, as a handler's
+    /// does.
+    ///
+    /// ```
+    /// # use nano::{Result, Session};
+    /// # async fn load(uid: i64) -> String { String::new() }
+    /// fn profile(session: &Session) {
+    ///     session.spawn(load(session.uid()), |session, profile| session.respond(&profile));
+    /// }
+    /// ```
+    ///
+    /// `then` does not run outside of a scheduler, when the future panics, or when the node has
+    /// stopped. The request is then answered with an error.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+        then: impl FnOnce(&Self, T) -> Result + Send + 'static,
+    ) {
+        let responder = self.responder();
+        let then = move |output| match then(responder.session(), output) {
+            Ok(()) => responder.release(),
+            // Fails when the request is answered already or the connection is gone.
+            Err(error) => drop(responder.respond_error(error)),
+        };
+        match Scheduler::current() {
+            Some(scheduler) => scheduler.offload(future, then),
+            None => self
+                .inner()
+                .sink
+                .spawn(Box::pin(async move { then(future.await) })),
+        }
     }
 }

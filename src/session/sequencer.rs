@@ -175,7 +175,7 @@ impl Sequencer {
     }
 
     /// Whether this many tickets were waiting before the one at `place`, in no scheduler's queue.
-    pub(crate) fn is_crowded(&self, place: &SequencedTask, limit: usize) -> bool {
+    pub(crate) fn is_congested(&self, place: &SequencedTask, limit: usize) -> bool {
         matches!(place.place, Place::Waiting(_)) && self.0.lock().waiting.len() > limit
     }
 

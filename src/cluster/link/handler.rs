@@ -65,7 +65,7 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
         Effect::Bind { session, id, uid } => {
             let session = local(context, session, id)?;
             if let Some(uid) = uid {
-                session.core().rebind(uid);
+                session.inner().rebind(uid);
             }
             // To every peer, that one too, so that all end with the same uid.
             context.dispatch.bound(&session);

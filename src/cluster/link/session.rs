@@ -38,7 +38,7 @@ impl LinkedSession for Session {
     }
 
     fn rebind(&self, uid: i64) {
-        self.core().rebind(uid);
+        self.inner().rebind(uid);
     }
 
     fn for_request(&self, request: u64) -> Self {

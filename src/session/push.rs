@@ -1,86 +1,18 @@
-//! Session sinks: where a session's pushes and responses go.
+//! Pushes: messages of the server that no request asked for.
 
-use std::{
-    any::Any,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 
-use super::{CloseReason, Session};
 use crate::{
     error::{Error, Result, code},
     message::{self, Dictionary},
     packet,
 };
 
-/// Takes a session's pushes and responses: a connection, the link to a gate, or a mock.
-///
-/// No method may block.
-pub trait SessionSink: Any + Send + Sync {
-    /// Queues a push.
-    ///
-    /// # Errors
-    /// See [`Session::push`].
-    fn push(&self, push: &Push<'_>) -> Result;
-
-    /// Queues the answer of a request: a body, or an error reply. Only the first answer of a
-    /// request is taken.
-    ///
-    /// # Errors
-    /// See [`Session::respond`].
-    fn respond(&self, request: u64, answer: Result<Bytes>) -> Result;
-
-    /// Sends a one-way message to a service, for [`Session::rpc`].
-    ///
-    /// # Errors
-    /// See [`Session::rpc`].
-    fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result;
-
-    /// Begins to close. Only the first reason counts.
-    fn close(&self, reason: CloseReason);
-
-    /// The client's address, where there is one.
-    fn remote_addr(&self) -> Option<SocketAddr>;
-
-    /// Binds the session to a uid (0 for none), here and on the other nodes that serve it.
-    #[doc(hidden)]
-    fn bind(&self, session: &Session, uid: i64) {
-        session.core().rebind(uid);
-    }
-
-    /// Notes that one message of the session is finished: handled, refused or dropped.
-    #[doc(hidden)]
-    fn done(&self) {}
-
-    /// Runs the rest of a [`Session::spawn`] outside of any scheduler. Dropping it answers the
-    /// request with an error.
-    #[doc(hidden)]
-    fn spawn(&self, work: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        drop(work);
-    }
-
-    /// The multicast of the session's gate, for sinks that are not local.
-    #[doc(hidden)]
-    fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
-        None
-    }
-}
-
-/// Pushes to many sessions of one gate with one frame.
-pub trait GateMulticast: Send + Sync {
-    /// Queues a push to the sessions with these ids.
-    ///
-    /// # Errors
-    /// The gate cannot be reached, or its send queue is full.
-    fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result;
-}
-
 /// One push to one or many sessions. Its packet is encoded once and shared.
 ///
-/// A [`SessionSink`] receives it:
+/// A [`SessionSink`](crate::SessionSink) receives it:
 ///
 /// ```
 /// use nano::Push;
@@ -169,4 +101,13 @@ impl<'a> Push<'a> {
         })?;
         Ok(out.freeze())
     }
+}
+
+/// Pushes to many sessions of one gate with one frame.
+pub trait GateMulticast: Send + Sync {
+    /// Queues a push to the sessions with these ids.
+    ///
+    /// # Errors
+    /// The gate cannot be reached, or its send queue is full.
+    fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result;
 }

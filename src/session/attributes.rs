@@ -1,0 +1,98 @@
+//! What a session is bound to and keeps: uid, bindings, pins and values.
+
+use super::{bindings::Router, data::State, extensions::Extensions, handle::Session};
+use crate::{
+    error::{Error, Result, code},
+    scheduler::Scheduler,
+    serialize::Serializer,
+};
+
+impl<S: Serializer> Session<S> {
+    /// Binds the session to a uid, in place of an earlier one. Several sessions may share a uid.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for a uid below 1.
+    pub fn bind(&self, uid: i64) -> Result {
+        if uid < 1 {
+            return Err(Error::new(code::BAD_REQUEST, format!("illegal uid: {uid}")));
+        }
+        self.inner().sink.bind(&self.typed(), uid);
+        Ok(())
+    }
+
+    /// The members that serve the session, by service.
+    pub fn router(&self) -> &Router {
+        &self.inner().router
+    }
+
+    /// Runs the services registered with the scheduler name `name` on `scheduler` for this session:
+    /// a room's or a desk's.
+    ///
+    /// Replaces an earlier pin of the name. Messages that wait elsewhere keep their order. Names of
+    /// pins and keys of data are apart: no change of data touches a pin.
+    pub fn pin(&self, name: &str, scheduler: &Scheduler) {
+        self.inner().pins.pin(name, scheduler);
+    }
+
+    /// Undoes [`pin`](Session::pin), and returns whether it did.
+    ///
+    /// A pin to another scheduler stays: a room that cleans up late does not unpin the session
+    /// from the next one. Requests to services without a pin are answered with
+    /// [`code::UNAVAILABLE`].
+    pub fn unpin(&self, name: &str, scheduler: &Scheduler) -> bool {
+        self.inner().pins.unpin(name, scheduler)
+    }
+
+    /// The scheduler a name is [pinned](Session::pin) to.
+    pub fn pinned(&self, name: &str) -> Option<Scheduler> {
+        self.inner().pins.get(name)
+    }
+
+    /// The typed values of the application, at most one of each type.
+    pub fn extensions(&self) -> &Extensions {
+        &self.inner().extensions
+    }
+
+    /// Stores a value under a key.
+    pub fn set<T: Send + Sync + 'static>(&self, key: impl Into<String>, value: T) {
+        self.inner().data.set(key.into(), value);
+    }
+
+    /// A copy of the value under a key; `None` if there is none or it is not a `T`. Store an `Arc`
+    /// to share it.
+    pub fn value<T: Clone + 'static>(&self, key: &str) -> Option<T> {
+        self.inner().data.value(key)
+    }
+
+    /// A copy of the value under a key, or the default of `T` where [`value`](Session::value) is
+    /// `None`. Go nano's typed getters do this.
+    pub fn value_or_default<T: Clone + Default + 'static>(&self, key: &str) -> T {
+        self.value(key).unwrap_or_default()
+    }
+
+    /// Whether there is a value under a key.
+    pub fn has_key(&self, key: &str) -> bool {
+        self.inner().data.has_key(key)
+    }
+
+    /// Removes the value under a key.
+    pub fn remove(&self, key: &str) {
+        self.inner().data.remove(key);
+    }
+
+    /// A snapshot of the data under keys. Later changes do not affect it.
+    pub fn state(&self) -> State {
+        self.inner().data.state()
+    }
+
+    /// Replaces the data under keys.
+    pub fn restore(&self, state: State) {
+        self.inner().data.restore(state);
+    }
+
+    /// Forgets the uid and the data under keys. Extensions, pins and bindings of the router stay.
+    pub fn clear(&self) {
+        self.inner().sink.bind(&self.typed(), 0);
+        self.inner().data.restore(State::default());
+    }
+}

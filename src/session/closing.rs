@@ -1,0 +1,102 @@
+//! Closing a session, and what runs when it has closed.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
+
+use super::{
+    close_reason::CloseReason,
+    handle::{Session, SessionInner},
+};
+use crate::serialize::Serializer;
+
+impl<S: Serializer> Session<S> {
+    /// Sends what is queued, then closes the connection. Close callbacks see
+    /// [`CloseReason::Closed`].
+    pub fn close(&self) {
+        self.close_because("");
+    }
+
+    /// [`close`](Session::close) with a reason for the close callbacks. It is not sent to the
+    /// client.
+    pub fn close_because(&self, reason: impl Into<String>) {
+        self.inner().sink.close(CloseReason::Closed(reason.into()));
+    }
+
+    /// Sends what is queued and a kick with the reason, then closes the connection. Close callbacks
+    /// see [`CloseReason::Kicked`].
+    pub fn kick(&self, reason: impl Into<String>) {
+        self.inner().sink.close(CloseReason::Kicked(reason.into()));
+    }
+
+    /// Why the session ended; `None` while it is open.
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.inner().close_state.closed()
+    }
+
+    /// Runs `callback` once when the session has closed.
+    ///
+    /// It runs on the node's scheduler, after the handlers of all messages of the session have
+    /// started; on a closed session at once, on this thread. The value returned can withdraw it,
+    /// and may be ignored: dropping it changes nothing.
+    pub fn on_closed(
+        &self,
+        callback: impl FnOnce(&Session, &CloseReason) + Send + 'static,
+    ) -> CloseCallback {
+        let close_state = &self.inner().close_state;
+        match close_state.on_closed(Box::new(callback)) {
+            Ok(id) => CloseCallback::new(self.inner(), id),
+            Err((callback, reason)) => {
+                callback(&self.typed(), &reason);
+                CloseCallback::default()
+            }
+        }
+    }
+
+    /// Ends a session that no table lists: its callbacks run here and now.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn end(&self, reason: &CloseReason) {
+        let Some(ended) = self.inner().close_state.end(reason) else {
+            return;
+        };
+        for group in ended.groups {
+            group.forget(self.key());
+        }
+        for callback in ended.callbacks {
+            callback(&self.typed(), reason);
+        }
+    }
+}
+
+/// A callback registered with [`Session::on_closed`]. Dropping this does not withdraw it.
+#[derive(Default)]
+pub struct CloseCallback {
+    session: Weak<SessionInner>,
+    id: u64,
+}
+
+impl CloseCallback {
+    fn new(session: &Arc<SessionInner>, id: u64) -> Self {
+        Self {
+            session: Arc::downgrade(session),
+            id,
+        }
+    }
+
+    /// Withdraws the callback, and returns whether it did: false once the session has closed. Then
+    /// it has run, runs now, or will.
+    ///
+    /// What the callback owns is dropped here.
+    pub fn cancel(self) -> bool {
+        let session = self.session.upgrade();
+        let callback = session.and_then(|session| session.close_state.withdraw(self.id));
+        callback.is_some()
+    }
+}
+
+impl fmt::Debug for CloseCallback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloseCallback").finish_non_exhaustive()
+    }
+}
