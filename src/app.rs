@@ -1,7 +1,6 @@
 //! The builder of a node.
 
 mod cluster;
-mod flat;
 mod limits;
 mod timeouts;
 
@@ -273,8 +272,7 @@ impl App {
     /// # Errors
     /// Names what is wrong: a component, a route, a certificate, an address in use, an option; or
     /// what an `init` hook returned.
-    pub async fn start(mut self) -> Result<Node> {
-        self.resolve_flat();
+    pub async fn start(self) -> Result<Node> {
         // The program that starts a node may read the text of foreign errors.
         Node::start(self.config).await.map_err(Error::expose)
     }

@@ -31,7 +31,8 @@ impl TestNode {
     ///
     /// # Panics
     /// It does not start, or not within [`DEADLINE`](super::DEADLINE).
-    pub async fn start(app: App) -> Self {
+    pub async fn start(app: impl Into<App>) -> Self {
+        let app = app.into();
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

@@ -77,8 +77,8 @@ async fn a_uid_meets_the_same_member_again() {
 
 #[tokio::test]
 async fn the_application_chooses_first() {
-    let choose = |app: nano::App| {
-        app.remote_service_route(|session, service, members| {
+    let choose = |app: crate::support::MemberApp| {
+        app.select_member(|session, service, members| {
             assert_eq!(service, "Room");
             match session.uid() {
                 1 => Ok(members.iter().find(|member| member.label() == "b").cloned()),
@@ -108,8 +108,8 @@ async fn the_application_chooses_first() {
 
 #[tokio::test]
 async fn an_application_that_panics_over_a_choice_loses_that_message_alone() {
-    let choose = |app: nano::App| {
-        app.remote_service_route(|session, _, _| {
+    let choose = |app: crate::support::MemberApp| {
+        app.select_member(|session, _, _| {
             if session.uid() == 1 {
                 panic!("boom")
             } else {
@@ -134,8 +134,8 @@ async fn an_application_that_panics_over_a_choice_loses_that_message_alone() {
 
 #[tokio::test]
 async fn the_member_selector_is_never_called_without_members() {
-    let choose = |app: nano::App| {
-        app.remote_service_route(|session, _, members| {
+    let choose = |app: crate::support::MemberApp| {
+        app.select_member(|session, _, members| {
             Ok(members
                 .get(session.id().unsigned_abs() as usize % members.len())
                 .cloned())

@@ -11,10 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, CloseReason, Component, Error, Group, Handle, Handlers, Options, Raw, Responder, Result,
-    Scheduler, Session, Timeouts, client::Client, testing::TestNode,
+    App, CloseReason, Cluster, Component, Error, Group, Handle, Handlers, Options, Raw, Responder,
+    Result, Scheduler, Session, Timeouts, client::Client, testing::TestNode,
 };
 use parking_lot::{Mutex, MutexGuard};
+
+use crate::support::MemberApp;
 
 /// A service that does what a test asks for. Bodies are bytes.
 #[derive(Clone)]
@@ -212,21 +214,33 @@ impl Component<Raw> for Room {
     }
 }
 
+/// A node of these suites, with this part in the cluster.
+fn node(cluster: Cluster) -> MemberApp {
+    let cluster = cluster
+        .listen("127.0.0.1:0")
+        .heartbeat(Duration::from_millis(100));
+    MemberApp::new(app(), cluster)
+}
+
+/// A node of these suites, without a cluster.
 pub(crate) fn app() -> App {
     App::new()
         .scheduler_threads(2)
-        .cluster_heartbeat(Duration::from_millis(100))
         .timeouts(Timeouts::new().request(Duration::from_secs(8)))
 }
 
-pub(crate) async fn master() -> TestNode {
-    TestNode::start(app().service_addr("127.0.0.1:0").master()).await
+/// A master to be started.
+pub(crate) fn master_app() -> MemberApp {
+    node(Cluster::master())
 }
 
-pub(crate) fn member(master: &TestNode) -> App {
-    app()
-        .service_addr("127.0.0.1:0")
-        .advertise_addr(master.address())
+pub(crate) async fn master() -> TestNode {
+    TestNode::start(master_app()).await
+}
+
+/// A member to be started.
+pub(crate) fn member(master: &TestNode) -> MemberApp {
+    node(Cluster::join([master.address()]))
 }
 
 /// A master, a gate, and backends with one room each.
@@ -247,8 +261,11 @@ impl RoomCluster {
         Self::configured(backends, |app| app).await
     }
 
-    pub(crate) async fn configured(backends: &[&str], configure: impl Fn(App) -> App) -> Self {
-        let master = TestNode::start(configure(app().service_addr("127.0.0.1:0").master())).await;
+    pub(crate) async fn configured(
+        backends: &[&str],
+        configure: impl Fn(MemberApp) -> MemberApp,
+    ) -> Self {
+        let master = TestNode::start(configure(master_app())).await;
         let gate = TestNode::start(configure(member(&master)).tcp("127.0.0.1:0")).await;
         let mut cluster = Self {
             master,
@@ -263,7 +280,11 @@ impl RoomCluster {
         cluster
     }
 
-    pub(crate) async fn backend(&self, name: &str, configure: impl Fn(App) -> App) -> Backend {
+    pub(crate) async fn backend(
+        &self,
+        name: &str,
+        configure: impl Fn(MemberApp) -> MemberApp,
+    ) -> Backend {
         let room = Room::new(name);
         let app = configure(member(&self.master))
             .component_with(room.clone(), Options::new().name("Room"));

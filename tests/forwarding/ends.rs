@@ -22,11 +22,8 @@ async fn an_answer_given_while_the_way_back_is_down_goes_with_the_next_stream() 
     let master = master().await;
     let (to_gate, to_backend) = (Way::new().await, Way::new().await);
     let on = |way: &Way| {
-        let app = app()
-            .service_addr(&way.address)
-            .service_listen(&way.listen)
-            .advertise_addr(master.address());
-        app.cut_off_after(Duration::from_secs(60))
+        let app = member(&master).advertise(&way.address).listen(&way.listen);
+        app.partition_grace(Duration::from_secs(60))
             .timeouts(Timeouts::new().request(None))
     };
     let gate = TestNode::start(on(&to_gate).tcp("127.0.0.1:0")).await;

@@ -73,10 +73,8 @@ async fn requests_to_a_member_that_dies_are_answered_at_once() {
 
 #[tokio::test]
 async fn new_sessions_avoid_a_dead_member_at_once() {
-    let mut cluster = RoomCluster::configured(&["a", "b"], |app| {
-        app.cluster_heartbeat(Duration::from_secs(5))
-    })
-    .await;
+    let mut cluster =
+        RoomCluster::configured(&["a", "b"], |app| app.heartbeat(Duration::from_secs(5))).await;
     cluster.backends[0].node.kill();
     let probe = cluster.client().await;
     // Long before anybody misses its heartbeat.

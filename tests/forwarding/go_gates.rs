@@ -289,12 +289,12 @@ async fn a_hung_gate_delays_no_other_gate() {
 #[tokio::test]
 async fn internal_services_are_open_to_go_nodes_only_if_they_are_trusted() {
     let cluster = RoomCluster::with(&[]).await;
-    let start = async |app: nano::App| {
+    let start = async |app: crate::support::MemberApp| {
         TestNode::start(app.component_with(Room::new("in"), Options::new().name("Room").internal()))
             .await
     };
     let closed = start(member(&cluster.master)).await;
-    let open = start(member(&cluster.master).trust_go_nodes()).await;
+    let open = start(member(&cluster.master).cluster(nano::Cluster::trust_go_nodes)).await;
     let mut gate = join(&cluster.master, &["GateSvc"]).await;
     open.knows(4).await;
     closed.knows(4).await;

@@ -347,7 +347,7 @@ async fn unverified_peers_are_bounded_and_make_way_for_members() {
     // Where one of them says to be a member starts.
     let room = Room::new("b");
     let app = member(&cluster.master)
-        .service_addr(at.clone())
+        .listen(at.clone())
         .component_with(room.clone(), Options::new().name("Other"));
     let _other = TestNode::start(app).await;
     cluster.gate.knows(3).await;

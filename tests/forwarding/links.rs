@@ -8,7 +8,7 @@ use tonic::{Code, transport::Endpoint};
 
 use self::proto::{Batch, Close, Frame, Hello, Kind, SessionOpen, link_client::LinkClient};
 use crate::{
-    cluster::{Backend, Room, RoomCluster, app, code_of, master, text},
+    cluster::{Backend, Room, RoomCluster, code_of, master, member, text},
     network::Way,
     support::{eventually, within},
 };
@@ -30,11 +30,10 @@ impl Cable {
         let master = master().await;
         let (to_gate, to_backend) = (Way::new().await, Way::new().await);
         let on = |way: &Way| {
-            app()
-                .service_addr(&way.address)
-                .service_listen(&way.listen)
-                .advertise_addr(master.address())
-                .cut_off_after(cut_off_after)
+            member(&master)
+                .advertise(&way.address)
+                .listen(&way.listen)
+                .partition_grace(cut_off_after)
         };
         let gate = TestNode::start(on(&to_gate).tcp("127.0.0.1:0")).await;
         let room = Room::new("a");

@@ -1,6 +1,6 @@
 use std::{collections::HashSet, time::Duration};
 
-use nano::{App, message::Kind};
+use nano::message::Kind;
 
 use crate::{
     cluster::{Backend, RoomCluster, text},
@@ -43,7 +43,7 @@ async fn play(mut client: RawClient) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_session_keeps_its_order_on_its_member() {
     // So that nobody who is only busy is taken for dead.
-    let calm = |app: App| app.cluster_heartbeat(Duration::from_secs(1));
+    let calm = |app: crate::support::MemberApp| app.heartbeat(Duration::from_secs(1));
     let mut cluster = RoomCluster::configured(&["a", "b"], calm).await;
     let mut playing = Vec::new();
     for _ in 0..SESSIONS {

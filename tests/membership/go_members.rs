@@ -147,12 +147,12 @@ async fn a_go_member_that_returns_is_announced_and_caught_up() {
 #[tokio::test]
 async fn members_find_each_other_after_a_restart_of_the_master() {
     let address = free_address();
-    let first = Living::start(serving(master().service_addr(&address), &["MasterT"])).await;
+    let first = Living::start(serving(master().listen(&address), &["MasterT"])).await;
     let rust = Living::start(serving(member(&address), &["Echo"])).await;
     let observer = GoNode::join(&address, &["Obs"], HEARTBEAT).await;
     first.kill().await;
     sleep(HEARTBEAT).await;
-    let second = Living::start(serving(master().service_addr(&address), &["MasterT"])).await;
+    let second = Living::start(serving(master().listen(&address), &["MasterT"])).await;
     let new = within(
         "a registration before the other members call",
         GoNode::join(&address, &["New"], HEARTBEAT),

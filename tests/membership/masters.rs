@@ -7,14 +7,14 @@ use parking_lot::Mutex;
 use tokio::time::sleep;
 
 use crate::{
-    nodes::{HEARTBEAT, Living, free_address, master, member, serving},
+    nodes::{HEARTBEAT, Living, free_address, join, master, member, serving},
     support::{eventually, within},
 };
 
 #[tokio::test]
 async fn members_keep_each_other_while_the_master_is_down_and_find_its_successor() {
     let address = free_address();
-    let first = Living::start(master().service_addr(&address)).await;
+    let first = Living::start(master().listen(&address)).await;
     let left: Arc<Mutex<Vec<Member>>> = Arc::default();
     let noted = left.clone();
     let a = Living::start(
@@ -35,7 +35,7 @@ async fn members_keep_each_other_while_the_master_is_down_and_find_its_successor
     );
     assert!(!newcomer.is_finished());
 
-    let second = Living::start(master().service_addr(&address)).await;
+    let second = Living::start(master().listen(&address)).await;
     let newcomer = newcomer.await.unwrap();
     for node in [&a, &b, &newcomer] {
         eventually("all have the new master and all others", || {
@@ -58,7 +58,7 @@ async fn members_keep_each_other_while_the_master_is_down_and_find_its_successor
 #[tokio::test]
 async fn a_member_that_died_with_the_master_is_forgotten_after_its_return() {
     let address = free_address();
-    let first = Living::start(master().service_addr(&address)).await;
+    let first = Living::start(master().listen(&address)).await;
     let (lives, dies) = (
         Living::start(member(&address)).await,
         Living::start(member(&address)).await,
@@ -66,7 +66,7 @@ async fn a_member_that_died_with_the_master_is_forgotten_after_its_return() {
     lives.sees(&[&address, dies.address()]).await;
     first.kill().await;
     dies.kill().await;
-    let _second = Living::start(master().service_addr(&address)).await;
+    let _second = Living::start(master().listen(&address)).await;
     lives.sees(&[&address]).await;
 }
 
@@ -74,14 +74,12 @@ async fn a_member_that_died_with_the_master_is_forgotten_after_its_return() {
 async fn the_first_master_that_answers_is_joined() {
     let (dead, other) = (free_address(), free_address());
     let first = Living::start(master()).await;
-    let app = serving(member(&dead), &["Room"])
-        .advertise_addr(first.address())
-        .advertise_addr(&other);
+    let app = serving(join([&dead, first.address(), &other]), &["Room"]);
     let node = Living::start(app).await;
     node.sees(&[first.address()]).await;
     // Its successor has the other address.
     first.kill().await;
-    let second = Living::start(master().service_addr(&other)).await;
+    let second = Living::start(master().listen(&other)).await;
     node.sees(&[&other]).await;
     second.sees(&[node.address()]).await;
     within("the end", node.stop()).await;

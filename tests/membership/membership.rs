@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    nodes::{HEARTBEAT, Living, free_address, master, member, node, serving},
-    support::{DEADLINE, eventually},
+    nodes::{HEARTBEAT, Living, free_address, master, member, serving},
+    support::{DEADLINE, MemberApp, eventually},
 };
 
 /// The calls of a node's membership callbacks: `+` and `-` with the member's label.
@@ -17,7 +17,7 @@ use crate::{
 struct Log(Arc<Mutex<Vec<String>>>);
 
 impl Log {
-    fn on(&self, app: App) -> App {
+    fn on(&self, app: MemberApp) -> MemberApp {
         let (joined, left) = (self.clone(), self.clone());
         app.on_member_joined(move |member| joined.note("+", member.label()))
             .on_member_left(move |member| left.note("-", member.label()))
@@ -45,7 +45,7 @@ async fn members_have_each_others_label_services_and_metadata() {
     let chat = serving(
         member(master.address())
             .label("c")
-            .metadata("zone", "north"),
+            .cluster(|cluster| cluster.metadata("zone", "north")),
         &["Room", "Bot"],
     );
     let chat = Living::start(panicking(chat)).await;
@@ -120,7 +120,7 @@ async fn callbacks_registered_on_the_handle_are_called() {
     .await;
 }
 
-fn panicking(app: App) -> App {
+fn panicking(app: MemberApp) -> MemberApp {
     app.on_member_joined(|_| panic!("a callback that panics ends alone"))
 }
 
@@ -178,14 +178,12 @@ async fn a_restarted_node_replaces_its_former_incarnation() {
     let master = Living::start(master()).await;
     let observer = Living::start(member(master.address())).await;
     let address = free_address();
-    let first =
-        Living::start(serving(member(master.address()), &["Old"]).service_addr(&address)).await;
+    let first = Living::start(serving(member(master.address()), &["Old"]).listen(&address)).await;
     observer.sees(&[master.address(), &address]).await;
     let old = observer.handle().members()[1].clone();
     first.kill().await;
 
-    let second =
-        Living::start(serving(member(master.address()), &["New"]).service_addr(&address)).await;
+    let second = Living::start(serving(member(master.address()), &["New"]).listen(&address)).await;
     let its_own = second.handle().member().unwrap();
     assert!(its_own.incarnation() > old.incarnation());
     eventually("only the newer incarnation is a member", || {
@@ -262,15 +260,8 @@ async fn a_standalone_node_has_no_members() {
 #[tokio::test]
 async fn a_start_that_is_dropped_frees_its_address() {
     let address = free_address();
-    let nobody = free_address();
-    let started = timeout(
-        HEARTBEAT,
-        node()
-            .service_addr(&address)
-            .advertise_addr(&nobody)
-            .start(),
-    )
-    .await;
+    let unused = free_address();
+    let started = timeout(HEARTBEAT, member(&unused).listen(&address).start()).await;
     assert!(started.is_err(), "there is no master to join");
     let end = Instant::now() + DEADLINE;
     while std::net::TcpListener::bind(&address).is_err() {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use nano::{App, Component, Handle, Handlers, Node, Options, Result, Session, Timeouts};
+use nano::{App, Cluster, Component, Handle, Handlers, Node, Options, Result, Session, Timeouts};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{eventually, within};
+use crate::support::{MemberApp, eventually, within};
 
 /// The heartbeat interval of all clusters here. A silent member is evicted after 1.2 s.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(300);
@@ -41,36 +41,42 @@ impl Drop for Own {
     }
 }
 
-pub(crate) fn node() -> App {
-    App::new()
-        .cluster_heartbeat(HEARTBEAT)
-        .retry_interval(HEARTBEAT)
-        .service_addr("127.0.0.1:0")
-        .timeouts(Timeouts::new().shutdown(Duration::from_secs(3)))
+fn node(cluster: Cluster) -> MemberApp {
+    let cluster = cluster
+        .listen("127.0.0.1:0")
+        .heartbeat(HEARTBEAT)
+        .retry_interval(HEARTBEAT);
+    let app = App::new().timeouts(Timeouts::new().shutdown(Duration::from_secs(3)));
+    MemberApp::new(app, cluster)
 }
 
-pub(crate) fn master() -> App {
-    node().master()
+pub(crate) fn master() -> MemberApp {
+    node(Cluster::master())
 }
 
-pub(crate) fn member(master: &str) -> App {
-    node().advertise_addr(master)
+pub(crate) fn member(master: &str) -> MemberApp {
+    join([master])
 }
 
-pub(crate) fn serving(app: App, services: &[&str]) -> App {
+/// A member that tries these masters in turn.
+pub(crate) fn join<const N: usize>(masters: [&str; N]) -> MemberApp {
+    node(Cluster::join(masters))
+}
+
+pub(crate) fn serving(app: MemberApp, services: &[&str]) -> MemberApp {
     services.iter().fold(app, |app, &name| {
         app.component_with(Service, Options::new().name(name))
     })
 }
 
 impl Living {
-    pub(crate) async fn start(app: App) -> Self {
+    pub(crate) async fn start(app: impl Into<App>) -> Self {
         within("the start of a node", Self::try_start(app))
             .await
             .unwrap()
     }
 
-    pub(crate) async fn try_start(app: App) -> Result<Self> {
+    pub(crate) async fn try_start(app: impl Into<App>) -> Result<Self> {
         let runtime = Own(Some(
             Builder::new_multi_thread()
                 .worker_threads(1)
@@ -82,7 +88,7 @@ impl Living {
             .0
             .as_ref()
             .unwrap()
-            .spawn(app.start())
+            .spawn(app.into().start())
             .await
             .unwrap()?;
         Ok(Self { node, runtime })

@@ -31,7 +31,7 @@ async fn join(master: &str) -> Peer {
 
 #[tokio::test]
 async fn a_member_unregisters_on_sigterm_and_is_evicted_after_sigkill() {
-    let master = Living::start(master().cluster_token(TOKEN)).await;
+    let master = Living::start(master().token(TOKEN)).await;
     let polite = join(master.address()).await;
     let killed = join(master.address()).await;
     master.sees(&[&polite.node(), &killed.node()]).await;
@@ -50,9 +50,9 @@ async fn a_member_unregisters_on_sigterm_and_is_evicted_after_sigkill() {
 
 #[tokio::test]
 async fn an_evicted_member_that_resumes_joins_again() {
-    let master = Living::start(master().cluster_token(TOKEN)).await;
+    let master = Living::start(master().token(TOKEN)).await;
     let stopped = join(master.address()).await;
-    let other = Living::start(member(master.address()).cluster_token(TOKEN)).await;
+    let other = Living::start(member(master.address()).token(TOKEN)).await;
     other.sees(&[master.address(), &stopped.node()]).await;
     stopped.signal("STOP").await;
     eventually("it is evicted", || !other.table().contains(&stopped.node())).await;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use nano::{App, ClusterTls, code};
+use nano::{ClusterTls, code};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -14,15 +14,16 @@ use crate::{
         proto::{NewMemberRequest, RegisterRequest},
     },
     nodes::{Living, master, member},
+    support::MemberApp,
 };
 
 #[tokio::test]
 async fn only_nodes_with_the_token_join() {
-    let master = Living::start(master().cluster_token("swordfish")).await;
+    let master = Living::start(master().token("swordfish")).await;
     for (app, what) in [
         (member(master.address()), "no cluster token"),
         (
-            member(master.address()).cluster_token("swordfisH"),
+            member(master.address()).token("swordfisH"),
             "a wrong cluster token",
         ),
     ] {
@@ -34,7 +35,7 @@ async fn only_nodes_with_the_token_join() {
         );
     }
     assert!(master.table().is_empty());
-    let node = Living::start(member(master.address()).cluster_token("swordfish")).await;
+    let node = Living::start(member(master.address()).token("swordfish")).await;
     master.sees(&[node.address()]).await;
 
     // Every service of every node requires it.
@@ -53,7 +54,7 @@ async fn only_nodes_with_the_token_join() {
 #[tokio::test]
 async fn a_node_without_a_token_requires_none() {
     let master = Living::start(master()).await;
-    let node = Living::start(member(master.address()).cluster_token("unused")).await;
+    let node = Living::start(member(master.address()).token("unused")).await;
     master.sees(&[node.address()]).await;
 }
 
@@ -61,19 +62,19 @@ async fn a_node_without_a_token_requires_none() {
 async fn only_nodes_with_a_certificate_of_the_cluster_join() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let tls = |authority: &Authority| authority.tls().server_name("nano.cluster");
-    let master = Living::start(master().cluster_tls(tls(&ours))).await;
-    let refused: Vec<(App, &str)> = vec![
+    let master = Living::start(master().tls(tls(&ours))).await;
+    let refused: Vec<(MemberApp, &str)> = vec![
         (member(master.address()), "without TLS"),
         (
-            member(master.address()).cluster_tls(tls(&theirs)),
+            member(master.address()).tls(tls(&theirs)),
             "of another authority",
         ),
         (
-            member(master.address()).cluster_tls(mixed(&ours, &theirs).server_name("nano.cluster")),
+            member(master.address()).tls(mixed(&ours, &theirs).server_name("nano.cluster")),
             "with a certificate of another authority",
         ),
         (
-            member(master.address()).cluster_tls(ours.tls().server_name("other.name")),
+            member(master.address()).tls(ours.tls().server_name("other.name")),
             "that expects another name",
         ),
     ];
@@ -97,8 +98,8 @@ async fn only_nodes_with_a_certificate_of_the_cluster_join() {
     assert!(master.table().is_empty());
 
     let (a, b) = (
-        Living::start(member(master.address()).cluster_tls(tls(&ours))).await,
-        Living::start(member(master.address()).cluster_tls(tls(&ours))).await,
+        Living::start(member(master.address()).tls(tls(&ours))).await,
+        Living::start(member(master.address()).tls(tls(&ours))).await,
     );
     a.sees(&[master.address(), b.address()]).await;
     b.sees(&[master.address(), a.address()]).await;
@@ -108,14 +109,14 @@ async fn only_nodes_with_a_certificate_of_the_cluster_join() {
 async fn without_client_certificates_any_caller_is_encrypted() {
     let (ours, theirs) = (Authority::new(), Authority::new());
     let master = Living::start(
-        master().cluster_tls(
+        master().tls(
             ours.tls()
                 .server_name("nano.cluster")
                 .without_client_certificates(),
         ),
     )
     .await;
-    let app = member(master.address()).cluster_tls(
+    let app = member(master.address()).tls(
         mixed(&ours, &theirs)
             .server_name("nano.cluster")
             .without_client_certificates(),
@@ -128,7 +129,7 @@ async fn without_client_certificates_any_caller_is_encrypted() {
 async fn invalid_certificate_files_are_an_error_that_names_the_option() {
     let ours = Authority::new();
     fs::write(ours.path("key.pem"), "rubbish").unwrap();
-    let error = master().cluster_tls(ours.tls()).start().await.unwrap_err();
+    let error = master().tls(ours.tls()).start().await.unwrap_err();
     assert!(error.message().contains("cluster.tls"), "{error}");
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use nano::{App, Raw, Timeouts, client::Client, code, testing::TestNode};
+use nano::{Raw, Timeouts, client::Client, code, testing::TestNode};
 use tokio::{
     sync::Mutex,
     task::JoinSet,
@@ -14,8 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    rooms::{RoomCluster, app, member},
-    support::{Peer, eventually, within},
+    rooms::{RoomCluster, master_app, member},
+    support::{MemberApp, Peer, eventually, within},
 };
 
 /// The members call the master this often, and are given up after four missed calls: long enough
@@ -26,27 +26,30 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node as all of them are here.
-pub(crate) fn calm(app: App) -> App {
-    app.cluster_heartbeat(HEARTBEAT)
+pub(crate) fn calm(app: MemberApp) -> MemberApp {
+    app.heartbeat(HEARTBEAT)
         .retry_interval(HEARTBEAT / 4)
         .timeouts(Timeouts::new().request(REQUEST_TIMEOUT))
 }
 
 /// The master of a cluster.
 pub(crate) async fn master(address: &str) -> TestNode {
-    TestNode::start(calm(app().service_addr(address).master())).await
+    TestNode::start(calm(master_app().listen(address))).await
 }
 
 /// A master, a gate, and backends with one room each; `configure` is asked about the gate and the
 /// backends.
-pub(crate) async fn cluster(rooms: &[&str], configure: impl Fn(App) -> App) -> RoomCluster {
+pub(crate) async fn cluster(
+    rooms: &[&str],
+    configure: impl Fn(MemberApp) -> MemberApp,
+) -> RoomCluster {
     cluster_of(master("127.0.0.1:0").await, rooms, configure).await
 }
 
 pub(crate) async fn cluster_of(
     master: TestNode,
     rooms: &[&str],
-    configure: impl Fn(App) -> App,
+    configure: impl Fn(MemberApp) -> MemberApp,
 ) -> RoomCluster {
     let gate = TestNode::start(configure(calm(member(&master))).tcp("127.0.0.1:0")).await;
     let mut cluster = RoomCluster {

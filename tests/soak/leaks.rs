@@ -155,7 +155,7 @@ async fn come_and_go(count: usize) {
             seen.note(session);
             Ok(None)
         };
-        app.tcp("0.0.0.0:0").on_handshake(note)
+        app.tcp("0.0.0.0:0").app(|app| app.on_handshake(note))
     })
     .await;
     let mut members = Vec::new();

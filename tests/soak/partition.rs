@@ -30,9 +30,9 @@ impl Apart {
         let ways = [Way::for_far().await, Way::for_far().await];
         let node = |way: &Way| {
             let app = calm(member(&master))
-                .service_listen(&way.listen)
-                .service_addr(&way.address)
-                .cut_off_after(cut_off_after);
+                .listen(&way.listen)
+                .advertise(&way.address)
+                .partition_grace(cut_off_after);
             app.grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))
         };
         let gate = TestNode::start(node(&ways[0]).tcp("127.0.0.1:0")).await;
@@ -180,8 +180,8 @@ async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
     let way = Way::for_far().await;
     let gate = TestNode::start(
         calm(member(&master))
-            .service_listen(&way.listen)
-            .service_addr(&way.address)
+            .listen(&way.listen)
+            .advertise(&way.address)
             .tcp("127.0.0.1:0"),
     )
     .await;

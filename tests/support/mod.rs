@@ -2,10 +2,12 @@
 //! an app with both kinds of listeners.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod member_app;
 mod peer;
 mod server;
 
 pub(crate) use self::{
+    member_app::MemberApp,
     peer::{Exit, Peer, program},
     server::Server,
 };
