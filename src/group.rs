@@ -62,6 +62,7 @@ struct Members {
 
 impl<S: Serializer> Group<S> {
     /// Makes an empty group. The name is for logs: groups are not registered anywhere.
+    #[doc(alias = "NewGroup")]
     pub fn new(name: impl Into<String>) -> Self {
         Self::of(Arc::new(Inner {
             name: name.into(),

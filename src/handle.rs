@@ -106,6 +106,7 @@ impl Handle {
     }
 
     /// Calls `callback` whenever a session has closed: [`Sessions::on_closed`].
+    #[doc(alias = "Lifetime")]
     pub fn on_session_closed(
         &self,
         callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static,

@@ -68,6 +68,7 @@ use crate::{
 ///
 /// Ids count from 1 up, over the whole process. [`Session::node`] is an error: the session belongs
 /// to no node.
+#[doc(alias = "NewNetworkEntity")]
 pub fn session() -> (Session, Arc<MockSink>) {
     static NEXT_ID: AtomicI64 = AtomicI64::new(1);
 
@@ -192,6 +193,8 @@ impl MockSink {
     }
 
     /// The answer to request `id`: a body, or an error reply. `None` while there is none.
+    #[doc(alias = "FindResponseByMID")]
+    #[doc(alias = "LastResponse")]
     pub fn response(&self, id: u64) -> Option<Result<Bytes>> {
         let recorded = self.recorded.lock();
         let (_, answer) = recorded

@@ -66,6 +66,11 @@ impl<S: Serializer> Session<S> {
 
     /// A copy of the value under a key, or the default of `T` where [`value`](Session::value) is
     /// `None`. Go nano's typed getters do this.
+    #[doc(alias = "Int")]
+    #[doc(alias = "Int64")]
+    #[doc(alias = "Uint32")]
+    #[doc(alias = "Float64")]
+    #[doc(alias = "String")]
     pub fn value_or_default<T: Clone + Default + 'static>(&self, key: &str) -> T {
         self.value(key).unwrap_or_default()
     }

@@ -40,6 +40,7 @@ impl<S: Serializer> Session<S> {
     /// It runs on the node's scheduler, after the handlers of all messages of the session have
     /// started; on a closed session at once, on this thread. The value returned can withdraw it,
     /// and may be ignored: dropping it changes nothing.
+    #[doc(alias = "Lifetime")]
     pub fn on_closed(
         &self,
         callback: impl FnOnce(&Session, &CloseReason) + Send + 'static,

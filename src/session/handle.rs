@@ -147,6 +147,7 @@ impl<S: Serializer> Session<S> {
     }
 
     /// The id of the request being handled; 0 for a notify, and outside of handlers.
+    #[doc(alias = "LastMid")]
     pub fn request_id(&self) -> u64 {
         self.request
     }
@@ -266,6 +267,7 @@ impl SessionInner {
 /// Takes a session's pushes and responses: a connection, the link to a gate, or a mock.
 ///
 /// No method may block.
+#[doc(alias = "NetworkEntity")]
 pub trait SessionSink: Any + Send + Sync {
     /// Queues a push.
     ///

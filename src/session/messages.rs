@@ -97,6 +97,7 @@ impl<S: Serializer> Session<S> {
     }
 
     /// The sink that carries its messages.
+    #[doc(alias = "NetworkEntity")]
     pub fn sink(&self) -> &Arc<dyn SessionSink> {
         &self.inner().sink
     }

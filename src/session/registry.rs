@@ -160,6 +160,7 @@ impl Sessions {
     /// It runs on the node's default scheduler, after the handlers of all messages of that session
     /// have started. Callbacks run in the order of registration. The session still has its data,
     /// and has left its groups.
+    #[doc(alias = "Lifetime")]
     pub fn on_closed(&self, callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static) {
         self.on_closed.write().push(Arc::new(callback));
     }
