@@ -5,7 +5,7 @@
 //! one order. A session always uses the same stream index.
 //!
 //! From the bottom up: `frame` and `flow` are what moves; `sender` and `receiver` are the two halves
-//! of `state`, which decides; `stream` locks the state and `handler` applies what it decides; `peer`
+//! of `state`, which decides, `receive` what follows from a frame; `stream` locks the state and `handler` applies what it decides; `peer`
 //! is one incarnation of a node, `peers` all of them; `outbound`, `inbound` and `service` do the
 //! I/O.
 
@@ -22,9 +22,11 @@ mod outbound;
 pub(super) mod peer;
 pub(super) mod peers;
 mod proto;
+mod receive;
 mod receiver;
 pub(super) mod remote;
 mod sender;
+mod served_session;
 pub(super) mod service;
 pub(super) mod session;
 pub(super) mod session_window;

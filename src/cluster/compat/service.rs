@@ -184,7 +184,7 @@ impl CompatService {
     }
 
     pub(in crate::cluster) fn session_closed(&self, session: i64) {
-        // Go nano does not say why.
+        // A Go node sends no reason.
         self.0.closed(session, &CloseReason::Client);
     }
 

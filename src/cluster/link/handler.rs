@@ -169,7 +169,7 @@ fn multicast(
 fn local(context: &LinkContext, session: Option<Session>, id: i64) -> Result<Session> {
     session
         .or_else(|| context.node.sessions().find_local(id))
-        .ok_or_else(|| super::receiver::unknown(id))
+        .ok_or_else(|| super::served_session::unknown(id))
 }
 
 /// Answers a call of the peer.

@@ -18,8 +18,8 @@ use super::{
     config::{STREAMS, stream_index},
     context::LinkContext,
     proto::{Batch, Frame, Kind},
-    receiver::NewSession,
     remote::RemoteSession,
+    served_session::NewSession,
     state::Health,
     stream::LinkStream,
 };

@@ -5,8 +5,9 @@
 //! - streams: [`connecting`](LinkState::connecting), [`outbound_up`](LinkState::outbound_up),
 //!   [`outbound_down`](LinkState::outbound_down), [`accept`](LinkState::accept),
 //!   [`inbound_down`](LinkState::inbound_down);
-//! - what came: [`hear`](LinkState::hear) for a batch and [`receive`](LinkState::receive) for each
-//!   of its frames, [`answer`](LinkState::answer) for a frame of an answer stream;
+//! - what came, in `receive.rs`: [`hear`](LinkState::hear) for a batch and
+//!   [`receive`](LinkState::receive) for each of its frames, [`answer`](LinkState::answer) for a
+//!   frame of an answer stream;
 //! - what goes: [`message`](LinkState::message), [`push`](LinkState::push),
 //!   [`respond`](LinkState::respond) and the like; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
@@ -40,25 +41,25 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    config::{NODE_QUOTA, stream_index},
+    config::NODE_QUOTA,
     effect::{Effect, EndCause},
     flow::Quota,
-    proto::{Batch, Frame, Kind},
-    receiver::{NewSession, Receiver},
+    proto::{Batch, Frame},
+    receiver::Receiver,
     sender::{Blocked, Sender},
+    served_session::{NewSession, unknown},
     session::LinkedSession,
 };
 use crate::{
-    dispatch::Origin,
     error::{Error, Result, code},
     session::CloseReason,
 };
 
 /// Both directions of a link, for the sessions of one stream index.
 pub(in crate::cluster) struct LinkState<S> {
-    sender: Sender<S>,
-    receiver: Receiver<S>,
-    index: usize,
+    pub(super) sender: Sender<S>,
+    pub(super) receiver: Receiver<S>,
+    pub(super) index: usize,
     /// How long the nodes may be cut off from each other before the sessions they share end.
     grace: Duration,
     /// The share of the send queue for frames to several sessions, and for those about none.
@@ -312,7 +313,7 @@ impl<S: LinkedSession> LinkState<S> {
         open: &mut dyn FnMut(NewSession<'_>) -> S,
     ) -> Result<S> {
         if self.receiver.is_closed() || self.receiver.closed_sessions.contains(id) {
-            return Err(super::receiver::unknown(id));
+            return Err(unknown(id));
         }
         Ok(self.receiver.serve(id, "", open).clone())
     }
@@ -422,217 +423,6 @@ impl<S: LinkedSession> LinkState<S> {
     pub(super) fn poll_answers(&mut self, stream: u64, waker: &Waker) -> Poll<Option<Batch>> {
         self.receiver.poll_answers(stream, waker)
     }
-}
-
-/// What comes from the peer.
-impl<S: LinkedSession> LinkState<S> {
-    /// A batch has arrived on an inbound stream. False if the stream is not the current one.
-    pub(super) fn hear(&mut self, stream: u64) -> bool {
-        self.receiver.hear(stream)
-    }
-
-    /// Handles one frame of an inbound stream. False if the stream is not the current one any more.
-    ///
-    /// `now` is called for frames with a deadline only. `open` makes the handle of a session that
-    /// begins; `remember` keeps those that end from being
-    /// opened by late messages of nodes outside of links.
-    pub(super) fn receive(
-        &mut self,
-        stream: u64,
-        frame: Frame,
-        now: impl FnOnce() -> Instant,
-        remember: bool,
-        effects: &mut Vec<Effect<S>>,
-        open: &mut dyn FnMut(NewSession<'_>) -> S,
-    ) -> bool {
-        if !self.receiver.is_current(stream) {
-            return false;
-        }
-        if let Err(error) = self.handle(frame, now, remember, effects, open) {
-            effects.push(Effect::Refused(error));
-        }
-        true
-    }
-
-    fn handle(
-        &mut self,
-        mut frame: Frame,
-        now: impl FnOnce() -> Instant,
-        remember: bool,
-        effects: &mut Vec<Effect<S>>,
-        open: &mut dyn FnMut(NewSession<'_>) -> S,
-    ) -> Result {
-        match frame.kind() {
-            Kind::SessionOpen => {
-                if frame.session <= 0 || stream_index(frame.session) != self.index {
-                    return Err(Error::new(
-                        code::BAD_REQUEST,
-                        "a session on the wrong stream",
-                    ));
-                }
-                let writer = self.receiver.session_open(&frame, open);
-                effects.extend(writer.map(Effect::Wake));
-            }
-            Kind::ResyncDone => self.receiver.resync_done(effects),
-            Kind::Message | Kind::Rpc => return self.deliver(frame, now, effects),
-            Kind::Bound => return self.receiver.bound(&frame),
-            Kind::SessionClosed => self.receiver.session_closed(&mut frame, remember, effects),
-
-            Kind::Response => {
-                let session = self
-                    .sender
-                    .answered(frame.session, frame.request)
-                    .ok_or_else(|| not_in_flight(frame.request))?;
-                effects.push(Effect::Respond { session, frame });
-            }
-            Kind::Push if frame.session == 0 => {
-                let sessions = std::mem::take(&mut frame.sessions)
-                    .into_iter()
-                    .map(|id| (id, self.sender.session(id)))
-                    .collect();
-                effects.push(Effect::Multicast { sessions, frame });
-            }
-            Kind::Bind => {
-                // One that is sent again because a stream broke must not undo a later one.
-                let applies = self.sender.applies_bind(frame.session, frame.binds);
-                effects.push(Effect::Bind {
-                    session: self.sender.session(frame.session),
-                    id: frame.session,
-                    uid: applies.then_some(frame.uid.max(0)),
-                });
-            }
-            Kind::Push | Kind::Close | Kind::Kick | Kind::Relay | Kind::RelayCall => {
-                self.for_gate(frame, effects);
-            }
-
-            Kind::Call => return self.deliver_call(frame, effects),
-            Kind::Reply => effects.push(Effect::Reply(frame)),
-            Kind::Goaway => {
-                let writer = self.sender.peer_draining();
-                effects.extend(writer.map(Effect::Wake));
-                effects.push(Effect::PeerDraining);
-            }
-            Kind::Drained => self.receiver.set_drained(),
-            Kind::Keepalive => {}
-            Kind::StreamLost => {
-                if self.sender.is_lost(frame.stream) {
-                    self.outbound_down(now(), effects);
-                }
-            }
-            Kind::None | Kind::Hello | Kind::Credit | Kind::SessionUnknown => {
-                return Err(misplaced());
-            }
-        }
-        Ok(())
-    }
-
-    fn for_gate(&self, frame: Frame, effects: &mut Vec<Effect<S>>) {
-        effects.push(Effect::Gate {
-            session: self.sender.session(frame.session),
-            frame,
-        });
-    }
-
-    /// A message for a handler of this node.
-    fn deliver(
-        &mut self,
-        mut frame: Frame,
-        now: impl FnOnce() -> Instant,
-        effects: &mut Vec<Effect<S>>,
-    ) -> Result {
-        let route = frame.take_route()?;
-        let (request, origin) = match frame.kind() {
-            Kind::Message => (frame.request, Origin::Client),
-            _ => (0, Origin::Node),
-        };
-        let id = frame.session;
-        // The clock is read for deadlines only.
-        let deadline = || frame.timeout().map(|timeout| (now(), timeout));
-        match self.receiver.arrived(id, request, deadline) {
-            Ok(session) => {
-                effects.push(Effect::Deliver {
-                    session,
-                    request,
-                    route,
-                    body: frame.body,
-                    origin,
-                });
-                Ok(())
-            }
-            Err(error) => {
-                if request != 0 {
-                    let answer = Error::new(
-                        code::UNAVAILABLE,
-                        "the member no longer serves this session",
-                    );
-                    let writer = self.sender.push(Frame::response(id, request, Err(answer)));
-                    effects.extend(writer.map(Effect::Wake));
-                }
-                effects.extend(self.receiver.session_unknown(id).map(Effect::Wake));
-                Err(error)
-            }
-        }
-    }
-
-    /// A call for a handler of this node. One on behalf of a session counts for its window.
-    fn deliver_call(&mut self, mut frame: Frame, effects: &mut Vec<Effect<S>>) -> Result {
-        let (id, request) = (frame.session, frame.request);
-        let accepted = frame.take_route().and_then(|route| {
-            let session = match id {
-                0 => None,
-                id => Some(self.receiver.arrived(id, 0, || None).inspect_err(|_| {
-                    let writer = self.receiver.session_unknown(id);
-                    effects.extend(writer.map(Effect::Wake));
-                })?),
-            };
-            Ok((session, route))
-        });
-        match accepted {
-            Ok((session, route)) => effects.push(Effect::DeliverCall {
-                session,
-                frame,
-                route,
-            }),
-            Err(error) => {
-                let writer = self.sender.push(Frame::reply(request, Err(error)));
-                effects.extend(writer.map(Effect::Wake));
-            }
-        }
-        Ok(())
-    }
-
-    /// Handles a frame of the answer stream.
-    ///
-    /// # Errors
-    /// [`code::BAD_REQUEST`] for any but CREDIT and SESSION_UNKNOWN.
-    pub(super) fn answer(&mut self, frame: &Frame, effects: &mut Vec<Effect<S>>) -> Result {
-        match frame.kind() {
-            Kind::Credit => {
-                let reader = self.sender.credit(frame.session, frame.credit);
-                effects.extend(reader.map(Effect::Wake));
-            }
-            Kind::SessionUnknown => {
-                self.sender
-                    .session_unknown(frame.session, frame.opened, effects);
-            }
-            _ => return Err(misplaced()),
-        }
-        Ok(())
-    }
-}
-
-fn misplaced() -> Error {
-    Error::new(
-        code::BAD_REQUEST,
-        "a frame of a kind that does not belong here",
-    )
-}
-
-fn not_in_flight(request: u64) -> Error {
-    Error::new(
-        code::CONFLICT,
-        format!("request {request} does not wait for an answer"),
-    )
 }
 
 #[cfg(test)]

@@ -2,21 +2,21 @@
 //! delays, lost and half-open streams, streams that overtake each other, restarts of either end.
 //! `NANO_SEED=42 cargo test --lib link::tests::pair` replays one.
 
-use std::{collections::BTreeMap, env, ops::Range, time::Duration};
+use std::{collections::BTreeMap, env, ops::Range};
 
 use self::world::{Troubles, World};
 
+mod actions;
+mod effects;
+mod event;
 mod network;
 mod node;
+mod streams;
 mod world;
-
-/// How long faults happen, and how long the world then takes to settle.
-const TROUBLE: Duration = Duration::from_secs(8);
-const CALM: Duration = Duration::from_secs(10);
 
 #[test]
 fn requests_end_once_and_sessions_keep_their_order() {
-    check(seeds(0..200));
+    check(seeds(0..100));
 }
 
 #[test]

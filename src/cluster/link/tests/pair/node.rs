@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::cluster::link::{
-    config::STREAMS, receiver::NewSession, session::LinkedSession, state::LinkState,
+    config::STREAMS, served_session::NewSession, session::LinkedSession, state::LinkState,
 };
 
 /// A session handle of the simulation.

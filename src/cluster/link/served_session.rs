@@ -1,0 +1,82 @@
+//! What a node keeps of one session that it serves for a peer. No I/O.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::flow::Quota;
+use crate::{
+    error::{Error, Result, code},
+    session::CloseReason,
+};
+
+/// A session that this node serves for the peer.
+pub(super) struct ServedSession<S> {
+    pub(super) session: S,
+    /// Tells this session from another of the same id that was served before.
+    pub(super) key: u64,
+    /// The last stream on which the peer named the session.
+    pub(super) stream: u64,
+    /// Why this node asked the gate to close the connection, if it did: nothing else is sent to it.
+    pub(super) closing: Option<CloseReason>,
+    /// Requests in flight, and until when their gate waits. One gate has one timeout, so the first
+    /// mostly expires first.
+    pub(super) requests: VecDeque<(u64, Option<Instant>)>,
+    /// BINDs sent to the gate, and how many of them the gate is known to have applied.
+    pub(super) binds_sent: u32,
+    pub(super) binds_applied: u32,
+    /// Messages of the gate that handlers are not done with.
+    pub(super) unfinished: u32,
+    /// Messages finished since the last CREDIT.
+    pub(super) uncredited: u32,
+    /// The session's share of the send queue, its responses apart.
+    pub(super) quota: Arc<Quota>,
+}
+
+/// A session that is about to be served.
+pub(in crate::cluster) struct NewSession<'a> {
+    pub(in crate::cluster) id: i64,
+    pub(in crate::cluster) key: u64,
+    pub(in crate::cluster) client_address: &'a str,
+}
+
+impl<S> ServedSession<S> {
+    /// Takes a request that a handler answers.
+    ///
+    /// # Errors
+    /// [`code::CONFLICT`] if it is not in flight.
+    pub(super) fn answered(&mut self, request: u64) -> Result {
+        let at = self
+            .requests
+            .iter()
+            .position(|(waiting, _)| *waiting == request);
+        match at.and_then(|at| self.requests.remove(at)) {
+            Some(_) => Ok(()),
+            None => Err(Error::new(
+                code::CONFLICT,
+                format!("request {request} does not wait for an answer"),
+            )),
+        }
+    }
+
+    pub(super) fn set_closing(&mut self, reason: CloseReason) {
+        self.closing = Some(reason);
+    }
+
+    /// The number of the next BIND.
+    pub(super) fn next_bind(&self) -> u32 {
+        self.binds_sent + 1
+    }
+
+    pub(super) fn bind_sent(&mut self) {
+        self.binds_sent += 1;
+    }
+}
+
+pub(super) fn is_over(until: Option<Instant>, now: Instant) -> bool {
+    until.is_some_and(|until| until <= now)
+}
+
+pub(super) fn unknown(id: i64) -> Error {
+    Error::new(code::NOT_FOUND, format!("session not found: {id}"))
+}
