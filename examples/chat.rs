@@ -12,7 +12,9 @@ use std::{collections::BTreeMap, env, io, sync::Arc};
 
 use axum::{Router, response::Redirect, routing::get};
 use bytes::Bytes;
-use nano::{App, Component, Group, Handle, Handlers, Listener, Options, Result, Session};
+use nano::{
+    App, Component, Error, Group, Handle, Handlers, Listener, Options, Result, Session, code,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tower_http::services::ServeFile;
@@ -48,7 +50,7 @@ pub(crate) fn app(address: &str) -> App {
         )
 }
 
-/// Everybody who is in. The group knows whom to tell, `names` who they are.
+/// The room. `group` has the sessions in it, `names` their names.
 #[derive(Default)]
 struct Room {
     group: Group,
@@ -112,7 +114,9 @@ impl Room {
     fn join(&self, session: &Session, body: Bytes) -> Result {
         let Join { name } = serde_json::from_slice(&body).unwrap_or_default();
         let id = session.id();
-        self.group.add(session)?;
+        if !self.group.add(session)? {
+            return Err(Error::new(code::CONFLICT, "joined already"));
+        }
         session.bind(id)?;
         session.push("onMembers", &self.members())?;
         self.names.lock().insert(id, name.clone());
@@ -143,7 +147,7 @@ impl Room {
             member: Member { id, name },
         };
         if let Err(error) = self.group.broadcast("onLeave", &notice) {
-            tracing::warn!(id, %error, "nobody was told who left");
+            tracing::warn!(id, %error, "departure not announced");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A scheduler for each room: a room that takes its time holds up nobody but itself.
+//! A scheduler for each room, so that a busy room delays no other.
 //!
 //! ```text
 //! cargo run --example rooms                      # shows it, and then waits for more clients
@@ -76,7 +76,7 @@ impl Component for Lobby {
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
         self.node.get_or_init(|| node.clone());
         let lobby = self.clone();
-        // On the same scheduler as `enter`: nobody enters a room while it is forgotten.
+        // On the same scheduler as `enter`, so no session enters a room while it is removed.
         node.on_session_closed(move |_, _| {
             lobby.rooms.lock().retain(|_, room| room.group.count() > 0)
         });

@@ -131,7 +131,9 @@ impl World {
             .value(NAME)
             .ok_or_else(|| Error::new(code::FORBIDDEN, "log in first"))?;
         let id = session.id();
-        self.group.add(session)?;
+        if !self.group.add(session)? {
+            return Err(Error::new(code::CONFLICT, "in the pond already"));
+        }
         let others = self
             .swimmers
             .lock()
@@ -171,7 +173,7 @@ impl World {
             return;
         }
         if let Err(error) = self.group.broadcast("leave", &Left { id }) {
-            tracing::warn!(id, %error, "nobody was told who left");
+            tracing::warn!(id, %error, "departure not announced");
         }
     }
 }

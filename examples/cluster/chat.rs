@@ -1,4 +1,4 @@
-//! The room: what one says, all hear.
+//! The room: each message goes to all sessions in it.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::protocol::{JoinRoom, Notice, Stats};
 
-/// For so long after somebody came back others may still be on their way.
+/// How long after a session came back others may still be on their way.
 const OPENING: Duration = Duration::from_millis(300);
 
 #[derive(Args)]
@@ -33,12 +33,12 @@ pub(crate) fn app(flags: &Flags) -> App {
         .component(RoomService::default())
 }
 
-/// Whoever is in. The group knows whom to tell, `nicknames` who they are.
+/// The room. `group` has the sessions in it, `nicknames` their names.
 #[derive(Default)]
 struct RoomService {
     group: Group,
     nicknames: Mutex<HashMap<i64, String>>,
-    /// When the last one came back to this node, which was started again.
+    /// When the last session came back after a restart of this node.
     opened: Mutex<Option<Instant>>,
 }
 
@@ -49,7 +49,7 @@ struct Message {
     content: String,
 }
 
-/// For those who ask whether it was said; nano's page does not.
+/// For clients that send a message as a request; nano's page sends a notify.
 #[derive(Serialize)]
 struct Said {
     code: i32,
@@ -128,7 +128,7 @@ impl RoomService {
                 content: format!("User left: {nickname}"),
             },
         ) {
-            tracing::warn!(nickname, %error, "nobody was told who left");
+            tracing::warn!(nickname, %error, "departure not announced");
         }
     }
 }

@@ -14,7 +14,7 @@ use super::protocol::NewUser;
 /// The key of a session that has logged in.
 const NICKNAME: &str = "nickname";
 
-/// After this long what was sent to several nodes has arrived, or never will.
+/// After this long a message to several nodes has arrived everywhere, or never will.
 const SETTLED: Duration = Duration::from_secs(1);
 
 #[derive(Args)]
@@ -85,9 +85,8 @@ impl BindService {
         Ok(LoginResponse { code: 0 })
     }
 
-    /// A node that was started again knows nobody, but here they still are. The first time it gets
-    /// to know them; the second time, when all have arrived, the master tells each who else is
-    /// there.
+    /// Sends all users of this gate to a node that was restarted and has lost them. They are sent
+    /// twice: once the node has all of them, the master can push each the list of the others.
     fn introduce_to(&self, member: &Member) {
         if !member
             .services()

@@ -1,5 +1,5 @@
-//! A chat of three nodes: a master, which knows who is there; a room, in which they talk; and a
-//! gate, to which they connect.
+//! A chat of three nodes: a master, which knows the users; a room, in which they talk; and a gate,
+//! to which they connect.
 //!
 //! ```text
 //! cargo run --example cluster                   # all three; then open http://127.0.0.1:12345/web/ in two windows
@@ -12,9 +12,9 @@
 //! Kill any of them while people chat, and start it again. Flags, routes and messages are those of
 //! nano's cluster example, so that any of the three can be a node of Go nano.
 //!
-//! Who logs in sends `BindService.Login` to the gate, which passes it on as `TopicService.NewUser`
-//! to the master, which passes it on as `RoomService.JoinRoom` to the room; each pushes what it
-//! knows straight to the client.
+//! A client logs in with `BindService.Login` at the gate. The gate sends `TopicService.NewUser` to
+//! the master, and the master `RoomService.JoinRoom` to the room. Master and room push to the client
+//! directly.
 
 use std::{future::pending, io, thread};
 
@@ -36,7 +36,7 @@ struct CommandLine {
     role: Option<Role>,
     #[command(flatten)]
     tree: tree::Flags,
-    /// Stops when standard input ends, which it does when whoever started this process is gone.
+    /// Stops when standard input ends, as it does when the parent process is gone.
     #[arg(long, global = true)]
     with_parent: bool,
 }
@@ -75,7 +75,7 @@ async fn run(app: App, with_parent: bool) -> Result {
         node = app.start() => node?,
         () = &mut alone => return Ok(()),
     };
-    // Before anybody learns that it is up: a signal ends it in order from here on.
+    // Signals are handled before the line that says that the node is up.
     let run = node.run();
     println!(
         "up at {}",
@@ -94,12 +94,12 @@ async fn alone(with_parent: bool) {
     if !with_parent {
         return pending().await;
     }
-    let (tell, told) = oneshot::channel();
+    let (sender, ended) = oneshot::channel();
     thread::spawn(move || {
-        // Whether it ends or breaks: nobody is there any more.
+        // The parent is gone, whether the input ends or fails.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
-        let _ = tell.send(());
+        let _ = sender.send(());
     });
     // The sender is only dropped after it has sent.
-    let _ = told.await;
+    let _ = ended.await;
 }

@@ -1,4 +1,4 @@
-//! The master: it knows the nodes, and who is logged in. It serves the page, too.
+//! The master: it knows the nodes and the users that are logged in. It serves the page, too.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +13,7 @@ use super::protocol::{JoinRoom, NewUser, Stats};
 
 const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
 
-/// What everybody has to begin with. A message costs 1.
+/// The balance of a new user. A message costs 1.
 const BALANCE: i64 = 1000;
 
 #[derive(Args)]
@@ -27,7 +27,7 @@ pub(crate) struct Flags {
 }
 
 pub(crate) fn app(flags: &Flags) -> App {
-    // Clients of the game go to a gate: here nobody may open a WebSocket.
+    // Clients of the game go to a gate, so no WebSocket may be opened here.
     let pages = Listener::websocket(&flags.web, "/nano").check_origin(|_| false);
     App::new()
         .cluster(
@@ -100,7 +100,7 @@ impl TopicService {
             again,
         }: NewUser,
     ) -> Result {
-        // A uid that no run of any node gives to somebody else.
+        // Session ids are unique in the cluster, across restarts too.
         let uid = session.id();
         session.bind(uid)?;
         let (others, known) = {
@@ -117,8 +117,7 @@ impl TopicService {
             });
             (others, known)
         };
-        // Before the push: whoever answers that with a message is in the room when it arrives
-        // there.
+        // Before the push, so that a client that answers it is in the room already.
         let joined = session.rpc(
             "RoomService.JoinRoom",
             &JoinRoom {
@@ -128,7 +127,7 @@ impl TopicService {
                 again,
             },
         );
-        // Started again, this node does not know all of them yet; the clients do.
+        // After a restart this node does not have all users yet; the clients have.
         if known || !again {
             session.push(
                 "onMembers",
@@ -144,7 +143,7 @@ impl TopicService {
         let current_balance = {
             let mut users = self.users.lock();
             let user = users.get_mut(&uid).ok_or_else(|| {
-                Error::new(code::NOT_FOUND, format!("nobody is logged in as {uid}"))
+                Error::new(code::NOT_FOUND, format!("no user is logged in as {uid}"))
             })?;
             user.balance -= 1;
             user.balance

@@ -1,19 +1,19 @@
-//! What the nodes tell each other. The fields are those of nano's example; a node of Go nano
+//! The messages between the nodes. The fields are those of nano's example; a node of Go nano
 //! ignores `again`.
 
 use serde::{Deserialize, Serialize};
 
-/// `TopicService.NewUser`: somebody has logged in at a gate.
+/// `TopicService.NewUser`: a user has logged in at a gate.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct NewUser {
     pub(crate) nickname: String,
     pub(crate) gate_uid: i64,
-    /// Nobody has come: a node that had forgotten them is told.
+    /// Repeats an earlier login for a node that was restarted.
     pub(crate) again: bool,
 }
 
-/// `RoomService.JoinRoom`: somebody comes into the room.
+/// `RoomService.JoinRoom`: a user enters the room.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct JoinRoom {
@@ -23,7 +23,7 @@ pub(crate) struct JoinRoom {
     pub(crate) again: bool,
 }
 
-/// `TopicService.Stats`: somebody has said something.
+/// `TopicService.Stats`: a user has sent a message.
 #[derive(Default, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct Stats {

@@ -159,7 +159,7 @@ impl Role {
     }
 }
 
-/// Ready when the process is told to end. Signals count from the call on.
+/// Completes on a signal to terminate. Signals count from the call on.
 #[cfg(unix)]
 fn interrupted() -> Result<impl Future<Output = ()>> {
     use signal::unix::{SignalKind, signal};

@@ -5,7 +5,9 @@
 mod support;
 
 mod balance;
+mod binds;
 mod calls;
+mod closed_sessions;
 mod cluster;
 mod ends;
 mod faults;
@@ -13,9 +15,11 @@ mod faults;
 mod go;
 mod go_backends;
 mod go_gates;
-mod handmade;
+mod incarnations;
 mod links;
 #[allow(dead_code, reason = "a part of it is used here")]
 mod network;
 mod order;
+mod scripted_peer;
 mod sessions;
+mod stopping;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
-use nano::{App, CloseReason, Component, Handle, Handlers, Result, Session, Timeouts};
+use nano::{App, CloseReason, Component, Error, Handle, Handlers, Result, Session, Timeouts, code};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -63,7 +63,9 @@ impl Manager {
             before.kick(REPLACED);
         }
         session.bind(player.uid)?;
-        self.0.everybody.add(session)?;
+        if !self.0.everybody.add(session)? {
+            return Err(Error::new(code::CONFLICT, "logged in already"));
+        }
         Ok(LoggedIn {
             uid: player.uid,
             name: player.name.clone(),

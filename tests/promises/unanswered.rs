@@ -81,7 +81,7 @@ impl Inbox {
 }
 
 #[tokio::test]
-async fn a_request_nobody_answers_times_out_and_its_late_answer_is_dropped() {
+async fn an_unanswered_request_times_out_and_its_late_answer_is_dropped() {
     let (inbox, _node, mut client) =
         mail(App::new().timeouts(Timeouts::new().request(Duration::from_millis(100)))).await;
     let begun = Instant::now();

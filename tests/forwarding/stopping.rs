@@ -1,0 +1,112 @@
+//! Members that stop, and the gates that drain towards them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use nano::code;
+use tokio::time::Instant;
+
+use crate::{
+    cluster::{Backend, RoomCluster, code_of, text},
+    links::{
+        frame, open,
+        proto::{Frame, Kind},
+    },
+    scripted_peer::{ScriptedPeer, ask},
+    support::{eventually, within},
+};
+
+#[tokio::test]
+async fn a_member_that_stops_handles_messages_until_every_gate_has_drained() {
+    let cluster = RoomCluster::with(&["a"]).await;
+    let Backend {
+        node: backend,
+        room,
+    } = &cluster.backends[0];
+    let mut gate = ScriptedPeer::join(&cluster.master, 7).await;
+    backend.knows(3).await;
+    let ways = [gate.way_to(backend, 4).await, gate.way_to(backend, 5).await];
+    ways[1].send(vec![open(5, 1, false), frame(Kind::ResyncDone)]);
+    let message = |request, route| Frame {
+        session: 5,
+        request,
+        route: Bytes::from_static(route),
+        ..frame(Kind::Message)
+    };
+    ways[1].send(vec![message(1, b"Room.Who")]);
+    gate.next(Kind::Response).await;
+
+    let begun = Instant::now();
+    let gate = async {
+        gate.next(Kind::Goaway).await;
+        gate.next(Kind::Goaway).await;
+        ways[0].send(vec![frame(Kind::Drained)]);
+        // Sent before it was known, and later than the other stream's.
+        for id in 2..100 {
+            ways[1].send(vec![message(id, b"Room.Who")]);
+            assert_eq!(gate.next(Kind::Response).await.body, "a");
+        }
+        ways[1].send(vec![message(100, b"Room.Hold"), frame(Kind::Drained)]);
+        eventually("it is held", || room.held().len() == 1).await;
+        room.held()
+            .remove(0)
+            .respond(&Bytes::from_static(b"late"))
+            .unwrap();
+        assert_eq!(gate.next(Kind::Response).await.body, "late");
+        gate
+    };
+    let (_, _gate) = tokio::join!(backend.stop(), gate);
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "not for half of its time: {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_gate_sends_nothing_more_to_a_member_that_stops() {
+    let cluster = RoomCluster::with(&["a"]).await;
+    let mut member = ScriptedPeer::join(&cluster.master, 7).await;
+    cluster.gate.knows(3).await;
+    let client = cluster.client().await;
+    let asked = ask(&client);
+    let question = member.next(Kind::Message).await;
+    let ways = [
+        member.way_to(&cluster.gate, 0).await,
+        member.way_to(&cluster.gate, 1).await,
+    ];
+    for way in &ways {
+        way.send(vec![frame(Kind::Goaway)]);
+    }
+    member.next(Kind::Drained).await;
+    member.next(Kind::Drained).await;
+
+    let refused = client.request_raw("Hand.Ask", "").await;
+    assert_eq!(
+        code_of(refused),
+        code::UNAVAILABLE,
+        "no other member has it"
+    );
+    // What was sent before is answered still.
+    let answer = Frame {
+        session: question.session,
+        request: question.request,
+        body: Bytes::from_static(b"done"),
+        ..frame(Kind::Response)
+    };
+    ways[usize::try_from(question.session % 2).unwrap()].send(vec![answer]);
+    assert_eq!(
+        text(&within("an answer", asked).await.unwrap().unwrap()),
+        "done"
+    );
+    client.close();
+    eventually("the session to be gone", || {
+        cluster.gate.handle().sessions().count() == 0
+    })
+    .await;
+    let later = member.arrived();
+    assert!(
+        !later.contains(&Kind::Message) && !later.contains(&Kind::SessionOpen),
+        "{later:?}"
+    );
+}
