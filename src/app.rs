@@ -203,7 +203,7 @@ impl App {
     /// Sees the error of every message that fails on its way to its handler or in it, with its
     /// session and route, and returns what the client gets: to log it, to map the error types of
     /// other crates ([`Error::source_as`]), or to hide what should not leave the server. It does
-    /// not see what the node itself says of a request nobody answered: timeouts, dropped
+    /// not see the errors the node itself gives to unanswered requests: timeouts, dropped
     /// responders, the outbound pipeline, a shutdown.
     #[must_use]
     pub fn on_error(

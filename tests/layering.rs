@@ -101,9 +101,13 @@ fn every_file_is_declared_by_its_parent() {
             } else {
                 folder.with_extension("rs")
             };
-            let declaration = format!("mod {};", file.file_stem().unwrap().display());
             let text = fs::read_to_string(root().join(parent)).unwrap_or_default();
-            if file != lib && !text.contains(&declaration) {
+            let declared = text.contains(&format!("mod {};", file.file_stem().unwrap().display()))
+                || text.contains(&format!(
+                    "path = \"{}\"",
+                    file.file_name().unwrap().display()
+                ));
+            if file != lib && !declared {
                 forgotten.push(file);
             }
         }

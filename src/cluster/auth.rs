@@ -137,7 +137,7 @@ impl ClusterTls {
     }
 
     /// Does not ask callers for a certificate: the connection is encrypted, and only the cluster
-    /// token tells members from strangers.
+    /// token tells members from other nodes.
     #[must_use]
     pub fn without_client_certificates(mut self) -> Self {
         self.mutual = false;

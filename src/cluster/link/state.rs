@@ -1,6 +1,6 @@
 //! All decisions of a link for one peer and one stream index.
 //!
-//! `LinkState` does no I/O, starts no task, reads no clock and wakes nobody. Its inputs are methods:
+//! `LinkState` does no I/O, starts and wakes no task and reads no clock. Its inputs are methods:
 //!
 //! - streams: [`connecting`](LinkState::connecting), [`outbound_up`](LinkState::outbound_up),
 //!   [`outbound_down`](LinkState::outbound_down), [`accept`](LinkState::accept),

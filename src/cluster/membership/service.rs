@@ -11,7 +11,7 @@ use crate::cluster::{
     proto::{self, *},
 };
 
-/// What a master serves: registrations, heartbeats and goodbyes.
+/// What a master serves: registrations, heartbeats and unregistrations.
 pub(crate) struct MasterService(pub(crate) Arc<ClusterState>);
 
 #[async_trait]

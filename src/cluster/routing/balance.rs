@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_chosen_of_none_and_the_only_one_of_one() {
+    fn no_member_is_chosen_of_none_and_the_only_one_of_one() {
         assert_eq!(Balancer::default().choose(None, &[]), None);
         assert_eq!(Balancer::default().choose(None, &NODES[..1]), Some(0));
     }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn random_reaches_everybody() {
+    fn random_reaches_every_member() {
         let mut chosen = chosen(Balance::Random, 1..=200, &NODES);
         chosen.sort_unstable();
         chosen.dedup();
