@@ -56,9 +56,27 @@ impl<T> InFlight<T> {
     pub(crate) fn expired(&self, now: Instant) -> Vec<u64> {
         self.entries
             .iter()
-            .filter(|entry| entry.deadline.is_some_and(|deadline| deadline <= now))
+            .filter(|entry| entry.is_expired(now))
             .map(|entry| entry.id)
             .collect()
+    }
+
+    /// Removes the oldest requests up to the first that has not expired at `now`. With one timeout
+    /// for all requests, these are all that have expired.
+    pub(crate) fn discard_expired(&mut self, now: Instant) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.is_expired(now))
+        {
+            self.entries.pop_front();
+        }
+    }
+
+    /// Returns how many requests have not expired at `now`.
+    pub(crate) fn waiting(&self, now: Instant) -> usize {
+        let waiting = self.entries.iter().filter(|entry| !entry.is_expired(now));
+        waiting.count()
     }
 
     /// Returns the earliest deadline.
@@ -82,6 +100,12 @@ impl<T> InFlight<T> {
             .binary_search_by_key(&id, |entry| entry.id)
             .ok()
             .or_else(|| entries.iter().position(|entry| entry.id == id))
+    }
+}
+
+impl<T> Entry<T> {
+    fn is_expired(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 }
 
@@ -149,6 +173,21 @@ mod tests {
         assert_eq!(table.next_deadline(), Some(at(3)));
         table.take(1);
         assert_eq!(table.next_deadline(), None);
+    }
+
+    #[test]
+    fn discarding_stops_at_the_oldest_request_that_has_not_expired() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let mut table = InFlight::default();
+        for (id, seconds) in [(1, 1), (2, 2), (3, 9), (4, 2)] {
+            table.insert(id, Some(at(seconds)), ());
+        }
+        table.insert(5, None, ());
+        assert_eq!(table.waiting(at(2)), 2);
+        table.discard_expired(at(2));
+        assert_eq!(table.len(), 3, "the fourth is behind the third");
+        assert_eq!((table.take(2), table.take(4)), (None, Some(())));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Cluster {
     /// Their frames do not tell a client's message from a node's, so clients of a Go gate then
     /// reach internal services too.
     pub fn trust_go_nodes(mut self) -> Self {
-        self.settings.data.trust_go = true;
+        self.settings.data.trust_unlinked = true;
         self
     }
 

@@ -3,15 +3,14 @@
 use std::{
     any::Any,
     collections::HashMap,
-    fmt, mem,
-    panic::{AssertUnwindSafe, catch_unwind},
-    ptr,
+    fmt, mem, ptr,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
 
+use metrics::Counter;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 use tracing::error;
@@ -24,6 +23,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
+    panic::catch_panic,
     scheduler::Scheduler,
 };
 
@@ -61,7 +61,7 @@ pub struct Sessions {
     /// Carries the calls of the sessions. Weak, because it owns this table.
     call_router: OnceLock<Weak<dyn CallRouter>>,
     /// Counts close callbacks that panicked; set when the node starts.
-    panics: OnceLock<metrics::Counter>,
+    panics: OnceLock<Counter>,
     /// The inside of the node's handle, which is above this module.
     node: Weak<dyn Any + Send + Sync>,
 }
@@ -200,7 +200,7 @@ impl Sessions {
     }
 
     /// Counts panics of close callbacks with `panics`. Called once.
-    pub(crate) fn count_panics(&self, panics: metrics::Counter) {
+    pub(crate) fn count_panics(&self, panics: Counter) {
         let _ = self.panics.set(panics);
     }
 
@@ -349,10 +349,13 @@ impl Closing {
     /// Runs one callback. A panic ends that callback alone.
     fn call(&self, callback: impl FnOnce(&Session)) {
         let session = self.ticket.session();
-        if catch_unwind(AssertUnwindSafe(|| callback(session))).is_err() {
-            if let Some(panics) = self.sessions.panics.get() {
-                panics.increment(1);
-            }
+        let panics = self.sessions.panics.get().cloned();
+        let panics = panics.unwrap_or_else(Counter::noop);
+        let run = || {
+            callback(session);
+            Ok(())
+        };
+        if catch_panic(&panics, "close callback panicked", run).is_err() {
             error!(
                 session = session.id(),
                 uid = session.uid(),

@@ -1,11 +1,12 @@
 //! The sessions that this node serves for Go gates, and their requests. No I/O.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::{
     error::{Error, Result, code},
+    in_flight::InFlight,
     session::Session,
 };
 
@@ -26,13 +27,13 @@ pub(super) struct ServedRequests(
 #[derive(Default)]
 struct State {
     closing: bool,
-    requests: VecDeque<u64>,
+    requests: InFlight,
 }
 
 impl ServedRequests {
     /// Counts a request that has arrived.
     pub(super) fn expect(&self, request: u64) {
-        self.0.lock().requests.push_back(request);
+        self.0.lock().requests.insert(request, None, ());
     }
 
     /// How many requests wait for an answer.
@@ -48,17 +49,12 @@ impl ServedRequests {
     pub(super) fn answered(&self, request: u64) -> Result {
         let mut state = self.0.lock();
         state.check_open()?;
-        let at = state
-            .requests
-            .iter()
-            .position(|waiting| *waiting == request);
-        match at.and_then(|at| state.requests.remove(at)) {
-            Some(_) => Ok(()),
-            None => Err(Error::new(
+        state.requests.take(request).ok_or_else(|| {
+            Error::new(
                 code::CONFLICT,
                 format!("request {request} does not wait for an answer"),
-            )),
-        }
+            )
+        })
     }
 
     /// # Errors
@@ -76,7 +72,7 @@ impl ServedRequests {
     pub(super) fn end(&self) {
         let mut state = self.0.lock();
         state.closing = true;
-        state.requests.clear();
+        state.requests = InFlight::default();
     }
 }
 

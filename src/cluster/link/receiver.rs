@@ -14,11 +14,12 @@ use super::{
     effect::{Effect, EndCause},
     flow::Quota,
     proto::{Batch, Frame, SessionOpen},
-    served_session::{NewSession, ServedSession, is_over, unknown},
+    served_session::{NewSession, ServedSession, unknown},
     session::LinkedSession,
 };
 use crate::{
     error::{Error, Result, code},
+    in_flight::InFlight,
     session::CloseReason,
 };
 
@@ -247,7 +248,7 @@ impl<S: LinkedSession> Receiver<S> {
                 key,
                 stream: *stream,
                 closing: None,
-                requests: VecDeque::new(),
+                requests: InFlight::default(),
                 binds_sent: 0,
                 binds_applied: 0,
                 unfinished: 0,
@@ -316,16 +317,10 @@ impl<S: LinkedSession> Receiver<S> {
         served.unfinished += 1;
         if request != 0 {
             let deadline = timeout().map(|(now, timeout)| {
-                let requests = &mut served.requests;
-                while requests
-                    .front()
-                    .is_some_and(|(_, until)| is_over(*until, now))
-                {
-                    requests.pop_front();
-                }
+                served.requests.discard_expired(now);
                 now + timeout
             });
-            served.requests.push_back((request, deadline));
+            served.requests.insert(request, deadline, ());
         }
         Ok(served.session.clone())
     }
@@ -380,9 +375,8 @@ impl<S: LinkedSession> Receiver<S> {
     pub(super) fn requests(&self, now: Instant) -> usize {
         self.sessions
             .values()
-            .flat_map(|served| &served.requests)
-            .filter(|(_, until)| !is_over(*until, now))
-            .count()
+            .map(|served| served.requests.waiting(now))
+            .sum()
     }
 
     /// Ends all sessions. Each is answered with SESSION_UNKNOWN if `answer` is set. Returns their

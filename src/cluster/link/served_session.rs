@@ -1,12 +1,11 @@
 //! What a node keeps of one session that it serves for a peer. No I/O.
 
-use std::{collections::VecDeque, sync::Arc};
-
-use tokio::time::Instant;
+use std::sync::Arc;
 
 use super::flow::Quota;
 use crate::{
     error::{Error, Result, code},
+    in_flight::InFlight,
     session::CloseReason,
 };
 
@@ -21,7 +20,7 @@ pub(super) struct ServedSession<S> {
     pub(super) closing: Option<CloseReason>,
     /// Requests in flight, and until when their gate waits. One gate has one timeout, so the first
     /// mostly expires first.
-    pub(super) requests: VecDeque<(u64, Option<Instant>)>,
+    pub(super) requests: InFlight,
     /// BINDs sent to the gate, and how many of them the gate is known to have applied.
     pub(super) binds_sent: u32,
     pub(super) binds_applied: u32,
@@ -46,17 +45,12 @@ impl<S> ServedSession<S> {
     /// # Errors
     /// [`code::CONFLICT`] if it is not in flight.
     pub(super) fn answered(&mut self, request: u64) -> Result {
-        let at = self
-            .requests
-            .iter()
-            .position(|(waiting, _)| *waiting == request);
-        match at.and_then(|at| self.requests.remove(at)) {
-            Some(_) => Ok(()),
-            None => Err(Error::new(
+        self.requests.take(request).ok_or_else(|| {
+            Error::new(
                 code::CONFLICT,
                 format!("request {request} does not wait for an answer"),
-            )),
-        }
+            )
+        })
     }
 
     pub(super) fn set_closing(&mut self, reason: CloseReason) {
@@ -71,10 +65,6 @@ impl<S> ServedSession<S> {
     pub(super) fn bind_sent(&mut self) {
         self.binds_sent += 1;
     }
-}
-
-pub(super) fn is_over(until: Option<Instant>, now: Instant) -> bool {
-    until.is_some_and(|until| until <= now)
 }
 
 pub(super) fn unknown(id: i64) -> Error {

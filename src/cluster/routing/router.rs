@@ -1,13 +1,7 @@
 //! Which member a message goes to: the one its session is bound to, else the application's choice,
 //! else that of the balance policy.
 
-use std::{
-    any::Any,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{any::Any, fmt, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
@@ -27,6 +21,7 @@ use crate::{
     handle::Handle,
     member::Member,
     message::Message,
+    panic::catch_panic,
     session::{Call, CloseReason, Session, SessionSink},
 };
 
@@ -48,8 +43,8 @@ pub(crate) struct Options {
     pub(crate) route_fn: Option<RouteFn>,
     /// The partition grace.
     pub(crate) grace: Duration,
-    /// Whether nodes of Go nano, and their clients, reach internal services.
-    pub(crate) trust_go: bool,
+    /// Whether nodes without links, and their clients, reach internal services.
+    pub(crate) trust_unlinked: bool,
 }
 
 impl Default for Options {
@@ -58,7 +53,7 @@ impl Default for Options {
             balance: Balance::default(),
             route_fn: None,
             grace: Duration::from_secs(10),
-            trust_go: false,
+            trust_unlinked: false,
         }
     }
 }
@@ -82,7 +77,7 @@ impl PeerRouter {
         );
         let links = LinkPeers::new(context, table.clone());
         let router = Arc::new(Self {
-            compat: CompatPeers::new(links.clone(), table.clone(), options.trust_go),
+            compat: CompatPeers::new(links.clone(), table.clone(), options.trust_unlinked),
             table,
             balancer: Balancer::new(options.balance),
             route_fn: options.route_fn,
@@ -171,16 +166,9 @@ impl PeerRouter {
         service: &str,
         candidates: &[Candidate],
     ) -> Result<usize> {
-        let chosen = catch_unwind(AssertUnwindSafe(|| {
+        let panics = &self.context().dispatch.reporter().metrics.panics;
+        catch_panic(panics, "choosing a member panicked", || {
             self.choose(session, service, candidates)
-        }));
-        chosen.unwrap_or_else(|_| {
-            let reporter = self.context().dispatch.reporter();
-            reporter.metrics.panics.increment(1);
-            Err(Error::new(
-                code::INTERNAL,
-                format!("the choice of a member for {service} panicked"),
-            ))
         })
     }
 
@@ -322,8 +310,8 @@ impl ClusterRouter for PeerRouter {
     }
 
     fn call(&self, mut call: Call) {
-        // A gate of Go nano cannot be asked, and the member would not know its session: the call is
-        // the node's own.
+        // A gate without links relays no calls, and the member does not know its sessions: the call
+        // becomes the node's own.
         call.session = call
             .session
             .filter(|session| sink::<CompatSession>(session).is_none());
