@@ -1,13 +1,13 @@
 //! From a message's route to its handler: on this node, or on another member.
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
 };
 
 use bytestring::ByteString;
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use crate::{
@@ -61,7 +61,7 @@ impl Dispatch {
         request_timeout: Option<Duration>,
         sessions: Arc<Sessions>,
     ) -> Result<Self> {
-        let mut handlers = HashMap::new();
+        let mut handlers = HashMap::default();
         for (at, service) in services.iter().enumerate() {
             if services[..at]
                 .iter()

@@ -1,7 +1,8 @@
 //! The members, and the transport to each.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
+use foldhash::HashMap;
 use parking_lot::RwLock;
 use tonic::Status;
 

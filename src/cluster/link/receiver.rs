@@ -1,11 +1,12 @@
 //! The inbound half of a link: the sessions of the peer's clients that this node serves. No I/O.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     task::{Poll, Waker},
     time::Duration,
 };
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{
@@ -34,6 +35,7 @@ pub(super) struct Receiver<S> {
     missed_probes: u32,
     /// The largest number of a session that the peer has opened.
     opened: u64,
+    /// By id. Ids are chosen by gates, so a fast hash is safe.
     sessions: HashMap<i64, ServedSession<S>>,
     last_key: u64,
     /// Sessions that have ended, while nodes outside of links may still send messages for them.
@@ -63,7 +65,7 @@ impl<S: LinkedSession> Receiver<S> {
             stream: 0,
             missed_probes: 0,
             opened: 0,
-            sessions: HashMap::new(),
+            sessions: HashMap::default(),
             last_key: 0,
             closed_sessions: ClosedSessions::default(),
             answers: VecDeque::new(),

@@ -2,12 +2,13 @@
 //! out. No I/O.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::Arc,
     task::{Poll, Waker},
     time::Duration,
 };
 
+use foldhash::HashMap;
 use tokio::time::Instant;
 
 use super::{
@@ -73,7 +74,7 @@ impl<S: LinkedSession> Sender<S> {
             phase: Phase::default(),
             stream: 0,
             idle_probes: 0,
-            windows: HashMap::new(),
+            windows: HashMap::default(),
             opened: 0,
             writer: None,
             finishing: false,
