@@ -121,7 +121,8 @@ pub enum Kind {
     /// Sent when nothing else was for a while, so that silence means a broken link.
     Keepalive = 36,
     /// The receiver's `stream` is over at the sender of this frame: what the receiver sends on it is
-    /// lost, whether it knows that yet or not.
+    /// lost, whether it knows that yet or not. Sent again on each new stream, until the receiver has
+    /// opened another one.
     StreamLost = 37,
     /// The handlers are done with `credit` messages of the session.
     Credit = 48,

@@ -82,6 +82,11 @@ impl<S: LinkedSession> Receiver<S> {
         matches!(self.phase, Phase::Down(_) | Phase::Closed)
     }
 
+    /// The number of the last stream, if it broke and no other has come up since.
+    pub(super) fn lost_stream(&self) -> Option<u64> {
+        matches!(self.phase, Phase::Down(_)).then_some(self.stream)
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
     }

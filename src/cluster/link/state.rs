@@ -150,6 +150,11 @@ impl<S: LinkedSession> LinkState<S> {
     /// The peer has accepted the outbound stream.
     pub(super) fn outbound_up(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) {
         if self.sender.up(stream, effects) {
+            // The last stream may have lost the notice. Without it the peer would queue answers to
+            // the messages that follow on a stream that is gone.
+            if let Some(lost) = self.receiver.lost_stream() {
+                self.sender.push(Frame::stream_lost(lost));
+            }
             for frame in self.receiver.unapplied() {
                 self.sender.push(frame);
             }

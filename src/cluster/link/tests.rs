@@ -170,6 +170,23 @@ fn a_session_that_has_used_up_its_window_waits_for_credit() {
 }
 
 #[test]
+fn the_notice_of_a_lost_inbound_stream_is_sent_again_on_the_next_outbound_stream() {
+    let stream = up();
+    feed(&stream, |state, effects| {
+        state.accept(5, effects).unwrap();
+        state.inbound_down(5, Instant::now(), effects);
+    });
+    assert!(batch(&stream).contains(&Frame::stream_lost(5)));
+    feed(&stream, |state, effects| {
+        state.outbound_down(Instant::now(), effects);
+        state.connecting(1);
+        state.outbound_up(1, effects);
+    });
+    let frames = batch(&stream);
+    assert!(frames.contains(&Frame::stream_lost(5)), "{frames:?}");
+}
+
+#[test]
 fn readers_are_woken_when_their_session_or_the_stream_ends() {
     type End = fn(&mut LinkState<Session>, &mut Vec<Effect<Session>>, i64);
     let ends: [End; 4] = [

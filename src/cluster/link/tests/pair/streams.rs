@@ -214,7 +214,8 @@ impl World {
 
     /// Closes the links to the incarnation that is gone, and begins with the new one.
     pub(super) fn peer_restarted(&mut self, node: usize, incarnation: u64) {
-        if self.nodes[1 - node].incarnation != incarnation {
+        // A node that was started again meanwhile has links to the new incarnation already.
+        if self.nodes[1 - node].incarnation != incarnation || self.known[node] == incarnation {
             return;
         }
         for index in 0..STREAMS {
