@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     cluster::{RoomCluster, text},
-    links::{
+    raw_link::{
         frame, open,
         proto::{Frame, Kind},
     },
@@ -17,10 +17,10 @@ async fn a_bind_holds_until_its_gate_has_it_and_is_sent_again_if_it_may_be_lost(
     let backend = &cluster.backends[0].node;
     let mut gate = ScriptedPeer::join(&cluster.master, 7).await;
     backend.knows(3).await;
-    let way = gate.way_to(backend, 5).await;
+    let stream = gate.stream_to(backend, 5).await;
     let mut session = open(5, 1, false);
     session.open.as_mut().unwrap().client_address = "127.0.0.1:9".to_owned();
-    way.send(vec![session, frame(Kind::ResyncDone)]);
+    stream.send(vec![session, frame(Kind::ResyncDone)]);
     let message = |request, route, body| {
         let (route, body) = (Bytes::from_static(route), Bytes::from_static(body));
         Frame {
@@ -45,9 +45,9 @@ async fn a_bind_holds_until_its_gate_has_it_and_is_sent_again_if_it_may_be_lost(
     };
 
     // The streams are up, so that nothing is sent twice.
-    way.send(vec![message(9, b"Room.Who", b"")]);
+    stream.send(vec![message(9, b"Room.Who", b"")]);
     gate.next(Kind::Response).await;
-    way.send(vec![
+    stream.send(vec![
         message(1, b"Room.Bind", b"10"),
         message(2, b"Room.Bind", b"20"),
     ]);
@@ -62,11 +62,11 @@ async fn a_bind_holds_until_its_gate_has_it_and_is_sent_again_if_it_may_be_lost(
         (bound(20, 2), "5 20 127.0.0.1:9"),
         (bound(30, 2), "5 30 127.0.0.1:9"),
     ] {
-        way.send(vec![echo, message(3, b"Room.Info", b"")]);
+        stream.send(vec![echo, message(3, b"Room.Info", b"")]);
         assert_eq!(text(&gate.next(Kind::Response).await.body), uid);
     }
 
-    way.send(vec![message(4, b"Room.Bind", b"40")]);
+    stream.send(vec![message(4, b"Room.Bind", b"40")]);
     assert_eq!(gate.next(Kind::Bind).await, bind(40, 3));
     // The streams to the gate end, and others begin.
     gate.break_streams();
@@ -81,7 +81,7 @@ async fn a_bind_that_is_sent_again_does_not_undo_a_later_one() {
     let client = cluster.client().await;
     let _asked = ask(&client);
     let id = member.next(Kind::Message).await.session;
-    let way = member.way_to(&cluster.gate, id).await;
+    let stream = member.stream_to(&cluster.gate, id).await;
     let bind = Frame {
         session: id,
         uid: 50,
@@ -95,12 +95,12 @@ async fn a_bind_that_is_sent_again_does_not_undo_a_later_one() {
         ..frame(Kind::Bound)
     };
 
-    way.send(vec![bind.clone()]);
+    stream.send(vec![bind.clone()]);
     assert_eq!(member.next(Kind::Bound).await, bound(50));
     let session = cluster.gate.handle().session(id).unwrap();
     session.bind(60).unwrap();
     assert_eq!(member.next(Kind::Bound).await, bound(60));
-    way.send(vec![bind]);
+    stream.send(vec![bind]);
     assert_eq!(member.next(Kind::Bound).await, bound(60));
     assert_eq!(session.uid(), 60);
 }

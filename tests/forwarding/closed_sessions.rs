@@ -5,7 +5,7 @@ use nano::{Error, code};
 
 use crate::{
     cluster::{Backend, RoomCluster, code_of, text},
-    links::{
+    raw_link::{
         frame, open,
         proto::{Frame, Kind},
     },
@@ -57,8 +57,8 @@ async fn an_unknown_session_notice_ends_that_session_and_no_later_one() {
             break;
         }
     }
-    let way = member.way_to(&cluster.gate, message.session).await;
-    way.send(vec![Frame {
+    let stream = member.stream_to(&cluster.gate, message.session).await;
+    stream.send(vec![Frame {
         request: question.request,
         body: Bytes::from_static(b"mine"),
         session: message.session,
@@ -85,16 +85,16 @@ async fn a_message_of_a_session_that_has_ended_is_answered_and_opens_nothing() {
     } = &cluster.backends[0];
     let mut gate = ScriptedPeer::join(&cluster.master, 7).await;
     backend.knows(3).await;
-    let mut way = gate.way_to(backend, 5).await;
+    let mut stream = gate.stream_to(backend, 5).await;
     let message = |request| Frame {
         session: 5,
         request,
         route: Bytes::from_static(b"Room.Join"),
         ..frame(Kind::Message)
     };
-    way.send(vec![open(5, 3, false), frame(Kind::ResyncDone), message(1)]);
+    stream.send(vec![open(5, 3, false), frame(Kind::ResyncDone), message(1)]);
     assert!(!gate.next(Kind::Response).await.error);
-    way.send(vec![
+    stream.send(vec![
         Frame {
             session: 5,
             ..frame(Kind::SessionClosed)
@@ -114,7 +114,7 @@ async fn a_message_of_a_session_that_has_ended_is_answered_and_opens_nothing() {
     let mut gone = Vec::new();
     while gone.len() < 2 {
         gone.extend(
-            within("an answer", way.answers.message())
+            within("an answer", stream.answers.message())
                 .await
                 .unwrap()
                 .unwrap()

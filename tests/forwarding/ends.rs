@@ -13,16 +13,18 @@ use crate::{
         proto::{NotifyMessage, SessionClosedRequest},
     },
     go_backends::join,
-    network::Way,
+    proxy::Proxy,
     support::eventually,
 };
 
 #[tokio::test]
 async fn an_answer_given_while_the_way_back_is_down_goes_with_the_next_stream() {
     let master = master().await;
-    let (to_gate, to_backend) = (Way::new().await, Way::new().await);
-    let on = |way: &Way| {
-        let app = member(&master).advertise(&way.address).listen(&way.listen);
+    let (to_gate, to_backend) = (Proxy::new().await, Proxy::new().await);
+    let on = |proxy: &Proxy| {
+        let app = member(&master)
+            .advertise(&proxy.address)
+            .listen(&proxy.listen);
         app.partition_grace(Duration::from_secs(60))
             .timeouts(Timeouts::new().request(None))
     };

@@ -6,7 +6,8 @@ use tonic::Code;
 
 use crate::{
     cluster::{Backend, Room, RoomCluster, code_of, member},
-    links::{Open, again, hello_from, link, proto::Kind},
+    links::again,
+    raw_link::{RawLink, hello_from, link, proto::Kind},
     scripted_peer::{ScriptedPeer, ask},
     support::within,
 };
@@ -46,10 +47,10 @@ async fn another_incarnation_gets_no_messages_of_the_first_and_may_replace_it() 
     );
     member.arrived();
     let hello = hello_from(member.address(), 8, 0, 1);
-    let _way = within("the next incarnation to be found", async {
+    let _stream = within("the next incarnation to be found", async {
         loop {
-            match Open::try_new(&cluster.gate, hello.clone()).await {
-                Ok(way) => return way,
+            match RawLink::try_new(&cluster.gate, hello.clone()).await {
+                Ok(stream) => return stream,
                 Err(status) => assert_eq!(status.code(), Code::Unavailable),
             }
         }
@@ -79,10 +80,10 @@ async fn unverified_peers_are_bounded_and_make_way_for_members() {
         .unwrap()
         .to_string();
     let hello = |address: String| hello_from(&address, u64::MAX, 0, 1);
-    let mut unverified = vec![Open::new(&cluster.gate, hello(at.clone())).await];
+    let mut unverified = vec![RawLink::new(&cluster.gate, hello(at.clone())).await];
     let refused = loop {
         let hello = hello(format!("127.0.0.1:{}", unverified.len()));
-        match within("an answer", Open::try_new(&cluster.gate, hello)).await {
+        match within("an answer", RawLink::try_new(&cluster.gate, hello)).await {
             Ok(peer) => unverified.push(peer),
             Err(status) => break status,
         }

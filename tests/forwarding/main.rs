@@ -17,9 +17,10 @@ mod go_backends;
 mod go_gates;
 mod incarnations;
 mod links;
-#[allow(dead_code, reason = "a part of it is used here")]
-mod network;
 mod order;
+#[allow(dead_code, reason = "a part of it is used here")]
+mod proxy;
+mod raw_link;
 mod scripted_peer;
 mod sessions;
 mod stopping;

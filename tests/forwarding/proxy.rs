@@ -1,4 +1,4 @@
-//! A network between nodes that can be broken: what others call a node goes through it.
+//! A TCP proxy in front of a node that breaks, refuses or stalls connections.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -15,35 +15,35 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Where those come from who can be cut off alone.
+/// The source address of nodes that a proxy [for it](Proxy::for_far) can cut off alone.
 pub(crate) const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 #[derive(Clone, Copy, Default)]
 struct State {
-    /// Connections of an earlier one are broken.
+    /// Connections of an earlier epoch are broken.
     epoch: u64,
-    /// Whether new ones are refused.
+    /// Whether new connections are refused.
     down: bool,
-    /// Whether nothing moves, and nothing breaks: as behind a firewall.
+    /// Whether bytes stop without an error, as behind a firewall.
     frozen: bool,
 }
 
-/// The way to one node.
-pub(crate) struct Way {
-    /// What others call.
+/// A proxy in front of one node. It passes bytes until a fault is injected.
+pub(crate) struct Proxy {
+    /// The address other nodes dial.
     pub(crate) address: String,
-    /// Where the node listens.
+    /// The address the node listens on.
     pub(crate) listen: String,
     state: watch::Sender<State>,
     accepting: JoinHandle<()>,
 }
 
-impl Way {
+impl Proxy {
     pub(crate) async fn new() -> Self {
         Self::open(false).await
     }
 
-    /// What happens to it happens to those only who come from [`FAR`].
+    /// A proxy whose faults affect only connections from [`FAR`].
     pub(crate) async fn for_far() -> Self {
         Self::open(true).await
     }
@@ -78,12 +78,12 @@ impl Way {
         }
     }
 
-    /// Breaks all connections; new ones are fine.
+    /// Breaks all connections; new ones are accepted.
     pub(crate) fn interrupt(&self) {
         self.state.send_modify(|state| state.epoch += 1);
     }
 
-    /// Breaks all connections, and every new one, until it is healed.
+    /// Breaks all connections and refuses new ones, until [`heal`](Proxy::heal).
     pub(crate) fn cut(&self) {
         self.state.send_modify(|state| {
             *state = State {
@@ -94,7 +94,7 @@ impl Way {
         });
     }
 
-    /// From now on nothing passes, until it is healed: what is sent meanwhile arrives then.
+    /// Stalls all connections until [`heal`](Proxy::heal): what is sent meanwhile arrives then.
     pub(crate) fn freeze(&self) {
         self.state.send_modify(|state| state.frozen = true);
     }
@@ -109,7 +109,7 @@ impl Way {
     }
 }
 
-impl Drop for Way {
+impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
     }
@@ -125,7 +125,7 @@ async fn relay(from: TcpStream, target: Arc<str>, mut state: watch::Receiver<Sta
     else {
         return;
     };
-    // Nobody there: the caller sees its connection end.
+    // The node does not listen: the caller sees its connection end.
     let Ok(to) = TcpStream::connect(&*target).await else {
         return;
     };
@@ -136,7 +136,7 @@ async fn relay(from: TcpStream, target: Arc<str>, mut state: watch::Receiver<Sta
         pass(from, to, state.clone()),
         pass(answers, back, state.clone()),
     );
-    // One end takes the other with it.
+    // When one direction ends, so does the other.
     tokio::select! {
         () = there => {}
         () = here => {}

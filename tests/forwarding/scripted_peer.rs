@@ -25,8 +25,8 @@ use tonic::{
 
 use crate::{
     go::proto::{HeartbeatRequest, MemberInfo, RegisterRequest, master_client::MasterClient},
-    links::{
-        Open, hello_from,
+    raw_link::{
+        RawLink, hello_from,
         proto::{
             Batch, Frame, Kind,
             link_server::{Link, LinkServer},
@@ -197,8 +197,8 @@ impl ScriptedPeer {
     }
 
     /// The stream on which this member answers a session.
-    pub(crate) async fn way_to(&self, gate: &TestNode, session: i64) -> Open {
-        Open::new(gate, self.hello(u32::try_from(session % 2).unwrap())).await
+    pub(crate) async fn stream_to(&self, gate: &TestNode, session: i64) -> RawLink {
+        RawLink::new(gate, self.hello(u32::try_from(session % 2).unwrap())).await
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::{Backend, RoomCluster, code_of, text},
-    links::{
+    raw_link::{
         frame, open,
         proto::{Frame, Kind},
     },
@@ -25,28 +25,31 @@ async fn a_member_that_stops_handles_messages_until_every_gate_has_drained() {
     } = &cluster.backends[0];
     let mut gate = ScriptedPeer::join(&cluster.master, 7).await;
     backend.knows(3).await;
-    let ways = [gate.way_to(backend, 4).await, gate.way_to(backend, 5).await];
-    ways[1].send(vec![open(5, 1, false), frame(Kind::ResyncDone)]);
+    let streams = [
+        gate.stream_to(backend, 4).await,
+        gate.stream_to(backend, 5).await,
+    ];
+    streams[1].send(vec![open(5, 1, false), frame(Kind::ResyncDone)]);
     let message = |request, route| Frame {
         session: 5,
         request,
         route: Bytes::from_static(route),
         ..frame(Kind::Message)
     };
-    ways[1].send(vec![message(1, b"Room.Who")]);
+    streams[1].send(vec![message(1, b"Room.Who")]);
     gate.next(Kind::Response).await;
 
     let begun = Instant::now();
     let gate = async {
         gate.next(Kind::Goaway).await;
         gate.next(Kind::Goaway).await;
-        ways[0].send(vec![frame(Kind::Drained)]);
+        streams[0].send(vec![frame(Kind::Drained)]);
         // Sent before it was known, and later than the other stream's.
         for id in 2..100 {
-            ways[1].send(vec![message(id, b"Room.Who")]);
+            streams[1].send(vec![message(id, b"Room.Who")]);
             assert_eq!(gate.next(Kind::Response).await.body, "a");
         }
-        ways[1].send(vec![message(100, b"Room.Hold"), frame(Kind::Drained)]);
+        streams[1].send(vec![message(100, b"Room.Hold"), frame(Kind::Drained)]);
         eventually("it is held", || room.held().len() == 1).await;
         room.held()
             .remove(0)
@@ -71,12 +74,12 @@ async fn a_gate_sends_nothing_more_to_a_member_that_stops() {
     let client = cluster.client().await;
     let asked = ask(&client);
     let question = member.next(Kind::Message).await;
-    let ways = [
-        member.way_to(&cluster.gate, 0).await,
-        member.way_to(&cluster.gate, 1).await,
+    let streams = [
+        member.stream_to(&cluster.gate, 0).await,
+        member.stream_to(&cluster.gate, 1).await,
     ];
-    for way in &ways {
-        way.send(vec![frame(Kind::Goaway)]);
+    for stream in &streams {
+        stream.send(vec![frame(Kind::Goaway)]);
     }
     member.next(Kind::Drained).await;
     member.next(Kind::Drained).await;
@@ -94,7 +97,7 @@ async fn a_gate_sends_nothing_more_to_a_member_that_stops() {
         body: Bytes::from_static(b"done"),
         ..frame(Kind::Response)
     };
-    ways[usize::try_from(question.session % 2).unwrap()].send(vec![answer]);
+    streams[usize::try_from(question.session % 2).unwrap()].send(vec![answer]);
     assert_eq!(
         text(&within("an answer", asked).await.unwrap().unwrap()),
         "done"

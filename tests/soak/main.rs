@@ -4,9 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "../forwarding/network.rs"]
+#[path = "../forwarding/proxy.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
-mod network;
+mod proxy;
 #[path = "../forwarding/cluster.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod rooms;

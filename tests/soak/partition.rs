@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     cluster::{answered, calm, last_lost, master},
-    network::{FAR, Way},
+    proxy::{FAR, Proxy},
     rooms::{Room, code_of, member, text},
     support::{eventually, within},
 };
@@ -21,23 +21,23 @@ struct Apart {
     gate: TestNode,
     backend: TestNode,
     room: Room,
-    ways: [Way; 2],
+    proxies: [Proxy; 2],
 }
 
 impl Apart {
-    async fn start(cut_off_after: Duration) -> Self {
+    async fn start(partition_grace: Duration) -> Self {
         let master = master("127.0.0.1:0").await;
-        let ways = [Way::for_far().await, Way::for_far().await];
-        let node = |way: &Way| {
+        let proxies = [Proxy::for_far().await, Proxy::for_far().await];
+        let node = |proxy: &Proxy| {
             let app = calm(member(&master))
-                .listen(&way.listen)
-                .advertise(&way.address)
-                .partition_grace(cut_off_after);
+                .listen(&proxy.listen)
+                .advertise(&proxy.address)
+                .partition_grace(partition_grace);
             app.grpc_endpoint(|endpoint| endpoint.local_address(Some(FAR)))
         };
-        let gate = TestNode::start(node(&ways[0]).tcp("127.0.0.1:0")).await;
+        let gate = TestNode::start(node(&proxies[0]).tcp("127.0.0.1:0")).await;
         let room = Room::new("far");
-        let backend = node(&ways[1]).component_with(room.clone(), Options::new().name("Room"));
+        let backend = node(&proxies[1]).component_with(room.clone(), Options::new().name("Room"));
         let backend = TestNode::start(backend).await;
         gate.knows(2).await;
         Self {
@@ -45,16 +45,16 @@ impl Apart {
             gate,
             backend,
             room,
-            ways,
+            proxies,
         }
     }
 
     fn block(&self) {
-        self.ways.iter().for_each(Way::freeze);
+        self.proxies.iter().for_each(Proxy::freeze);
     }
 
     fn open(&self) {
-        self.ways.iter().for_each(Way::heal);
+        self.proxies.iter().for_each(Proxy::heal);
     }
 
     /// Whether the master has both, and they each other.
@@ -177,11 +177,11 @@ async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_g
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
     let master = master("127.0.0.1:0").await;
-    let way = Way::for_far().await;
+    let proxy = Proxy::for_far().await;
     let gate = TestNode::start(
         calm(member(&master))
-            .listen(&way.listen)
-            .advertise(&way.address)
+            .listen(&proxy.listen)
+            .advertise(&proxy.address)
             .tcp("127.0.0.1:0"),
     )
     .await;
@@ -193,7 +193,7 @@ async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
     let _near = TestNode::start(node("near")).await;
     gate.knows(3).await;
 
-    way.freeze();
+    proxy.freeze();
     let gate_at = format!("tcp://{}", gate.client_address());
     let last = last_lost(&gate_at, "Room.Who", Duration::from_secs(4)).await;
     assert!(
@@ -201,8 +201,8 @@ async fn a_member_that_cannot_reach_the_gate_gets_no_new_sessions() {
         "new sessions for {last:?}"
     );
 
-    way.heal();
-    within("the way back to be used", async {
+    proxy.heal();
+    within("the proxy back to be used", async {
         loop {
             let client = gate.client_of::<Raw>().await;
             if client
