@@ -164,9 +164,9 @@ impl Handle {
     /// Calls `callback` whenever a member has joined, after this node's table has it.
     ///
     /// A callback registered in `init` or `after_init`, or with
-    /// [`App::on_member_joined`](crate::App::on_member_joined), is also called for each member that
-    /// is there when this node joins; one registered later, for those that join from then on. To
-    /// miss no member, register first and then read [`members`](Handle::members); a member may
+    /// [`Cluster::on_member_joined`](crate::Cluster::on_member_joined), is also called for each member
+    /// that is there when this node joins; one registered later, for those that join from then on.
+    /// To miss no member, register first and then read [`members`](Handle::members); a member may
     /// appear in both.
     ///
     /// A member that restarts, or was evicted and returns, leaves and joins. Callbacks run on the
