@@ -1,4 +1,5 @@
-//! Panics of an application's code become errors.
+//! Panics of hooks, pipelines and callbacks become errors. Those of handlers are dealt with by
+//! `component::invocation`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -4,10 +4,10 @@
 //! What one node sends to another travels on streams that the sender opened, so each direction has
 //! one order. A session always uses the same stream index.
 //!
-//! From the bottom up: `frame` and `flow` are what moves; `sender` and `receiver` are the two halves
-//! of `state`, which decides, `receive` what follows from a frame; `stream` locks the state and `handler` applies what it decides; `peer`
-//! is one incarnation of a node, `peers` all of them; `outbound`, `inbound` and `service` do the
-//! I/O.
+//! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two halves
+//! of `state`, which decides; `receive` decides what follows from a frame. `stream` locks the state,
+//! and `handler` applies its effects. `peer` is one incarnation of a node, `peers` all of them.
+//! `outbound`, `inbound` and `service` do the I/O.
 
 pub(super) mod closed_sessions;
 pub(super) mod config;

@@ -94,9 +94,9 @@ impl<S: Serializer> Invocation<S> {
 
     /// Polls the future of an async handler for the first time.
     ///
-    /// Once suspended, it has a timer of the request timeout, which warns of a handler that still
-    /// runs. The timer also keeps the future alive when nothing else could wake it, so that its
-    /// request fails with a timeout and not before.
+    /// After the first suspension a timer for the request timeout runs. It logs a handler that still
+    /// runs, and keeps a future alive that nothing else could wake, so that its request ends with a
+    /// timeout and not earlier.
     fn start(
         mut self,
         begun: Instant,
@@ -186,7 +186,7 @@ impl<S: Serializer> Invocation<S> {
     /// The span of the handler's own log lines.
     ///
     /// A target of its own lets an operator switch it off: `RUST_LOG=info,nano::message=off`.
-    /// Disabled, it costs the look at a static.
+    /// When disabled it costs one atomic load.
     fn span(&self) -> Span {
         info_span!(
             target: "nano::message",

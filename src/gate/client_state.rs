@@ -25,8 +25,8 @@ use crate::{
     session::CloseReason,
 };
 
-/// How long the last packets of a closing connection may take, and after them the client to close
-/// its side.
+/// The time limit for writing the last packets of a closing connection. The same limit then applies
+/// to the client closing its side.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One client's phase, its queued packets and its unanswered requests.
@@ -166,7 +166,7 @@ impl ClientState {
             match reason {
                 // The client does not read: nothing more can reach it.
                 CloseReason::SlowClient => self.queue.clear(),
-                // Requests of connections that close for another reason end with them.
+                // For any other reason unanswered requests end with the connection.
                 CloseReason::Shutdown => return CloseStep::FailRequests,
                 _ => {}
             }

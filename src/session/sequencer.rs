@@ -1,8 +1,8 @@
-//! The order of one session's messages (promise 1), also across schedulers.
+//! The order of one session's messages (see docs/semantics.md), also across schedulers.
 //!
 //! A message takes its place when its [`Ticket`] is made, and gives it up when the ticket is
-//! dropped: by a handler that returned or panicked, by an async handler that ended, or by a
-//! scheduler that drops the task unrun. Nothing else counts messages.
+//! dropped or suspended: by a handler that returned or panicked, by an async handler that waits or
+//! ended, or by a scheduler that drops the task unrun. Nothing else counts messages.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,8 @@ mod tests;
 /// Keeps the messages of one session in order.
 ///
 /// Messages for one scheduler follow each other in its queue. The first one for another scheduler
-/// waits here until all before it have started; everything behind it waits too.
+/// waits here until all before it have ended or first been suspended; everything behind it waits
+/// too.
 ///
 /// The lock guards the order alone. It is released before a task is pushed, dropped or woken: a
 /// scheduler that has ended drops what it is given, and the ticket inside takes this lock.
@@ -174,9 +175,9 @@ impl Sequencer {
         Poll::Pending
     }
 
-    /// Whether this many tickets were waiting before the one at `place`, in no scheduler's queue.
-    pub(crate) fn is_congested(&self, place: &SequencedTask, limit: usize) -> bool {
-        matches!(place.place, Place::Waiting(_)) && self.0.lock().waiting.len() > limit
+    /// Whether this many tickets were waiting before `task`, in no scheduler's queue.
+    pub(crate) fn is_congested(&self, task: &SequencedTask, limit: usize) -> bool {
+        matches!(task.place, Place::Waiting(_)) && self.0.lock().waiting.len() > limit
     }
 
     fn enter(&self, scheduler: &Scheduler, exclusive: bool) -> Place {

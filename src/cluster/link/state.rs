@@ -5,11 +5,11 @@
 //! - streams: [`connecting`](LinkState::connecting), [`outbound_up`](LinkState::outbound_up),
 //!   [`outbound_down`](LinkState::outbound_down), [`accept`](LinkState::accept),
 //!   [`inbound_down`](LinkState::inbound_down);
-//! - what came, in `receive.rs`: [`hear`](LinkState::hear) for a batch and
+//! - inbound, in `receive.rs`: [`hear`](LinkState::hear) for a batch and
 //!   [`receive`](LinkState::receive) for each of its frames, [`answer`](LinkState::answer) for a
 //!   frame of an answer stream;
-//! - what goes: [`message`](LinkState::message), [`push`](LinkState::push),
-//!   [`respond`](LinkState::respond) and the like; [`poll_batch`](LinkState::poll_batch) and
+//! - outbound: [`message`](LinkState::message), [`push`](LinkState::push),
+//!   [`respond`](LinkState::respond), and calls, binds and closes; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
 //! - time: [`probe`](LinkState::probe), in a fixed interval;
 //! - the end: [`goaway`](LinkState::goaway), [`finish`](LinkState::finish),
@@ -174,7 +174,7 @@ impl<S: LinkedSession> LinkState<S> {
     /// A later stream is known, or the peer is gone.
     pub(super) fn accept(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) -> Result {
         if self.receiver.accept(stream, effects)? {
-            // The last stream has not ended here, but it has there.
+            // The previous stream has not ended here, but the peer has ended it.
             self.answers_lost(effects);
         }
         Ok(())
