@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytestring::ByteString;
-use foldhash::HashMap;
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use crate::{
@@ -33,7 +33,7 @@ use self::{detached::detached_session, local::LocalCall, remote::RemoteCall};
 
 /// The routes of a node, and the pipeline in front of them.
 pub(crate) struct Dispatch {
-    handlers: HashMap<ByteString, Arc<ErasedHandler>>,
+    handlers: FxHashMap<ByteString, Arc<ErasedHandler>>,
     pipeline: Arc<Pipeline>,
     reporter: Arc<ErrorReporter>,
     /// How long requests of clients, and calls, wait for their answer.
@@ -61,7 +61,7 @@ impl Dispatch {
         request_timeout: Option<Duration>,
         sessions: Arc<Sessions>,
     ) -> Result<Self> {
-        let mut handlers = HashMap::default();
+        let mut handlers = FxHashMap::default();
         for (at, service) in services.iter().enumerate() {
             if services[..at]
                 .iter()

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use foldhash::HashMap;
 use parking_lot::RwLock;
+use rustc_hash::FxHashMap;
 use tonic::Status;
 
 use super::transport::PeerTransport;
@@ -19,9 +19,9 @@ pub(in crate::cluster) struct PeerTable(RwLock<Table>);
 
 #[derive(Default)]
 struct Table {
-    members: HashMap<String, Member>,
+    members: FxHashMap<String, Member>,
     /// By address. A node may have a transport before it is a member.
-    transports: HashMap<Arc<str>, Arc<dyn PeerTransport>>,
+    transports: FxHashMap<Arc<str>, Arc<dyn PeerTransport>>,
 }
 
 /// A member and its transport.

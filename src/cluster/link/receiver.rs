@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use foldhash::HashMap;
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::{
@@ -36,7 +36,7 @@ pub(super) struct Receiver<S> {
     /// The largest number of a session that the peer has opened.
     opened: u64,
     /// By id. Ids are chosen by gates, so a fast hash is safe.
-    sessions: HashMap<i64, ServedSession<S>>,
+    sessions: FxHashMap<i64, ServedSession<S>>,
     last_key: u64,
     /// Sessions that have ended, while nodes outside of links may still send messages for them.
     pub(super) closed_sessions: ClosedSessions,
@@ -65,7 +65,7 @@ impl<S: LinkedSession> Receiver<S> {
             stream: 0,
             missed_probes: 0,
             opened: 0,
-            sessions: HashMap::default(),
+            sessions: FxHashMap::default(),
             last_key: 0,
             closed_sessions: ClosedSessions::default(),
             answers: VecDeque::new(),
@@ -416,7 +416,7 @@ impl<S: LinkedSession> Receiver<S> {
 }
 
 fn end<S>(
-    ended: HashMap<i64, ServedSession<S>>,
+    ended: FxHashMap<i64, ServedSession<S>>,
     cause: impl Fn() -> EndCause,
     effects: &mut Vec<Effect<S>>,
 ) {

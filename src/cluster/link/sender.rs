@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use foldhash::HashMap;
+use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::{
@@ -33,7 +33,7 @@ pub(super) struct Sender<S> {
     stream: u64,
     /// Probes since a frame was sent.
     idle_probes: u32,
-    windows: HashMap<i64, SessionWindow<S>>,
+    windows: FxHashMap<i64, SessionWindow<S>>,
     /// Sessions opened so far.
     opened: u64,
     writer: Option<Waker>,
@@ -74,7 +74,7 @@ impl<S: LinkedSession> Sender<S> {
             phase: Phase::default(),
             stream: 0,
             idle_probes: 0,
-            windows: HashMap::default(),
+            windows: FxHashMap::default(),
             opened: 0,
             writer: None,
             finishing: false,
