@@ -151,7 +151,7 @@ impl Shapes {
 
     fn release(&self, _: &Session, point: Point) -> Result<&'static str> {
         let kept = self.kept.lock().take();
-        kept.ok_or_else(|| Error::new(code::NOT_FOUND, "nobody waits"))?
+        kept.ok_or_else(|| Error::new(code::NOT_FOUND, "no request waits"))?
             .respond(&point)?;
         Ok("released")
     }
@@ -312,7 +312,7 @@ async fn a_responder_answers_its_own_request_later() {
     let point = Point { x: 3, y: 4 };
     let kept = client.request::<Point, _>("Shapes.Keep", &());
     let released = async {
-        // The answer comes from a request of somebody else, so it cannot have gone to the wrong one
+        // The answer comes from the request of another session, so it cannot have gone to the wrong one
         // unseen.
         loop {
             match other.request::<String, _>("Shapes.Release", &point).await {

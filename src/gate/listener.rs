@@ -144,10 +144,12 @@ impl Listener {
     ///
     /// use nano::{App, Listener, rustls::{ServerConfig, server::ResolvesServerCert}};
     ///
-    /// # fn resolver() -> Arc<dyn ResolvesServerCert> { unimplemented!() }
-    /// let config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(resolver());
-    /// let app = App::new().listen(Listener::tcp("0.0.0.0:3250").tls_config(config));
-    /// # let _ = app;
+    /// fn app(certificates: Arc<dyn ResolvesServerCert>) -> App {
+    ///     let config = ServerConfig::builder()
+    ///         .with_no_client_auth()
+    ///         .with_cert_resolver(certificates);
+    ///     App::new().listen(Listener::tcp("0.0.0.0:3250").tls_config(config))
+    /// }
     /// ```
     #[must_use]
     pub fn tls_config(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {

@@ -39,7 +39,7 @@ async fn any_node_is_killed_and_started_again_and_people_chat_on() {
     ann.say_until_heard_by("the room is back", &mut ben).await;
     ben.say_until_heard_by("so it is", &mut ann).await;
 
-    // The master is not needed to talk. When it is back, it is told who is there.
+    // Chat works without the master. When it is back, it learns the members of the room.
     let master = tree
         .kill_and_expect_advice("master", tree.processes[0])
         .await;
@@ -248,7 +248,7 @@ impl Person {
     }
 }
 
-/// Addresses nobody listens on.
+/// Unused addresses.
 fn free_addresses<const N: usize>() -> [String; N] {
     // All at once, so that they differ.
     let listeners: [TcpListener; N] =

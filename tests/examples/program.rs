@@ -68,7 +68,7 @@ pub(crate) async fn signal(name: &str, process: u32) {
     assert!(sent.success(), "SIG{name} not sent");
 }
 
-/// As Linux tells; elsewhere nobody knows, and it is taken for granted.
+/// From `/proc` on Linux; assumed elsewhere.
 fn catches_termination(process: u32) -> bool {
     const SIGTERM: u64 = 1 << (15 - 1);
     let Ok(status) = fs::read_to_string(format!("/proc/{process}/status")) else {

@@ -29,7 +29,7 @@ async fn a_busy_room_delays_no_other_room() {
         !thinking.is_finished(),
         "the other room did not think, or was waited for"
     );
-    // In the room itself everybody waits.
+    // In the room itself all sessions wait.
     assert_eq!(moved(&ben, 0).await.unwrap(), json!({ "moves": 2 }));
     assert_eq!(thinking.await.unwrap().unwrap(), json!({ "moves": 1 }));
     for moves in 1..=2 {

@@ -249,7 +249,7 @@ async fn a_gate_that_leaves_takes_its_sessions_with_it() {
     eventually("three members", || room.group().count() == 3).await;
 
     gate.leave(&cluster.master.address()).await;
-    eventually("nobody left", || {
+    eventually("no session left", || {
         backend.handle().sessions().count() == 0 && room.group().count() == 0
     })
     .await;

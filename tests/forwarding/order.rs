@@ -42,7 +42,7 @@ async fn play(mut client: RawClient) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_session_keeps_its_order_on_its_member() {
-    // So that nobody who is only busy is taken for dead.
+    // So that a busy member is not evicted.
     let calm = |app: crate::support::MemberApp| app.heartbeat(Duration::from_secs(1));
     let mut cluster = RoomCluster::configured(&["a", "b"], calm).await;
     let mut playing = Vec::new();

@@ -83,7 +83,7 @@ async fn start() -> [Node; 3] {
     .await
     .unwrap();
     let nodes = [master_node, chat, gate];
-    eventually("everybody to know everybody", || {
+    eventually("all members to know each other", || {
         nodes.iter().all(|node| node.handle().members().len() == 2)
     })
     .await;

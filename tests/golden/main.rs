@@ -97,7 +97,7 @@ same! {
     request_no_route,
     /// A route that is longer than the message ends the connection.
     route_len_too_big,
-    /// A handler that responds to a notify responds to nobody.
+    /// A response to a notify goes nowhere.
     notify_then_response,
     /// The bits of a flag without a meaning are ignored.
     flag_high_bits,

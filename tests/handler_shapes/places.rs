@@ -345,7 +345,7 @@ impl Component for Bank {
 }
 
 impl Bank {
-    /// A database that answers when somebody opens it.
+    /// A database that answers once it is opened.
     fn ask(&self, session: &Session, account: i64) -> Result {
         let (opened, here) = (self.opened.clone(), Scheduler::current());
         let work = async move {

@@ -8,9 +8,9 @@ use crate::{cluster::Kinds, node::Kind};
 pub(crate) enum Defect {
     /// 11: a gate does not tell its client that a request failed.
     NoErrorReplies,
-    /// 13: a master lets nobody in while a member is dead.
+    /// 13: a master accepts no member while another is dead.
     DeadMemberBlocksJoins,
-    /// 14: a gate that is told of a member twice keeps it when it has left.
+    /// 14: a gate that gets a member announced twice keeps it when it has left.
     StaleRoutes,
     /// 15: a session stays bound to a member that has left.
     BoundForEver,

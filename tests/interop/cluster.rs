@@ -71,7 +71,7 @@ impl InteropCluster {
         Player::connect(self.kinds.gate, self.late_role.clients.as_deref().unwrap()).await
     }
 
-    /// Starts the master again after its end, at its address, and waits until everybody has called
+    /// Starts the master again after its end, at its address, and waits until all members have called
     /// it.
     pub(crate) async fn restart_master(&mut self) {
         self.master = Node::start(
@@ -160,7 +160,7 @@ impl InteropCluster {
         );
     }
 
-    /// Whom the gate offers to a new session that wants a room.
+    /// The members the gate offers to a new session that wants a room.
     async fn offered(&self) -> Vec<String> {
         let player = self.player().await;
         player.want("steady").await;

@@ -66,14 +66,14 @@ pub(crate) async fn a_backend_leaves(cluster: &mut InteropCluster) {
     }
 }
 
-/// Without a master everything goes on. With a new one everybody has everybody in its table, once.
+/// Without a master traffic continues. With a new one every table has every member once.
 pub(crate) async fn the_master_is_started_again(cluster: &mut InteropCluster) {
     let player = cluster.player().await;
     cluster.master.stop().await;
     assert_eq!(player.ask("Room.Who", "").await, "steady");
     cluster.restart_master().await;
     cluster.knows(&[&cluster.late_role.address]).await;
-    // A node of Go is told of its end before it is told that it is there, and what comes between
+    // A Go node gets its removal before its announcement, and what comes between
     // the two is lost.
     assert_eq!(player.ask_until_answered("Lobby.Who", "").await, "master");
     cluster.is_offered(&[cluster.backend.address()]).await;
@@ -191,7 +191,7 @@ pub(crate) async fn gates_end(cluster: &mut InteropCluster, late: Player) {
     }
 }
 
-/// Nothing is left of all this, and everybody stops when asked to.
+/// No session is left, and all nodes stop when asked to.
 pub(crate) async fn everybody_stops(cluster: &mut InteropCluster) {
     for node in [&cluster.gate, &cluster.backend, &cluster.master] {
         for uid in [1, 2, 8, 9] {

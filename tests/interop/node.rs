@@ -296,7 +296,7 @@ async fn start(program: &Path, role: &Role, master: Option<&str>) -> GoNode {
     GoNode::start(program, &flags).await
 }
 
-/// An address nobody listens on, nor will: outside of what the system gives to connections, and
+/// An address that is unused and stays so: outside of what the system gives to connections, and
 /// each only once.
 fn free_address() -> String {
     static LAST: AtomicU16 = AtomicU16::new(0);

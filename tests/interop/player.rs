@@ -59,7 +59,7 @@ impl Player {
         }
     }
 
-    /// Asks until there is an answer, for as long as somebody is on the way in or out.
+    /// Asks until there is an answer, for as long as a member joins or leaves.
     pub(crate) async fn ask_until_answered(&self, route: &str, body: &'static str) -> String {
         let end = Instant::now() + DEADLINE;
         loop {
@@ -120,7 +120,7 @@ impl Player {
         self.pushes.each_mut().map(Subscription::try_recv)
     }
 
-    /// Whom the last choice of a member was among.
+    /// The candidates of the last choice of a member.
     pub(crate) async fn offered(&self) -> Vec<String> {
         let mut offered: Vec<_> = self
             .ask("Gate.Offered", "")

@@ -116,7 +116,7 @@ impl Component<Raw> for Room {
     }
 }
 
-/// Takes the member with the label that the session wants, and remembers in the session whom it
+/// Takes the member with the label that the session wants, and stores in the session which it
 /// could have taken.
 pub(crate) fn choose(session: &Session, _: &str, members: &[Member]) -> Result<Option<Member>> {
     let offered: Vec<_> = members.iter().map(Member::address).collect();

@@ -1,4 +1,4 @@
-//! Promise 4 where messages pile up behind handlers: what waits is bounded, and nobody is blamed
+//! Promise 4 where messages pile up behind handlers: what waits is bounded, and no client is blamed
 //! for the node's own delay.
 
 use std::{

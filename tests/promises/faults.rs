@@ -18,7 +18,7 @@ use crate::{
     support::eventually,
 };
 
-/// Panics whenever somebody reads or writes it.
+/// Panics when it is read or written.
 struct Grenade;
 
 impl<'de> Deserialize<'de> for Grenade {

@@ -1,4 +1,4 @@
-//! Groups: who is told what, and how members leave.
+//! Groups: which sessions receive what, and how members leave.
 
 use nano::{App, Component, Error, Group, Handlers, Node, Result, Session, code};
 

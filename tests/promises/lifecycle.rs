@@ -13,7 +13,7 @@ use crate::{
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Writes down what happens to it, and fails where it is told to.
+/// Records its hooks, and fails where configured.
 struct Actor {
     name: &'static str,
     fails_in: &'static str,

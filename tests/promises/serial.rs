@@ -18,7 +18,7 @@ use crate::{
     support::eventually,
 };
 
-/// Counts who passes, and who meets somebody else.
+/// Counts handlers that run, and those that overlap.
 #[derive(Default)]
 struct Turnstile {
     occupied: AtomicBool,

@@ -146,7 +146,7 @@ async fn close_callbacks_are_waited_for() {
     assert_eq!(*done.lock(), 5);
 }
 
-/// Notes whether somebody else could listen at these addresses when the node has nearly stopped.
+/// Records whether these addresses are free when the node has nearly stopped.
 #[derive(Default)]
 struct Successor(Arc<Mutex<Vec<SocketAddr>>>, Arc<Mutex<Vec<bool>>>);
 

@@ -11,7 +11,7 @@ use crate::{
     support::eventually,
 };
 
-/// Keeps requests, and answers when it is told to.
+/// Keeps requests, and answers on demand.
 #[derive(Default)]
 struct Inbox {
     kept: Mutex<Vec<Responder>>,

@@ -148,7 +148,7 @@ pub(crate) async fn fails(client: &Client<Raw>, route: &str, expected: &str) {
     }
 }
 
-/// An address nobody listens on.
+/// An unused address.
 pub(crate) fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0")
         .unwrap()

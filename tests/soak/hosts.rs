@@ -256,7 +256,7 @@ async fn lose_sight_and_find_again(network: &Network) {
     all_know_all(&all).await;
     everything_ended(load).await;
 
-    // The master is cut off, for longer than a member may be silent. Nobody is forgotten.
+    // The master is cut off, for longer than a member may be silent. No member is evicted.
     let load = Load::start(gate, 20).await;
     network.unplug("master");
     sleep(Duration::from_secs(6)).await;

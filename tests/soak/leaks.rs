@@ -34,7 +34,7 @@ struct Seen {
     group: Group<Raw>,
     served: AtomicUsize,
     closed: AtomicUsize,
-    /// Some of the sessions, on the gate and on its members: whoever forgets to drop one keeps it
+    /// Some of the sessions, on the gate and on its members: a node that fails to drop one keeps it
     /// alive.
     sinks: Mutex<Vec<Weak<dyn SessionSink>>>,
 }
@@ -190,7 +190,7 @@ async fn come_and_go(count: usize) {
         }
     }
     assert!(seen.sinks.lock().len() > count / 32, "some are watched");
-    eventually("nobody to hold on to a session", || seen.alive() == 0).await;
+    eventually("no session to be kept", || seen.alive() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

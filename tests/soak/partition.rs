@@ -15,7 +15,7 @@ use crate::{
     support::{eventually, within},
 };
 
-/// Two nodes with a wall between them; everybody else sees both.
+/// Two nodes that cannot reach each other; all others reach both.
 struct Apart {
     master: TestNode,
     gate: TestNode,
@@ -103,7 +103,7 @@ async fn the_sessions_of_a_gate_and_a_member_that_are_cut_off_end_on_both_sides(
     );
     assert!(apart.all_are_members(), "the master sees both");
 
-    // Whoever can be reached serves the session meanwhile.
+    // A reachable member serves the session meanwhile.
     let near = Room::new("near");
     let app = calm(member(&apart.master)).component_with(near.clone(), Options::new().name("Room"));
     let third = TestNode::start(app).await;
@@ -113,7 +113,7 @@ async fn the_sessions_of_a_gate_and_a_member_that_are_cut_off_end_on_both_sides(
     apart.open();
     session.router().bind("Room", apart.backend.address());
     assert_eq!(text(&answered(&client, "Room.Who").await), "far");
-    // What was held for the old session answers nobody.
+    // A request held for the old session gets no answer.
     for responder in apart.room.held().drain(..) {
         assert_eq!(
             responder.respond(&bytes::Bytes::new()).unwrap_err().code(),
@@ -143,7 +143,7 @@ async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_g
     goes.request_raw("Room.Join", "").await.unwrap();
 
     apart.block();
-    // Asked while nobody knows of the cut, ended when it is seen; then refused at once.
+    // Sent before the partition is detected, failed when it is; refused at once afterwards.
     assert_eq!(
         code_of(within("an end", client.request_raw("Room.Who", "")).await),
         code::UNAVAILABLE
@@ -166,10 +166,7 @@ async fn the_sessions_of_a_gate_and_a_member_that_see_each_other_again_in_time_g
     .await;
     answered(&client, "Room.Who").await;
     client.notify_raw("Room.Say", "hello").await.unwrap();
-    assert_eq!(
-        within("what the group is told", said.recv()).await.unwrap(),
-        "hello"
-    );
+    assert_eq!(within("the broadcast", said.recv()).await.unwrap(), "hello");
     assert_eq!(apart.room.closed().len(), 1, "the session itself goes on");
     assert!(apart.all_are_members());
 }

@@ -76,7 +76,7 @@ async fn every_request_ends_when_a_member_hangs() {
         "nothing waits longer than its timeout: {outcome:?}"
     );
 
-    // It answers late what nobody waits for any more, and is a member again.
+    // Its late answers are dropped, and it is a member again.
     victim.signal("CONT").await;
     is_known(&address, true, &[&cluster.master, &cluster.gate]).await;
     let load = Load::start(cluster.gate.client_address(), CLIENTS).await;

@@ -5,7 +5,7 @@ use nano::{App, Node};
 use super::RawClient;
 
 /// An app in this process, with a TCP listener and a WebSocket one on ports the system chooses. It
-/// is told to stop when dropped.
+/// stops when dropped.
 pub(crate) struct Server {
     pub(crate) node: Node,
     pub(crate) tcp: SocketAddr,

@@ -288,7 +288,7 @@ impl Running {
             if ended.is_some() || Instant::now() > limit {
                 return Err(Error::new(
                     code::UNAVAILABLE,
-                    format!("nobody listens at {address}"),
+                    format!("no server listens at {address}"),
                 ));
             }
             thread::sleep(Duration::from_millis(20));

@@ -41,7 +41,7 @@ fn response(session_id: i64, id: u64, data: impl Into<Vec<u8>>) -> Call {
 async fn s05_a_gate_and_a_backend() {
     const GATE: &str = "gate";
     let mut recording = Recording::load("s05_fake_gate_real_backend");
-    // A notify, or a request with the id 0, is answered to nobody: nano's backend says something
+    // A notify, or a request with the id 0, has no answer: nano's backend says something
     // that its gate refuses (s04).
     for at in [718, 869, 1_931] {
         let place = recording.place(
@@ -90,7 +90,7 @@ async fn s05_a_gate_and_a_backend() {
         data: "selfrpc".into(),
     };
     recording.also(1_779, GATE, Call::Push(push));
-    // Who was closed is told nothing more.
+    // A closed session gets nothing more.
     recording.without(2_837);
     // What its gate has closed does not come back (promise 7).
     recording.outcome(

@@ -62,7 +62,7 @@ async fn s04_a_gate_and_a_backend() {
     );
     recording.with_client("c", 612, Some(2_524));
     recording.with_client("c2", 2_925, None);
-    // A request with the id 0 is a notify (defect 25: nobody can answer it).
+    // A request with the id 0 is a notify (defect 25: it cannot be answered).
     recording.instead(1_822, |call| {
         let Call::Request(RequestMessage {
             gate_addr,
@@ -81,7 +81,7 @@ async fn s04_a_gate_and_a_backend() {
             data,
         });
     });
-    // Defect 11: who asks for what nobody has, or what is refused, is told.
+    // Defect 11: a request for an unknown or refused route gets an error reply.
     for (at, request, message) in [
         (2_030, 7, "route not found: Unknown.Svc"),
         (2_300, 8, "the member refused it: "),
@@ -143,7 +143,7 @@ async fn s11_the_backend_of_a_session_leaves() {
         client
             .request(request.id, &request.route, request.data.clone())
             .await;
-        // Which of the two it is, nobody knows; it stays so.
+        // Either of the two; the binding stays.
         let who = match bound {
             None => tokio::select! {
                 _ = stage.played["A1"].arrival() => "A1",
@@ -175,7 +175,7 @@ async fn s11_the_backend_of_a_session_leaves() {
         .next_of(|call| !call.is_traffic() && !matches!(call, Call::New(_)))
         .await;
     assert_eq!(told, Call::Del(address));
-    // The gate is told at the same time as the other backend, or a moment later.
+    // The gate hears of it together with the other backend, or a moment later.
     let stays = stage.node(stays);
     let mut next = 6..;
     let asking = async {

@@ -92,7 +92,7 @@ async fn s03_a_master_and_its_members() {
     stage.ours("127.0.0.1:20005", &master);
     stage.play_to(u64::MAX).await;
     assert_eq!(stage.played["B"].left_over(), []);
-    // If its answer to the announcement was under way when it registered again, it is told once
+    // If its answer to the announcement was under way when it registered again, it is announced once
     // more, with what undoes that before.
     let again = stage.played["A"].left_over();
     assert!(!matches!(again.first(), Some(Call::New(_))), "{again:?}");
@@ -136,7 +136,7 @@ async fn s07_the_master_is_started_again() {
     let mut stage = Stage::new(recording);
     let first = master().await;
     stage.ours("127.0.0.1:20027", &first);
-    // Clients, to see whom it knows.
+    // Clients, to see its member table.
     let node = gate(&first, "Echo").await;
     stage.ours("127.0.0.1:20028", &node);
     stage.play_to_note("master SIGKILL").await;
@@ -162,7 +162,7 @@ async fn s07_the_master_is_started_again() {
         .collect();
     all.sort();
     for (who, played) in &stage.played {
-        eventually(&format!("{who} knows everybody once"), || {
+        eventually(&format!("{who} knows all members once"), || {
             let mut known = played.table();
             known.push(played.address.clone());
             known.sort();
@@ -187,7 +187,7 @@ async fn s08_who_registered_twice_leaves() {
     stage.ours("127.0.0.1:20035", &gate);
     stage.play().await;
 
-    // The gate is told while the member has its answer already; knows it of one who joined later,
+    // The announcement reaches the gate after the member has its answer; knows it of one who joined later,
     // it knows of all before.
     let _later = member(&master, "Later=T").await;
     served(&gate, "Later.Empty").await;
@@ -198,7 +198,7 @@ async fn s08_who_registered_twice_leaves() {
     assert_eq!(stage.played["A"].calls().len(), before);
 }
 
-/// Defect 13: who died holds up nobody who joins, and everybody is told once.
+/// Defect 13: a dead member delays no join, and all members get one announcement.
 #[tokio::test]
 async fn s09_a_member_has_died() {
     let mut recording = Recording::load("s09_dead_member_blocks_register");
@@ -273,7 +273,7 @@ async fn s10_two_members_have_died() {
     .await;
 }
 
-/// Defect 16: who was taken for dead and is not is everybody's member again.
+/// Defect 16: a member that was evicted and lives is in every table again.
 #[tokio::test]
 async fn s22_a_member_pauses() {
     let mut stage = Stage::new(Recording::load("s22_paused_member_never_returns"));
@@ -296,9 +296,9 @@ async fn s22_a_member_pauses() {
         a.calls()[before..]
             .iter()
             .all(|call| *call != Call::Del(a.address.clone())),
-        "nobody is told to forget himself"
+        "no member is told of its own removal"
     );
-    eventually("it knows everybody once", || {
+    eventually("it knows all members once", || {
         a.table() == [master.node(), gate.node()]
     })
     .await;

@@ -112,7 +112,7 @@ impl Stage {
             let step = self
                 .steps
                 .pop_front()
-                .unwrap_or_else(|| panic!("{}: nobody did: {note}", self.name));
+                .unwrap_or_else(|| panic!("{}: not done: {note}", self.name));
             match step.what {
                 What::Note(found) if found == note => return,
                 _ => self.step(step).await,
@@ -202,11 +202,11 @@ impl Stage {
                 }
             }
             What::Goes => drop(self.clients.remove(&who)),
-            What::Note(note) => panic!("{place}: nobody has seen to it: {note}"),
+            What::Note(note) => panic!("{place}: not handled: {note}"),
         }
     }
 
-    /// What was recorded, as it is said here. Whoever speaks first is there from then on.
+    /// What was recorded, with the addresses of this run. A node exists from its first message on.
     async fn spoken_here(&mut self, who: &str, mut call: Call) -> Call {
         if let Call::Register(info) = &call
             && *info != MemberInfo::default()

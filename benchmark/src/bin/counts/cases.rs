@@ -178,7 +178,7 @@ impl Client {
         let address = nodes
             .iter()
             .find_map(|node| node.addresses().first().copied());
-        let address = address.ok_or_else(|| Error::new(code::INTERNAL, "nobody listens"))?;
+        let address = address.ok_or_else(|| Error::new(code::INTERNAL, "no node listens"))?;
         let mut socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let mut out = BytesMut::new();
