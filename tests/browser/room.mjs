@@ -1,5 +1,6 @@
 // The room of a chat, as both chat pages show it.
 import assert from 'node:assert/strict'
+import { isDeepStrictEqual } from 'node:util'
 
 import { look } from './support.mjs'
 
@@ -30,8 +31,21 @@ export async function see(page, selector, text) {
   await page.locator(selector, { hasText: pattern }).first().waitFor()
 }
 
+/** Waits until the page lists these members, in this order, and counts them. */
 export async function members(page, names) {
-  const listed = () => [...document.querySelectorAll('#members .name')].map((name) => name.textContent)
-  const same = (expected) => JSON.stringify([...document.querySelectorAll('#members .name')].map((name) => name.textContent)) === expected
-  await page.waitForFunction(same, JSON.stringify(names)).catch(async () => assert.deepEqual(await page.evaluate(listed), names))
+  const shown = () => ({
+    names: [...document.querySelectorAll('#members .name')].map((name) => name.textContent),
+    count: document.querySelector('#count').textContent,
+  })
+  const expected = { names, count: String(names.length) }
+  // Polled from here, so that a failure can show both sides. Names and count are one state: right after a
+  // rejoin the page still lists who was there before.
+  const deadline = Date.now() + 10_000
+  let last
+  do {
+    last = await page.evaluate(shown)
+    if (isDeepStrictEqual(last, expected)) return
+    await new Promise((done) => setTimeout(done, 20))
+  } while (Date.now() < deadline)
+  assert.deepEqual(last, expected)
 }
