@@ -25,11 +25,13 @@ use crate::{
     metrics::{ClusterMetrics, Metrics},
 };
 
+mod admission;
 mod auth;
 mod backoff;
 mod channel;
 mod compat;
 mod config;
+mod incoming;
 mod link;
 mod membership;
 mod peer_table;
@@ -62,6 +64,9 @@ pub(crate) use self::{config::Settings, routing::router::PeerRouter, server::Clu
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
+
+/// How long a connection may be without an authenticated call, unless the options say otherwise.
+const DEFAULT_AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A node of a cluster that has its address and identity, but neither listens nor has joined.
 pub(crate) struct BoundCluster {
@@ -111,7 +116,16 @@ impl BoundCluster {
         for master in &settings.masters {
             dialer.channel(master)?;
         }
-        let server = ServerConfig::new(server_tls, settings.configure_server)?;
+        let metrics = Arc::new(ClusterMetrics::new(listener.address()));
+        let server = ServerConfig::new(
+            server_tls,
+            settings.configure_server,
+            settings.connections,
+            settings
+                .authentication_timeout
+                .unwrap_or(DEFAULT_AUTHENTICATION_TIMEOUT),
+            metrics.clone(),
+        )?;
 
         let own = Member::new(Info {
             label: settings.label,
@@ -131,7 +145,7 @@ impl BoundCluster {
         }
         Ok(Self {
             server,
-            metrics: Arc::new(ClusterMetrics::new(own.address())),
+            metrics,
             listener,
             own,
             handle: handle.clone(),

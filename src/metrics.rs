@@ -63,6 +63,12 @@ pub const CLUSTER_ANNOUNCEMENTS_FAILED: &str = "nano_cluster_announcements_faile
 /// Calls of other nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or
 /// `membership` (the address belongs to a newer incarnation, or is not registered).
 pub const CLUSTER_REFUSED: &str = "nano_cluster_refused_total";
+/// Connections of other nodes open now at the cluster's port.
+pub const CLUSTER_CONNECTIONS: &str = "nano_cluster_connections";
+/// Connections to the cluster's port that were refused, or closed before their first authenticated
+/// call, with a label `reason`: `limit`, `address_limit`, `displaced` (by a newer connection at the
+/// bound of unauthenticated ones), or `deadline`.
+pub const CLUSTER_CONNECTIONS_REFUSED: &str = "nano_cluster_connections_refused_total";
 /// Client messages forwarded to the member that serves the session.
 pub const CLUSTER_FORWARDED: &str = "nano_cluster_messages_forwarded_total";
 /// Streams to other nodes that are up now.
@@ -160,6 +166,8 @@ pub(crate) struct ClusterMetrics {
     pub(crate) malformed: Counter,
     pub(crate) unauthenticated: Counter,
     pub(crate) refused: Counter,
+    pub(crate) connections: Gauge,
+    node: Labelled,
 }
 
 impl ClusterMetrics {
@@ -175,7 +183,16 @@ impl ClusterMetrics {
             malformed: node.counter_for(CLUSTER_REFUSED, "malformed"),
             unauthenticated: node.counter_for(CLUSTER_REFUSED, "unauthenticated"),
             refused: node.counter_for(CLUSTER_REFUSED, "membership"),
+            connections: node.gauge(CLUSTER_CONNECTIONS),
+            node,
         }
+    }
+
+    /// Counts a refused connection by its reason.
+    pub(crate) fn connection_refused(&self, reason: &'static str) {
+        self.node
+            .counter_for(CLUSTER_CONNECTIONS_REFUSED, reason)
+            .increment(1);
     }
 }
 

@@ -173,6 +173,41 @@ impl Cluster {
         self
     }
 
+    /// How many connections of other nodes may be open at this node's cluster port. 16,384 unless
+    /// set; not zero.
+    ///
+    /// A member opens about four to each other member. Beyond the bound a connection is refused,
+    /// unless one without an authenticated call makes room.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.settings.connections.total = connections;
+        self
+    }
+
+    /// How many connections one IP address may have at this node's cluster port. 4,096 unless set;
+    /// not zero.
+    pub fn max_connections_per_address(mut self, connections: usize) -> Self {
+        self.settings.connections.per_address = connections;
+        self
+    }
+
+    /// How many connections at this node's cluster port may be without an authenticated call. 512
+    /// unless set; not zero.
+    ///
+    /// Beyond the bound the oldest of them is closed, of the address that has most: a flood of
+    /// silent connections keeps no member out.
+    pub fn max_unauthenticated_connections(mut self, connections: usize) -> Self {
+        self.settings.connections.unauthenticated = connections;
+        self
+    }
+
+    /// How long a connection to this node's cluster port may take until its first call with the
+    /// cluster's [token](Cluster::token), the TLS handshake included; without a token, until its
+    /// first call. It is closed then. 10 s unless set; not zero.
+    pub fn authentication_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.authentication_timeout = Some(timeout);
+        self
+    }
+
     /// Adds a callback for every member that joins, including those already there when this node
     /// joins. A member that restarts, or returns after an eviction, leaves and joins again.
     ///

@@ -11,6 +11,7 @@ use tonic::{
 };
 use tracing::warn;
 
+use super::incoming::ConnectionInfo;
 use crate::{
     error::{Error, Result, code},
     metrics::ClusterMetrics,
@@ -73,7 +74,14 @@ pub(crate) struct AuthInterceptor {
 
 impl Interceptor for AuthInterceptor {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        let connection = ConnectionInfo::of(request.extensions());
+        let authenticated = || {
+            if let Some(connection) = connection {
+                connection.authenticate();
+            }
+        };
         let Some(token) = &self.credentials.0 else {
+            authenticated();
             return Ok(request);
         };
         let shown = request
@@ -83,6 +91,7 @@ impl Interceptor for AuthInterceptor {
             .unwrap_or_default();
         // In constant time: how long it takes must not tell how much of the token was right.
         if bool::from(shown.ct_eq(token.as_encoded_bytes())) {
+            authenticated();
             return Ok(request);
         }
         self.metrics.unauthenticated.increment(1);
@@ -91,7 +100,8 @@ impl Interceptor for AuthInterceptor {
         } else {
             "a wrong cluster token"
         };
-        warn!(peer = ?request.remote_addr(), reason, "call rejected: unauthenticated");
+        let peer = connection.map(ConnectionInfo::remote_addr);
+        warn!(?peer, reason, "call rejected: unauthenticated");
         Err(Status::unauthenticated(format!(
             "{reason}: this cluster requires one"
         )))

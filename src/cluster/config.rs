@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tonic::transport::Server;
 
-use super::{auth::ClusterTls, channel::ConfigureEndpoint, routing::router};
+use super::{
+    admission::ConnectionLimits, auth::ClusterTls, channel::ConfigureEndpoint, routing::router,
+};
 use crate::{
     error::{Error, Result, code},
     member::OnMember,
@@ -29,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) token: Option<String>,
     pub(crate) tls: Option<ClusterTls>,
+    pub(crate) connections: ConnectionLimits,
+    pub(crate) authentication_timeout: Option<Duration>,
     pub(crate) on_joined: Vec<OnMember>,
     pub(crate) on_left: Vec<OnMember>,
     pub(crate) on_unregister: Option<OnMember>,
@@ -81,6 +85,20 @@ impl Settings {
         }
         if self.heartbeat.is_some_and(|it| it.is_zero()) {
             return invalid("cluster.heartbeat must not be zero");
+        }
+        let ConnectionLimits {
+            total,
+            per_address,
+            unauthenticated,
+        } = self.connections;
+        for (option, limit) in [
+            ("max_connections", total),
+            ("max_connections_per_address", per_address),
+            ("max_unauthenticated_connections", unauthenticated),
+        ] {
+            if limit == 0 {
+                return invalid(&format!("cluster.{option} must not be zero"));
+            }
         }
         Ok(())
     }

@@ -1,29 +1,53 @@
 //! The address at which other nodes call this one, and the gRPC server behind it.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{future::ready, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{net::TcpSocket, time::timeout};
+use futures_util::{StreamExt, stream};
+use tokio::{net::TcpSocket, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
     service::Routes,
-    transport::{Server, ServerTlsConfig, server::TcpIncoming},
+    transport::{Server, ServerTlsConfig, server::Router},
 };
-use tracing::error;
+use tracing::{debug, error};
 
 use super::{
+    admission::ConnectionLimits,
     config::{ConfigureServer, Settings},
+    incoming::{Incoming, NodeConnection},
     link,
 };
 use crate::{
     error::{Error, Result, code},
+    metrics::ClusterMetrics,
     net::bind,
 };
 
 /// Connections the system queues between two accepts.
 const BACKLOG: u32 = 1024;
 
-/// Idle time after which the system probes a connection: a machine that loses power closes none.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+/// Calls that one connection may have under way. Links need one each; a Go node makes one for every
+/// message.
+const MAX_CONCURRENT_STREAMS: u32 = 1024;
+
+/// Bytes of the headers of one call. A token and the headers of gRPC take some hundred.
+const MAX_HEADER_LIST: u32 = 16 * 1024;
+
+/// The longest HTTP/2 frame that is accepted, in bytes; the least that the protocol allows.
+const MAX_FRAME: u32 = 16 * 1024;
+
+/// Streams that a caller may have reset before they were accepted, and streams reset because the
+/// caller broke the protocol. A connection that exceeds one is closed (rapid reset).
+const MAX_PENDING_RESETS: usize = 20;
+const MAX_ERROR_RESETS: usize = 256;
+
+/// A connection without traffic is pinged after the first time and closed after the second.
+const HTTP2_KEEPALIVE: Duration = Duration::from_secs(20);
+const HTTP2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a call may take until its answer begins: its body may never end. Far above what any
+/// call waits for.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The node's address in the cluster, bound but not listening: until the node is ready, the system
 /// refuses connections instead of queuing them.
@@ -77,6 +101,9 @@ impl ClusterListener {
 pub(crate) struct ServerConfig {
     server: Server,
     configure: Option<ConfigureServer>,
+    limits: ConnectionLimits,
+    authentication_timeout: Duration,
+    metrics: Arc<ClusterMetrics>,
 }
 
 impl ServerConfig {
@@ -85,10 +112,21 @@ impl ServerConfig {
     pub(crate) fn new(
         tls: Option<ServerTlsConfig>,
         configure: Option<ConfigureServer>,
+        limits: ConnectionLimits,
+        authentication_timeout: Duration,
+        metrics: Arc<ClusterMetrics>,
     ) -> Result<Self> {
         let mut server = Server::builder()
             .initial_stream_window_size(link::config::STREAM_WINDOW)
-            .initial_connection_window_size(link::config::CONNECTION_WINDOW);
+            .initial_connection_window_size(link::config::CONNECTION_WINDOW)
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .http2_max_header_list_size(MAX_HEADER_LIST)
+            .max_frame_size(MAX_FRAME)
+            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+            .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+            .http2_keepalive_interval(Some(HTTP2_KEEPALIVE))
+            .http2_keepalive_timeout(Some(HTTP2_KEEPALIVE_TIMEOUT))
+            .timeout(CALL_TIMEOUT);
         if let Some(tls) = tls {
             server = server.tls_config(tls).map_err(|error| {
                 Error::new(
@@ -97,7 +135,13 @@ impl ServerConfig {
                 )
             })?;
         }
-        Ok(Self { server, configure })
+        Ok(Self {
+            server,
+            configure,
+            limits,
+            authentication_timeout,
+            metrics,
+        })
     }
 }
 
@@ -127,19 +171,39 @@ impl ClusterServer {
             )
             .with_source(error)
         })?;
-        let ServerConfig { server, configure } = config;
+        let ServerConfig {
+            server,
+            configure,
+            limits,
+            authentication_timeout,
+            metrics,
+        } = config;
         let router = configure
             .map_or(server.clone(), |configure| configure(server))
             .add_routes(services);
-        let incoming = TcpIncoming::from(listener)
-            .with_nodelay(Some(true))
-            .with_keepalive(Some(TCP_KEEPALIVE));
+        let mut incoming = Incoming::new(listener, limits, authentication_timeout, metrics);
         let stop = CancellationToken::new();
-        let stopped = stop.clone().cancelled_owned();
+        let stopped = stop.clone();
         let task = tokio::spawn(async move {
-            if let Err(error) = router.serve_with_incoming_shutdown(incoming, stopped).await {
-                error!(%error, "cluster server failed: other nodes cannot call this one");
+            let mut connections = JoinSet::new();
+            loop {
+                tokio::select! {
+                    () = stopped.cancelled() => break,
+                    Some(_) = connections.join_next() => {}
+                    accepted = incoming.next() => match accepted {
+                        Some(accepted) => {
+                            connections.spawn(serve(router.clone(), accepted, stopped.clone()));
+                        }
+                        None => {
+                            error!("cluster listener failed: other nodes cannot call this one");
+                            break;
+                        }
+                    },
+                }
             }
+            // Frees the address.
+            drop(incoming);
+            while connections.join_next().await.is_some() {}
         });
         Ok(Self {
             task: AbortOnDropHandle::new(task),
@@ -152,5 +216,24 @@ impl ClusterServer {
         self.stop.cancel();
         // Dropping the task ends what is left.
         let _ = timeout(within, &mut self.task).await;
+    }
+}
+
+/// Serves one connection until it has ended. A server of its own lets one connection be asked to
+/// close without the others.
+async fn serve(router: Router, connection: NodeConnection, stop: CancellationToken) {
+    let ended = connection.info().ended();
+    let only = stream::once(ready(Ok::<_, io::Error>(connection)));
+    let asked_to_close = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = ended => {}
+        }
+    };
+    // The end of the stream would close the connection as well.
+    let incoming = only.chain(stream::pending());
+    let served = router.serve_with_incoming_shutdown(incoming, asked_to_close);
+    if let Err(error) = served.await {
+        debug!(%error, "connection of a node failed");
     }
 }

@@ -86,6 +86,10 @@ impl NodeConfig {
             ("timer_precision", Some(self.timer_precision)),
             ("cluster.retry_interval", cluster.retry_interval),
             ("cluster.heartbeat", cluster.heartbeat),
+            (
+                "cluster.authentication_timeout",
+                cluster.authentication_timeout,
+            ),
         ];
         for (name, duration) in durations {
             let duration = duration.unwrap_or(MAX_DURATION);

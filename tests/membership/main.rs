@@ -9,6 +9,7 @@ mod masters;
 mod membership;
 mod nodes;
 mod options;
+mod port;
 mod processes;
 mod refusals;
 mod security;

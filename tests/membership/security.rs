@@ -134,10 +134,10 @@ async fn invalid_certificate_files_are_an_error_that_names_the_option() {
 }
 
 /// The files of a certificate authority and one node.
-struct Authority(TempDir);
+pub(crate) struct Authority(TempDir);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -157,7 +157,7 @@ impl Authority {
         self.0.path().join(file)
     }
 
-    fn tls(&self) -> ClusterTls {
+    pub(crate) fn tls(&self) -> ClusterTls {
         ClusterTls::new(
             self.path("node.pem"),
             self.path("key.pem"),
