@@ -20,6 +20,9 @@ pub const CONNECTIONS_REFUSED: &str = "nano_connections_refused_total";
 /// Connections closed, with a label `reason` (see
 /// [`CloseReason::label`](crate::CloseReason::label)).
 pub const CONNECTIONS_CLOSED: &str = "nano_connections_closed_total";
+/// Connections that ended without a byte from the client, such as health checks of load balancers.
+/// They open no session and count in no other metric of closed connections.
+pub const CONNECTIONS_SILENT: &str = "nano_connections_silent_total";
 /// Client connections open now.
 pub const CONNECTIONS: &str = "nano_connections";
 /// Messages received from clients.
@@ -109,6 +112,7 @@ impl Labelled {
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     pub(crate) refused_connections: Counter,
+    pub(crate) silent_connections: Counter,
     pub(crate) connections: Gauge,
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
@@ -130,6 +134,7 @@ impl Metrics {
         Self {
             accepted: node.counter(CONNECTIONS_ACCEPTED),
             refused_connections: node.counter(CONNECTIONS_REFUSED),
+            silent_connections: node.counter(CONNECTIONS_SILENT),
             connections: node.gauge(CONNECTIONS),
             received: node.counter(MESSAGES_RECEIVED),
             sent: node.counter(MESSAGES_SENT),

@@ -179,6 +179,11 @@ async fn every_metric_counts_what_its_name_says() {
         .expect(&series.because(names::CONNECTIONS_CLOSED, "client"), 1)
         .await;
     counts.expect(&series.named(names::CONNECTIONS), 1).await;
+    drop(Client::dial(node.addresses()[0]).await);
+    counts
+        .expect(&series.named(names::CONNECTIONS_SILENT), 1)
+        .await;
+    counts.expect(&series.named(names::CONNECTIONS), 1).await;
 
     client.ask("Till.Echo", r#""x""#).await.unwrap();
     counts

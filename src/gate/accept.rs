@@ -1,6 +1,6 @@
 //! From an accepted socket to a session: TLS, HTTP upgrade, connection task.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use super::{
-    connection::Connection,
+    connection::{Connection, Opening},
     handle::ConnectionHandle,
     http_upgrade,
     listener::{ActiveListener, WebSocketOptions},
@@ -58,7 +58,7 @@ pub(super) async fn accept(gate: Arc<Shared>, listener: ActiveListener) {
             // The rarer kinds are boxed: a task is as large as the largest future in it, and an
             // idle TCP connection must not pay for TLS and HTTP.
             match (acceptor, websocket) {
-                (None, None) => serve(gate, Stream::new(stream), remote).await,
+                (None, None) => await_first_byte(gate, Stream::new(stream), remote).await,
                 (None, Some(options)) => Box::pin(upgrade(gate, stream, options, remote)).await,
                 (Some(acceptor), options) => {
                     Box::pin(encrypt(gate, stream, acceptor, options, remote)).await
@@ -83,7 +83,7 @@ async fn encrypt(
         None => return,
     };
     match websocket {
-        None => serve(gate, Stream::new(stream), remote).await,
+        None => await_first_byte(gate, Stream::new(stream), remote).await,
         Some(options) => upgrade(gate, stream, options, remote).await,
     }
 }
@@ -105,15 +105,57 @@ async fn upgrade<S>(
     match gate.unless_stopped(http).await {
         Some(Ok(Some((stream, read)))) => {
             let socket = WebSocket::new(stream, read, gate.config.max_packet);
-            serve(gate, socket, remote).await;
+            let opening = Opening::new(&gate.config);
+            serve(gate, socket, remote, opening).await;
         }
         Some(Err(error)) => debug!(%remote, %error, "HTTP connection failed"),
         Some(Ok(None)) | None => {}
     }
 }
 
+/// Serves a byte stream from its first byte on. A connection without one, such as a load balancer's
+/// health check, never becomes a session.
+async fn await_first_byte<T: Transport>(gate: Arc<Shared>, transport: T, remote: SocketAddr) {
+    // Boxed, so that its memory is free while the connection runs.
+    let first = Box::pin(first_bytes(&gate, transport));
+    match gate.unless_stopped(first).await {
+        Some(Ok((transport, opening))) => serve(gate, transport, remote, opening).await,
+        Some(Err(reason)) => {
+            gate.metrics.silent_connections.increment(1);
+            debug!(%remote, reason, "connection ended without a byte");
+            let handle = Arc::new(ConnectionHandle::new(gate.clone(), remote));
+            let session = gate.node.sessions().unlisted(handle);
+            // Members of Go nano expect it: Go gates announce the end of such connections.
+            gate.dispatch.closed(&session, &CloseReason::Client);
+        }
+        None => {}
+    }
+}
+
+async fn first_bytes<T: Transport>(
+    gate: &Shared,
+    mut transport: T,
+) -> Result<(T, Opening), &'static str> {
+    let mut opening = Opening::new(&gate.config);
+    let read = poll_fn(|cx| transport.poll_read(cx, &mut opening.decoder));
+    match timeout(gate.config.handshake_timeout, read).await {
+        Ok(Ok(count @ 1..)) => {
+            gate.metrics.bytes_received.increment(count as u64);
+            Ok((transport, opening))
+        }
+        Ok(Ok(0)) => Err("closed by the client"),
+        Ok(Err(_)) => Err("broken"),
+        Err(_) => Err("handshake timeout"),
+    }
+}
+
 /// Opens a session and drives its connection to the end.
-async fn serve<T: Transport>(gate: Arc<Shared>, transport: T, remote: SocketAddr) {
+async fn serve<T: Transport>(
+    gate: Arc<Shared>,
+    transport: T,
+    remote: SocketAddr,
+    opening: Opening,
+) {
     let handle = Arc::new(ConnectionHandle::new(gate.clone(), remote));
     let session = gate.node.sessions().open(handle.clone());
     // `close_sessions` may have listed the sessions before this one was opened.
@@ -129,7 +171,7 @@ async fn serve<T: Transport>(gate: Arc<Shared>, transport: T, remote: SocketAddr
     };
     // Run in place: as an argument of a future it would lie in the task's memory twice, and an idle
     // connection take 2.6 KB instead of 2.3.
-    let mut connection = Connection::new(gate, handle, session, transport);
+    let mut connection = Connection::new(gate, handle, session, transport, opening);
     let reason = connection.run().await;
     let orderly = !matches!(reason, CloseReason::Broken(_) | CloseReason::SlowClient);
     guard.reason = Some(reason);

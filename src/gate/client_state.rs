@@ -33,7 +33,11 @@ pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct ClientState {
     phase: Phase,
+    /// Once it is acknowledged the client may be sent messages.
+    handshake: Handshake,
     pub(super) queue: SendQueue,
+    /// Messages that wait for the acknowledgement.
+    held: Option<Box<SendQueue>>,
     pub(super) in_flight: InFlight,
 }
 
@@ -116,17 +120,37 @@ impl ClientState {
         }
     }
 
-    /// Whether a packet of `len` bytes exceeds the queue's limits.
-    pub(super) fn is_full(&self, len: usize, config: &GateConfig) -> bool {
-        self.queue
-            .is_full(len, config.queue_bytes, config.queue_messages)
+    /// The queue of pushes and responses. What is queued before the client has acknowledged the
+    /// handshake waits for that.
+    pub(super) fn messages(&mut self) -> &mut SendQueue {
+        if self.handshake == Handshake::Acknowledged {
+            &mut self.queue
+        } else {
+            self.held.get_or_insert_default()
+        }
     }
 
-    /// Checks that a packet of `len` bytes may be queued. Closes the connection of a slow client,
-    /// unless the packet is `droppable` and the configuration drops pushes.
+    /// Notes that a handshake reply is queued.
+    pub(super) fn answer(&mut self) {
+        if self.handshake == Handshake::Awaited {
+            self.handshake = Handshake::Answered;
+        }
+    }
+
+    /// Notes that the client has acknowledged the handshake: releases the messages that waited, in
+    /// order, behind the handshake reply.
+    pub(super) fn acknowledge(&mut self) {
+        self.handshake = Handshake::Acknowledged;
+        if let Some(held) = self.held.take() {
+            self.queue.append(*held);
+        }
+    }
+
+    /// Checks that a message of `len` bytes may be queued. Closes the connection of a slow client,
+    /// unless the message is `droppable` and the configuration drops pushes.
     ///
     /// # Errors
-    /// The packet must not be queued.
+    /// The message must not be queued.
     pub(super) fn admit(
         &mut self,
         len: usize,
@@ -134,7 +158,7 @@ impl ClientState {
         config: &GateConfig,
     ) -> Result<(), Refusal> {
         self.check_output()?;
-        if !self.is_full(len, config) {
+        if !is_full(self.messages(), len, config) {
             return Ok(());
         }
         if droppable && config.slow_client == SlowClient::DropPushes {
@@ -142,6 +166,19 @@ impl ClientState {
         }
         self.flush(CloseReason::SlowClient);
         Err(Refusal::Disconnected)
+    }
+
+    /// Checks that a handshake reply or a heartbeat of `len` bytes may be queued. A full queue
+    /// closes the connection, but only refuses a heartbeat: its packets are signs of life, too.
+    pub(super) fn admit_control(&mut self, kind: Kind, len: usize, config: &GateConfig) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let full = is_full(&self.queue, len, config);
+        if full && kind != Kind::Heartbeat {
+            self.flush(CloseReason::SlowClient);
+        }
+        !full
     }
 
     /// Begins to close. A shutdown drains first; a second call ends the drain. The first reason
@@ -222,13 +259,27 @@ impl ClientState {
         }
     }
 
+    /// Begins to queue the last packets. A close by the application or the node does not wait for
+    /// the acknowledgement, which may be on its way: what waited follows the handshake reply.
     fn flush(&mut self, reason: CloseReason) {
+        let sends_rest = matches!(
+            reason,
+            CloseReason::Kicked(_) | CloseReason::Closed(_) | CloseReason::Shutdown
+        );
+        if sends_rest && self.handshake == Handshake::Answered {
+            self.acknowledge();
+        }
         self.phase = Phase::Flushing {
             reason,
             stage: CloseStage::Begun,
             by: None,
         };
     }
+}
+
+/// Whether a packet of `len` bytes exceeds the limits of a queue.
+fn is_full(queue: &SendQueue, len: usize, config: &GateConfig) -> bool {
+    queue.is_full(len, config.queue_bytes, config.queue_messages)
 }
 
 impl From<Refusal> for Error {
@@ -245,8 +296,9 @@ impl From<Refusal> for Error {
 }
 
 /// Where a client is in its handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Handshake {
+    #[default]
     Awaited,
     Answered,
     Acknowledged,
@@ -268,6 +320,8 @@ pub(super) struct Liveness {
 pub(super) enum Step {
     /// Answer the handshake.
     Handshake,
+    /// Send what waited for the acknowledgement.
+    Acknowledged,
     /// Dispatch the message in it.
     Data,
     Nothing,
@@ -308,8 +362,10 @@ impl Liveness {
             }
             (Kind::Ack, _) => {
                 self.handshake = Handshake::Acknowledged;
-                self.handshake_by = None;
-                Step::Nothing
+                match self.handshake_by.take() {
+                    Some(_) => Step::Acknowledged,
+                    None => Step::Nothing,
+                }
             }
             (Kind::Data, Handshake::Acknowledged) => Step::Data,
             (Kind::Data, _) => Step::Close(CloseReason::Protocol(

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     client_state::{Blocked, FLUSH_TIMEOUT, Liveness, Step, Tick},
+    config::GateConfig,
     handle::{ConnectionHandle, Output},
     rate_limit::Bucket,
     shared::Shared,
@@ -56,6 +57,23 @@ pub(super) struct Connection<T> {
     now: Instant,
 }
 
+/// What has happened on a connection before its session was opened.
+pub(super) struct Opening {
+    /// When the connection was ready for packets; starts the handshake timeout.
+    pub(super) begun: Instant,
+    /// The bytes read so far.
+    pub(super) decoder: Decoder,
+}
+
+impl Opening {
+    pub(super) fn new(config: &GateConfig) -> Self {
+        Self {
+            begun: Instant::now(),
+            decoder: Decoder::new(config.max_packet),
+        }
+    }
+}
+
 struct Deferred {
     ready: Pin<Box<dyn Future<Output = ()> + Send>>,
     call: Dispatched,
@@ -67,11 +85,13 @@ impl<T: Transport> Connection<T> {
         handle: Arc<ConnectionHandle>,
         session: Session,
         transport: T,
+        opening: Opening,
     ) -> Self {
         let (config, now) = (&gate.config, Instant::now());
+        let begun = opening.begun;
         Self {
-            liveness: Liveness::new(config.heartbeat, config.handshake_timeout, now),
-            decoder: Decoder::new(config.max_packet),
+            liveness: Liveness::new(config.heartbeat, config.handshake_timeout, begun),
+            decoder: opening.decoder,
             outgoing: VecDeque::new(),
             bucket: config
                 .rate_limit
@@ -225,6 +245,10 @@ impl<T: Transport> Connection<T> {
     fn packet(&mut self, packet: Packet) -> Result<(), CloseReason> {
         match self.liveness.receive(packet.kind, self.now) {
             Step::Handshake => self.shake_hands(&packet.body),
+            Step::Acknowledged => {
+                self.handle.acknowledge();
+                Ok(())
+            }
             Step::Data => self.limit_rate().and_then(|()| self.data(packet.body)),
             Step::Nothing => Ok(()),
             Step::Close(reason) => Err(reason),

@@ -106,13 +106,13 @@ impl ConnectionHandle {
         let config = &self.gate.config;
         self.change(|state| {
             let client = &mut state.client;
-            // The packets of a full queue are signs of life, as good as a heartbeat.
-            let superfluous = kind == packet::Kind::Heartbeat && client.is_full(body.len(), config);
-            if !client.is_open() || superfluous || client.admit(body.len(), false, config).is_err()
-            {
+            if !client.admit_control(kind, body.len(), config) {
                 return;
             }
             let written = client.queue.write(|out| packet::encode(kind, body, out));
+            if kind == packet::Kind::Handshake {
+                client.answer();
+            }
             if written.is_err() {
                 // Only the user data of a handshake reply can exceed 16 MiB.
                 client.close(CloseReason::Protocol(
@@ -120,6 +120,11 @@ impl ConnectionHandle {
                 ));
             }
         });
+    }
+
+    /// Releases the messages that waited for the client's acknowledgement of the handshake.
+    pub(super) fn acknowledge(&self) {
+        self.change(|state| state.client.acknowledge());
     }
 
     /// Whether input is still wanted.
@@ -318,14 +323,14 @@ impl SessionSink for ConnectionHandle {
             let message = Message::push(push.route(), push.body().clone());
             return self.change(|state| {
                 self.admit(&mut state.client, message.body.len(), true)?;
-                state.client.queue.message(message);
+                state.client.messages().message(message);
                 Ok(())
             });
         }
         let packet = push.packet(&self.gate.dictionary)?;
         self.change(|state| {
             self.admit(&mut state.client, packet.len(), true)?;
-            state.client.queue.packet(&packet);
+            state.client.messages().packet(&packet);
             Ok(())
         })
     }
@@ -365,13 +370,13 @@ impl SessionSink for ConnectionHandle {
             if self.has_pipeline() {
                 state
                     .client
-                    .queue
+                    .messages()
                     .message(Message::response(request, failed, body));
                 return Ok(());
             }
             Ok(state
                 .client
-                .queue
+                .messages()
                 .write(|out| response(request, failed, &body, out))?)
         })
     }

@@ -1,6 +1,6 @@
 //! Encoded packets that wait for one client's socket.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::AddAssign};
 
 use bytes::{Bytes, BytesMut};
 
@@ -23,6 +23,13 @@ pub(super) struct SendQueue {
 struct Size {
     bytes: usize,
     messages: usize,
+}
+
+impl AddAssign for Size {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.messages += other.messages;
+    }
 }
 
 impl Size {
@@ -88,6 +95,17 @@ impl SendQueue {
             into.append(&mut self.chunks);
         }
         std::mem::take(&mut self.encoded).messages
+    }
+
+    /// Moves everything from `later` behind the packets of this queue, which must hold no messages
+    /// for the pipeline.
+    pub(super) fn append(&mut self, later: Self) {
+        self.seal();
+        self.chunks.extend(later.chunks);
+        self.tail = later.tail;
+        self.encoded += later.encoded;
+        self.unprocessed.extend(later.unprocessed);
+        self.unencoded += later.unencoded;
     }
 
     /// Discards everything.

@@ -185,6 +185,12 @@ impl Sessions {
         Session::of(inner, 0)
     }
 
+    /// Creates a session with a new id that no table lists and whose end runs no callback: for a
+    /// client that never sent a byte.
+    pub(crate) fn unlisted(self: &Arc<Self>, sink: Arc<dyn SessionSink>) -> Session {
+        Session::outside(self.new_id(), sink, Arc::<Self>::downgrade(self))
+    }
+
     /// Opens the session of another gate's client, with the id it has there.
     pub(crate) fn open_remote(self: &Arc<Self>, id: i64, sink: Arc<dyn SessionSink>) -> Session {
         let inner = Arc::new(SessionInner::new(

@@ -6,12 +6,13 @@ use nano::{
     client::{Client, DisconnectReason},
     code,
     message::Message,
+    packet::Kind,
 };
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::{
-    fake::{Peer, REPLY, Server, connected, connected_with, data},
+    fake::{Peer, REPLY, Server, connected, connected_with, data, encode},
     within,
 };
 
@@ -206,4 +207,31 @@ async fn pushes_that_are_not_read_keep_the_latest_and_count_the_rest() {
         assert_eq!(slow.try_recv().unwrap().decode::<u32>().unwrap(), n);
     }
     assert!(slow.try_recv().is_none());
+}
+
+/// Some servers push to clients that have not finished their handshake.
+#[tokio::test]
+async fn a_push_in_front_of_the_handshake_reply_is_delivered_behind_it() {
+    let server = Server::bind().await;
+    let url = server.url();
+    let mut builder = Client::builder();
+    let mut pushes = builder.pushes();
+    let serve = async {
+        let mut peer = server.accept().await;
+        peer.packet().await.unwrap();
+        let coded = encode(Kind::Data, &[0x07, 0, 7, b'2']);
+        let early = [data(Message::push("onNews", "1")), coded].concat();
+        peer.write(&early).await;
+        let reply = br#"{"code":200,"sys":{"dict":{"onCoded":7},"servertime":0}}"#;
+        peer.write(&encode(Kind::Handshake, reply)).await;
+        peer.send(Message::push("onNews", "3")).await;
+        peer.ack().await;
+        peer
+    };
+    let (client, _peer) = tokio::join!(builder.connect(&url), serve);
+    let _client = client.unwrap();
+    for (route, body) in [("onNews", "1"), ("onCoded", "2"), ("onNews", "3")] {
+        let push = within(pushes.recv()).await.unwrap();
+        assert_eq!((push.route(), &push.body()[..]), (route, body.as_bytes()));
+    }
 }

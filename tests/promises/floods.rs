@@ -124,7 +124,7 @@ async fn a_flood_of_garbage_leaves_the_node_as_it_was() {
         // Half of them pass as clients first, and some of those stay within what looks like packets
         // of data.
         let bytes = match round % 4 {
-            0 | 1 => noise(round * 7),
+            0 | 1 => noise(1 + round * 7),
             2 => [greeting(), noise(round * 7)].concat(),
             _ => [greeting(), packet(packet::Kind::Data, &noise(round))].concat(),
         };

@@ -50,7 +50,7 @@ impl Certificate {
         }
     }
 
-    async fn connect(&self, stream: TcpStream) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self, stream: TcpStream) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_file(&self.chain).unwrap())

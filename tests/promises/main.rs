@@ -13,6 +13,7 @@ mod configuration;
 mod faults;
 mod floods;
 mod groups;
+mod handshake;
 mod leaks;
 mod lifecycle;
 mod listeners;

@@ -203,11 +203,12 @@ impl<S: Serializer> Builder<S> {
         let sys = Sys::new("rust", env!("CARGO_PKG_VERSION"));
         let request = Request::new(sys, self.user);
         let mut decoder = Decoder::new(self.max_packet);
-        let reply = handshake::exchange(&mut transport, &mut decoder, &request).await?;
+        let mut early = Vec::new();
+        let reply = handshake::exchange(&mut transport, &mut decoder, &request, &mut early).await?;
 
         let shared = Arc::new(Shared::new(reply, self.listeners));
         let client = Client::new(shared.clone(), self.request_timeout);
-        tokio::spawn(Connection::new(transport, decoder, shared)?.run());
+        tokio::spawn(Connection::new(transport, decoder, early, shared)?.run());
         Ok(client)
     }
 }

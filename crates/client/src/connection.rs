@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    io,
+    io, mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -35,6 +35,8 @@ const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) struct Connection {
     transport: Transport,
     decoder: Decoder,
+    /// Messages that came in front of the handshake reply.
+    early: Vec<Bytes>,
     /// Packets taken from the send queue; the first may be partly written.
     outgoing: BytesMut,
     heartbeat: Option<Heartbeat>,
@@ -60,6 +62,7 @@ impl Connection {
     pub(crate) fn new(
         transport: Transport,
         decoder: Decoder,
+        early: Vec<Bytes>,
         shared: Arc<Shared>,
     ) -> Result<Self, PacketError> {
         let mut outgoing = BytesMut::new();
@@ -75,6 +78,7 @@ impl Connection {
         Ok(Self {
             transport,
             decoder,
+            early,
             outgoing,
             heartbeat,
             end,
@@ -156,6 +160,9 @@ impl Connection {
     }
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<(), DisconnectReason> {
+        for message in mem::take(&mut self.early) {
+            self.on_message(message)?;
+        }
         loop {
             match self.decoder.decode() {
                 Ok(Some(packet)) => self.on_packet(packet)?,

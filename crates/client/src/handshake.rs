@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use nano_protocol::{
     Error, Result, code,
@@ -12,7 +12,12 @@ use nano_protocol::{
 
 use crate::{disconnect::DisconnectReason, transport::Transport};
 
-/// Sends the request and waits for the reply. Bytes behind the reply stay in the decoder.
+/// The most messages, and the most bytes of them, in front of the handshake reply. Go nano pushes
+/// to clients that have not shaken hands.
+const MAX_EARLY: (usize, usize) = (1024, 1024 * 1024);
+
+/// Sends the request and waits for the reply. Bytes behind the reply stay in the decoder, messages in
+/// front of it are appended to `early`.
 ///
 /// # Errors
 /// See [`Builder::connect`](crate::Builder::connect).
@@ -20,6 +25,7 @@ pub(crate) async fn exchange(
     transport: &mut Transport,
     decoder: &mut Decoder,
     request: &Request,
+    early: &mut Vec<Bytes>,
 ) -> Result<Reply> {
     let mut outgoing = BytesMut::new();
     packet::encode(Kind::Handshake, &request.encode(), &mut outgoing)
@@ -28,7 +34,7 @@ pub(crate) async fn exchange(
         .await
         .map_err(|error| ended(&DisconnectReason::of_io(&error)))?;
 
-    let reply = receive(transport, decoder).await?;
+    let reply = receive(transport, decoder, early).await?;
     if reply.code == OK {
         return Ok(reply);
     }
@@ -38,7 +44,11 @@ pub(crate) async fn exchange(
     Err(Error::new(reply.code.to_string(), message))
 }
 
-async fn receive(transport: &mut Transport, decoder: &mut Decoder) -> Result<Reply> {
+async fn receive(
+    transport: &mut Transport,
+    decoder: &mut Decoder,
+    early: &mut Vec<Bytes>,
+) -> Result<Reply> {
     loop {
         match decoder.decode() {
             Ok(Some(Packet {
@@ -52,12 +62,17 @@ async fn receive(transport: &mut Transport, decoder: &mut Decoder) -> Result<Rep
                 body,
             })) => return Err(ended(&DisconnectReason::Kicked(decode_kick(&body)))),
             Ok(Some(Packet {
+                kind: Kind::Data,
+                body,
+            })) if has_room(early) => early.push(body),
+            Ok(Some(Packet {
                 kind: Kind::Data, ..
-            })) => return Err(unexpected("a message came first")),
+            })) => return Err(unexpected("too many messages came first")),
             // Go nano sends heartbeats from the start.
             Ok(Some(_)) => {}
             Ok(None) => {
                 match poll_fn(|cx| transport.poll_read(cx, |bytes| decoder.feed(bytes))).await {
+                    Ok(0) if !early.is_empty() => return Err(unexpected("a message came first")),
                     Ok(0) => return Err(ended(&DisconnectReason::Server)),
                     Ok(_) => {}
                     Err(error) => return Err(ended(&DisconnectReason::of_io(&error))),
@@ -66,6 +81,11 @@ async fn receive(transport: &mut Transport, decoder: &mut Decoder) -> Result<Rep
             Err(error) => return Err(unexpected(&error.to_string())),
         }
     }
+}
+
+fn has_room(early: &[Bytes]) -> bool {
+    let bytes: usize = early.iter().map(Bytes::len).sum();
+    early.len() < MAX_EARLY.0 && bytes < MAX_EARLY.1
 }
 
 fn unexpected(fault: &str) -> Error {

@@ -19,8 +19,15 @@ fn config(slow_client: SlowClient) -> GateConfig {
 
 fn push(state: &mut ClientState, len: usize, config: &GateConfig) -> Result<(), Refusal> {
     state.admit(len, true, config)?;
-    state.queue.packet(&Bytes::from(vec![0; len]));
+    state.messages().packet(&Bytes::from(vec![0; len]));
     Ok(())
+}
+
+/// A client that has shaken hands.
+fn acknowledged() -> ClientState {
+    let mut state = ClientState::default();
+    state.acknowledge();
+    state
 }
 
 /// All steps up to the flush.
@@ -50,7 +57,7 @@ fn flush(reason: CloseReason, now: Instant) -> CloseStep {
 
 #[test]
 fn a_shutdown_waits_for_requests_in_flight() {
-    let (mut state, now) = (ClientState::default(), Instant::now());
+    let (mut state, now) = (acknowledged(), Instant::now());
     let config = config(SlowClient::Disconnect);
     state.in_flight.insert(1, None, ());
     state.close(CloseReason::Shutdown);
@@ -73,7 +80,7 @@ fn a_shutdown_waits_for_requests_in_flight() {
 
 #[test]
 fn a_second_close_ends_the_drain_and_keeps_the_reason() {
-    let (mut state, now) = (ClientState::default(), Instant::now());
+    let (mut state, now) = (acknowledged(), Instant::now());
     state.in_flight.insert(1, None, ());
     state.close(CloseReason::Shutdown);
     state.close(CloseReason::Client);
@@ -86,7 +93,7 @@ fn a_second_close_ends_the_drain_and_keeps_the_reason() {
 
 #[test]
 fn error_replies_pass_the_pipeline_before_the_kick() {
-    let (mut state, now) = (ClientState::default(), Instant::now());
+    let (mut state, now) = (acknowledged(), Instant::now());
     state.close(CloseReason::Shutdown);
     assert_eq!(state.next_step(now), CloseStep::FailRequests);
     state
@@ -102,7 +109,7 @@ fn a_kick_is_sent_with_and_without_room_and_once() {
     let config = config(SlowClient::DropPushes);
     let now = Instant::now();
     for queued in [10, 100] {
-        let mut state = ClientState::default();
+        let mut state = acknowledged();
         push(&mut state, queued, &config).unwrap();
         state.close(CloseReason::Kicked("enough".to_owned()));
         let end = flush(CloseReason::Kicked("enough".to_owned()), now);
@@ -116,7 +123,7 @@ fn a_kick_is_sent_with_and_without_room_and_once() {
 
 #[test]
 fn a_client_that_does_not_read_has_until_the_flush_deadline() {
-    let (mut state, now) = (ClientState::default(), Instant::now());
+    let (mut state, now) = (acknowledged(), Instant::now());
     assert_eq!(state.blocked(now), Blocked::Wait);
     state.close(CloseReason::HeartbeatTimeout);
     let by = now + FLUSH_TIMEOUT;
@@ -133,7 +140,7 @@ fn a_slow_client_is_closed_at_once_and_sent_nothing_more() {
     let config = config(SlowClient::Disconnect);
     let now = Instant::now();
     for draining in [false, true] {
-        let mut state = ClientState::default();
+        let mut state = acknowledged();
         state.in_flight.insert(1, None, ());
         if draining {
             state.close(CloseReason::Shutdown);
@@ -151,7 +158,7 @@ fn a_slow_client_is_closed_at_once_and_sent_nothing_more() {
 #[test]
 fn only_pushes_are_dropped_for_a_slow_client() {
     let config = config(SlowClient::DropPushes);
-    let mut state = ClientState::default();
+    let mut state = acknowledged();
     push(&mut state, 100, &config).unwrap();
     assert_eq!(push(&mut state, 1, &config), Err(Refusal::Dropped));
     assert!(state.is_open());
@@ -164,7 +171,7 @@ fn input_behind_a_close_is_not_wanted_also_in_the_middle_of_a_packet() {
     let mut bytes = BytesMut::new();
     packet::encode(Kind::Data, b"hello", &mut bytes).unwrap();
     let (first, second) = bytes.split_at(6);
-    let (mut state, mut decoder) = (ClientState::default(), Decoder::new(100));
+    let (mut state, mut decoder) = (acknowledged(), Decoder::new(100));
     decoder.feed(first);
     assert_eq!(decoder.decode().unwrap(), None);
     state.close(CloseReason::Closed(String::new()));
@@ -182,7 +189,7 @@ fn input_behind_a_close_is_not_wanted_also_in_the_middle_of_a_packet() {
 #[test]
 fn a_closed_client_keeps_nothing() {
     let config = config(SlowClient::Disconnect);
-    let (mut state, now) = (ClientState::default(), Instant::now());
+    let (mut state, now) = (acknowledged(), Instant::now());
     push(&mut state, 10, &config).unwrap();
     state.in_flight.insert(1, None, ());
     let mut left = state.end();
@@ -202,7 +209,7 @@ fn a_client_over_its_rate_is_kicked() {
     assert_eq!(bucket.take(&limit, now), Ok(()));
     assert_eq!(bucket.take(&limit, now), Err(SECOND / 2));
 
-    let mut state = ClientState::default();
+    let mut state = acknowledged();
     state.close(CloseReason::RateLimit);
     assert_eq!(
         steps(&mut state, now),
@@ -229,6 +236,7 @@ fn the_handshake_has_a_deadline_until_it_is_acknowledged() {
         liveness.receive(Kind::Data, start),
         Step::Close(CloseReason::Protocol(_))
     ));
+    assert_eq!(liveness.receive(Kind::Ack, start), Step::Acknowledged);
     assert_eq!(liveness.receive(Kind::Ack, start), Step::Nothing);
     assert_eq!(liveness.receive(Kind::Data, start), Step::Data);
     assert_eq!(liveness.next_deadline(), None);
@@ -250,4 +258,25 @@ fn a_client_that_is_silent_for_two_heartbeat_intervals_times_out() {
     liveness.touch(start + 2 * SECOND);
     let touched = liveness.on_deadline(start + 3 * SECOND);
     assert_eq!(touched, Tick::Heartbeat);
+}
+
+#[test]
+fn messages_wait_for_the_acknowledgement_behind_what_the_handshake_sends() {
+    let config = config(SlowClient::DropPushes);
+    let mut state = ClientState::default();
+    let sent = |state: &mut ClientState| {
+        let mut chunks = Default::default();
+        state.queue.take(&mut chunks);
+        chunks.into_iter().flatten().collect::<Vec<u8>>()
+    };
+    push(&mut state, 100, &config).unwrap();
+    assert_eq!(push(&mut state, 1, &config), Err(Refusal::Dropped));
+    // Messages that wait leave room for the handshake reply.
+    assert!(state.admit_control(Kind::Handshake, 3, &config));
+    state.queue.packet(&Bytes::from_static(&[1; 3]));
+    assert_eq!(sent(&mut state), [1; 3]);
+    state.queue.packet(&Bytes::from_static(&[1; 3]));
+    state.acknowledge();
+    push(&mut state, 1, &config).unwrap_err();
+    assert_eq!(sent(&mut state), [vec![1; 3], vec![0; 100]].concat());
 }
