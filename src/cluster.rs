@@ -25,6 +25,7 @@ use crate::{
     metrics::{ClusterMetrics, Metrics},
 };
 
+mod address;
 mod admission;
 mod auth;
 mod backoff;
@@ -33,6 +34,7 @@ mod compat;
 mod config;
 mod incoming;
 mod link;
+mod member_info;
 mod membership;
 mod peer_table;
 mod pending_calls;
@@ -134,7 +136,11 @@ impl BoundCluster {
             metadata: settings.metadata,
             incarnation: now_in_microseconds(),
             link: true,
+            unknown: Vec::new(),
         });
+        proto::member(Some((&own).into())).map_err(|invalid| {
+            Error::new(code::BAD_REQUEST, format!("cluster: {}", invalid.reason()))
+        })?;
         let members = watch::Sender::default();
         handle.set_cluster(own.clone(), members.subscribe(), node_metrics.clone());
         for callback in settings.on_joined {

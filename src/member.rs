@@ -22,6 +22,8 @@ pub(crate) struct Info {
     pub(crate) incarnation: u64,
     /// Whether it takes `nano.link.v1` streams; otherwise it takes Go nano's unary calls.
     pub(crate) link: bool,
+    /// Encoded fields of its announcement that this version does not know. Passed on as they are.
+    pub(crate) unknown: Vec<u8>,
 }
 
 impl Member {
@@ -57,6 +59,16 @@ impl Member {
     /// Whether it speaks Go nano's protocol only.
     pub(crate) fn is_go(&self) -> bool {
         self.incarnation() == 0
+    }
+
+    /// Whether `other` announces the same, apart from fields this version does not know. Their
+    /// order may differ from one call to the next.
+    pub(crate) fn announces_same(&self, other: &Self) -> bool {
+        let (a, b) = (&*self.0, &*other.0);
+        (a.incarnation, &a.address, &a.label, a.link)
+            == (b.incarnation, &b.address, &b.label, b.link)
+            && a.services == b.services
+            && a.metadata == b.metadata
     }
 
     pub(crate) fn info(&self) -> &Info {

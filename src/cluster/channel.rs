@@ -8,6 +8,7 @@ use tonic::{
 };
 
 use super::{
+    address,
     auth::Credentials,
     proto::{master_client::MasterClient, member_client::MemberClient},
 };
@@ -53,7 +54,7 @@ impl Dialer {
             )
         };
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}"))
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", address::to_dial(address)))
             .map_err(|error| invalid(&error))?;
         let mut endpoint = endpoint.connect_timeout(CALL_TIMEOUT);
         if let Some(tls) = &self.tls {

@@ -15,3 +15,4 @@ mod refusals;
 mod security;
 #[path = "../support/mod.rs"]
 mod support;
+mod unknown_fields;

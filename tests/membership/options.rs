@@ -57,6 +57,7 @@ async fn invalid_cluster_options_are_named() {
             "not the address of a node: not an address",
         ),
         (member().token(""), "cluster.token"),
+        (member().label("l".repeat(257)), "cluster: a label of more"),
         (member().token("two words"), "cluster.token"),
         (
             member().tls(ClusterTls::new("missing.pem", "key.pem", "ca.pem")),

@@ -118,6 +118,95 @@ async fn malformed_calls_are_refused() {
 }
 
 #[tokio::test]
+async fn a_member_out_of_bounds_is_refused_with_the_reason() {
+    let master = Living::start(master()).await;
+    let node = Living::start(member(master.address())).await;
+    let valid = || MemberInfo {
+        service_addr: "127.0.0.1:1".to_owned(),
+        incarnation: 7,
+        ..MemberInfo::default()
+    };
+    let at = |address: &str| MemberInfo {
+        service_addr: address.to_owned(),
+        ..valid()
+    };
+    let serving = |services: &[&str]| MemberInfo {
+        services: services.iter().map(|&name| name.to_owned()).collect(),
+        ..valid()
+    };
+    let many: Vec<_> = (0..1025).map(|number| format!("S{number}")).collect();
+    let long = "s".repeat(257);
+    let cases = [
+        (at("nonsense"), "the address \"nonsense\" is not host:port"),
+        (at("not an address"), "is not host:port"),
+        (at("127.0.0.1:0"), "is not host:port"),
+        (at("::1:3250"), "is not host:port"),
+        (at("http://127.0.0.1:3250"), "is not host:port"),
+        (serving(&[""]), "the name of a service must have 1 to 256"),
+        (
+            serving(&[&long]),
+            "the name of a service must have 1 to 256",
+        ),
+        (serving(&["Room", "Room"]), "the service \"Room\" twice"),
+        (
+            serving(&many.iter().map(String::as_str).collect::<Vec<_>>()),
+            "more than 1024 services",
+        ),
+        (
+            MemberInfo {
+                label: "l".repeat(257),
+                ..valid()
+            },
+            "a label of more than 256 bytes",
+        ),
+        (
+            MemberInfo {
+                metadata: [("key".to_owned(), "v".repeat(64 * 1024))].into(),
+                ..valid()
+            },
+            "more than 65536 bytes",
+        ),
+        (
+            MemberInfo {
+                unknown: [b"\xba\x06\x80\x80\x04", &[0; 64 * 1024][..]].concat(),
+                ..valid()
+            },
+            "more than 65536 bytes",
+        ),
+    ];
+    let mut to_master = MasterClient::new(channel(master.address()));
+    for (info, reason) in cases {
+        let member_info = Some(info);
+        let refused = to_master
+            .register(RegisterRequest {
+                member_info: member_info.clone(),
+            })
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::Unknown);
+        assert!(
+            refused.message().starts_with("invalid register request: ")
+                && refused.message().contains(reason),
+            "{refused:?}"
+        );
+        let request = HeartbeatRequest {
+            member_info: member_info.clone(),
+            digest: 0,
+        };
+        assert!(to_master.heartbeat(request).await.is_err(), "{reason}");
+        for address in [master.address(), node.address()] {
+            let request = NewMemberRequest {
+                member_info: member_info.clone(),
+            };
+            let mut to_member = MemberClient::new(channel(address));
+            assert!(to_member.new_member(request).await.is_err(), "{reason}");
+        }
+    }
+    assert_eq!(master.table(), [node.address()]);
+    assert_eq!(node.table(), [master.address()]);
+}
+
+#[tokio::test]
 async fn of_two_incarnations_at_one_address_the_newer_is_a_member() {
     let master = Living::start(master()).await;
     let node = Living::start(member(master.address())).await;

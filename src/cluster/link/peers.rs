@@ -37,6 +37,9 @@ use crate::{
 /// Pauses between attempts to open a stream.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
+/// The longest pause between attempts at a peer that was never reached: its address may be wrong.
+const NEVER_CONNECTED: Duration = Duration::from_secs(5);
+
 /// Peers that the master has not announced, or that have left, at most.
 const MAX_UNVERIFIED: usize = 64;
 
@@ -138,13 +141,14 @@ impl LinkPeers {
 
     /// Keeps an outbound stream up until the peer is closed.
     async fn keep_connected(self: Arc<Self>, peer: Arc<LinkPeer>, index: usize) {
-        let mut backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
-        let mut first_failure = true;
+        let mut backoff = Backoff::new(RECONNECT.0, NEVER_CONNECTED);
+        // The last failure, so that each is logged once.
+        let mut known = None;
         while !peer.is_closed() {
             let number = self.last_stream.fetch_add(1, Ordering::Relaxed) + 1;
             let up = || {
-                backoff.reset();
-                first_failure = true;
+                backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
+                known = None;
             };
             let result = tokio::select! {
                 result = outbound::run(&peer, index, number, up) => result,
@@ -154,14 +158,12 @@ impl LinkPeers {
             let finished = result.is_ok() && stream.read(|state| state.is_finishing());
             match result {
                 Ok(()) => debug!(peer = %peer.address, stream = index, "link ended"),
-                Err(error) if first_failure => {
+                Err(error) if known.as_deref() != Some(error.message()) => {
                     warn!(peer = %peer.address, stream = index, %error, "link broken");
+                    known = Some(error.message().to_owned());
                 }
-                Err(error) => {
-                    debug!(peer = %peer.address, stream = index, %error, "link still broken");
-                }
+                Err(_) => {}
             }
-            first_failure = false;
             if !finished {
                 self.context.metrics.broken.increment(1);
             }

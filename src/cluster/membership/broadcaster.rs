@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, transport::Channel};
-use tracing::{debug, warn};
+use tracing::{info, warn};
 
 use super::{
     registry::MembershipDelta,
@@ -152,6 +152,8 @@ async fn deliver(
 ) {
     let mut channel = dialer.channel(to.address());
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+    // The last failure, so that each is logged once.
+    let mut known = None;
     loop {
         let announcement = mailbox.next().await;
         let call = async {
@@ -164,6 +166,7 @@ async fn deliver(
             Ok(Ok(())) => {
                 mailbox.queue.lock().delivered();
                 backoff.reset();
+                known = None;
                 continue;
             }
             Ok(Err(status)) => status,
@@ -176,9 +179,11 @@ async fn deliver(
         };
         mailbox.queue.lock().failed();
         metrics.announcements_failed.increment(1);
-        let pause = backoff.next_pause();
-        debug!(member = to.address(), error = %status, retry_in = ?pause, "announcement failed");
-        sleep(pause).await;
+        if known.as_deref() != Some(status.message()) {
+            info!(member = to.address(), error = %status, "announcement failed, repeating it");
+            known = Some(status.message().to_owned());
+        }
+        sleep(backoff.next_pause()).await;
     }
 }
 

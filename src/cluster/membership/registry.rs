@@ -10,11 +10,15 @@ use super::{
     table::{Change, digest},
     updates::{Announcement, PeerView},
 };
-use crate::member::Member;
+use crate::{cluster::proto, member::Member};
 
 /// The most members, and the most former members that are remembered. Far above the clusters this
 /// protocol is made for; it bounds what rubbish from the network can cost.
 const MAX_MEMBERS: usize = 4096;
+
+/// The most bytes of all members in a reply. gRPC takes messages of 4 MiB, and the master is in the
+/// reply too.
+const MAX_TABLE: usize = (4 * 1024 - 128) * 1024;
 
 /// Why the master refuses a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +27,7 @@ pub(crate) enum Refusal {
     Superseded,
     /// No member has the address.
     NotRegistered,
-    /// The register holds [`MAX_MEMBERS`].
+    /// The register holds [`MAX_MEMBERS`], or [`MAX_TABLE`] bytes.
     Full,
 }
 
@@ -78,6 +82,8 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 struct Entry {
     member: Member,
+    /// Its bytes in a reply.
+    size: usize,
     /// Tells apart two registrations of one address, those of Go members too.
     registration: u64,
     /// When the last call arrived.
@@ -142,7 +148,7 @@ impl Registry {
         }
         match self.entry(&address) {
             // A removal that has begun goes on all the same.
-            Some(entry) if entry.member == member => entry.seen = now,
+            Some(entry) if entry.member.announces_same(&member) => entry.seen = now,
             // The heartbeat may have been under way for long. Between a Go node and a node of this
             // crate at one address only registrations decide which is later.
             Some(entry)
@@ -268,6 +274,12 @@ impl Registry {
         if before.is_none() && self.entries.len() >= MAX_MEMBERS {
             return Err(Refusal::Full);
         }
+        let size = proto::size(&member);
+        let others = self.entries.iter().enumerate();
+        let others = others.filter(|(at, _)| Some(*at) != before);
+        if size + others.map(|(_, entry)| entry.size).sum::<usize>() > MAX_TABLE {
+            return Err(Refusal::Full);
+        }
         delta
             .changes
             .extend(before.map(|at| Change::Left(self.entries.remove(at).member)));
@@ -275,6 +287,7 @@ impl Registry {
         self.registrations += 1;
         self.entries.push(Entry {
             member: member.clone(),
+            size,
             registration: self.registrations,
             seen: now,
             removing: false,

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use tonic::{Request, Response, Status, async_trait};
+use tracing::warn;
 
 use super::{registry::Refusal, state::ClusterState};
 use crate::cluster::{
     compat::service::CompatService,
-    proto::{self, *},
+    proto::{self, InvalidMember, *},
 };
 
 /// What a master serves: registrations, heartbeats and unregistrations.
@@ -21,7 +22,7 @@ impl master_server::Master for MasterService {
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
         let member = proto::member(request.into_inner().member_info)
-            .map_err(|_| self.0.malformed("invalid register request"))?;
+            .map_err(|invalid| self.0.invalid_member("invalid register request", &invalid))?;
         let table = self
             .0
             .register(member)
@@ -59,7 +60,7 @@ impl master_server::Master for MasterService {
             digest,
         } = request.into_inner();
         let member = proto::member(member_info)
-            .map_err(|_| self.0.malformed("invalid heartbeat request"))?;
+            .map_err(|invalid| self.0.invalid_member("invalid heartbeat request", &invalid))?;
         let is_go = member.is_go();
         let reply = self
             .0
@@ -129,8 +130,10 @@ impl member_server::Member for MemberService {
         &self,
         request: Request<NewMemberRequest>,
     ) -> Result<Response<NewMemberResponse>, Status> {
-        let member = proto::member(request.into_inner().member_info)
-            .map_err(|_| self.state.malformed("invalid new member request"))?;
+        let member = proto::member(request.into_inner().member_info).map_err(|invalid| {
+            self.state
+                .invalid_member("invalid new member request", &invalid)
+        })?;
         self.state.on_member_added(member);
         Ok(Response::new(NewMemberResponse {}))
     }
@@ -169,6 +172,12 @@ impl ClusterState {
     fn malformed(&self, message: &str) -> Status {
         self.metrics.malformed.increment(1);
         Status::unknown(message)
+    }
+
+    fn invalid_member(&self, text: &str, invalid: &InvalidMember) -> Status {
+        self.metrics.malformed.increment(1);
+        warn!(reason = invalid.reason(), "{text}");
+        invalid.status(text)
     }
 
     fn refused(&self, refusal: &Refusal, address: &str) -> Status {

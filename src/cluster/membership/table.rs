@@ -178,6 +178,9 @@ fn fingerprint(member: &Member) -> u64 {
         write(key.as_bytes());
         write(value.as_bytes());
     });
+    if !member.info().unknown.is_empty() {
+        write(&member.info().unknown);
+    }
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash ^ (hash >> 33)
 }

@@ -41,6 +41,28 @@ fn gone(address: &str, incarnation: u64) -> Announcement {
 }
 
 #[test]
+fn the_register_fits_into_one_message() {
+    let now = Instant::now();
+    let mut register = registry(now);
+    let large = |number: u64| {
+        Member::new(Info {
+            address: format!("a:{number}"),
+            incarnation: 7,
+            metadata: [("key".to_owned(), "v".repeat(60 * 1024))].into(),
+            ..Info::default()
+        })
+    };
+    let mut admit = |number| {
+        let mut delta = MembershipDelta::default();
+        register.register(large(number), now, &mut delta)
+    };
+    let accepted = (1..100).take_while(|&number| admit(number).is_ok()).count();
+    assert_eq!(accepted, 66);
+    assert_eq!(admit(99), Err(Refusal::Full));
+    assert!(admit(1).is_ok(), "a member again");
+}
+
+#[test]
 fn a_newer_incarnation_replaces_an_older_one_and_outlives_its_late_leave() {
     let mut members = MemberTable::new("own:1");
     let (old, new) = (node("a:1", 7, &[]), node("a:1", 9, &[]));

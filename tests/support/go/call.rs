@@ -166,12 +166,14 @@ pub(crate) fn as_go_sees(info: MemberInfo) -> MemberInfo {
         label,
         service_addr,
         services,
+        unknown,
         ..
     } = info;
     MemberInfo {
         label,
         service_addr,
         services,
+        unknown,
         ..MemberInfo::default()
     }
 }

@@ -29,17 +29,22 @@ mod service;
 /// The protocol, from the same code as the library's own.
 pub(crate) mod proto {
     #![allow(clippy::all, missing_docs, unreachable_pub, rust_2018_idioms)]
+    pub(crate) use super::MemberInfo;
     include!("../../../src/cluster/generated/clusterpb.rs");
 }
 
+#[path = "../../../src/cluster/member_info.rs"]
+mod member_info;
+
 pub(crate) use self::{
     call::{Call, as_go_sees, exact},
+    member_info::MemberInfo,
     proto::{master_client::MasterClient, member_client::MemberClient},
 };
 use self::{
     proto::{
-        HeartbeatRequest, HeartbeatResponse, MemberInfo, RegisterRequest, RequestMessage,
-        UnregisterRequest, master_server::MasterServer, member_server::MemberServer,
+        HeartbeatRequest, HeartbeatResponse, RegisterRequest, RequestMessage, UnregisterRequest,
+        master_server::MasterServer, member_server::MemberServer,
     },
     service::Service,
 };
