@@ -297,6 +297,12 @@ impl Scheduler {
     /// missed because the clock was set or the machine was suspended count as one, which fires
     /// within a minute.
     ///
+    /// Times that are named (values, lists and ranges, as in `0 9,18 * * *`) run once when the local
+    /// time repeats an hour, and once at its end when it skips the hour they lie in; a clock that is
+    /// set back by up to three hours does not repeat them. An expression with `*` or a step in its
+    /// seconds, minutes or hours follows the clock through both hours, and through none; a clock
+    /// that is set back by up to a minute repeats none of its occurrences.
+    ///
     /// Needs the feature `cron`, which is on by default.
     ///
     /// # Errors

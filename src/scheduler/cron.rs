@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, Local, TimeZone};
+use chrono::{DateTime, DurationRound, Local, NaiveDateTime, TimeDelta, TimeZone};
 use croner::{
     Cron,
     parser::{CronParser, Year},
@@ -15,40 +15,76 @@ use crate::error::{Error, Result, code};
 /// stops while a machine is suspended.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// A cron expression in the local time zone, and its next occurrence, if the calendar still has
-/// one.
-pub(super) struct CronSchedule {
+/// How far the clock may be set back without an occurrence being repeated, of an expression that
+/// names its times, and of one with a wildcard or a step in them. As in Vixie cron, a larger step is
+/// a correction: the new time counts.
+const HELD_BACK: [TimeDelta; 2] = [TimeDelta::hours(3), TimeDelta::minutes(1)];
+
+/// The longest gap of a local time: a zone that moves across the date line skips a day.
+const LONGEST_GAP: TimeDelta = TimeDelta::hours(25);
+
+/// A cron expression in the time zone `Tz`, and its next occurrence, if the calendar still has one.
+pub(super) struct CronSchedule<Tz: TimeZone = Local> {
     cron: Cron,
-    next: Option<DateTime<Local>>,
+    /// The latest time of day that was seen, since the clock was last corrected.
+    latest: DateTime<Tz>,
+    next: Option<DateTime<Tz>>,
 }
 
 impl CronSchedule {
     pub(super) fn new(expression: &str, wall: SystemTime) -> Result<Self> {
-        let cron = parse(expression)?;
-        let next = next_after(&cron, &DateTime::<Local>::from(wall));
-        if next.is_none() {
-            return Err(invalid(expression, "it never occurs"));
-        }
-        Ok(Self { cron, next })
+        Self::starting(expression, DateTime::<Local>::from(wall))
     }
 
     /// Returns whether an occurrence is due, and moves on to the first occurrence after `wall`.
     ///
     /// Missed occurrences count as one.
     pub(super) fn take_due(&mut self, wall: SystemTime) -> bool {
-        let wall = DateTime::<Local>::from(wall);
-        let due = self.next.is_some_and(|next| wall >= next);
-        self.next = next_after(&self.cron, &wall);
-        due
+        self.take_due_at(wall.into())
     }
 
     /// Returns when to read the wall clock again, at the next occurrence at the latest.
     pub(super) fn next_check(&self, now: Instant, wall: SystemTime) -> Instant {
-        let wall = DateTime::<Local>::from(wall);
+        now + self.pause(&wall.into())
+    }
+}
+
+impl<Tz: TimeZone> CronSchedule<Tz> {
+    fn starting(expression: &str, wall: DateTime<Tz>) -> Result<Self> {
+        let cron = parse(expression)?;
+        let next = next_after(&cron, &wall);
+        if next.is_none() {
+            return Err(invalid(expression, "it never occurs"));
+        }
+        Ok(Self {
+            cron,
+            latest: wall,
+            next,
+        })
+    }
+
+    fn take_due_at(&mut self, wall: DateTime<Tz>) -> bool {
+        let due = self.next.as_ref().is_some_and(|next| wall >= *next);
+        let set_back = self.latest.clone() - &wall;
+        let [of_named_times, of_others] = HELD_BACK;
+        let limit = match names_its_times(&self.cron) {
+            true => of_named_times,
+            false => of_others,
+        };
+        if set_back > TimeDelta::zero() && set_back <= limit {
+            return due;
+        }
+        self.next = next_after(&self.cron, &wall);
+        self.latest = wall;
+        due
+    }
+
+    fn pause(&self, wall: &DateTime<Tz>) -> Duration {
         let ahead = self
             .next
+            .clone()
             .map(|next| (next - wall).to_std().unwrap_or_default());
-        now + ahead.unwrap_or(MAX_WAIT).min(MAX_WAIT)
+        ahead.unwrap_or(MAX_WAIT).min(MAX_WAIT)
     }
 }
 
@@ -59,8 +95,48 @@ fn parse(expression: &str) -> Result<Cron> {
         .map_err(|error| invalid(expression, error))
 }
 
+/// Whether the times of day are values, lists and ranges, without a wildcard or a step.
+fn names_its_times(cron: &Cron) -> bool {
+    let pattern = &cron.pattern;
+    [&pattern.seconds, &pattern.minutes, &pattern.hours]
+        .iter()
+        .all(|field| field.step == 1 && !field.from_wildcard)
+}
+
+/// Returns the first occurrence later than `after`.
+///
+/// Where the local time repeats an hour, named times occur in the first one only; those of an hour
+/// that it skips occur once, at its end. An expression with a wildcard or a step goes through both
+/// hours, and through none.
 fn next_after<Tz: TimeZone>(cron: &Cron, after: &DateTime<Tz>) -> Option<DateTime<Tz>> {
-    cron.find_next_occurrence(after, false).ok()
+    if !names_its_times(cron) {
+        return cron.find_next_occurrence(after, false).ok();
+    }
+    let mut civil = after.naive_local();
+    loop {
+        // A time zone without changes stands for the calendar.
+        civil = cron
+            .find_next_occurrence(&civil.and_utc(), false)
+            .ok()?
+            .naive_utc();
+        let at = resolve(&after.timezone(), civil)?;
+        if at > *after {
+            return Some(at);
+        }
+    }
+}
+
+/// Returns the first instant with this local time, or the end of the gap that it lies in.
+fn resolve<Tz: TimeZone>(zone: &Tz, civil: NaiveDateTime) -> Option<DateTime<Tz>> {
+    if let Some(at) = zone.from_local_datetime(&civil).earliest() {
+        return Some(at);
+    }
+    let minute = TimeDelta::minutes(1);
+    let start = civil.duration_trunc(minute).ok()?;
+    let minutes = (1..=LONGEST_GAP.num_minutes()).map(|count| start + minute * count as i32);
+    minutes
+        .filter_map(|civil| zone.from_local_datetime(&civil).earliest())
+        .next()
 }
 
 fn invalid(expression: &str, why: impl std::fmt::Display) -> Error {
@@ -71,106 +147,4 @@ fn invalid(expression: &str, why: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use chrono::{FixedOffset, Utc};
-
-    use super::*;
-
-    #[track_caller]
-    fn check(expression: &str, after: &str, expected: &str) {
-        let after = DateTime::parse_from_rfc3339(after).unwrap();
-        let next = next_after(&parse(expression).unwrap(), &after).map(|next| next.to_rfc3339());
-        assert_eq!(next.as_deref(), Some(expected), "{expression}");
-    }
-
-    #[test]
-    fn six_fields_start_with_seconds() {
-        check(
-            "*/15 * * * * *",
-            "2026-03-04T05:06:07+00:00",
-            "2026-03-04T05:06:15+00:00",
-        );
-        check(
-            "30 0 4 * * *",
-            "2026-03-04T05:06:07+00:00",
-            "2026-03-05T04:00:30+00:00",
-        );
-    }
-
-    #[test]
-    fn five_fields_mean_second_zero() {
-        check(
-            "0 4 * * *",
-            "2026-03-04T03:59:59+00:00",
-            "2026-03-04T04:00:00+00:00",
-        );
-        check(
-            "0 0 29 2 *",
-            "2026-03-04T00:00:00+00:00",
-            "2028-02-29T00:00:00+00:00",
-        );
-        check(
-            "0 9 * * 1",
-            "2026-03-04T00:00:00+00:00",
-            "2026-03-09T09:00:00+00:00",
-        );
-    }
-
-    #[test]
-    fn next_occurrence_is_strictly_later() {
-        check(
-            "0 4 * * *",
-            "2026-03-04T04:00:00+00:00",
-            "2026-03-05T04:00:00+00:00",
-        );
-    }
-
-    #[test]
-    fn fields_are_in_the_zone_of_the_clock() {
-        check(
-            "0 4 * * *",
-            "2026-03-04T12:00:00+08:00",
-            "2026-03-05T04:00:00+08:00",
-        );
-        let east = FixedOffset::east_opt(8 * 3600)
-            .unwrap()
-            .with_ymd_and_hms(2026, 3, 4, 3, 0, 0)
-            .unwrap();
-        let next = next_after(&parse("0 4 * * *").unwrap(), &east).unwrap();
-        assert_eq!(
-            next.with_timezone(&Utc).to_rfc3339(),
-            "2026-03-03T20:00:00+00:00"
-        );
-    }
-
-    #[test]
-    fn setting_the_clock_moves_the_next_occurrence() {
-        let start = SystemTime::from(Local.with_ymd_and_hms(2026, 6, 10, 12, 0, 0).unwrap());
-        let minutes = |count: u64| Duration::from_secs(60 * count);
-        let mut schedule = CronSchedule::new("0 * * * *", start).unwrap();
-
-        assert!(!schedule.take_due(start + minutes(59)));
-        assert!(
-            schedule.take_due(start + minutes(61)),
-            "set forward over the occurrence"
-        );
-        assert!(!schedule.take_due(start - minutes(70)), "set back");
-        assert!(
-            schedule.take_due(start - minutes(60)),
-            "the next occurrence of the new time"
-        );
-    }
-
-    #[test]
-    fn far_occurrence_is_checked_every_minute() {
-        let wall = SystemTime::from(Local.with_ymd_and_hms(2026, 6, 10, 12, 0, 0).unwrap());
-        let schedule = CronSchedule::new("0 13 * * *", wall).unwrap();
-        let now = Instant::now();
-
-        assert_eq!(schedule.next_check(now, wall), now + MAX_WAIT);
-        assert_eq!(
-            schedule.next_check(now, wall + Duration::from_secs(3590)),
-            now + Duration::from_secs(10)
-        );
-    }
-}
+mod tests;
