@@ -8,12 +8,15 @@
  *     await client.request('room.join', { name: 'Ann' })
  *     client.notify('room.message', { name: 'Ann', content: 'hello' })
  *
- * Bodies are JSON; a `Uint8Array` or `ArrayBuffer` is sent as it is, and `{ raw: true }` hands received bytes over undecoded.
+ * Bodies are JSON; an `ArrayBuffer` or a view of one is sent as it is, and `{ raw: true }` hands received bytes over undecoded. Numbers of
+ * JavaScript are exact up to 2^53: larger ids travel as strings. A `BigInt` is not JSON, so a message with one is refused.
+ *
  * A `Client` is an `EventTarget`. Its events, each with a `detail`:
  *
- * - `kick { reason }`: the server closed this session; a `close` follows, and no reconnect. A server that stops kicks every client, which is
- *   nothing personal: with `reconnect` it counts as a broken connection.
- * - `reconnecting { attempt, delay, reason }`: the connection is gone, the next attempt starts in `delay` milliseconds.
+ * - `kick { reason }`: the server closed this session; a `close` follows, and no reconnect. The kick of a server that is shutting down
+ *   counts as a broken connection when `reconnect` is on.
+ * - `reconnecting { attempt, delay, reason }`: the connection is gone, the next attempt starts in `delay` milliseconds, or when the page
+ *   becomes visible or the network comes back.
  * - `reconnected { user }`: connected again, as a new session: join again whatever was joined.
  * - `close { reason, kicked }`: the end; nothing happens after it.
  */
@@ -27,13 +30,23 @@ export const Kind = Object.freeze({ REQUEST: 0, NOTIFY: 1, RESPONSE: 2, PUSH: 3 
 const COMPRESSED = 0x01
 const ERROR = 0x20
 const MAX_BODY = 0xffffff
+/** The longest delay of `setTimeout` in ms: a longer one fires at once. */
+const MAX_DELAY = 0x7fffffff
 /** The reason of the kick that a stopping server sends to its clients. */
 const SHUTDOWN = 'server is shutting down'
+/** How many times the first retry window is longer when a server stops, for all its clients come back together. */
+const SHUTDOWN_SPREAD = 10
+
+const missing = ['TextEncoder', 'TextDecoder', 'EventTarget', 'CustomEvent'].filter((name) => typeof globalThis[name] === 'undefined')
+if (missing.length) throw new Error(`nano.js: this platform has no ${missing.join(', ')}; load a polyfill first`)
 
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
-/** Why a request failed. `code` and `msg` are the server's, or `NANO-408` (no answer in time) and `NANO-410` (connection closed). */
+/**
+ * Why a request failed. `code` and `msg` are the server's, or this client's: `NANO-400` (the message cannot be encoded, the reply not be
+ * decoded), `NANO-408` (no answer in time), `NANO-410` (connection closed), `NANO-413` (longer than `maxPacket`).
+ */
 export class ReplyError extends Error {
   constructor(code, msg, metadata = {}) {
     super(`${code}: ${msg}`)
@@ -43,6 +56,9 @@ export class ReplyError extends Error {
     this.metadata = metadata
   }
 }
+
+/** A message with a route code that is not in the dictionary. */
+class UnknownRoute extends Error {}
 
 /** One packet as bytes: type, length in three bytes, body. Throws a `RangeError` when the length does not fit. */
 export function encodePacket(type, body = new Uint8Array()) {
@@ -113,7 +129,7 @@ export function decodeMessage(bytes, routes = new Map()) {
   if (kind !== Kind.RESPONSE && flag & COMPRESSED) {
     const code = next() * 256 + next()
     message.route = routes.get(code)
-    if (message.route === undefined) throw new Error(`route code ${code} is not in the dictionary`)
+    if (message.route === undefined) throw new UnknownRoute(`route code ${code} is not in the dictionary`)
   } else if (kind !== Kind.RESPONSE) {
     const length = next()
     if (at + length > bytes.length) throw new Error('a route ends too early')
@@ -143,20 +159,23 @@ export class Client extends EventTarget {
   #routes = new Map()
   #opening = null
   #heartbeat = null
-  #retry
+  #retry = null
 
   /**
    * - `user`: any JSON value, sent in the handshake.
-   * - `reconnect`: false; true; or `{ min, max, attempts }`: first and longest delay (500 and 15000 ms), and how often (for ever).
-   * - `timeout`: how long a request waits for its reply, in ms (10000; 0 for ever).
-   * - `connectTimeout`: how long connecting may take until the handshake is done, in ms (10000).
+   * - `reconnect`: false; true; or `{ min, max, attempts }`. Each delay is random, up to a window that doubles from `min` (500 ms) to `max`
+   *   (15000 ms); `attempts` is how often (Infinity). When a server stops, the window begins at ten times `min`.
+   * - `timeout`: how long a request waits for its reply, in ms (10000; 0 or Infinity for ever).
+   * - `connectTimeout`: how long connecting may take until the handshake is done, in ms (10000; 0 or Infinity for ever).
+   * - `maxPacket`: the longest message in bytes, with its route (65536, the server's `Limits::max_packet`). A server closes the connection of
+   *   a longer one, so it is refused here.
    * - `WebSocket`: the constructor to use, where the platform has none.
    */
-  constructor(url, options = {}) {
+  constructor(url, { user = {}, reconnect = false, timeout = 10000, connectTimeout = 10000, maxPacket = 65536, WebSocket = globalThis.WebSocket } = {}) {
     super()
-    const { reconnect = false } = options
+    if (!WebSocket) throw new Error('nano.js: this platform has no WebSocket; give one as the option of that name')
     this.#url = url
-    this.#options = { user: {}, timeout: 10000, connectTimeout: 10000, WebSocket: globalThis.WebSocket, ...options }
+    this.#options = { user, timeout, connectTimeout, maxPacket, WebSocket }
     this.#options.reconnect = reconnect ? { min: 500, max: 15000, attempts: Infinity, ...(reconnect === true ? {} : reconnect) } : null
     /** The `user` value of the handshake reply, or null. */
     this.user = null
@@ -171,6 +190,8 @@ export class Client extends EventTarget {
   async connect() {
     if (this.#state !== 'idle') throw new Error(`connect() on a client that is ${this.#state}`)
     this.#state = 'connecting'
+    globalThis.addEventListener?.('online', this.#wake)
+    globalThis.document?.addEventListener?.('visibilitychange', this.#wake)
     try {
       await this.#open()
     } catch (error) {
@@ -187,19 +208,24 @@ export class Client extends EventTarget {
     return new Promise((resolve, reject) => {
       if (this.#state !== 'open') throw new ReplyError('NANO-410', `not connected: ${this.#state}`)
       const id = this.#nextId++
-      this.#send(Packet.DATA, encodeMessage({ kind: Kind.REQUEST, id, route, body: toBytes(msg) }, this.#codes))
+      this.#send(Packet.DATA, this.#encode({ kind: Kind.REQUEST, id, route }, msg))
       const expire = () => {
         this.#pending.delete(id)
         reject(new ReplyError('NANO-408', `no reply to ${route} within ${timeout} ms`))
       }
-      this.#pending.set(id, { resolve, reject, raw, timer: timeout ? setTimeout(expire, timeout) : undefined })
+      this.#pending.set(id, { resolve, reject, raw, settle: after(timeout || Infinity, expire) })
     })
   }
 
-  /** Sends a message that has no reply. False when there is no connection to send it on. */
+  /** Sends a message that has no reply. False when it was not sent: there is no connection, or the console says what is wrong with it. */
   notify(route, msg) {
     if (this.#state !== 'open') return false
-    return this.#send(Packet.DATA, encodeMessage({ kind: Kind.NOTIFY, route, body: toBytes(msg) }, this.#codes))
+    try {
+      return this.#send(Packet.DATA, this.#encode({ kind: Kind.NOTIFY, route }, msg))
+    } catch (error) {
+      console.error('nano: notify:', error.message)
+      return false
+    }
   }
 
   /** Calls `handler(body)` for each push with this route, also after a reconnect. Returns a function that ends it. `options`: `raw`. */
@@ -215,76 +241,123 @@ export class Client extends EventTarget {
     this.#finish(reason)
   }
 
+  #encode(message, msg) {
+    const { maxPacket } = this.#options
+    let bytes
+    try {
+      if (typeof message.route !== 'string') throw new TypeError('a route is a string')
+      bytes = encodeMessage({ ...message, body: toBytes(msg) }, this.#codes)
+    } catch (error) {
+      throw new ReplyError('NANO-400', `message to ${message.route} refused: ${error.message}`)
+    }
+    if (bytes.length <= maxPacket) return bytes
+    throw new ReplyError('NANO-413', `message to ${message.route} refused: ${bytes.length} bytes, maxPacket is ${maxPacket}`)
+  }
+
   #open() {
     return new Promise((resolve, reject) => {
-      const { connectTimeout } = this.#options
+      const { connectTimeout, maxPacket, user } = this.#options
+      const hello = toBytes({ sys: { type: 'nano.js', version: '1.0.0', errorFlag: true }, user })
+      if (hello.length > maxPacket) throw new ReplyError('NANO-413', `handshake refused: ${hello.length} bytes, maxPacket is ${maxPacket}`)
       const socket = new this.#options.WebSocket(this.#url)
       const packets = new PacketDecoder()
+      const expire = () => this.#lost(socket, `no handshake within ${connectTimeout} ms`)
       this.#socket = socket
-      this.#opening = { resolve, reject, timer: setTimeout(() => this.#lost(socket, `no handshake within ${connectTimeout} ms`), connectTimeout) }
+      this.#opening = { resolve, reject, settle: after(connectTimeout || Infinity, expire) }
       socket.binaryType = 'arraybuffer'
-      socket.onopen = () => this.#send(Packet.HANDSHAKE, toBytes({ sys: { type: 'nano.js', version: '1.0.0' }, user: this.#options.user }))
+      socket.onopen = () => this.#send(Packet.HANDSHAKE, hello)
+      const closed = ({ code, reason }) => this.#lost(socket, reason || `connection closed (${code})`)
+      const foreign = (error) => this.#lost(socket, `cannot read what the server sent as nano's protocol: ${error.message}`)
+      const take = (bytes) => {
+        for (const packet of packets.feed(bytes)) {
+          // A handler may close the client between two packets of one frame.
+          if (this.#socket !== socket) return
+          this.#heartbeat?.heard()
+          this.#packet(socket, packet)
+        }
+      }
+      // From the first Blob on, everything waits for what came before it.
+      let queue = null
       socket.onmessage = ({ data }) => {
         try {
-          for (const { type, body } of packets.feed(toBytes(data))) {
-            // A handler may close the client between two packets of one frame.
-            if (this.#socket !== socket) return
-            this.#heartbeat?.heard()
-            if (type === Packet.HANDSHAKE) this.#welcome(socket, fromJson(body))
-            else if (type === Packet.DATA) this.#receive(decodeMessage(body, this.#routes))
-            else if (type === Packet.KICK) this.#kicked(socket, body)
-          }
+          const bytes = frameBytes(data)
+          if (queue || typeof bytes.then === 'function') queue = Promise.all([bytes, queue]).then(([bytes]) => take(bytes)).catch(foreign)
+          else take(bytes)
         } catch (error) {
-          this.#lost(socket, `the server sent something else than nano's protocol: ${error.message}`)
+          foreign(error)
         }
       }
       // An error is always followed by a close, which has the reason.
       socket.onerror = () => {}
-      socket.onclose = ({ code, reason }) => this.#lost(socket, reason || `connection closed (${code})`)
+      socket.onclose = (event) => (queue ? void queue.then(() => closed(event)) : closed(event))
     })
   }
 
-  #welcome(socket, { code, msg = 'the server refused the handshake', sys = {}, user = null }) {
+  #packet(socket, { type, body }) {
+    if (type === Packet.HANDSHAKE) this.#welcome(socket, body)
+    else if (type === Packet.DATA) this.#receive(body)
+    else if (type === Packet.KICK) this.#kicked(socket, body)
+  }
+
+  #welcome(socket, body) {
     const opening = this.#opening
+    // A server may answer twice; the first reply counts.
+    if (!opening) return
+    this.#opening = null
+    opening.settle()
+    const { code, msg, sys, user } = Object(fromJson(body))
     if (code !== 200) {
-      opening.reject(new ReplyError(code, msg))
+      const refusal = new ReplyError(code, msg ?? 'the server refused the handshake')
+      opening.reject(refusal)
       // Asked again, it would refuse again.
-      return this.#finish(`${code}: ${msg}`)
+      return this.#finish(refusal.message)
     }
-    this.#codes = new Map(Object.entries(sys.dict ?? {}))
+    const { dict, heartbeat } = Object(sys)
+    this.#codes = new Map(Object.entries(Object(dict)))
     this.#routes = new Map([...this.#codes].map(([route, number]) => [number, route]))
-    this.user = user
+    this.user = user ?? null
     this.#send(Packet.ACK)
-    if (sys.heartbeat > 0) {
-      const interval = sys.heartbeat * 1000
-      const silent = () => this.#lost(socket, `nothing heard for ${2 * sys.heartbeat} s`)
-      this.#heartbeat = new Heartbeat(interval, () => this.#send(Packet.HEARTBEAT), silent)
+    this.#heartbeat?.stop()
+    if (heartbeat > 0) {
+      const silent = () => this.#lost(socket, `nothing heard for ${2 * heartbeat} s`)
+      this.#heartbeat = new Heartbeat(heartbeat * 1000, () => this.#send(Packet.HEARTBEAT), silent)
     }
     this.#state = 'open'
-    clearTimeout(opening.timer)
     opening.resolve()
   }
 
-  #receive({ kind, id, route, error, body }) {
-    if (kind === Kind.PUSH) {
-      for (const entry of [...(this.#handlers.get(route) ?? [])]) {
-        // A handler that throws is its own problem: neither the next handler nor the connection suffers.
-        try {
-          entry.handler(entry.raw ? body : fromJson(body))
-        } catch (thrown) {
-          console.error(`nano: handler of ${route}:`, thrown)
-        }
-      }
-      return
+  #receive(bytes) {
+    let message
+    try {
+      message = decodeMessage(bytes, this.#routes)
+    } catch (error) {
+      if (!(error instanceof UnknownRoute)) throw error
+      return console.warn('nano: push dropped:', error.message)
     }
+    if (message.kind === Kind.PUSH) this.#pushed(message)
+    else if (message.kind === Kind.RESPONSE) this.#replied(message)
+  }
+
+  #pushed({ route, body }) {
+    for (const entry of [...(this.#handlers.get(route) ?? [])]) {
+      // Neither the next handler nor the connection suffers from one that throws.
+      try {
+        entry.handler(entry.raw ? body : fromJson(body))
+      } catch (thrown) {
+        console.error(`nano: handler of ${route}:`, thrown)
+      }
+    }
+  }
+
+  #replied({ id, error, body }) {
     const request = this.#pending.get(id)
-    if (kind !== Kind.RESPONSE || !request) return
+    if (!request) return
     this.#pending.delete(id)
-    clearTimeout(request.timer)
+    request.settle()
     try {
       if (error) {
-        const { code, msg, metadata } = fromJson(body)
-        request.reject(new ReplyError(code, msg, metadata))
+        const { code, msg, metadata } = Object(fromJson(body))
+        request.reject(new ReplyError(code, msg, metadata ?? {}))
       } else request.resolve(request.raw ? body : fromJson(body))
     } catch (thrown) {
       request.reject(new ReplyError('NANO-400', `the reply is not JSON: ${thrown.message}`))
@@ -298,29 +371,34 @@ export class Client extends EventTarget {
     } catch {
       reason = decoder.decode(body)
     }
-    if (reason === SHUTDOWN && this.#options.reconnect) return this.#lost(socket, reason)
+    const { reconnect } = this.#options
+    if (reason === SHUTDOWN && reconnect) return this.#lost(socket, reason, SHUTDOWN_SPREAD * reconnect.min)
     this.#emit('kick', { reason })
     this.#finish(reason || 'kicked by the server', true)
   }
 
-  /** The connection broke: fail what waits for it, then try again or end. */
-  #lost(socket, reason) {
+  /** The connection broke: fail what waits for it, then try again or end. `spread` is the shortest retry window in ms. */
+  #lost(socket, reason, spread = 0) {
     if (socket !== this.#socket) return
     const stood = this.#state === 'open'
     this.#drop(reason)
     // A failed attempt is reported to its caller.
-    if (stood && this.#options.reconnect) this.#reconnect(reason)
+    if (stood && this.#options.reconnect) this.#reconnect(reason, spread)
     else if (stood) this.#finish(reason)
   }
 
-  async #reconnect(reason) {
+  async #reconnect(reason, spread) {
     const { min, max, attempts } = this.#options.reconnect
     this.#state = 'reconnecting'
     for (let attempt = 1; attempt <= attempts; attempt++) {
-      // Between half and all of an exponentially growing delay, so that clients of a restarted server do not all come back at once.
-      const delay = Math.round(Math.min(max, min * 2 ** (attempt - 1)) * (0.5 + Math.random() / 2))
+      // Full jitter: clients of a restarted server come back evenly spread over the window.
+      const window = Math.max(spread, Math.min(max, min * 2 ** Math.min(attempt - 1, 30)))
+      const delay = Math.round(window * Math.random())
       this.#emit('reconnecting', { attempt, delay, reason })
-      await new Promise((resolve) => (this.#retry = setTimeout(resolve, delay)))
+      if (this.#state === 'closed') return
+      await new Promise((resolve) => (this.#retry = { resolve, spread, settle: after(delay, resolve) }))
+      if (this.#state === 'closed') return
+      this.#retry = null
       try {
         await this.#open()
         return this.#emit('reconnected', { user: this.user })
@@ -332,19 +410,29 @@ export class Client extends EventTarget {
     this.#finish(reason)
   }
 
+  /** The page is visible again or the network is back: what waits for a slow timer goes on now. */
+  #wake = () => {
+    if (globalThis.document?.hidden) return
+    this.#heartbeat?.wake()
+    // A window that spreads the clients of a stopped server is kept.
+    if (this.#retry && !this.#retry.spread) {
+      this.#retry.settle()
+      this.#retry.resolve()
+    }
+  }
+
   /** Lets go of the socket and fails everything that waits for something from it. */
   #drop(reason) {
     const error = new ReplyError('NANO-410', reason)
-    const [socket, waiting] = [this.#socket, [...this.#pending.values()]]
+    const [socket, opening, waiting] = [this.#socket, this.#opening, [...this.#pending.values()]]
     this.#socket = null
+    this.#opening = null
     this.#pending.clear()
     this.#heartbeat?.stop()
     this.#heartbeat = null
-    clearTimeout(this.#opening?.timer)
     socket?.close()
-    this.#opening?.reject(error)
-    for (const { reject, timer } of waiting) {
-      clearTimeout(timer)
+    for (const { reject, settle } of opening ? [opening, ...waiting] : waiting) {
+      settle()
       reject(error)
     }
   }
@@ -352,7 +440,9 @@ export class Client extends EventTarget {
   #finish(reason, kicked = false) {
     if (this.#state === 'closed') return
     this.#state = 'closed'
-    clearTimeout(this.#retry)
+    globalThis.removeEventListener?.('online', this.#wake)
+    globalThis.document?.removeEventListener?.('visibilitychange', this.#wake)
+    this.#retry?.settle()
     this.#drop(reason)
     this.#emit('close', { reason, kicked })
   }
@@ -374,33 +464,60 @@ class Heartbeat {
   #send
   #silent
   #sent = Date.now()
-  #sending
-  #listening
+  #sending = () => {}
+  #listening = () => {}
 
   constructor(interval, send, silent) {
     this.#interval = interval
     this.#send = send
     this.#silent = silent
-    this.#sending = setInterval(() => this.#beat(), interval)
-    this.heard()
+    this.#sending = after(interval, () => this.#beat())
+    this.#listen(2 * interval)
   }
 
+  /**
+   * A packet arrived. Browsers slow the timers of a hidden page down to one a minute, but not its messages, so a heartbeat goes out with
+   * the server's when the last one is older than half an interval: then no two are more than 1.5 intervals apart. A server waits for two.
+   */
   heard() {
-    clearTimeout(this.#listening)
-    this.#listening = setTimeout(this.#silent, 2 * this.#interval)
-    // Browsers slow the timers of a hidden page down, but not its messages: an overdue heartbeat goes out with the next one.
-    if (Date.now() - this.#sent > 1.25 * this.#interval) this.#beat()
+    this.#listen(2 * this.#interval)
+    if (Math.abs(Date.now() - this.#sent) > this.#interval / 2) this.#beat()
+  }
+
+  /** The page or machine was asleep. A living server has a heartbeat for it within the next interval. */
+  wake() {
+    this.#listen(1.5 * this.#interval)
+    this.#beat()
   }
 
   stop() {
-    clearInterval(this.#sending)
-    clearTimeout(this.#listening)
+    this.#sending()
+    this.#listening()
+  }
+
+  #listen(ms) {
+    this.#listening()
+    this.#listening = after(ms, this.#silent)
   }
 
   #beat() {
     this.#sent = Date.now()
+    this.#sending()
+    this.#sending = after(this.#interval, () => this.#beat())
     this.#send()
   }
+}
+
+/** Calls `run` once in `ms` milliseconds, never for `Infinity`. Returns a function that cancels it. */
+function after(ms, run) {
+  if (ms === Infinity) return () => {}
+  let timer
+  const wait = (rest) => {
+    const step = Math.min(rest, MAX_DELAY)
+    timer = setTimeout(() => (rest > step ? wait(rest - step) : run()), step)
+  }
+  wait(ms)
+  return () => clearTimeout(timer)
 }
 
 function concat(head, tail) {
@@ -410,10 +527,30 @@ function concat(head, tail) {
   return bytes
 }
 
+const className = (value) => Object.prototype.toString.call(value).slice(8, -1)
+
+/** A view of the bytes of an `ArrayBuffer` or of a view of one, else null. */
+function binary(value) {
+  if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength)
+  // By name: a buffer may come from another realm.
+  return className(value) === 'ArrayBuffer' ? new Uint8Array(value) : null
+}
+
 function toBytes(value) {
-  if (value instanceof ArrayBuffer) return new Uint8Array(value)
-  if (value instanceof Uint8Array) return value
-  return encoder.encode(JSON.stringify(value ?? {}))
+  const bytes = binary(value)
+  if (bytes) return bytes
+  const json = JSON.stringify(value ?? {})
+  if (json === undefined) throw new TypeError(`${className(value)} is not JSON`)
+  return encoder.encode(json)
+}
+
+/** The bytes of a WebSocket frame, or a promise of them for a platform that hands frames over as Blobs. */
+function frameBytes(data) {
+  if (typeof data === 'string') return encoder.encode(data)
+  const bytes = binary(data)
+  if (bytes) return bytes
+  if (typeof data?.arrayBuffer === 'function') return data.arrayBuffer().then((buffer) => new Uint8Array(buffer))
+  throw new TypeError(`a frame is of type ${className(data)}, which cannot be read here`)
 }
 
 function fromJson(bytes) {
