@@ -15,6 +15,7 @@ use crate::{
     cluster as cluster_node,
     component::{Component, Options, Service},
     error::{Error, Result},
+    filter::IntoFilter,
     gate::{GateConfig, Listener},
     handshake::Request,
     node::{DictionarySource, Node, NodeConfig},
@@ -52,6 +53,7 @@ impl App {
         Self {
             config: NodeConfig {
                 components: Vec::new(),
+                filters: Vec::new(),
                 listeners: Vec::new(),
                 settings: GateConfig::default(),
                 cluster: cluster_node::Settings::default(),
@@ -83,9 +85,19 @@ impl App {
         options: Options,
     ) -> Self {
         let component = Arc::new(component);
-        self.config.components.push(Box::new(move |node, reporter| {
-            Service::register(component, &options, node, reporter)
-        }));
+        self.config
+            .components
+            .push(Box::new(move |node, reporter, filters| {
+                Service::register(component, &options, node, reporter, filters)
+            }));
+        self
+    }
+
+    /// Installs a filter on all handlers of the node, whenever their components are added: behind
+    /// the filters added before, ahead of those of services and routes. See [`filter`](crate::filter).
+    #[must_use]
+    pub fn filter<Kind>(mut self, filter: impl IntoFilter<Kind>) -> Self {
+        self.config.filters.push(filter.into_filter());
         self
     }
 

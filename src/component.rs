@@ -4,12 +4,14 @@ use std::{any::type_name, marker::PhantomData, sync::Arc};
 
 use crate::{
     error::Result,
+    filter::AnyFilter,
     handle::Handle,
     panic::catch_panic,
     serialize::{Json, Serializer},
 };
 
 mod erased;
+mod filtered;
 mod handlers;
 mod invocation;
 mod options;
@@ -133,15 +135,17 @@ impl<S: Serializer, C: Component<S>> Component<S> for Arc<C> {
 }
 
 impl Service {
-    /// Registers a component.
+    /// Registers a component. `filters` are those of the node.
     ///
     /// # Errors
-    /// [`BAD_REQUEST`](crate::code::BAD_REQUEST) for options or routes that are not valid.
+    /// [`BAD_REQUEST`](crate::code::BAD_REQUEST) for options or routes that are not valid, and what
+    /// a filter returns that cannot be installed.
     pub(crate) fn register<S: Serializer, C: Component<S>>(
         component: Arc<C>,
         options: &Options,
         node: &Handle,
         reporter: &Arc<ErrorReporter>,
+        filters: &[AnyFilter],
     ) -> Result<Self> {
         let name = match &options.name {
             Some(name) => name.clone(),
@@ -152,18 +156,22 @@ impl Service {
             reporter: reporter.clone(),
             name: name.clone(),
         });
-        let handlers = C::handlers(Handlers::new(
+        let mut handlers = C::handlers(Handlers::new(
             component.clone(),
             config,
             options.name_func,
             options.internal,
-        ));
+        ))
+        .finish()?;
+        for handler in &mut handlers {
+            handler.install(filters, &options.filters)?;
+        }
         let hooks = ComponentHooks {
             component,
             reporter: reporter.clone(),
             format: PhantomData,
         };
-        Self::new(name, handlers.finish()?, Box::new(hooks))
+        Self::new(name, handlers, Box::new(hooks))
     }
 }
 

@@ -26,6 +26,8 @@ mod dispatch;
 mod component;
 pub use component::{Component, Handler, Handlers, Options};
 
+pub mod filter;
+
 mod handle;
 pub use handle::{CallAllBuilder, Handle};
 

@@ -42,14 +42,20 @@ pub const REQUESTS_TIMED_OUT: &str = "nano_requests_timed_out_total";
 pub const RESPONSES_DROPPED: &str = "nano_responses_dropped_total";
 /// Pushes dropped because the client is slow and the node's policy is to drop.
 pub const PUSHES_DROPPED: &str = "nano_pushes_dropped_total";
-/// Client messages that reached no handler: unknown route, undecodable body, refused by a pipeline,
-/// or of a kind that only servers send.
+/// Messages that reached no handler: unknown route, undecodable body, refused by a pipeline or a
+/// filter, or of a kind that only servers send.
 pub const MESSAGES_REFUSED: &str = "nano_messages_refused_total";
 /// Panics of handlers, pipelines, hooks and callbacks. Panics of other tasks and of timers are in
 /// [`Pool::panics`](crate::Pool::panics).
 pub const PANICS: &str = "nano_panics_total";
 /// Seconds that a handler held its scheduler. Async handlers are not measured.
 pub const HANDLER_SECONDS: &str = "nano_handler_seconds";
+/// Seconds that handlers took, with a label `route`; recorded where
+/// [`RouteTiming`](crate::filter::RouteTiming) is installed. Async handlers count with the time they
+/// waited.
+pub const ROUTE_SECONDS: &str = "nano_route_seconds";
+/// Messages that [`LoadShed`](crate::filter::LoadShed) refused; they count as refused as well.
+pub const MESSAGES_SHED: &str = "nano_messages_shed_total";
 /// Members of the cluster, without the node itself.
 pub const CLUSTER_MEMBERS: &str = "nano_cluster_members";
 /// Members that joined, as this node saw it. A member that restarts, or was evicted and returns,
@@ -149,6 +155,11 @@ impl Metrics {
             handler_seconds: node.histogram(HANDLER_SECONDS),
             node,
         }
+    }
+
+    /// The node's name, the value of the label `node`.
+    pub(crate) fn node(&self) -> &str {
+        &self.node.0
     }
 
     /// Counts a closed connection by its reason. Rare enough to look the handle up each time.

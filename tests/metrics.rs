@@ -16,7 +16,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
     App, Cluster, Component, Error, Handle, Handlers, Limits, Node, Pipeline, Responder, Result,
-    Session, SlowClient, Timeouts, code, metrics as names,
+    Session, SlowClient, Timeouts, code,
+    filter::{self, Flow, LoadShed, RouteTiming},
+    metrics as names,
 };
 use parking_lot::Mutex;
 
@@ -461,4 +463,37 @@ async fn a_panic_is_counted_once_wherever_it_happens() {
     drop(client);
     node.shutdown().await;
     counts.expect(&panics, 7).await;
+}
+
+#[tokio::test]
+async fn filters_count_panics_refusals_and_shed_messages_and_time_routes() {
+    let mut counts = Counts::start().await;
+    let app = App::new()
+        .component(Till(Arc::default()))
+        .filter(RouteTiming)
+        .filter(LoadShed::new(Duration::ZERO).keep_notifies())
+        .filter(filter::before(|call| match call.message::<String>() {
+            Some(text) if text == "panic" => panic!("a test's panic"),
+            _ => Ok(Flow::Continue),
+        }));
+    let node = start(app).await;
+    let series = Series::of(&node);
+    let mut client = Client::connect(&node).await;
+    client.notify("Till.Echo", r#""pass""#).await;
+    client.notify("Till.Echo", r#""panic""#).await;
+    let route = format!("{}{{route=Till.Echo}}", series.named(names::ROUTE_SECONDS));
+    counts.expect(&series.named(names::PANICS), 1).await;
+    counts.expect(&route, 1).await;
+    counts
+        .expect(&series.named(names::HANDLER_SECONDS), 1)
+        .await;
+    assert_eq!(
+        client.ask_in_vain("Till.Echo", r#""pass""#).await,
+        code::TOO_MANY
+    );
+    counts.expect(&series.named(names::MESSAGES_SHED), 1).await;
+    counts
+        .expect(&series.named(names::MESSAGES_REFUSED), 2)
+        .await;
+    counts.expect(&route, 1).await;
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{placement::ResolvedPlacement, report::ErrorReporter};
 use crate::{
     error::Result,
+    filter::{AnyFilter, Chain, MessageType, Route},
     scheduler::{Scheduler, TaskLabel},
     session::{SequencedTask, Session},
 };
@@ -34,12 +35,37 @@ pub(crate) struct ErasedHandler {
     pub(super) internal: bool,
     /// The session's next message waits until the handler's future has ended.
     pub(super) sequential: bool,
+    pub(super) message: MessageType,
+    pub(super) reply: MessageType,
+    /// The route's own filters, until they are installed in `chain`.
+    pub(super) filters: Vec<AnyFilter>,
+    /// The filters of the node, the service and the route.
+    pub(super) chain: Chain,
     pub(super) prepare: Box<Prepare>,
 }
 
 impl ErasedHandler {
     pub(crate) fn route(&self) -> &str {
         &self.route
+    }
+
+    /// Installs the filters of the node, the service and the route, in this order.
+    ///
+    /// # Errors
+    /// A filter cannot be installed on this route.
+    pub(super) fn install(&mut self, node: &[AnyFilter], service: &[AnyFilter]) -> Result {
+        let own = std::mem::take(&mut self.filters);
+        let route = Route {
+            node: self.service.reporter.metrics.node(),
+            service: &self.service.name,
+            route: &self.route,
+            message: self.message,
+            reply: self.reply,
+            internal: self.internal,
+            measures_queue: false,
+        };
+        self.chain = Chain::install(node.iter().chain(service).chain(&own), route)?;
+        Ok(())
     }
 
     pub(crate) fn is_internal(&self) -> bool {

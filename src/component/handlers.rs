@@ -6,11 +6,13 @@ use bytes::Bytes;
 
 use super::{
     erased::{ErasedHandler, Prepare, ServiceConfig},
+    filtered::FilteredCall,
     invocation::Invocation,
     signature::{FormatOf, HandlerResult, IntoError, Signature},
 };
 use crate::{
     error::{Error, Result, code},
+    filter::{self, Chain, IntoFilter, MessageType},
     scheduler::TaskLabel,
     serialize::{Decode, Encode, Json, Raw, Serializer, decode_message, encode_reply},
     session::SequencedTask,
@@ -55,8 +57,8 @@ pub struct Handlers<C, S: Serializer = Json> {
     /// Whether handlers are internal unless they say otherwise.
     internal: bool,
     handlers: Vec<ErasedHandler>,
-    /// A modifier that had no handler to modify.
-    misplaced: Option<&'static str>,
+    /// The first fault of the registration, for the start of the node to report.
+    fault: Option<String>,
     format: PhantomData<fn() -> S>,
 }
 
@@ -73,7 +75,7 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
             rename,
             internal,
             handlers: Vec::new(),
-            misplaced: None,
+            fault: None,
             format: PhantomData,
         }
     }
@@ -81,15 +83,13 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
     /// Returns the handlers in the order they were registered.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`] when a modifier stood before the first handler.
+    /// [`code::BAD_REQUEST`] names the fault: a modifier before the first handler, a check of another
+    /// type than its handler's message.
     pub(super) fn finish(self) -> Result<Vec<ErasedHandler>> {
-        match self.misplaced {
-            Some(modifier) => Err(Error::new(
+        match self.fault {
+            Some(fault) => Err(Error::new(
                 code::BAD_REQUEST,
-                format!(
-                    "component {}: {modifier} stands before any handler",
-                    self.service.name
-                ),
+                format!("component {}: {fault}", self.service.name),
             )),
             None => Ok(self.handlers),
         }
@@ -156,10 +156,61 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
         self.modify("sequential()", |handler| handler.sequential = true)
     }
 
+    /// Installs a filter on the handler registered last, behind those of the node and the service.
+    ///
+    /// Before the first handler it is a start-up error.
+    #[must_use]
+    pub fn filter<Kind>(self, filter: impl IntoFilter<Kind>) -> Self {
+        let filter = filter.into_filter();
+        self.modify("filter()", |handler| handler.filters.push(filter))
+    }
+
+    /// Checks the messages of the handler registered last: one for which `check` returns an error is
+    /// refused with it, as by a [`filter`](Handlers::filter).
+    ///
+    /// ```
+    /// # use nano::{Component, Error, Handlers, Result, Session};
+    /// # struct Room;
+    /// # #[derive(serde::Deserialize)]
+    /// # struct Say { text: String }
+    /// impl Component for Room {
+    ///     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+    ///         h.on("Say", Self::say).validate(|say: &Say| match say.text.len() {
+    ///             1..=200 => Ok(()),
+    ///             _ => Err(Error::bad_request("from 1 to 200 letters")),
+    ///         })
+    ///     }
+    /// }
+    /// # impl Room { fn say(&self, _: &Session, _: Say) -> Result { Ok(()) } }
+    /// ```
+    ///
+    /// A check of another type than the handler takes, or before the first handler, is a start-up
+    /// error.
+    #[must_use]
+    pub fn validate<M: 'static>(
+        mut self,
+        check: impl Fn(&M) -> Result + Send + Sync + 'static,
+    ) -> Self {
+        let checked = MessageType::of::<M>();
+        if let Some(handler) = self.handlers.last()
+            && handler.message != checked
+        {
+            self.fault.get_or_insert(format!(
+                "{} takes a {}, its check a {}",
+                handler.route, handler.message.name, checked.name
+            ));
+        }
+        let filter = filter::validate(check).into_filter();
+        self.modify("validate()", |handler| handler.filters.push(filter))
+    }
+
     fn modify(mut self, modifier: &'static str, change: impl FnOnce(&mut ErasedHandler)) -> Self {
         match self.handlers.last_mut() {
             Some(handler) => change(handler),
-            None => self.misplaced = Some(modifier),
+            None => {
+                let fault = format!("{modifier} stands before any handler");
+                self.fault.get_or_insert(fault);
+            }
         }
         self
     }
@@ -173,13 +224,18 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
             .rename
             .map_or_else(|| name.to_owned(), |rename| rename(name));
         let route = format!("{}.{name}", self.service.name);
+        let erased = handler.erase(self.component.clone());
         self.handlers.push(ErasedHandler {
             label: TaskLabel::new(&route),
             route,
             service: self.service.clone(),
             internal: self.internal,
             sequential: false,
-            prepare: handler.erase(self.component.clone()).0,
+            message: erased.message,
+            reply: erased.reply,
+            filters: Vec::new(),
+            chain: Chain::default(),
+            prepare: erased.prepare,
         });
         self
     }
@@ -192,21 +248,19 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<Arc<C>, S> {
         register: impl FnOnce(Handlers<C, S>) -> Handlers<C, S>,
     ) -> Self {
         let Handlers {
-            handlers,
-            misplaced,
-            ..
+            handlers, fault, ..
         } = register(Handlers {
             component: (*self.component).clone(),
             service: self.service.clone(),
             rename: self.rename,
             internal: self.internal,
             handlers: self.handlers,
-            misplaced: self.misplaced,
+            fault: self.fault,
             format: PhantomData,
         });
         Self {
             handlers,
-            misplaced,
+            fault,
             ..self
         }
     }
@@ -239,7 +293,11 @@ pub trait Handler<C, S: Serializer, F: Serializer, Shape>: Sized + Send + Sync +
 }
 
 /// A handler bound to its component.
-pub struct Erased(Box<Prepare>);
+pub struct Erased {
+    message: MessageType,
+    reply: MessageType,
+    prepare: Box<Prepare>,
+}
 
 impl fmt::Debug for Erased {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -258,11 +316,25 @@ where
 {
     fn erase(self, component: Arc<C>) -> Erased {
         let bound = Arc::new((self, component));
-        Erased(Box::new(move |erased, session, scheduler, body| {
+        let prepare: Box<Prepare> = Box::new(move |erased, session, scheduler, body| {
             let message = decode_message::<F, H::Message>(body)?;
             let invocation = Invocation::new(session.typed::<S>(), erased.clone(), scheduler);
             let place = invocation.place();
             let bound = bound.clone();
+            if !erased.chain.is_empty() {
+                let call = FilteredCall::new(invocation, message);
+                let task = move || {
+                    call.run(
+                        move |session, message| {
+                            let (handler, component) = &*bound;
+                            handler.call(component, S::view(session), message)
+                        },
+                        into_reply::<H::Output>,
+                        encode_reply::<F, _>,
+                    );
+                };
+                return Ok(SequencedTask::new(place, Box::new(task)));
+            }
             let task = move || {
                 let (handler, component) = &*bound;
                 invocation.run(
@@ -271,8 +343,21 @@ where
                 );
             };
             Ok(SequencedTask::new(place, Box::new(task)))
-        }))
+        });
+        Erased {
+            message: MessageType::of::<H::Message>(),
+            reply: MessageType::of::<<H::Output as HandlerResult>::Reply>(),
+            prepare,
+        }
     }
+}
+
+/// The result of a handler, with an error of this crate.
+fn into_reply<O>(output: O) -> Result<O::Reply>
+where
+    O: HandlerResult<Error: IntoError>,
+{
+    output.into_result().map_err(IntoError::into_error)
 }
 
 /// Encodes what a handler returned; `None` for a reply `()`.
@@ -281,5 +366,5 @@ where
     O: HandlerResult<Reply: 'static, Error: IntoError>,
     F: Encode<O::Reply>,
 {
-    encode_reply::<F, _>(&output.into_result().map_err(IntoError::into_error)?)
+    encode_reply::<F, _>(&into_reply(output)?)
 }

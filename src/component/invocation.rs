@@ -1,6 +1,9 @@
 //! One call of a handler, which ends its request whatever happens.
 
-use std::{future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, thread};
+use std::{
+    future::poll_fn, panic::AssertUnwindSafe, pin::pin, sync::Arc, task::Poll, thread,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -10,6 +13,7 @@ use tracing::{Instrument, Span, debug, info_span, warn};
 use super::{erased::ErasedHandler, signature::HandlerCall};
 use crate::{
     error::{Error, Result, code},
+    filter::{Context, Outcome},
     scheduler::Scheduler,
     serialize::Serializer,
     session::{Place, Session, Ticket},
@@ -21,9 +25,11 @@ use crate::{
 /// message waiting: until a sync or sequential handler has ended, until any other async handler is
 /// first suspended.
 pub(super) struct Invocation<S: Serializer> {
-    ticket: Ticket<Session<S>>,
-    handler: Arc<ErasedHandler>,
+    pub(super) ticket: Ticket<Session<S>>,
+    pub(super) handler: Arc<ErasedHandler>,
     state: State,
+    /// How many filters let the message pass and wait for its outcome.
+    pub(super) entered: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,7 +50,7 @@ impl<S: Serializer> Invocation<S> {
         handler: Arc<ErasedHandler>,
         scheduler: &Scheduler,
     ) -> Self {
-        let ticket = if handler.sequential {
+        let ticket = if handler.sequential || handler.chain.waits() {
             Ticket::exclusive(session, scheduler)
         } else {
             Ticket::new(session, scheduler)
@@ -53,6 +59,7 @@ impl<S: Serializer> Invocation<S> {
             ticket,
             handler,
             state: State::Queued,
+            entered: 0,
         }
     }
 
@@ -86,49 +93,64 @@ impl<S: Serializer> Invocation<S> {
                 metrics.handler_seconds.record(begun.elapsed());
                 self.finish(result);
             }
-            HandlerCall::Pending(work) => {
-                self.start(begun, span, async move { encode(work.await) })
-            }
+            HandlerCall::Pending(work) => Self::start(span, async move {
+                let work = async move { encode(work.await) };
+                let result = self.drive(begun, None, work).await;
+                self.finish(result.and_then(|encoded| encoded));
+            }),
         }
     }
 
-    /// Polls the future of an async handler for the first time.
-    ///
-    /// After the first suspension a timer for the request timeout runs. It logs a handler that still
-    /// runs, and keeps a future alive that nothing else could wake, so that its request ends with a
-    /// timeout and not earlier.
-    fn start(
-        mut self,
-        begun: Instant,
-        span: Span,
-        work: impl Future<Output = Result<Option<Bytes>>> + Send + 'static,
-    ) {
-        let work = async move {
-            let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
-            let timeout = self.handler.service.reporter.request_timeout;
-            let deadline = timeout.and_then(|timeout| begun.checked_add(timeout));
-            let mut overdue = pin!(deadline.map(sleep_until));
-            let result = poll_fn(|cx| {
-                Scheduler::label_task(self.handler.label);
-                let poll = work.as_mut().poll(cx);
-                if poll.is_pending() {
-                    self.suspend();
-                    if self.state == State::Suspended
-                        && let Some(overdue) = overdue.as_mut().as_pin_mut()
-                        && overdue.poll(cx).is_ready()
-                    {
-                        self.warn_overdue(begun);
-                    }
-                }
-                poll
-            })
-            .await;
-            self.finish(result.unwrap_or_else(|_| Err(self.panicked())));
-        };
+    /// Starts the task of a message whose handler or filters wait. The first poll happens here and
+    /// now.
+    pub(super) fn start(span: Span, task: impl Future<Output = ()> + Send + 'static) {
         // Outside of a scheduler nothing could poll the rest: the drop answers the request.
         if let Some(scheduler) = Scheduler::current() {
-            scheduler.start(work.instrument(span));
+            scheduler.start(task.instrument(span));
         }
+    }
+
+    /// Polls the future of an async handler to its end, or until it has run for `limit`.
+    ///
+    /// After the first suspension a timer runs. At the request timeout it logs a handler that still
+    /// runs, and it keeps a future alive that nothing else could wake, so that its request ends with
+    /// a timeout and not earlier.
+    ///
+    /// # Errors
+    /// [`code::TIMEOUT`] at the limit, [`code::INTERNAL`] for a panic.
+    pub(super) async fn drive<T>(
+        &mut self,
+        begun: Instant,
+        limit: Option<Duration>,
+        work: impl Future<Output = T> + Send,
+    ) -> Result<T> {
+        let mut work = pin!(AssertUnwindSafe(work).catch_unwind());
+        let after = |time: Option<Duration>| time.and_then(|time| begun.checked_add(time));
+        let limit = after(limit);
+        let overdue = after(self.handler.service.reporter.request_timeout);
+        let mut timer = pin!(limit.into_iter().chain(overdue).min().map(sleep_until));
+        poll_fn(|cx| {
+            Scheduler::label_task(self.handler.label);
+            if let Poll::Ready(result) = work.as_mut().poll(cx) {
+                return Poll::Ready(result.map_err(|_| self.panicked()));
+            }
+            self.suspend();
+            while (self.state == State::Suspended || limit.is_some())
+                && let Some(mut timer) = timer.as_mut().as_pin_mut()
+                && timer.as_mut().poll(cx).is_ready()
+            {
+                if limit.is_some_and(|limit| limit <= timer.deadline()) {
+                    let error = Error::new(code::TIMEOUT, "the handler took too long");
+                    return Poll::Ready(Err(error));
+                }
+                self.warn_overdue(begun);
+                if let Some(limit) = limit {
+                    timer.reset(limit);
+                }
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn suspend(&mut self) {
@@ -153,7 +175,19 @@ impl<S: Serializer> Invocation<S> {
         );
     }
 
-    fn finish(&mut self, result: Result<Option<Bytes>>) {
+    /// Runs `after` of the filters that let the message pass.
+    pub(super) fn leave(&mut self, outcome: &mut Outcome<'_>) {
+        if self.entered == 0 {
+            return;
+        }
+        let session = self.ticket.session().typed();
+        let call = Context::new(&session, self.handler.route());
+        let panics = &self.handler.service.reporter.metrics.panics;
+        let chain = &self.handler.chain;
+        chain.leave(&mut self.entered, &call, outcome, panics);
+    }
+
+    pub(super) fn finish(&mut self, result: Result<Option<Bytes>>) {
         self.state = State::Finished;
         let session = self.ticket.session();
         let (route, request) = (self.handler.route(), session.request_id());
@@ -174,12 +208,12 @@ impl<S: Serializer> Invocation<S> {
         }
     }
 
-    fn panicked(&self) -> Error {
+    pub(super) fn panicked(&self) -> Error {
         self.handler.service.reporter.metrics.panics.increment(1);
         Error::new(code::INTERNAL, "the handler panicked")
     }
 
-    fn session(&self) -> &Session<S> {
+    pub(super) fn session(&self) -> &Session<S> {
         self.ticket.session()
     }
 
@@ -187,7 +221,7 @@ impl<S: Serializer> Invocation<S> {
     ///
     /// A target of its own lets an operator switch it off: `RUST_LOG=info,nano::message=off`.
     /// When disabled it costs one atomic load.
-    fn span(&self) -> Span {
+    pub(super) fn span(&self) -> Span {
         info_span!(
             target: "nano::message",
             "message",
@@ -207,7 +241,9 @@ impl<S: Serializer> Drop for Invocation<S> {
             } else {
                 self.state.dropped()
             };
-            self.finish(Err(error));
+            let mut outcome = Outcome::failed(error, None);
+            self.leave(&mut outcome);
+            self.finish(outcome.into_result());
         }
         // The ticket is released after this, when the fields drop.
         self.session().sink().done();

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::placement::Placement;
+use crate::filter::{AnyFilter, IntoFilter};
 
 /// How a component is registered: its name, its schedulers, and who may call it.
 ///
@@ -30,6 +31,7 @@ pub struct Options {
     pub(super) name_func: Option<fn(&str) -> String>,
     pub(super) placement: Placement,
     pub(super) internal: bool,
+    pub(super) filters: Vec<AnyFilter>,
 }
 
 impl Options {
@@ -82,6 +84,14 @@ impl Options {
         self.internal = true;
         self
     }
+
+    /// Installs a filter on all handlers of the service, behind the node's filters and ahead of the
+    /// handlers' own.
+    #[must_use]
+    pub fn filter<Kind>(mut self, filter: impl IntoFilter<Kind>) -> Self {
+        self.filters.push(filter.into_filter());
+        self
+    }
 }
 
 impl fmt::Debug for Options {
@@ -90,6 +100,7 @@ impl fmt::Debug for Options {
             .field("name", &self.name)
             .field("placement", &self.placement)
             .field("internal", &self.internal)
+            .field("filters", &self.filters)
             .finish_non_exhaustive()
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     cluster,
     component::{ErrorReporter, Service},
     error::{Error, Result, code},
+    filter::AnyFilter,
     gate::{GateConfig, Listener},
     handle::Handle,
     packet,
@@ -19,13 +20,15 @@ use crate::{
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Registers one component, once there is a handle to give it.
-type BuildService = Box<dyn FnOnce(&Handle, &Arc<ErrorReporter>) -> Result<Service> + Send>;
+type BuildService =
+    Box<dyn FnOnce(&Handle, &Arc<ErrorReporter>, &[AnyFilter]) -> Result<Service> + Send>;
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
 /// The options of a node.
 pub(crate) struct NodeConfig {
     pub(crate) components: Vec<BuildService>,
+    pub(crate) filters: Vec<AnyFilter>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) settings: GateConfig,
     pub(crate) cluster: cluster::Settings,

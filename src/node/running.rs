@@ -72,7 +72,7 @@ impl Running {
         let services: Vec<_> = config
             .components
             .into_iter()
-            .map(|build| build(&handle, &reporter))
+            .map(|build| build(&handle, &reporter, &config.filters))
             .collect::<Result<_>>()?;
         let dispatch = Arc::new(Dispatch::new(
             &services,

@@ -6,6 +6,7 @@ mod cluster;
 #[path = "../../examples/custom_route.rs"]
 #[allow(dead_code)]
 mod custom_route;
+mod filters;
 mod pages;
 mod program;
 mod rooms;

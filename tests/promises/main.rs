@@ -11,6 +11,7 @@ mod blocked;
 mod bounded;
 mod configuration;
 mod faults;
+mod filters;
 mod floods;
 mod groups;
 mod handshake;
@@ -25,6 +26,7 @@ mod serial;
 mod sessions;
 mod shutdown;
 mod silence;
+mod stock_filters;
 mod unanswered;
 mod websocket;
 
