@@ -31,6 +31,7 @@ pub(crate) fn hello_from(address: &str, incarnation: u64, stream_index: u32, str
         incarnation,
         stream_index,
         stream,
+        epoch: 0,
     };
     Frame {
         hello: Some(Box::new(hello)),

@@ -58,6 +58,10 @@ pub struct Hello {
     /// Larger for each stream the sender opens; the largest one counts.
     #[prost(uint64, tag = "4")]
     pub stream: u64,
+    /// Larger each time the sender begins anew with the receiver: it has forgotten what was shared on
+    /// links of an earlier epoch, and reads none of their streams. 0 if the sender keeps no epochs.
+    #[prost(uint64, tag = "5")]
+    pub epoch: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SessionOpen {
@@ -272,7 +276,7 @@ pub mod link_client {
             self
         }
         /// The first frame is HELLO. The response metadata `nano-incarnation` names the incarnation of the
-        /// node that accepts the stream.
+        /// node that accepts the stream, and `nano-link-epoch` its epoch, as in `Hello`.
         pub async fn open(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Batch>,
@@ -316,7 +320,7 @@ pub mod link_server {
             + std::marker::Send
             + 'static;
         /// The first frame is HELLO. The response metadata `nano-incarnation` names the incarnation of the
-        /// node that accepts the stream.
+        /// node that accepts the stream, and `nano-link-epoch` its epoch, as in `Hello`.
         async fn open(
             &self,
             request: tonic::Request<tonic::Streaming<super::Batch>>,

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Response metadata that names the incarnation of the node that accepts a stream.
 pub(super) const INCARNATION: &str = "nano-incarnation";
 
+/// Response metadata that names the link epoch of the node that accepts a stream.
+pub(super) const EPOCH: &str = "nano-link-epoch";
+
 /// Streams of one link, in each direction, each on a connection of its own. One connection is one
 /// lock and one core; more than a few are idle.
 pub(in crate::cluster) const STREAMS: usize = 2;

@@ -42,12 +42,19 @@ impl Frame {
         }
     }
 
-    pub(super) fn hello(address: &str, incarnation: u64, stream_index: usize, stream: u64) -> Self {
+    pub(super) fn hello(
+        address: &str,
+        incarnation: u64,
+        epoch: u64,
+        stream_index: usize,
+        stream: u64,
+    ) -> Self {
         let hello = Hello {
             address: address.to_owned(),
             incarnation,
             stream_index: u32::try_from(stream_index).unwrap_or(u32::MAX),
             stream,
+            epoch,
         };
         Self {
             hello: Some(Box::new(hello)),

@@ -30,13 +30,14 @@ pub(super) async fn read(
 ) -> Option<InboundStream> {
     let InboundStream {
         number,
+        epoch,
         mut frames,
         mut batches,
         accepted,
     } = inbound;
     let stream = &peer.streams[index];
     let mut effects = Vec::new();
-    let result = stream.input(|state| state.accept(number, &mut effects));
+    let result = stream.input(|state| state.accept(number, epoch, Instant::now(), &mut effects));
     handler::apply(peer, index, &mut effects);
     let refused = result.is_err();
     // If the peer has given up already, the first read fails.

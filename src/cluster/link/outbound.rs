@@ -11,7 +11,7 @@ use tonic::{Status, Streaming};
 use tracing::info;
 
 use super::{
-    config::{CONNECTION_WINDOW, HTTP2_KEEPALIVE, INCARNATION, MAX_BATCH, STREAM_WINDOW},
+    config::{CONNECTION_WINDOW, EPOCH, HTTP2_KEEPALIVE, INCARNATION, MAX_BATCH, STREAM_WINDOW},
     handler,
     peer::LinkPeer,
     proto::{Batch, Frame, link_client::LinkClient},
@@ -49,6 +49,7 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
         hello: Some(Frame::hello(
             &context.address,
             context.incarnation,
+            stream.epoch,
             index,
             number,
         )),
@@ -59,14 +60,11 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
         .open(outgoing)
         .await
         .map_err(|status| refused(&status))?;
-    peer.check_incarnation(
-        answer
-            .metadata()
-            .get(INCARNATION)
-            .and_then(|found| found.to_str().ok()?.parse().ok()),
-    )?;
+    let number_in = |key| answer.metadata().get(key)?.to_str().ok()?.parse().ok();
+    peer.check_incarnation(number_in(INCARNATION))?;
+    let epoch = number_in(EPOCH).unwrap_or_default();
     let mut effects = Vec::new();
-    stream.input(|state| state.outbound_up(number, &mut effects));
+    stream.input(|state| state.outbound_up(number, epoch, &mut effects));
     handler::apply(peer, index, &mut effects);
     info!(peer = %peer.address, stream = index, "link up");
     up();

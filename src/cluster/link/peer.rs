@@ -62,6 +62,8 @@ enum Membership {
 /// A stream that a peer has opened.
 pub(super) struct InboundStream {
     pub(super) number: u64,
+    /// The peer's epoch.
+    pub(super) epoch: u64,
     /// The frames behind the HELLO.
     pub(super) frames: Vec<Frame>,
     pub(super) batches: Streaming<Batch>,
@@ -76,6 +78,7 @@ impl LinkPeer {
     pub(super) fn new(
         address: &str,
         incarnation: u64,
+        epoch: u64,
         context: Arc<LinkContext>,
     ) -> (Arc<Self>, InboundStreams) {
         let channels: [_; STREAMS] = std::array::from_fn(|_| mpsc::unbounded_channel());
@@ -84,7 +87,7 @@ impl LinkPeer {
             address: address.into(),
             incarnation,
             streams: std::array::from_fn(|index| {
-                LinkStream::new(StreamId { incarnation, index }, context.grace)
+                LinkStream::new(StreamId { incarnation, index }, epoch, context.grace)
             }),
             context,
             inbound,

@@ -49,7 +49,8 @@ pub(in crate::cluster) struct LinkPeers {
     /// Where the router finds the peers. Locked within `peers`.
     table: Arc<PeerTable>,
     peers: RwLock<HashMap<Arc<str>, Arc<LinkPeer>>>,
-    last_stream: AtomicU64,
+    /// The last number of a stream, or epoch of a link.
+    last_number: AtomicU64,
     /// Set under the lock of `peers`, so that no peer comes after the last look at all of them.
     stopped: AtomicBool,
 }
@@ -60,7 +61,7 @@ impl LinkPeers {
             context,
             table,
             peers: RwLock::default(),
-            last_stream: AtomicU64::new(0),
+            last_number: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         })
     }
@@ -120,7 +121,8 @@ impl LinkPeers {
                     }
                 }
             }
-            let (peer, streams) = LinkPeer::new(address, incarnation, self.context.clone());
+            let epoch = self.next_number();
+            let (peer, streams) = LinkPeer::new(address, incarnation, epoch, self.context.clone());
             let old = peers.insert(peer.address.clone(), peer.clone());
             self.table.insert(peer.address.clone(), peer.clone());
             (peer, streams, old)
@@ -130,6 +132,10 @@ impl LinkPeers {
         }
         self.spawn_tasks(&peer, streams);
         Ok(peer)
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn spawn_tasks(self: &Arc<Self>, peer: &Arc<LinkPeer>, streams: InboundStreams) {
@@ -145,7 +151,7 @@ impl LinkPeers {
         // The last failure, so that each is logged once.
         let mut known = None;
         while !peer.is_closed() {
-            let number = self.last_stream.fetch_add(1, Ordering::Relaxed) + 1;
+            let number = self.next_number();
             let up = || {
                 backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
                 known = None;
@@ -222,6 +228,7 @@ impl LinkPeers {
             index,
             InboundStream {
                 number: hello.stream,
+                epoch: hello.epoch,
                 frames,
                 batches,
                 accepted,

@@ -105,7 +105,7 @@ impl<S: LinkedSession> LinkState<S> {
             Kind::Drained => self.receiver.set_drained(),
             Kind::Keepalive => {}
             Kind::StreamLost => {
-                if self.sender.is_lost(frame.stream) {
+                if self.sender.lose(frame.stream) {
                     self.outbound_down(now(), effects);
                 }
             }

@@ -32,6 +32,8 @@ pub(super) struct Receiver<S> {
     phase: Phase,
     /// The number of the latest stream.
     stream: u64,
+    /// The epoch of the peer; 0 before the first stream, or if it has none.
+    epoch: u64,
     missed_probes: u32,
     /// The largest number of a session that the peer has opened.
     opened: u64,
@@ -63,6 +65,7 @@ impl<S: LinkedSession> Receiver<S> {
         Self {
             phase: Phase::default(),
             stream: 0,
+            epoch: 0,
             missed_probes: 0,
             opened: 0,
             sessions: FxHashMap::default(),
@@ -134,6 +137,19 @@ impl<S: LinkedSession> Receiver<S> {
         self.missed_probes = 0;
         self.reset_answers(effects);
         Ok(replaced)
+    }
+
+    /// Notes the epoch of an accepted stream. If the peer began anew, what it shared on earlier links
+    /// ends. Returns whether it did.
+    pub(super) fn set_epoch(&mut self, epoch: u64, effects: &mut Vec<Effect<S>>) -> bool {
+        let before = std::mem::replace(&mut self.epoch, epoch);
+        let anew = before != 0 && before < epoch;
+        if anew {
+            self.opened = 0;
+            self.drained = false;
+            self.end_all(|| EndCause::NotResumed, false, effects);
+        }
+        anew
     }
 
     /// The stream broke. False if it is not the current one.

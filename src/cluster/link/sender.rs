@@ -31,6 +31,8 @@ pub(super) struct Sender<S> {
     phase: Phase,
     /// The stream that may take from the queue; 0 for none.
     stream: u64,
+    /// The epoch of the peer that accepted the stream; 0 if it has none.
+    accepted_by: u64,
     /// Probes since a frame was sent.
     idle_probes: u32,
     windows: FxHashMap<i64, SessionWindow<S>>,
@@ -73,6 +75,7 @@ impl<S: LinkedSession> Sender<S> {
             queue: SendQueue::default(),
             phase: Phase::default(),
             stream: 0,
+            accepted_by: 0,
             idle_probes: 0,
             windows: FxHashMap::default(),
             opened: 0,
@@ -198,7 +201,7 @@ impl<S: LinkedSession> Sender<S> {
 
     /// A stream is up: every session of the last stream is named again, ahead of what is queued.
     /// False if the stream is not the current one.
-    pub(super) fn up(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) -> bool {
+    pub(super) fn up(&mut self, stream: u64, epoch: u64, effects: &mut Vec<Effect<S>>) -> bool {
         if self.phase == Phase::Closed || self.stream != stream {
             return false;
         }
@@ -223,6 +226,7 @@ impl<S: LinkedSession> Sender<S> {
             self.queue.push_front(frame);
         }
         self.phase = Phase::Up;
+        self.accepted_by = epoch;
         effects.extend(self.writer.take().map(Effect::Wake));
         true
     }
@@ -244,9 +248,19 @@ impl<S: LinkedSession> Sender<S> {
         self.orphan_requests(effects);
     }
 
-    /// Whether this stream, which the peer does not read any more, is the current one.
-    pub(super) fn is_lost(&self, stream: u64) -> bool {
-        self.phase == Phase::Up && self.stream == stream
+    /// The peer does not read this stream any more. Returns whether it is up. One that is about to
+    /// come up never does: the notice may overtake the acceptance, which is on another connection.
+    pub(super) fn lose(&mut self, stream: u64) -> bool {
+        let current = self.stream == stream;
+        if current && self.phase != Phase::Up {
+            self.stream = 0;
+        }
+        current && self.phase == Phase::Up
+    }
+
+    /// Whether the current stream is one that a peer which began anew with `epoch` does not read.
+    pub(super) fn is_of_earlier_epoch(&self, epoch: u64) -> bool {
+        self.phase == Phase::Up && (1..epoch).contains(&self.accepted_by)
     }
 
     /// Fails every request in flight, and wakes all tasks that wait for this stream.

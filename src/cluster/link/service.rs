@@ -10,7 +10,7 @@ use futures_util::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    config::{INCARNATION, MAX_BATCH, STREAMS},
+    config::{EPOCH, INCARNATION, MAX_BATCH, STREAMS},
     peers::LinkPeers,
     proto::{
         Batch, Kind,
@@ -59,14 +59,15 @@ impl link_server::Link for LinkService {
         }
         let incarnation = peers.context.incarnation;
         let stream = peers.accept(&hello, frames.collect(), batches).await?;
+        let epoch = stream.epoch;
         let mut response = Response::new(Answers {
             stream,
             number: hello.stream,
             ended: false,
         });
-        response
-            .metadata_mut()
-            .insert(INCARNATION, incarnation.into());
+        let metadata = response.metadata_mut();
+        metadata.insert(INCARNATION, incarnation.into());
+        metadata.insert(EPOCH, epoch.into());
         Ok(response)
     }
 }

@@ -60,6 +60,8 @@ pub(in crate::cluster) struct LinkState<S> {
     pub(super) sender: Sender<S>,
     pub(super) receiver: Receiver<S>,
     pub(super) index: usize,
+    /// Whether this node takes no new messages.
+    draining: bool,
     /// How long the nodes may be cut off from each other before the sessions they share end.
     grace: Duration,
     /// The share of the send queue for frames to several sessions, and for those about none.
@@ -89,6 +91,7 @@ impl<S: LinkedSession> LinkState<S> {
             sender: Sender::new(),
             receiver: Receiver::new(),
             index,
+            draining: false,
             grace,
             multicast_quota: Quota::new(NODE_QUOTA),
             node_quota: Quota::new(NODE_QUOTA),
@@ -147,9 +150,9 @@ impl<S: LinkedSession> LinkState<S> {
         self.sender.connecting(stream);
     }
 
-    /// The peer has accepted the outbound stream.
-    pub(super) fn outbound_up(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) {
-        if self.sender.up(stream, effects) {
+    /// The peer has accepted the outbound stream, and is in this epoch.
+    pub(super) fn outbound_up(&mut self, stream: u64, epoch: u64, effects: &mut Vec<Effect<S>>) {
+        if self.sender.up(stream, epoch, effects) {
             // The last stream may have lost the notice. Without it the peer would queue answers to
             // the messages that follow on a stream that is gone.
             if let Some(lost) = self.receiver.lost_stream() {
@@ -170,12 +173,30 @@ impl<S: LinkedSession> LinkState<S> {
 
     /// The peer opens a stream. It takes the place of the last one.
     ///
+    /// With a later epoch the peer has closed this link and begun anew, while this node noticed
+    /// nothing of it: sessions of the peer end, and the outbound stream is over, for the peer does
+    /// not read it. Answers to what follows would be lost on it.
+    ///
     /// # Errors
     /// A later stream is known, or the peer is gone.
-    pub(super) fn accept(&mut self, stream: u64, effects: &mut Vec<Effect<S>>) -> Result {
+    pub(super) fn accept(
+        &mut self,
+        stream: u64,
+        epoch: u64,
+        now: Instant,
+        effects: &mut Vec<Effect<S>>,
+    ) -> Result {
         if self.receiver.accept(stream, effects)? {
             // The previous stream has not ended here, but the peer has ended it.
             self.answers_lost(effects);
+        }
+        let began_anew = self.receiver.set_epoch(epoch, effects);
+        let unread = self.sender.is_of_earlier_epoch(epoch);
+        if unread {
+            self.outbound_down(now, effects);
+        }
+        if (began_anew || unread) && self.draining {
+            effects.extend(self.goaway().map(Effect::Wake));
         }
         Ok(())
     }
@@ -238,6 +259,7 @@ impl<S: LinkedSession> LinkState<S> {
 
     /// Announces that this node is about to stop and takes no new messages.
     pub(super) fn goaway(&mut self) -> Option<Waker> {
+        self.draining = true;
         self.sender.push(Frame::goaway())
     }
 

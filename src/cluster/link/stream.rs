@@ -32,6 +32,8 @@ use crate::{
 /// One stream index of a link to one peer, in both directions.
 pub(in crate::cluster) struct LinkStream {
     pub(in crate::cluster) id: StreamId,
+    /// Larger than that of an earlier link to the same incarnation of the peer.
+    pub(super) epoch: u64,
     /// Held for a few instructions at a time: never while waking a task, while running the
     /// application's code, or together with the state of another stream. Taken before the table of
     /// sessions, which a session that begins or is bound changes.
@@ -42,9 +44,10 @@ pub(in crate::cluster) struct LinkStream {
 }
 
 impl LinkStream {
-    pub(super) fn new(id: StreamId, grace: Duration) -> Arc<Self> {
+    pub(super) fn new(id: StreamId, epoch: u64, grace: Duration) -> Arc<Self> {
         Arc::new(Self {
             id,
+            epoch,
             state: Mutex::new(LinkState::new(id.index, grace)),
             health: AtomicU8::new(Health::Good as u8),
             inbound_closed: Notify::new(),

@@ -17,6 +17,7 @@ use super::{
     config::{CREDIT, FAIR_SHARE, WINDOW},
     effect::Effect,
     proto::{Frame, Kind},
+    served_session::NewSession,
     state::LinkState,
     stream::LinkStream,
 };
@@ -75,10 +76,10 @@ fn up() -> Arc<LinkStream> {
         incarnation: 1,
         index: 0,
     };
-    let stream = LinkStream::new(id, Duration::from_secs(10));
+    let stream = LinkStream::new(id, 1, Duration::from_secs(10));
     feed(&stream, |state, effects| {
         state.connecting(1);
-        state.outbound_up(1, effects);
+        state.outbound_up(1, 1, effects);
     });
     stream
 }
@@ -173,17 +174,53 @@ fn a_session_that_has_used_up_its_window_waits_for_credit() {
 fn the_notice_of_a_lost_inbound_stream_is_sent_again_on_the_next_outbound_stream() {
     let stream = up();
     feed(&stream, |state, effects| {
-        state.accept(5, effects).unwrap();
+        state.accept(5, 1, Instant::now(), effects).unwrap();
         state.inbound_down(5, Instant::now(), effects);
     });
     assert!(batch(&stream).contains(&Frame::stream_lost(5)));
     feed(&stream, |state, effects| {
         state.outbound_down(Instant::now(), effects);
         state.connecting(1);
-        state.outbound_up(1, effects);
+        state.outbound_up(1, 1, effects);
     });
     let frames = batch(&stream);
     assert!(frames.contains(&Frame::stream_lost(5)), "{frames:?}");
+}
+
+fn stream_lost(stream: &LinkStream, lost: u64) {
+    feed(stream, |state, effects| {
+        let mut open = |_: NewSession<'_>| mock::session().0;
+        let frame = Frame::stream_lost(lost);
+        assert!(state.receive(5, frame, Instant::now, false, effects, &mut open));
+    });
+}
+
+#[test]
+fn a_stream_that_is_lost_before_it_is_up_never_comes_up() {
+    let stream = up();
+    feed(&stream, |state, effects| {
+        state.accept(5, 1, Instant::now(), effects).unwrap();
+        state.outbound_down(Instant::now(), effects);
+        state.connecting(2);
+    });
+    stream_lost(&stream, 2);
+    feed(&stream, |state, effects| state.outbound_up(2, 1, effects));
+    assert!(!stream.read(LinkState::is_outbound_up));
+    assert!(matches!(
+        stream.poll_batch(2, Waker::noop()),
+        Poll::Ready(None)
+    ));
+}
+
+#[test]
+fn a_peer_that_begins_anew_ends_the_stream_that_it_does_not_read() {
+    for (epoch, lost) in [(1, false), (2, true), (0, false)] {
+        let stream = up();
+        feed(&stream, |state, effects| {
+            state.accept(5, epoch, Instant::now(), effects).unwrap();
+        });
+        assert_eq!(stream.read(LinkState::is_outbound_up), !lost, "{epoch}");
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl World {
                 self.restart(node, incarnation);
             }
             833..834 => self.drain(node),
+            834..836 => self.begin_anew(node),
             _ => {}
         }
     }

@@ -9,6 +9,8 @@ use crate::cluster::link::proto::Frame;
 /// One stream, from the node that opened it, with its answers.
 pub(super) struct Pipe {
     pub(super) number: u64,
+    /// The epoch of the node that accepted it.
+    pub(super) accepted_by: u64,
     /// Whether the opener knows that it was accepted.
     pub(super) up: bool,
     /// Whether what is sent vanishes, in either direction.
@@ -40,9 +42,10 @@ impl Line {
 }
 
 impl Pipe {
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64, accepted_by: u64) -> Self {
         Self {
             number,
+            accepted_by,
             up: false,
             dead: false,
             forward: Line::default(),

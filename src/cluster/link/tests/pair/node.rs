@@ -81,6 +81,7 @@ pub(super) struct Client {
 
 pub(super) struct Node {
     pub(super) incarnation: u64,
+    pub(super) epoch: u64,
     pub(super) links: [LinkState<Handle>; STREAMS],
     pub(super) last_stream: u64,
     pub(super) clients: BTreeMap<i64, Client>,
@@ -97,6 +98,7 @@ impl Node {
     pub(super) fn new(incarnation: u64, grace: Duration) -> Self {
         Self {
             incarnation,
+            epoch: 1,
             links: new_links(grace),
             last_stream: 0,
             clients: BTreeMap::new(),

@@ -34,11 +34,14 @@ impl World {
         // An attempt fails while the other node is another incarnation, or does not know this one.
         let meets = self.nodes[other].incarnation == peer
             && self.known[other] == self.nodes[node].incarnation;
-        self.pipes.insert((node, index), Pipe::new(number));
+        let accepted_by = self.nodes[other].epoch;
+        self.pipes
+            .insert((node, index), Pipe::new(number, accepted_by));
+        let (epoch, now) = (self.nodes[node].epoch, self.now);
         let mut accepted = false;
         if meets {
             self.input(other, index, |link, effects| {
-                accepted = link.accept(number, effects).is_ok();
+                accepted = link.accept(number, epoch, now, effects).is_ok();
             });
         }
         if accepted && (self.is_calm() || self.random.random_bool(0.9)) {
@@ -56,8 +59,9 @@ impl World {
         let pipe = self.pipes.get_mut(&(node, index));
         if let Some(pipe) = pipe.filter(|pipe| pipe.number == number && !pipe.dead) {
             pipe.up = true;
+            let epoch = pipe.accepted_by;
             self.input(node, index, |link, effects| {
-                link.outbound_up(number, effects);
+                link.outbound_up(number, epoch, effects);
             });
         }
     }
@@ -113,13 +117,17 @@ impl World {
     fn flush(&mut self, node: usize, index: usize) {
         let (other, now) = (1 - node, self.now);
         let link = &mut self.nodes[node].links[index];
+        let mut ended = false;
         if let Some(pipe) = self.pipes.get_mut(&(node, index))
             && pipe.up
         {
             let mut readers = Vec::new();
-            while let Poll::Ready(Some(batch)) =
-                link.poll_batch(pipe.number, Waker::noop(), &mut readers)
+            while let Poll::Ready(batch) = link.poll_batch(pipe.number, Waker::noop(), &mut readers)
             {
+                let Some(batch) = batch else {
+                    ended = !pipe.dead;
+                    break;
+                };
                 if !pipe.dead {
                     let delay = Duration::from_millis(self.random.random_range(0..60));
                     let arrival = pipe.forward.send(now + delay, batch.frames);
@@ -147,6 +155,9 @@ impl World {
                     self.events.insert((arrival, self.count), event);
                 }
             }
+        }
+        if ended {
+            self.break_pipe(node, index);
         }
     }
 
@@ -212,6 +223,43 @@ impl World {
         self.connect_all(node);
     }
 
+    /// A node closes its links, and begins anew with the same incarnation of the other one: the
+    /// master announced that it left, and that it is back.
+    pub(super) fn begin_anew(&mut self, node: usize) {
+        if self.nodes[node].stopping {
+            return;
+        }
+        self.trouble("begun anew");
+        for index in 0..STREAMS {
+            self.input(node, index, |link, effects| link.close(effects));
+            self.break_pipe(node, index);
+            self.pipes.remove(&(node, index));
+            // The other node's stream looks up to it for a while.
+            let other = 1 - node;
+            if let Some(pipe) = self.pipes.get_mut(&(other, index))
+                && !pipe.dead
+            {
+                pipe.dead = true;
+                let (number, noticed) = (pipe.number, self.random.random_range(0..5_000));
+                self.later(
+                    noticed,
+                    Event::OutboundBroken {
+                        node: other,
+                        index,
+                        number,
+                    },
+                );
+            }
+        }
+        assert!(
+            self.nodes[node].served.is_empty(),
+            "sessions of a closed link"
+        );
+        self.nodes[node].links = new_links(self.grace);
+        self.nodes[node].epoch += 1;
+        self.connect_all(node);
+    }
+
     /// Closes the links to the incarnation that is gone, and begins with the new one.
     pub(super) fn peer_restarted(&mut self, node: usize, incarnation: u64) {
         // A node that was started again meanwhile has links to the new incarnation already.
@@ -227,6 +275,7 @@ impl World {
             "sessions of a gate that is gone"
         );
         self.nodes[node].links = new_links(self.grace);
+        self.nodes[node].epoch += 1;
         self.known[node] = incarnation;
         self.connect_all(node);
     }

@@ -21,7 +21,8 @@ const ENDS: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 /// How often each kind of trouble happened.
 pub(super) type Troubles = BTreeMap<&'static str, u32>;
 
-pub(super) const ALL_TROUBLES: [&str; 12] = [
+pub(super) const ALL_TROUBLES: [&str; 13] = [
+    "begun anew",
     "closed by the member",
     "dead peer",
     "detached",
