@@ -13,8 +13,8 @@
  *
  * A `Client` is an `EventTarget`. Its events, each with a `detail`:
  *
- * - `kick { reason }`: the server closed this session; a `close` follows, and no reconnect. The kick of a server that is shutting down
- *   counts as a broken connection when `reconnect` is on.
+ * - `kick { reason, code }`: the server closed this session; a `close` follows, and no reconnect. `code` is there if the server gives one.
+ *   A kick that asks to connect again, such as that of a server that is shutting down, counts as a broken connection when `reconnect` is on.
  * - `reconnecting { attempt, delay, reason }`: the connection is gone, the next attempt starts in `delay` milliseconds, or when the page
  *   becomes visible or the network comes back.
  * - `reconnected { user }`: connected again, as a new session: join again whatever was joined.
@@ -32,10 +32,12 @@ const ERROR = 0x20
 const MAX_BODY = 0xffffff
 /** The longest delay of `setTimeout` in ms: a longer one fires at once. */
 const MAX_DELAY = 0x7fffffff
-/** The reason of the kick that a stopping server sends to its clients. */
+/** The reason of the kick of a stopping server, which is all that servers without `reconnect` in their kicks say. */
 const SHUTDOWN = 'server is shutting down'
-/** How many times the first retry window is longer when a server stops, for all its clients come back together. */
-const SHUTDOWN_SPREAD = 10
+/** How many times the first retry window is longer after a kick, unless it states one: many clients come back together. */
+const KICKED_SPREAD = 10
+/** The longest retry window that a kick may state, in ms. */
+const MAX_WINDOW = 86_400_000
 
 const missing = ['TextEncoder', 'TextDecoder', 'EventTarget', 'CustomEvent'].filter((name) => typeof globalThis[name] === 'undefined')
 if (missing.length) throw new Error(`nano.js: this platform has no ${missing.join(', ')}; load a polyfill first`)
@@ -164,7 +166,8 @@ export class Client extends EventTarget {
   /**
    * - `user`: any JSON value, sent in the handshake.
    * - `reconnect`: false; true; or `{ min, max, attempts }`. Each delay is random, up to a window that doubles from `min` (500 ms) to `max`
-   *   (15000 ms); `attempts` is how often (Infinity). When a server stops, the window begins at ten times `min`.
+   *   (15000 ms); `attempts` is how often (Infinity). After a kick that asks to connect again, no window is shorter than the one it states, or than ten
+   *   times `min`.
    * - `timeout`: how long a request waits for its reply, in ms (10000; 0 or Infinity for ever).
    * - `connectTimeout`: how long connecting may take until the handshake is done, in ms (10000; 0 or Infinity for ever).
    * - `maxPacket`: the longest message in bytes, with its route (65536, the server's `Limits::max_packet`). A server closes the connection of
@@ -365,15 +368,10 @@ export class Client extends EventTarget {
   }
 
   #kicked(socket, body) {
-    let reason = ''
-    try {
-      reason = fromJson(body)?.reason ?? ''
-    } catch {
-      reason = decoder.decode(body)
-    }
+    const { reason, code, again, window } = decodeKick(body)
     const { reconnect } = this.#options
-    if (reason === SHUTDOWN && reconnect) return this.#lost(socket, reason, SHUTDOWN_SPREAD * reconnect.min)
-    this.#emit('kick', { reason })
+    if (again && reconnect) return this.#lost(socket, reason, window ?? KICKED_SPREAD * reconnect.min)
+    this.#emit('kick', code ? { reason, code } : { reason })
     this.#finish(reason || 'kicked by the server', true)
   }
 
@@ -551,6 +549,23 @@ function frameBytes(data) {
   if (bytes) return bytes
   if (typeof data?.arrayBuffer === 'function') return data.arrayBuffer().then((buffer) => new Uint8Array(buffer))
   throw new TypeError(`a frame is of type ${className(data)}, which cannot be read here`)
+}
+
+/** What a kick says. `again` is whether to connect again, `window` the time in ms over which the clients do so, if it is stated. */
+function decodeKick(body) {
+  let kick
+  try {
+    kick = Object(fromJson(body))
+  } catch {
+    kick = { reason: decoder.decode(body) }
+  }
+  const { reason, code, reconnect, retryAfter } = kick
+  return {
+    reason: String(reason ?? ''),
+    code: String(code ?? ''),
+    again: ['here', 'elsewhere'].includes(reconnect) || (reconnect !== 'never' && reason === SHUTDOWN),
+    window: retryAfter >= 0 && retryAfter <= MAX_WINDOW ? Number(retryAfter) : undefined,
+  }
 }
 
 function fromJson(bytes) {

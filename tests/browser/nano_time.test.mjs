@@ -224,6 +224,38 @@ test('clients of a server that stops come back over a longer window', async () =
   assert(delays.filter((delay) => delay > 2500).length > 60, 'spread over the window')
 })
 
+test('a kick says whether to connect again, and within which time', async () => {
+  const kick = async (body, options = { reconnect: { min: 500 } }) => {
+    const { client, socket } = await open({}, options)
+    const seen = events(client)
+    socket.deliver(packet(5, JSON.stringify(body)))
+    await settle()
+    client.close()
+    return seen
+  }
+  const random = Math.random
+  Math.random = () => 0.5
+  for (const [body, delay] of [
+    [{ reason: 'moved', reconnect: 'here', retryAfter: 60_000 }, 30_000],
+    [{ reason: 'draining', reconnect: 'elsewhere', retryAfter: 2000 }, 1000],
+    [{ reason: 'server is shutting down', reconnect: 'elsewhere', retryAfter: 0 }, 250],
+    [{ reason: 'server is shutting down', reconnect: 'elsewhere' }, 2500],
+    [{ reason: 'moved', reconnect: 'here', retryAfter: -1 }, 2500],
+    [{ reason: 'moved', reconnect: 'here', retryAfter: 'soon' }, 2500],
+    [{ reason: 'moved', reconnect: 'here', retryAfter: 1e300 }, 2500],
+  ]) {
+    const [first] = await kick(body)
+    assert.deepEqual(first, { type: 'reconnecting', attempt: 1, delay, reason: body.reason }, JSON.stringify(body))
+  }
+  Math.random = random
+  for (const body of [{ reason: 'banned', code: 'BANNED', reconnect: 'never' }, { reason: 'server is shutting down', code: 'X', reconnect: 'never' }, { reason: 'bye', code: 'X' }]) {
+    const { reason, code } = body
+    assert.deepEqual(await kick(body), [{ type: 'kick', reason, code }, { type: 'close', reason, kicked: true }])
+  }
+  const final = await kick({ reason: 'moved', code: 'MOVED', reconnect: 'here' }, {})
+  assert.deepEqual(final[0], { type: 'kick', reason: 'moved', code: 'MOVED' })
+})
+
 test('a page that becomes visible beats at once and notices a dead connection within two intervals', async () => {
   const page = Object.assign(new EventTarget(), { hidden: false })
   globalThis.document = page
