@@ -65,13 +65,14 @@ page.on('websocket', (socket) => {
 try {
   await page.goto(`http://127.0.0.1:${pages.address().port}/`)
   assert.equal(await within('handshake', page.evaluate((port) => begin(port), port)), true)
-  await behaves({
+  const client = {
     request: (route, msg) => page.evaluate(([route, msg]) => ask(route, msg), [route, msg]),
     notify: (route, msg) => page.evaluate(([route, msg]) => pomelo.notify(route, msg), [route, msg]),
     next: (event) => page.evaluate((event) => next(event), event),
     interval: () => heartbeat,
     connected: () => page.evaluate(() => socket.readyState === 1),
-  })
+  }
+  await behaves(client, { emptyBodies: false })
 
   await page.evaluate(() => pomelo.notify('T.Kick', 'another login'))
   const { reason } = await within('kick', page.evaluate(() => next('onKick')))

@@ -28,18 +28,19 @@ export async function within(what, promise, ms = 5000) {
 
 /**
  * What every client must manage, whatever it is made of. `client` has `request(route, msg)`, `notify(route, msg)`, `next(event)`, `interval()`
- * in ms, and `connected()`; all but `notify` may return promises.
+ * in ms, and `connected()`; all but `notify` may return promises. `pipelined` is how many requests are sent at once;
+ * `emptyBodies` is false for a client that throws where a push has no body.
  */
-export async function behaves(client) {
+export async function behaves(client, { pipelined = 300, emptyBodies = true } = {}) {
   const request = (route, msg) => within(`reply of ${route}`, client.request(route, msg))
   const event = (name) => within(`event ${name}`, client.next(name))
 
   assert.deepEqual(await request('Echo.Echo', { hello: 'wörld', list: [1, 2.5, null] }), { hello: 'wörld', list: [1, 2.5, null] })
   assert.deepEqual(await request('T.Typed', { a: '<&>', n: 7 }), { a: '<&>', n: 7 })
-  const long = 'x'.repeat(40_000)
+  const long = 'x'.repeat(60_000)
   assert.deepEqual(await request('Echo.Echo', { long }), { long })
-  const many = Array.from({ length: 300 }, (_, n) => request('T.Typed', { a: 'many', n }))
-  assert.deepEqual((await Promise.all(many)).map(({ n }) => n), Array.from({ length: 300 }, (_, n) => n), 'each request gets its own reply')
+  const many = Array.from({ length: pipelined }, (_, n) => request('T.Typed', { a: 'many', n }))
+  assert.deepEqual((await Promise.all(many)).map(({ n }) => n), [...many.keys()], 'each request gets its own reply')
 
   await client.notify('Echo.Sink', { into: 'nowhere' })
   let push = event('onEcho')
@@ -60,6 +61,11 @@ export async function behaves(client) {
   assert.equal(panicked.code, 'NANO-500')
   assert.equal(typeof panicked.msg, 'string')
   assert.deepEqual(await request('Echo.Echo', { still: 'here' }), { still: 'here' })
+
+  if (emptyBodies) {
+    await client.notify('T.PushEmpty', {})
+    assert.deepEqual(await request('Echo.Echo', { after: 'empty' }), { after: 'empty' })
+  }
 
   // A client without heartbeats is closed at the third interval. Waiting is the test.
   const interval = await client.interval()
