@@ -144,6 +144,7 @@ impl App {
         gate.heartbeat = timeouts.heartbeat;
         gate.handshake_timeout = timeouts.handshake;
         gate.request_timeout = timeouts.request;
+        gate.reconnect_window = timeouts.reconnect_window;
         self.config.shutdown_timeout = timeouts.shutdown;
         self
     }

@@ -22,6 +22,7 @@ mod accept;
 mod client_state;
 mod config;
 mod connection;
+mod ending;
 mod handle;
 mod http_upgrade;
 mod listener;

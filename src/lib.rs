@@ -63,7 +63,7 @@ mod net;
 #[doc(inline)]
 pub use nano_protocol::{
     Decode, Encode, Error, Json, Protobuf, Raw, Result, Serializer, StdError, code, handshake,
-    message, packet,
+    kick, message, packet,
 };
 use nano_protocol::{error, serialize};
 

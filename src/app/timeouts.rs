@@ -24,6 +24,7 @@ pub struct Timeouts {
     pub(super) handshake: Duration,
     pub(super) request: Option<Duration>,
     pub(super) shutdown: Duration,
+    pub(super) reconnect_window: Option<Duration>,
 }
 
 impl Timeouts {
@@ -34,6 +35,7 @@ impl Timeouts {
             handshake: Duration::from_secs(10),
             request: Some(Duration::from_secs(30)),
             shutdown: Duration::from_secs(10),
+            reconnect_window: Some(Duration::from_secs(5)),
         }
     }
 
@@ -67,6 +69,14 @@ impl Timeouts {
     /// end is dropped. 10 s unless set.
     pub fn shutdown(mut self, timeout: Duration) -> Self {
         self.shutdown = timeout;
+        self
+    }
+
+    /// The window that a stopping node states in its kicks: each client waits a random time within
+    /// it before it connects again, so that not all arrive at once. 5 s unless set; `None` states
+    /// none. Clients of nano and pomelo do not read it.
+    pub fn reconnect_window(mut self, window: impl Into<Option<Duration>>) -> Self {
+        self.reconnect_window = window.into();
         self
     }
 }

@@ -172,12 +172,17 @@ async fn serve<T: Transport>(
     // Run in place: as an argument of a future it would lie in the task's memory twice, and an idle
     // connection take 2.6 KB instead of 2.3.
     let mut connection = Connection::new(gate, handle, session, transport, opening);
-    let reason = connection.run().await;
-    let orderly = !matches!(reason, CloseReason::Broken(_) | CloseReason::SlowClient);
-    guard.reason = Some(reason);
+    let ending = connection.run().await;
+    let client = guard.handle.greeted();
+    let (close_code, text) = (ending.close_code(client), ending.text(client));
+    let orderly = !matches!(
+        ending.reason,
+        CloseReason::Broken(_) | CloseReason::SlowClient
+    );
+    guard.reason = Some(ending.reason);
     drop(guard);
     if orderly {
-        connection.linger().await;
+        connection.linger(close_code, &text).await;
     }
 }
 

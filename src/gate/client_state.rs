@@ -16,11 +16,13 @@ use tokio::time::Instant;
 
 use super::{
     config::{GateConfig, SlowClient},
+    ending::{Ending, Greeted},
     send_queue::SendQueue,
 };
 use crate::{
     error::{Error, code},
     in_flight::InFlight,
+    kick::Kick,
     packet::Kind,
     session::CloseReason,
 };
@@ -50,7 +52,7 @@ enum Phase {
     /// The reason is final. The last packets are queued, then written until `by`, which is set
     /// when the task first finds that the socket does not take them at once.
     Flushing {
-        reason: CloseReason,
+        ending: Ending,
         stage: CloseStage,
         by: Option<Instant>,
     },
@@ -75,10 +77,10 @@ pub(super) enum CloseStep {
     FailRequests,
     /// Let the pipeline process what is queued first.
     Process,
-    /// Queue a kick packet with this reason.
-    QueueKick(String),
+    /// Queue a kick packet.
+    QueueKick(Kick),
     /// Write what is queued, at most until `by`, then close.
-    Flush { reason: CloseReason, by: Instant },
+    Flush { ending: Ending, by: Instant },
 }
 
 /// What is left to do when the socket takes no more.
@@ -89,7 +91,7 @@ pub(super) enum Blocked {
     /// Wait for the socket until this time, then close.
     FlushBy(Instant),
     /// Close now.
-    Abort(CloseReason),
+    Abort(Ending),
 }
 
 /// Why a message was not queued.
@@ -183,10 +185,11 @@ impl ClientState {
 
     /// Begins to close. A shutdown drains first; a second call ends the drain. The first reason
     /// counts.
-    pub(super) fn close(&mut self, reason: CloseReason) {
+    pub(super) fn close(&mut self, ending: impl Into<Ending>) {
+        let ending = ending.into();
         match self.phase {
-            Phase::Open if reason == CloseReason::Shutdown => self.phase = Phase::Draining,
-            Phase::Open => self.flush(reason),
+            Phase::Open if ending.reason == CloseReason::Shutdown => self.phase = Phase::Draining,
+            Phase::Open => self.flush(ending),
             Phase::Draining => self.flush(CloseReason::Shutdown),
             Phase::Flushing { .. } | Phase::Closed => {}
         }
@@ -195,12 +198,13 @@ impl ClientState {
     /// Returns what to do before the connection may close. `now` starts the flush deadline.
     pub(super) fn next_step(&mut self, now: Instant) -> CloseStep {
         self.end_drain();
-        let Phase::Flushing { reason, stage, by } = &mut self.phase else {
+        let client = self.greeted();
+        let Phase::Flushing { ending, stage, by } = &mut self.phase else {
             return CloseStep::Stay;
         };
         if *stage == CloseStage::Begun {
             *stage = CloseStage::RequestsFailed;
-            match reason {
+            match ending.reason {
                 // The client does not read: nothing more can reach it.
                 CloseReason::SlowClient => self.queue.clear(),
                 // For any other reason unanswered requests end with the connection.
@@ -212,12 +216,12 @@ impl ClientState {
             return CloseStep::Process;
         }
         if mem::replace(stage, CloseStage::Kicked) != CloseStage::Kicked
-            && let Some(kick) = reason.kick()
+            && let Some(kick) = ending.kick(client)
         {
-            return CloseStep::QueueKick(kick.into_owned());
+            return CloseStep::QueueKick(kick);
         }
         CloseStep::Flush {
-            reason: reason.clone(),
+            ending: ending.clone(),
             by: *by.get_or_insert(now + FLUSH_TIMEOUT),
         }
     }
@@ -226,20 +230,28 @@ impl ClientState {
     pub(super) fn blocked(&mut self, now: Instant) -> Blocked {
         self.end_drain();
         match &mut self.phase {
-            Phase::Flushing {
-                reason: reason @ CloseReason::SlowClient,
-                ..
-            } => Blocked::Abort(reason.clone()),
+            Phase::Flushing { ending, .. } if ending.reason == CloseReason::SlowClient => {
+                Blocked::Abort(ending.clone())
+            }
             Phase::Flushing { by, .. } => Blocked::FlushBy(*by.get_or_insert(now + FLUSH_TIMEOUT)),
             Phase::Open | Phase::Draining | Phase::Closed => Blocked::Wait,
         }
     }
 
     /// Returns why the connection is flushing.
-    pub(super) fn close_reason(&self) -> Option<CloseReason> {
+    pub(super) fn ending(&self) -> Option<Ending> {
         match &self.phase {
-            Phase::Flushing { reason, .. } => Some(reason.clone()),
+            Phase::Flushing { ending, .. } => Some(ending.clone()),
             _ => None,
+        }
+    }
+
+    /// Returns what is known of the client.
+    pub(super) fn greeted(&self) -> Greeted {
+        Greeted {
+            answered: self.handshake != Handshake::Awaited,
+            acknowledged: self.handshake == Handshake::Acknowledged,
+            extended: false,
         }
     }
 
@@ -261,16 +273,20 @@ impl ClientState {
 
     /// Begins to queue the last packets. A close by the application or the node does not wait for
     /// the acknowledgement, which may be on its way: what waited follows the handshake reply.
-    fn flush(&mut self, reason: CloseReason) {
+    fn flush(&mut self, ending: impl Into<Ending>) {
+        let ending = ending.into();
         let sends_rest = matches!(
-            reason,
-            CloseReason::Kicked(_) | CloseReason::Closed(_) | CloseReason::Shutdown
+            ending.reason,
+            CloseReason::Kicked(_)
+                | CloseReason::KickedWith(_)
+                | CloseReason::Closed(_)
+                | CloseReason::Shutdown
         );
         if sends_rest && self.handshake == Handshake::Answered {
             self.acknowledge();
         }
         self.phase = Phase::Flushing {
-            reason,
+            ending,
             stage: CloseStage::Begun,
             by: None,
         };

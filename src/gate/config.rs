@@ -47,6 +47,8 @@ pub(crate) struct GateConfig {
     pub(crate) slow_client: SlowClient,
     pub(crate) queue_bytes: usize,
     pub(crate) queue_messages: usize,
+    /// Over which time the clients of a stopping node spread their return.
+    pub(crate) reconnect_window: Option<Duration>,
     /// Whether failed requests get no reply, as in nano.
     pub(crate) silent: bool,
     pub(crate) on_handshake: Option<OnHandshake>,
@@ -65,6 +67,7 @@ impl Default for GateConfig {
             slow_client: SlowClient::default(),
             queue_bytes: 4 * 1024 * 1024,
             queue_messages: 64 * 1024,
+            reconnect_window: Some(Duration::from_secs(5)),
             silent: false,
             on_handshake: None,
         }

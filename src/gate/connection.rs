@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt::Display,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -17,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{
     client_state::{Blocked, FLUSH_TIMEOUT, Liveness, Step, Tick},
     config::GateConfig,
+    ending::Ending,
     handle::{ConnectionHandle, Output},
     rate_limit::Bucket,
     shared::Shared,
@@ -27,7 +29,7 @@ use crate::{
     handshake::{self, Request},
     message::{self, Message, MessageError, RouteFault},
     net::{deadline::DeadlineTimer, stream::Transport},
-    packet::{Decoder, Kind, Packet},
+    packet::{Decoder, Kind, Packet, PacketError},
     panic::catch_panic,
     session::{CloseReason, Session, SessionSink},
 };
@@ -111,17 +113,20 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Serves the client until the connection ends, and returns why.
-    pub(super) async fn run(&mut self) -> CloseReason {
+    pub(super) async fn run(&mut self) -> Ending {
         let sleep = pin!(sleep_until(self.now));
         let mut timer = DeadlineTimer::new(sleep);
         poll_fn(|cx| self.poll(cx, &mut timer)).await
     }
 
-    /// Shuts the outgoing direction down, and discards input until the client closes its side, for
+    /// Ends a WebSocket with a close frame, shuts the outgoing direction down, and discards input until the client closes its side, for
     /// at most [`FLUSH_TIMEOUT`]. A socket that is closed with unread input is reset, and the reset
     /// can overtake the last packets.
-    pub(super) async fn linger(&mut self) {
+    pub(super) async fn linger(&mut self, close_code: Option<u16>, reason: &str) {
         let end = async {
+            self.transport.close(close_code, reason)?;
+            let mut none = VecDeque::new();
+            poll_fn(|cx| self.transport.poll_write(cx, &mut none, &mut 0)).await?;
             poll_fn(|cx| self.transport.poll_shutdown(cx)).await?;
             while poll_fn(|cx| self.transport.poll_discard(cx)).await? > 0 {}
             io::Result::Ok(())
@@ -130,25 +135,25 @@ impl<T: Transport> Connection<T> {
         let _ = timeout(FLUSH_TIMEOUT, end).await;
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut DeadlineTimer<'_>) -> Poll<CloseReason> {
+    fn poll(&mut self, cx: &mut Context<'_>, timer: &mut DeadlineTimer<'_>) -> Poll<Ending> {
         self.now = Instant::now();
         loop {
-            if let Poll::Ready(reason) = self.poll_once(cx) {
-                return Poll::Ready(reason);
+            if let Poll::Ready(ending) = self.poll_once(cx) {
+                return Poll::Ready(ending);
             }
             ready!(timer.poll(cx, self.next_deadline(), self.now));
             self.now = Instant::now();
-            if let Some(reason) = self.on_deadline() {
-                return Poll::Ready(reason);
+            if let Some(ending) = self.on_deadline() {
+                return Poll::Ready(ending);
             }
         }
     }
 
-    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         if self.handle.is_open() {
             self.reading = false;
-            if let Poll::Ready(reason) = self.poll_input(cx) {
-                self.handle.close(reason);
+            if let Poll::Ready(ending) = self.poll_input(cx) {
+                self.handle.end_with(ending);
             }
         } else {
             // A request that was read before the close is in flight: the drain waits for it.
@@ -157,7 +162,7 @@ impl<T: Transport> Connection<T> {
         self.poll_output(cx)
     }
 
-    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         let mut written = 0;
         let end = loop {
             // Everything that was taken is written before more is taken, so that what waits stays in
@@ -167,14 +172,14 @@ impl<T: Transport> Connection<T> {
                 .poll_write(cx, &mut self.outgoing, &mut written)
             {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => break Poll::Ready(broken(&error)),
+                Poll::Ready(Err(error)) => break Poll::Ready(broken(&error).into()),
                 Poll::Pending => match self.handle.poll_blocked(cx, self.now) {
                     Blocked::Wait => break Poll::Pending,
                     Blocked::FlushBy(by) => {
                         self.flush_by = Some(by);
                         break Poll::Pending;
                     }
-                    Blocked::Abort(reason) => break Poll::Ready(reason),
+                    Blocked::Abort(ending) => break Poll::Ready(ending),
                 },
             }
             match self
@@ -183,8 +188,8 @@ impl<T: Transport> Connection<T> {
             {
                 Output::Packets => {}
                 Output::Nothing => break Poll::Pending,
-                Output::Flush { reason, .. } if self.outgoing.is_empty() => {
-                    break Poll::Ready(reason);
+                Output::Flush { ending, .. } if self.outgoing.is_empty() => {
+                    break Poll::Ready(ending);
                 }
                 Output::Flush { by, .. } => self.flush_by = Some(by),
             }
@@ -195,7 +200,7 @@ impl<T: Transport> Connection<T> {
         end
     }
 
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
             ready!(self.poll_deferred(cx));
             if self.throttled_until.is_some_and(|until| self.now < until) {
@@ -212,20 +217,23 @@ impl<T: Transport> Connection<T> {
             }
             match self.decoder.decode() {
                 Ok(Some(packet)) => {
-                    if let Err(reason) = self.packet(packet) {
-                        return Poll::Ready(reason);
+                    if let Err(ending) = self.packet(packet) {
+                        return Poll::Ready(ending);
                     }
                 }
                 Ok(None) => {
                     self.reading = true;
                     match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
-                        Ok(0) => return Poll::Ready(CloseReason::Client),
+                        Ok(0) => return Poll::Ready(CloseReason::Client.into()),
                         Ok(count) => self.gate.metrics.bytes_received.increment(count as u64),
-                        Err(error) => return Poll::Ready(broken(&error)),
+                        Err(error) => return Poll::Ready(broken(&error).into()),
                     }
                     self.reading = false;
                 }
-                Err(error) => return Poll::Ready(CloseReason::Protocol(error.to_string())),
+                Err(error @ PacketError::TooLarge { .. }) => {
+                    return Poll::Ready(Ending::too_large(error.to_string()));
+                }
+                Err(error) => return Poll::Ready(protocol(&error)),
             }
         }
     }
@@ -242,7 +250,7 @@ impl<T: Transport> Connection<T> {
         Poll::Ready(())
     }
 
-    fn packet(&mut self, packet: Packet) -> Result<(), CloseReason> {
+    fn packet(&mut self, packet: Packet) -> Result<(), Ending> {
         match self.liveness.receive(packet.kind, self.now) {
             Step::Handshake => self.shake_hands(&packet.body),
             Step::Acknowledged => {
@@ -251,11 +259,11 @@ impl<T: Transport> Connection<T> {
             }
             Step::Data => self.limit_rate().and_then(|()| self.data(packet.body)),
             Step::Nothing => Ok(()),
-            Step::Close(reason) => Err(reason),
+            Step::Close(reason) => Err(reason.into()),
         }
     }
 
-    fn shake_hands(&mut self, body: &[u8]) -> Result<(), CloseReason> {
+    fn shake_hands(&mut self, body: &[u8]) -> Result<(), Ending> {
         let user = match &self.gate.config.on_handshake {
             Some(hook) => catch_panic(&self.gate.metrics.panics, "panicked", || {
                 hook(&self.session, &Request::decode(body), body)
@@ -273,7 +281,7 @@ impl<T: Transport> Connection<T> {
 
     /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
     /// too old. Otherwise the connection closes without a reply, as in Go nano.
-    fn refuse(&self, error: Error) -> CloseReason {
+    fn refuse(&self, error: Error) -> Ending {
         if let Ok(code) = error.code().parse() {
             self.handle.send_control(
                 Kind::Handshake,
@@ -281,15 +289,15 @@ impl<T: Transport> Connection<T> {
             );
         }
         // Close callbacks and the log get the text of a foreign error, too.
-        CloseReason::HandshakeRefused(error.expose().message().to_owned())
+        CloseReason::HandshakeRefused(error.expose().message().to_owned()).into()
     }
 
-    fn limit_rate(&mut self) -> Result<(), CloseReason> {
+    fn limit_rate(&mut self) -> Result<(), Ending> {
         if let (Some(bucket), Some(limit)) = (&mut self.bucket, &self.gate.config.rate_limit)
             && let Err(wait) = bucket.take(limit, self.now)
         {
             if limit.disconnect {
-                return Err(CloseReason::RateLimit);
+                return Err(CloseReason::RateLimit.into());
             }
             // This message is taken on credit; the next one waits until the token is paid back.
             self.throttled_until = Some(self.now + wait);
@@ -297,7 +305,7 @@ impl<T: Transport> Connection<T> {
         Ok(())
     }
 
-    fn data(&mut self, body: Bytes) -> Result<(), CloseReason> {
+    fn data(&mut self, body: Bytes) -> Result<(), Ending> {
         self.gate.metrics.received.increment(1);
         let message = match Message::decode(body, &self.gate.dictionary) {
             Ok(message) => message,
@@ -343,14 +351,14 @@ impl<T: Transport> Connection<T> {
 
     /// Closes the connection for a malformed message, as Go nano does. A message whose only fault is
     /// a route that is not UTF-8 fails as one with an unknown route.
-    fn undecodable(&mut self, error: &MessageError) -> Result<(), CloseReason> {
+    fn undecodable(&mut self, error: &MessageError) -> Result<(), Ending> {
         let &MessageError::Route {
             kind,
             id,
             fault: RouteFault::NotUtf8,
         } = error
         else {
-            return Err(CloseReason::Protocol(error.to_string()));
+            return Err(protocol(error));
         };
         let id = if kind == message::Kind::Request {
             id
@@ -387,10 +395,10 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Handles every deadline that has passed; returns the reason if the connection ends now.
-    fn on_deadline(&mut self) -> Option<CloseReason> {
+    fn on_deadline(&mut self) -> Option<Ending> {
         if self.flush_by.is_some_and(|by| by <= self.now) {
-            let reason = self.handle.close_reason();
-            return Some(reason.unwrap_or(CloseReason::SlowClient));
+            let ending = self.handle.ending();
+            return Some(ending.unwrap_or(CloseReason::SlowClient.into()));
         }
         if self.throttled_until.is_some_and(|until| until <= self.now) {
             self.throttled_until = None;
@@ -409,6 +417,10 @@ impl<T: Transport> Connection<T> {
         }
         None
     }
+}
+
+fn protocol(error: &impl Display) -> Ending {
+    CloseReason::Protocol(error.to_string()).into()
 }
 
 fn broken(error: &io::Error) -> CloseReason {

@@ -15,11 +15,12 @@ use tracing::{debug, warn};
 
 use super::{
     client_state::{Blocked, ClientState, CloseStep, Refusal},
+    ending::{Ending, Greeted},
     shared::Shared,
 };
 use crate::{
     error::{Error, Result, code},
-    handshake,
+    kick::{Kick, Reconnect},
     message::{self, Kind, Message},
     packet::{self, PacketError},
     panic::catch_panic,
@@ -55,7 +56,7 @@ pub(super) enum Output {
     Nothing,
     /// Write the packets, at most until `by`, then close.
     Flush {
-        reason: CloseReason,
+        ending: Ending,
         by: Instant,
     },
 }
@@ -144,8 +145,18 @@ impl ConnectionHandle {
     }
 
     /// Returns why the connection is closing.
-    pub(super) fn close_reason(&self) -> Option<CloseReason> {
-        self.state.lock().client.close_reason()
+    pub(super) fn ending(&self) -> Option<Ending> {
+        self.state.lock().client.ending()
+    }
+
+    /// Returns what is known of the client.
+    pub(super) fn greeted(&self) -> Greeted {
+        self.state.lock().client.greeted()
+    }
+
+    /// Begins to close. Only the first reason counts.
+    pub(super) fn end_with(&self, ending: Ending) {
+        self.change(|state| state.client.close(ending));
     }
 
     /// Moves all queued packets to `into`, and the last ones when the connection closes. The task
@@ -175,7 +186,7 @@ impl ConnectionHandle {
             self.gate.metrics.sent.increment(messages as u64);
         }
         match flush {
-            Some((reason, by)) => Output::Flush { reason, by },
+            Some((ending, by)) => Output::Flush { ending, by },
             None if messages > 0 => Output::Packets,
             None => {
                 state.wait(cx);
@@ -190,14 +201,29 @@ impl ConnectionHandle {
         &self,
         client: &mut ClientState,
         now: Instant,
-    ) -> Option<(CloseReason, Instant)> {
+    ) -> Option<(Ending, Instant)> {
         loop {
             match client.next_step(now) {
                 CloseStep::Stay | CloseStep::Process => return None,
                 CloseStep::FailRequests => self.fail_requests(client),
-                CloseStep::QueueKick(reason) => queue_kick(client, &reason),
-                CloseStep::Flush { reason, by } => return Some((reason, by)),
+                CloseStep::QueueKick(kick) => self.queue_kick(client, kick),
+                CloseStep::Flush { ending, by } => return Some((ending, by)),
             }
+        }
+    }
+
+    /// Appends the kick packet. It ignores the limits of the queue, which it exceeds once at most. A
+    /// kick that sends clients elsewhere has the node's window, unless it has one of its own.
+    fn queue_kick(&self, client: &mut ClientState, mut kick: Kick) {
+        if kick.reconnect == Some(Reconnect::Elsewhere) && kick.retry_after.is_none() {
+            kick.retry_after = self.gate.config.reconnect_window;
+        }
+        let body = kick.encode();
+        if let Err(error) = client
+            .queue
+            .write(|out| packet::encode(packet::Kind::Kick, &body, out))
+        {
+            warn!(%error, "kick reason not sent");
         }
     }
 
@@ -388,7 +414,7 @@ impl SessionSink for ConnectionHandle {
     }
 
     fn close(&self, reason: CloseReason) {
-        self.change(|state| state.client.close(reason));
+        self.end_with(reason.into());
     }
 
     fn remote_addr(&self) -> Option<SocketAddr> {
@@ -398,17 +424,6 @@ impl SessionSink for ConnectionHandle {
     fn bind(&self, session: &Session, uid: i64) {
         session.inner().rebind(uid);
         self.gate.dispatch.bound(session);
-    }
-}
-
-/// Appends the kick packet. It ignores the limits of the queue, which it exceeds once at most.
-fn queue_kick(client: &mut ClientState, reason: &str) {
-    let body = handshake::encode_kick(reason);
-    if let Err(error) = client
-        .queue
-        .write(|out| packet::encode(packet::Kind::Kick, &body, out))
-    {
-        warn!(%error, "kick reason not sent");
     }
 }
 

@@ -44,6 +44,16 @@ pub(crate) trait Transport: Send + Unpin {
         written: &mut u64,
     ) -> Poll<io::Result<()>>;
 
+    /// Queues what tells the client why nothing follows, with a close code of RFC 6455; nothing
+    /// without a code, unless the transport has one of its own. The next `poll_write` writes it. A
+    /// byte stream has no such thing.
+    ///
+    /// # Errors
+    /// It cannot be encoded.
+    fn close(&mut self, _code: Option<u16>, _reason: &str) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Ends the outgoing direction of the stream.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::{
         Role, WebSocketConfig,
         frame::{
             FrameHeader,
-            coding::{Data, OpCode},
+            coding::{CloseCode, Control, Data, OpCode},
         },
     },
 };
@@ -37,6 +37,8 @@ const READ_BUFFER: usize = 512;
 /// The most bytes of pongs that wait for the socket. A pong beyond them is replaced by the next one:
 /// RFC 6455 asks for an answer to the last ping only.
 const PONGS: usize = 512;
+/// The longest reason in a close frame, in bytes: a control frame has 125, two are for the code.
+const MAX_CLOSE_REASON: usize = 123;
 /// The longest header of an unmasked frame, in bytes.
 const FRAME_HEAD: usize = 10;
 
@@ -51,6 +53,8 @@ pub(crate) struct WebSocket<S> {
     closing: bool,
     /// Whether the input was invalid; the rest is discarded.
     failed: bool,
+    /// The close code of invalid input.
+    fault: Option<CloseCode>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
@@ -75,6 +79,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             answering: false,
             closing: false,
             failed: false,
+            fault: None,
         }
     }
 
@@ -124,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
                 }
                 Err(error) => {
                     self.failed = true;
+                    self.fault = fault(&error);
                     return Poll::Ready(end_or_error(error));
                 }
             }
@@ -150,7 +156,34 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
         self.poll_flush(cx, written)
     }
 
-    /// Ends the stream below, without a close frame, as nano does.
+    /// Queues a close frame, unless the client has sent one, which the library answers. Input that
+    /// is no WebSocket, or too much at once, has a code of its own.
+    fn close(&mut self, code: Option<u16>, reason: &str) -> io::Result<()> {
+        let Some(code) = self.fault.map(u16::from).or(code) else {
+            return Ok(());
+        };
+        if mem::replace(&mut self.closing, true) {
+            return Ok(());
+        }
+        let end = (0..=reason.len().min(MAX_CLOSE_REASON))
+            .rev()
+            .find(|&end| reason.is_char_boundary(end));
+        let reason = &reason[..end.unwrap_or_default()];
+        let head = FrameHeader {
+            opcode: OpCode::Control(Control::Close),
+            ..FrameHeader::default()
+        };
+        let len = size_of_val(&code) + reason.len();
+        let mut frame = BytesMut::with_capacity(FRAME_HEAD + len);
+        head.format(len as u64, &mut (&mut frame).writer())
+            .map_err(into_io)?;
+        frame.put_u16(code);
+        frame.put_slice(reason.as_bytes());
+        self.socket.get_mut().frames().push_back(frame.freeze());
+        Ok(())
+    }
+
+    /// Ends the stream below.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.socket.get_mut().poll_shutdown(cx)
     }
@@ -194,6 +227,16 @@ fn end_or_error(error: Error) -> io::Result<usize> {
     match error {
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ok(0),
         error => Err(into_io(error)),
+    }
+}
+
+/// The close code of RFC 6455 for invalid input.
+fn fault(error: &Error) -> Option<CloseCode> {
+    match error {
+        Error::Protocol(_) => Some(CloseCode::Protocol),
+        Error::Utf8(_) => Some(CloseCode::Invalid),
+        Error::Capacity(_) => Some(CloseCode::Size),
+        _ => None,
     }
 }
 

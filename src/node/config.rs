@@ -85,6 +85,7 @@ impl NodeConfig {
             ("timeouts.heartbeat", gate.heartbeat),
             ("timeouts.handshake", Some(gate.handshake_timeout)),
             ("timeouts.request", gate.request_timeout),
+            ("timeouts.reconnect_window", gate.reconnect_window),
             ("timeouts.shutdown", Some(self.shutdown_timeout)),
             ("timer_precision", Some(self.timer_precision)),
             ("cluster.retry_interval", cluster.retry_interval),

@@ -1,6 +1,8 @@
 //! Why a session ended.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
+
+use crate::kick::Kick;
 
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +15,8 @@ pub enum CloseReason {
     Closed(String),
     /// The application kicked it; the client was sent this reason.
     Kicked(String),
+    /// The application kicked it with a code; the client was sent this.
+    KickedWith(Kick),
     /// The client sent nothing for two heartbeat intervals.
     HeartbeatTimeout,
     /// The client did not finish its handshake in time.
@@ -37,7 +41,7 @@ impl CloseReason {
         match self {
             Self::Client => "client",
             Self::Closed(_) => "closed",
-            Self::Kicked(_) => "kicked",
+            Self::Kicked(_) | Self::KickedWith(_) => "kicked",
             Self::HeartbeatTimeout => "heartbeat_timeout",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::HandshakeRefused(_) => "handshake_refused",
@@ -57,6 +61,7 @@ impl CloseReason {
             | Self::HandshakeRefused(detail)
             | Self::Protocol(detail)
             | Self::Broken(detail) => detail,
+            Self::KickedWith(kick) => &kick.reason,
             _ => "",
         };
         (self.label(), detail)
@@ -76,16 +81,6 @@ impl CloseReason {
             "slow_client" => Self::SlowClient,
             "shutdown" => Self::Shutdown,
             _ => Self::Broken(detail),
-        }
-    }
-
-    /// The reason in the kick packet; `None` if none is sent.
-    pub(crate) fn kick(&self) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Kicked(reason) => Some(Cow::Borrowed(reason)),
-            Self::RateLimit => Some(Cow::Borrowed("rate limit exceeded")),
-            Self::Shutdown => Some(Cow::Borrowed("server is shutting down")),
-            _ => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     close_reason::CloseReason,
     handle::{Session, SessionInner},
 };
-use crate::serialize::Serializer;
+use crate::{kick::Kick, serialize::Serializer};
 
 impl<S: Serializer> Session<S> {
     /// Sends what is queued, then closes the connection. Close callbacks see
@@ -28,6 +28,23 @@ impl<S: Serializer> Session<S> {
     /// see [`CloseReason::Kicked`].
     pub fn kick(&self, reason: impl Into<String>) {
         self.inner().sink.close(CloseReason::Kicked(reason.into()));
+    }
+
+    /// [`kick`](Session::kick) with a code, and with advice whether and where to connect again. Close
+    /// callbacks see [`CloseReason::KickedWith`].
+    ///
+    /// Clients of nano and pomelo show the reason and ignore the rest. A gate of Go nano sends none.
+    ///
+    /// ```
+    /// use nano::{Session, kick::{Kick, Reconnect}};
+    ///
+    /// fn replace(session: &Session) {
+    ///     let kick = Kick::new("LOGIN-REPLACED", "logged in elsewhere");
+    ///     session.kick_with(kick.with_reconnect(Reconnect::Never));
+    /// }
+    /// ```
+    pub fn kick_with(&self, kick: Kick) {
+        self.inner().sink.close(CloseReason::KickedWith(kick));
     }
 
     /// Why the session ended; `None` while it is open.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    handshake,
+    kick::Kick,
     message::{Dictionary, Kind, Message},
     packet,
 };
@@ -245,15 +245,36 @@ impl RawClient {
 
     /// The reason in a kick, which must be the next packet and the last one.
     pub async fn kicked(&mut self) -> String {
-        let body = self.packet_of(packet::Kind::Kick).await;
-        self.closed().await;
-        handshake::decode_kick(&body)
+        self.kick().await.reason
     }
 
-    /// The end of the connection, in order and without another byte.
+    /// The kick, which must be the next packet and the last one.
+    pub async fn kick(&mut self) -> Kick {
+        let body = self.packet_of(packet::Kind::Kick).await;
+        self.closed().await;
+        Kick::decode(&body)
+    }
+
+    /// The end of the connection, in order and without another byte, except for the close frame of
+    /// a WebSocket.
     pub async fn closed(&mut self) {
-        let frame = self.frame().await;
-        assert_eq!(frame, None, "expected the end of the connection");
+        self.close_frame().await;
+    }
+
+    /// The end of the connection, as [`closed`](RawClient::closed); returns code and reason of the
+    /// close frame, if there is one.
+    pub async fn close_frame(&mut self) -> Option<(u16, String)> {
+        let frame = self.frame().await?;
+        let &[high, low, ref reason @ ..] = &frame.payload[..] else {
+            panic!("expected the end of the connection, got {frame:?}")
+        };
+        assert_eq!(
+            (frame.opcode, self.frame().await),
+            (opcode::CLOSE, None),
+            "expected the end of the connection"
+        );
+        let reason = String::from_utf8_lossy(reason).into_owned();
+        Some((u16::from_be_bytes([high, low]), reason))
     }
 }
 

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use nano::{
     client::{Client, DisconnectReason},
     code,
+    kick::{Kick, Reconnect},
     message::Message,
     packet::Kind,
 };
@@ -222,4 +223,20 @@ fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
         Some(DisconnectReason::Broken(_))
     ));
     drop(peer);
+}
+
+#[tokio::test]
+async fn a_kick_tells_whether_and_where_to_connect_again() {
+    let (client, mut peer) = connected().await;
+    assert_eq!(client.kick(), None);
+    let kick = Kick::new("NANO-503", "server is shutting down")
+        .with_reconnect(Reconnect::Elsewhere)
+        .with_retry_after(Duration::from_secs(5));
+    peer.write(&encode(Kind::Kick, &kick.encode())).await;
+    let reason = within(client.closed()).await;
+    assert_eq!(
+        reason,
+        DisconnectReason::Kicked("server is shutting down".to_owned())
+    );
+    assert_eq!(client.kick(), Some(&kick));
 }

@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 use nano::{
     App, CloseReason, Cluster, Component, Error, Group, Handle, Handlers, Options, Raw, Responder,
-    Result, Scheduler, Session, Timeouts, client::Client, testing::TestNode,
+    Result, Scheduler, Session, Timeouts,
+    client::Client,
+    kick::{Kick, Reconnect},
+    testing::TestNode,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -29,6 +32,13 @@ struct RoomState {
     started: Mutex<HashMap<i64, Vec<u64>>>,
     closed: Mutex<Vec<(i64, CloseReason)>>,
     handled: AtomicUsize,
+}
+
+/// The kick of `Room.KickWith`.
+pub(crate) fn moved() -> Kick {
+    Kick::new("ROOM-MOVED", "the room has moved")
+        .with_reconnect(Reconnect::Elsewhere)
+        .with_retry_after(Duration::ZERO)
 }
 
 impl Room {
@@ -122,6 +132,11 @@ impl Room {
         Ok(())
     }
 
+    fn kick_with(&self, session: &Session<Raw>, _: Bytes) -> Result<()> {
+        session.kick_with(moved());
+        Ok(())
+    }
+
     fn bind(&self, session: &Session<Raw>, body: Bytes) -> Result<()> {
         session.bind(std::str::from_utf8(&body)?.parse()?)?;
         session.push_raw("onBound", Bytes::new())?;
@@ -196,6 +211,7 @@ impl Component<Raw> for Room {
             .on("Push", Self::push)
             .on("Close", Self::close)
             .on("Kick", Self::kick)
+            .on("KickWith", Self::kick_with)
             .on("Bind", Self::bind)
             .on("Join", Self::join)
             .on("Say", Self::say)

@@ -1,7 +1,7 @@
 use nano::{CloseReason, client, code};
 
 use crate::{
-    cluster::{Backend, RoomCluster, code_of, text},
+    cluster::{Backend, RoomCluster, code_of, moved, text},
     support::{eventually, within},
 };
 
@@ -209,6 +209,18 @@ async fn a_member_closes_and_kicks_its_sessions() {
         ]
     );
     cluster.is_empty().await;
+}
+
+#[tokio::test]
+async fn a_kick_of_a_member_keeps_its_code_on_every_node() {
+    let cluster = RoomCluster::with(&["a"]).await;
+    let room = &cluster.backends[0].room;
+    let client = cluster.client().await;
+    let _ = client.request_raw("Room.KickWith", "").await;
+    within("the kick", client.closed()).await;
+    assert_eq!(client.kick(), Some(&moved()));
+    eventually("the close callback", || room.closed().len() == 1).await;
+    assert_eq!(room.closed()[0].1, CloseReason::KickedWith(moved()));
 }
 
 #[tokio::test]

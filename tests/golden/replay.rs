@@ -126,7 +126,7 @@ impl Replay {
                     .unwrap_or_else(|| panic!("{what}: the connection ended"));
                 self.error_reply(what, &bytes, *request, code, message);
             }
-            Event::Close => self.client.closed().await,
+            Event::Close => assert_eq!(self.client.close_frame().await, None, "{what}"),
         }
         if pace == Pace::Recorded && !sends {
             let at = self.opened.elapsed();

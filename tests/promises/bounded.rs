@@ -430,6 +430,9 @@ async fn a_packet_over_the_limit_ends_the_connection() {
     client
         .request("Service.Echo", vec![b'x'; 1_001 - overhead])
         .await;
-    assert_eq!(client.end().await, None);
+    assert_eq!(
+        client.end().await.as_deref(),
+        Some("a packet body of 1001 bytes, over the limit of 1000")
+    );
     assert!(matches!(ends.first().await, CloseReason::Protocol(_)));
 }

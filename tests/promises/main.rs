@@ -15,6 +15,7 @@ mod filters;
 mod floods;
 mod groups;
 mod handshake;
+mod kicks;
 mod leaks;
 mod lifecycle;
 mod listeners;

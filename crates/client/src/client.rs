@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use nano_protocol::{
-    Decode, Encode, Error, Json, Result, Serializer, code, handshake::Reply, message::Message,
-    serialize,
+    Decode, Encode, Error, Json, Result, Serializer, code, handshake::Reply, kick::Kick,
+    message::Message, serialize,
 };
 
 use crate::{
@@ -169,6 +169,22 @@ impl<S: Serializer> Client<S> {
     /// Why the connection is closed or closing; `None` while it is open.
     pub fn close_reason(&self) -> Option<DisconnectReason> {
         self.shared().close_reason()
+    }
+
+    /// The whole kick of the server, of which [`DisconnectReason::Kicked`] has the reason: its code,
+    /// whether and where to connect again, and within which time. `None` if there was none.
+    ///
+    /// ```no_run
+    /// use nano::{client::Client, kick::Reconnect};
+    /// # async fn example(client: Client) {
+    /// let reason = client.closed().await;
+    /// if client.kick().is_some_and(|kick| kick.reconnect == Some(Reconnect::Never)) {
+    ///     eprintln!("will not connect again: {reason}");
+    /// }
+    /// # }
+    /// ```
+    pub fn kick(&self) -> Option<&Kick> {
+        self.shared().kick()
     }
 
     fn shared(&self) -> &Shared {

@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use nano_protocol::{
     Error,
-    handshake::decode_kick,
+    kick::Kick,
     message::{self, Message, MessageError, RouteFault},
     packet::{self, Decoder, Kind, Packet, PacketError},
 };
@@ -194,7 +194,12 @@ impl Connection {
     fn on_packet(&mut self, packet: Packet) -> Result<(), DisconnectReason> {
         match packet.kind {
             Kind::Data => self.on_message(packet.body),
-            Kind::Kick => Err(DisconnectReason::Kicked(decode_kick(&packet.body))),
+            Kind::Kick => {
+                let kick = Kick::decode(&packet.body);
+                let reason = kick.reason.clone();
+                self.end.shared.set_kick(kick);
+                Err(DisconnectReason::Kicked(reason))
+            }
             // Handshakes, acknowledgements and heartbeats carry nothing for an open connection.
             _ => Ok(()),
         }

@@ -1,7 +1,11 @@
 //! The state that client handles share with the connection's task: handles queue messages, the task
 //! writes them.
 
-use std::{collections::HashMap, sync::Arc, task::Waker};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    task::Waker,
+};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -11,6 +15,7 @@ use tracing::debug;
 use nano_protocol::{
     Error, Result, code,
     handshake::Reply,
+    kick::Kick,
     message::{Message, MessageError},
     packet::{self, HEADER, Kind, PacketError},
 };
@@ -31,6 +36,8 @@ pub(crate) struct Shared {
     /// A leaf lock: no other lock is taken, and no waker or callback run, while it is held.
     state: Mutex<State>,
     closed: Notify,
+    /// Set before the reason of the close.
+    kick: OnceLock<Kick>,
 }
 
 struct State {
@@ -79,11 +86,22 @@ impl Shared {
             capacity: Semaphore::new(CAPACITY as usize),
             state: Mutex::new(state),
             closed: Notify::new(),
+            kick: OnceLock::new(),
         }
     }
 
     pub(crate) fn reply(&self) -> &Reply {
         &self.reply
+    }
+
+    /// The kick of the server, once there is one.
+    pub(crate) fn kick(&self) -> Option<&Kick> {
+        self.kick.get()
+    }
+
+    /// Keeps the kick of the server; it ends the connection, so there is one.
+    pub(crate) fn set_kick(&self, kick: Kick) {
+        let _ = self.kick.set(kick);
     }
 
     pub(crate) fn listeners(&self) -> &Arc<Listeners> {

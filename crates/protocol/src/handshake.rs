@@ -282,7 +282,7 @@ impl fmt::Display for HandshakeError {
     }
 }
 
-/// Encodes the body of a kick packet: why the server closes the connection.
+/// Encodes the body of a kick packet that has a reason only; [`Kick`](crate::kick::Kick) has more.
 pub fn encode_kick(reason: &str) -> Vec<u8> {
     to_json(&json!({ "reason": reason })).into_bytes()
 }
@@ -328,7 +328,7 @@ fn finish(head: &str, servertime: Option<i64>, user: Option<&Value>) -> Vec<u8> 
 }
 
 /// JSON as Go writes it, which is also safe inside HTML. These characters occur in strings only.
-fn to_json(value: &Value) -> String {
+pub(crate) fn to_json(value: &Value) -> String {
     let plain = value.to_string();
     let mut json = String::with_capacity(plain.len());
     for char in plain.chars() {
@@ -380,11 +380,11 @@ fn dictionary(routes: &Value) -> Dictionary {
     Dictionary::new(unique).unwrap_or_default()
 }
 
-fn object(body: &[u8]) -> Map<String, Value> {
+pub(crate) fn object(body: &[u8]) -> Map<String, Value> {
     serde_json::from_slice(body).unwrap_or_default()
 }
 
-fn text(value: Option<Value>) -> String {
+pub(crate) fn text(value: Option<Value>) -> String {
     match value {
         Some(Value::String(text)) => text,
         Some(Value::Null) | None => String::new(),

@@ -6,7 +6,7 @@
 //! | layer | module | on the wire |
 //! |---|---|---|
 //! | packet | [`packet`] | kind, length, body |
-//! | handshake | [`handshake`] | the JSON bodies of handshake and kick packets |
+//! | handshake | [`handshake`], [`kick`] | the JSON bodies of handshake and kick packets |
 //! | message | [`message`] | the bodies of data packets: kind, id, route, payload |
 //! | payload | [`serialize`] | JSON, Protocol Buffers, raw bytes, or a format of the application |
 //!
@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 // From the top down: a module imports only from those below it.
+pub mod kick;
+
 pub mod handshake;
 pub mod message;
 pub mod packet;

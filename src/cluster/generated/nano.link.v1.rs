@@ -109,7 +109,8 @@ pub enum Kind {
     Bind = 18,
     /// Closes the client's connection: `close.detail` is the reason.
     Close = 19,
-    /// Sends the client `close.detail` in a kick and closes its connection.
+    /// Sends the client a kick and closes its connection. `close.detail` is the reason; a kick with more than
+    /// that is in `body`, as for the client.
     Kick = 20,
     /// A one-way message on behalf of the session; the gate chooses the member.
     Relay = 21,

@@ -1,6 +1,6 @@
 //! Frames: one constructor for each kind, and what a receiver takes out of them.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
+    kick::Kick,
     packet,
     session::CloseReason,
 };
@@ -137,13 +138,18 @@ impl Frame {
 
     pub(super) fn session_closed(session: i64, reason: &CloseReason) -> Self {
         let (label, detail) = reason.parts();
-        Self::of(Kind::SessionClosed, session).because(label, detail.to_owned())
+        let frame = Self::of(Kind::SessionClosed, session).because(label, detail.to_owned());
+        match reason {
+            CloseReason::KickedWith(kick) => frame.with_kick(kick),
+            _ => frame,
+        }
     }
 
     /// Asks the gate of a session to close its client's connection.
     pub(super) fn close(session: i64, reason: CloseReason) -> Self {
         match reason {
             CloseReason::Kicked(reason) => Self::of(Kind::Kick, session).because("", reason),
+            CloseReason::KickedWith(kick) => Self::of(Kind::Kick, session).with_kick(&kick),
             CloseReason::Closed(reason) => Self::of(Kind::Close, session).because("", reason),
             other => Self::of(Kind::Close, session).because("", other.to_string()),
         }
@@ -158,6 +164,18 @@ impl Frame {
             close: Some(Box::new(close)),
             ..self
         }
+    }
+
+    /// Adds a kick with more than a reason.
+    fn with_kick(mut self, kick: &Kick) -> Self {
+        self.body = kick.encode().into();
+        self
+    }
+
+    /// Takes the kick, if it has more than a reason.
+    pub(super) fn take_kick(&mut self) -> Option<Kick> {
+        let body = mem::take(&mut self.body);
+        (!body.is_empty()).then(|| Kick::decode(&body))
     }
 
     /// Why a session or a connection closes; empty where the frame does not say.

@@ -140,7 +140,10 @@ fn for_gate(
                 .dispatch
                 .rpc(&session, Message::notify(route, frame.body));
         }
-        Kind::Kick => session.kick(frame.take_close().detail),
+        Kind::Kick => match frame.take_kick() {
+            None => session.kick(frame.take_close().detail),
+            Some(kick) => session.kick_with(kick),
+        },
         _ => session.close_because(frame.take_close().detail),
     }
     Ok(())

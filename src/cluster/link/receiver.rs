@@ -317,7 +317,10 @@ impl<S: LinkedSession> Receiver<S> {
         }
         if let Some(served) = self.sessions.remove(&frame.session) {
             let close = frame.take_close();
-            let reason = CloseReason::of(&close.reason, close.detail);
+            let reason = match frame.take_kick() {
+                None => CloseReason::of(&close.reason, close.detail),
+                Some(kick) => CloseReason::KickedWith(kick),
+            };
             effects.push(Effect::EndSession {
                 session: served.session,
                 cause: EndCause::Closed(reason),

@@ -46,13 +46,16 @@ fn steps(state: &mut ClientState, now: Instant) -> Vec<CloseStep> {
     }
 }
 
-fn kick(reason: &str) -> CloseStep {
-    CloseStep::QueueKick(reason.to_owned())
+/// The kick of a close with this reason.
+fn kick(reason: CloseReason) -> CloseStep {
+    let client = acknowledged().greeted();
+    CloseStep::QueueKick(Ending::from(reason).kick(client).unwrap())
 }
 
 fn flush(reason: CloseReason, now: Instant) -> CloseStep {
     let by = now + FLUSH_TIMEOUT;
-    CloseStep::Flush { reason, by }
+    let ending = reason.into();
+    CloseStep::Flush { ending, by }
 }
 
 #[test]
@@ -71,7 +74,7 @@ fn a_shutdown_waits_for_requests_in_flight() {
         steps(&mut state, now),
         [
             CloseStep::FailRequests,
-            kick("server is shutting down"),
+            kick(CloseReason::Shutdown),
             flush(CloseReason::Shutdown, now)
         ]
     );
@@ -86,9 +89,9 @@ fn a_second_close_ends_the_drain_and_keeps_the_reason() {
     state.close(CloseReason::Client);
     assert_eq!(state.next_step(now), CloseStep::FailRequests);
     state.close(CloseReason::RateLimit);
-    assert_eq!(state.next_step(now), kick("server is shutting down"));
+    assert_eq!(state.next_step(now), kick(CloseReason::Shutdown));
     assert_eq!(state.next_step(now), flush(CloseReason::Shutdown, now));
-    assert_eq!(state.close_reason(), Some(CloseReason::Shutdown));
+    assert_eq!(state.ending(), Some(CloseReason::Shutdown.into()));
 }
 
 #[test]
@@ -101,7 +104,7 @@ fn error_replies_pass_the_pipeline_before_the_kick() {
         .message(Message::response(1, true, Bytes::new()));
     assert_eq!(steps(&mut state, now), [CloseStep::Process]);
     state.queue.take_unprocessed();
-    assert_eq!(state.next_step(now), kick("server is shutting down"));
+    assert_eq!(state.next_step(now), kick(CloseReason::Shutdown));
 }
 
 #[test]
@@ -113,7 +116,11 @@ fn a_kick_is_sent_with_and_without_room_and_once() {
         push(&mut state, queued, &config).unwrap();
         state.close(CloseReason::Kicked("enough".to_owned()));
         let end = flush(CloseReason::Kicked("enough".to_owned()), now);
-        assert_eq!(state.next_step(now), kick("enough"), "{queued}");
+        assert_eq!(
+            state.next_step(now),
+            kick(CloseReason::Kicked("enough".to_owned())),
+            "{queued}"
+        );
         assert_eq!(state.next_step(now), end);
         // What was queued before the kick is still sent.
         assert_eq!(state.queue.take(&mut Default::default()), 1);
@@ -131,8 +138,8 @@ fn a_client_that_does_not_read_has_until_the_flush_deadline() {
     // The deadline does not move.
     let later = now + SECOND / 2;
     assert_eq!(state.blocked(later), Blocked::FlushBy(by));
-    let reason = CloseReason::HeartbeatTimeout;
-    assert_eq!(steps(&mut state, later), [CloseStep::Flush { reason, by }]);
+    let ending = CloseReason::HeartbeatTimeout.into();
+    assert_eq!(steps(&mut state, later), [CloseStep::Flush { ending, by }]);
 }
 
 #[test]
@@ -148,7 +155,10 @@ fn a_slow_client_is_closed_at_once_and_sent_nothing_more() {
         push(&mut state, 90, &config).unwrap();
         assert_eq!(push(&mut state, 20, &config), Err(Refusal::Disconnected));
         assert_eq!(push(&mut state, 1, &config), Err(Refusal::Closed));
-        assert_eq!(state.blocked(now), Blocked::Abort(CloseReason::SlowClient));
+        assert_eq!(
+            state.blocked(now),
+            Blocked::Abort(CloseReason::SlowClient.into())
+        );
         let end = flush(CloseReason::SlowClient, now);
         assert_eq!(steps(&mut state, now), [end]);
         assert_eq!(state.queue.take(&mut Default::default()), 0);
@@ -198,7 +208,7 @@ fn a_closed_client_keeps_nothing() {
     state.close(CloseReason::Client);
     assert_eq!(push(&mut state, 10, &config), Err(Refusal::Closed));
     assert_eq!(state.next_step(now), CloseStep::Stay);
-    assert_eq!(state.close_reason(), None);
+    assert_eq!(state.ending(), None);
 }
 
 #[test]
@@ -214,7 +224,7 @@ fn a_client_over_its_rate_is_kicked() {
     assert_eq!(
         steps(&mut state, now),
         [
-            kick("rate limit exceeded"),
+            kick(CloseReason::RateLimit),
             flush(CloseReason::RateLimit, now)
         ]
     );

@@ -7,6 +7,7 @@ use nano_protocol::{
         self, HandshakeError, OLD_CLIENT, Reply, ReplyTemplate, Request, Sys, decode_kick,
         encode_kick,
     },
+    kick::{Kick, Reconnect},
     message::Dictionary,
 };
 use proptest::{collection::vec, option, prelude::*};
@@ -201,7 +202,38 @@ fn a_kick_tells_its_reason_and_other_bodies_are_taken_as_text() {
     }
 }
 
+#[test]
+fn what_a_kick_says_wrongly_counts_as_missing() {
+    let kick = |json: &str| Kick::decode(json.as_bytes());
+    assert_eq!(kick(r#"{"code":"X"}"#).reason, r#"{"code":"X"}"#);
+    for rest in [
+        r#""code":null,"reconnect":7,"retryAfter":"1""#,
+        r#""reconnect":"Here","retryAfter":-1"#,
+        r#""retryAfter":1e300"#,
+        r#""retryAfter":86400001"#,
+    ] {
+        assert_eq!(
+            kick(&format!(r#"{{"reason":"x",{rest}}}"#)),
+            Kick::because("x")
+        );
+    }
+    let full = kick(r#"{"retryAfter":0.5,"code":4,"reconnect":"never","reason":"x"}"#);
+    assert_eq!((&*full.code, full.reconnect), ("4", Some(Reconnect::Never)));
+    assert_eq!(full.retry_after, Some(Duration::from_micros(500)));
+    let long = Kick::because("x").with_retry_after(Duration::MAX);
+    assert_eq!(Kick::decode(&long.encode()), long);
+}
+
 proptest! {
+    #[test]
+    fn a_kick_survives_the_wire(code: String, reason: String, to in 0..4usize, millis in option::of(0..86_400_000u64)) {
+        let to = [None, Some(Reconnect::Here), Some(Reconnect::Elsewhere), Some(Reconnect::Never)][to];
+        let mut kick = Kick::new(code, reason);
+        kick.reconnect = to;
+        kick.retry_after = millis.map(Duration::from_millis);
+        prop_assert_eq!(Kick::decode(&kick.encode()), kick);
+    }
+
     #[test]
     fn a_reply_survives_the_wire_and_its_template_makes_the_same_bytes(
         millis in option::of(1..86_400_000u64), servertime: i64, routes in vec("[ -~é]{1,9}", 0..5), user in option::of(json_value()),

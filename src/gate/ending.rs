@@ -1,0 +1,179 @@
+//! How a connection ends: what its client learns, by kick and by close frame. Pure.
+
+use crate::{
+    error::code,
+    kick::{Kick, Reconnect},
+    session::CloseReason,
+};
+
+/// Close codes of WebSocket connections; see RFC 6455, section 7.4. Those from 4000 on are kicks.
+pub(super) mod close_code {
+    pub(crate) const GOING_AWAY: u16 = 1001;
+    pub(crate) const PROTOCOL_ERROR: u16 = 1002;
+    pub(crate) const POLICY_VIOLATION: u16 = 1008;
+    pub(crate) const TOO_BIG: u16 = 1009;
+    /// Kicked, without advice whether to connect again.
+    pub(crate) const KICKED: u16 = 4000;
+    pub(crate) const RECONNECT_HERE: u16 = 4001;
+    pub(crate) const RECONNECT_ELSEWHERE: u16 = 4002;
+    pub(crate) const RECONNECT_NEVER: u16 = 4003;
+}
+
+/// What a client has shown of itself when its connection ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Greeted {
+    /// Whether a handshake of it was answered.
+    pub(super) answered: bool,
+    /// Whether it has acknowledged a handshake.
+    pub(super) acknowledged: bool,
+    /// Whether it knows more of the protocol than nano has.
+    pub(super) extended: bool,
+}
+
+/// Why a connection ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ending {
+    pub(super) reason: CloseReason,
+    /// Whether the client sent more than it may at once. Its reason is `Protocol`.
+    too_large: bool,
+}
+
+impl From<CloseReason> for Ending {
+    fn from(reason: CloseReason) -> Self {
+        Self {
+            reason,
+            too_large: false,
+        }
+    }
+}
+
+impl Ending {
+    /// The end of a client that sent a packet over the limit.
+    pub(super) fn too_large(detail: String) -> Self {
+        Self {
+            reason: CloseReason::Protocol(detail),
+            too_large: true,
+        }
+    }
+
+    /// Returns the kick that tells the client why; `None` if it learns nothing, as from Go nano.
+    pub(super) fn kick(&self, client: Greeted) -> Option<Kick> {
+        let here =
+            |code, reason: &str| Some(Kick::new(code, reason).with_reconnect(Reconnect::Here));
+        match &self.reason {
+            CloseReason::Kicked(reason) => Some(Kick::because(reason)),
+            CloseReason::KickedWith(kick) => Some(kick.clone()),
+            CloseReason::RateLimit => here(code::TOO_MANY, "rate limit exceeded"),
+            CloseReason::Shutdown => Some(
+                Kick::new(code::UNAVAILABLE, "server is shutting down")
+                    .with_reconnect(Reconnect::Elsewhere),
+            ),
+            // A client that has sent no handshake may speak another protocol.
+            CloseReason::HandshakeTimeout if client.answered => {
+                here(code::TIMEOUT, "handshake timeout")
+            }
+            // Clients of nano know the silent end.
+            CloseReason::HeartbeatTimeout if client.extended => {
+                here(code::TIMEOUT, "heartbeat timeout")
+            }
+            CloseReason::Protocol(detail) if self.too_large => here(code::TOO_LARGE, detail),
+            _ => None,
+        }
+    }
+
+    /// Returns the text of the close frame: that of the kick, or what was wrong.
+    pub(super) fn text(&self, client: Greeted) -> String {
+        match (self.kick(client), &self.reason) {
+            (Some(kick), _) => kick.reason,
+            (None, CloseReason::Protocol(detail) | CloseReason::HandshakeRefused(detail)) => {
+                detail.clone()
+            }
+            (None, _) => String::new(),
+        }
+    }
+
+    /// Returns the code of the close frame that ends a WebSocket; `None` if none is sent, as by Go
+    /// nano.
+    pub(super) fn close_code(&self, client: Greeted) -> Option<u16> {
+        match &self.reason {
+            CloseReason::Kicked(_) => Some(close_code::KICKED),
+            CloseReason::KickedWith(kick) => Some(match kick.reconnect {
+                Some(Reconnect::Here) => close_code::RECONNECT_HERE,
+                Some(Reconnect::Elsewhere) => close_code::RECONNECT_ELSEWHERE,
+                Some(Reconnect::Never) => close_code::RECONNECT_NEVER,
+                _ => close_code::KICKED,
+            }),
+            CloseReason::Shutdown => Some(close_code::GOING_AWAY),
+            CloseReason::RateLimit
+            | CloseReason::HandshakeTimeout
+            | CloseReason::HandshakeRefused(_) => Some(close_code::POLICY_VIOLATION),
+            CloseReason::HeartbeatTimeout if client.extended => Some(close_code::POLICY_VIOLATION),
+            CloseReason::Protocol(_) if self.too_large => Some(close_code::TOO_BIG),
+            CloseReason::Protocol(_) if client.acknowledged => Some(close_code::PROTOCOL_ERROR),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENT: Greeted = Greeted {
+        answered: false,
+        acknowledged: false,
+        extended: false,
+    };
+    const PLAYER: Greeted = Greeted {
+        answered: true,
+        acknowledged: true,
+        extended: false,
+    };
+
+    fn code(reason: CloseReason, client: Greeted) -> Option<u16> {
+        Ending::from(reason).close_code(client)
+    }
+
+    #[test]
+    fn every_reason_has_its_close_code() {
+        let kicked = |reconnect: Option<Reconnect>| {
+            let kick = Kick::new("X", "x");
+            let kick = reconnect.map_or(kick.clone(), |to| kick.with_reconnect(to));
+            code(CloseReason::KickedWith(kick), PLAYER)
+        };
+        assert_eq!(kicked(None), Some(4000));
+        assert_eq!(kicked(Some(Reconnect::Here)), Some(4001));
+        assert_eq!(kicked(Some(Reconnect::Elsewhere)), Some(4002));
+        assert_eq!(kicked(Some(Reconnect::Never)), Some(4003));
+        assert_eq!(code(CloseReason::Kicked("x".into()), PLAYER), Some(4000));
+        assert_eq!(code(CloseReason::Shutdown, SILENT), Some(1001));
+        assert_eq!(code(CloseReason::RateLimit, PLAYER), Some(1008));
+        assert_eq!(code(CloseReason::HandshakeTimeout, SILENT), Some(1008));
+        assert_eq!(code(CloseReason::Protocol("x".into()), PLAYER), Some(1002));
+        let too_large = Ending::too_large("x".into());
+        assert_eq!(too_large.close_code(SILENT), Some(1009));
+        // As Go nano: its recordings have none.
+        assert_eq!(code(CloseReason::Protocol("x".into()), SILENT), None);
+        assert_eq!(code(CloseReason::Closed("x".into()), PLAYER), None);
+        assert_eq!(code(CloseReason::HeartbeatTimeout, PLAYER), None);
+    }
+
+    #[test]
+    fn only_clients_that_know_more_than_nano_learn_of_a_heartbeat_timeout() {
+        let ending = Ending::from(CloseReason::HeartbeatTimeout);
+        assert_eq!(ending.kick(PLAYER), None);
+        let known = Greeted {
+            extended: true,
+            ..PLAYER
+        };
+        assert_eq!(ending.kick(known).unwrap().reason, "heartbeat timeout");
+        assert_eq!(ending.close_code(known), Some(1008));
+    }
+
+    #[test]
+    fn clients_that_began_a_handshake_learn_of_its_timeout() {
+        let ending = Ending::from(CloseReason::HandshakeTimeout);
+        assert_eq!(ending.kick(SILENT), None);
+        assert_eq!(ending.kick(PLAYER).unwrap().code, "NANO-408");
+    }
+}
