@@ -42,6 +42,9 @@ impl Timeouts {
     /// The interval of heartbeats, which clients learn in the handshake. A client silent for two
     /// intervals is disconnected. 30 s unless set.
     ///
+    /// Whole seconds of at least 1 suit every client: pitaya's Go client refuses fractions, and
+    /// panics when there are no heartbeats.
+    ///
     /// With `None` no heartbeats are sent and silent clients stay: for tests, and where TCP is sure
     /// to report the end of a connection.
     #[doc(alias = "WithHeartbeatInterval")]
