@@ -37,6 +37,8 @@ pub(super) struct ClientState {
     phase: Phase,
     /// Once it is acknowledged the client may be sent messages.
     handshake: Handshake,
+    /// Whether the client knows the error bit of responses.
+    error_flag: bool,
     pub(super) queue: SendQueue,
     /// Messages that wait for the acknowledgement.
     held: Option<Box<SendQueue>>,
@@ -130,6 +132,16 @@ impl ClientState {
         } else {
             self.held.get_or_insert_default()
         }
+    }
+
+    /// Notes what the client's handshake says.
+    pub(super) fn set_error_flag(&mut self, known: bool) {
+        self.error_flag = known;
+    }
+
+    /// Whether a failed request is answered with the error bit set.
+    pub(super) fn error_flag(&self) -> bool {
+        self.error_flag
     }
 
     /// Notes that a handshake reply is queued.

@@ -264,9 +264,11 @@ impl<T: Transport> Connection<T> {
     }
 
     fn shake_hands(&mut self, body: &[u8]) -> Result<(), Ending> {
+        let request = Request::decode(body);
+        self.handle.set_error_flag(request.sys.knows_error_flag());
         let user = match &self.gate.config.on_handshake {
             Some(hook) => catch_panic(&self.gate.metrics.panics, "panicked", || {
-                hook(&self.session, &Request::decode(body), body)
+                hook(&self.session, &request, body)
             }),
             None => Ok(None),
         };

@@ -123,6 +123,11 @@ impl ConnectionHandle {
         });
     }
 
+    /// Notes whether the client knows the error bit of responses.
+    pub(super) fn set_error_flag(&self, known: bool) {
+        self.state.lock().client.set_error_flag(known);
+    }
+
     /// Releases the messages that waited for the client's acknowledgement of the handshake.
     pub(super) fn acknowledge(&self) {
         self.change(|state| state.client.acknowledge());
@@ -239,8 +244,9 @@ impl ConnectionHandle {
                 client.queue.message(reply);
             } else {
                 // An error body always fits into a packet.
+                let flagged = client.error_flag();
                 let _: Result<(), PacketError> =
-                    client.queue.write(|out| response(id, true, &body, out));
+                    client.queue.write(|out| response(id, flagged, &body, out));
             }
         }
     }
@@ -261,7 +267,8 @@ impl ConnectionHandle {
         for message in messages {
             let encoded = self.process(session, message);
             let mut state = self.state.lock();
-            if let Err(error) = encoded.and_then(|message| {
+            if let Err(error) = encoded.and_then(|mut message| {
+                message.error &= state.client.error_flag();
                 state
                     .client
                     .queue
@@ -400,10 +407,11 @@ impl SessionSink for ConnectionHandle {
                     .message(Message::response(request, failed, body));
                 return Ok(());
             }
+            let flagged = failed && state.client.error_flag();
             Ok(state
                 .client
                 .messages()
-                .write(|out| response(request, failed, &body, out))?)
+                .write(|out| response(request, flagged, &body, out))?)
         })
     }
 
@@ -427,10 +435,10 @@ impl SessionSink for ConnectionHandle {
     }
 }
 
-fn response(id: u64, failed: bool, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {
+fn response(id: u64, flagged: bool, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {
     out.reserve(packet::HEADER + RESPONSE_HEAD + body.len());
     packet::encode_with(packet::Kind::Data, out, |out| {
-        message::encode_response(id, failed, body, out);
+        message::encode_response(id, flagged, body, out);
         Ok(())
     })
 }

@@ -133,9 +133,14 @@ impl RawClient {
         self.response(id).await
     }
 
-    /// Does the handshake. Returns the server's reply.
+    /// Does the handshake as a client that knows the error bit. Returns the server's reply.
     pub async fn handshake(&mut self) -> Value {
-        self.send_packet(packet::Kind::Handshake, b"{}").await;
+        self.handshake_with(br#"{"sys":{"errorFlag":true}}"#).await
+    }
+
+    /// Does the handshake with this request body. Returns the server's reply.
+    pub async fn handshake_with(&mut self, request: &[u8]) -> Value {
+        self.send_packet(packet::Kind::Handshake, request).await;
         let reply = self.packet_of(packet::Kind::Handshake).await;
         self.send_packet(packet::Kind::Ack, b"").await;
         serde_json::from_slice(&reply)

@@ -36,7 +36,7 @@ async fn the_handshake_says_who_we_are_and_the_reply_is_kept() {
     assert_eq!(
         request,
         format!(
-            r#"{{"sys":{{"type":"rust","version":"{}"}},"user":{{"token":"t"}}}}"#,
+            r#"{{"sys":{{"errorFlag":true,"type":"rust","version":"{}"}},"user":{{"token":"t"}}}}"#,
             env!("CARGO_PKG_VERSION")
         )
     );

@@ -120,7 +120,7 @@ pub(crate) fn data(message: &Message) -> Vec<u8> {
 /// What opens a connection, both packets of it.
 pub(crate) fn greeting() -> Vec<u8> {
     [
-        packet(packet::Kind::Handshake, b"{}"),
+        packet(packet::Kind::Handshake, br#"{"sys":{"errorFlag":true}}"#),
         packet(packet::Kind::Ack, b""),
     ]
     .concat()
@@ -181,7 +181,7 @@ impl Client {
     pub(crate) async fn shake_hands(&mut self) -> Reply {
         self.send(&packet(
             packet::Kind::Handshake,
-            br#"{"sys":{"type":"test","version":"1"}}"#,
+            br#"{"sys":{"type":"test","version":"1","errorFlag":true}}"#,
         ))
         .await;
         let reply = loop {

@@ -254,7 +254,7 @@ async fn the_handshake_tells_heartbeat_time_dictionary_and_what_the_hook_says() 
         "{} {now}",
         reply.servertime
     );
-    assert_eq!(reply.user.unwrap(), serde_json::json!({ "bytes": 37 }));
+    assert_eq!(reply.user.unwrap(), serde_json::json!({ "bytes": 54 }));
     let routes: Vec<_> = reply
         .dictionary
         .iter()

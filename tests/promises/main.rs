@@ -10,6 +10,7 @@ mod backlog;
 mod blocked;
 mod bounded;
 mod configuration;
+mod error_bit;
 mod faults;
 mod filters;
 mod floods;

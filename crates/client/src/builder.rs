@@ -200,7 +200,7 @@ impl<S: Serializer> Builder<S> {
         let address: Address = url.parse()?;
         let mut transport =
             dial::dial(&address, self.ca_file, self.server_name, self.max_packet).await?;
-        let sys = Sys::new("rust", env!("CARGO_PKG_VERSION"));
+        let sys = Sys::new("rust", env!("CARGO_PKG_VERSION")).with_error_flag();
         let request = Request::new(sys, self.user);
         let mut decoder = Decoder::new(self.max_packet);
         let mut early = Vec::new();

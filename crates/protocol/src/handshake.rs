@@ -29,6 +29,9 @@ pub const REFUSED: u16 = 500;
 /// The code of a refusal because of the client's version.
 pub const OLD_CLIENT: u16 = 501;
 
+/// The field of [`Sys`] by which a client says that it knows the error bit.
+const ERROR_FLAG: &str = "errorFlag";
+
 /// A longer heartbeat interval counts as none, which also keeps sums of times from overflowing.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -61,6 +64,26 @@ impl Sys {
             kind: kind.into(),
             version: version.into(),
             others: Map::new(),
+        }
+    }
+
+    /// Says that the client knows the error bit of responses, as field `errorFlag`.
+    #[must_use]
+    pub fn with_error_flag(mut self) -> Self {
+        self.others.insert(ERROR_FLAG.to_owned(), true.into());
+        self
+    }
+
+    /// Whether the client knows the error bit of responses.
+    ///
+    /// Clients of this project say so. Pitaya's clients know the bit too; they are recognised
+    /// by the fields `platform` and `libVersion`. Clients of the pomelo family do not: libpomelo and
+    /// libpomelo2 end the connection when they see the bit.
+    pub fn knows_error_flag(&self) -> bool {
+        let is_text = |field| self.others.get(field).is_some_and(Value::is_string);
+        match self.others.get(ERROR_FLAG) {
+            Some(known) => known == &Value::Bool(true),
+            None => is_text("platform") && is_text("libVersion"),
         }
     }
 }

@@ -325,19 +325,10 @@ async fn s19_a_backend_is_dead() {
     let (mut refused, mut answered) = (None, None);
     while refused.is_none() || answered.is_none() {
         let message = client.message().await;
-        match message.error {
-            true => {
-                refused = Some((
-                    message.id,
-                    Error::from_body(&message.body).code().to_owned(),
-                ))
-            }
-            false => {
-                answered = Some((
-                    message.id,
-                    serde_json::from_slice::<Value>(&message.body).unwrap(),
-                ))
-            }
+        let body: Value = serde_json::from_slice(&message.body).unwrap();
+        match body["code"].as_str() {
+            Some(code) => refused = Some((message.id, code.to_owned())),
+            None => answered = Some((message.id, body)),
         }
     }
     let (id, error) = refused.unwrap();
@@ -374,7 +365,10 @@ async fn s20_a_gate_stops() {
     // Its client has asked for something that its backend never answers.
     gate.terminate().await;
     stage.play().await;
-    assert_eq!(stage.client("c").error(1).await.code(), code::UNAVAILABLE);
+    assert_eq!(
+        Error::from_body(&stage.client("c").response(1).await).code(),
+        code::UNAVAILABLE
+    );
     assert_eq!(stage.client("c").kicked().await, "server is shutting down");
     assert!(gate.exited().await.status.success());
 }
