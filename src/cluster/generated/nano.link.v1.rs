@@ -97,7 +97,7 @@ pub enum Kind {
     Message = 4,
     /// A node's one-way message.
     Rpc = 5,
-    /// The session's `uid`, and how many BINDs of the receiver the gate has applied: `binds`.
+    /// The session's `uid`, and the number of the receiver's last BIND that the gate has applied: `binds`.
     Bound = 6,
     /// The session has ended: `close`.
     SessionClosed = 7,
@@ -105,7 +105,7 @@ pub enum Kind {
     Response = 16,
     /// A push to `session`, or to `sessions`.
     Push = 17,
-    /// Binds the session to `uid`; `binds` numbers the sender's BINDs of this session.
+    /// Binds the session to `uid`; `binds` is larger with each BIND of the sender.
     Bind = 18,
     /// Closes the client's connection: `close.detail` is the reason.
     Close = 19,

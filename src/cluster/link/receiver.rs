@@ -40,6 +40,9 @@ pub(super) struct Receiver<S> {
     /// By id. Ids are chosen by gates, so a fast hash is safe.
     sessions: FxHashMap<i64, ServedSession<S>>,
     last_key: u64,
+    /// The number of the last BIND, of any session: one of a session that has ended may still be
+    /// queued when the gate opens the session again.
+    last_bind: u32,
     /// Sessions that have ended, while nodes outside of links may still send messages for them.
     pub(super) closed_sessions: ClosedSessions,
     /// Frames for the answer stream. Bounded by what the peer sends.
@@ -70,6 +73,7 @@ impl<S: LinkedSession> Receiver<S> {
             opened: 0,
             sessions: FxHashMap::default(),
             last_key: 0,
+            last_bind: 0,
             closed_sessions: ClosedSessions::default(),
             answers: VecDeque::new(),
             answer_writer: None,
@@ -381,6 +385,18 @@ impl<S: LinkedSession> Receiver<S> {
         }
         served.uncredited = 0;
         self.answer(Frame::credit(id, CREDIT))
+    }
+
+    /// Returns the number of the next BIND.
+    pub(super) fn next_bind(&self) -> u32 {
+        self.last_bind + 1
+    }
+
+    pub(super) fn bind_sent(&mut self, session: i64, number: u32) {
+        self.last_bind = number;
+        if let Some(served) = self.sessions.get_mut(&session) {
+            served.binds_sent = number;
+        }
     }
 
     /// BINDs and CLOSEs to send again on a new stream, because the last one may have lost them.

@@ -408,7 +408,7 @@ impl<S: LinkedSession> Sender<S> {
         (served || always).then(|| self.push(Frame::session_closed(session.id(), reason)))?
     }
 
-    /// A BIND of the peer, the `binds`-th of the session. False if it has been applied before: a
+    /// A BIND of the peer with the number `binds`. False if it has been applied before: a
     /// later uid, of whatever origin, stays.
     pub(super) fn applies_bind(&mut self, session: i64, binds: u32) -> bool {
         let Some(window) = self.windows.get_mut(&session) else {

@@ -21,7 +21,8 @@ pub(super) struct ServedSession<S> {
     /// Requests in flight, and until when their gate waits. One gate has one timeout, so the first
     /// mostly expires first.
     pub(super) requests: InFlight,
-    /// BINDs sent to the gate, and how many of them the gate is known to have applied.
+    /// The number of the last BIND sent to the gate, and of the last that the gate is known to have
+    /// applied.
     pub(super) binds_sent: u32,
     pub(super) binds_applied: u32,
     /// Messages of the gate that handlers are not done with.
@@ -55,15 +56,6 @@ impl<S> ServedSession<S> {
 
     pub(super) fn set_closing(&mut self, reason: CloseReason) {
         self.closing = Some(reason);
-    }
-
-    /// The number of the next BIND.
-    pub(super) fn next_bind(&self) -> u32 {
-        self.binds_sent + 1
-    }
-
-    pub(super) fn bind_sent(&mut self) {
-        self.binds_sent += 1;
     }
 }
 

@@ -18,7 +18,7 @@ pub(in crate::cluster) struct SessionWindow<S> {
     /// Counts the sessions opened on this stream index, so that a late SESSION_UNKNOWN is not taken
     /// for one about a session opened since.
     pub(in crate::cluster) number: u64,
-    /// BINDs of the member that this gate has applied.
+    /// The number of the member's last BIND that this gate has applied.
     pub(super) binds: u32,
     unfinished: u32,
     /// Requests in flight, in the order they were sent. Mostly answered in that order, so a search

@@ -388,12 +388,13 @@ impl<S: LinkedSession> LinkState<S> {
     pub(super) fn bind(&mut self, session: &S, key: u64, uid: i64) -> Option<Waker> {
         // Under the lock, so that it has an order with the uids that the gate announces.
         session.rebind(uid);
-        let served = self.receiver.open_session(session.id(), key).ok()?;
-        let bind = Frame::bind(session.id(), uid, served.next_bind());
+        self.receiver.open_session(session.id(), key).ok()?;
+        let number = self.receiver.next_bind();
+        let bind = Frame::bind(session.id(), uid, number);
         // Not within the session's quota: its pushes must not keep a bind from being sent. A gate
         // that takes nothing at all is cut off; its own uid counts when it is back.
         let writer = self.sender.try_push(bind, &self.node_quota).ok()?;
-        served.bind_sent();
+        self.receiver.bind_sent(session.id(), number);
         writer
     }
 
