@@ -315,6 +315,24 @@ impl CallRouter for Dispatch {
         }
     }
 
+    fn check_binding(&self, service: &str, address: &str) -> Result {
+        let is_of_service = |route: &ByteString| {
+            let name = route.rsplit_once('.').map(|(name, _)| name);
+            name == Some(service)
+        };
+        let here = self.handlers.keys().any(is_of_service);
+        let nodes = match self.cluster() {
+            Some(cluster) => cluster.nodes_with(&format!("{service}."), here),
+            None => here.then(String::new).into_iter().collect(),
+        };
+        let problem = match &nodes[..] {
+            [] => format!("no node has the service {service}"),
+            nodes if nodes.iter().any(|node| node == address) => return Ok(()),
+            _ => format!("the node at {address} does not have the service {service}"),
+        };
+        Err(Error::new(code::NOT_FOUND, problem))
+    }
+
     fn deadline(&self) -> Option<Instant> {
         self.request_timeout.map(|timeout| Instant::now() + timeout)
     }

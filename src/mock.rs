@@ -298,6 +298,10 @@ impl CallRouter for MockSink {
         Vec::new()
     }
 
+    fn check_binding(&self, _: &str, _: &str) -> Result {
+        Ok(())
+    }
+
     fn deadline(&self) -> Option<Instant> {
         None
     }

@@ -10,6 +10,7 @@ mod closing;
 mod messages;
 mod registry;
 mod responder;
+mod router;
 
 mod handle;
 
@@ -26,7 +27,6 @@ mod sequencer;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::handle::SessionInner;
 pub use self::{
-    bindings::Router,
     call::{ByNode, BySession, CallBuilder},
     close_reason::CloseReason,
     closing::CloseCallback,
@@ -36,6 +36,7 @@ pub use self::{
     push::Push,
     registry::Sessions,
     responder::Responder,
+    router::Router,
 };
 pub(crate) use self::{
     close_state::{GroupRef, SessionKey},

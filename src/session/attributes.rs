@@ -1,6 +1,6 @@
 //! What a session is bound to and keeps: uid, bindings, pins and values.
 
-use super::{bindings::Router, data::State, extensions::Extensions, handle::Session};
+use super::{data::State, extensions::Extensions, handle::Session, router::Router};
 use crate::{
     error::{Error, Result, code},
     scheduler::Scheduler,
@@ -21,8 +21,8 @@ impl<S: Serializer> Session<S> {
     }
 
     /// The members that serve the session, by service.
-    pub fn router(&self) -> &Router {
-        &self.inner().router
+    pub fn router(&self) -> Router<S> {
+        Router(self.clone())
     }
 
     /// Runs the services registered with the scheduler name `name` on `scheduler` for this session:

@@ -2,42 +2,26 @@
 
 use parking_lot::RwLock;
 
-/// The bindings of one session: which member serves it for which service.
-///
-/// A gate binds a service to the member it chose for the session's first message. On the gate the
-/// application may bind too; the next message goes there. On a backend, bindings concern the
-/// session's calls from that node only: they do not reach the gate.
-///
-/// ```
-/// # use nano::{Result, Session};
-/// fn enter_room(session: &Session, address: String) -> Result {
-///     session.router().bind("Room", address);
-///     Ok(())
-/// }
-/// ```
-///
-/// A list, because a session has few bindings.
+/// The bindings of one session. A list, because a session has few.
 #[derive(Debug, Default)]
-pub struct Router(RwLock<Vec<(String, String)>>);
+pub(crate) struct Bindings(RwLock<Vec<(String, String)>>);
 
-impl Router {
-    /// Binds a service to a member's address. Messages of the session for it go there from now on.
-    pub fn bind(&self, service: impl Into<String>, address: impl Into<String>) {
-        let (service, address) = (service.into(), address.into());
+impl Bindings {
+    /// Binds a service to a member's address, or to none.
+    pub(crate) fn set(&self, service: &str, address: Option<&str>) {
         let mut bindings = self.0.write();
-        match bindings.iter_mut().find(|(bound, _)| *bound == service) {
-            Some((_, old)) => *old = address,
-            None => bindings.push((service, address)),
+        let Some(address) = address else {
+            return bindings.retain(|(bound, _)| bound != service);
+        };
+        match bindings.iter_mut().find(|(bound, _)| bound == service) {
+            Some((_, old)) => address.clone_into(old),
+            None => bindings.push((service.to_owned(), address.to_owned())),
         }
     }
 
-    /// The address of the member a service is bound to.
-    pub fn find(&self, service: &str) -> Option<String> {
-        self.0
-            .read()
-            .iter()
-            .find(|(bound, _)| bound == service)
-            .map(|(_, address)| address.clone())
+    /// Returns the address a service is bound to.
+    pub(super) fn find(&self, service: &str) -> Option<String> {
+        self.with(service, |address| Some(address.to_owned()))
     }
 
     /// Reads a binding without a copy. `look` runs under the lock.
@@ -52,10 +36,5 @@ impl Router {
     /// Removes all bindings to a member.
     pub(crate) fn forget(&self, member: &str) {
         self.0.write().retain(|(_, address)| address != member);
-    }
-
-    /// Removes the binding of a service. The balance policy chooses for its next message.
-    pub fn delete(&self, service: &str) {
-        self.0.write().retain(|(bound, _)| bound != service);
     }
 }

@@ -21,7 +21,7 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
-    bindings::Router,
+    bindings::Bindings,
     close_reason::CloseReason,
     close_state::{CloseState, SessionKey},
     data::Data,
@@ -210,7 +210,7 @@ pub(crate) struct SessionInner {
     pub(super) data: Data,
     pub(super) extensions: Extensions,
     pub(super) pins: Pins,
-    pub(super) router: Router,
+    pub(crate) bindings: Bindings,
     pub(crate) close_state: CloseState<OnClosed>,
     pub(crate) sequencer: Sequencer,
     /// The node's table; `None` for a session of no node. Weak, because the table owns the session.
@@ -232,7 +232,7 @@ impl SessionInner {
             data: Data::default(),
             extensions: Extensions::default(),
             pins: Pins::default(),
-            router: Router::default(),
+            bindings: Bindings::default(),
             close_state: CloseState::default(),
             sequencer: Sequencer::default(),
             table,
@@ -300,6 +300,16 @@ pub trait SessionSink: Any + Send + Sync {
         session.inner().rebind(uid);
     }
 
+    /// Binds a service of the session to the member at an address, or to none, on its gate.
+    ///
+    /// # Errors
+    /// See [`Router::bind`](super::Router::bind).
+    #[doc(hidden)]
+    fn route(&self, session: &Session, service: &str, address: Option<&str>) -> Result {
+        session.inner().bindings.set(service, address);
+        Ok(())
+    }
+
     /// Notes that one message of the session is finished: handled, refused or dropped.
     #[doc(hidden)]
     fn done(&self) {}
@@ -342,6 +352,12 @@ pub(crate) trait CallRouter: Send + Sync {
 
     /// The addresses of all nodes that have the route, this one included.
     fn nodes_with(&self, route: &str) -> Vec<String>;
+
+    /// Checks that a session's service may be bound to the node at an address.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`](crate::code::NOT_FOUND).
+    fn check_binding(&self, service: &str, address: &str) -> Result;
 
     /// The deadline of a call that starts now without a timeout of its own.
     fn deadline(&self) -> Option<Instant>;

@@ -97,7 +97,7 @@ async fn the_application_chooses_first() {
         text(&client.request_raw("Room.Who", "").await.unwrap()),
         "b"
     );
-    session.router().delete("Room");
+    session.router().delete("Room").unwrap();
     session.clear();
     assert!(client.request_raw("Room.Who", "").await.is_ok());
     assert_eq!(

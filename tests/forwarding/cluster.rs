@@ -143,6 +143,18 @@ impl Room {
         session.respond_raw(Bytes::new())
     }
 
+    /// Binds a service to an address, or to none, and says so in a push and a one-way message.
+    fn route(&self, session: &Session<Raw>, body: Bytes) -> Result<()> {
+        let (service, address) = split(&body);
+        match text(&address) {
+            "" => session.router().delete(&service)?,
+            address => session.router().bind(&service, address)?,
+        }
+        session.push_raw("onRouted", Bytes::new())?;
+        session.rpc("Room.Say", &b"routed"[..])?;
+        session.respond_raw(Bytes::new())
+    }
+
     fn join(&self, session: &Session<Raw>, _: Bytes) -> Result<Bytes> {
         self.0.group.add(session)?;
         Ok(self.0.group.count().to_string().into())
@@ -213,6 +225,7 @@ impl Component<Raw> for Room {
             .on("Kick", Self::kick)
             .on("KickWith", Self::kick_with)
             .on("Bind", Self::bind)
+            .on("Route", Self::route)
             .on("Join", Self::join)
             .on("Say", Self::say)
             .on("Hold", Self::hold)

@@ -165,7 +165,8 @@ async fn a_member_that_stops_loses_no_request() {
     };
     session
         .router()
-        .bind("Room", cluster.backends[0].node.address());
+        .bind("Room", cluster.backends[0].node.address())
+        .unwrap();
     let held = tokio::spawn({
         let client = client.clone();
         async move { client.request_raw("Room.Hold", "").await }

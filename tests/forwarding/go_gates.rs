@@ -53,6 +53,21 @@ fn unknown(status: &Status) -> &str {
 }
 
 #[tokio::test]
+async fn a_go_gate_takes_no_bindings_and_the_handler_learns_it() {
+    let (cluster, mut gate) = cluster().await;
+    let backend = &cluster.backends[0].node;
+    let body = format!("Room {}", backend.address());
+    client(&backend.address())
+        .handle_request(request(&gate, 777, 5, "Room.Route", &body))
+        .await
+        .unwrap();
+    let Call::Response(answer) = gate.message().await else {
+        panic!("not a response")
+    };
+    assert!(text(&answer.data).contains(code::UNSUPPORTED), "{answer:?}");
+}
+
+#[tokio::test]
 async fn requests_are_acknowledged_and_answered_to_their_gate() {
     let (cluster, mut gate) = cluster().await;
     let backend = &cluster.backends[0].node;

@@ -21,6 +21,7 @@ mod order;
 #[allow(dead_code, reason = "a part of it is used here")]
 mod proxy;
 mod raw_link;
+mod routes;
 mod scripted_peer;
 mod sessions;
 mod stopping;

@@ -49,7 +49,8 @@ async fn a_session_is_moved_by_its_router() {
     for at in [0, 1, 0] {
         session
             .router()
-            .bind("Room", cluster.backends[at].node.address());
+            .bind("Room", cluster.backends[at].node.address())
+            .unwrap();
         assert_eq!(
             text(&client.request_raw("Room.Who", "").await.unwrap()),
             cluster.backends[at].room.name()
@@ -125,7 +126,8 @@ async fn a_bind_on_a_member_reaches_the_gate_before_what_follows_and_the_other_m
     for at in [0, 1] {
         session
             .router()
-            .bind("Room", cluster.backends[at].node.address());
+            .bind("Room", cluster.backends[at].node.address())
+            .unwrap();
         client.request_raw("Room.Who", "").await.unwrap();
     }
 

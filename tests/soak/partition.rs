@@ -111,7 +111,10 @@ async fn the_sessions_of_a_gate_and_a_member_that_are_cut_off_end_on_both_sides(
     assert_eq!(text(&answered(&client, "Room.Who").await), "near");
 
     apart.open();
-    session.router().bind("Room", apart.backend.address());
+    session
+        .router()
+        .bind("Room", apart.backend.address())
+        .unwrap();
     assert_eq!(text(&answered(&client, "Room.Who").await), "far");
     // A request held for the old session gets no answer.
     for responder in apart.room.held().drain(..) {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cluster::proto::{PushMessage, ResponseMessage},
     dispatch::Dispatch,
-    error::Result,
+    error::{Error, Result, code},
     message::Message,
     session::{CloseReason, Push, Session, SessionSink},
 };
@@ -84,6 +84,16 @@ impl SessionSink for CompatSession {
                 .gate
                 .enqueue(self.id, OutboundCall::CloseSession(self.id));
         }
+    }
+
+    fn route(&self, _: &Session, _: &str, _: Option<&str>) -> Result {
+        Err(Error::new(
+            code::UNSUPPORTED,
+            format!(
+                "the gate {} is a node of Go nano, which takes no bindings",
+                self.gate.address
+            ),
+        ))
     }
 
     fn remote_addr(&self) -> Option<SocketAddr> {

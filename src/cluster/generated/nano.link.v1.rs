@@ -97,7 +97,8 @@ pub enum Kind {
     Message = 4,
     /// A node's one-way message.
     Rpc = 5,
-    /// The session's `uid`, and the number of the receiver's last BIND that the gate has applied: `binds`.
+    /// The session's `uid`, and the number of the receiver's last BIND or ROUTE that the gate has applied:
+    /// `binds`.
     Bound = 6,
     /// The session has ended: `close`.
     SessionClosed = 7,
@@ -105,8 +106,11 @@ pub enum Kind {
     Response = 16,
     /// A push to `session`, or to `sessions`.
     Push = 17,
-    /// Binds the session to `uid`; `binds` is larger with each BIND of the sender.
+    /// Binds the session to `uid`; `binds` is larger with each BIND and ROUTE of the sender.
     Bind = 18,
+    /// Binds the session's service `route` to the member whose address is `body`, or to none if it is
+    /// empty. `binds` as in BIND.
+    Route = 23,
     /// Closes the client's connection: `close.detail` is the reason.
     Close = 19,
     /// Sends the client a kick and closes its connection. `close.detail` is the reason; a kick with more than
@@ -152,6 +156,7 @@ impl Kind {
             Self::Response => "RESPONSE",
             Self::Push => "PUSH",
             Self::Bind => "BIND",
+            Self::Route => "ROUTE",
             Self::Close => "CLOSE",
             Self::Kick => "KICK",
             Self::Relay => "RELAY",
@@ -180,6 +185,7 @@ impl Kind {
             "RESPONSE" => Some(Self::Response),
             "PUSH" => Some(Self::Push),
             "BIND" => Some(Self::Bind),
+            "ROUTE" => Some(Self::Route),
             "CLOSE" => Some(Self::Close),
             "KICK" => Some(Self::Kick),
             "RELAY" => Some(Self::Relay),

@@ -37,6 +37,13 @@ pub(in crate::cluster) enum Effect<S> {
         id: i64,
         uid: Option<i64>,
     },
+    /// Bind a service of a session of this gate to the address, or to none.
+    Route {
+        session: Option<S>,
+        id: i64,
+        service: ByteString,
+        address: Option<ByteString>,
+    },
     /// A PUSH for several sessions of this gate.
     Multicast {
         sessions: Vec<(i64, Option<S>)>,

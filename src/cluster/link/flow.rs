@@ -2,7 +2,7 @@
 //! No I/O.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     config::{CONGESTED, FAIR_SHARE, FULL, MESSAGE_BYTES},
-    proto::Frame,
+    proto::{Frame, Kind},
 };
 
 /// Bytes that one sender has queued on one stream: a session, all multicasts, or the node itself.
@@ -116,6 +116,29 @@ impl SendQueue {
     pub(super) fn push_front(&mut self, frame: Frame) {
         self.bytes += frame.weight();
         self.frames.push_front((frame, None));
+    }
+
+    /// Queues BINDs and ROUTEs ahead of what is queued, which followed them, except for those that
+    /// are still queued themselves.
+    pub(super) fn repeat(&mut self, binds: Vec<Frame>) {
+        let queued: HashSet<_> = self
+            .iter()
+            .filter(|frame| matches!(frame.kind(), Kind::Bind | Kind::Route))
+            .map(|frame| frame.binds)
+            .collect();
+        for frame in binds.into_iter().rev() {
+            if !queued.contains(&frame.binds) {
+                self.push_front(frame);
+            }
+        }
+    }
+
+    /// Returns the sessions whose SESSION_OPEN is queued.
+    pub(super) fn sessions_opened(&self) -> HashSet<i64> {
+        self.iter()
+            .filter(|frame| frame.kind() == Kind::SessionOpen)
+            .map(|frame| frame.session)
+            .collect()
     }
 
     /// Takes the next frame and the quota it was charged to.

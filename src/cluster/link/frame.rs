@@ -136,6 +136,16 @@ impl Frame {
         }
     }
 
+    /// Binds a service of the session to an address, or to none.
+    pub(super) fn route(session: i64, service: &str, address: Option<&str>, binds: u32) -> Self {
+        Self {
+            binds,
+            route: Bytes::copy_from_slice(service.as_bytes()),
+            body: Bytes::copy_from_slice(address.unwrap_or_default().as_bytes()),
+            ..Self::of(Kind::Route, session)
+        }
+    }
+
     pub(super) fn session_closed(session: i64, reason: &CloseReason) -> Self {
         let (label, detail) = reason.parts();
         let frame = Self::of(Kind::SessionClosed, session).because(label, detail.to_owned());

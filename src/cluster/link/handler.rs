@@ -70,6 +70,15 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
             // To every peer, that one too, so that all end with the same uid.
             context.dispatch.bound(&session);
         }
+        Effect::Route {
+            session,
+            id,
+            service,
+            address,
+        } => {
+            let session = local(context, session, id)?;
+            session.inner().bindings.set(&service, address.as_deref());
+        }
         Effect::Multicast { sessions, frame } => return multicast(context, sessions, frame),
         Effect::Reply(frame) => {
             let caller = context.calls.take(frame.request);
@@ -79,7 +88,7 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
         }
         Effect::EndSession { session, cause } => end_session(context, peer, &session, cause),
         Effect::FailRequests { session, requests } => fail(context, &session, requests),
-        Effect::Unbind(session) => session.router().forget(&peer.address),
+        Effect::Unbind(session) => session.inner().bindings.forget(&peer.address),
         Effect::FailCalls => context.calls.fail_stream(stream.id),
         Effect::PeerDraining => {
             debug!(peer = %peer.address, stream = index, "peer draining");

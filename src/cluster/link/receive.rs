@@ -1,5 +1,6 @@
 //! The inputs of a [`LinkState`] that come from the peer: one method for each kind of frame. No I/O.
 
+use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
@@ -91,6 +92,7 @@ impl<S: LinkedSession> LinkState<S> {
                     uid: applies.then_some(frame.uid.max(0)),
                 });
             }
+            Kind::Route => return self.route_for_gate(frame, effects),
             Kind::Push | Kind::Close | Kind::Kick | Kind::Relay | Kind::RelayCall => {
                 self.for_gate(frame, effects);
             }
@@ -113,6 +115,26 @@ impl<S: LinkedSession> LinkState<S> {
                 return Err(misplaced());
             }
         }
+        Ok(())
+    }
+
+    /// A ROUTE for a session of this gate, acknowledged by a BOUND.
+    fn route_for_gate(&mut self, mut frame: Frame, effects: &mut Vec<Effect<S>>) -> Result {
+        let id = frame.session;
+        let service = frame.take_route()?;
+        let address = ByteString::try_from(std::mem::take(&mut frame.body))
+            .map_err(|_| Error::new(code::BAD_REQUEST, "an address that is not UTF-8"))?;
+        let session = self.sender.session(id);
+        if self.sender.applies_bind(id, frame.binds) {
+            effects.push(Effect::Route {
+                session: session.clone(),
+                id,
+                service,
+                address: (!address.is_empty()).then_some(address),
+            });
+        }
+        let writer = session.and_then(|session| self.sender.session_bound(&session));
+        effects.extend(writer.map(Effect::Wake));
         Ok(())
     }
 

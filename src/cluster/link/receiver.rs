@@ -15,7 +15,7 @@ use super::{
     effect::{Effect, EndCause},
     flow::Quota,
     proto::{Batch, Frame, SessionOpen},
-    served_session::{NewSession, ServedSession, unknown},
+    served_session::{NewSession, ServedRoute, ServedSession, unknown},
     session::LinkedSession,
 };
 use crate::{
@@ -278,6 +278,7 @@ impl<S: LinkedSession> Receiver<S> {
                 requests: InFlight::default(),
                 binds_sent: 0,
                 binds_applied: 0,
+                routes: Vec::new(),
                 unfinished: 0,
                 uncredited: 0,
                 quota: Quota::new(SESSION_QUOTA),
@@ -293,6 +294,7 @@ impl<S: LinkedSession> Receiver<S> {
     pub(super) fn bound(&mut self, frame: &Frame) -> Result {
         let served = self.served(frame.session)?;
         served.binds_applied = frame.binds.max(served.binds_applied);
+        served.routes.retain(|route| route.number > frame.binds);
         if frame.binds >= served.binds_sent {
             served.session.rebind(frame.uid.max(0));
         }
@@ -399,18 +401,41 @@ impl<S: LinkedSession> Receiver<S> {
         }
     }
 
-    /// BINDs and CLOSEs to send again on a new stream, because the last one may have lost them.
+    pub(super) fn route_sent(&mut self, session: i64, route: ServedRoute) {
+        self.last_bind = route.number;
+        if let Some(served) = self.sessions.get_mut(&session) {
+            served.routes.retain(|other| other.service != route.service);
+            served.routes.push(route);
+        }
+    }
+
+    /// BINDs and ROUTEs that the last stream may have lost, in the order they were sent.
     pub(super) fn unapplied(&self) -> Vec<Frame> {
-        let mut sessions: Vec<_> = self.sessions.iter().collect();
-        sessions.sort_unstable_by_key(|(id, _)| **id);
-        let frames = sessions.into_iter().flat_map(|(id, served)| {
+        let mut frames = Vec::new();
+        for (&id, served) in &self.sessions {
             let (uid, sent) = (served.session.uid(), served.binds_sent);
-            let bind = (sent > served.binds_applied).then(|| Frame::bind(*id, uid, sent));
-            let close = served.closing.clone();
-            bind.into_iter()
-                .chain(close.map(|reason| Frame::close(*id, reason)))
-        });
-        frames.collect()
+            frames.extend((sent > served.binds_applied).then(|| Frame::bind(id, uid, sent)));
+            let routes = served.routes.iter();
+            frames.extend(routes.map(|route| {
+                Frame::route(id, &route.service, route.address.as_deref(), route.number)
+            }));
+        }
+        frames.sort_unstable_by_key(|frame| frame.binds);
+        frames
+    }
+
+    /// CLOSEs to send again on a new stream, because the last one may have lost them.
+    pub(super) fn closings(&self) -> Vec<Frame> {
+        let mut closing: Vec<_> = self
+            .sessions
+            .iter()
+            .filter_map(|(&id, served)| Some((id, served.closing.clone()?)))
+            .collect();
+        closing.sort_unstable_by_key(|(id, _)| *id);
+        let closing = closing.into_iter();
+        closing
+            .map(|(id, reason)| Frame::close(id, reason))
+            .collect()
     }
 
     /// Requests of the peer's clients that wait for an answer, and whose gate still waits.

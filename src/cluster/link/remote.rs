@@ -109,6 +109,12 @@ impl SessionSink for RemoteSession {
         self.stream.bind(session, self.key, uid);
     }
 
+    fn route(&self, session: &Session, service: &str, address: Option<&str>) -> Result {
+        self.stream.route(self.id, self.key, service, address)?;
+        session.inner().bindings.set(service, address);
+        Ok(())
+    }
+
     fn done(&self) {
         self.stream.finished(self.id, self.key);
     }

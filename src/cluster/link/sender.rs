@@ -2,7 +2,6 @@
 //! out. No I/O.
 
 use std::{
-    collections::HashSet,
     sync::Arc,
     task::{Poll, Waker},
     time::Duration,
@@ -205,12 +204,7 @@ impl<S: LinkedSession> Sender<S> {
         if self.phase == Phase::Closed || self.stream != stream {
             return false;
         }
-        let unsent: HashSet<_> = self
-            .queue
-            .iter()
-            .filter(|frame| frame.kind() == Kind::SessionOpen)
-            .map(|frame| frame.session)
-            .collect();
+        let unsent = self.queue.sessions_opened();
         let mut resumed: Vec<_> = self
             .windows
             .values()
@@ -229,6 +223,11 @@ impl<S: LinkedSession> Sender<S> {
         self.accepted_by = epoch;
         effects.extend(self.writer.take().map(Effect::Wake));
         true
+    }
+
+    /// Queues BINDs and ROUTEs that the last stream may have lost.
+    pub(super) fn repeat(&mut self, binds: Vec<Frame>) {
+        self.queue.repeat(binds);
     }
 
     /// The stream broke, or did not come up. Requests in flight are orphaned.

@@ -25,12 +25,21 @@ pub(super) struct ServedSession<S> {
     /// applied.
     pub(super) binds_sent: u32,
     pub(super) binds_applied: u32,
+    /// ROUTEs that the gate is not known to have applied, the last of each service.
+    pub(super) routes: Vec<ServedRoute>,
     /// Messages of the gate that handlers are not done with.
     pub(super) unfinished: u32,
     /// Messages finished since the last CREDIT.
     pub(super) uncredited: u32,
     /// The session's share of the send queue, its responses apart.
     pub(super) quota: Arc<Quota>,
+}
+
+/// A ROUTE as it was sent.
+pub(super) struct ServedRoute {
+    pub(super) number: u32,
+    pub(super) service: String,
+    pub(super) address: Option<String>,
 }
 
 /// A session that is about to be served.

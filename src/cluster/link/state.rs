@@ -47,7 +47,7 @@ use super::{
     proto::{Batch, Frame},
     receiver::Receiver,
     sender::{Blocked, Sender},
-    served_session::{NewSession, unknown},
+    served_session::{NewSession, ServedRoute, unknown},
     session::LinkedSession,
 };
 use crate::{
@@ -158,9 +158,10 @@ impl<S: LinkedSession> LinkState<S> {
             if let Some(lost) = self.receiver.lost_stream() {
                 self.sender.push(Frame::stream_lost(lost));
             }
-            for frame in self.receiver.unapplied() {
+            for frame in self.receiver.closings() {
                 self.sender.push(frame);
             }
+            self.sender.repeat(self.receiver.unapplied());
         }
     }
 
@@ -396,6 +397,30 @@ impl<S: LinkedSession> LinkState<S> {
         let writer = self.sender.try_push(bind, &self.node_quota).ok()?;
         self.receiver.bind_sent(session.id(), number);
         writer
+    }
+
+    /// Asks the gate of a session to bind a service to an address, or to none.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`] when the session has ended, [`code::TOO_MANY`].
+    pub(super) fn route(
+        &mut self,
+        id: i64,
+        key: u64,
+        service: &str,
+        address: Option<&str>,
+    ) -> Result<Option<Waker>> {
+        self.receiver.open_session(id, key)?;
+        let number = self.receiver.next_bind();
+        let frame = Frame::route(id, service, address, number);
+        let writer = self.sender.try_push(frame, &self.node_quota)?;
+        let route = ServedRoute {
+            number,
+            service: service.to_owned(),
+            address: address.map(str::to_owned),
+        };
+        self.receiver.route_sent(id, route);
+        Ok(writer)
     }
 
     /// Counts a message as finished by its handler.

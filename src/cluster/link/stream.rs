@@ -171,6 +171,14 @@ impl LinkStream {
         self.send(|state| state.bind(session, key, uid));
     }
 
+    /// Asks the gate of a served session to bind a service.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`], [`code::TOO_MANY`].
+    pub(super) fn route(&self, id: i64, key: u64, service: &str, address: Option<&str>) -> Result {
+        self.try_send(|state| state.route(id, key, service, address))
+    }
+
     pub(super) fn finished(&self, id: i64, key: u64) {
         self.send(|state| state.finished(id, key));
     }

@@ -121,7 +121,8 @@ impl PeerRouter {
         let able = |transport: &Arc<dyn PeerTransport>| !calls || transport.answers_calls();
         let bound = session.and_then(|session| {
             session
-                .router()
+                .inner()
+                .bindings
                 .with(service, |address| self.table.get(address))
         });
         if let Some(transport) = bound.filter(|transport| transport.status().bound) {
@@ -154,7 +155,8 @@ impl PeerRouter {
             .nth(chosen)
             .ok_or_else(|| unavailable(service))?;
         if let Some(session) = session {
-            session.router().bind(service, member.address());
+            let bindings = &session.inner().bindings;
+            bindings.set(service, Some(member.address()));
         }
         Ok(transport)
     }
@@ -279,7 +281,7 @@ impl MembershipSubscriber for PeerRouter {
         self.table.remove_member(member);
         // Sessions that are bound to it are free.
         for session in self.context().node.sessions().list_local() {
-            session.router().forget(member.address());
+            session.inner().bindings.forget(member.address());
         }
         self.compat.left(member);
         self.links.left(member);

@@ -27,7 +27,8 @@ impl World {
         match self.random.random_range(0..1000) {
             0..700 => self.send(node),
             700..780 => self.push(node),
-            780..800 => self.bind(node),
+            780..795 => self.bind(node),
+            795..800 => self.route(node),
             800..815 => self.close_client(node),
             815..825 => self.close_served(node),
             825..830 => {
@@ -133,6 +134,21 @@ impl World {
             session.rebind(uid);
             self.input(node, stream_index(id), |link, _| {
                 link.session_bound(&session);
+            });
+        }
+    }
+
+    /// A handler binds the session's service to another member.
+    fn route(&mut self, node: usize) {
+        let address: u32 = self.random.random_range(1..1000);
+        if let Some(session) = self.served(node) {
+            self.trouble("routed");
+            self.input(node, stream_index(session.id), |link, _| {
+                let address = address.to_string();
+                let sent = link.route(session.id, session.key, "Room", Some(&address));
+                if sent.is_ok() {
+                    session.route.set(address.parse().unwrap());
+                }
             });
         }
     }

@@ -58,6 +58,13 @@ impl World {
                     }
                     self.nodes[node].links[index].session_bound(&session);
                 }
+                Effect::Route {
+                    session, address, ..
+                } => {
+                    if let (Some(session), Some(address)) = (session, address) {
+                        session.route.set(address.parse().unwrap());
+                    }
+                }
                 Effect::Gate {
                     session: Some(session),
                     frame,

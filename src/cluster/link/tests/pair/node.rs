@@ -20,6 +20,9 @@ pub(super) struct Handle {
     pub(super) key: u64,
     pub(super) request: u64,
     uid: Rc<Cell<i64>>,
+    /// What the session's service is bound to: on the gate, or as the member asked for; 0 if it did
+    /// not.
+    pub(super) route: Rc<Cell<u32>>,
     closed: Rc<Cell<bool>>,
 }
 
@@ -30,6 +33,7 @@ impl Handle {
             key,
             request: 0,
             uid: Rc::default(),
+            route: Rc::default(),
             closed: Rc::default(),
         }
     }

@@ -21,7 +21,7 @@ const ENDS: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 /// How often each kind of trouble happened.
 pub(super) type Troubles = BTreeMap<&'static str, u32>;
 
-pub(super) const ALL_TROUBLES: [&str; 13] = [
+pub(super) const ALL_TROUBLES: [&str; 14] = [
     "begun anew",
     "closed by the member",
     "dead peer",
@@ -33,6 +33,7 @@ pub(super) const ALL_TROUBLES: [&str; 13] = [
     "refused message",
     "request failed",
     "restart",
+    "routed",
     "session unknown",
     "suspected",
 ];
@@ -219,6 +220,15 @@ impl World {
                 assert!(window.unfinished() < CREDIT, "credit is not restored");
                 let served = &member.served.get(&window.session.id);
                 let served = served.expect("a session that only the gate knows");
+                let asked_for = served.route.get();
+                if asked_for != 0 {
+                    assert_eq!(
+                        window.session.route.get(),
+                        asked_for,
+                        "route of {}",
+                        served.id
+                    );
+                }
                 assert_eq!(served.uid(), window.session.uid(), "uid of {}", served.id);
             }
             let mine = |id: &&i64| stream_index(**id) == index;
