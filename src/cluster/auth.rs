@@ -100,8 +100,11 @@ impl Interceptor for AuthInterceptor {
         } else {
             "a wrong cluster token"
         };
-        let peer = connection.map(ConnectionInfo::remote_addr);
-        warn!(?peer, reason, "call rejected: unauthenticated");
+        // Once for each connection: a caller must not fill the log.
+        if connection.is_none_or(ConnectionInfo::reject) {
+            let peer = connection.map(ConnectionInfo::remote_addr);
+            warn!(?peer, reason, "call rejected: unauthenticated");
+        }
         Err(Status::unauthenticated(format!(
             "{reason}: this cluster requires one"
         )))

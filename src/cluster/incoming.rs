@@ -168,6 +168,7 @@ impl Shared {
                         remote,
                         deadline,
                         authenticated: AtomicBool::new(false),
+                        rejected: AtomicBool::new(false),
                         closed: CancellationToken::new(),
                         shared: self.clone(),
                     }),
@@ -208,6 +209,8 @@ pub(super) struct ConnectionInfo {
     remote: SocketAddr,
     deadline: Duration,
     authenticated: AtomicBool,
+    /// Whether a call on it was rejected.
+    rejected: AtomicBool,
     /// Cancelled when the socket is closed.
     closed: CancellationToken,
     shared: Arc<Shared>,
@@ -224,6 +227,11 @@ impl ConnectionInfo {
 
     pub(super) fn remote_addr(&self) -> SocketAddr {
         self.remote
+    }
+
+    /// Notes a rejected call. Returns whether it is the first of the connection.
+    pub(super) fn reject(&self) -> bool {
+        !self.rejected.swap(true, Ordering::Relaxed)
     }
 
     /// Notes an authenticated call: the connection stays until one side closes it.
