@@ -145,6 +145,7 @@ impl App {
         gate.handshake_timeout = timeouts.handshake;
         gate.request_timeout = timeouts.request;
         gate.reconnect_window = timeouts.reconnect_window;
+        gate.tcp_keepalive = timeouts.tcp_keepalive;
         self.config.shutdown_timeout = timeouts.shutdown;
         self
     }

@@ -4,7 +4,10 @@
 
 use std::{
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -96,13 +99,16 @@ impl BoundCluster {
     /// # Errors
     /// Names what is wrong: a file of the TLS options, the token, a master's address.
     pub(crate) fn new(
-        settings: Settings,
+        mut settings: Settings,
         listener: ClusterListener,
         services: Vec<String>,
         heartbeat: Duration,
         handle: &Handle,
         node_metrics: &Arc<Metrics>,
     ) -> Result<Self> {
+        if address::is_loopback(listener.address()) {
+            warn_of_loopback(&mut settings, listener.address());
+        }
         let credentials = Credentials::new(settings.token)?;
         let tls = settings.tls.as_ref().map(ClusterTls::read).transpose()?;
         let (server_tls, client_tls) = tls.unzip();
@@ -333,4 +339,22 @@ impl fmt::Debug for Cluster {
             .field("members", &self.state.members().borrow())
             .finish_non_exhaustive()
     }
+}
+
+/// Warns when other members are on other machines, which cannot dial a loopback address.
+fn warn_of_loopback(settings: &mut Settings, advertised: &str) {
+    const WARNING: &str =
+        "other machines cannot dial the advertised address, it is loopback: set cluster.advertise";
+    for master in &settings.masters {
+        if !address::is_loopback(master) {
+            warn!(advertised, master, "{WARNING}");
+        }
+    }
+    let (advertised, warned) = (advertised.to_owned(), AtomicBool::new(false));
+    settings.on_joined.push(Arc::new(move |member: &Member| {
+        let is_remote = !address::is_loopback(member.address());
+        if is_remote && !warned.swap(true, Ordering::Relaxed) {
+            warn!(advertised, member = member.address(), "{WARNING}");
+        }
+    }));
 }

@@ -33,7 +33,12 @@ mod shared;
 pub(crate) use self::config::GateConfig;
 pub use self::{config::SlowClient, listener::Listener, rate_limit::RateLimit};
 
-use self::{accept::accept, client_state::FLUSH_TIMEOUT, listener::BoundListener, shared::Shared};
+use self::{
+    accept::accept,
+    client_state::FLUSH_TIMEOUT,
+    listener::{ActiveListener, BoundListener},
+    shared::Shared,
+};
 
 /// The listeners and connections of a node.
 pub(crate) struct Gate {
@@ -78,9 +83,18 @@ impl BoundListeners {
         let addresses = active.iter().map(|listener| listener.address).collect();
         for listener in active {
             info!(address = %listener.address, websocket = listener.websocket.as_ref().map(|options| &*options.path), tls = listener.acceptor.is_some(), "listening");
-            gate.accepting
-                .lock()
-                .push(tokio::spawn(accept(gate.shared.clone(), listener)));
+            let ActiveListener {
+                sockets,
+                acceptor,
+                websocket,
+                ..
+            } = listener;
+            let websocket = websocket.map(Arc::new);
+            let mut accepting = gate.accepting.lock();
+            accepting.extend(sockets.into_iter().map(|socket| {
+                let (gate, acceptor) = (gate.shared.clone(), acceptor.clone());
+                tokio::spawn(accept(gate, socket, acceptor, websocket.clone()))
+            }));
         }
         Ok(addresses)
     }

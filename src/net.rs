@@ -2,6 +2,8 @@
 //!
 //! Nothing here knows of sessions or of the gate.
 
+pub(crate) mod accept_errors;
+pub(crate) mod address;
 pub(crate) mod bind;
 pub(crate) mod deadline;
 pub(crate) mod stream;

@@ -39,7 +39,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) async fn start(config: NodeConfig) -> Result<Self> {
+    pub(crate) async fn start(mut config: NodeConfig) -> Result<Self> {
         config.check()?;
         let io = IoRuntime::new(config.io_threads)?;
         let pool = Pool::new("nano", config.scheduler_threads, RuntimeHandle::current())?

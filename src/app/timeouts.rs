@@ -22,6 +22,7 @@ use std::time::Duration;
 pub struct Timeouts {
     pub(super) heartbeat: Option<Duration>,
     pub(super) handshake: Duration,
+    pub(super) tcp_keepalive: Option<Duration>,
     pub(super) request: Option<Duration>,
     pub(super) shutdown: Duration,
     pub(super) reconnect_window: Option<Duration>,
@@ -33,6 +34,7 @@ impl Timeouts {
         Self {
             heartbeat: Some(Duration::from_secs(30)),
             handshake: Duration::from_secs(10),
+            tcp_keepalive: Some(Duration::from_secs(30)),
             request: Some(Duration::from_secs(30)),
             shutdown: Duration::from_secs(10),
             reconnect_window: Some(Duration::from_secs(5)),
@@ -57,6 +59,16 @@ impl Timeouts {
     /// set.
     pub fn handshake(mut self, timeout: Duration) -> Self {
         self.handshake = timeout;
+        self
+    }
+
+    /// How long a client's socket may be idle before the system probes the other end, and the time
+    /// between two probes. 30 s unless set, at least 1 s; `None` sends no probes.
+    ///
+    /// A client whose machine or network vanishes reports no end. The system closes its connection
+    /// after some unanswered probes (nine on Linux), also without [heartbeats](Timeouts::heartbeat).
+    pub fn tcp_keepalive(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.tcp_keepalive = interval.into();
         self
     }
 

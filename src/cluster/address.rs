@@ -1,31 +1,45 @@
 //! Which addresses of nodes can be dialled. No I/O.
 
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 
-/// The longest host name of the domain name system, in bytes.
-const MAX_HOST: usize = 253;
+use crate::net::address::{Host, HostPort};
 
 /// Whether `address` is `host:port` as a node can be dialled: a name, an IPv4 address, or an IPv6
 /// address in brackets, and a port other than 0.
 ///
 /// An empty host stands for the same machine, as it does in Go.
 pub(super) fn is_dialable(address: &str) -> bool {
-    let Some((host, port)) = address.rsplit_once(':') else {
+    let Ok(parsed) = address.parse::<HostPort>() else {
         return false;
     };
-    let port_is_valid = port.bytes().all(|digit| digit.is_ascii_digit())
-        && port.parse::<u16>().is_ok_and(|port| port != 0);
-    port_is_valid && is_host(host)
+    // Others see the address as it is, so that no brackets can be added.
+    let is_complete = address.starts_with('[') || address.matches(':').count() == 1;
+    parsed.port != 0 && is_complete && !matches!(parsed.host, Host::Zoned(_))
 }
 
-fn is_host(host: &str) -> bool {
-    if let Some(address) = host.strip_prefix('[') {
-        return address
-            .strip_suffix(']')
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+/// Why other nodes cannot dial an address that is well-formed; `None` if they may.
+pub(super) fn undialable(host: &Host) -> Option<&'static str> {
+    match host {
+        Host::Any => Some("other nodes cannot dial an address without a host"),
+        Host::Ip(ip) if ip.is_unspecified() => {
+            Some("other nodes cannot dial an unspecified address")
+        }
+        Host::Ip(ip) if ip.is_multicast() => Some("other nodes cannot dial a multicast address"),
+        Host::Ip(IpAddr::V4(ip)) if ip.is_broadcast() => {
+            Some("other nodes cannot dial a broadcast address")
+        }
+        Host::Ip(IpAddr::V6(ip)) if ip.is_unicast_link_local() => {
+            Some("other nodes cannot dial a link-local address")
+        }
+        Host::Zoned(_) => Some("a zone is known on one machine only"),
+        Host::Ip(_) | Host::Name(_) => None,
     }
-    let in_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    host.len() <= MAX_HOST && host.bytes().all(in_a_name)
+}
+
+/// Whether the address is one of the loopback interface, which no other machine can dial.
+pub(super) fn is_loopback(address: &str) -> bool {
+    let parsed = address.parse::<HostPort>();
+    parsed.is_ok_and(|it| it.host == Host::Any || it.host.is_loopback())
 }
 
 /// Returns the address to dial for `address`: the same, unless its host is empty.
@@ -65,6 +79,10 @@ mod tests {
             "127.0.0.1:-1",
             "127.0.0.1:+1",
             "127.0.0.1:3250 ",
+            "::1:41011",
+            "[fe80::1%eth0]:1",
+            ":::34580",
+            "0:34580",
             " 127.0.0.1:3250",
             "::1:3250",
             "[::1]",

@@ -5,11 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 use tonic::transport::Server;
 
 use super::{
-    admission::ConnectionLimits, auth::ClusterTls, channel::ConfigureEndpoint, routing::router,
+    address, admission::ConnectionLimits, auth::ClusterTls, channel::ConfigureEndpoint,
+    routing::router,
 };
 use crate::{
     error::{Error, Result, code},
     member::OnMember,
+    net::address::HostPort,
 };
 
 pub(crate) type ConfigureServer = Box<dyn FnOnce(Server) -> Server + Send + Sync>;
@@ -47,44 +49,24 @@ impl Settings {
         self.master || !self.masters.is_empty()
     }
 
-    /// Validates the combination of options.
+    /// Validates the combination of options, and gives every address its canonical form.
     ///
     /// # Errors
     /// Names the invalid option.
-    pub(crate) fn check(&self) -> Result {
-        let invalid = |message: &str| Err(Error::new(code::BAD_REQUEST, message.to_owned()));
+    pub(crate) fn check(&mut self) -> Result {
+        let fail = |message: &str| Err(invalid(message.to_owned()));
         if !self.is_cluster() {
             return match self.listen.is_some() || self.advertise.is_some() {
-                true => invalid("cluster.join: no master address"),
+                true => fail("cluster.join: no master address"),
                 false => Ok(()),
             };
         }
-        let Some(listen) = &self.listen else {
-            return invalid("cluster.listen is missing: the address to listen on for other nodes");
-        };
-        let advertised = self.advertise.as_ref().unwrap_or(listen);
-        if self.masters.contains(advertised) {
-            return invalid("cluster.join names this node's own address, not the master's");
-        }
-        if !is_host_and_port(listen) {
-            return invalid("cluster.listen must be host:port");
-        }
-        if !is_host_and_port(advertised) {
-            return invalid("cluster.advertise must be host:port, as other nodes reach this one");
-        }
-        if is_unspecified(advertised) {
-            return invalid(
-                "cluster.advertise is missing: other nodes cannot dial an unspecified address",
-            );
-        }
-        if self.advertise.is_some() && advertised.ends_with(":0") {
-            return invalid("cluster.advertise needs the port other nodes dial, not 0");
-        }
+        self.check_addresses()?;
         if self.retry_interval.is_some_and(|it| it.is_zero()) {
-            return invalid("cluster.retry_interval must not be zero");
+            return fail("cluster.retry_interval must not be zero");
         }
         if self.heartbeat.is_some_and(|it| it.is_zero()) {
-            return invalid("cluster.heartbeat must not be zero");
+            return fail("cluster.heartbeat must not be zero");
         }
         let ConnectionLimits {
             total,
@@ -97,22 +79,58 @@ impl Settings {
             ("max_unauthenticated_connections", unauthenticated),
         ] {
             if limit == 0 {
-                return invalid(&format!("cluster.{option} must not be zero"));
+                return fail(&format!("cluster.{option} must not be zero"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&mut self) -> Result {
+        let Some(listen) = &mut self.listen else {
+            return Err(invalid(
+                "cluster.listen is missing: the address to listen on for other nodes".to_owned(),
+            ));
+        };
+        let mut own = canonical("cluster.listen", listen)?;
+        let mut option = "cluster.advertise is missing";
+        if let Some(advertise) = &mut self.advertise {
+            option = "cluster.advertise";
+            own = canonical(option, advertise)?;
+            if own.port == 0 {
+                return Err(invalid(format!(
+                    "cluster.advertise needs the port other nodes dial, not {own}"
+                )));
+            }
+        }
+        if let Some(why) = address::undialable(&own.host) {
+            return Err(invalid(format!("{option}: {why}: {own}")));
+        }
+        for master in &mut self.masters {
+            let master = canonical("cluster.join", master)?;
+            if master.port == 0 {
+                return Err(invalid(format!(
+                    "cluster.join needs the port of the master, not {master}"
+                )));
+            }
+            if master == own {
+                return Err(invalid(format!(
+                    "cluster.join names this node's own address, not the master's: {own}"
+                )));
             }
         }
         Ok(())
     }
 }
 
-fn is_host_and_port(address: &str) -> bool {
-    address
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+/// Parses the address of an option and writes it in its canonical form.
+fn canonical(option: &str, address: &mut String) -> Result<HostPort> {
+    let parsed: HostPort = address
+        .parse()
+        .map_err(|error| invalid(format!("{option}: {error}")))?;
+    *address = parsed.to_string();
+    Ok(parsed)
 }
 
-/// Whether the address stands for every interface.
-fn is_unspecified(address: &str) -> bool {
-    ["0.0.0.0:", "[::]:"]
-        .iter()
-        .any(|any| address.starts_with(any))
+fn invalid(message: String) -> Error {
+    Error::new(code::BAD_REQUEST, message)
 }

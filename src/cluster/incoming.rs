@@ -29,7 +29,13 @@ use tonic::{
 use tracing::{debug, warn};
 
 use super::admission::{Admitted, ConnectionLimits, ConnectionTable};
-use crate::metrics::ClusterMetrics;
+use crate::{
+    metrics::ClusterMetrics,
+    net::{
+        accept_errors::{AcceptErrors, AcceptStep},
+        address::canonical,
+    },
+};
 
 /// Idle time after which the system probes a connection: a machine that loses power closes none.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
@@ -38,10 +44,6 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// ten connections and uses them in turn: one that is asked to close repeats its next call on a new
 /// connection, one that is cut may lose it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The pause after a failed accept. Mostly file descriptors have run out, and other connections
-/// have to close first.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 
 /// Label of connections that were closed for want of an authenticated call. Too many of them is no
 /// reason to warn: connections that a Go node opens in advance are among them.
@@ -54,6 +56,7 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) struct Incoming {
     sockets: TcpIncoming,
     deadline: Duration,
+    errors: AcceptErrors,
     shared: Arc<Shared>,
 }
 
@@ -74,6 +77,7 @@ impl Incoming {
                 .with_nodelay(Some(true))
                 .with_keepalive(Some(TCP_KEEPALIVE)),
             deadline,
+            errors: AcceptErrors::default(),
             shared: Arc::new(Shared {
                 open: Mutex::new(Open {
                     table: ConnectionTable::new(limits),
@@ -92,30 +96,25 @@ impl Incoming {
         loop {
             match self.sockets.next().await? {
                 Ok(socket) => {
+                    self.errors.accepted();
                     if let Some(connection) = self.shared.accept(socket, self.deadline) {
                         return Some(connection);
                     }
                 }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    warn!(%error, "accept failed on the cluster's address");
-                    sleep(ACCEPT_RETRY).await;
-                }
+                Err(error) => match self.errors.failed(&error) {
+                    AcceptStep::Continue => {
+                        debug!(%error, "connection of a node lost before accept")
+                    }
+                    AcceptStep::Pause { wait, is_first } => {
+                        if is_first {
+                            warn!(%error, "accept failed on the cluster's address, pausing");
+                        }
+                        sleep(wait).await;
+                    }
+                },
             }
         }
     }
-}
-
-/// Whether the error concerns the accepted connection only, so that the next can be accepted at
-/// once.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }
 
 /// What all connections of one listener share.
@@ -136,11 +135,11 @@ struct Open {
 impl Shared {
     fn accept(self: &Arc<Self>, socket: TcpStream, deadline: Duration) -> Option<NodeConnection> {
         // An error means that the peer is gone already.
-        let remote = socket.peer_addr().ok()?;
+        let remote = canonical(socket.peer_addr().ok()?);
         let displaced = CancellationToken::new();
         let (admitted, other) = {
             let mut open = self.open.lock();
-            let admitted = open.table.admit(remote.ip().to_canonical());
+            let admitted = open.table.admit(remote.ip());
             let mut other = None;
             if let Ok(Admitted { id, displaced: old }) = &admitted {
                 other = old.and_then(|old| open.unauthenticated.remove(&old));

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     error::{Error, Result, code},
     metrics::ClusterMetrics,
-    net::bind,
+    net::{address::HostPort, bind},
 };
 
 /// Connections the system queues between two accepts.
@@ -72,7 +72,12 @@ impl ClusterListener {
             )
             .with_source(error)
         };
-        let socket = bind::bind(&listen).await.map_err(unavailable)?;
+        let parsed: HostPort = listen
+            .parse()
+            .map_err(|error| Error::bad_request(format!("cluster.listen: {error}")))?;
+        // One family is enough: whoever dials a name tries both.
+        let mut sockets = bind::bind(&parsed).await.map_err(unavailable)?;
+        let socket = sockets.swap_remove(0);
         let local = socket.local_addr()?;
         // Port 0 stands for the port the system chose.
         let address = match address.strip_suffix(":0") {

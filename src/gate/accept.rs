@@ -1,47 +1,61 @@
 //! From an accepted socket to a session: TLS, HTTP upgrade, connection task.
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     connection::{Connection, Opening},
     handle::ConnectionHandle,
     http_upgrade,
-    listener::{ActiveListener, WebSocketOptions},
+    listener::WebSocketOptions,
     shared::{ConnectionPermit, Shared},
 };
 use crate::{
     net::{
+        accept_errors::{AcceptErrors, AcceptStep},
+        address::canonical,
         stream::{Stream, Transport},
         websocket::WebSocket,
     },
     session::{CloseReason, Session, SessionSink},
 };
 
-/// The pause after a failed accept. Mostly file descriptors have run out, and other connections
-/// have to close first.
-const ACCEPT_RETRY: Duration = Duration::from_millis(50);
-
 /// Accepts connections for ever, each in a task of its own.
-pub(super) async fn accept(gate: Arc<Shared>, listener: ActiveListener) {
-    let acceptor = listener.acceptor;
-    let websocket = listener.websocket.map(Arc::new);
+pub(super) async fn accept(
+    gate: Arc<Shared>,
+    socket: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    websocket: Option<Arc<WebSocketOptions>>,
+) {
+    let mut errors = AcceptErrors::default();
     loop {
-        let (stream, remote) = match listener.socket.accept().await {
-            Ok(accepted) => accepted,
+        let (stream, remote) = match socket.accept().await {
+            Ok((stream, remote)) => (stream, canonical(remote)),
             Err(error) => {
-                warn!(address = %listener.address, %error, "accept failed");
-                sleep(ACCEPT_RETRY).await;
+                match errors.failed(&error) {
+                    AcceptStep::Continue => debug!(%error, "connection lost before accept"),
+                    AcceptStep::Pause { wait, is_first } => {
+                        if is_first {
+                            let address = socket.local_addr().ok();
+                            warn!(?address, %error, "accept failed, pausing");
+                        }
+                        sleep(wait).await;
+                    }
+                }
                 continue;
             }
         };
+        if errors.accepted() {
+            info!("accepting connections again");
+        }
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
             gate.metrics.refused_connections.increment(1);
             debug!(%remote, "connection refused: connection limit reached");
@@ -50,8 +64,7 @@ pub(super) async fn accept(gate: Arc<Shared>, listener: ActiveListener) {
         let (gate, acceptor, websocket) = (gate.clone(), acceptor.clone(), websocket.clone());
         tokio::spawn(async move {
             let _permit = permit;
-            // Messages are small, and latency matters more than the number of TCP segments.
-            if let Err(error) = stream.set_nodelay(true) {
+            if let Err(error) = set_options(&stream, gate.config.tcp_keepalive) {
                 debug!(%remote, %error, "connection lost after accept");
                 return;
             }
@@ -65,6 +78,20 @@ pub(super) async fn accept(gate: Arc<Shared>, listener: ActiveListener) {
                 }
             }
         });
+    }
+}
+
+/// Messages are small, and latency matters more than the number of TCP segments.
+fn set_options(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    match keepalive {
+        None => Ok(()),
+        Some(interval) => {
+            let probes = TcpKeepalive::new()
+                .with_time(interval)
+                .with_interval(interval);
+            SockRef::from(stream).set_tcp_keepalive(&probes)
+        }
     }
 }
 

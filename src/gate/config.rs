@@ -39,6 +39,8 @@ pub(crate) struct GateConfig {
     pub(crate) max_connections: usize,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) handshake_timeout: Duration,
+    /// Idle time of a client's socket after which the system probes it, and the time between probes.
+    pub(crate) tcp_keepalive: Option<Duration>,
     pub(crate) request_timeout: Option<Duration>,
     /// The most unanswered requests of one client, and the most messages of one client between
     /// decoding and the end of their handler.
@@ -61,6 +63,7 @@ impl Default for GateConfig {
             max_connections: usize::MAX,
             heartbeat: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(10),
+            tcp_keepalive: Some(Duration::from_secs(30)),
             request_timeout: Some(Duration::from_secs(30)),
             max_in_flight: 1024,
             rate_limit: None,

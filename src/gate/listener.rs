@@ -15,7 +15,7 @@ use tower_http::services::ServeDir;
 
 use crate::{
     error::{Error, Result, code},
-    net::{bind, tls},
+    net::{address::HostPort, bind, tls},
 };
 
 /// Connections that the system queues between two accepts.
@@ -73,6 +73,10 @@ enum Pages {
 
 impl Listener {
     /// Listens for TCP at an address such as `0.0.0.0:3250`; with port 0 the system chooses one.
+    ///
+    /// `:3250` and `[::]:3250` are all addresses of the machine, IPv4 and IPv6. A name is listened on
+    /// in both families, if it has both, on one port. IPv6 addresses are written in brackets.
+    /// Players' addresses are canonical: one who comes by IPv4 has an IPv4 address on every listener.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self::new(Source::Address(address.into()))
     }
@@ -203,7 +207,10 @@ impl Listener {
         let failed = |error| cannot_listen(&address, error);
         let socket = match self.source {
             Source::Address(address) => {
-                BoundSocket::Bound(bind::bind(&address).await.map_err(failed)?)
+                let parsed: HostPort = address
+                    .parse()
+                    .map_err(|error| Error::bad_request(format!("cannot listen: {error}")))?;
+                BoundSocket::Bound(bind::bind(&parsed).await.map_err(failed)?)
             }
             Source::Socket(socket) => {
                 // Another clone of the listener keeps the socket open: both accept then.
@@ -286,30 +293,36 @@ pub(super) struct BoundListener {
 }
 
 enum BoundSocket {
-    Bound(TcpSocket),
+    /// One for each address family of a name, on the same port.
+    Bound(Vec<TcpSocket>),
     Listening(net::TcpListener),
 }
 
 impl BoundListener {
     pub(super) fn local_addr(&self) -> Option<SocketAddr> {
         match &self.socket {
-            BoundSocket::Bound(socket) => socket.local_addr().ok(),
+            BoundSocket::Bound(sockets) => sockets.first()?.local_addr().ok(),
             BoundSocket::Listening(socket) => socket.local_addr().ok(),
         }
     }
 
     /// Starts to listen.
     pub(super) fn listen(self) -> Result<ActiveListener> {
-        let socket = match self.socket {
-            BoundSocket::Bound(socket) => socket.listen(BACKLOG),
+        let sockets: io::Result<Vec<_>> = match self.socket {
+            BoundSocket::Bound(sockets) => sockets
+                .into_iter()
+                .map(|socket| socket.listen(BACKLOG))
+                .collect(),
             BoundSocket::Listening(socket) => socket
                 .set_nonblocking(true)
-                .and_then(|()| TcpListener::from_std(socket)),
+                .and_then(|()| TcpListener::from_std(socket))
+                .map(|socket| vec![socket]),
         };
-        let socket = socket.map_err(|error| cannot_listen(&self.address, error))?;
+        let sockets = sockets.map_err(|error| cannot_listen(&self.address, error))?;
+        let address = sockets.first().map(TcpListener::local_addr).transpose()?;
         Ok(ActiveListener {
-            address: socket.local_addr()?,
-            socket,
+            address: address.ok_or_else(|| Error::internal("a listener without a socket"))?,
+            sockets,
             acceptor: self.acceptor,
             websocket: self.websocket,
         })
@@ -318,7 +331,8 @@ impl BoundListener {
 
 /// A listener that clients can reach.
 pub(super) struct ActiveListener {
-    pub(super) socket: TcpListener,
+    pub(super) sockets: Vec<TcpListener>,
+    /// That of the first socket.
     pub(super) address: SocketAddr,
     pub(super) acceptor: Option<TlsAcceptor>,
     pub(super) websocket: Option<WebSocketOptions>,

@@ -55,11 +55,12 @@ pub(crate) enum DictionarySource {
 }
 
 impl NodeConfig {
-    /// Validates all options that need no I/O.
+    /// Validates all options that need no I/O, and gives the cluster's addresses their canonical
+    /// form.
     ///
     /// # Errors
     /// Names the invalid option.
-    pub(super) fn check(&self) -> Result {
+    pub(super) fn check(&mut self) -> Result {
         self.check_durations()?;
         let gate = &self.settings;
         not_zero("limits.max_connections", gate.max_connections == 0)?;
@@ -86,6 +87,7 @@ impl NodeConfig {
             ("timeouts.handshake", Some(gate.handshake_timeout)),
             ("timeouts.request", gate.request_timeout),
             ("timeouts.reconnect_window", gate.reconnect_window),
+            ("timeouts.tcp_keepalive", gate.tcp_keepalive),
             ("timeouts.shutdown", Some(self.shutdown_timeout)),
             ("timer_precision", Some(self.timer_precision)),
             ("cluster.retry_interval", cluster.retry_interval),
@@ -102,6 +104,15 @@ impl NodeConfig {
             if duration > MAX_DURATION {
                 return Err(invalid(format!("{name} must not be longer than a year")));
             }
+        }
+        // The system counts seconds.
+        if gate
+            .tcp_keepalive
+            .is_some_and(|interval| interval < Duration::from_secs(1))
+        {
+            return Err(invalid(
+                "timeouts.tcp_keepalive must be at least a second".to_owned(),
+            ));
         }
         Ok(())
     }

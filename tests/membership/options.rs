@@ -20,19 +20,65 @@ async fn invalid_cluster_options_are_named() {
         (member().listen("127.0.0.1:1"), "this node's own address"),
         (
             master().listen(":34567"),
-            "cluster.listen must be host:port",
+            "cluster.advertise is missing: other nodes cannot dial an address without a host: :34567",
         ),
         (
             master().listen("127.0.0.1"),
-            "cluster.listen must be host:port",
+            "cluster.listen: invalid address \"127.0.0.1\"",
         ),
         (
             master().advertise("127.0.0.1"),
-            "cluster.advertise must be host:port",
+            "cluster.advertise: invalid address \"127.0.0.1\"",
         ),
         (
             master().listen("0.0.0.0:34567"),
-            "cluster.advertise is missing",
+            "cluster.advertise is missing: other nodes cannot dial an unspecified address: 0.0.0.0:34567",
+        ),
+        (
+            master().listen("[::0]:34567"),
+            "unspecified address: [::]:34567",
+        ),
+        (
+            master().listen(":::34567"),
+            "unspecified address: [::]:34567",
+        ),
+        (
+            master().advertise("0:34567"),
+            "cluster.advertise: invalid address \"0:34567\"",
+        ),
+        (
+            master().advertise(":34567"),
+            "cluster.advertise: other nodes cannot dial",
+        ),
+        (
+            master().advertise("[::]:34567"),
+            "cluster.advertise: other nodes cannot dial",
+        ),
+        (
+            master().advertise("[::ffff:0.0.0.0]:34567"),
+            "unspecified address: 0.0.0.0:34567",
+        ),
+        (
+            master().advertise("[fe80::1]:34567"),
+            "a link-local address",
+        ),
+        (master().advertise("224.0.0.1:34567"), "a multicast address"),
+        (
+            master().advertise("http://10.0.0.1:34567"),
+            "write host:port, without http://",
+        ),
+        (master().advertise("fd00::5:3458"), "write [fd00::5]:3458"),
+        (
+            member().listen("[::ffff:127.0.0.1]:1"),
+            "this node's own address",
+        ),
+        (
+            Cluster::join(["127.0.0.1:0"]).listen("127.0.0.1:0"),
+            "needs the port of the master",
+        ),
+        (
+            Cluster::join(["::1:4101"]).listen("127.0.0.1:0"),
+            "write [::1]:4101",
         ),
         (
             master().advertise("127.0.0.1:0"),
@@ -40,7 +86,7 @@ async fn invalid_cluster_options_are_named() {
         ),
         (
             master().listen("256.1.1.1:1"),
-            "cluster.listen: cannot listen on 256.1.1.1:1",
+            "cluster.listen: invalid address \"256.1.1.1:1\"",
         ),
         (
             member().retry_interval(Duration::ZERO),
@@ -54,7 +100,7 @@ async fn invalid_cluster_options_are_named() {
         (member().heartbeat(Duration::MAX), "cluster.heartbeat"),
         (
             Cluster::join(["not an address"]).listen("127.0.0.1:0"),
-            "not the address of a node: not an address",
+            "cluster.join: invalid address \"not an address\"",
         ),
         (member().token(""), "cluster.token"),
         (member().label("l".repeat(257)), "cluster: a label of more"),

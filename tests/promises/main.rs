@@ -6,6 +6,7 @@ mod harness;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod backlog;
 mod blocked;
 mod bounded;

@@ -1,9 +1,19 @@
 //! Opening a transport: TCP, then TLS, then the WebSocket upgrade.
 
-use std::{error::Error as StdError, path::PathBuf};
+use std::{
+    error::Error as StdError,
+    future, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use nano_protocol::{Error, Result, code};
-use tokio::net::TcpStream;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    task::JoinSet,
+    time::sleep,
+};
 use tokio_tungstenite::client_async_with_config;
 
 use crate::{
@@ -12,13 +22,16 @@ use crate::{
     transport::{BoxedIo, Transport, websocket_config},
 };
 
+/// How long one address may take before the next is tried beside it (RFC 8305).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
 pub(crate) async fn dial(
     address: &Address,
     ca_file: Option<PathBuf>,
     server_name: Option<String>,
     max_packet: usize,
 ) -> Result<Transport> {
-    let tcp = TcpStream::connect((&*address.host, address.port))
+    let tcp = connect(&address.host, address.port)
         .await
         .map_err(|error| unavailable("cannot connect", address, error))?;
     tcp.set_nodelay(true)
@@ -42,6 +55,70 @@ pub(crate) async fn dial(
     Ok(Transport::websocket(socket))
 }
 
+/// Connects to the first address of a host that answers: "happy eyeballs".
+///
+/// The families take turns. An address that fails makes room for the next at once; one that does not
+/// answer gets company after [`ATTEMPT_DELAY`].
+async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut addresses = interleave(lookup(host, port).await?).into_iter();
+    let mut attempts = JoinSet::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.spawn(TcpStream::connect(address));
+        } else if attempts.is_empty() {
+            return Err(last);
+        }
+        let next = async {
+            match addresses.len() {
+                0 => future::pending().await,
+                _ => sleep(ATTEMPT_DELAY).await,
+            }
+        };
+        tokio::select! {
+            Some(attempt) = attempts.join_next() => match attempt.unwrap_or_else(|error| Err(io::Error::other(error))) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = next => {}
+        }
+    }
+}
+
+/// Returns the addresses of a host. `localhost` always has one in each family (RFC 6761), whatever
+/// the machine's files say: a server may listen on either.
+async fn lookup(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut addresses: Vec<_> = lookup_host((host, port)).await?.collect();
+    if host.eq_ignore_ascii_case("localhost") {
+        for address in [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        ] {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    Ok(addresses)
+}
+
+/// Lets the address families take turns, beginning with that of the first address.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv4() == first_is_v4);
+    let mut turns = Vec::with_capacity(first.len() + second.len());
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return turns;
+        }
+        turns.extend(pair.into_iter().flatten());
+    }
+}
+
 fn unavailable(
     what: &str,
     address: &Address,
@@ -52,4 +129,29 @@ fn unavailable(
         format!("{what}: {}:{}: {error}", address.host, address.port),
     )
     .with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn address_families_take_turns() {
+        let parse = |text: &str| -> Vec<SocketAddr> {
+            text.split_whitespace()
+                .map(|it| format!("{it}:1").parse().unwrap())
+                .collect()
+        };
+        for (given, tried) in [
+            ("", ""),
+            ("10.0.0.1", "10.0.0.1"),
+            ("[::1] [::2] 10.0.0.1", "[::1] 10.0.0.1 [::2]"),
+            (
+                "10.0.0.1 10.0.0.2 [::1] [::2] [::3]",
+                "10.0.0.1 [::1] 10.0.0.2 [::2] [::3]",
+            ),
+        ] {
+            assert_eq!(interleave(parse(given)), parse(tried));
+        }
+    }
 }
