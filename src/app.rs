@@ -18,6 +18,7 @@ use crate::{
     filter::IntoFilter,
     gate::{GateConfig, Listener},
     handshake::Request,
+    net::network::Network,
     node::{DictionarySource, Node, NodeConfig},
     pipeline::Pipeline,
     serialize::Serializer,
@@ -55,6 +56,7 @@ impl App {
                 components: Vec::new(),
                 filters: Vec::new(),
                 listeners: Vec::new(),
+                denied: Vec::new(),
                 settings: GateConfig::default(),
                 cluster: cluster_node::Settings::default(),
                 dictionary: DictionarySource::Given(Vec::new()),
@@ -122,12 +124,29 @@ impl App {
         self
     }
 
+    /// Refuses clients of these networks from the start on. The list may be changed while the node
+    /// runs: [`Handle::deny_list`](crate::Handle::deny_list).
+    ///
+    /// ```
+    /// use nano::{App, Error};
+    ///
+    /// let app = App::new().deny(["192.0.2.0/24".parse()?, "2001:db8::/32".parse()?]);
+    /// # let _ = app;
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn deny(mut self, networks: impl IntoIterator<Item = Network>) -> Self {
+        self.config.denied.extend(networks);
+        self
+    }
+
     /// Sets the bounds of clients and schedulers. Replaces earlier ones as a whole.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         let gate = &mut self.config.settings;
         gate.max_packet = limits.max_packet;
         gate.max_connections = limits.max_connections.unwrap_or(usize::MAX);
+        gate.max_connections_per_address = limits.max_connections_per_address;
         gate.max_in_flight = limits.max_in_flight;
         gate.rate_limit = limits.rate_limit;
         gate.queue_bytes = limits.send_queue_bytes;

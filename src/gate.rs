@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod accept;
+mod address_limit;
 mod client_state;
 mod config;
 mod connection;
@@ -26,6 +27,7 @@ mod ending;
 mod handle;
 mod http_upgrade;
 mod listener;
+mod origin;
 mod rate_limit;
 mod send_queue;
 mod shared;
@@ -33,17 +35,12 @@ mod shared;
 pub(crate) use self::config::GateConfig;
 pub use self::{config::SlowClient, listener::Listener, rate_limit::RateLimit};
 
-use self::{
-    accept::accept,
-    client_state::FLUSH_TIMEOUT,
-    listener::{ActiveListener, BoundListener},
-    shared::Shared,
-};
+use self::{accept::accept, client_state::FLUSH_TIMEOUT, listener::BoundListener, shared::Shared};
 
 /// The listeners and connections of a node.
 pub(crate) struct Gate {
     shared: Arc<Shared>,
-    /// The accept loops. Held only to add one or to take all.
+    /// The accept loops, and the task that follows the certificate files. Held only to add one or to take all.
     accepting: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -82,19 +79,23 @@ impl BoundListeners {
             .collect::<Result<_>>()?;
         let addresses = active.iter().map(|listener| listener.address).collect();
         for listener in active {
-            info!(address = %listener.address, websocket = listener.websocket.as_ref().map(|options| &*options.path), tls = listener.acceptor.is_some(), "listening");
-            let ActiveListener {
-                sockets,
-                acceptor,
-                websocket,
-                ..
-            } = listener;
-            let websocket = websocket.map(Arc::new);
+            let options = &listener.options;
+            info!(address = %listener.address, websocket = options.websocket.as_ref().map(|options| &*options.path), tls = options.tls.is_some(), "listening");
             let mut accepting = gate.accepting.lock();
-            accepting.extend(sockets.into_iter().map(|socket| {
-                let (gate, acceptor) = (gate.shared.clone(), acceptor.clone());
-                tokio::spawn(accept(gate, socket, acceptor, websocket.clone()))
-            }));
+            if let Some(tls) = options.tls.as_ref().filter(|tls| tls.has_files())
+                && gate.shared.node.certificates().add(tls.clone())
+            {
+                let node = gate.shared.node.clone();
+                accepting.push(tokio::spawn(async move {
+                    node.certificates().follow_files().await;
+                }));
+            }
+            let options = Arc::new(listener.options);
+            accepting.extend(
+                listener.sockets.into_iter().map(|socket| {
+                    tokio::spawn(accept(gate.shared.clone(), socket, options.clone()))
+                }),
+            );
         }
         Ok(addresses)
     }

@@ -8,6 +8,10 @@ pub mod semantics {}
 #[doc = include_str!("../docs/cluster.md")]
 pub mod cluster {}
 
+/// Behind proxies: players' addresses, refused networks, certificates.
+#[doc = include_str!("../docs/edge.md")]
+pub mod edge {}
+
 /// The wire format between client and gate.
 #[doc = include_str!("../docs/protocol.md")]
 pub mod protocol {}

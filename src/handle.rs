@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::IpAddr,
     sync::{Arc, Weak},
 };
 
@@ -10,7 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::{
-    error::{Error, code},
+    error::{Error, Result, code},
     member::{Member, MemberSet, OnMember},
     metrics::Metrics,
     scheduler::{Pool, PushError, Scheduler},
@@ -19,9 +20,14 @@ use crate::{
 };
 
 mod call;
+mod certificates;
+mod deny_list;
 mod membership;
 
 pub use call::CallAllBuilder;
+use certificates::Certificates;
+use deny_list::Denied;
+pub use deny_list::DenyList;
 use membership::Membership;
 
 /// A handle to a running node: its sessions, schedulers, members and calls.
@@ -52,6 +58,8 @@ struct Inner {
     capacity: usize,
     sessions: Arc<Sessions>,
     routes: RwLock<Vec<ByteString>>,
+    denied: Arc<Denied>,
+    certificates: Certificates,
     membership: Membership,
     shutdown: watch::Sender<bool>,
 }
@@ -65,6 +73,8 @@ impl Handle {
             capacity,
             sessions: Sessions::new(this.clone()),
             routes: RwLock::default(),
+            denied: Arc::default(),
+            certificates: Certificates::default(),
             membership: Membership::default(),
             shutdown: watch::Sender::new(false),
         }))
@@ -112,6 +122,36 @@ impl Handle {
         callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static,
     ) {
         self.0.sessions.on_closed(callback);
+    }
+
+    /// The networks whose clients this node refuses. It is empty unless
+    /// [`App::deny`](crate::App::deny) fills it, and may change at any time.
+    pub fn deny_list(&self) -> DenyList {
+        DenyList {
+            denied: self.0.denied.clone(),
+            sessions: self.0.sessions.clone(),
+        }
+    }
+
+    pub(crate) fn is_denied(&self, ip: IpAddr) -> bool {
+        self.0.denied.contains(ip)
+    }
+
+    /// Reads the certificate files of all listeners again, and uses those that have changed for the
+    /// connections that follow. Open connections keep what they have.
+    ///
+    /// The node does so by itself every minute. Files that are replaced one after the other may be
+    /// read when the key does not match the certificate yet: that is an error, and the next time
+    /// they match.
+    ///
+    /// # Errors
+    /// Names the files that are missing or invalid. Their listeners keep the old certificate.
+    pub async fn reload_certificates(&self) -> Result {
+        self.0.certificates.reload().await
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.0.certificates
     }
 
     /// The routes of this node's own handlers, sorted. Complete from `after_init` on.

@@ -29,7 +29,7 @@ pub use component::{Component, Handler, Handlers, Options};
 pub mod filter;
 
 mod handle;
-pub use handle::{CallAllBuilder, Handle};
+pub use handle::{CallAllBuilder, DenyList, Handle};
 
 mod group;
 pub use group::Group;
@@ -58,6 +58,7 @@ mod panic;
 pub mod metrics;
 
 mod net;
+pub use net::{network::Network, tls::ClientCertificates};
 
 // The wire format, shared with the client.
 #[doc(inline)]

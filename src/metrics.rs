@@ -15,7 +15,8 @@ use metrics::{Counter, Gauge, Histogram, SharedString, counter, gauge, histogram
 
 /// Connections accepted, by all listeners.
 pub const CONNECTIONS_ACCEPTED: &str = "nano_connections_accepted_total";
-/// Connections refused because the node is at its connection limit.
+/// Connections of clients that were refused, with a label `reason`: `limit` (of the node),
+/// `address_limit`, `denied` (by the deny list), or `proxy_header` (a trusted proxy sent none).
 pub const CONNECTIONS_REFUSED: &str = "nano_connections_refused_total";
 /// Connections closed, with a label `reason` (see
 /// [`CloseReason::label`](crate::CloseReason::label)).
@@ -117,7 +118,6 @@ impl Labelled {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
-    pub(crate) refused_connections: Counter,
     pub(crate) silent_connections: Counter,
     pub(crate) connections: Gauge,
     pub(crate) received: Counter,
@@ -139,7 +139,6 @@ impl Metrics {
         let node = Labelled::new(node);
         Self {
             accepted: node.counter(CONNECTIONS_ACCEPTED),
-            refused_connections: node.counter(CONNECTIONS_REFUSED),
             silent_connections: node.counter(CONNECTIONS_SILENT),
             connections: node.gauge(CONNECTIONS),
             received: node.counter(MESSAGES_RECEIVED),
@@ -160,6 +159,13 @@ impl Metrics {
     /// The node's name, the value of the label `node`.
     pub(crate) fn node(&self) -> &str {
         &self.node.0
+    }
+
+    /// Counts a refused connection by its reason.
+    pub(crate) fn connection_refused(&self, reason: &'static str) {
+        self.node
+            .counter_for(CONNECTIONS_REFUSED, reason)
+            .increment(1);
     }
 
     /// Counts a closed connection by its reason. Rare enough to look the handle up each time.

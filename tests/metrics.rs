@@ -173,7 +173,7 @@ async fn every_metric_counts_what_its_name_says() {
         .expect(&series.named(names::CONNECTIONS_ACCEPTED), 2)
         .await;
     counts
-        .expect(&series.named(names::CONNECTIONS_REFUSED), 1)
+        .expect(&series.because(names::CONNECTIONS_REFUSED, "limit"), 1)
         .await;
     counts.expect(&series.named(names::CONNECTIONS), 2).await;
     drop(second);

@@ -21,6 +21,7 @@ use crate::gate::{RateLimit, SlowClient};
 pub struct Limits {
     pub(super) max_packet: usize,
     pub(super) max_connections: Option<usize>,
+    pub(super) max_connections_per_address: Option<usize>,
     pub(super) max_in_flight: usize,
     pub(super) rate_limit: Option<RateLimit>,
     pub(super) send_queue_bytes: usize,
@@ -35,6 +36,7 @@ impl Limits {
         Self {
             max_packet: 64 * 1024,
             max_connections: None,
+            max_connections_per_address: None,
             max_in_flight: 1024,
             rate_limit: None,
             send_queue_bytes: 4 * 1024 * 1024,
@@ -55,6 +57,17 @@ impl Limits {
     /// default, is no limit; not zero.
     pub fn max_connections(mut self, connections: impl Into<Option<usize>>) -> Self {
         self.max_connections = connections.into();
+        self
+    }
+
+    /// How many connections one client address may have; further ones are refused at once. `None`,
+    /// the default, is no limit; not zero.
+    ///
+    /// An IPv6 client counts by the first 64 bits of its address, which one household or machine has
+    /// for itself. Behind a trusted proxy the client's own address counts. Whole schools and mobile
+    /// networks share an IPv4 address.
+    pub fn max_connections_per_address(mut self, connections: impl Into<Option<usize>>) -> Self {
+        self.max_connections_per_address = connections.into();
         self
     }
 

@@ -75,7 +75,7 @@ impl ClusterListener {
         let parsed: HostPort = listen
             .parse()
             .map_err(|error| Error::bad_request(format!("cluster.listen: {error}")))?;
-        // One family is enough: whoever dials a name tries both.
+        // One family is enough: callers that dial a name try both.
         let mut sockets = bind::bind(&parsed).await.map_err(unavailable)?;
         let socket = sockets.swap_remove(0);
         let local = socket.local_addr()?;

@@ -8,14 +8,14 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{sleep, timeout},
 };
-use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info, warn};
 
 use super::{
     connection::{Connection, Opening},
     handle::ConnectionHandle,
     http_upgrade,
-    listener::WebSocketOptions,
+    listener::ConnectionOptions,
+    origin::Origin,
     shared::{ConnectionPermit, Shared},
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
         accept_errors::{AcceptErrors, AcceptStep},
         address::canonical,
         stream::{Stream, Transport},
+        tls::ClientCertificates,
         websocket::WebSocket,
     },
     session::{CloseReason, Session, SessionSink},
@@ -32,8 +33,7 @@ use crate::{
 pub(super) async fn accept(
     gate: Arc<Shared>,
     socket: TcpListener,
-    acceptor: Option<TlsAcceptor>,
-    websocket: Option<Arc<WebSocketOptions>>,
+    options: Arc<ConnectionOptions>,
 ) {
     let mut errors = AcceptErrors::default();
     loop {
@@ -56,12 +56,17 @@ pub(super) async fn accept(
         if errors.accepted() {
             info!("accepting connections again");
         }
+        let ip = remote.ip();
+        let is_proxy = options.expects_proxy_header(ip) || options.is_forwarder(ip);
+        let Some(origin) = Origin::admit(&gate, remote, is_proxy) else {
+            continue;
+        };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
-            gate.metrics.refused_connections.increment(1);
+            gate.metrics.connection_refused("limit");
             debug!(%remote, "connection refused: connection limit reached");
             continue;
         };
-        let (gate, acceptor, websocket) = (gate.clone(), acceptor.clone(), websocket.clone());
+        let (gate, options) = (gate.clone(), options.clone());
         tokio::spawn(async move {
             let _permit = permit;
             if let Err(error) = set_options(&stream, gate.config.tcp_keepalive) {
@@ -69,13 +74,11 @@ pub(super) async fn accept(
                 return;
             }
             // The rarer kinds are boxed: a task is as large as the largest future in it, and an
-            // idle TCP connection must not pay for TLS and HTTP.
-            match (acceptor, websocket) {
-                (None, None) => await_first_byte(gate, Stream::new(stream), remote).await,
-                (None, Some(options)) => Box::pin(upgrade(gate, stream, options, remote)).await,
-                (Some(acceptor), options) => {
-                    Box::pin(encrypt(gate, stream, acceptor, options, remote)).await
-                }
+            // idle TCP connection must not pay for proxies, TLS and HTTP.
+            if is_proxy || options.tls.is_some() || options.websocket.is_some() {
+                Box::pin(open(gate, stream, options, origin)).await;
+            } else {
+                await_first_byte(gate, Stream::new(stream), origin).await;
             }
         });
     }
@@ -95,45 +98,68 @@ fn set_options(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()
     }
 }
 
-async fn encrypt(
+/// Opens a connection from the outside in: PROXY header, TLS, HTTP upgrade.
+async fn open(
     gate: Arc<Shared>,
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    websocket: Option<Arc<WebSocketOptions>>,
-    remote: SocketAddr,
+    mut stream: TcpStream,
+    options: Arc<ConnectionOptions>,
+    mut origin: Origin,
 ) {
-    let handshake = timeout(gate.config.handshake_timeout, acceptor.accept(stream));
-    let stream = match gate.unless_stopped(handshake).await {
+    if options.expects_proxy_header(origin.remote.ip()) {
+        let is_proxy = |client: SocketAddr| options.is_forwarder(client.ip());
+        let named = origin.behind_proxy_header(&gate, &mut stream, is_proxy);
+        match Box::pin(named).await {
+            Some(client) => origin = client,
+            None => return,
+        }
+    }
+    let Some(tls) = &options.tls else {
+        return Box::pin(speak(gate, stream, options, origin)).await;
+    };
+    let remote = origin.remote;
+    let handshake = timeout(gate.config.handshake_timeout, tls.acceptor().accept(stream));
+    let stream = match Box::pin(gate.unless_stopped(handshake)).await {
         Some(Ok(Ok(stream))) => stream,
         Some(Ok(Err(error))) => return debug!(%remote, %error, "TLS handshake failed"),
         Some(Err(_)) => return debug!(%remote, "TLS handshake timed out"),
         None => return,
     };
-    match websocket {
-        None => await_first_byte(gate, Stream::new(stream), remote).await,
-        Some(options) => upgrade(gate, stream, options, remote).await,
-    }
+    let shown = stream.get_ref().1.peer_certificates();
+    origin.certificates = shown.map(ClientCertificates::new);
+    Box::pin(speak(gate, stream, options, origin)).await;
 }
 
-async fn upgrade<S>(
-    gate: Arc<Shared>,
-    stream: S,
-    options: Arc<WebSocketOptions>,
-    remote: SocketAddr,
-) where
+/// Continues with what the listener speaks: packets at once, or HTTP first.
+async fn speak<S>(gate: Arc<Shared>, stream: S, options: Arc<ConnectionOptions>, mut origin: Origin)
+where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let Some(websocket) = &options.websocket else {
+        return await_first_byte(gate, Stream::new(stream), origin).await;
+    };
+    let remote = origin.remote;
     // Boxed, so that the memory of HTTP is free while the WebSocket runs.
     let http = Box::pin(http_upgrade::serve(
         stream,
-        options,
+        websocket,
+        remote.ip(),
         gate.config.handshake_timeout,
     ));
     match gate.unless_stopped(http).await {
-        Some(Ok(Some((stream, read)))) => {
-            let socket = WebSocket::new(stream, read, gate.config.max_packet);
+        Some(Ok(Some(upgraded))) => {
+            if let Some(client) = upgraded.forwarded_for {
+                match origin.behind(
+                    &gate,
+                    SocketAddr::new(client, 0),
+                    options.is_forwarder(client),
+                ) {
+                    Some(client) => origin = client,
+                    None => return,
+                }
+            }
+            let socket = WebSocket::new(upgraded.io, upgraded.read, gate.config.max_packet);
             let opening = Opening::new(&gate.config);
-            serve(gate, socket, remote, opening).await;
+            serve(gate, socket, origin, opening).await;
         }
         Some(Err(error)) => debug!(%remote, %error, "HTTP connection failed"),
         Some(Ok(None)) | None => {}
@@ -142,12 +168,13 @@ async fn upgrade<S>(
 
 /// Serves a byte stream from its first byte on. A connection without one, such as a load balancer's
 /// health check, never becomes a session.
-async fn await_first_byte<T: Transport>(gate: Arc<Shared>, transport: T, remote: SocketAddr) {
+async fn await_first_byte<T: Transport>(gate: Arc<Shared>, transport: T, origin: Origin) {
     // Boxed, so that its memory is free while the connection runs.
     let first = Box::pin(first_bytes(&gate, transport));
     match gate.unless_stopped(first).await {
-        Some(Ok((transport, opening))) => serve(gate, transport, remote, opening).await,
+        Some(Ok((transport, opening))) => serve(gate, transport, origin, opening).await,
         Some(Err(reason)) => {
+            let remote = origin.remote;
             gate.metrics.silent_connections.increment(1);
             debug!(%remote, reason, "connection ended without a byte");
             let handle = Arc::new(ConnectionHandle::new(gate.clone(), remote));
@@ -180,14 +207,22 @@ async fn first_bytes<T: Transport>(
 async fn serve<T: Transport>(
     gate: Arc<Shared>,
     transport: T,
-    remote: SocketAddr,
+    mut origin: Origin,
     opening: Opening,
 ) {
+    let remote = origin.remote;
     let handle = Arc::new(ConnectionHandle::new(gate.clone(), remote));
     let session = gate.node.sessions().open(handle.clone());
     // `close_sessions` may have listed the sessions before this one was opened.
     if gate.node.is_shutting_down() {
         handle.close(CloseReason::Shutdown);
+    }
+    // The deny list may have changed since the connection was admitted.
+    if gate.node.is_denied(remote.ip()) {
+        handle.close(CloseReason::Denied);
+    }
+    if let Some(certificates) = origin.certificates.take() {
+        session.extensions().insert(certificates);
     }
     debug!(session = session.id(), %remote, "session opened");
     let mut guard = SessionGuard {

@@ -37,6 +37,7 @@ pub(crate) struct GateConfig {
     /// The longest packet body a client may send.
     pub(crate) max_packet: usize,
     pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_address: Option<usize>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) handshake_timeout: Duration,
     /// Idle time of a client's socket after which the system probes it, and the time between probes.
@@ -61,6 +62,7 @@ impl Default for GateConfig {
         Self {
             max_packet: 64 * 1024,
             max_connections: usize::MAX,
+            max_connections_per_address: None,
             heartbeat: Some(Duration::from_secs(30)),
             handshake_timeout: Duration::from_secs(10),
             tcp_keepalive: Some(Duration::from_secs(30)),

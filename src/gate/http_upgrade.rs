@@ -3,11 +3,9 @@
 use std::{
     convert::Infallible,
     io,
+    net::IpAddr,
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -22,29 +20,46 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::listener::WebSocketOptions;
+use crate::net::forwarded;
 
-/// Serves HTTP requests until one upgrades to a WebSocket. Returns the stream and the bytes that
-/// were read behind that request, or `None` when the connection ended without an upgrade.
+/// What is left of an HTTP connection after an upgrade.
+pub(super) struct Upgraded<S> {
+    pub(super) io: S,
+    /// The bytes that were read behind the request.
+    pub(super) read: Vec<u8>,
+    /// The client's address, if a trusted proxy told it.
+    pub(super) forwarded_for: Option<IpAddr>,
+}
+
+/// Serves HTTP requests until one upgrades to a WebSocket. `None` when the connection ended without
+/// an upgrade. `peer` is the other end of the connection.
 pub(super) async fn serve<S>(
     io: S,
-    options: Arc<WebSocketOptions>,
+    options: &WebSocketOptions,
+    peer: IpAddr,
     header_timeout: Duration,
-) -> io::Result<Option<(S, Vec<u8>)>>
+) -> io::Result<Option<Upgraded<S>>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let upgraded = AtomicBool::new(false);
+    let forwarders = options.forwarders.as_ref();
+    let forwarders = forwarders.filter(|trusted| trusted.contains(peer));
+    let forwarded_for = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let (options, upgraded) = (options.clone(), &upgraded);
+        let (upgraded, forwarded_for) = (&upgraded, &forwarded_for);
         async move {
             if request.uri().path() != options.path || !wants_websocket(request.headers()) {
                 return Ok(answer(&options.http, request.map(Body::new)).await);
             }
             let (head, _) = request.into_parts();
+            *forwarded_for.lock() =
+                forwarders.and_then(|trusted| forwarded::client(&head.headers, trusted));
             let response = match &options.check_origin {
                 Some(allowed) if !allowed(&head) => StatusCode::FORBIDDEN.into_response(),
                 _ => accept(&head.method, &head.headers),
@@ -66,9 +81,11 @@ where
     let parts = pin!(connection.without_shutdown())
         .await
         .map_err(io::Error::other)?;
-    Ok(upgraded
-        .load(Ordering::Relaxed)
-        .then(|| (parts.io.into_inner(), parts.read_buf.to_vec())))
+    Ok(upgraded.load(Ordering::Relaxed).then(|| Upgraded {
+        io: parts.io.into_inner(),
+        read: parts.read_buf.to_vec(),
+        forwarded_for: forwarded_for.lock().take(),
+    }))
 }
 
 fn wants_websocket(headers: &HeaderMap) -> bool {

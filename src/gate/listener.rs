@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io, net,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
@@ -10,12 +10,17 @@ use std::{
 
 use axum::{Router, http::request::Parts, response::Redirect, routing::get};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
+use tokio_rustls::rustls::ServerConfig;
 use tower_http::services::ServeDir;
 
 use crate::{
     error::{Error, Result, code},
-    net::{address::HostPort, bind, tls},
+    net::{
+        address::HostPort,
+        bind,
+        network::{Network, NetworkSet},
+        tls::{ServerTls, TlsFiles},
+    },
 };
 
 /// Connections that the system queues between two accepts.
@@ -39,6 +44,8 @@ type CheckOrigin = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 pub struct Listener {
     source: Source,
     tls: Option<Tls>,
+    client_authorities: Option<PathBuf>,
+    proxies: Option<NetworkSet>,
     websocket: Option<WebSocketOptions>,
     pages: Vec<Pages>,
 }
@@ -61,6 +68,8 @@ enum Tls {
 pub(super) struct WebSocketOptions {
     pub(super) path: String,
     pub(super) check_origin: Option<CheckOrigin>,
+    /// The proxies whose word about the client's address is taken.
+    pub(super) forwarders: Option<NetworkSet>,
     pub(super) http: Router,
 }
 
@@ -118,6 +127,8 @@ impl Listener {
         Self {
             source,
             tls: None,
+            client_authorities: None,
+            proxies: None,
             websocket: None,
             pages: Vec::new(),
         }
@@ -127,21 +138,70 @@ impl Listener {
         self.websocket = Some(WebSocketOptions {
             path: format!("/{}", path.trim_start_matches('/')),
             check_origin: None,
+            forwarders: None,
             http: Router::new(),
         });
         self
     }
 
     /// Encrypts with TLS 1.2 and 1.3, with a certificate chain and its private key from PEM files.
-    /// The files are read when the node starts, which fails if they are missing or invalid.
+    /// The files are read when the node starts, which fails if they are missing or invalid, and again
+    /// when they have changed, within a minute; see
+    /// [`Handle::reload_certificates`](crate::Handle::reload_certificates).
     #[must_use]
     pub fn tls(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         self.tls = Some(Tls::Files(certificate.into(), key.into()));
         self
     }
 
-    /// Encrypts with a configuration of [`rustls`](crate::rustls): for client certificates, for a
-    /// certificate per host name, or for one that changes while the node runs.
+    /// Asks TLS clients for a certificate of one of the authorities in this PEM file, and refuses
+    /// those without. Read and reloaded as the files of [`tls`](Listener::tls), which it needs.
+    ///
+    /// What a client has shown is in [`ClientCertificates`](crate::ClientCertificates).
+    #[must_use]
+    pub fn client_authorities(mut self, file: impl Into<PathBuf>) -> Self {
+        self.client_authorities = Some(file.into());
+        self
+    }
+
+    /// Expects a header of the PROXY protocol, version 1 or 2, from the proxies in these networks:
+    /// the address in it is the client's. Before TLS and HTTP.
+    ///
+    /// A trusted proxy that sends no header within
+    /// [`Timeouts::handshake`](crate::Timeouts::handshake), or something else, is disconnected. A
+    /// header of a health check (LOCAL) or without an address leaves the proxy's own. From all other
+    /// addresses no header is expected: clients may connect beside the proxy, and cannot pretend.
+    ///
+    /// ```
+    /// use nano::{Error, Listener};
+    ///
+    /// let listener = Listener::tcp(":3250").proxy_protocol(["10.0.0.0/8".parse()?]);
+    /// # let _ = listener;
+    /// # Ok::<(), Error>(())
+    /// ```
+    #[must_use]
+    pub fn proxy_protocol(mut self, trusted: impl IntoIterator<Item = Network>) -> Self {
+        self.proxies = Some(trusted.into_iter().collect());
+        self
+    }
+
+    /// Takes the address of a WebSocket's client from the header `Forwarded`, or else
+    /// `X-Forwarded-For`, of requests that come from these networks. No effect on TCP.
+    ///
+    /// Each proxy appends the address it was called from, so the client is the last address that is
+    /// in none of these networks; what stands before it may be invented. Its port is 0: it is unknown.
+    /// Without the header, or with `unknown`, the address is the proxy's. Headers from any
+    /// other address are ignored.
+    #[must_use]
+    pub fn forwarded_for(mut self, trusted: impl IntoIterator<Item = Network>) -> Self {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.forwarders = Some(trusted.into_iter().collect());
+        }
+        self
+    }
+
+    /// Encrypts with a configuration of [`rustls`](crate::rustls): for a certificate per host name,
+    /// or for client certificates that are optional.
     ///
     /// ```no_run
     /// use std::sync::Arc;
@@ -195,10 +255,22 @@ impl Listener {
     /// Checks the options and binds the address without listening, so that early clients are
     /// refused instead of waiting.
     pub(super) async fn bind(mut self) -> Result<BoundListener> {
-        let acceptor = match &self.tls {
-            None => None,
-            Some(Tls::Files(certificate, key)) => Some(tls::acceptor(certificate, key)?),
-            Some(Tls::Config(config)) => Some(TlsAcceptor::from(config.clone())),
+        let tls = match (self.tls, self.client_authorities) {
+            (Some(Tls::Files(certificate, key)), client_authorities) => {
+                Some(ServerTls::from_files(TlsFiles {
+                    certificate,
+                    key,
+                    client_authorities,
+                })?)
+            }
+            (_, Some(file)) => {
+                return Err(Error::bad_request(format!(
+                    "the authorities of clients in {} need Listener::tls",
+                    file.display()
+                )));
+            }
+            (Some(Tls::Config(config)), None) => Some(ServerTls::new(config)),
+            (None, None) => None,
         };
         let address = self.source.to_string();
         if let Some(websocket) = &mut self.websocket {
@@ -221,8 +293,11 @@ impl Listener {
         Ok(BoundListener {
             socket,
             address,
-            acceptor,
-            websocket: self.websocket,
+            options: ConnectionOptions {
+                tls,
+                proxies: self.proxies,
+                websocket: self.websocket,
+            },
         })
     }
 }
@@ -288,8 +363,31 @@ impl Pages {
 pub(super) struct BoundListener {
     socket: BoundSocket,
     address: String,
-    acceptor: Option<TlsAcceptor>,
-    websocket: Option<WebSocketOptions>,
+    options: ConnectionOptions,
+}
+
+/// What the connections of a listener share.
+pub(super) struct ConnectionOptions {
+    pub(super) tls: Option<Arc<ServerTls>>,
+    /// The proxies that begin with a PROXY header.
+    pub(super) proxies: Option<NetworkSet>,
+    pub(super) websocket: Option<WebSocketOptions>,
+}
+
+impl ConnectionOptions {
+    /// Whether a PROXY header comes first.
+    pub(super) fn expects_proxy_header(&self, ip: IpAddr) -> bool {
+        self.proxies.as_ref().is_some_and(|it| it.contains(ip))
+    }
+
+    /// Whether this is a proxy that names the client in HTTP headers.
+    pub(super) fn is_forwarder(&self, ip: IpAddr) -> bool {
+        let forwarders = self
+            .websocket
+            .as_ref()
+            .and_then(|it| it.forwarders.as_ref());
+        forwarders.is_some_and(|it| it.contains(ip))
+    }
 }
 
 enum BoundSocket {
@@ -323,8 +421,7 @@ impl BoundListener {
         Ok(ActiveListener {
             address: address.ok_or_else(|| Error::internal("a listener without a socket"))?,
             sockets,
-            acceptor: self.acceptor,
-            websocket: self.websocket,
+            options: self.options,
         })
     }
 }
@@ -334,8 +431,7 @@ pub(super) struct ActiveListener {
     pub(super) sockets: Vec<TcpListener>,
     /// That of the first socket.
     pub(super) address: SocketAddr,
-    pub(super) acceptor: Option<TlsAcceptor>,
-    pub(super) websocket: Option<WebSocketOptions>,
+    pub(super) options: ConnectionOptions,
 }
 
 impl fmt::Debug for Listener {

@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::config::GateConfig;
+use super::{address_limit::AddressLimit, config::GateConfig};
 use crate::{
     dispatch::Dispatch,
     handle::Handle,
@@ -30,6 +30,8 @@ pub(super) struct Shared {
     /// Notified when a session has closed, and when a socket has.
     pub(super) closed: Notify,
     pub(super) wakes: Arc<WakeBatcher>,
+    /// `None` without a limit.
+    pub(super) address_limit: Option<Arc<AddressLimit>>,
 }
 
 impl Shared {
@@ -42,6 +44,7 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
+            address_limit: config.max_connections_per_address.map(AddressLimit::new),
             config,
             dispatch,
             dictionary: Arc::new(dictionary),

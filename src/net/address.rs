@@ -151,7 +151,7 @@ fn parse_host(host: &str) -> Result<Host, String> {
         return Ok(Host::Ip(ip.into()));
     }
     if ends_in_a_number(host) {
-        // Resolvers read `0`, `127.1` and `010.0.0.1` in ways that nobody expects.
+        // Resolvers read `0`, `127.1` and `010.0.0.1` in unexpected ways.
         return Err(format!("{host:?} is not an IPv4 address"));
     }
     let in_a_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');

@@ -11,6 +11,7 @@ use crate::{
     filter::AnyFilter,
     gate::{GateConfig, Listener},
     handle::Handle,
+    net::network::Network,
     packet,
     pipeline::Pipeline,
     session::{CloseReason, Session},
@@ -30,6 +31,7 @@ pub(crate) struct NodeConfig {
     pub(crate) components: Vec<BuildService>,
     pub(crate) filters: Vec<AnyFilter>,
     pub(crate) listeners: Vec<Listener>,
+    pub(crate) denied: Vec<Network>,
     pub(crate) settings: GateConfig,
     pub(crate) cluster: cluster::Settings,
     pub(crate) dictionary: DictionarySource,
@@ -64,6 +66,8 @@ impl NodeConfig {
         self.check_durations()?;
         let gate = &self.settings;
         not_zero("limits.max_connections", gate.max_connections == 0)?;
+        let none_per_address = gate.max_connections_per_address == Some(0);
+        not_zero("limits.max_connections_per_address", none_per_address)?;
         not_zero("limits.max_in_flight", gate.max_in_flight == 0)?;
         not_zero("limits.send_queue_bytes", gate.queue_bytes == 0)?;
         not_zero("limits.send_queue_messages", gate.queue_messages == 0)?;

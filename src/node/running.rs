@@ -50,6 +50,7 @@ impl Running {
         config: NodeConfig,
         handle: Handle,
     ) -> Result<(Self, Vec<SocketAddr>)> {
+        handle.deny_list().set(config.denied);
         let listeners = BoundListeners::bind(config.listeners).await?;
         let cluster_listener = if config.cluster.is_cluster() {
             Some(ClusterListener::bind(&config.cluster).await?)

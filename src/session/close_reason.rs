@@ -29,6 +29,8 @@ pub enum CloseReason {
     RateLimit,
     /// The client reads too slowly: its send queue is full.
     SlowClient,
+    /// Its address is in the node's [deny list](crate::DenyList).
+    Denied,
     /// The node is shutting down.
     Shutdown,
     /// The connection broke.
@@ -48,6 +50,7 @@ impl CloseReason {
             Self::Protocol(_) => "protocol",
             Self::RateLimit => "rate_limit",
             Self::SlowClient => "slow_client",
+            Self::Denied => "denied",
             Self::Shutdown => "shutdown",
             Self::Broken(_) => "broken",
         }
@@ -79,6 +82,7 @@ impl CloseReason {
             "protocol" => Self::Protocol(detail),
             "rate_limit" => Self::RateLimit,
             "slow_client" => Self::SlowClient,
+            "denied" => Self::Denied,
             "shutdown" => Self::Shutdown,
             _ => Self::Broken(detail),
         }

@@ -19,7 +19,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     },
 };
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::{
     harness::{Client, Echo, Wire, start},
@@ -71,10 +71,12 @@ impl Certificate {
 }
 
 /// Opens a WebSocket on a stream; its payload as a stream of bytes.
-pub(crate) async fn web_socket(stream: impl Wire + 'static, url: &str) -> DuplexStream {
-    let (mut socket, _) = within("a WebSocket", tokio_tungstenite::client_async(url, stream))
-        .await
-        .unwrap();
+pub(crate) async fn web_socket(
+    stream: impl Wire + 'static,
+    request: impl IntoClientRequest + Unpin,
+) -> DuplexStream {
+    let opened = tokio_tungstenite::client_async(request, stream);
+    let (mut socket, _) = within("a WebSocket", opened).await.unwrap();
     let (near, mut far) = tokio::io::duplex(64 * 1024);
     tokio::spawn(async move {
         let mut chunk = vec![0; 4 * 1024];

@@ -1,0 +1,175 @@
+//! Who may connect: the deny list and the limits by address, before and behind proxies.
+
+use std::net::SocketAddr;
+
+use nano::{App, CloseReason, Limits, Listener, Network, Node};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::{
+    harness::{Client, Echo, Ends, start},
+    listeners::web_socket,
+    support::{eventually, within},
+};
+
+pub(crate) fn networks<const N: usize>(texts: [&str; N]) -> [Network; N] {
+    texts.map(|text| text.parse().unwrap())
+}
+
+/// A connection from another address of the loopback network.
+pub(crate) async fn from(ip: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((ip, 0))).unwrap();
+    within("a connection", socket.connect(to)).await.unwrap()
+}
+
+/// Whether the node closes the connection without a byte.
+async fn is_refused(mut stream: TcpStream) -> bool {
+    let mut byte = [0];
+    // A reset is a refusal as well.
+    within("the end", stream.read(&mut byte)).await.unwrap_or(0) == 0
+}
+
+async fn is_served(stream: TcpStream) -> Client {
+    let mut client = Client::over(stream);
+    client.shake_hands().await;
+    client
+}
+
+async fn session_count(node: &Node, count: usize) {
+    eventually("the number of sessions", || {
+        node.handle().sessions().count() == count
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_denied_network_is_refused_from_the_start_until_it_is_taken_from_the_list() {
+    let app = App::new()
+        .component(Echo)
+        .deny(networks(["127.0.2.0/24", "::ffff:127.0.3.3"]));
+    let (app, ends) = Ends::of(app);
+    let node = start(app).await;
+    let address = node.addresses()[0];
+    for denied in [[127, 0, 2, 1], [127, 0, 2, 255], [127, 0, 3, 3]] {
+        assert!(is_refused(from(denied, address).await).await);
+    }
+    for allowed in [[127, 0, 1, 255], [127, 0, 3, 0], [127, 0, 3, 4]] {
+        is_served(from(allowed, address).await).await;
+    }
+    let list = node.handle().deny_list();
+    list.remove(networks(["127.0.2.0/24"]));
+    is_served(from([127, 0, 2, 1], address).await).await;
+    assert_eq!(list.networks(), networks(["127.0.3.3/32"]));
+    assert!(list.contains("::ffff:127.0.3.3".parse().unwrap()));
+    // No session was opened for those that were refused.
+    eventually("the others close", || ends.count() == 4).await;
+}
+
+#[tokio::test]
+async fn a_network_that_is_denied_loses_its_connections_and_no_other_does() {
+    let (app, ends) = Ends::of(App::new().component(Echo));
+    let node = start(app).await;
+    let address = node.addresses()[0];
+    let mut denied = is_served(from([127, 0, 2, 1], address).await).await;
+    let mut other = is_served(from([127, 0, 1, 1], address).await).await;
+    node.handle().deny_list().add(networks(["127.0.2.0/24"]));
+    assert_eq!(denied.end().await, None);
+    assert_eq!(ends.first().await, CloseReason::Denied);
+    assert_eq!(other.ask("Echo.Echo", "hello").await.unwrap(), "hello");
+    assert!(is_refused(from([127, 0, 2, 1], address).await).await);
+    node.handle().deny_list().set([]);
+    is_served(from([127, 0, 2, 1], address).await).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_has_no_session_yet_is_refused_when_it_gets_one() {
+    let (app, ends) = Ends::of(App::new().component(Echo));
+    let node = start(app).await;
+    let mut stream = from([127, 0, 2, 1], node.addresses()[0]).await;
+    node.handle().deny_list().add(networks(["127.0.2.1"]));
+    // Accepted before or after the change: it may not be served in either case.
+    let _ = stream.write_all(&crate::harness::greeting()).await;
+    assert!(is_refused(stream).await);
+    session_count(&node, 0).await;
+    assert!(ends.count() <= 1);
+}
+
+#[tokio::test]
+async fn each_client_address_may_have_its_number_of_connections() {
+    let limits = Limits::new().max_connections_per_address(2);
+    let node = start(App::new().component(Echo).limits(limits)).await;
+    let address = node.addresses()[0];
+    let first = is_served(from([127, 0, 1, 1], address).await).await;
+    let _second = is_served(from([127, 0, 1, 1], address).await).await;
+    assert!(is_refused(from([127, 0, 1, 1], address).await).await);
+    // Another address has its own number.
+    let _other = is_served(from([127, 0, 1, 2], address).await).await;
+    drop(first);
+    session_count(&node, 2).await;
+    // The session ends before its socket is closed.
+    let mut served = false;
+    while !served {
+        let mut stream = from([127, 0, 1, 1], address).await;
+        let greeting = crate::harness::greeting();
+        let mut byte = [0];
+        served = stream.write_all(&greeting).await.is_ok()
+            && stream.read(&mut byte).await.unwrap_or(0) == 1;
+    }
+}
+
+#[tokio::test]
+async fn forwarded_addresses_are_believed_of_trusted_proxies_only() {
+    let listener =
+        Listener::websocket("127.0.0.1:0", "/nano").forwarded_for(networks(["127.0.9.0/24"]));
+    let app = App::new()
+        .component(Echo)
+        .deny(networks(["198.51.100.66"]))
+        .limits(Limits::new().max_connections_per_address(2))
+        .listen(listener);
+    let node = app.start().await.unwrap();
+    let upgrade = async |ip: [u8; 4], forwarded: &'static str| {
+        use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+        let mut request = "ws://localhost/nano".into_client_request().unwrap();
+        if !forwarded.is_empty() {
+            request
+                .headers_mut()
+                .insert("x-forwarded-for", forwarded.parse().unwrap());
+        }
+        let stream = from(ip, node.addresses()[0]).await;
+        web_socket(stream, request).await
+    };
+    for (ip, forwarded, expected) in [
+        ([127, 0, 9, 1], "198.51.100.7", "198.51.100.7"),
+        ([127, 0, 9, 1], "1.2.3.4, 198.51.100.7", "198.51.100.7"),
+        ([127, 0, 9, 1], "198.51.100.7, 127.0.9.2", "198.51.100.7"),
+        ([127, 0, 9, 1], "::ffff:198.51.100.7", "198.51.100.7"),
+        ([127, 0, 9, 1], "2001:db8::7", "2001:db8::7"),
+        ([127, 0, 9, 1], "garbage", "127.0.9.1"),
+        ([127, 0, 9, 1], "", "127.0.9.1"),
+        // Not a proxy: its header is its own invention.
+        ([127, 0, 1, 1], "198.51.100.7", "127.0.1.1"),
+    ] {
+        let mut client = Client::over(upgrade(ip, forwarded).await);
+        client.shake_hands().await;
+        let session = node.handle().sessions().list().remove(0);
+        let remote = session.remote_addr().unwrap().ip();
+        assert_eq!(remote.to_string(), expected, "{ip:?} {forwarded:?}");
+        drop(client);
+        session_count(&node, 0).await;
+    }
+
+    let mut denied = Client::over(upgrade([127, 0, 9, 1], "198.51.100.66").await);
+    assert_eq!(denied.end().await, None);
+    // The limit counts the clients, not the proxy.
+    let mut clients = Vec::new();
+    for forwarded in ["198.51.100.1", "198.51.100.1", "198.51.100.2"] {
+        let mut client = Client::over(upgrade([127, 0, 9, 1], forwarded).await);
+        client.shake_hands().await;
+        clients.push(client);
+    }
+    let mut third = Client::over(upgrade([127, 0, 9, 1], "198.51.100.1").await);
+    assert_eq!(third.end().await, None);
+}
