@@ -31,9 +31,12 @@ mod origin;
 mod rate_limit;
 mod send_queue;
 mod shared;
+mod upgrade_request;
 
 pub(crate) use self::config::GateConfig;
-pub use self::{config::SlowClient, listener::Listener, rate_limit::RateLimit};
+pub use self::{
+    config::SlowClient, listener::Listener, rate_limit::RateLimit, upgrade_request::UpgradeRequest,
+};
 
 use self::{accept::accept, client_state::FLUSH_TIMEOUT, listener::BoundListener, shared::Shared};
 

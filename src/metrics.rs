@@ -24,6 +24,9 @@ pub const CONNECTIONS_CLOSED: &str = "nano_connections_closed_total";
 /// Connections that ended without a byte from the client, such as health checks of load balancers.
 /// They open no session and count in no other metric of closed connections.
 pub const CONNECTIONS_SILENT: &str = "nano_connections_silent_total";
+/// HTTP connections that ended because a head, a body or a response made no progress within the
+/// handshake timeout. Idle connections that are kept for a next request end so, too.
+pub const HTTP_TIMEOUTS: &str = "nano_http_timeouts_total";
 /// Client connections open now.
 pub const CONNECTIONS: &str = "nano_connections";
 /// Messages received from clients.
@@ -119,6 +122,7 @@ impl Labelled {
 pub(crate) struct Metrics {
     pub(crate) accepted: Counter,
     pub(crate) silent_connections: Counter,
+    pub(crate) http_timeouts: Counter,
     pub(crate) connections: Gauge,
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
@@ -140,6 +144,7 @@ impl Metrics {
         Self {
             accepted: node.counter(CONNECTIONS_ACCEPTED),
             silent_connections: node.counter(CONNECTIONS_SILENT),
+            http_timeouts: node.counter(HTTP_TIMEOUTS),
             connections: node.gauge(CONNECTIONS),
             received: node.counter(MESSAGES_RECEIVED),
             sent: node.counter(MESSAGES_SENT),

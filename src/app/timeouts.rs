@@ -57,6 +57,9 @@ impl Timeouts {
 
     /// How long a client may take from the connection to the acknowledged handshake. 10 s unless
     /// set.
+    ///
+    /// HTTP beside a WebSocket has the same limit for the head of a request, and for each KiB of a
+    /// body or a response.
     pub fn handshake(mut self, timeout: Duration) -> Self {
         self.handshake = timeout;
         self

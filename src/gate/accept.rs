@@ -158,10 +158,16 @@ where
                 }
             }
             let socket = WebSocket::new(upgraded.io, upgraded.read, gate.config.max_packet);
-            let opening = Opening::new(&gate.config);
+            let mut opening = Opening::new(&gate.config);
+            opening.request = Some(Arc::new(upgraded.request));
             serve(gate, socket, origin, opening).await;
         }
-        Some(Err(error)) => debug!(%remote, %error, "HTTP connection failed"),
+        Some(Err(error)) => {
+            if error.kind() == io::ErrorKind::TimedOut {
+                gate.metrics.http_timeouts.increment(1);
+            }
+            debug!(%remote, %error, "HTTP connection failed");
+        }
         Some(Ok(None)) | None => {}
     }
 }
@@ -224,7 +230,7 @@ async fn serve<T: Transport>(
     if let Some(certificates) = origin.certificates.take() {
         session.extensions().insert(certificates);
     }
-    debug!(session = session.id(), %remote, "session opened");
+    debug!(session = session.id(), %remote, request = ?opening.request, "session opened");
     let mut guard = SessionGuard {
         gate: gate.clone(),
         handle: handle.clone(),

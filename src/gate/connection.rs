@@ -22,6 +22,7 @@ use super::{
     handle::{ConnectionHandle, Output},
     rate_limit::Bucket,
     shared::Shared,
+    upgrade_request::UpgradeRequest,
 };
 use crate::{
     dispatch::Dispatched,
@@ -65,6 +66,8 @@ pub(super) struct Opening {
     pub(super) begun: Instant,
     /// The bytes read so far.
     pub(super) decoder: Decoder,
+    /// The request that opened the WebSocket; `None` on other transports.
+    pub(super) request: Option<Arc<UpgradeRequest>>,
 }
 
 impl Opening {
@@ -72,6 +75,7 @@ impl Opening {
         Self {
             begun: Instant::now(),
             decoder: Decoder::new(config.max_packet),
+            request: None,
         }
     }
 }
@@ -119,8 +123,8 @@ impl<T: Transport> Connection<T> {
         poll_fn(|cx| self.poll(cx, &mut timer)).await
     }
 
-    /// Ends a WebSocket with a close frame, shuts the outgoing direction down, and discards input until the client closes its side, for
-    /// at most [`FLUSH_TIMEOUT`]. A socket that is closed with unread input is reset, and the reset
+    /// Ends a WebSocket with a close frame, shuts the outgoing direction down, and discards input
+    /// until the client closes its side, for at most [`FLUSH_TIMEOUT`]. A socket that is closed with unread input is reset, and the reset
     /// can overtake the last packets.
     pub(super) async fn linger(&mut self, close_code: Option<u16>, reason: &str) {
         let end = async {
@@ -225,7 +229,14 @@ impl<T: Transport> Connection<T> {
                     self.reading = true;
                     match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
                         Ok(0) => return Poll::Ready(CloseReason::Client.into()),
-                        Ok(count) => self.gate.metrics.bytes_received.increment(count as u64),
+                        Ok(count) => {
+                            self.gate.metrics.bytes_received.increment(count as u64);
+                            for _ in 0..self.transport.take_overhead() {
+                                if let Err(ending) = self.limit_rate() {
+                                    return Poll::Ready(ending);
+                                }
+                            }
+                        }
                         Err(error) => return Poll::Ready(broken(&error).into()),
                     }
                     self.reading = false;

@@ -1,18 +1,13 @@
 //! HTTP before a WebSocket, or instead of one.
 
 use std::{
-    convert::Infallible,
-    io,
-    net::IpAddr,
-    pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    convert::Infallible, future, io, net::IpAddr, pin::pin, sync::Arc, task::Poll, time::Duration,
 };
 
 use axum::{
     Router,
     body::Body,
-    http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header},
+    http::{HeaderValue, Request, Response, StatusCode, header},
     response::IntoResponse,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -21,117 +16,212 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    time::timeout,
+};
 
-use super::listener::WebSocketOptions;
+use super::{
+    client_state::FLUSH_TIMEOUT, listener::WebSocketOptions, upgrade_request::UpgradeRequest,
+};
 use crate::net::forwarded;
 
-/// What is left of an HTTP connection after an upgrade.
+mod head;
+mod progress;
+
+use self::{
+    head::{Refusal, Target},
+    progress::{ProgressBody, ProgressIo, Signals},
+};
+
+/// The most headers of a request. Go nano has no such limit, only one for their bytes.
+const MAX_HEADERS: usize = 1_000;
+/// The most bytes of a request's head.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// The answer to a client that speaks HTTP/2 at once: the HTTP library has none.
+const HTTP2: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Type: text/plain\r\n\
+     Content-Length: 34\r\nConnection: close\r\n\r\nThis server speaks HTTP/1.1 only.\n";
+
+/// A stream whose client has received the response that opens a WebSocket.
 pub(super) struct Upgraded<S> {
     pub(super) io: S,
     /// The bytes that were read behind the request.
     pub(super) read: Vec<u8>,
+    pub(super) request: UpgradeRequest,
     /// The client's address, if a trusted proxy told it.
     pub(super) forwarded_for: Option<IpAddr>,
 }
 
-/// Serves HTTP requests until one upgrades to a WebSocket. `None` when the connection ended without
-/// an upgrade. `peer` is the other end of the connection.
+/// A request that is accepted, and the head of the response.
+struct Accepted {
+    request: UpgradeRequest,
+    head: String,
+}
+
+/// Serves HTTP requests until one upgrades to a WebSocket. Returns `None` when the connection ended
+/// without an upgrade. `peer` is the other end of the connection.
+///
+/// # Errors
+/// The connection broke, or with [`io::ErrorKind::TimedOut`] a head, a body or a response made no
+/// progress for `period`.
 pub(super) async fn serve<S>(
     io: S,
     options: &WebSocketOptions,
     peer: IpAddr,
-    header_timeout: Duration,
+    period: Duration,
 ) -> io::Result<Option<Upgraded<S>>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let upgraded = AtomicBool::new(false);
-    let forwarders = options.forwarders.as_ref();
-    let forwarders = forwarders.filter(|trusted| trusted.contains(peer));
-    let forwarded_for = Mutex::new(None);
+    let signals = Arc::new(Signals::default());
+    // Locked only to store and to take the request.
+    let accepted = Mutex::new(None);
     let service = service_fn(|request: Request<Incoming>| {
-        let (upgraded, forwarded_for) = (&upgraded, &forwarded_for);
-        async move {
-            if request.uri().path() != options.path || !wants_websocket(request.headers()) {
-                return Ok(answer(&options.http, request.map(Body::new)).await);
+        let (signals, accepted) = (signals.clone(), &accepted);
+        let body = move |body| Body::new(ProgressBody::new(body, period, signals));
+        Box::pin(async move {
+            match answer(options, request.map(body)).await {
+                Ok(upgrade) => {
+                    *accepted.lock() = Some(upgrade);
+                    // The stream is taken from the HTTP library now, which would write the names
+                    // of the headers in its own way.
+                    future::pending::<Result<Response<Body>, Infallible>>().await
+                }
+                Err(response) => Ok(*response),
             }
-            let (head, _) = request.into_parts();
-            *forwarded_for.lock() =
-                forwarders.and_then(|trusted| forwarded::client(&head.headers, trusted));
-            let response = match &options.check_origin {
-                Some(allowed) if !allowed(&head) => StatusCode::FORBIDDEN.into_response(),
-                _ => accept(&head.method, &head.headers),
-            };
-            upgraded.store(
-                response.status() == StatusCode::SWITCHING_PROTOCOLS,
-                Ordering::Relaxed,
-            );
-            Ok::<_, Infallible>(response)
-        }
+        })
     });
-    let connection = http1::Builder::new()
+    let io = ProgressIo::new(io, period, signals.clone());
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(period)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD)
         // Go nano sends header names in title case and no date.
         .title_case_headers(true)
         .auto_date_header(false)
         .serve_connection(TokioIo::new(io), service);
-    let parts = pin!(connection.without_shutdown())
-        .await
-        .map_err(io::Error::other)?;
-    Ok(upgraded.load(Ordering::Relaxed).then(|| Upgraded {
-        io: parts.io.into_inner(),
-        read: parts.read_buf.to_vec(),
-        forwarded_for: forwarded_for.lock().take(),
-    }))
+    let (result, accepted) = future::poll_fn(|cx| {
+        let result = connection.poll_without_shutdown(cx);
+        // Responses to earlier requests are written first.
+        match (accepted.lock().take_if(|_| !signals.is_blocked()), result) {
+            (Some(accepted), _) => Poll::Ready((Ok(()), Some(accepted))),
+            (None, Poll::Ready(result)) => Poll::Ready((result, None)),
+            (None, Poll::Pending) => Poll::Pending,
+        }
+    })
+    .await;
+    let parts = connection.into_parts();
+    let mut io = parts.io.into_inner().io;
+    if let Some(Accepted { request, head }) = accepted {
+        let write = async {
+            io.write_all(head.as_bytes()).await?;
+            io.flush().await
+        };
+        timeout(period, write).await??;
+        let forwarders = options.forwarders.as_ref();
+        let forwarders = forwarders.filter(|trusted| trusted.contains(peer));
+        return Ok(Some(Upgraded {
+            forwarded_for: forwarders
+                .and_then(|trusted| forwarded::client(request.headers(), trusted)),
+            io,
+            read: parts.read_buf.to_vec(),
+            request,
+        }));
+    }
+    if let Err(error) = result {
+        if signals.is_stalled() || error.is_timeout() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+        }
+        if error.is_parse() {
+            let unanswered = !signals.has_written();
+            end(&mut io, if unanswered { HTTP2 } else { "" }).await;
+        }
+        return Err(io::Error::other(error));
+    }
+    end(&mut io, "").await;
+    Ok(None)
 }
 
-fn wants_websocket(headers: &HeaderMap) -> bool {
-    let lists = |name, word: &str| {
-        let values = headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value: &HeaderValue| value.to_str().ok());
-        values
-            .flat_map(|value| value.split(','))
-            .any(|item| item.trim().eq_ignore_ascii_case(word))
+/// Answers a request, or accepts it as an upgrade.
+async fn answer(
+    options: &WebSocketOptions,
+    request: Request<Body>,
+) -> Result<Accepted, Box<Response<Body>>> {
+    let (head, body) = request.into_parts();
+    head::check_host(&head).map_err(refuse)?;
+    match head::target(&head, &options.path) {
+        Target::WebSocket => {}
+        Target::Misspelled => return Err(redirect(&options.path, head.uri.query())),
+        Target::Page => {
+            return Err(page(&options.http, Request::from_parts(head, body)).await);
+        }
+    }
+    if let Err(refusal) = head::check_upgrade(&head) {
+        let response = page(&options.http, Request::from_parts(head, body)).await;
+        // The application may have a page at the path of the WebSocket.
+        return Err(if response.status() == StatusCode::NOT_FOUND {
+            refuse(refusal)
+        } else {
+            response
+        });
+    }
+    let allowed = |head: &_| {
+        let check = options.check_origin.as_ref();
+        check.is_none_or(|allowed| allowed(head))
     };
-    lists(header::CONNECTION, "upgrade") && lists(header::UPGRADE, "websocket")
+    let key = head::check_websocket(&head, allowed).map_err(refuse)?;
+    let subprotocol = head::subprotocol(&head.headers, &options.subprotocols);
+    Ok(Accepted {
+        head: head::switching(key, subprotocol),
+        request: UpgradeRequest::new(head),
+    })
 }
 
-/// Accepts the upgrade. Subprotocols and extensions that the client offers are ignored, which RFC
-/// 6455 allows.
-fn accept(method: &Method, headers: &HeaderMap) -> Response<Body> {
-    let version = headers
-        .get(header::SEC_WEBSOCKET_VERSION)
-        .is_some_and(|version| version == "13");
-    let Some(key) = headers
-        .get(header::SEC_WEBSOCKET_KEY)
-        .filter(|_| version && method == Method::GET)
-    else {
-        return (
-            StatusCode::BAD_REQUEST,
-            [(header::SEC_WEBSOCKET_VERSION, "13")],
-            "not a WebSocket handshake\n",
+fn refuse(Refusal(status, text): Refusal) -> Box<Response<Body>> {
+    let mut response = (status, [(header::SEC_WEBSOCKET_VERSION, "13")], text).into_response();
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let headers = response.headers_mut();
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+    }
+    Box::new(response)
+}
+
+fn redirect(path: &str, query: Option<&str>) -> Box<Response<Body>> {
+    let location = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    Box::new(match HeaderValue::from_str(&location) {
+        Ok(location) => (
+            StatusCode::MOVED_PERMANENTLY,
+            [(header::LOCATION, location)],
         )
-            .into_response();
-    };
-    let accept = derive_accept_key(key.as_bytes());
-    let headers = [
-        (header::UPGRADE, "websocket"),
-        (header::CONNECTION, "Upgrade"),
-        (header::SEC_WEBSOCKET_ACCEPT, accept.as_str()),
-    ];
-    (StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response()
+            .into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
+    })
 }
 
-async fn answer(router: &Router, request: Request<Body>) -> Response<Body> {
+async fn page(router: &Router, request: Request<Body>) -> Box<Response<Body>> {
     use hyper::service::Service;
 
     match TowerToHyperService::new(router.clone()).call(request).await {
-        Ok(response) => response,
+        Ok(response) => Box::new(response),
         Err(never) => match never {},
     }
+}
+
+/// Writes the last bytes and closes the outgoing direction. Discards input for a while: a socket
+/// that is closed with unread input is reset, and the reset can overtake the response.
+async fn end(io: &mut (impl AsyncRead + AsyncWrite + Unpin), last: &str) {
+    let end = async {
+        io.write_all(last.as_bytes()).await?;
+        io.shutdown().await?;
+        let mut discarded = [0; 1024];
+        while io.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // In time or not, the socket is closed now.
+    let _ = timeout(FLUSH_TIMEOUT, pin!(end)).await;
 }

@@ -70,6 +70,8 @@ pub(super) struct WebSocketOptions {
     pub(super) check_origin: Option<CheckOrigin>,
     /// The proxies whose word about the client's address is taken.
     pub(super) forwarders: Option<NetworkSet>,
+    /// In the order of preference.
+    pub(super) subprotocols: Vec<String>,
     pub(super) http: Router,
 }
 
@@ -139,6 +141,7 @@ impl Listener {
             path: format!("/{}", path.trim_start_matches('/')),
             check_origin: None,
             forwarders: None,
+            subprotocols: Vec::new(),
             http: Router::new(),
         });
         self
@@ -228,6 +231,29 @@ impl Listener {
     pub fn check_origin(mut self, check: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         if let Some(websocket) = &mut self.websocket {
             websocket.check_origin = Some(Arc::new(check));
+        }
+        self
+    }
+
+    /// Names the WebSocket subprotocols of the listener, the preferred one first. The response names
+    /// the first that the client offers. By default there are none, as in Go nano, and browsers that
+    /// offer some refuse the connection. No effect on TCP.
+    ///
+    /// Browsers cannot set headers of a WebSocket; many applications pass a token as a second
+    /// subprotocol, which stays unnamed in the response.
+    ///
+    /// ```
+    /// use nano::{App, Listener};
+    ///
+    /// // In the browser: new WebSocket(url, ["nano", token])
+    /// let listener = Listener::websocket("0.0.0.0:3250", "/nano").subprotocols(["nano"]);
+    /// let app = App::new().listen(listener);
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.subprotocols = names.into_iter().map(Into::into).collect();
         }
         self
     }

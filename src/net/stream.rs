@@ -31,6 +31,12 @@ pub(crate) trait Transport: Send + Unpin {
     /// Reads once into the decoder and returns the number of bytes, 0 at the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>>;
 
+    /// Returns how many frames without a byte of a packet were read since the last call, such as
+    /// pings; a byte stream has none. They cost work, so they count against the rate of messages.
+    fn take_overhead(&mut self) -> usize {
+        0
+    }
+
     /// Reads once, discards the bytes and returns their number, 0 at the end of the stream.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
 
@@ -79,12 +85,12 @@ impl<S: AsyncRead + Unpin> Stream<S> {
     pub(crate) fn poll_read_with(
         &mut self,
         cx: &mut Context<'_>,
-        take: impl FnOnce(&[u8]),
+        take: impl FnOnce(&mut [u8]),
     ) -> Poll<io::Result<usize>> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
             ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-            take(buffer.filled());
+            take(buffer.filled_mut());
             Poll::Ready(Ok(buffer.filled().len()))
         })
     }

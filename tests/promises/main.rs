@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod harness;
+mod http_edge;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -35,6 +36,7 @@ mod silence;
 mod stock_filters;
 mod unanswered;
 mod websocket;
+mod websocket_edge;
 
 #[test]
 fn every_test_the_document_names_exists() {
