@@ -182,10 +182,16 @@ impl Dispatch {
 
     /// Calls a handler of this node. A full scheduler fails the call.
     pub(crate) fn answer(&self, call: Call) {
-        let session = call
-            .session
-            .unwrap_or_else(|| detached_session(&self.sessions))
-            .with_reply_to(call.caller);
+        let session = match call.session {
+            Some(session) => {
+                if session.closed().is_none() {
+                    call.caller.end_with_session();
+                }
+                session
+            }
+            None => detached_session(&self.sessions),
+        }
+        .with_reply_to(call.caller);
         let message = Message::request(session.request_id(), call.route, call.body);
         // A message that is dropped here answers its call.
         let _ = self

@@ -6,6 +6,7 @@
 
 mod attributes;
 mod call;
+mod cancellation;
 mod closing;
 mod messages;
 mod registry;
@@ -42,6 +43,6 @@ pub(crate) use self::{
     close_state::{GroupRef, SessionKey},
     handle::{Call, CallRouter, SessionTable},
     push::GateMulticast,
-    reply_to::ReplyTo,
+    reply_to::{CancelCall, ReplyTo},
     sequencer::{Place, Sequenced, SequencedTask, Ticket},
 };

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, code},
-    session::ReplyTo,
+    session::{CancelCall, ReplyTo},
 };
 
 /// All pending calls of a node.
@@ -21,7 +21,21 @@ use crate::{
 pub(in crate::cluster) struct PendingCalls {
     last_id: AtomicU64,
     /// Never held while a caller is answered.
-    pending: Mutex<HashMap<u64, (StreamId, Arc<ReplyTo>)>>,
+    pending: Mutex<HashMap<u64, PendingCall>>,
+}
+
+struct PendingCall {
+    stream: Arc<dyn CallStream>,
+    caller: Arc<ReplyTo>,
+}
+
+/// The way a call went out.
+pub(in crate::cluster) trait CallStream: Send + Sync {
+    /// The stream. The reply is lost with it.
+    fn id(&self) -> StreamId;
+
+    /// Lets the peer know that nothing waits for its reply.
+    fn cancel(&self, call: u64);
 }
 
 /// The stream that a call went out on. Its reply is lost with the stream of the same id.
@@ -36,12 +50,19 @@ impl PendingCalls {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(in crate::cluster) fn insert(&self, id: u64, stream: StreamId, caller: Arc<ReplyTo>) {
-        self.pending.lock().insert(id, (stream, caller));
+    pub(in crate::cluster) fn insert(
+        &self,
+        id: u64,
+        stream: Arc<dyn CallStream>,
+        caller: Arc<ReplyTo>,
+    ) {
+        self.pending
+            .lock()
+            .insert(id, PendingCall { stream, caller });
     }
 
     pub(in crate::cluster) fn take(&self, id: u64) -> Option<Arc<ReplyTo>> {
-        self.pending.lock().remove(&id).map(|(_, caller)| caller)
+        self.pending.lock().remove(&id).map(|call| call.caller)
     }
 
     /// Fails the calls whose deadline has passed with [`code::TIMEOUT`].
@@ -67,7 +88,7 @@ impl PendingCalls {
         self.pending
             .lock()
             .values()
-            .filter(|(_, caller)| !is_late(caller, now))
+            .filter(|call| !is_late(&call.caller, now))
             .count()
     }
 
@@ -80,12 +101,21 @@ impl PendingCalls {
         let over: Vec<_> = self
             .pending
             .lock()
-            .extract_if(|_, (stream, caller)| is_over(*stream, caller))
-            .map(|(_, (_, caller))| caller)
+            .extract_if(|_, call| is_over(call.stream.id(), &call.caller))
             .collect();
-        for caller in over {
+        for (id, PendingCall { stream, caller }) in over {
+            stream.cancel(id);
             // An answer that came first counts.
             let _ = caller.answer(Err(Error::new(code, text)));
+        }
+    }
+}
+
+impl CancelCall for PendingCalls {
+    fn cancel(&self, id: u64) {
+        let pending = self.pending.lock().remove(&id);
+        if let Some(call) = pending {
+            call.stream.cancel(id);
         }
     }
 }

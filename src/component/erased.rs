@@ -35,6 +35,8 @@ pub(crate) struct ErasedHandler {
     pub(super) internal: bool,
     /// The session's next message waits until the handler's future has ended.
     pub(super) sequential: bool,
+    /// The future is dropped when nothing waits for its answer any more.
+    pub(super) cancellable: bool,
     pub(super) message: MessageType,
     pub(super) reply: MessageType,
     /// The route's own filters, until they are installed in `chain`.

@@ -156,6 +156,18 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
         self.modify("sequential()", |handler| handler.sequential = true)
     }
 
+    /// Drops the future of the handler registered last when nothing waits for its answer any more,
+    /// as [`Session::cancelled`](crate::Session::cancelled) says.
+    ///
+    /// A call that the handler waits for is cancelled with it, and so on from node to node. The
+    /// future is dropped where it waits: everything it does must be safe to stop there. Without
+    /// this a handler runs to its end. It changes nothing for a sync handler. Before the first
+    /// handler it is a start-up error.
+    #[must_use]
+    pub fn cancellable(self) -> Self {
+        self.modify("cancellable()", |handler| handler.cancellable = true)
+    }
+
     /// Installs a filter on the handler registered last, behind those of the node and the service.
     ///
     /// Before the first handler it is a start-up error.
@@ -231,6 +243,7 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
             service: self.service.clone(),
             internal: self.internal,
             sequential: false,
+            cancellable: false,
             message: erased.message,
             reply: erased.reply,
             filters: Vec::new(),

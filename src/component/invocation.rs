@@ -117,7 +117,8 @@ impl<S: Serializer> Invocation<S> {
     /// a timeout and not earlier.
     ///
     /// # Errors
-    /// [`code::TIMEOUT`] at the limit, [`code::INTERNAL`] for a panic.
+    /// [`code::TIMEOUT`] at the limit, [`code::CLOSED`] when the handler is cancelled,
+    /// [`code::INTERNAL`] for a panic.
     pub(super) async fn drive<T>(
         &mut self,
         begun: Instant,
@@ -129,8 +130,20 @@ impl<S: Serializer> Invocation<S> {
         let limit = after(limit);
         let overdue = after(self.handler.service.reporter.request_timeout);
         let mut timer = pin!(limit.into_iter().chain(overdue).min().map(sleep_until));
+        let mut cancelled = self
+            .handler
+            .cancellable
+            .then(|| Box::pin(self.session().cancelled()));
         poll_fn(|cx| {
             Scheduler::label_task(self.handler.label);
+            if let Some(cancelled) = &mut cancelled
+                && cancelled.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Err(Error::new(
+                    code::CLOSED,
+                    "the caller no longer waits for the answer",
+                )));
+            }
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(|_| self.panicked()));
             }

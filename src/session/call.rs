@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{
     handle::{Call, Session, SessionTable},
-    reply_to::ReplyTo,
+    reply_to::{Caller, ReplyTo},
 };
 use crate::{
     error::{Error, Result, code},
@@ -41,7 +41,9 @@ pub enum BySession {}
 ///
 /// The methods named after a format send the message at once and return a future that waits for
 /// the reply, so calls are sent in the order of the code whenever they are awaited. Dropping the
-/// future discards the reply; the handler still runs. A reply of type `()` is discarded unread.
+/// future discards the reply and cancels the call, as the end of its timeout does: the handler can
+/// [learn of it](Session::cancelled), and runs on unless it is
+/// [`cancellable`](crate::Handlers::cancellable). A reply of type `()` is discarded unread.
 ///
 /// ```
 /// # use nano::{Handle, Result};
@@ -72,6 +74,16 @@ pub struct CallBuilder<By> {
 }
 
 impl<By> CallBuilder<By> {
+    /// Calls the node with this address, as other members know it, and no other.
+    ///
+    /// The call fails with [`code::NOT_FOUND`] if that node does not have the route. A node outside
+    /// of a cluster has the empty address, which [`Handle::call_all`](crate::Handle::call_all)
+    /// reports for it too. The session's [bindings](crate::Router) stay as they are.
+    pub fn to(mut self, address: impl Into<String>) -> Self {
+        self.target = Target::Node(address.into());
+        self
+    }
+
     /// How long to wait for the reply. The default is the node's timeout for requests.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -138,6 +150,7 @@ impl<By> CallBuilder<By> {
                 let (sender, reply) = oneshot::channel();
                 // The receiver is gone when the future was dropped: the reply is discarded.
                 let caller = ReplyTo::new(LOCAL, deadline, move |answer| drop(sender.send(answer)));
+                let waiting = Caller(Arc::downgrade(&caller));
                 let to = match target {
                     Target::Any => None,
                     Target::Node(address) => Some(address),
@@ -149,10 +162,10 @@ impl<By> CallBuilder<By> {
                     body: body?,
                     caller,
                 });
-                Ok((reply, deadline))
+                Ok((reply, deadline, waiting))
             });
         async move {
-            let (reply, deadline) = started?;
+            let (reply, deadline, _waiting) = started?;
             let stopped = |_| Err(Error::new(code::UNAVAILABLE, "the node has stopped"));
             let Some(deadline) = deadline else {
                 return reply.await.unwrap_or_else(stopped);
@@ -178,15 +191,6 @@ impl CallBuilder<ByNode> {
             timeout: None,
             by: PhantomData,
         }
-    }
-
-    /// Calls the node with this address, as other members know it.
-    ///
-    /// A node outside of a cluster has the empty address, which
-    /// [`Handle::call_all`](crate::Handle::call_all) reports for it too.
-    pub fn to(mut self, address: impl Into<String>) -> Self {
-        self.target = Target::Node(address.into());
-        self
     }
 }
 

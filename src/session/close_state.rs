@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::close_reason::CloseReason;
 
@@ -42,11 +43,28 @@ struct State<C> {
     callbacks: Vec<(u64, C)>,
     next_callback: u64,
     groups: Vec<Weak<dyn GroupRef>>,
+    /// Cancelled when the session ends; made when a handler waits for that.
+    signal: Option<CancellationToken>,
 }
 
 impl<C> CloseState<C> {
     pub(crate) fn closed(&self) -> Option<CloseReason> {
         self.0.lock().closed.clone()
+    }
+
+    /// A token that is cancelled when the session ends, ahead of its callbacks.
+    pub(super) fn signal(&self) -> CancellationToken {
+        let mut state = self.0.lock();
+        let token = state
+            .signal
+            .get_or_insert_with(CancellationToken::new)
+            .clone();
+        let closed = state.closed.is_some();
+        drop(state);
+        if closed {
+            token.cancel();
+        }
+        token
     }
 
     /// Keeps the callback under a number.
@@ -106,6 +124,11 @@ impl<C> CloseState<C> {
         state.closed = Some(reason.clone());
         let groups = std::mem::take(&mut state.groups);
         let callbacks = std::mem::take(&mut state.callbacks);
+        let signal = state.signal.take();
+        drop(state);
+        if let Some(signal) = signal {
+            signal.cancel();
+        }
         Some(Ended {
             callbacks: callbacks.into_iter().map(|(_, call)| call).collect(),
             groups: groups.iter().filter_map(Weak::upgrade).collect(),
@@ -120,6 +143,7 @@ impl<C> Default for CloseState<C> {
             callbacks: Vec::new(),
             next_callback: 0,
             groups: Vec::new(),
+            signal: None,
         }))
     }
 }

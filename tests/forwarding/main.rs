@@ -7,6 +7,7 @@ mod support;
 mod balance;
 mod binds;
 mod calls;
+mod cancellation;
 mod closed_sessions;
 mod cluster;
 mod ends;

@@ -44,6 +44,9 @@ pub struct Frame {
     pub close: ::core::option::Option<::prost::alloc::boxed::Box<Close>>,
     #[prost(uint64, tag = "16")]
     pub stream: u64,
+    /// The address of the member a RELAY_CALL is for; empty for any that has the service.
+    #[prost(string, tag = "17")]
+    pub target: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
@@ -133,6 +136,8 @@ pub enum Kind {
     /// lost, whether it knows that yet or not. Sent again on each new stream, until the receiver has
     /// opened another one.
     StreamLost = 37,
+    /// The sender of the CALL or RELAY_CALL `request` no longer waits for its REPLY.
+    Cancel = 38,
     /// The handlers are done with `credit` messages of the session.
     Credit = 48,
     /// The session is not served here. Sessions opened with a number above `opened` are not meant.
@@ -167,6 +172,7 @@ impl Kind {
             Self::Drained => "DRAINED",
             Self::Keepalive => "KEEPALIVE",
             Self::StreamLost => "STREAM_LOST",
+            Self::Cancel => "CANCEL",
             Self::Credit => "CREDIT",
             Self::SessionUnknown => "SESSION_UNKNOWN",
         }
@@ -196,6 +202,7 @@ impl Kind {
             "DRAINED" => Some(Self::Drained),
             "KEEPALIVE" => Some(Self::Keepalive),
             "STREAM_LOST" => Some(Self::StreamLost),
+            "CANCEL" => Some(Self::Cancel),
             "CREDIT" => Some(Self::Credit),
             "SESSION_UNKNOWN" => Some(Self::SessionUnknown),
             _ => None,

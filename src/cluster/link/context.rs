@@ -22,7 +22,7 @@ pub(in crate::cluster) struct LinkContext {
     pub(in crate::cluster) dialer: Arc<Dialer>,
     pub(in crate::cluster) dispatch: Arc<Dispatch>,
     pub(in crate::cluster) node: Handle,
-    pub(in crate::cluster) calls: PendingCalls,
+    pub(in crate::cluster) calls: Arc<PendingCalls>,
     pub(in crate::cluster) metrics: LinkMetrics,
     /// How long two nodes may be cut off from each other before the sessions they share end.
     pub(in crate::cluster) grace: Duration,
@@ -43,7 +43,7 @@ impl LinkContext {
             dialer,
             dispatch,
             node,
-            calls: PendingCalls::default(),
+            calls: Arc::default(),
             metrics: LinkMetrics::new(address),
             grace,
             outside_nodes: AtomicBool::new(false),

@@ -59,6 +59,10 @@ pub(in crate::cluster) enum Effect<S> {
     Unbind(S),
     /// Fail the calls that went out on this stream: their replies are lost.
     FailCalls,
+    /// The peer no longer waits for the reply to this call of its.
+    CancelCall(u64),
+    /// The peer has failed the calls of its that arrived on this stream.
+    CancelCalls,
     /// The peer is draining: choose other members from now on.
     PeerDraining,
     /// No inbound frame for [`SUSPECT_AFTER`](super::config::SUSPECT_AFTER) probes.

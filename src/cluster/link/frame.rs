@@ -102,6 +102,24 @@ impl Frame {
         }
     }
 
+    pub(super) fn with_target(mut self, address: Option<String>) -> Self {
+        self.target = address.unwrap_or_default();
+        self
+    }
+
+    /// The address of the member a RELAY_CALL is for; `None` for any that has the service.
+    pub(super) fn take_target(&mut self) -> Option<String> {
+        let target = std::mem::take(&mut self.target);
+        (!target.is_empty()).then_some(target)
+    }
+
+    pub(super) fn cancel(request: u64) -> Self {
+        Self {
+            request,
+            ..Self::of(Kind::Cancel, 0)
+        }
+    }
+
     pub(super) fn until(self, deadline: Option<Instant>) -> Self {
         self.within(deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())))
     }
@@ -288,11 +306,11 @@ impl Frame {
     }
 
     /// Whether the sender is failed with UNAVAILABLE when the stream breaks, so that the frame must
-    /// not be sent on the next one.
+    /// not be sent on the next one: a request, or a CANCEL of one.
     pub(super) fn is_request(&self) -> bool {
         match self.kind() {
             Kind::Message => self.request != 0,
-            Kind::Call | Kind::RelayCall => true,
+            Kind::Call | Kind::RelayCall | Kind::Cancel => true,
             _ => false,
         }
     }

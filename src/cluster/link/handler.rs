@@ -89,6 +89,8 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
         Effect::EndSession { session, cause } => end_session(context, peer, &session, cause),
         Effect::FailRequests { session, requests } => fail(context, &session, requests),
         Effect::Unbind(session) => session.inner().bindings.forget(&peer.address),
+        Effect::CancelCall(request) => stream.cancel_served(request),
+        Effect::CancelCalls => stream.cancel_all_served(),
         Effect::FailCalls => context.calls.fail_stream(stream.id),
         Effect::PeerDraining => {
             debug!(peer = %peer.address, stream = index, "peer draining");
@@ -127,10 +129,10 @@ fn for_gate(
             Ok(session) => session,
             Err(error) => return caller.answer(Err(error)),
         };
-        let route = frame.take_route()?;
+        let (to, route) = (frame.take_target(), frame.take_route()?);
         context.dispatch.call(Call {
             session: Some(session),
-            to: None,
+            to,
             route,
             body: frame.body,
             caller,
@@ -186,12 +188,14 @@ fn local(context: &LinkContext, session: Option<Session>, id: i64) -> Result<Ses
 
 /// Answers a call of the peer.
 fn reply_to(stream: &Arc<LinkStream>, frame: &Frame) -> Arc<ReplyTo> {
-    let (stream, request) = (stream.clone(), frame.request);
-    ReplyTo::new(
+    let (served_by, request) = (stream.clone(), frame.request);
+    let call = ReplyTo::new(
         request,
         frame.timeout().map(|timeout| Instant::now() + timeout),
-        move |answer| stream.reply(request, answer),
-    )
+        move |answer| served_by.reply(request, answer),
+    );
+    stream.serve_call(&call);
+    call
 }
 
 fn end_session(context: &LinkContext, peer: &LinkPeer, session: &Session, cause: EndCause) {

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        pending_calls::StreamId,
+        pending_calls::{PendingCalls, StreamId},
         transport::{PeerStatus, PeerTransport, into_error},
     },
     dispatch::{ForwardError, Origin},
@@ -286,12 +286,17 @@ impl PeerTransport for LinkPeer {
             .map_or((id % STREAMS as u64) as usize, |session| {
                 stream_index(session.id())
             });
-        calls.insert(id, self.streams[index].id, call.caller.clone());
-        if let Err(error) = self.try_call(index, id, call)
-            && let Some(caller) = calls.take(id)
-        {
-            // Taken out of the table, so nothing else answers it.
-            let _ = caller.answer(Err(error));
+        let caller = call.caller.clone();
+        calls.insert(id, self.streams[index].clone(), caller.clone());
+        match self.try_call(index, id, call) {
+            // Behind the frame of the call, so that a cancellation cannot precede it.
+            Ok(()) => caller.forwarded(Arc::<PendingCalls>::downgrade(calls), id),
+            Err(error) => {
+                if let Some(caller) = calls.take(id) {
+                    // Taken out of the table, so nothing else answers it.
+                    let _ = caller.answer(Err(error));
+                }
+            }
         }
     }
 

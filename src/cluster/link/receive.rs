@@ -99,6 +99,7 @@ impl<S: LinkedSession> LinkState<S> {
 
             Kind::Call => return self.deliver_call(frame, effects),
             Kind::Reply => effects.push(Effect::Reply(frame)),
+            Kind::Cancel => effects.push(Effect::CancelCall(frame.request)),
             Kind::Goaway => {
                 let writer = self.sender.peer_draining();
                 effects.extend(writer.map(Effect::Wake));

@@ -10,7 +10,6 @@ use super::{
     stream::LinkStream,
 };
 use crate::{
-    cluster::pending_calls::StreamId,
     dispatch::Dispatch,
     error::Result,
     message::Message,
@@ -54,10 +53,12 @@ impl RemoteSession {
     /// # Errors
     /// [`CLOSED`](crate::code::CLOSED), [`TOO_MANY`](crate::code::TOO_MANY).
     pub(in crate::cluster) fn relay(&self, message: Message) -> Result {
-        self.send(Kind::Relay, 0, message, None)
+        let frame = self.frame(Kind::Relay, 0, message);
+        self.stream.push(self.id, self.key, frame)
     }
 
-    /// [`relay`](RemoteSession::relay) for a call, which the gate answers.
+    /// [`relay`](RemoteSession::relay) for a call, which the gate answers. With `to` it is for the
+    /// member at that address.
     ///
     /// # Errors
     /// As [`relay`](RemoteSession::relay).
@@ -65,19 +66,21 @@ impl RemoteSession {
         &self,
         id: u64,
         message: Message,
+        to: Option<String>,
         deadline: Option<Instant>,
     ) -> Result {
-        self.send(Kind::RelayCall, id, message, deadline)
-    }
-
-    fn send(&self, kind: Kind, id: u64, message: Message, deadline: Option<Instant>) -> Result {
-        let frame = Frame::message(kind, self.id, id, message.route, message.body).until(deadline);
+        let frame = self.frame(Kind::RelayCall, id, message);
+        let frame = frame.until(deadline).with_target(to);
         self.stream.push(self.id, self.key, frame)
     }
 
+    fn frame(&self, kind: Kind, id: u64, message: Message) -> Frame {
+        Frame::message(kind, self.id, id, message.route, message.body)
+    }
+
     /// The stream that carries the session's calls.
-    pub(in crate::cluster) fn stream(&self) -> StreamId {
-        self.stream.id
+    pub(in crate::cluster) fn stream(&self) -> Arc<LinkStream> {
+        self.stream.clone()
     }
 }
 

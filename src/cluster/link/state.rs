@@ -167,6 +167,10 @@ impl<S: LinkedSession> LinkState<S> {
 
     /// The outbound stream broke, or did not come up: what was under way to the peer is lost.
     pub(super) fn outbound_down(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
+        // Replies that were under way are lost. Those given while no stream is up are not.
+        if self.sender.is_up() {
+            effects.push(Effect::CancelCalls);
+        }
         self.sender.down(now, self.grace, effects);
         effects.push(Effect::FailCalls);
         self.detach_if_due(now, effects);
@@ -222,7 +226,7 @@ impl<S: LinkedSession> LinkState<S> {
 
     fn answers_lost(&mut self, effects: &mut Vec<Effect<S>>) {
         self.sender.orphan_requests(effects);
-        effects.push(Effect::FailCalls);
+        effects.extend([Effect::CancelCalls, Effect::FailCalls]);
     }
 
     /// Counts a probe: sends a KEEPALIVE, suspects or gives up a silent peer, detaches sessions after
@@ -287,7 +291,7 @@ impl<S: LinkedSession> LinkState<S> {
     /// The peer is gone: all that was shared with it ends.
     pub(super) fn close(&mut self, effects: &mut Vec<Effect<S>>) {
         self.sender.close(effects);
-        effects.push(Effect::FailCalls);
+        effects.extend([Effect::CancelCalls, Effect::FailCalls]);
         self.receiver.close(effects);
     }
 }
@@ -455,6 +459,15 @@ impl<S: LinkedSession> LinkState<S> {
             ));
         }
         self.sender.try_push(frame, &self.node_quota)
+    }
+
+    /// Lets the peer know that nothing waits for the reply to a call. Bounded by the calls in
+    /// flight. A peer whose stream is down learns of it from that.
+    pub(super) fn cancel(&mut self, request: u64) -> Option<Waker> {
+        if self.sender.is_down() {
+            return None;
+        }
+        self.sender.push(Frame::cancel(request))
     }
 
     /// Queues the reply to a call of the peer. Bounded by the calls in flight.

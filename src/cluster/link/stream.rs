@@ -3,7 +3,7 @@
 use std::{
     future::{poll_fn, ready},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU8, Ordering},
     },
     task::{Poll, Waker},
@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, futures::Notified};
 
 use super::{
@@ -22,11 +23,11 @@ use super::{
     state::{Health, LinkState},
 };
 use crate::{
-    cluster::pending_calls::StreamId,
+    cluster::pending_calls::{CallStream, StreamId},
     dispatch::ForwardError,
     error::{Error, Result, code},
     message::Message,
-    session::{CloseReason, GateMulticast, Push, Session},
+    session::{CloseReason, GateMulticast, Push, ReplyTo, Session},
 };
 
 /// One stream index of a link to one peer, in both directions.
@@ -41,6 +42,8 @@ pub(in crate::cluster) struct LinkStream {
     /// [`LinkState::health`], to be read without the lock for every message that is routed.
     health: AtomicU8,
     inbound_closed: Notify,
+    /// Calls of the peer whose handlers have not answered. A leaf lock.
+    served_calls: Mutex<FxHashMap<u64, Weak<ReplyTo>>>,
 }
 
 impl LinkStream {
@@ -51,6 +54,7 @@ impl LinkStream {
             state: Mutex::new(LinkState::new(id.index, grace)),
             health: AtomicU8::new(Health::Good as u8),
             inbound_closed: Notify::new(),
+            served_calls: Mutex::default(),
         })
     }
 
@@ -202,7 +206,29 @@ impl LinkStream {
         self.try_send(|state| state.call(frame))
     }
 
+    /// Keeps a call of the peer, to be cancelled until it is answered.
+    pub(super) fn serve_call(&self, call: &Arc<ReplyTo>) {
+        let mut calls = self.served_calls.lock();
+        calls.insert(call.id(), Arc::downgrade(call));
+    }
+
+    /// The peer no longer waits for a reply. A call that has been answered is not known.
+    pub(super) fn cancel_served(&self, request: u64) {
+        let call = self.served_calls.lock().remove(&request);
+        if let Some(call) = call.and_then(|call| call.upgrade()) {
+            call.cancel();
+        }
+    }
+
+    /// The peer waits for no reply any more.
+    pub(super) fn cancel_all_served(&self) {
+        let calls = std::mem::take(&mut *self.served_calls.lock());
+        let calls = calls.into_values().filter_map(|call| call.upgrade());
+        calls.for_each(|call| call.cancel());
+    }
+
     pub(super) fn reply(&self, request: u64, answer: Result<Bytes>) {
+        self.served_calls.lock().remove(&request);
         self.send(|state| state.reply(request, answer));
     }
 
@@ -239,6 +265,16 @@ impl LinkStream {
     /// Ready when the inbound stream may have been closed.
     pub(super) fn inbound_closed(&self) -> Notified<'_> {
         self.inbound_closed.notified()
+    }
+}
+
+impl CallStream for LinkStream {
+    fn id(&self) -> StreamId {
+        self.id
+    }
+
+    fn cancel(&self, call: u64) {
+        self.send(|state| state.cancel(call));
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         link::{context::LinkContext, failure_detector, peers::LinkPeers, remote::RemoteSession},
         membership::subscriber::MembershipSubscriber,
         peer_table::{Candidate, PeerTable, unsupported},
+        pending_calls::PendingCalls,
         transport::{PeerTransport, into_error},
     },
     dispatch::{ClusterRouter, Dispatch, ForwardError, Origin},
@@ -217,11 +218,17 @@ impl PeerRouter {
         let id = calls.next_id();
         calls.insert(id, remote.stream(), call.caller.clone());
         let message = Message::request(id, call.route, call.body);
-        if let Err(error) = remote.relay_call(id, message, call.caller.deadline())
-            && let Some(caller) = calls.take(id)
-        {
-            // Taken out of the table, so nothing else answers it.
-            let _ = caller.answer(Err(error));
+        match remote.relay_call(id, message, call.to, call.caller.deadline()) {
+            Ok(()) => {
+                let calls = Arc::<PendingCalls>::downgrade(calls);
+                call.caller.forwarded(calls, id);
+            }
+            Err(error) => {
+                if let Some(caller) = calls.take(id) {
+                    // Taken out of the table, so nothing else answers it.
+                    let _ = caller.answer(Err(error));
+                }
+            }
         }
     }
 }
@@ -318,7 +325,7 @@ impl ClusterRouter for PeerRouter {
             .session
             .filter(|session| sink::<CompatSession>(session).is_none());
         let session = call.session.clone();
-        if let (Some(remote), None) = (session.as_ref().and_then(sink::<RemoteSession>), &call.to) {
+        if let Some(remote) = session.as_ref().and_then(sink::<RemoteSession>) {
             return self.call_by_gate(remote, call);
         }
         let transport = match &call.to {

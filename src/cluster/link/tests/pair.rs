@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, env, ops::Range};
 use self::world::{Troubles, World};
 
 mod actions;
+mod calls;
 mod effects;
 mod event;
 mod network;
@@ -15,13 +16,13 @@ mod streams;
 mod world;
 
 #[test]
-fn requests_end_once_and_sessions_keep_their_order() {
+fn requests_end_once_cancelled_calls_stop_and_sessions_keep_their_order() {
     check(seeds(0..100));
 }
 
 #[test]
 #[ignore = "slow"]
-fn requests_end_once_and_sessions_keep_their_order_for_many_seeds() {
+fn requests_end_once_cancelled_calls_stop_and_sessions_keep_their_order_for_many_seeds() {
     check(seeds(0..20_000));
 }
 

@@ -42,6 +42,8 @@ impl World {
             }
             833..834 => self.drain(node),
             834..836 => self.begin_anew(node),
+            836..896 => self.call(node, index),
+            896..916 => self.cancel_one(node),
             _ => {}
         }
     }

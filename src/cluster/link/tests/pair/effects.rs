@@ -76,13 +76,17 @@ impl World {
                 }
                 Effect::Detached { .. } => self.trouble("detached"),
                 Effect::Refused(_) => self.trouble("overtaken"),
-                Effect::DeliverCall { .. } | Effect::Reply(_) | Effect::Multicast { .. } => {
-                    unreachable!("never sent")
+                Effect::DeliverCall { frame, .. } => self.serve_call(node, index, frame.request),
+                Effect::Reply(frame) => self.replied(node, frame.request),
+                Effect::CancelCall(call) => {
+                    self.nodes[node].served_calls.remove(&call);
                 }
+                Effect::CancelCalls => self.cancel_served(node, index),
+                Effect::FailCalls => self.fail_calls(node, index),
+                Effect::Multicast { .. } => unreachable!("never sent"),
                 Effect::Bind { .. }
                 | Effect::Gate { .. }
                 | Effect::Unbind(_)
-                | Effect::FailCalls
                 | Effect::PeerDraining
                 | Effect::Wake(_) => {}
             }

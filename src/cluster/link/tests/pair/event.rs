@@ -46,6 +46,12 @@ pub(super) enum Event {
         session: Handle,
         request: u64,
     },
+    /// A handler is done with a call.
+    Called {
+        node: usize,
+        incarnation: u64,
+        call: u64,
+    },
     Restart {
         node: usize,
         incarnation: u64,

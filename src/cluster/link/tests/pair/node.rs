@@ -96,6 +96,12 @@ pub(super) struct Node {
     /// The number of the last push to each session.
     pushed: BTreeMap<i64, u64>,
     pub(super) stopping: bool,
+    /// Calls of this node that wait for a reply, with their stream index.
+    pub(super) calls: BTreeMap<u64, usize>,
+    /// Calls of this node that were cancelled, or failed with their stream.
+    pub(super) ended_calls: BTreeSet<u64>,
+    /// Calls of the other node whose handlers run here, with their stream index.
+    pub(super) served_calls: BTreeMap<u64, usize>,
 }
 
 impl Node {
@@ -110,6 +116,9 @@ impl Node {
             delivered: BTreeMap::new(),
             pushed: BTreeMap::new(),
             stopping: false,
+            calls: BTreeMap::new(),
+            ended_calls: BTreeSet::new(),
+            served_calls: BTreeMap::new(),
         }
     }
 

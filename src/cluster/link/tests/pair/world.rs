@@ -21,13 +21,15 @@ const ENDS: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 /// How often each kind of trouble happened.
 pub(super) type Troubles = BTreeMap<&'static str, u32>;
 
-pub(super) const ALL_TROUBLES: [&str; 14] = [
+pub(super) const ALL_TROUBLES: [&str; 16] = [
     "begun anew",
+    "cancelled call",
     "closed by the member",
     "dead peer",
     "detached",
     "draining",
     "half-open",
+    "late reply",
     "lost stream",
     "overtaken",
     "refused message",
@@ -51,6 +53,7 @@ pub(super) struct World {
     pub(super) known: [u64; 2],
     pub(super) pipes: BTreeMap<(usize, usize), Pipe>,
     pub(super) last_id: i64,
+    pub(super) last_call: u64,
     /// A hash of all that happened, if it is recorded.
     trace: Option<u64>,
     troubles: Troubles,
@@ -75,6 +78,7 @@ impl World {
             known: [1, 1],
             pipes: BTreeMap::new(),
             last_id: 0,
+            last_call: 0,
             trace: None,
             troubles: Troubles::new(),
         };
@@ -153,6 +157,8 @@ impl World {
                     self.act();
                     let pause = self.random.random_range(0..20);
                     self.later(pause, Event::Act);
+                } else {
+                    self.cancel_all();
                 }
             }
             Event::Probe => {
@@ -201,7 +207,12 @@ impl World {
             } if self.nodes[node].incarnation == incarnation => {
                 self.handled(node, &session, request);
             }
-            Event::Handled { .. } => {}
+            Event::Called {
+                node,
+                incarnation,
+                call,
+            } if self.nodes[node].incarnation == incarnation => self.called(node, call),
+            Event::Handled { .. } | Event::Called { .. } => {}
             Event::Restart { node, incarnation } => self.restart(node, incarnation),
             Event::PeerRestarted { node, incarnation } => self.peer_restarted(node, incarnation),
         }
@@ -211,6 +222,7 @@ impl World {
 impl World {
     /// Checks what must hold when nothing has gone wrong for a while.
     fn check_settled(&self) {
+        self.check_calls_settled();
         for (node, index) in ENDS {
             let (gate, member) = (&self.nodes[node], &self.nodes[1 - node]);
             let link = &gate.links[index];
