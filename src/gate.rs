@@ -21,6 +21,7 @@ use crate::{
 mod accept;
 mod address_limit;
 mod client_state;
+mod compressed_body;
 mod config;
 mod connection;
 mod ending;

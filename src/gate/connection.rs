@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     client_state::{Blocked, FLUSH_TIMEOUT, Liveness, Step, Tick},
+    compressed_body,
     config::GateConfig,
     ending::Ending,
     handle::{ConnectionHandle, Output},
@@ -320,12 +321,24 @@ impl<T: Transport> Connection<T> {
 
     fn data(&mut self, body: Bytes) -> Result<(), Ending> {
         self.gate.metrics.received.increment(1);
-        let message = match Message::decode(body, &self.gate.dictionary) {
+        let compressed = body
+            .first()
+            .is_some_and(|flag| flag & compressed_body::FLAG != 0);
+        let mut message = match Message::decode(body, &self.gate.dictionary) {
             Ok(message) => message,
             Err(error) => return self.undecodable(&error),
         };
         if message.kind == message::Kind::Request && !self.expect(message.id, &message.route) {
             return Ok(());
+        }
+        if compressed {
+            match compressed_body::inflate(message.body, self.gate.config.max_packet) {
+                Ok(body) => message.body = body,
+                Err(error) => {
+                    self.fail(message.kind, message.id, &message.route, error);
+                    return Ok(());
+                }
+            }
         }
         if let Some(job) = self.gate.dispatch.receive(&self.session, message) {
             self.submit(job);
@@ -373,19 +386,22 @@ impl<T: Transport> Connection<T> {
         else {
             return Err(protocol(error));
         };
+        if kind != message::Kind::Request || self.expect(id, "") {
+            let error = Error::new(code::NOT_FOUND, "route not found: it is not UTF-8");
+            self.fail(kind, id, "", error);
+        }
+        Ok(())
+    }
+
+    /// Answers a request that no handler has seen with an error, and reports that of a notify.
+    fn fail(&self, kind: message::Kind, id: u64, route: &str, error: Error) {
         let id = if kind == message::Kind::Request {
             id
         } else {
             0
         };
-        if self.expect(id, "") {
-            let error = Error::new(code::NOT_FOUND, "route not found: it is not UTF-8");
-            self.gate
-                .dispatch
-                .reporter()
-                .fail(&self.session.with_request(id), "", error);
-        }
-        Ok(())
+        let reporter = self.gate.dispatch.reporter();
+        reporter.fail(&self.session.with_request(id), route, error);
     }
 
     /// Returns the earliest deadline.

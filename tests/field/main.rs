@@ -6,6 +6,7 @@
 mod support;
 
 mod broken_frames;
+mod compressed;
 mod cut_and_glued;
 mod pushes;
 mod table;
