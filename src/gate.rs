@@ -39,7 +39,12 @@ pub use self::{
     config::SlowClient, listener::Listener, rate_limit::RateLimit, upgrade_request::UpgradeRequest,
 };
 
-use self::{accept::accept, client_state::FLUSH_TIMEOUT, listener::BoundListener, shared::Shared};
+use self::{
+    accept::{accept, accept_custom},
+    client_state::FLUSH_TIMEOUT,
+    listener::{Accepting, BoundListener},
+    shared::Shared,
+};
 
 /// The listeners and connections of a node.
 pub(crate) struct Gate {
@@ -81,10 +86,18 @@ impl BoundListeners {
             .into_iter()
             .map(BoundListener::listen)
             .collect::<Result<_>>()?;
-        let addresses = active.iter().map(|listener| listener.address).collect();
+        let addresses = active
+            .iter()
+            .filter_map(|listener| listener.address)
+            .collect();
         for listener in active {
             let options = &listener.options;
-            info!(address = %listener.address, websocket = options.websocket.as_ref().map(|options| &*options.path), tls = options.tls.is_some(), "listening");
+            info!(
+                address = listener.address.map(display),
+                websocket = options.websocket.as_ref().map(|options| &*options.path),
+                tls = options.tls.is_some(),
+                "listening"
+            );
             let mut accepting = gate.accepting.lock();
             if let Some(tls) = options.tls.as_ref().filter(|tls| tls.has_files())
                 && gate.shared.node.certificates().add(tls.clone())
@@ -95,11 +108,14 @@ impl BoundListeners {
                 }));
             }
             let options = Arc::new(listener.options);
-            accepting.extend(
-                listener.sockets.into_iter().map(|socket| {
+            match listener.accepting {
+                Accepting::Tcp(sockets) => accepting.extend(sockets.into_iter().map(|socket| {
                     tokio::spawn(accept(gate.shared.clone(), socket, options.clone()))
-                }),
-            );
+                })),
+                Accepting::Custom(acceptor) => {
+                    accepting.push(tokio::spawn(accept_custom(gate.shared.clone(), acceptor)));
+                }
+            }
         }
         Ok(addresses)
     }

@@ -60,6 +60,44 @@ pub mod metrics;
 mod net;
 pub use net::{network::Network, tls::ClientCertificates};
 
+/// What carries packets: for transports that this crate does not bring, such as QUIC, KCP or
+/// WebTransport.
+///
+/// An [`Acceptor`](transport::Acceptor) accepts connections, and a [`Transport`](transport::Transport)
+/// carries the packets of each. Everything above is the node's: handshake, heartbeats, limits,
+/// sessions. Players behind a Unix socket:
+///
+/// ```
+/// # #[cfg(unix)] mod unix {
+/// use std::io;
+///
+/// use nano::{App, Listener, transport::{Accepted, Acceptor, Stream}};
+/// use tokio::net::{UnixListener, UnixStream};
+///
+/// struct Unix(UnixListener);
+///
+/// impl Acceptor for Unix {
+///     type Transport = Stream<UnixStream>;
+///
+///     async fn accept(&mut self) -> io::Result<Accepted<Self::Transport>> {
+///         let (stream, _) = self.0.accept().await?;
+///         Ok(Accepted::new(Stream::new(stream)))
+///     }
+/// }
+///
+/// fn app() -> io::Result<App> {
+///     let listener = UnixListener::bind("/run/game/players.sock")?;
+///     Ok(App::new().listen(Listener::custom(Unix(listener))))
+/// }
+/// # }
+/// ```
+pub mod transport {
+    pub use crate::net::{
+        stream::{Stream, Transport},
+        transport::{Accepted, Acceptor},
+    };
+}
+
 // The wire format, shared with the client.
 #[doc(inline)]
 pub use nano_protocol::{

@@ -11,5 +11,6 @@ pub(crate) mod network;
 pub(crate) mod proxy_header;
 pub(crate) mod stream;
 pub(crate) mod tls;
+pub(crate) mod transport;
 pub(crate) mod wake_batch;
 pub(crate) mod websocket;

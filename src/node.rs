@@ -74,7 +74,8 @@ impl Node {
         &self.handle
     }
 
-    /// The bound address of each client listener, in the order they were added.
+    /// The bound address of each client listener, in the order they were added. Custom transports
+    /// without an IP address are left out.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

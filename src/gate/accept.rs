@@ -24,6 +24,7 @@ use crate::{
         address::canonical,
         stream::{Stream, Transport},
         tls::ClientCertificates,
+        transport::{Accepted, DynAcceptor},
         websocket::WebSocket,
     },
     session::{CloseReason, Session, SessionSink},
@@ -40,16 +41,7 @@ pub(super) async fn accept(
         let (stream, remote) = match socket.accept().await {
             Ok((stream, remote)) => (stream, canonical(remote)),
             Err(error) => {
-                match errors.failed(&error) {
-                    AcceptStep::Continue => debug!(%error, "connection lost before accept"),
-                    AcceptStep::Pause { wait, is_first } => {
-                        if is_first {
-                            let address = socket.local_addr().ok();
-                            warn!(?address, %error, "accept failed, pausing");
-                        }
-                        sleep(wait).await;
-                    }
-                }
+                pause(&mut errors, socket.local_addr().ok(), &error).await;
                 continue;
             }
         };
@@ -58,7 +50,7 @@ pub(super) async fn accept(
         }
         let ip = remote.ip();
         let is_proxy = options.expects_proxy_header(ip) || options.is_forwarder(ip);
-        let Some(origin) = Origin::admit(&gate, remote, is_proxy) else {
+        let Some(origin) = Origin::admit(&gate, Some(remote), is_proxy) else {
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
@@ -84,6 +76,46 @@ pub(super) async fn accept(
     }
 }
 
+/// Accepts connections of a custom transport for ever, each in a task of its own.
+pub(super) async fn accept_custom(gate: Arc<Shared>, mut acceptor: Box<dyn DynAcceptor>) {
+    let mut errors = AcceptErrors::default();
+    loop {
+        let Accepted { transport, remote } = match acceptor.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                pause(&mut errors, acceptor.local_addr(), &error).await;
+                continue;
+            }
+        };
+        errors.accepted();
+        let Some(origin) = Origin::admit(&gate, remote.map(canonical), false) else {
+            continue;
+        };
+        let Some(permit) = ConnectionPermit::acquire(&gate) else {
+            gate.metrics.connection_refused("limit");
+            continue;
+        };
+        let gate = gate.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            await_first_byte(gate, transport, origin).await;
+        });
+    }
+}
+
+/// Waits after a failed accept, if that is of use.
+async fn pause(errors: &mut AcceptErrors, address: Option<SocketAddr>, error: &io::Error) {
+    match errors.failed(error) {
+        AcceptStep::Continue => debug!(%error, "connection lost before accept"),
+        AcceptStep::Pause { wait, is_first } => {
+            if is_first {
+                warn!(?address, %error, "accept failed, pausing");
+            }
+            sleep(wait).await;
+        }
+    }
+}
+
 /// Messages are small, and latency matters more than the number of TCP segments.
 fn set_options(stream: &TcpStream, keepalive: Option<Duration>) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -105,7 +137,8 @@ async fn open(
     options: Arc<ConnectionOptions>,
     mut origin: Origin,
 ) {
-    if options.expects_proxy_header(origin.remote.ip()) {
+    let peer = origin.remote.map(|remote| remote.ip());
+    if peer.is_some_and(|ip| options.expects_proxy_header(ip)) {
         let is_proxy = |client: SocketAddr| options.is_forwarder(client.ip());
         let named = origin.behind_proxy_header(&gate, &mut stream, is_proxy);
         match Box::pin(named).await {
@@ -120,8 +153,8 @@ async fn open(
     let handshake = timeout(gate.config.handshake_timeout, tls.acceptor().accept(stream));
     let stream = match Box::pin(gate.unless_stopped(handshake)).await {
         Some(Ok(Ok(stream))) => stream,
-        Some(Ok(Err(error))) => return debug!(%remote, %error, "TLS handshake failed"),
-        Some(Err(_)) => return debug!(%remote, "TLS handshake timed out"),
+        Some(Ok(Err(error))) => return debug!(?remote, %error, "TLS handshake failed"),
+        Some(Err(_)) => return debug!(?remote, "TLS handshake timed out"),
         None => return,
     };
     let shown = stream.get_ref().1.peer_certificates();
@@ -142,7 +175,7 @@ where
     let http = Box::pin(http_upgrade::serve(
         stream,
         websocket,
-        remote.ip(),
+        remote.map(|remote| remote.ip()),
         gate.config.handshake_timeout,
     ));
     match gate.unless_stopped(http).await {
@@ -166,7 +199,7 @@ where
             if error.kind() == io::ErrorKind::TimedOut {
                 gate.metrics.http_timeouts.increment(1);
             }
-            debug!(%remote, %error, "HTTP connection failed");
+            debug!(?remote, %error, "HTTP connection failed");
         }
         Some(Ok(None)) | None => {}
     }
@@ -182,7 +215,7 @@ async fn await_first_byte<T: Transport>(gate: Arc<Shared>, transport: T, origin:
         Some(Err(reason)) => {
             let remote = origin.remote;
             gate.metrics.silent_connections.increment(1);
-            debug!(%remote, reason, "connection ended without a byte");
+            debug!(?remote, reason, "connection ended without a byte");
             let handle = Arc::new(ConnectionHandle::new(gate.clone(), remote));
             let session = gate.node.sessions().unlisted(handle);
             // Members of Go nano expect it: Go gates announce the end of such connections.
@@ -224,13 +257,13 @@ async fn serve<T: Transport>(
         handle.close(CloseReason::Shutdown);
     }
     // The deny list may have changed since the connection was admitted.
-    if gate.node.is_denied(remote.ip()) {
+    if remote.is_some_and(|remote| gate.node.is_denied(remote.ip())) {
         handle.close(CloseReason::Denied);
     }
     if let Some(certificates) = origin.certificates.take() {
         session.extensions().insert(certificates);
     }
-    debug!(session = session.id(), %remote, request = ?opening.request, "session opened");
+    debug!(session = session.id(), ?remote, request = ?opening.request, "session opened");
     let mut guard = SessionGuard {
         gate: gate.clone(),
         handle: handle.clone(),

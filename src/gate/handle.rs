@@ -35,7 +35,7 @@ const MAX_RESPONSE: usize = packet::MAX_BODY - RESPONSE_HEAD;
 /// Lets any thread queue packets for a client and close it; the connection's task writes them.
 pub(super) struct ConnectionHandle {
     gate: Arc<Shared>,
-    remote: SocketAddr,
+    remote: Option<SocketAddr>,
     /// Held for a few instructions and for copying a small packet. No other lock is taken inside,
     /// no pipeline runs inside, and the task is woken after it is released.
     state: Mutex<State>,
@@ -62,7 +62,7 @@ pub(super) enum Output {
 }
 
 impl ConnectionHandle {
-    pub(super) fn new(gate: Arc<Shared>, remote: SocketAddr) -> Self {
+    pub(super) fn new(gate: Arc<Shared>, remote: Option<SocketAddr>) -> Self {
         Self {
             gate,
             remote,
@@ -426,7 +426,7 @@ impl SessionSink for ConnectionHandle {
     }
 
     fn remote_addr(&self) -> Option<SocketAddr> {
-        Some(self.remote)
+        self.remote
     }
 
     fn bind(&self, session: &Session, uid: i64) {

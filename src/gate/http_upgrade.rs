@@ -68,7 +68,7 @@ struct Accepted {
 pub(super) async fn serve<S>(
     io: S,
     options: &WebSocketOptions,
-    peer: IpAddr,
+    peer: Option<IpAddr>,
     period: Duration,
 ) -> io::Result<Option<Upgraded<S>>>
 where
@@ -121,7 +121,7 @@ where
         };
         timeout(period, write).await??;
         let forwarders = options.forwarders.as_ref();
-        let forwarders = forwarders.filter(|trusted| trusted.contains(peer));
+        let forwarders = forwarders.filter(|trusted| peer.is_some_and(|ip| trusted.contains(ip)));
         return Ok(Some(Upgraded {
             forwarded_for: forwarders
                 .and_then(|trusted| forwarded::client(request.headers(), trusted)),

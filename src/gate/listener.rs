@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::{Router, http::request::Parts, response::Redirect, routing::get};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::rustls::ServerConfig;
 use tower_http::services::ServeDir;
@@ -20,6 +21,7 @@ use crate::{
         bind,
         network::{Network, NetworkSet},
         tls::{ServerTls, TlsFiles},
+        transport::{Acceptor, DynAcceptor},
     },
 };
 
@@ -55,6 +57,8 @@ pub struct Listener {
 enum Source {
     Address(String),
     Socket(Arc<net::TcpListener>),
+    /// Taken by the first node that binds the listener.
+    Custom(Arc<Mutex<Option<Box<dyn DynAcceptor>>>>),
 }
 
 #[derive(Clone)]
@@ -123,6 +127,17 @@ impl Listener {
     /// [`tcp_from`](Listener::tcp_from) and [`websocket`](Listener::websocket).
     pub fn websocket_from(socket: net::TcpListener, path: &str) -> Self {
         Self::tcp_from(socket).with_websocket(path)
+    }
+
+    /// Accepts clients by a transport of the application's own; see
+    /// [`transport`](crate::transport).
+    ///
+    /// It brings its own encryption, so that [`tls`](Listener::tls) and
+    /// [`proxy_protocol`](Listener::proxy_protocol) are errors at the start. A clone of this listener
+    /// can be given to one node only.
+    pub fn custom(acceptor: impl Acceptor) -> Self {
+        let acceptor: Box<dyn DynAcceptor> = Box::new(acceptor);
+        Self::new(Source::Custom(Arc::new(Mutex::new(Some(acceptor)))))
     }
 
     fn new(source: Source) -> Self {
@@ -303,19 +318,31 @@ impl Listener {
             websocket.http = merge(&address, self.pages)?;
         }
         let failed = |error| cannot_listen(&address, error);
-        let socket = match self.source {
-            Source::Address(address) => {
-                let parsed: HostPort = address
-                    .parse()
-                    .map_err(|error| Error::bad_request(format!("cannot listen: {error}")))?;
-                BoundSocket::Bound(bind::bind(&parsed).await.map_err(failed)?)
-            }
-            Source::Socket(socket) => {
-                // Another clone of the listener keeps the socket open: both accept then.
-                let socket = Arc::try_unwrap(socket).or_else(|socket| socket.try_clone());
-                BoundSocket::Listening(socket.map_err(failed)?)
-            }
-        };
+        let socket =
+            match self.source {
+                Source::Address(address) => {
+                    let parsed: HostPort = address
+                        .parse()
+                        .map_err(|error| Error::bad_request(format!("cannot listen: {error}")))?;
+                    BoundSocket::Bound(bind::bind(&parsed).await.map_err(failed)?)
+                }
+                Source::Socket(socket) => {
+                    // Another clone of the listener keeps the socket open: both accept then.
+                    let socket = Arc::try_unwrap(socket).or_else(|socket| socket.try_clone());
+                    BoundSocket::Listening(socket.map_err(failed)?)
+                }
+                Source::Custom(acceptor) => {
+                    if tls.is_some() || self.proxies.is_some() {
+                        return Err(Error::bad_request(
+                            "a custom transport takes neither TLS nor the PROXY protocol",
+                        ));
+                    }
+                    let acceptor = acceptor.lock().take();
+                    BoundSocket::Custom(acceptor.ok_or_else(|| {
+                        Error::bad_request("a custom transport has a node already")
+                    })?)
+                }
+            };
         Ok(BoundListener {
             socket,
             address,
@@ -336,6 +363,7 @@ impl fmt::Display for Source {
                 Ok(address) => write!(f, "{address}"),
                 Err(_) => f.write_str("a given socket"),
             },
+            Self::Custom(_) => f.write_str("a custom transport"),
         }
     }
 }
@@ -420,6 +448,7 @@ enum BoundSocket {
     /// One for each address family of a name, on the same port.
     Bound(Vec<TcpSocket>),
     Listening(net::TcpListener),
+    Custom(Box<dyn DynAcceptor>),
 }
 
 impl BoundListener {
@@ -427,6 +456,7 @@ impl BoundListener {
         match &self.socket {
             BoundSocket::Bound(sockets) => sockets.first()?.local_addr().ok(),
             BoundSocket::Listening(socket) => socket.local_addr().ok(),
+            BoundSocket::Custom(acceptor) => acceptor.local_addr(),
         }
     }
 
@@ -441,22 +471,35 @@ impl BoundListener {
                 .set_nonblocking(true)
                 .and_then(|()| TcpListener::from_std(socket))
                 .map(|socket| vec![socket]),
+            BoundSocket::Custom(acceptor) => {
+                return Ok(ActiveListener {
+                    address: acceptor.local_addr(),
+                    accepting: Accepting::Custom(acceptor),
+                    options: self.options,
+                });
+            }
         };
         let sockets = sockets.map_err(|error| cannot_listen(&self.address, error))?;
         let address = sockets.first().map(TcpListener::local_addr).transpose()?;
         Ok(ActiveListener {
-            address: address.ok_or_else(|| Error::internal("a listener without a socket"))?,
-            sockets,
+            address,
+            accepting: Accepting::Tcp(sockets),
             options: self.options,
         })
     }
 }
 
+/// What accepts the connections of a listener.
+pub(super) enum Accepting {
+    Tcp(Vec<TcpListener>),
+    Custom(Box<dyn DynAcceptor>),
+}
+
 /// A listener that clients can reach.
 pub(super) struct ActiveListener {
-    pub(super) sockets: Vec<TcpListener>,
-    /// That of the first socket.
-    pub(super) address: SocketAddr,
+    pub(super) accepting: Accepting,
+    /// That of the first socket, or of a custom transport if it has one.
+    pub(super) address: Option<SocketAddr>,
     pub(super) options: ConnectionOptions,
 }
 

@@ -10,8 +10,8 @@ use crate::net::{proxy_header, tls::ClientCertificates};
 
 /// The client's end of a connection. Counts for its address until it is dropped.
 pub(super) struct Origin {
-    /// The client's address, behind trusted proxies too.
-    pub(super) remote: SocketAddr,
+    /// The client's address, behind trusted proxies too. A custom transport may have none.
+    pub(super) remote: Option<SocketAddr>,
     pub(super) certificates: Option<ClientCertificates>,
     _permit: Option<AddressPermit>,
 }
@@ -19,19 +19,19 @@ pub(super) struct Origin {
 impl Origin {
     /// Admits a connection, unless its address is denied or has too many. Those of a trusted proxy
     /// are counted once the client behind it is known.
-    pub(super) fn admit(gate: &Shared, remote: SocketAddr, is_proxy: bool) -> Option<Self> {
-        let ip = remote.ip();
-        if gate.node.is_denied(ip) {
+    pub(super) fn admit(gate: &Shared, remote: Option<SocketAddr>, is_proxy: bool) -> Option<Self> {
+        let ip = remote.map(|remote| remote.ip());
+        if ip.is_some_and(|ip| gate.node.is_denied(ip)) {
             gate.metrics.connection_refused("denied");
-            debug!(%remote, "connection refused: address denied");
+            debug!(?remote, "connection refused: address denied");
             return None;
         }
-        let permit = match &gate.address_limit {
-            Some(limit) if !is_proxy => match limit.acquire(ip) {
+        let permit = match (&gate.address_limit, ip) {
+            (Some(limit), Some(ip)) if !is_proxy => match limit.acquire(ip) {
                 Some(permit) => Some(permit),
                 None => {
                     gate.metrics.connection_refused("address_limit");
-                    debug!(%remote, "connection refused: too many of its address");
+                    debug!(?remote, "connection refused: too many of its address");
                     return None;
                 }
             },
@@ -46,7 +46,7 @@ impl Origin {
 
     /// Continues as a client behind this proxy; see [`admit`](Self::admit).
     pub(super) fn behind(self, gate: &Shared, client: SocketAddr, is_proxy: bool) -> Option<Self> {
-        let admitted = Self::admit(gate, client, is_proxy)?;
+        let admitted = Self::admit(gate, Some(client), is_proxy)?;
         Some(Self {
             certificates: self.certificates,
             ..admitted
@@ -69,14 +69,17 @@ impl Origin {
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 // A health check.
                 gate.metrics.silent_connections.increment(1);
-                debug!(%proxy, "proxy closed the connection without a PROXY header");
+                debug!(?proxy, "proxy closed the connection without a PROXY header");
                 return None;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "timed out".to_owned(),
         };
         gate.metrics.connection_refused("proxy_header");
-        debug!(%proxy, fault, "connection refused: no PROXY header from a trusted proxy");
+        debug!(
+            ?proxy,
+            fault, "connection refused: no PROXY header from a trusted proxy"
+        );
         None
     }
 }

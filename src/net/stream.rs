@@ -11,7 +11,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::packet::Decoder;
+use crate::packet::{self, Decoder};
 
 /// The most bytes one read takes. All connections of a thread share one buffer, so that an idle
 /// connection holds none.
@@ -27,7 +27,15 @@ thread_local! {
 }
 
 /// Carries packets to and from one client.
-pub(crate) trait Transport: Send + Unpin {
+///
+/// Implemented by this crate for TCP, TLS and WebSocket; an application implements it for others and
+/// gives the node an [`Acceptor`](crate::transport::Acceptor). A byte stream such as a Unix socket
+/// needs no implementation: [`Stream`] is one.
+///
+/// Packets may be split and joined on the way in: the decoder cuts them. On the way out a transport
+/// of messages may send each chunk as one message. All methods are polled by one task, and must not
+/// block.
+pub trait Transport: Send + Unpin {
     /// Reads once into the decoder and returns the number of bytes, 0 at the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>>;
 
@@ -37,8 +45,11 @@ pub(crate) trait Transport: Send + Unpin {
         0
     }
 
-    /// Reads once, discards the bytes and returns their number, 0 at the end of the stream.
-    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>>;
+    /// Reads once, discards the bytes and returns their number, 0 at the end of the stream. Called
+    /// while a connection closes.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_read(cx, &mut Decoder::new(packet::MAX_BODY))
+    }
 
     /// Writes and flushes everything; ready when nothing is left. Adds the number of bytes that
     /// were written to `written`, also when it is not ready. Each chunk of `from` holds whole
@@ -64,15 +75,17 @@ pub(crate) trait Transport: Send + Unpin {
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 }
 
-/// A byte stream in which packets follow each other.
-pub(crate) struct Stream<S> {
+/// A byte stream in which packets follow each other: the [`Transport`] of TCP, TLS and Unix sockets.
+#[derive(Debug)]
+pub struct Stream<S> {
     io: S,
     /// Whether bytes were written since the last flush: TLS buffers.
     unflushed: bool,
 }
 
 impl<S> Stream<S> {
-    pub(crate) fn new(io: S) -> Self {
+    /// Wraps a connected stream.
+    pub fn new(io: S) -> Self {
         Self {
             io,
             unflushed: false,

@@ -34,6 +34,7 @@ mod sessions;
 mod shutdown;
 mod silence;
 mod stock_filters;
+mod transports;
 mod unanswered;
 mod websocket;
 mod websocket_edge;
