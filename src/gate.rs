@@ -29,6 +29,7 @@ mod handle;
 mod http_upgrade;
 mod listener;
 mod origin;
+mod pages;
 mod rate_limit;
 mod send_queue;
 mod shared;

@@ -3,17 +3,16 @@
 use std::{
     fmt, io, net,
     net::{IpAddr, SocketAddr},
-    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
 };
 
-use axum::{Router, http::request::Parts, response::Redirect, routing::get};
+use axum::{Router, http::request::Parts};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_rustls::rustls::ServerConfig;
-use tower_http::services::ServeDir;
 
+use super::pages::{Pages, merge};
 use crate::{
     error::{Error, Result, code},
     net::{
@@ -77,13 +76,6 @@ pub(super) struct WebSocketOptions {
     /// In the order of preference.
     pub(super) subprotocols: Vec<String>,
     pub(super) http: Router,
-}
-
-/// HTTP beside a WebSocket.
-#[derive(Clone)]
-enum Pages {
-    Router(Router),
-    Files(String, PathBuf),
 }
 
 impl Listener {
@@ -374,43 +366,6 @@ fn cannot_listen(address: &str, error: io::Error) -> Error {
         format!("cannot listen on {address}: {error}"),
     )
     .with_source(error)
-}
-
-/// Merges all pages into one router. Axum panics on invalid and overlapping routes; here that is an
-/// error.
-fn merge(address: &str, pages: Vec<Pages>) -> Result<Router> {
-    let merged = catch_unwind(AssertUnwindSafe(|| {
-        pages
-            .into_iter()
-            .fold(Router::new(), |all, pages| all.merge(pages.router()))
-    }));
-    merged.map_err(|panic| {
-        let why = panic.downcast_ref::<String>().map_or_else(
-            || panic.downcast_ref::<&str>().copied().unwrap_or_default(),
-            String::as_str,
-        );
-        Error::new(
-            code::BAD_REQUEST,
-            format!("HTTP routes of {address}: {why}"),
-        )
-    })
-}
-
-impl Pages {
-    fn router(self) -> Router {
-        match self {
-            Self::Router(router) => router,
-            Self::Files(path, directory) if path.is_empty() => {
-                Router::new().fallback_service(ServeDir::new(directory))
-            }
-            Self::Files(path, directory) => {
-                // The page of a directory names its other files relative to the slash.
-                let redirect = Redirect::temporary(&format!("/{path}/"));
-                let router = Router::new().route(&format!("/{path}"), get(|| async { redirect }));
-                router.nest_service(&format!("/{path}/"), ServeDir::new(directory))
-            }
-        }
-    }
 }
 
 /// A listener whose address is bound.
