@@ -117,7 +117,7 @@ impl<S: Serializer> Invocation<S> {
     /// a timeout and not earlier.
     ///
     /// # Errors
-    /// [`code::TIMEOUT`] at the limit, [`code::CLOSED`] when the handler is cancelled,
+    /// [`code::TIMEOUT`] at the limit or the caller's deadline, [`code::CLOSED`] when the handler is cancelled,
     /// [`code::INTERNAL`] for a panic.
     pub(super) async fn drive<T>(
         &mut self,
@@ -139,10 +139,14 @@ impl<S: Serializer> Invocation<S> {
             if let Some(cancelled) = &mut cancelled
                 && cancelled.as_mut().poll(cx).is_ready()
             {
-                return Poll::Ready(Err(Error::new(
-                    code::CLOSED,
-                    "the caller no longer waits for the answer",
-                )));
+                // At its deadline a caller may still wait for a moment.
+                let deadline = self.session().deadline();
+                let code = match deadline.is_some_and(|at| at <= Instant::now()) {
+                    true => code::TIMEOUT,
+                    false => code::CLOSED,
+                };
+                let text = "the caller no longer waits for the answer";
+                return Poll::Ready(Err(Error::new(code, text)));
             }
             if let Poll::Ready(result) = work.as_mut().poll(cx) {
                 return Poll::Ready(result.map_err(|_| self.panicked()));
