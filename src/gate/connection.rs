@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until, timeout};
+use tracing::debug;
 
 use super::{
     client_state::{Blocked, FLUSH_TIMEOUT, Liveness, Step, Tick},
@@ -278,6 +279,12 @@ impl<T: Transport> Connection<T> {
     fn shake_hands(&mut self, body: &[u8]) -> Result<(), Ending> {
         let request = Request::decode(body);
         self.handle.set_error_flag(request.sys.knows_error_flag());
+        if let Some(fault) = &request.unread {
+            debug!(
+                session = self.session.id(),
+                fault, "handshake partly unread"
+            );
+        }
         let user = match &self.gate.config.on_handshake {
             Some(hook) => catch_panic(&self.gate.metrics.panics, "panicked", || {
                 hook(&self.session, &request, body)

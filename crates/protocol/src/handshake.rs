@@ -14,11 +14,18 @@
 //! # Ok::<(), nano::handshake::HandshakeError>(())
 //! ```
 
-use std::{collections::HashMap, error, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    error, fmt,
+    time::Duration,
+};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
-use crate::message::{Dictionary, MAX_ROUTE};
+use crate::{
+    message::{Dictionary, MAX_ROUTE},
+    serialize::repair,
+};
 
 /// The code of a reply that accepts the client.
 pub const OK: u16 = 200;
@@ -43,6 +50,8 @@ pub struct Request {
     pub sys: Sys,
     /// A value from application to application; null if there is none.
     pub user: Value,
+    /// Why a part of the body was dropped; `None` if all of it was read.
+    pub unread: Option<String>,
 }
 
 /// The part of a [`Request`] that the client library fills in.
@@ -91,7 +100,11 @@ impl Sys {
 impl Request {
     /// Creates a request of this client library, with a value for the application.
     pub fn new(sys: Sys, user: Value) -> Self {
-        Self { sys, user }
+        Self {
+            sys,
+            user,
+            unread: None,
+        }
     }
 
     /// Encodes the body of a client's handshake packet.
@@ -106,23 +119,27 @@ impl Request {
         to_json(&request).into_bytes()
     }
 
-    /// Decodes the body of a client's handshake packet. Clients may send anything here, so an
-    /// invalid body is an empty request.
+    /// Decodes the body of a client's handshake packet.
+    ///
+    /// Clients may send anything here. Invalid UTF-8 and halves of surrogate pairs become U+FFFD. A
+    /// field that cannot be read, such as a `user` nested too deeply, is dropped alone; of a body
+    /// that is no JSON object nothing is read.
     pub fn decode(body: &[u8]) -> Self {
-        let mut request = object(body);
-        let user = request.remove("user").unwrap_or_default();
-        let Some(Value::Object(mut others)) = request.remove("sys") else {
-            return Self {
-                sys: Sys::default(),
-                user,
-            };
+        let (mut fields, unread) = match read_object(body) {
+            Ok(fields) => fields,
+            Err(_) if body.is_empty() => return Self::default(),
+            Err(error) => (Map::new(), Some(error.to_string())),
         };
-        let sys = Sys {
-            kind: text(others.remove("type")),
-            version: text(others.remove("version")),
-            others,
+        let user = fields.remove("user").unwrap_or_default();
+        let sys = match fields.remove("sys") {
+            Some(Value::Object(mut others)) => Sys {
+                kind: text(others.remove("type")),
+                version: text(others.remove("version")),
+                others,
+            },
+            _ => Sys::default(),
         };
-        Self { sys, user }
+        Self { sys, user, unread }
     }
 }
 
@@ -403,8 +420,28 @@ fn dictionary(routes: &Value) -> Dictionary {
     Dictionary::new(unique).unwrap_or_default()
 }
 
+/// The fields of an object that can be read.
 pub(crate) fn object(body: &[u8]) -> Map<String, Value> {
-    serde_json::from_slice(body).unwrap_or_default()
+    read_object(body)
+        .map(|(fields, _)| fields)
+        .unwrap_or_default()
+}
+
+/// The fields of an object, and why some are missing, if some could not be read.
+fn read_object(body: &[u8]) -> serde_json::Result<(Map<String, Value>, Option<String>)> {
+    let body = repair(body);
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&body)?;
+    let mut unread = None;
+    let mut object = Map::new();
+    for (field, value) in fields {
+        match serde_json::from_str(value.get()) {
+            Ok(value) => {
+                object.insert(field, value);
+            }
+            Err(error) => unread = Some(format!("{field}: {error}")),
+        }
+    }
+    Ok((object, unread))
 }
 
 pub(crate) fn text(value: Option<Value>) -> String {

@@ -9,6 +9,8 @@ use crate::error::{Error, Result, code};
 
 mod go_json;
 
+pub(crate) use go_json::repair;
+
 /// A payload format: a marker for a type that implements [`Decode`] and [`Encode`] for the messages
 /// it can carry.
 ///
@@ -66,9 +68,21 @@ pub trait Encode<M: ?Sized>: Serializer {
     fn encode(message: &M) -> Result<Bytes>;
 }
 
-/// JSON through serde, byte for byte as Go's `encoding/json` writes it: `<`, `>`, `&` escaped, whole
-/// floats without fraction. Decoding repairs invalid UTF-8 as Go does, which old JavaScript clients
-/// need for characters beyond the basic plane.
+/// JSON through serde, written byte for byte as Go's `encoding/json` writes it: `<`, `>`, `&` escaped,
+/// whole floats without fraction. A number that is not finite is an error. Maps are written in their
+/// own order: `BTreeMap` has Go's, `HashMap` any.
+///
+/// Reading is as tolerant as Go's, for clients that were written for it:
+///
+/// - Keys match the names of fields whatever their case, and the last of several equal keys counts.
+///   Not inside `#[serde(flatten)]` and untagged enums.
+/// - A null leaves a field at its default, or at its zero value if it has no `serde(default)`.
+/// - Bytes that are not UTF-8 and halves of escaped surrogate pairs become U+FFFD.
+/// - An array is no struct.
+///
+/// Two things differ from Go. A missing field is an error unless it is an `Option` or has
+/// `#[serde(default)]`. At most 127 arrays, objects and structs may be inside each other where a
+/// message reads them.
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 

@@ -21,6 +21,11 @@ fn handshake_seeds_pass_the_handshake_check() {
     run("handshake", checks::handshake);
 }
 
+#[test]
+fn json_seeds_pass_the_json_check() {
+    run("json", checks::json);
+}
+
 fn run(target: &str, check: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/corpus")

@@ -2,75 +2,75 @@
 //! which server it talks to.
 
 use std::{
-    char,
+    cell::Cell,
+    fmt,
     io::{self, Write},
-    str,
 };
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned, ser::Error as _};
 use serde_json::ser::{Formatter, Serializer};
 
+mod checked;
+mod finite;
+mod fold;
+mod lenient;
+mod repair;
+
+pub(crate) use repair::repair;
+
+/// Encodes a message.
+///
+/// # Errors
+/// As in Go, a number that is not finite is an error: JSON has no form for it.
 pub(super) fn to_vec<M: Serialize + ?Sized>(message: &M) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(128);
-    message.serialize(&mut Serializer::with_formatter(&mut out, GoFormatter))?;
+    let null = Cell::new(false);
+    let formatter = GoFormatter { null: &null };
+    message.serialize(&mut Serializer::with_formatter(&mut out, formatter))?;
+    // serde_json writes null for NaN and for infinities, so only then is there something to check.
+    if null.get()
+        && let Err(fault) = message.serialize(finite::FiniteNumbers)
+    {
+        return Err(serde_json::Error::custom(fault));
+    }
     Ok(out)
 }
 
+/// Decodes a message.
+///
+/// Valid JSON whose keys are the names of fields is read once. Everything else that Go's decoder
+/// takes is read again, slowly: see [`lenient`].
+///
+/// # Errors
+/// That of the first reading, unless it came to an end.
 pub(super) fn from_slice<M: DeserializeOwned>(json: &[u8]) -> serde_json::Result<M> {
-    serde_json::from_slice(json).or_else(|error| match str::from_utf8(json) {
-        Ok(_) => Err(error),
-        Err(_) => serde_json::from_str(&repair(json)),
-    })
-}
-
-/// Repairs text that is almost UTF-8. Pomelo clients write a character beyond the basic plane as two
-/// surrogates of three bytes each (CESU-8); a pair becomes its character. Any other invalid byte
-/// becomes U+FFFD, as in Go.
-fn repair(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    let mut rest = bytes;
-    loop {
-        match str::from_utf8(rest) {
-            Ok(valid) => {
-                text.push_str(valid);
-                return text;
-            }
-            Err(error) => {
-                let (valid, bad) = rest.split_at(error.valid_up_to());
-                text.push_str(&String::from_utf8_lossy(valid));
-                let (c, len) = surrogates(bad).map_or((char::REPLACEMENT_CHARACTER, 1), |c| (c, 6));
-                text.push(c);
-                rest = &bad[len..];
-            }
-        }
+    let folded = Cell::new(false);
+    let mut input = serde_json::Deserializer::from_slice(json);
+    let first = M::deserialize(checked::Checked::new(&mut input, &folded))
+        .and_then(|message| input.end().map(|()| message));
+    match first {
+        Ok(message) if !folded.get() => Ok(message),
+        Ok(_) => read_again(json),
+        Err(error) => read_again(json).map_err(|_| error),
     }
 }
 
-/// Decodes a pair of surrogates, each in the form of a three-byte character.
-fn surrogates(bytes: &[u8]) -> Option<char> {
-    let &[
-        0xED,
-        high @ 0xA0..=0xAF,
-        low @ 0x80..=0xBF,
-        0xED,
-        next @ 0xB0..=0xBF,
-        last @ 0x80..=0xBF,
-        ..,
-    ] = bytes
-    else {
-        return None;
-    };
-    let bits = |byte: u8| u32::from(byte & 0x3F);
-    let (lead, trail) = (
-        (bits(high) & 0xF) << 6 | bits(low),
-        (bits(next) & 0xF) << 6 | bits(last),
-    );
-    char::from_u32(0x1_0000 + (lead << 10 | trail))
+#[cold]
+fn read_again<M: DeserializeOwned>(json: &[u8]) -> serde_json::Result<M> {
+    lenient::from_str(&repair(json))
 }
 
-struct GoFormatter;
+struct GoFormatter<'a> {
+    /// Set when a null has been written.
+    null: &'a Cell<bool>,
+}
 
-impl Formatter for GoFormatter {
+impl Formatter for GoFormatter<'_> {
+    fn write_null<W: Write + ?Sized>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.null.set(true);
+        writer.write_all(b"null")
+    }
+
     fn write_f32<W: Write + ?Sized>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
         write_float(
             writer,
@@ -113,8 +113,8 @@ impl Formatter for GoFormatter {
 fn write_float<W: Write + ?Sized>(
     writer: &mut W,
     magnitude: f64,
-    plain: std::fmt::Arguments<'_>,
-    exponent: std::fmt::Arguments<'_>,
+    plain: fmt::Arguments<'_>,
+    exponent: fmt::Arguments<'_>,
 ) -> io::Result<()> {
     if magnitude == 0.0 || (1e-6..1e21).contains(&magnitude) {
         return writer.write_fmt(plain);
@@ -127,45 +127,4 @@ fn write_float<W: Write + ?Sized>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(json: &[u8]) -> Option<String> {
-        from_slice(json).ok()
-    }
-
-    #[test]
-    fn surrogates_of_old_clients_become_the_character_they_mean() {
-        assert_eq!(
-            read(b"\"a\xED\xA0\xBD\xED\xB8\x80b\"").as_deref(),
-            Some("a\u{1F600}b")
-        );
-        assert_eq!(
-            read("\"a\u{1F600}b\"".as_bytes()).as_deref(),
-            Some("a\u{1F600}b")
-        );
-        // The first and the last character that need two.
-        assert_eq!(
-            read(b"\"\xED\xA0\x80\xED\xB0\x80\"").as_deref(),
-            Some("\u{10000}")
-        );
-        assert_eq!(
-            read(b"\"\xED\xAF\xBF\xED\xBF\xBF\"").as_deref(),
-            Some("\u{10FFFF}")
-        );
-    }
-
-    #[test]
-    fn other_bytes_that_are_not_utf8_are_replaced_as_in_go() {
-        assert_eq!(
-            read(b"\"\xFFx\xED\xA0\xBD\"").as_deref(),
-            Some("\u{FFFD}x\u{FFFD}\u{FFFD}\u{FFFD}")
-        );
-        assert_eq!(
-            read(b"\"\xED\xA0\xBD\xED\xA0\xBD\"").as_deref(),
-            Some("\u{FFFD}".repeat(6).as_str())
-        );
-        assert_eq!(read(b"\xFF"), None);
-        assert_eq!(read(b"{"), None);
-    }
-}
+mod tests;

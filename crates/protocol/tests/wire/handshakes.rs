@@ -11,7 +11,7 @@ use nano_protocol::{
     message::Dictionary,
 };
 use proptest::{collection::vec, option, prelude::*};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{dictionary, json_value};
 
@@ -171,6 +171,38 @@ fn a_request_of_a_javascript_client_is_understood() {
     );
 }
 
+/// A nickname that was cut inside a character, or written as pomelo's clients write it.
+#[test]
+fn text_that_is_no_text_costs_a_handshake_nothing_else() {
+    for (name, read) in [
+        (&br"ab\ud83d"[..], "ab\u{FFFD}"),
+        (br"\ude00\ud83d", "\u{FFFD}\u{FFFD}"),
+        (b"\xED\xA0\xBD\xED\xB8\x80", "\u{1F600}"),
+        (b"\xFF", "\u{FFFD}"),
+    ] {
+        let body = [
+            &br#"{"sys":{"type":"js"},"user":{"name":""#[..],
+            name,
+            br#"","token":"t"}}"#,
+        ]
+        .concat();
+        let request = Request::decode(&body);
+        assert_eq!(request.user, json!({ "name": read, "token": "t" }));
+        assert_eq!((&*request.sys.kind, request.unread), ("js", None));
+    }
+}
+
+#[test]
+fn a_field_that_cannot_be_read_is_dropped_alone() {
+    let nested = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let request = Request::decode(
+        format!(r#"{{"user":{nested},"sys":{{"type":"js","errorFlag":true}}}}"#).as_bytes(),
+    );
+    assert_eq!(request.user, Value::Null);
+    assert!(request.sys.knows_error_flag());
+    assert!(request.unread.unwrap().starts_with("user: "));
+}
+
 #[test]
 fn an_empty_or_garbled_request_says_nothing() {
     for body in [
@@ -182,8 +214,11 @@ fn an_empty_or_garbled_request_says_nothing() {
         br#"{"sys":"#,
         br#"{"sys":3}"#,
     ] {
-        assert_eq!(Request::decode(body), Request::default());
+        let Request { sys, user, .. } = Request::decode(body);
+        assert_eq!((sys, user), (Sys::default(), Value::Null));
     }
+    assert_eq!(Request::decode(b""), Request::default());
+    assert!(Request::decode(b"[1]").unread.is_some());
     assert_eq!(Request::decode(br#"{"sys":3,"user":1}"#).user, json!(1));
 }
 

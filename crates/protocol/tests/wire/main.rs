@@ -18,6 +18,7 @@ proptest! {
         checks::packet(&data);
         checks::message(&data);
         checks::handshake(&data);
+        checks::json(&data);
     }
 
     #[test]
