@@ -1,6 +1,6 @@
 //! The members, and the transport to each.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
@@ -12,6 +12,10 @@ use crate::{
     member::Member,
 };
 
+/// The most services without a member that are remembered, the latest. A cluster has fewer services;
+/// a member that invents names must not grow the table.
+const MAX_AWAY: usize = 256;
+
 /// What the router knows of other nodes. Filled by the control plane, which knows the members, and by
 /// those who make transports.
 #[derive(Default)]
@@ -22,6 +26,8 @@ struct Table {
     members: FxHashMap<String, Member>,
     /// By address. A node may have a transport before it is a member.
     transports: FxHashMap<Arc<str>, Arc<dyn PeerTransport>>,
+    /// Services that a member had before it left, oldest first. Some may have come back.
+    away: VecDeque<String>,
 }
 
 /// A member and its transport.
@@ -44,12 +50,14 @@ impl PeerTable {
 
     /// Removes a member, unless another incarnation has taken its place.
     pub(in crate::cluster) fn remove_member(&self, member: &Member) {
-        let members = &mut self.0.write().members;
-        if members
+        let mut table = self.0.write();
+        if table
+            .members
             .get(member.address())
             .is_some_and(|known| known.incarnation() == member.incarnation())
+            && let Some(left) = table.members.remove(member.address())
         {
-            members.remove(member.address());
+            table.note_away(&left);
         }
     }
 
@@ -130,6 +138,16 @@ impl PeerTable {
         Some(providers.any(|member| member.info().link))
     }
 
+    /// The error for a route whose service no member has: `UNAVAILABLE` if one had it before, for it
+    /// may come back, else `NOT_FOUND`.
+    pub(in crate::cluster) fn missing(&self, service: &str, route: &str) -> Error {
+        if self.0.read().away.iter().any(|away| away == service) {
+            let text = format!("service {service} is away: no member offers it now");
+            return Error::new(code::UNAVAILABLE, text);
+        }
+        Error::new(code::NOT_FOUND, format!("route not found: {route}"))
+    }
+
     /// The addresses of all members with the service, sorted.
     pub(in crate::cluster) fn addresses(&self, service: &str) -> Vec<String> {
         let table = self.0.read();
@@ -167,6 +185,17 @@ impl PeerTable {
 }
 
 impl Table {
+    /// Remembers the services of a member that has left.
+    fn note_away(&mut self, member: &Member) {
+        for service in member.services() {
+            self.away.retain(|away| away != service);
+            if self.away.len() == MAX_AWAY {
+                self.away.pop_front();
+            }
+            self.away.push_back(service.clone());
+        }
+    }
+
     fn providers(&self, service: &str) -> impl Iterator<Item = &Member> {
         self.members
             .values()
@@ -180,4 +209,32 @@ pub(in crate::cluster) fn unsupported(what: &str) -> Error {
         code::UNSUPPORTED,
         format!("{what} is on a node of Go nano, which cannot answer calls"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::Info;
+
+    #[test]
+    fn the_latest_services_without_a_member_are_remembered_and_no_more() {
+        let table = PeerTable::default();
+        let code = |service: &str| table.missing(service, "x.Y").code().to_owned();
+        for number in 0..=MAX_AWAY {
+            let member = Member::new(Info {
+                address: "a:1".to_owned(),
+                services: vec![format!("S{number}")],
+                ..Info::default()
+            });
+            table.insert_member(&member);
+            table.remove_member(&member);
+            // Twice is as good as once.
+            table.insert_member(&member);
+            table.remove_member(&member);
+        }
+        assert_eq!(code("S0"), code::NOT_FOUND);
+        assert_eq!(code("S1"), code::UNAVAILABLE);
+        assert_eq!(code("Never"), code::NOT_FOUND);
+        assert_eq!(table.0.read().away.len(), MAX_AWAY);
+    }
 }

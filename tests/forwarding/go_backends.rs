@@ -198,7 +198,7 @@ async fn requests_to_a_dead_backend_are_answered_at_once() {
     cluster.gate.knows(1).await;
     assert_eq!(
         code_of(client.request_raw("Fake.Hello", "x").await),
-        code::NOT_FOUND,
+        code::UNAVAILABLE,
         "evicted"
     );
 }

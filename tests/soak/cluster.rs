@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use nano::{Raw, Timeouts, client::Client, code, testing::TestNode};
+use nano::{Error, Raw, Timeouts, client::Client, testing::TestNode};
 use tokio::{
     sync::Mutex,
     task::JoinSet,
@@ -131,18 +131,20 @@ pub(crate) async fn all_forget(nodes: &[Named<'_>], gone: &str) {
         let client = connect(*address).await;
         within(
             &format!("{from} to forget {gone}"),
-            fails(&client, &format!("{gone}.Empty"), code::NOT_FOUND),
+            fails(&client, &format!("{gone}.Empty"), |error| {
+                error.message().contains("is away")
+            }),
         )
         .await;
     }
 }
 
-/// Asks until the answer is this error.
-pub(crate) async fn fails(client: &Client<Raw>, route: &str, expected: &str) {
+/// Asks until the answer is such an error.
+pub(crate) async fn fails(client: &Client<Raw>, route: &str, expected: impl Fn(&Error) -> bool) {
     while !client
         .request_raw(route, "")
         .await
-        .is_err_and(|error| error.code() == expected)
+        .is_err_and(|error| expected(&error))
     {
         sleep(Duration::from_millis(20)).await;
     }

@@ -105,8 +105,8 @@ impl PeerRouter {
     /// The transport for a message of the session, which is bound to it from now on.
     ///
     /// # Errors
-    /// [`code::NOT_FOUND`] if no member has the service, [`code::UNAVAILABLE`] if none of them can be
-    /// reached, or what the application's route function returns.
+    /// [`code::NOT_FOUND`] if no member ever had the service, [`code::UNAVAILABLE`] if none has it now or
+    /// none of them can be reached, or what the application's route function returns.
     fn route(&self, session: Option<&Session>, route: &str) -> Result<Arc<dyn PeerTransport>> {
         self.route_among(session, route, false)
     }
@@ -138,7 +138,7 @@ impl PeerRouter {
             .candidates(service, |transport| {
                 transport.status().available && able(transport)
             })
-            .ok_or_else(|| not_found(route))?;
+            .ok_or_else(|| self.table.missing(service, route))?;
         if candidates
             .iter()
             .any(|(_, transport)| !transport.status().suspect)
@@ -206,7 +206,7 @@ impl PeerRouter {
     fn route_call(&self, session: Option<&Session>, route: &str) -> Result<Arc<dyn PeerTransport>> {
         let service = service_of(route)?;
         match self.table.answers_calls(service) {
-            None => Err(not_found(route)),
+            None => Err(self.table.missing(service, route)),
             Some(false) => Err(unsupported(service)),
             Some(true) => self.route_among(session, route, true),
         }
