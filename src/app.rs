@@ -16,7 +16,7 @@ use crate::{
     component::{Component, Options, Service},
     error::{Error, Result},
     filter::IntoFilter,
-    gate::{GateConfig, Listener},
+    gate::{Accept, GateConfig, Handshake, Listener},
     handshake::Request,
     net::network::Network,
     node::{DictionarySource, Node, NodeConfig},
@@ -162,6 +162,8 @@ impl App {
         let gate = &mut self.config.settings;
         gate.heartbeat = timeouts.heartbeat;
         gate.handshake_timeout = timeouts.handshake;
+        gate.check_timeout = timeouts.handshake_check;
+        gate.login_timeout = timeouts.login;
         gate.request_timeout = timeouts.request;
         gate.reconnect_window = timeouts.reconnect_window;
         gate.tcp_keepalive = timeouts.tcp_keepalive;
@@ -197,6 +199,50 @@ impl App {
         hook: impl Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync + 'static,
     ) -> Self {
         self.config.settings.on_handshake = Some(Box::new(hook));
+        self
+    }
+
+    /// Looks at every client's handshake and may wait: for a database, for a token service.
+    ///
+    /// The check sees the request, the client's address, and of a WebSocket the HTTP request with
+    /// its query, headers and cookies. It answers with user data for the reply and a uid to bind,
+    /// or refuses with an error, as [`on_handshake`](App::on_handshake) does. If both are set,
+    /// `on_handshake` runs first, and the user data of this one wins.
+    ///
+    /// It runs on the runtime the node was started on, for at most
+    /// [`Timeouts::handshake_check`](crate::Timeouts::handshake_check). Until it has ended, nothing of the client is
+    /// handled, no heartbeat is missed, and a client that goes cancels it. A panic refuses the client
+    /// and is counted.
+    ///
+    /// ```
+    /// use nano::{Accept, App, Error, Handshake, Result};
+    ///
+    /// async fn player_of(token: &str) -> Result<i64> {
+    ///     // A query of a database, perhaps.
+    ///     token.parse().map_err(|_| Error::new("401", "who are you?"))
+    /// }
+    ///
+    /// let app = App::new().on_handshake_async(|handshake: Handshake| async move {
+    ///     let token = handshake.upgrade().and_then(|request| request.cookie("token"));
+    ///     let token = token.or(handshake.request().user["token"].as_str());
+    ///     Ok(Accept::new().bind(player_of(token.unwrap_or_default()).await?))
+    /// });
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn on_handshake_async<F>(
+        mut self,
+        check: impl Fn(Handshake) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<Accept>> + Send + 'static,
+    {
+        let check = Arc::new(check);
+        self.config.settings.check_handshake = Some(Arc::new(move |handshake| {
+            let check = check.clone();
+            // Called inside the future, so that a panic of either is one of the check.
+            Box::pin(async move { check(handshake).await })
+        }));
         self
     }
 

@@ -26,8 +26,10 @@ mod config;
 mod connection;
 mod ending;
 mod handle;
+mod handshake_check;
 mod http_upgrade;
 mod listener;
+mod opening;
 mod origin;
 mod pages;
 mod rate_limit;
@@ -37,7 +39,11 @@ mod upgrade_request;
 
 pub(crate) use self::config::GateConfig;
 pub use self::{
-    config::SlowClient, listener::Listener, rate_limit::RateLimit, upgrade_request::UpgradeRequest,
+    config::SlowClient,
+    handshake_check::{Accept, Handshake},
+    listener::Listener,
+    rate_limit::RateLimit,
+    upgrade_request::UpgradeRequest,
 };
 
 use self::{

@@ -16,7 +16,7 @@ mod node;
 pub use node::Node;
 
 mod gate;
-pub use gate::{Listener, RateLimit, SlowClient, UpgradeRequest};
+pub use gate::{Accept, Handshake, Listener, RateLimit, SlowClient, UpgradeRequest};
 
 mod cluster;
 pub use cluster::{Balance, ClusterTls};

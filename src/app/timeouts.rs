@@ -23,6 +23,8 @@ pub struct Timeouts {
     pub(super) heartbeat: Option<Duration>,
     pub(super) handshake: Duration,
     pub(super) tcp_keepalive: Option<Duration>,
+    pub(super) handshake_check: Duration,
+    pub(super) login: Option<Duration>,
     pub(super) request: Option<Duration>,
     pub(super) shutdown: Duration,
     pub(super) reconnect_window: Option<Duration>,
@@ -35,6 +37,8 @@ impl Timeouts {
             heartbeat: Some(Duration::from_secs(30)),
             handshake: Duration::from_secs(10),
             tcp_keepalive: Some(Duration::from_secs(30)),
+            handshake_check: Duration::from_secs(5),
+            login: None,
             request: Some(Duration::from_secs(30)),
             shutdown: Duration::from_secs(10),
             reconnect_window: Some(Duration::from_secs(5)),
@@ -72,6 +76,26 @@ impl Timeouts {
     /// after some unanswered probes (nine on Linux), also without [heartbeats](Timeouts::heartbeat).
     pub fn tcp_keepalive(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.tcp_keepalive = interval.into();
+        self
+    }
+
+    /// How long the check of a handshake may take ([`App::on_handshake_async`]). 5 s unless set. A
+    /// client whose check takes longer is refused with the code `504`. The time of the check does
+    /// not count against [`handshake`](Timeouts::handshake).
+    ///
+    /// [`App::on_handshake_async`]: crate::App::on_handshake_async
+    pub fn handshake_check(mut self, timeout: Duration) -> Self {
+        self.handshake_check = timeout;
+        self
+    }
+
+    /// How long a session may stay without a user id after its handshake. Off unless set.
+    ///
+    /// A session that is not bound by then is kicked with the code
+    /// [`UNAUTHENTICATED`](crate::code::UNAUTHENTICATED), and close callbacks see
+    /// [`CloseReason::LoginTimeout`](crate::CloseReason::LoginTimeout).
+    pub fn login(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.login = timeout.into();
         self
     }
 

@@ -11,10 +11,11 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    connection::{Connection, Opening},
+    connection::Connection,
     handle::ConnectionHandle,
     http_upgrade,
     listener::ConnectionOptions,
+    opening::Opening,
     origin::Origin,
     shared::{ConnectionPermit, Shared},
 };

@@ -263,7 +263,7 @@ impl ClientState {
         Greeted {
             answered: self.handshake != Handshake::Awaited,
             acknowledged: self.handshake == Handshake::Acknowledged,
-            extended: false,
+            extended: self.error_flag,
         }
     }
 
@@ -401,6 +401,12 @@ impl Liveness {
             )),
             (Kind::Heartbeat | Kind::Kick, _) => Step::Nothing,
         }
+    }
+
+    /// Gives the client back the `spent` time of a check, which counts against no deadline of it.
+    pub(super) fn extend(&mut self, spent: Duration, now: Instant) {
+        self.handshake_by = self.handshake_by.map(|by| by + spent);
+        self.touch(now);
     }
 
     /// Restarts the silence of a client whose socket was not read: its packets may wait there.

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use super::rate_limit::RateLimit;
+use super::{handshake_check::CheckHandshake, rate_limit::RateLimit};
 use crate::{error::Result, handshake::Request, session::Session};
 
 /// Checks a client's handshake: returns the user data for the reply, or refuses with an error.
@@ -55,6 +55,12 @@ pub(crate) struct GateConfig {
     /// Whether failed requests get no reply, as in nano.
     pub(crate) silent: bool,
     pub(crate) on_handshake: Option<OnHandshake>,
+    /// Runs behind `on_handshake`, on the application's runtime.
+    pub(crate) check_handshake: Option<CheckHandshake>,
+    /// How long that may take.
+    pub(crate) check_timeout: Duration,
+    /// How long a session may stay unbound after its handshake.
+    pub(crate) login_timeout: Option<Duration>,
 }
 
 impl Default for GateConfig {
@@ -75,6 +81,9 @@ impl Default for GateConfig {
             reconnect_window: Some(Duration::from_secs(5)),
             silent: false,
             on_handshake: None,
+            check_handshake: None,
+            check_timeout: Duration::from_secs(5),
+            login_timeout: None,
         }
     }
 }

@@ -2,13 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    fmt::Display,
     future::poll_fn,
     io,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -19,9 +17,10 @@ use tracing::debug;
 use super::{
     client_state::{Blocked, FLUSH_TIMEOUT, Liveness, Step, Tick},
     compressed_body,
-    config::GateConfig,
     ending::Ending,
     handle::{ConnectionHandle, Output},
+    handshake_check::{Accept, Handshake, PendingCheck},
+    opening::Opening,
     rate_limit::Bucket,
     shared::Shared,
     upgrade_request::UpgradeRequest,
@@ -52,6 +51,12 @@ pub(super) struct Connection<T> {
     deferred: Option<Deferred>,
     /// No packet is decoded until then: the client exceeded its rate.
     throttled_until: Option<Instant>,
+    /// The check of a handshake that is under way. No packet is decoded meanwhile.
+    check: Option<Box<PendingCheck>>,
+    /// The request that opened the WebSocket, until a handshake is acknowledged.
+    request: Option<Arc<UpgradeRequest>>,
+    /// When the session must be bound to a user.
+    login_by: Option<Instant>,
     /// Whether the task waits for the client, and not for room.
     reading: bool,
     /// The earliest deadline of a request, or a time before that: an answer does not move it.
@@ -60,26 +65,6 @@ pub(super) struct Connection<T> {
     flush_by: Option<Instant>,
     /// Read once per poll, and again after a wait.
     now: Instant,
-}
-
-/// What has happened on a connection before its session was opened.
-pub(super) struct Opening {
-    /// When the connection was ready for packets; starts the handshake timeout.
-    pub(super) begun: Instant,
-    /// The bytes read so far.
-    pub(super) decoder: Decoder,
-    /// The request that opened the WebSocket; `None` on other transports.
-    pub(super) request: Option<Arc<UpgradeRequest>>,
-}
-
-impl Opening {
-    pub(super) fn new(config: &GateConfig) -> Self {
-        Self {
-            begun: Instant::now(),
-            decoder: Decoder::new(config.max_packet),
-            request: None,
-        }
-    }
 }
 
 struct Deferred {
@@ -106,6 +91,9 @@ impl<T: Transport> Connection<T> {
                 .as_ref()
                 .map(|limit| Bucket::new(limit, now)),
             deferred: None,
+            check: None,
+            request: opening.request,
+            login_by: None,
             throttled_until: None,
             reading: true,
             requests_by: None,
@@ -122,12 +110,14 @@ impl<T: Transport> Connection<T> {
     pub(super) async fn run(&mut self) -> Ending {
         let sleep = pin!(sleep_until(self.now));
         let mut timer = DeadlineTimer::new(sleep);
-        poll_fn(|cx| self.poll(cx, &mut timer)).await
+        let ending = poll_fn(|cx| self.poll(cx, &mut timer)).await;
+        self.check = None;
+        ending
     }
 
     /// Ends a WebSocket with a close frame, shuts the outgoing direction down, and discards input
-    /// until the client closes its side, for at most [`FLUSH_TIMEOUT`]. A socket that is closed with unread input is reset, and the reset
-    /// can overtake the last packets.
+    /// until the client closes its side, for at most [`FLUSH_TIMEOUT`]. A socket that is closed with
+    /// unread input is reset, and the reset can overtake the last packets.
     pub(super) async fn linger(&mut self, close_code: Option<u16>, reason: &str) {
         let end = async {
             self.transport.close(close_code, reason)?;
@@ -178,7 +168,7 @@ impl<T: Transport> Connection<T> {
                 .poll_write(cx, &mut self.outgoing, &mut written)
             {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => break Poll::Ready(broken(&error).into()),
+                Poll::Ready(Err(error)) => break Poll::Ready(Ending::of_io(&error)),
                 Poll::Pending => match self.handle.poll_blocked(cx, self.now) {
                     Blocked::Wait => break Poll::Pending,
                     Blocked::FlushBy(by) => {
@@ -208,6 +198,9 @@ impl<T: Transport> Connection<T> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         loop {
+            if let Err(ending) = ready!(self.poll_check(cx)) {
+                return Poll::Ready(ending);
+            }
             ready!(self.poll_deferred(cx));
             if self.throttled_until.is_some_and(|until| self.now < until) {
                 return Poll::Pending;
@@ -239,16 +232,41 @@ impl<T: Transport> Connection<T> {
                                 }
                             }
                         }
-                        Err(error) => return Poll::Ready(broken(&error).into()),
+                        Err(error) => return Poll::Ready(Ending::of_io(&error)),
                     }
                     self.reading = false;
                 }
                 Err(error @ PacketError::TooLarge { .. }) => {
                     return Poll::Ready(Ending::too_large(error.to_string()));
                 }
-                Err(error) => return Poll::Ready(protocol(&error)),
+                Err(error) => return Poll::Ready(Ending::protocol(&error)),
             }
         }
+    }
+
+    /// Ready when no check of a handshake is under way. Meanwhile input is read, as much as one
+    /// packet may have, to notice a client that goes.
+    fn poll_check(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
+        let Some(check) = &mut self.check else {
+            return Poll::Ready(Ok(()));
+        };
+        if let Poll::Ready(result) = check.poll(cx, &self.gate.metrics.panics) {
+            self.now = Instant::now();
+            self.liveness.extend(check.elapsed(self.now), self.now);
+            self.check = None;
+            return Poll::Ready(self.accept(result));
+        }
+        while check.reads_ahead(self.gate.config.max_packet) {
+            match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
+                Ok(0) => return Poll::Ready(Err(CloseReason::Client.into())),
+                Ok(count) => {
+                    self.gate.metrics.bytes_received.increment(count as u64);
+                    check.add_input(count);
+                }
+                Err(error) => return Poll::Ready(Err(Ending::of_io(&error))),
+            }
+        }
+        Poll::Pending
     }
 
     /// Ready when no message waits for its scheduler or peer.
@@ -265,9 +283,12 @@ impl<T: Transport> Connection<T> {
 
     fn packet(&mut self, packet: Packet) -> Result<(), Ending> {
         match self.liveness.receive(packet.kind, self.now) {
-            Step::Handshake => self.shake_hands(&packet.body),
+            Step::Handshake => self.shake_hands(packet.body),
             Step::Acknowledged => {
                 self.handle.acknowledge();
+                self.request = None;
+                let login = self.gate.config.login_timeout;
+                self.login_by = login.map(|timeout| self.now + timeout);
                 Ok(())
             }
             Step::Data => self.limit_rate().and_then(|()| self.data(packet.body)),
@@ -276,8 +297,8 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    fn shake_hands(&mut self, body: &[u8]) -> Result<(), Ending> {
-        let request = Request::decode(body);
+    fn shake_hands(&mut self, body: Bytes) -> Result<(), Ending> {
+        let request = Request::decode(&body);
         self.handle.set_error_flag(request.sys.knows_error_flag());
         if let Some(fault) = &request.unread {
             debug!(
@@ -287,17 +308,44 @@ impl<T: Transport> Connection<T> {
         }
         let user = match &self.gate.config.on_handshake {
             Some(hook) => catch_panic(&self.gate.metrics.panics, "panicked", || {
-                hook(&self.session, &request, body)
+                hook(&self.session, &request, &body)
             }),
             None => Ok(None),
         };
         let user = user.map_err(|error| self.refuse(error))?;
-        let reply = self.gate.handshake.encode(
-            unix_seconds(),
-            user.as_ref().filter(|user| **user != Value::Null),
-        );
-        self.handle.send_control(Kind::Handshake, &reply);
+        let Some(check) = &self.gate.config.check_handshake else {
+            self.reply(user);
+            return Ok(());
+        };
+        let handshake = Handshake {
+            session: self.session.clone(),
+            request,
+            body,
+            upgrade: self.request.clone(),
+        };
+        let (check, within) = (check.clone(), self.gate.config.check_timeout);
+        let runtime = self.gate.node.pool().runtime();
+        let check = PendingCheck::start(runtime, check, handshake, user, within, self.now);
+        self.check = Some(Box::new(check));
         Ok(())
+    }
+
+    /// Answers a handshake that was checked.
+    fn accept(&mut self, result: Result<Accept>) -> Result<(), Ending> {
+        let bound = result.and_then(|accept| {
+            if let Some(uid) = accept.uid {
+                self.session.bind(uid)?;
+            }
+            Ok(accept.user)
+        });
+        let user = bound.map_err(|error| self.refuse(error))?;
+        self.reply(user);
+        Ok(())
+    }
+
+    fn reply(&self, user: Option<Value>) {
+        let reply = self.gate.handshake_reply(user.as_ref());
+        self.handle.send_control(Kind::Handshake, &reply);
     }
 
     /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
@@ -373,12 +421,7 @@ impl<T: Transport> Connection<T> {
         self.requests_by = self.requests_by.or(deadline);
         self.handle
             .expect(id, deadline)
-            .map_err(|error| {
-                self.gate
-                    .dispatch
-                    .reporter()
-                    .fail(&self.session.with_request(id), route, error)
-            })
+            .map_err(|error| self.fail(message::Kind::Request, id, route, error))
             .is_ok()
     }
 
@@ -391,7 +434,7 @@ impl<T: Transport> Connection<T> {
             fault: RouteFault::NotUtf8,
         } = error
         else {
-            return Err(protocol(error));
+            return Err(Ending::protocol(error));
         };
         if kind != message::Kind::Request || self.expect(id, "") {
             let error = Error::new(code::NOT_FOUND, "route not found: it is not UTF-8");
@@ -414,7 +457,7 @@ impl<T: Transport> Connection<T> {
     /// Returns the earliest deadline.
     fn next_deadline(&self) -> Option<Instant> {
         // A connection that flushes its last packets sends no heartbeats.
-        let liveness = if self.flush_by.is_none() {
+        let liveness = if self.flush_by.is_none() && self.check.is_none() {
             self.liveness.next_deadline()
         } else {
             None
@@ -423,6 +466,7 @@ impl<T: Transport> Connection<T> {
             self.flush_by,
             self.requests_by,
             self.throttled_until,
+            self.login_by,
             liveness,
         ]
         .into_iter()
@@ -442,6 +486,13 @@ impl<T: Transport> Connection<T> {
         if self.requests_by.is_some_and(|by| by <= self.now) {
             self.requests_by = self.handle.expire(self.now);
         }
+        if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.uid() == 0 {
+            self.handle.close(CloseReason::LoginTimeout);
+        }
+        if self.check.is_some() {
+            // No deadline of the client counts, and heartbeats wait, until it is answered.
+            return None;
+        }
         if !self.reading {
             // The client's packets may wait in the socket: the silence is the node's.
             self.liveness.touch(self.now);
@@ -453,26 +504,4 @@ impl<T: Transport> Connection<T> {
         }
         None
     }
-}
-
-fn protocol(error: &impl Display) -> Ending {
-    CloseReason::Protocol(error.to_string()).into()
-}
-
-fn broken(error: &io::Error) -> CloseReason {
-    match error.kind() {
-        // Clients end without a close handshake too.
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => CloseReason::Client,
-        io::ErrorKind::InvalidData => CloseReason::Protocol(error.to_string()),
-        _ => CloseReason::Broken(error.to_string()),
-    }
-}
-
-fn unix_seconds() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs().cast_signed())
 }

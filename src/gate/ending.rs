@@ -1,5 +1,7 @@
 //! How a connection ends: what its client learns, by kick and by close frame. Pure.
 
+use std::{fmt::Display, io};
+
 use crate::{
     error::code,
     kick::{Kick, Reconnect},
@@ -56,6 +58,25 @@ impl Ending {
         }
     }
 
+    /// The end of a client that broke the protocol.
+    pub(super) fn protocol(error: &impl Display) -> Self {
+        CloseReason::Protocol(error.to_string()).into()
+    }
+
+    /// The end of a connection whose transport failed.
+    pub(super) fn of_io(error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            // Clients end without a close handshake too.
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => CloseReason::Client,
+            io::ErrorKind::InvalidData => CloseReason::Protocol(error.to_string()),
+            _ => CloseReason::Broken(error.to_string()),
+        };
+        reason.into()
+    }
+
     /// Returns the kick that tells the client why; `None` if it learns nothing, as from Go nano.
     pub(super) fn kick(&self, client: Greeted) -> Option<Kick> {
         let here =
@@ -72,6 +93,10 @@ impl Ending {
             CloseReason::HandshakeTimeout if client.answered => {
                 here(code::TIMEOUT, "handshake timeout")
             }
+            // To connect again would end in the same way.
+            CloseReason::LoginTimeout => Some(
+                Kick::new(code::UNAUTHENTICATED, "login timeout").with_reconnect(Reconnect::Never),
+            ),
             // Clients of nano know the silent end.
             CloseReason::HeartbeatTimeout if client.extended => {
                 here(code::TIMEOUT, "heartbeat timeout")
@@ -106,6 +131,8 @@ impl Ending {
             CloseReason::Shutdown => Some(close_code::GOING_AWAY),
             CloseReason::RateLimit
             | CloseReason::HandshakeTimeout
+            | CloseReason::LoginTimeout
+            | CloseReason::Denied
             | CloseReason::HandshakeRefused(_) => Some(close_code::POLICY_VIOLATION),
             CloseReason::HeartbeatTimeout if client.extended => Some(close_code::POLICY_VIOLATION),
             CloseReason::Protocol(_) if self.too_large => Some(close_code::TOO_BIG),

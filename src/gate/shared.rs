@@ -1,10 +1,14 @@
 //! What all connections of a node share.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
 };
 
+use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{address_limit::AddressLimit, config::GateConfig};
@@ -54,6 +58,14 @@ impl Shared {
             closed: Notify::new(),
             wakes: WakeBatcher::new(),
         })
+    }
+
+    /// The body of the reply that accepts a handshake at this time, with user data unless it is null.
+    pub(super) fn handshake_reply(&self, user: Option<&Value>) -> Vec<u8> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = now.map_or(0, |since| since.as_secs().cast_signed());
+        let user = user.filter(|user| **user != Value::Null);
+        self.handshake.encode(seconds, user)
     }
 
     /// Ends a session whose connection has ended.

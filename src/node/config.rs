@@ -89,6 +89,8 @@ impl NodeConfig {
         let durations = [
             ("timeouts.heartbeat", gate.heartbeat),
             ("timeouts.handshake", Some(gate.handshake_timeout)),
+            ("timeouts.handshake_check", Some(gate.check_timeout)),
+            ("timeouts.login", gate.login_timeout),
             ("timeouts.request", gate.request_timeout),
             ("timeouts.reconnect_window", gate.reconnect_window),
             ("timeouts.tcp_keepalive", gate.tcp_keepalive),

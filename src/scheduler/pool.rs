@@ -89,6 +89,11 @@ impl Pool {
         Ok(self)
     }
 
+    /// The runtime that polls futures: the application's.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.executor().runtime
+    }
+
     /// Returns how many tasks, timer callbacks and futures have panicked so far.
     pub fn panics(&self) -> u64 {
         self.executor().panics()

@@ -21,6 +21,8 @@ pub enum CloseReason {
     HeartbeatTimeout,
     /// The client did not finish its handshake in time.
     HandshakeTimeout,
+    /// The session was not bound to a user in time.
+    LoginTimeout,
     /// The application refused the handshake, with this message.
     HandshakeRefused(String),
     /// The client broke the protocol, or sent something too large.
@@ -46,6 +48,7 @@ impl CloseReason {
             Self::Kicked(_) | Self::KickedWith(_) => "kicked",
             Self::HeartbeatTimeout => "heartbeat_timeout",
             Self::HandshakeTimeout => "handshake_timeout",
+            Self::LoginTimeout => "login_timeout",
             Self::HandshakeRefused(_) => "handshake_refused",
             Self::Protocol(_) => "protocol",
             Self::RateLimit => "rate_limit",
@@ -78,6 +81,7 @@ impl CloseReason {
             "kicked" => Self::Kicked(detail),
             "heartbeat_timeout" => Self::HeartbeatTimeout,
             "handshake_timeout" => Self::HandshakeTimeout,
+            "login_timeout" => Self::LoginTimeout,
             "handshake_refused" => Self::HandshakeRefused(detail),
             "protocol" => Self::Protocol(detail),
             "rate_limit" => Self::RateLimit,

@@ -104,6 +104,13 @@ impl Ends {
     }
 }
 
+impl Ends {
+    /// The reason of the session that closed last.
+    pub(crate) fn last(&self) -> CloseReason {
+        self.0.lock().last().cloned().unwrap()
+    }
+}
+
 pub(crate) fn packet(kind: packet::Kind, body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     packet::encode(kind, body, &mut out).unwrap();

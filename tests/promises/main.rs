@@ -20,6 +20,7 @@ mod filters;
 mod floods;
 mod groups;
 mod handshake;
+mod handshake_checks;
 mod kicks;
 mod leaks;
 mod lifecycle;

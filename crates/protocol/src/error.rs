@@ -12,6 +12,8 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 pub mod code {
     /// The message cannot be understood: an undecodable body, an invalid route or argument.
     pub const BAD_REQUEST: &str = "NANO-400";
+    /// The session has no user, and did not get one in time.
+    pub const UNAUTHENTICATED: &str = "NANO-401";
     /// Refused on purpose, for example a node without the cluster's token. Clients get it from
     /// applications only.
     pub const FORBIDDEN: &str = "NANO-403";
