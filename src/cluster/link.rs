@@ -5,10 +5,11 @@
 //! one order. A session always uses the same stream index.
 //!
 //! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two halves
-//! of `state`, which decides; `receive` decides what follows from a frame. `stream` locks the state,
+//! of `state`, which decides; `receive` decides what follows from a frame, and `call_frames` queues those about no session. `stream` locks the state,
 //! and `handler` applies its effects. `peer` is one incarnation of a node, `peers` all of them.
 //! `outbound`, `inbound` and `service` do the I/O.
 
+mod call_frames;
 pub(super) mod closed_sessions;
 pub(super) mod config;
 pub(super) mod context;

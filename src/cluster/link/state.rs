@@ -9,7 +9,7 @@
 //!   [`receive`](LinkState::receive) for each of its frames, [`answer`](LinkState::answer) for a
 //!   frame of an answer stream;
 //! - outbound: [`message`](LinkState::message), [`push`](LinkState::push),
-//!   [`respond`](LinkState::respond), and calls, binds and closes; [`poll_batch`](LinkState::poll_batch) and
+//!   [`respond`](LinkState::respond), binds and closes, and calls in `call_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
 //! - time: [`probe`](LinkState::probe), in a fixed interval;
 //! - the end: [`goaway`](LinkState::goaway), [`finish`](LinkState::finish),
@@ -50,10 +50,7 @@ use super::{
     served_session::{NewSession, ServedRoute, unknown},
     session::LinkedSession,
 };
-use crate::{
-    error::{Error, Result, code},
-    session::CloseReason,
-};
+use crate::{error::Result, session::CloseReason};
 
 /// Both directions of a link, for the sessions of one stream index.
 pub(in crate::cluster) struct LinkState<S> {
@@ -65,8 +62,8 @@ pub(in crate::cluster) struct LinkState<S> {
     /// How long the nodes may be cut off from each other before the sessions they share end.
     grace: Duration,
     /// The share of the send queue for frames to several sessions, and for those about none.
-    multicast_quota: Arc<Quota>,
-    node_quota: Arc<Quota>,
+    pub(super) multicast_quota: Arc<Quota>,
+    pub(super) node_quota: Arc<Quota>,
 }
 
 /// What a link is good for, from the best to the worst.
@@ -437,44 +434,8 @@ impl<S: LinkedSession> LinkState<S> {
     }
 }
 
-/// Frames about no session of this node.
+/// What leaves on the streams.
 impl<S: LinkedSession> LinkState<S> {
-    /// Queues a push to several sessions.
-    ///
-    /// # Errors
-    /// [`code::TOO_MANY`], or [`code::CLOSED`] when the peer is gone.
-    pub(super) fn multicast(&mut self, frame: Frame) -> Result<Option<Waker>> {
-        self.sender.try_push(frame, &self.multicast_quota)
-    }
-
-    /// Queues a call of this node.
-    ///
-    /// # Errors
-    /// [`code::UNAVAILABLE`] when the peer cannot be reached, [`code::TOO_MANY`].
-    pub(super) fn call(&mut self, frame: Frame) -> Result<Option<Waker>> {
-        if self.sender.is_down() {
-            return Err(Error::new(
-                code::UNAVAILABLE,
-                "the member cannot be reached",
-            ));
-        }
-        self.sender.try_push(frame, &self.node_quota)
-    }
-
-    /// Lets the peer know that nothing waits for the reply to a call. Bounded by the calls in
-    /// flight. A peer whose stream is down learns of it from that.
-    pub(super) fn cancel(&mut self, request: u64) -> Option<Waker> {
-        if self.sender.is_down() {
-            return None;
-        }
-        self.sender.push(Frame::cancel(request))
-    }
-
-    /// Queues the reply to a call of the peer. Bounded by the calls in flight.
-    pub(super) fn reply(&mut self, request: u64, answer: Result<Bytes>) -> Option<Waker> {
-        self.sender.push(Frame::reply(request, answer))
-    }
-
     /// The next batch of the outbound stream; `None` when the stream is over.
     pub(super) fn poll_batch(
         &mut self,
