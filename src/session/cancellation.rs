@@ -1,11 +1,14 @@
 //! Whether the answer to a request is still waited for.
 
-use std::future::pending;
+use std::{future::pending, sync::Arc};
 
 use tokio::time::{Instant, sleep_until};
 
 use super::handle::Session;
-use crate::serialize::Serializer;
+use crate::{
+    error::{Error, code},
+    serialize::Serializer,
+};
 
 impl<S: Serializer> Session<S> {
     /// Waits until nothing waits for the answer any more: the work can stop.
@@ -41,6 +44,7 @@ impl<S: Serializer> Session<S> {
         let call = self.reply_to.as_ref();
         let cancelled = call.map(|call| call.token());
         let deadline = self.deadline();
+        let expires = call.map(Arc::downgrade);
         let follows = call.is_none_or(|call| call.ends_with_session());
         let closed = follows.then(|| self.inner().close_state.signal());
         async move {
@@ -62,7 +66,13 @@ impl<S: Serializer> Session<S> {
                         Some(deadline) => sleep_until(deadline).await,
                         None => pending().await,
                     }
-                } => {}
+                } => {
+                    // The caller may see its deadline a moment later: an answer that the handler
+                    // gives for want of time must not be taken for a reply.
+                    if let Some(call) = expires.and_then(|call| call.upgrade()) {
+                        let _ = call.answer(Err(Error::new(code::TIMEOUT, "the call timed out")));
+                    }
+                }
             }
         }
     }

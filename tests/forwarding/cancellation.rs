@@ -260,8 +260,17 @@ async fn a_cancellation_passes_on_from_node_to_node() {
 #[tokio::test]
 async fn the_handlers_of_a_node_that_died_are_cancelled() {
     let mut nodes = Nodes::start().await;
-    let call = nodes.near.handle().call("Far.Stop");
-    let _call = call.json::<bool, _>(&());
+    let near = nodes.near.handle();
+    // The first connection of each stream may take a second attempt.
+    within("both streams are up", async {
+        let mut answered = 0;
+        while answered < 4 {
+            let reply = near.call("Far.Where").json::<String, _>(&()).await;
+            answered = reply.map_or(0, |_| answered + 1);
+        }
+    })
+    .await;
+    let _call = near.call("Far.Stop").json::<bool, _>(&());
     nodes.begun(2, 1).await;
     nodes.near.kill();
     nodes.dropped(2, 1).await;
