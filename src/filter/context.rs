@@ -77,7 +77,7 @@ impl<'a> Context<'a> {
     /// How long the message waited for its turn, from its decoding on.
     ///
     /// Known in `before`, and only on routes for which a filter asked with
-    /// [`Route::measure_queue_time`]: it costs a clock read per message.
+    /// [`Route::measure_queue_time`](super::Route::measure_queue_time): it costs a clock read per message.
     pub fn queue_time(&self) -> Option<Duration> {
         self.queue_time
     }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     dispatch::Dispatched,
     error::{Error, Result, code},
-    handshake::{self, Request},
+    handshake::Request,
     message::{self, Message, MessageError, RouteFault},
     net::{deadline::DeadlineTimer, stream::Transport},
     packet::{Decoder, Kind, Packet, PacketError},
@@ -312,7 +312,7 @@ impl<T: Transport> Connection<T> {
             }),
             None => Ok(None),
         };
-        let user = user.map_err(|error| self.refuse(error))?;
+        let user = user.map_err(|error| self.handle.refuse_handshake(error))?;
         let Some(check) = &self.gate.config.check_handshake else {
             self.reply(user);
             return Ok(());
@@ -338,7 +338,7 @@ impl<T: Transport> Connection<T> {
             }
             Ok(accept.user)
         });
-        let user = bound.map_err(|error| self.refuse(error))?;
+        let user = bound.map_err(|error| self.handle.refuse_handshake(error))?;
         self.reply(user);
         Ok(())
     }
@@ -346,19 +346,6 @@ impl<T: Transport> Connection<T> {
     fn reply(&self, user: Option<Value>) {
         let reply = self.gate.handshake_reply(user.as_ref());
         self.handle.send_control(Kind::Handshake, &reply);
-    }
-
-    /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
-    /// too old. Otherwise the connection closes without a reply, as in Go nano.
-    fn refuse(&self, error: Error) -> Ending {
-        if let Ok(code) = error.code().parse() {
-            self.handle.send_control(
-                Kind::Handshake,
-                &handshake::Reply::refusal(code, error.message()).encode(),
-            );
-        }
-        // Close callbacks and the log get the text of a foreign error, too.
-        CloseReason::HandshakeRefused(error.expose().message().to_owned()).into()
     }
 
     fn limit_rate(&mut self) -> Result<(), Ending> {

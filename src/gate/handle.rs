@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
+    handshake::Reply,
     kick::{Kick, Reconnect},
     message::{self, Kind, Message},
     packet::{self, PacketError},
@@ -121,6 +122,17 @@ impl ConnectionHandle {
                 ));
             }
         });
+    }
+
+    /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
+    /// too old. Otherwise the connection closes without a reply, as in Go nano.
+    pub(super) fn refuse_handshake(&self, error: Error) -> Ending {
+        if let Ok(code) = error.code().parse() {
+            let refusal = Reply::refusal(code, error.message());
+            self.send_control(packet::Kind::Handshake, &refusal.encode());
+        }
+        // Close callbacks and the log get the text of a foreign error, too.
+        CloseReason::HandshakeRefused(error.expose().message().to_owned()).into()
     }
 
     /// Notes whether the client knows the error bit of responses.

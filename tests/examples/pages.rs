@@ -204,7 +204,7 @@ async fn pages_come_with_everything_they_ask_for_and_nothing_else() {
     }
     assert_eq!(
         get(chat, "/nano").await.status,
-        404,
+        400,
         "a WebSocket is no page"
     );
 }

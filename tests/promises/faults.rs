@@ -126,7 +126,7 @@ async fn a_panic_ends_the_call_it_happened_in() {
     ] {
         client.notify(route, "null").await;
         assert_eq!(
-            client.ask_in_vain(route, "null").await,
+            client.ask_in_vain(route, "{").await,
             code::INTERNAL,
             "{route}"
         );
@@ -194,7 +194,7 @@ async fn a_panic_of_the_error_hook_still_ends_the_request() {
         "Mine.Echo",
     ] {
         assert_eq!(
-            client.ask_in_vain(route, "null").await,
+            client.ask_in_vain(route, "{").await,
             code::INTERNAL,
             "{route}"
         );
