@@ -189,7 +189,7 @@ test('pushes and replies without a body are undefined, and null is null', async 
   assert.deepEqual(bodies, [undefined, null])
 })
 
-test('a platform without what the client needs is told by name', async () => {
+test('a missing web API is named in the error', async () => {
   const file = fileURLToPath(new URL('../../examples/web/nano.js', import.meta.url))
   for (const name of ['TextEncoder', 'TextDecoder', 'EventTarget', 'CustomEvent']) {
     const script = `delete globalThis.${name}; import(${JSON.stringify(file)}).then(() => console.log('imported'), (error) => console.log(error.message))`

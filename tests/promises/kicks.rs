@@ -1,4 +1,4 @@
-//! What a client is told when the server ends its connection: a kick with a code, and over WebSocket
+//! What a client receives when the server ends its connection: a kick with a code, and over WebSocket
 //! a close frame.
 
 use std::time::Duration;
@@ -147,7 +147,7 @@ async fn a_websocket_ends_with_the_close_code_of_its_reason() {
 
     let mut client = server.websocket_client().await;
     for _ in 0..3 {
-        client.notify("Nobody.Here", "").await;
+        client.notify("Nope.Nope", "").await;
     }
     assert!(
         kick_body(&mut client)
