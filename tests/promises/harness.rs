@@ -5,7 +5,8 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use nano::{
     App, CloseReason, Component, Error, Handlers, Node, Raw, Result, Session,
-    handshake::{self, Reply},
+    handshake::Reply,
+    kick::Kick,
     message::{Dictionary, Kind, Message},
     packet::{self, Decoder, Packet},
 };
@@ -304,7 +305,7 @@ impl Client {
                 packet::Kind::Data => {
                     return Some(Message::decode(packet.body, &Dictionary::default()).unwrap());
                 }
-                packet::Kind::Kick => self.kicked = Some(handshake::decode_kick(&packet.body)),
+                packet::Kind::Kick => self.kicked = Some(Kick::decode(&packet.body).reason),
                 packet::Kind::Handshake | packet::Kind::Ack | packet::Kind::Heartbeat => {}
             }
         }

@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 
 use nano_protocol::{
     Error, Result, code,
-    handshake::{OK, Reply, Request, decode_kick},
+    handshake::{OK, Reply, Request},
+    kick::Kick,
     packet::{self, Decoder, Kind, Packet},
 };
 
@@ -60,7 +61,7 @@ async fn receive(
             Ok(Some(Packet {
                 kind: Kind::Kick,
                 body,
-            })) => return Err(ended(&DisconnectReason::Kicked(decode_kick(&body)))),
+            })) => return Err(ended(&DisconnectReason::Kicked(Kick::decode(&body).reason))),
             Ok(Some(Packet {
                 kind: Kind::Data,
                 body,

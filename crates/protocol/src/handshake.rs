@@ -1,4 +1,4 @@
-//! The JSON bodies of handshake and kick packets.
+//! The JSON bodies of handshake packets.
 //!
 //! The client opens with a [`Request`], the server answers with a [`Reply`], the client
 //! acknowledges with an empty packet. Decoding is tolerant: a field of the wrong type counts as
@@ -319,20 +319,6 @@ impl fmt::Display for HandshakeError {
             Self::Json(_) => f.write_str("the handshake reply is not JSON"),
             Self::Code => f.write_str("the handshake reply has no code"),
         }
-    }
-}
-
-/// Encodes the body of a kick packet that has a reason only; [`Kick`](crate::kick::Kick) has more.
-pub fn encode_kick(reason: &str) -> Vec<u8> {
-    to_json(&json!({ "reason": reason })).into_bytes()
-}
-
-/// Decodes the reason in the body of a kick packet. A body of another form is the reason itself; an
-/// empty body is the empty reason.
-pub fn decode_kick(body: &[u8]) -> String {
-    match object(body).remove("reason") {
-        Some(reason) => text(Some(reason)),
-        None => String::from_utf8_lossy(body).into_owned(),
     }
 }
 

@@ -42,8 +42,8 @@ pub enum Kind {
     Heartbeat,
     /// Carries a [`Message`](crate::message::Message).
     Data,
-    /// The server is about to close the connection; the body is a JSON reason, see
-    /// [`decode_kick`](crate::handshake::decode_kick).
+    /// The server is about to close the connection; the body is JSON, see
+    /// [`kick`](crate::kick::Kick).
     Kick,
 }
 

@@ -3,10 +3,7 @@
 use std::time::Duration;
 
 use nano_protocol::{
-    handshake::{
-        self, HandshakeError, OLD_CLIENT, Reply, ReplyTemplate, Request, Sys, decode_kick,
-        encode_kick,
-    },
+    handshake::{self, HandshakeError, OLD_CLIENT, Reply, ReplyTemplate, Request, Sys},
     kick::{Kick, Reconnect},
     message::Dictionary,
 };
@@ -224,7 +221,10 @@ fn an_empty_or_garbled_request_says_nothing() {
 
 #[test]
 fn a_kick_tells_its_reason_and_other_bodies_are_taken_as_text() {
-    assert_eq!(encode_kick("<bye>"), br#"{"reason":"\u003cbye\u003e"}"#);
+    assert_eq!(
+        Kick::because("<bye>").encode(),
+        br#"{"reason":"\u003cbye\u003e"}"#
+    );
     for (body, reason) in [
         (&br#"{"reason":"bye","x":1}"#[..], "bye"),
         (br#"{"reason":7}"#, "7"),
@@ -233,7 +233,7 @@ fn a_kick_tells_its_reason_and_other_bodies_are_taken_as_text() {
         (b"", ""),
         (b"\xff", "\u{FFFD}"),
     ] {
-        assert_eq!(decode_kick(body), reason);
+        assert_eq!(Kick::decode(body), Kick::because(reason));
     }
 }
 
@@ -287,7 +287,8 @@ proptest! {
     fn a_request_and_a_kick_survive_the_wire(kind in "\\PC*", version in "\\PC*", user in json_value(), reason in any::<String>()) {
         let request = Request::new(Sys::new(kind, version), user);
         prop_assert_eq!(&Request::decode(&request.encode()), &request);
-        prop_assert_eq!(decode_kick(&encode_kick(&reason)), reason);
+        let kick = Kick::because(reason);
+        prop_assert_eq!(Kick::decode(&kick.encode()), kick);
     }
 }
 
