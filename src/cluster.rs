@@ -39,6 +39,10 @@ mod incoming;
 mod link;
 mod member_info;
 mod membership;
+#[allow(dead_code)]
+mod node_caller;
+#[allow(dead_code)]
+mod node_services;
 mod peer_table;
 mod pending_calls;
 mod proto;
@@ -61,11 +65,15 @@ use self::{
         service::{MasterService, MemberService},
         state::{ClusterState, MasterState},
     },
+    peer_table::PeerTable,
     proto::{master_server::MasterServer, member_server::MemberServer},
     routing::router,
     server::{ClusterServer, ServerConfig},
 };
-pub(crate) use self::{config::Settings, routing::router::PeerRouter, server::ClusterListener};
+pub(crate) use self::{
+    config::Settings, node_caller::NodeCaller, node_services::NodeServices,
+    routing::router::PeerRouter, server::ClusterListener,
+};
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
@@ -88,6 +96,7 @@ pub(crate) struct BoundCluster {
     masters: Vec<String>,
     on_unregister: Option<OnMember>,
     data: Option<router::Options>,
+    peer_table: Arc<PeerTable>,
 }
 
 impl BoundCluster {
@@ -169,16 +178,28 @@ impl BoundCluster {
             masters: settings.masters,
             on_unregister: settings.on_unregister,
             data: Some(settings.data),
+            peer_table: Arc::default(),
         })
     }
 
+    /// What calls services of this node and of others.
+    #[allow(dead_code)]
+    pub(crate) fn node_caller(&self, services: &Arc<NodeServices>) -> NodeCaller {
+        NodeCaller::new(self.own.address(), services, &self.peer_table)
+    }
+
     /// Creates the data plane.
-    pub(crate) fn peers(&mut self, dispatch: &Arc<Dispatch>) -> Arc<PeerRouter> {
+    pub(crate) fn peers(
+        &mut self,
+        dispatch: &Arc<Dispatch>,
+        node_services: Arc<NodeServices>,
+    ) -> Arc<PeerRouter> {
         PeerRouter::new(
             &self.own,
+            self.peer_table.clone(),
             self.dialer.clone(),
             dispatch.clone(),
-            self.handle.clone(),
+            (self.handle.clone(), node_services),
             self.data.take().unwrap_or_default(),
         )
     }

@@ -43,6 +43,6 @@ pub(crate) use self::{
     close_state::{GroupRef, SessionKey},
     handle::{Call, CallRouter, SessionTable},
     push::GateMulticast,
-    reply_to::{CancelCall, ReplyTo},
+    reply_to::{Caller, CancelCall, ReplyTo},
     sequencer::{Place, Sequenced, SequencedTask, Ticket},
 };

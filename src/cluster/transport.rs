@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use bytestring::ByteString;
+
 use crate::{
     dispatch::{ForwardError, Origin},
-    error::{Error, code},
+    error::{Error, Result, code},
     message::Message,
-    session::{Call, CloseReason, Session},
+    session::{Call, CloseReason, ReplyTo, Session},
 };
 
 /// A way to one peer: a link, or Go nano's unary calls. Nothing in it blocks.
@@ -38,11 +41,30 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// Sends a call. Whatever happens, it is answered.
     fn call(&self, call: Call);
 
+    /// Sends a call for the node itself. With a caller it is answered whatever happens.
+    ///
+    /// # Errors
+    /// Of a call without a caller: [`code::UNAVAILABLE`] when the peer cannot be reached,
+    /// [`code::TOO_MANY`], [`code::TOO_LARGE`], [`code::UNSUPPORTED`] for nodes of Go nano.
+    #[allow(dead_code)]
+    fn node_call(&self, call: OutboundNodeCall) -> Result;
+
     /// The session is bound to a uid, or to none any more.
     fn session_bound(&self, session: &Session);
 
     /// The session has ended.
     fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason);
+}
+
+/// A call for another node itself, on its way.
+#[allow(dead_code)]
+pub(in crate::cluster) struct OutboundNodeCall {
+    /// Calls with one key arrive in the order sent. The id of a session puts the call behind that
+    /// session's earlier frames.
+    pub(in crate::cluster) key: u64,
+    pub(in crate::cluster) method: ByteString,
+    pub(in crate::cluster) body: Bytes,
+    pub(in crate::cluster) caller: Option<Arc<ReplyTo>>,
 }
 
 /// What the router may use a peer for.

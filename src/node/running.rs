@@ -10,7 +10,7 @@ use super::{
     hooks::{self, Hook},
 };
 use crate::{
-    cluster::{BoundCluster, Cluster, ClusterListener, PeerRouter},
+    cluster::{BoundCluster, Cluster, ClusterListener, NodeServices, PeerRouter},
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
     error::Result,
@@ -34,6 +34,8 @@ pub(super) struct Running {
     handle: Handle,
     pub(super) gate: Arc<Gate>,
     services: Arc<Vec<Service>>,
+    /// What other nodes may ask of this one.
+    node_services: Arc<NodeServices>,
     cluster: Option<Cluster>,
     peers: Option<Arc<PeerRouter>>,
 }
@@ -124,6 +126,7 @@ impl Running {
             handle: handle.clone(),
             gate,
             services: Arc::new(services),
+            node_services: Arc::default(),
             cluster: None,
             peers: None,
         };
@@ -133,7 +136,9 @@ impl Running {
                 .map_err(hooks::HookError::into_error)?;
         }
         if let Some(mut bound) = bound_cluster {
-            let peers = running.peers.insert(bound.peers(&dispatch));
+            let peers = running
+                .peers
+                .insert(bound.peers(&dispatch, running.node_services.clone()));
             let cluster = running.cluster.insert(bound.serve(peers)?);
             cluster.join().await?;
         }

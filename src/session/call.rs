@@ -150,7 +150,7 @@ impl<By> CallBuilder<By> {
                 let (sender, reply) = oneshot::channel();
                 // The receiver is gone when the future was dropped: the reply is discarded.
                 let caller = ReplyTo::new(LOCAL, deadline, move |answer| drop(sender.send(answer)));
-                let waiting = Caller(Arc::downgrade(&caller));
+                let waiting = Caller::new(&caller);
                 let to = match target {
                     Target::Any => None,
                     Target::Node(address) => Some(address),

@@ -167,7 +167,13 @@ impl Drop for ReplyTo {
 }
 
 /// Cancels the call when it is dropped, unless the call has its answer: the caller's half.
-pub(super) struct Caller(pub(super) Weak<ReplyTo>);
+pub(crate) struct Caller(Weak<ReplyTo>);
+
+impl Caller {
+    pub(crate) fn new(call: &Arc<ReplyTo>) -> Self {
+        Self(Arc::downgrade(call))
+    }
+}
 
 impl Drop for Caller {
     fn drop(&mut self) {

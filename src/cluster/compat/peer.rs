@@ -26,7 +26,7 @@ use crate::{
         link::{closed_sessions::ClosedSessions, context::LinkContext},
         peer_table::unsupported,
         proto::{SessionClosedRequest, member_client::MemberClient},
-        transport::{PeerStatus, PeerTransport},
+        transport::{OutboundNodeCall, PeerStatus, PeerTransport},
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
@@ -347,6 +347,18 @@ impl PeerTransport for CompatPeer {
         let error = unsupported(&self.address);
         // A call is answered once, and this is its only receiver.
         let _ = call.caller.answer(Err(error));
+    }
+
+    fn node_call(&self, call: OutboundNodeCall) -> Result {
+        let error = unsupported(&self.address);
+        match call.caller {
+            // Answered once, as above.
+            Some(caller) => {
+                let _ = caller.answer(Err(error));
+                Ok(())
+            }
+            None => Err(error),
+        }
     }
 
     fn session_bound(&self, _: &Session) {

@@ -138,6 +138,9 @@ pub enum Kind {
     StreamLost = 37,
     /// The sender of the CALL or RELAY_CALL `request` no longer waits for its REPLY.
     Cancel = 38,
+    /// A call for the node itself, not for a component: `route` names its service and method, as in
+    /// `Directory.Claim`. With `request` it is answered by a REPLY.
+    NodeCall = 39,
     /// The handlers are done with `credit` messages of the session.
     Credit = 48,
     /// The session is not served here. Sessions opened with a number above `opened` are not meant.
@@ -173,6 +176,7 @@ impl Kind {
             Self::Keepalive => "KEEPALIVE",
             Self::StreamLost => "STREAM_LOST",
             Self::Cancel => "CANCEL",
+            Self::NodeCall => "NODE_CALL",
             Self::Credit => "CREDIT",
             Self::SessionUnknown => "SESSION_UNKNOWN",
         }
@@ -203,6 +207,7 @@ impl Kind {
             "KEEPALIVE" => Some(Self::Keepalive),
             "STREAM_LOST" => Some(Self::StreamLost),
             "CANCEL" => Some(Self::Cancel),
+            "NODE_CALL" => Some(Self::NodeCall),
             "CREDIT" => Some(Self::Credit),
             "SESSION_UNKNOWN" => Some(Self::SessionUnknown),
             _ => None,

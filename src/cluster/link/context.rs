@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    cluster::{channel::Dialer, pending_calls::PendingCalls},
+    cluster::{channel::Dialer, node_services::NodeServices, pending_calls::PendingCalls},
     dispatch::Dispatch,
     handle::Handle,
     metrics::LinkMetrics,
@@ -22,6 +22,7 @@ pub(in crate::cluster) struct LinkContext {
     pub(in crate::cluster) dialer: Arc<Dialer>,
     pub(in crate::cluster) dispatch: Arc<Dispatch>,
     pub(in crate::cluster) node: Handle,
+    pub(in crate::cluster) node_services: Arc<NodeServices>,
     pub(in crate::cluster) calls: Arc<PendingCalls>,
     pub(in crate::cluster) metrics: LinkMetrics,
     /// How long two nodes may be cut off from each other before the sessions they share end.
@@ -35,6 +36,7 @@ impl LinkContext {
         dialer: Arc<Dialer>,
         dispatch: Arc<Dispatch>,
         node: Handle,
+        node_services: Arc<NodeServices>,
         grace: Duration,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -43,6 +45,7 @@ impl LinkContext {
             dialer,
             dispatch,
             node,
+            node_services,
             calls: Arc::default(),
             metrics: LinkMetrics::new(address),
             grace,

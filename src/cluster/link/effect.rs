@@ -25,6 +25,8 @@ pub(in crate::cluster) enum Effect<S> {
         frame: Frame,
         route: ByteString,
     },
+    /// Hand a NODE_CALL to a service of this node.
+    NodeCall { method: ByteString, frame: Frame },
     /// Give the peer's answer to a client of this gate. The session handle is that of the request.
     Respond { session: S, frame: Frame },
     /// A PUSH, CLOSE, KICK, RELAY or RELAY_CALL for a session of this gate. Without a handle the

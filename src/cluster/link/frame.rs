@@ -309,7 +309,7 @@ impl Frame {
     /// not be sent on the next one: a request, or a CANCEL of one.
     pub(super) fn is_request(&self) -> bool {
         match self.kind() {
-            Kind::Message => self.request != 0,
+            Kind::Message | Kind::NodeCall => self.request != 0,
             Kind::Call | Kind::RelayCall | Kind::Cancel => true,
             _ => false,
         }

@@ -14,6 +14,7 @@ use super::{
     stream::LinkStream,
 };
 use crate::{
+    cluster::node_services::NodeCall,
     error::{Error, Result, code},
     message::Message,
     session::{Call, CallRouter, CloseReason, Push, ReplyTo, Session},
@@ -60,6 +61,17 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
             caller: reply_to(stream, &frame),
             body: frame.body,
         }),
+        Effect::NodeCall { method, frame } => {
+            let caller = (frame.request != 0).then(|| reply_to(stream, &frame));
+            context.node_services.answer(
+                &method,
+                NodeCall {
+                    from: peer.address.clone(),
+                    body: frame.body,
+                    caller,
+                },
+            );
+        }
         Effect::Respond { session, frame } => return session.answer(frame.into_answer()),
         Effect::Gate { session, frame } => return for_gate(context, stream, session, frame),
         Effect::Bind { session, id, uid } => {

@@ -26,12 +26,12 @@ use super::{
 use crate::{
     cluster::{
         pending_calls::{PendingCalls, StreamId},
-        transport::{PeerStatus, PeerTransport, into_error},
+        transport::{OutboundNodeCall, PeerStatus, PeerTransport, into_error},
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
     message::Message,
-    session::{Call, CloseReason, Session},
+    session::{Call, CloseReason, ReplyTo, Session},
 };
 
 /// A peer that is reached by links. It appears with its join or its first stream, whichever is
@@ -213,6 +213,28 @@ impl LinkPeer {
             .input(|state| state.serve_unannounced(id, &mut |new| self.open_session(&new)))
     }
 
+    /// Sends a call, and answers it if that fails.
+    fn send_call(
+        &self,
+        id: u64,
+        index: usize,
+        caller: &Arc<ReplyTo>,
+        send: impl FnOnce() -> Result,
+    ) {
+        let calls = &self.context.calls;
+        calls.insert(id, self.streams[index].clone(), caller.clone());
+        match send() {
+            // Behind the frame of the call, so that a cancellation cannot precede it.
+            Ok(()) => caller.forwarded(Arc::<PendingCalls>::downgrade(calls), id),
+            Err(error) => {
+                if let Some(caller) = calls.take(id) {
+                    // Taken out of the table, so nothing else answers it.
+                    let _ = caller.answer(Err(error));
+                }
+            }
+        }
+    }
+
     fn try_call(&self, index: usize, id: u64, call: Call) -> Result {
         let deadline = call.caller.deadline();
         let stream = &self.streams[index];
@@ -278,8 +300,7 @@ impl PeerTransport for LinkPeer {
     }
 
     fn call(&self, call: Call) {
-        let calls = &self.context.calls;
-        let id = calls.next_id();
+        let id = self.context.calls.next_id();
         let index = call
             .session
             .as_ref()
@@ -287,17 +308,20 @@ impl PeerTransport for LinkPeer {
                 stream_index(session.id())
             });
         let caller = call.caller.clone();
-        calls.insert(id, self.streams[index].clone(), caller.clone());
-        match self.try_call(index, id, call) {
-            // Behind the frame of the call, so that a cancellation cannot precede it.
-            Ok(()) => caller.forwarded(Arc::<PendingCalls>::downgrade(calls), id),
-            Err(error) => {
-                if let Some(caller) = calls.take(id) {
-                    // Taken out of the table, so nothing else answers it.
-                    let _ = caller.answer(Err(error));
-                }
-            }
-        }
+        self.send_call(id, index, &caller, || self.try_call(index, id, call));
+    }
+
+    fn node_call(&self, call: OutboundNodeCall) -> Result {
+        let index = (call.key % STREAMS as u64) as usize;
+        let frame = |id| Frame::message(Kind::NodeCall, 0, id, call.method, call.body);
+        let Some(caller) = call.caller else {
+            return self.streams[index].call(frame(0));
+        };
+        let id = self.context.calls.next_id();
+        self.send_call(id, index, &caller, || {
+            self.streams[index].call(frame(id).until(caller.deadline()))
+        });
+        Ok(())
     }
 
     fn session_bound(&self, session: &Session) {

@@ -98,6 +98,10 @@ impl<S: LinkedSession> LinkState<S> {
             }
 
             Kind::Call => return self.deliver_call(frame, effects),
+            Kind::NodeCall => {
+                let method = frame.take_route()?;
+                effects.push(Effect::NodeCall { method, frame });
+            }
             Kind::Reply => effects.push(Effect::Reply(frame)),
             Kind::Cancel => effects.push(Effect::CancelCall(frame.request)),
             Kind::Goaway => {

@@ -13,6 +13,7 @@ use crate::{
         compat::{peers::CompatPeers, remote::CompatSession},
         link::{context::LinkContext, failure_detector, peers::LinkPeers, remote::RemoteSession},
         membership::subscriber::MembershipSubscriber,
+        node_services::NodeServices,
         peer_table::{Candidate, PeerTable, unsupported},
         pending_calls::PendingCalls,
         transport::{PeerTransport, into_error},
@@ -61,19 +62,20 @@ impl Default for Options {
 
 impl PeerRouter {
     /// Creates the router of a node and connects dispatch to it.
-    pub(crate) fn new(
+    pub(in crate::cluster) fn new(
         own: &Member,
+        table: Arc<PeerTable>,
         dialer: Arc<Dialer>,
         dispatch: Arc<Dispatch>,
-        node: Handle,
+        (node, node_services): (Handle, Arc<NodeServices>),
         options: Options,
     ) -> Arc<Self> {
-        let table = Arc::new(PeerTable::default());
         let context = LinkContext::new(
             (own.address(), own.incarnation()),
             dialer,
             dispatch.clone(),
             node,
+            node_services,
             options.grace,
         );
         let links = LinkPeers::new(context, table.clone());

@@ -13,7 +13,9 @@ impl World {
         self.nodes[node].calls.insert(call, index);
         let mut refused = false;
         self.input(node, index, |link, _| {
-            let frame = Frame::message(Kind::Call, 0, call, "Store.Read".into(), Bytes::new());
+            // Of both kinds, which end alike.
+            let kind = [Kind::Call, Kind::NodeCall][(call % 2) as usize];
+            let frame = Frame::message(kind, 0, call, "Store.Read".into(), Bytes::new());
             refused = link.call(frame).is_err();
         });
         if refused {

@@ -76,7 +76,9 @@ impl World {
                 }
                 Effect::Detached { .. } => self.trouble("detached"),
                 Effect::Refused(_) => self.trouble("overtaken"),
-                Effect::DeliverCall { frame, .. } => self.serve_call(node, index, frame.request),
+                Effect::DeliverCall { frame, .. } | Effect::NodeCall { frame, .. } => {
+                    self.serve_call(node, index, frame.request)
+                }
                 Effect::Reply(frame) => self.replied(node, frame.request),
                 Effect::CancelCall(call) => {
                     self.nodes[node].served_calls.remove(&call);
