@@ -209,7 +209,7 @@ impl Dispatch {
 
     /// Fails the request that `session` carries, for a message no handler will see.
     pub(crate) fn fail(&self, session: &Session, error: Error) {
-        self.reporter.fail(session, "", error);
+        self.reporter.fail(session, "", error, None);
     }
 
     /// Whether this node has the route.
@@ -246,7 +246,9 @@ impl Dispatch {
 
     fn refuse(&self, session: &Session, route: &str, error: Error) {
         self.reporter.metrics.refused.increment(1);
-        self.reporter.fail(session, route, error);
+        let handler = self.handlers.get(route);
+        let encode = handler.map(|handler| handler.encode_error);
+        self.reporter.fail(session, route, error, encode);
     }
 
     fn filter(&self, session: &Session, message: &mut Message) -> Result {

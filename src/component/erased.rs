@@ -4,7 +4,10 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{placement::ResolvedPlacement, report::ErrorReporter};
+use super::{
+    placement::ResolvedPlacement,
+    report::{EncodeError, ErrorReporter},
+};
 use crate::{
     error::Result,
     filter::{AnyFilter, Chain, MessageType, Route},
@@ -35,6 +38,8 @@ pub(crate) struct ErasedHandler {
     pub(super) internal: bool,
     /// The session's next message waits until the handler's future has ended.
     pub(super) sequential: bool,
+    /// Encodes the body of an error reply in the handler's format.
+    pub(crate) encode_error: EncodeError,
     /// The future is dropped when nothing waits for its answer any more.
     pub(super) cancellable: bool,
     pub(super) message: MessageType,

@@ -244,6 +244,7 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
             internal: self.internal,
             sequential: false,
             cancellable: false,
+            encode_error: S::encode_error,
             message: erased.message,
             reply: erased.reply,
             filters: Vec::new(),

@@ -220,7 +220,7 @@ impl<S: Serializer> Invocation<S> {
             }
             Err(error) => {
                 let reporter = &self.handler.service.reporter;
-                reporter.fail(&session.typed(), route, error);
+                reporter.fail(&session.typed(), route, error, Some(S::encode_error));
             }
         }
     }

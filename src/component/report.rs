@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tracing::{debug, warn};
 
 use crate::{
@@ -10,6 +11,9 @@ use crate::{
     panic::catch_panic,
     session::Session,
 };
+
+/// Encodes the body of an error reply; `None` for JSON.
+pub(crate) type EncodeError = fn(&Error) -> Option<Bytes>;
 
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 
@@ -28,8 +32,15 @@ impl ErrorReporter {
     /// Ends a message with an error, and answers the request that `session` carries, if any.
     ///
     /// [`code::INTERNAL`] is logged as a warning. All other codes are logged at debug level, since
-    /// a client could fill the log with them.
-    pub(crate) fn fail(&self, session: &Session, route: &str, error: Error) {
+    /// a client could fill the log with them. `encode` is that of the handler's
+    /// [format](crate::Serializer::encode_error), where a handler is known.
+    pub(crate) fn fail(
+        &self,
+        session: &Session,
+        route: &str,
+        error: Error,
+        encode: Option<EncodeError>,
+    ) {
         let error = match &self.on_error {
             Some(hook) => catch_panic(&self.metrics.panics, "the error hook panicked", || {
                 Ok(hook(session, route, error))
@@ -48,6 +59,10 @@ impl ErrorReporter {
         } else {
             debug!(session = id, uid, route, request, %error, "message refused");
         }
+        let error = match encode {
+            Some(encode) => error.encoded_by(encode),
+            None => error,
+        };
         if request != 0
             && let Err(error) = session.respond_error(error)
         {

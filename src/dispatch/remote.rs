@@ -47,7 +47,7 @@ impl RemoteCall {
             }
             Err(ForwardError::Error(error)) => {
                 reporter.metrics.refused.increment(1);
-                reporter.fail(&session, &route, error);
+                reporter.fail(&session, &route, error, None);
                 Ok(())
             }
         }

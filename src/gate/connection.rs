@@ -438,7 +438,7 @@ impl<T: Transport> Connection<T> {
             0
         };
         let reporter = self.gate.dispatch.reporter();
-        reporter.fail(&self.session.with_request(id), route, error);
+        reporter.fail(&self.session.with_request(id), route, error, None);
     }
 
     /// Returns the earliest deadline.

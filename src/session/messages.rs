@@ -60,13 +60,14 @@ impl<S: Serializer> Session<S> {
     /// # Errors
     /// As [`respond`](Session::respond).
     pub fn respond_error(&self, error: Error) -> Result {
-        self.answer(Err(error))
+        self.answer(Err(error.encoded_by(S::encode_error)))
     }
 
     /// Answers the request, or the call, this handle carries.
     pub(crate) fn answer(&self, answer: Result<Bytes>) -> Result {
         if let Some(reply_to) = &self.reply_to {
-            return reply_to.answer(answer);
+            // The caller passes it on in a form of its own.
+            return reply_to.answer(answer.map_err(Error::without_body));
         }
         if self.request_id() == 0 {
             return Err(Error::new(

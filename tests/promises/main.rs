@@ -15,6 +15,7 @@ mod certificates;
 mod configuration;
 mod denied;
 mod error_bit;
+mod error_forms;
 mod faults;
 mod filters;
 mod floods;

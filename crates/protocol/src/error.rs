@@ -3,7 +3,8 @@
 use std::{any::Any, borrow::Cow, collections::BTreeMap, error, fmt};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+
+mod body;
 
 /// The result of handlers, hooks and most calls of this crate.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
@@ -68,8 +69,9 @@ pub mod code {
 /// }
 /// ```
 ///
-/// A client receives the JSON body `{"code": .., "msg": .., "metadata": {..}}`, without an empty
-/// metadata. The source stays on the server.
+/// A client receives the body `{"code": .., "msg": .., "metadata": {..}}`, without an empty metadata:
+/// as JSON, or from a component in [`Protobuf`](crate::Protobuf) as the message of
+/// `proto/error.proto`. The source stays on the server.
 ///
 /// In the other direction `?` converts this type into `Box<dyn std::error::Error>` and, with the
 /// feature `anyhow` (default), into `anyhow::Error`. The conversion goes through [`StdError`],
@@ -95,21 +97,12 @@ struct Inner {
     source: Option<Box<dyn error::Error + Send + Sync>>,
     /// The message is the text of a foreign error, which clients do not get.
     hidden: bool,
+    /// The body of the error reply, once it is fixed.
+    body: Option<Bytes>,
 }
 
 /// What clients read instead of the text of a foreign error.
 const HIDDEN: &str = "internal error";
-
-/// The body of an error reply on the wire.
-#[derive(Serialize, Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    code: Cow<'a, str>,
-    #[serde(borrow)]
-    msg: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<String, String>,
-}
 
 impl Error {
     /// Creates an error. A handler that returns it sends code and message to the client.
@@ -120,6 +113,7 @@ impl Error {
             metadata: BTreeMap::new(),
             source: None,
             hidden: false,
+            body: None,
         }))
     }
 
@@ -188,29 +182,84 @@ impl Error {
             .and_then(|source| source.downcast_ref())
     }
 
-    /// Encodes the JSON body of an error reply.
+    /// Fixes the body of the error reply that a client gets, in whatever form its protocol has.
+    ///
+    /// An error hook can give all errors of a game the form that its clients read. Without this, the
+    /// [format](crate::Serializer::encode_error) of the component decides.
+    ///
+    /// ```
+    /// let error = nano::Error::not_found("no such room").with_body(&b"E404"[..]);
+    /// assert_eq!(error.to_body(), "E404");
+    /// assert_eq!(error.code(), "NANO-404");
+    /// ```
+    #[must_use]
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Self {
+        self.0.body = Some(body.into());
+        self
+    }
+
+    /// Lets a format encode the body, unless it is [fixed](Error::with_body) or the format leaves it
+    /// at JSON.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn encoded_by(self, encode: fn(&Self) -> Option<Bytes>) -> Self {
+        match &self.0.body {
+            Some(_) => self,
+            None => match encode(&self) {
+                Some(body) => self.with_body(body),
+                None => self,
+            },
+        }
+    }
+
+    /// Undoes [`with_body`](Error::with_body).
+    #[doc(hidden)]
+    #[must_use]
+    pub fn without_body(mut self) -> Self {
+        self.0.body = None;
+        self
+    }
+
+    /// The body of an error reply: the one that is [fixed](Error::with_body), else
+    /// [JSON](Error::to_json).
     pub fn to_body(&self) -> Bytes {
-        let body = Body {
+        self.0.body.clone().unwrap_or_else(|| self.to_json())
+    }
+
+    /// Encodes the error as a JSON object.
+    pub fn to_json(&self) -> Bytes {
+        let body = body::Json {
             code: Cow::Borrowed(self.code()),
             msg: Cow::Borrowed(self.message()),
             metadata: self.0.metadata.clone(),
         };
-        // Strings always serialize; an empty body would still complete the request.
-        serde_json::to_vec(&body)
-            .map(Bytes::from)
-            .unwrap_or_default()
+        body.encode()
     }
 
-    /// Decodes the body of an error reply. A body of another form becomes the message of an
-    /// [`code::INTERNAL`] error.
+    /// Encodes the error as `nano.v1.Error`, the protobuf message of `proto/error.proto`.
+    pub fn to_protobuf(&self) -> Bytes {
+        let body = body::Protobuf {
+            // An empty string is not written, and the first byte tells the forms apart.
+            code: match self.code() {
+                "" => code::INTERNAL.to_owned(),
+                code => code.to_owned(),
+            },
+            msg: self.message().to_owned(),
+            metadata: self.0.metadata.clone(),
+        };
+        prost::Message::encode_to_vec(&body).into()
+    }
+
+    /// Decodes the body of an error reply, in JSON or protobuf. A body of another form becomes the
+    /// message of an [`code::INTERNAL`] error.
     pub fn from_body(body: &[u8]) -> Self {
-        match serde_json::from_slice::<Body<'_>>(body) {
-            Ok(body) => {
-                let mut error = Self::new(body.code.into_owned(), body.msg.into_owned());
+        match body::decode(body) {
+            Some(body) => {
+                let mut error = Self::new(body.code, body.msg);
                 error.0.metadata = body.metadata;
                 error
             }
-            Err(_) => Self::new(code::INTERNAL, String::from_utf8_lossy(body).into_owned()),
+            None => Self::new(code::INTERNAL, String::from_utf8_lossy(body).into_owned()),
         }
     }
 }
@@ -330,6 +379,7 @@ impl fmt::Debug for Error {
             metadata,
             source,
             hidden: _,
+            body: _,
         } = &*self.0;
         let mut debug = f.debug_struct("Error");
         debug.field("code", code).field("message", message);
@@ -386,6 +436,38 @@ mod tests {
             code::CONFLICT
         );
         assert_eq!(error.chain().count(), 2);
+    }
+
+    #[test]
+    fn a_body_is_read_in_both_forms_and_any_other_is_the_text_of_an_internal_error() {
+        let error = Error::not_found("no room").with_metadata("room", "7");
+        let json = br#"{"code":"NANO-404","msg":"no room","metadata":{"room":"7"}}"#;
+        let protobuf = b"\x0a\x08NANO-404\x12\x07no room\x1a\x09\x0a\x04room\x12\x017";
+        assert_eq!(error.to_body(), &json[..]);
+        assert_eq!(error.to_protobuf(), &protobuf[..]);
+        for body in [&json[..], &protobuf[..]] {
+            let read = Error::from_body(body);
+            assert_eq!((read.code(), read.message()), ("NANO-404", "no room"));
+            assert_eq!(read.metadata(), error.metadata());
+        }
+        for other in ["", "\n", "\n{}", "\x0a\x00", "[]", "\x0a\x7fcut"] {
+            let read = Error::from_body(other.as_bytes());
+            assert_eq!((read.code(), read.message()), (code::INTERNAL, other));
+        }
+        assert_eq!(
+            Error::from_body(&Error::new("", "x").to_protobuf()).code(),
+            code::INTERNAL
+        );
+    }
+
+    #[test]
+    fn a_fixed_body_stays_and_formats_encode_the_others() {
+        let protobuf = |error: &Error| Some(error.to_protobuf());
+        let fixed = Error::conflict("taken").with_body("mine");
+        assert_eq!(fixed.encoded_by(protobuf).to_body(), "mine");
+        let error = Error::conflict("taken").encoded_by(protobuf);
+        assert_eq!(error.to_body(), error.to_protobuf());
+        assert_eq!(Error::conflict("x").encoded_by(|_| None).to_body()[0], b'{');
     }
 
     #[test]

@@ -38,7 +38,15 @@ pub(crate) use go_json::repair;
 ///     }
 /// }
 /// ```
-pub trait Serializer: Sized + Send + Sync + 'static {}
+pub trait Serializer: Sized + Send + Sync + 'static {
+    /// Encodes the body of an error reply. With `None`, the default, it is [JSON](Error::to_json).
+    ///
+    /// Called for errors of handlers of this format, and for messages to them that fail before.
+    fn encode_error(error: &Error) -> Option<Bytes> {
+        let _ = error;
+        None
+    }
+}
 
 /// A format that decodes an `M` from a payload.
 #[diagnostic::on_unimplemented(
@@ -108,7 +116,12 @@ impl<M: Serialize + ?Sized> Encode<M> for Json {
 #[derive(Debug, Clone, Copy)]
 pub struct Protobuf;
 
-impl Serializer for Protobuf {}
+impl Serializer for Protobuf {
+    /// The message of `proto/error.proto`.
+    fn encode_error(error: &Error) -> Option<Bytes> {
+        Some(error.to_protobuf())
+    }
+}
 
 #[diagnostic::do_not_recommend]
 impl<M: prost::Message + Default> Decode<M> for Protobuf {

@@ -216,7 +216,7 @@ impl Frame {
             request,
             ..Self::of(Kind::Response, session)
         }
-        .with(answer)
+        .with(answer, Error::to_body)
     }
 
     pub(super) fn reply(request: u64, answer: Result<Bytes>) -> Self {
@@ -224,15 +224,15 @@ impl Frame {
             request,
             ..Self::of(Kind::Reply, 0)
         }
-        .with(answer)
+        // The caller reads it, whatever format the handler answers clients in.
+        .with(answer, Error::to_json)
     }
 
-    fn with(mut self, answer: Result<Bytes>) -> Self {
+    fn with(mut self, answer: Result<Bytes>, encode: fn(&Error) -> Bytes) -> Self {
         let fits = |body: Bytes| check_size(body.len()).map(|()| body);
-        let answer = answer.and_then(fits).map_err(|error| error.to_body());
+        let answer = answer.and_then(fits).map_err(|error| encode(&error));
         self.error = answer.is_err();
-        self.body =
-            answer.unwrap_or_else(|body| fits(body).unwrap_or_else(|error| error.to_body()));
+        self.body = answer.unwrap_or_else(|body| fits(body).unwrap_or_else(|error| encode(&error)));
         self
     }
 
@@ -290,8 +290,14 @@ impl Frame {
 
     /// The body, or the error, of a RESPONSE or REPLY.
     pub(super) fn into_answer(self) -> Result<Bytes> {
+        let kind = self.kind();
         if self.error {
-            Err(Error::from_body(&self.body))
+            let error = Error::from_body(&self.body);
+            // A client gets the bytes that the handler's node has encoded.
+            Err(match kind {
+                Kind::Response => error.with_body(self.body),
+                _ => error,
+            })
         } else {
             Ok(self.body)
         }
