@@ -24,6 +24,8 @@ use crate::{
     serialize::Serializer,
     session::{CloseReason, Session},
 };
+#[cfg(feature = "config")]
+use crate::{gate::LiveLimits, handle::Handle};
 
 /// Describes a node: its components, where clients connect, and everything that can be chosen about
 /// it.
@@ -69,6 +71,7 @@ impl App {
                 scheduler_capacity: 16 * 1024,
                 timer_precision: Duration::from_secs(1),
                 shutdown_timeout: Duration::from_secs(10),
+                reload: None,
             },
         }
     }
@@ -143,15 +146,7 @@ impl App {
     /// Sets the bounds of clients and schedulers. Replaces earlier ones as a whole.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        let gate = &mut self.config.settings;
-        gate.max_packet = limits.max_packet;
-        gate.max_connections = limits.max_connections.unwrap_or(usize::MAX);
-        gate.max_connections_per_address = limits.max_connections_per_address;
-        gate.max_in_flight = limits.max_in_flight;
-        gate.rate_limit = limits.rate_limit;
-        gate.queue_bytes = limits.send_queue_bytes;
-        gate.queue_messages = limits.send_queue_messages;
-        gate.slow_client = limits.slow_client;
+        limits.apply_to(&mut self.config.settings);
         self.config.scheduler_capacity = limits.scheduler_capacity;
         self
     }
@@ -342,6 +337,16 @@ impl App {
     #[must_use]
     pub fn timer_precision(mut self, precision: Duration) -> Self {
         self.config.timer_precision = precision;
+        self
+    }
+
+    /// Sets what [`Handle::reload`](crate::Handle::reload) and SIGHUP do.
+    #[cfg(feature = "config")]
+    pub(crate) fn reload_with(
+        mut self,
+        reload: impl Fn(&Handle, &LiveLimits) -> Result + Send + Sync + 'static,
+    ) -> Self {
+        self.config.reload = Some(Box::new(reload));
         self
     }
 

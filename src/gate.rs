@@ -29,6 +29,7 @@ mod handle;
 mod handshake_check;
 mod http_upgrade;
 mod listener;
+mod live_limits;
 mod opening;
 mod origin;
 mod pages;
@@ -37,7 +38,7 @@ mod send_queue;
 mod shared;
 mod upgrade_request;
 
-pub(crate) use self::config::GateConfig;
+pub(crate) use self::{config::GateConfig, live_limits::LiveLimits};
 pub use self::{
     config::SlowClient,
     handshake_check::{Accept, Handshake},
@@ -141,6 +142,11 @@ impl Gate {
             shared: Shared::new(config, dispatch, dictionary, metrics, node),
             accepting: Mutex::default(),
         })
+    }
+
+    /// The limits of clients, which may change at any time.
+    pub(crate) fn limits(&self) -> &Arc<LiveLimits> {
+        &self.shared.limits
     }
 
     /// Stops accepting, and waits until the addresses are free.

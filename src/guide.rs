@@ -8,6 +8,11 @@ pub mod semantics {}
 #[doc = include_str!("../docs/cluster.md")]
 pub mod cluster {}
 
+/// Options from a file and the environment, reloads, and every key.
+#[cfg(feature = "config")]
+#[doc = include_str!("../docs/configuration.md")]
+pub mod configuration {}
+
 /// Behind proxies: players' addresses, refused networks, certificates.
 #[doc = include_str!("../docs/edge.md")]
 pub mod edge {}

@@ -3,12 +3,12 @@
 use std::{
     fmt,
     net::IpAddr,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use bytestring::ByteString;
 use parking_lot::RwLock;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
     error::{Error, Result, code},
@@ -61,8 +61,13 @@ struct Inner {
     denied: Arc<Denied>,
     certificates: Certificates,
     membership: Membership,
+    /// Set once, before the components' hooks run, if there is a configuration to read again.
+    reload: OnceLock<Reload>,
     shutdown: watch::Sender<bool>,
 }
+
+/// Reads the configuration again and applies what can change. Blocks on the file system.
+type Reload = Arc<dyn Fn(&Handle) -> Result + Send + Sync>;
 
 impl Handle {
     pub(crate) fn new(pool: Pool, capacity: usize) -> Self {
@@ -76,6 +81,7 @@ impl Handle {
             denied: Arc::default(),
             certificates: Certificates::default(),
             membership: Membership::default(),
+            reload: OnceLock::new(),
             shutdown: watch::Sender::new(false),
         }))
     }
@@ -148,6 +154,41 @@ impl Handle {
     /// Names the files that are missing or invalid. Their listeners keep the old certificate.
     pub async fn reload_certificates(&self) -> Result {
         self.0.certificates.reload().await
+    }
+
+    /// Reads the configuration again that the node was started with, and the certificate files.
+    ///
+    /// Limits, denied networks and certificates change at once; the
+    /// functions of `Config::on_reload` are called for the log filter and the application's own
+    /// settings. Keys that need a restart are logged, and keep their values.
+    ///
+    /// # Errors
+    /// Lists what is wrong with the configuration: then nothing changes. Or names the certificate
+    /// files that are: then the rest has changed. [`code::NOT_FOUND`] if the node was not started
+    /// with a configuration from a file or the environment.
+    pub async fn reload(&self) -> Result {
+        let reload = self.0.reload.get().cloned().ok_or_else(|| {
+            Error::new(
+                code::NOT_FOUND,
+                "the node was started without a configuration",
+            )
+        })?;
+        let node = self.clone();
+        spawn_blocking(move || reload(&node))
+            .await
+            .map_err(|error| Error::unavailable(error.to_string()))??;
+        self.reload_certificates().await
+    }
+
+    /// Whether there is a configuration to read again.
+    pub(crate) fn can_reload(&self) -> bool {
+        self.0.reload.get().is_some()
+    }
+
+    /// Sets what a reload does. Called once.
+    pub(crate) fn set_reload(&self, reload: impl Fn(&Self) -> Result + Send + Sync + 'static) {
+        // A handle belongs to one node, which is started once.
+        let _ = self.0.reload.set(Arc::new(reload));
     }
 
     pub(crate) fn certificates(&self) -> &Certificates {

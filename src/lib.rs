@@ -9,6 +9,11 @@ pub mod guide;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[cfg(feature = "config")]
+mod config;
+#[cfg(feature = "config")]
+pub use config::Config;
+
 mod app;
 pub use app::{App, Cluster, Limits, Timeouts};
 

@@ -8,7 +8,7 @@ use tracing::error;
 use self::{
     running::{FLUSH_TIMEOUT, Running},
     runtime::IoRuntime,
-    signals::interrupted,
+    signals::{Hangups, interrupted},
 };
 use crate::{error::Result, handle::Handle, scheduler::Pool};
 
@@ -102,11 +102,22 @@ impl Node {
     /// # Panics
     /// Called outside of a runtime.
     pub fn run(&self) -> impl Future<Output = Result> {
-        let interrupted = interrupted();
+        let hangups = Hangups::new(self.handle.can_reload());
+        let signals = interrupted().and_then(|interrupted| Ok((interrupted, hangups?)));
         async {
+            let (interrupted, mut hangups) = signals?;
+            let reload = async {
+                loop {
+                    hangups.next().await;
+                    if let Err(error) = self.handle.reload().await {
+                        error!(%error, "configuration not reloaded, keeping the old one");
+                    }
+                }
+            };
             tokio::select! {
-                () = interrupted? => self.handle.shutdown(),
+                () = interrupted => self.handle.shutdown(),
                 () = self.stopped() => {}
+                () = reload => {}
             }
             self.stopped().await;
             Ok(())

@@ -1,6 +1,6 @@
 //! What one client and one scheduler may use.
 
-use crate::gate::{RateLimit, SlowClient};
+use crate::gate::{GateConfig, RateLimit, SlowClient};
 
 /// The bounds of a node: what one client, one scheduler and all clients together may use.
 ///
@@ -112,6 +112,20 @@ impl Limits {
     pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
         self.scheduler_capacity = tasks;
         self
+    }
+}
+
+impl Limits {
+    /// Sets those of clients.
+    pub(crate) fn apply_to(&self, gate: &mut GateConfig) {
+        gate.max_packet = self.max_packet;
+        gate.max_connections = self.max_connections.unwrap_or(usize::MAX);
+        gate.max_connections_per_address = self.max_connections_per_address;
+        gate.max_in_flight = self.max_in_flight;
+        gate.rate_limit = self.rate_limit;
+        gate.queue_bytes = self.send_queue_bytes;
+        gate.queue_messages = self.send_queue_messages;
+        gate.slow_client = self.slow_client;
     }
 }
 

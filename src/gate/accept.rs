@@ -191,8 +191,8 @@ where
                     None => return,
                 }
             }
-            let socket = WebSocket::new(upgraded.io, upgraded.read, gate.config.max_packet);
-            let mut opening = Opening::new(&gate.config);
+            let socket = WebSocket::new(upgraded.io, upgraded.read, gate.limits.max_packet());
+            let mut opening = Opening::new(gate.limits.max_packet());
             opening.request = Some(Arc::new(upgraded.request));
             serve(gate, socket, origin, opening).await;
         }
@@ -230,7 +230,7 @@ async fn first_bytes<T: Transport>(
     gate: &Shared,
     mut transport: T,
 ) -> Result<(T, Opening), &'static str> {
-    let mut opening = Opening::new(&gate.config);
+    let mut opening = Opening::new(gate.limits.max_packet());
     let read = poll_fn(|cx| transport.poll_read(cx, &mut opening.decoder));
     match timeout(gate.config.handshake_timeout, read).await {
         Ok(Ok(count @ 1..)) => {

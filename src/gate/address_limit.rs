@@ -8,25 +8,24 @@ use parking_lot::Mutex;
 /// of a provider has at least.
 #[derive(Debug)]
 pub(super) struct AddressLimit {
-    limit: usize,
     /// Connections by address. Held for one change; no other lock is taken while it is held.
     open: Mutex<HashMap<u64, usize>>,
 }
 
 impl AddressLimit {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            limit,
             open: Mutex::default(),
         })
     }
 
-    /// Counts a connection until the permit is dropped; `None` at the bound.
-    pub(super) fn acquire(self: &Arc<Self>, ip: IpAddr) -> Option<AddressPermit> {
+    /// Counts a connection until the permit is dropped; `None` at the bound. Connections that came
+    /// while there was none are not counted.
+    pub(super) fn acquire(self: &Arc<Self>, ip: IpAddr, bound: usize) -> Option<AddressPermit> {
         let key = key(ip);
         let mut open = self.open.lock();
         let count = open.entry(key).or_default();
-        if *count >= self.limit {
+        if *count >= bound {
             return None;
         }
         *count += 1;
@@ -74,8 +73,8 @@ mod tests {
 
     #[test]
     fn an_ipv4_address_and_an_ipv6_network_are_counted_each() {
-        let limit = AddressLimit::new(2);
-        let acquire = |ip: &str| limit.acquire(ip.parse().unwrap());
+        let limit = AddressLimit::new();
+        let acquire = |ip: &str| limit.acquire(ip.parse().unwrap(), 2);
         let held: Vec<_> = [
             "10.0.0.1",
             "::ffff:10.0.0.1",

@@ -15,8 +15,8 @@ use std::{mem, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    config::{GateConfig, SlowClient},
     ending::{Ending, Greeted},
+    live_limits::LiveLimits,
     send_queue::SendQueue,
 };
 use crate::{
@@ -169,13 +169,13 @@ impl ClientState {
         &mut self,
         len: usize,
         droppable: bool,
-        config: &GateConfig,
+        limits: &LiveLimits,
     ) -> Result<(), Refusal> {
         self.check_output()?;
-        if !is_full(self.messages(), len, config) {
+        if !is_full(self.messages(), len, limits) {
             return Ok(());
         }
-        if droppable && config.slow_client == SlowClient::DropPushes {
+        if droppable && limits.drops_pushes() {
             return Err(Refusal::Dropped);
         }
         self.flush(CloseReason::SlowClient);
@@ -184,11 +184,11 @@ impl ClientState {
 
     /// Checks that a handshake reply or a heartbeat of `len` bytes may be queued. A full queue
     /// closes the connection, but only refuses a heartbeat: its packets are signs of life, too.
-    pub(super) fn admit_control(&mut self, kind: Kind, len: usize, config: &GateConfig) -> bool {
+    pub(super) fn admit_control(&mut self, kind: Kind, len: usize, limits: &LiveLimits) -> bool {
         if !self.is_open() {
             return false;
         }
-        let full = is_full(&self.queue, len, config);
+        let full = is_full(&self.queue, len, limits);
         if full && kind != Kind::Heartbeat {
             self.flush(CloseReason::SlowClient);
         }
@@ -306,8 +306,8 @@ impl ClientState {
 }
 
 /// Whether a packet of `len` bytes exceeds the limits of a queue.
-fn is_full(queue: &SendQueue, len: usize, config: &GateConfig) -> bool {
-    queue.is_full(len, config.queue_bytes, config.queue_messages)
+fn is_full(queue: &SendQueue, len: usize, limits: &LiveLimits) -> bool {
+    queue.is_full(len, limits.queue_bytes(), limits.queue_messages())
 }
 
 impl From<Refusal> for Error {

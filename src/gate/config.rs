@@ -5,7 +5,12 @@ use std::{fmt, time::Duration};
 use serde_json::Value;
 
 use super::{handshake_check::CheckHandshake, rate_limit::RateLimit};
-use crate::{error::Result, handshake::Request, session::Session};
+use crate::{
+    error::{Error, Result},
+    handshake::Request,
+    packet,
+    session::Session,
+};
 
 /// Checks a client's handshake: returns the user data for the reply, or refuses with an error.
 pub(crate) type OnHandshake =
@@ -61,6 +66,40 @@ pub(crate) struct GateConfig {
     pub(crate) check_timeout: Duration,
     /// How long a session may stay unbound after its handshake.
     pub(crate) login_timeout: Option<Duration>,
+}
+
+impl GateConfig {
+    /// Validates the limits.
+    ///
+    /// # Errors
+    /// Names the invalid one.
+    pub(crate) fn check_limits(&self) -> Result {
+        let zero_rate = self.rate_limit.is_some_and(|limit| !limit.is_valid());
+        for (name, is_zero) in [
+            ("max_connections", self.max_connections == 0),
+            (
+                "max_connections_per_address",
+                self.max_connections_per_address == Some(0),
+            ),
+            ("max_in_flight", self.max_in_flight == 0),
+            ("send_queue_bytes", self.queue_bytes == 0),
+            ("send_queue_messages", self.queue_messages == 0),
+            ("rate_limit", zero_rate),
+        ] {
+            if is_zero {
+                let message = format!("limits.{name} must not be zero");
+                return Err(Error::bad_request(message));
+            }
+        }
+        if !(1..=packet::MAX_BODY).contains(&self.max_packet) {
+            return Err(Error::bad_request(format!(
+                "limits.max_packet must be from 1 to {}, not {}",
+                packet::MAX_BODY,
+                self.max_packet
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl Default for GateConfig {

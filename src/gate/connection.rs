@@ -86,10 +86,7 @@ impl<T: Transport> Connection<T> {
             liveness: Liveness::new(config.heartbeat, config.handshake_timeout, begun),
             decoder: opening.decoder,
             outgoing: VecDeque::new(),
-            bucket: config
-                .rate_limit
-                .as_ref()
-                .map(|limit| Bucket::new(limit, now)),
+            bucket: None,
             deferred: None,
             check: None,
             request: opening.request,
@@ -211,7 +208,7 @@ impl<T: Transport> Connection<T> {
                     self.session
                         .inner()
                         .sequencer
-                        .poll_ready(self.gate.config.max_in_flight, cx)
+                        .poll_ready(self.gate.limits.max_in_flight(), cx)
                 );
             }
             match self.decoder.decode() {
@@ -256,7 +253,7 @@ impl<T: Transport> Connection<T> {
             self.check = None;
             return Poll::Ready(self.accept(result));
         }
-        while check.reads_ahead(self.gate.config.max_packet) {
+        while check.reads_ahead(self.gate.limits.max_packet()) {
             match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
                 Ok(0) => return Poll::Ready(Err(CloseReason::Client.into())),
                 Ok(count) => {
@@ -349,9 +346,12 @@ impl<T: Transport> Connection<T> {
     }
 
     fn limit_rate(&mut self) -> Result<(), Ending> {
-        if let (Some(bucket), Some(limit)) = (&mut self.bucket, &self.gate.config.rate_limit)
-            && let Err(wait) = bucket.take(limit, self.now)
-        {
+        let Some(limit) = self.gate.limits.rate_limit() else {
+            return Ok(());
+        };
+        let now = self.now;
+        let bucket = self.bucket.get_or_insert_with(|| Bucket::new(&limit, now));
+        if let Err(wait) = bucket.take(&limit, now) {
             if limit.disconnect {
                 return Err(CloseReason::RateLimit.into());
             }
@@ -374,7 +374,7 @@ impl<T: Transport> Connection<T> {
             return Ok(());
         }
         if compressed {
-            match compressed_body::inflate(message.body, self.gate.config.max_packet) {
+            match compressed_body::inflate(message.body, self.gate.limits.max_packet()) {
                 Ok(body) => message.body = body,
                 Err(error) => {
                     self.fail(message.kind, message.id, &message.route, error);

@@ -78,7 +78,7 @@ impl ConnectionHandle {
     /// so that it can be answered.
     pub(super) fn expect(&self, id: u64, deadline: Option<Instant>) -> Result {
         let mut state = self.state.lock();
-        let limit = self.gate.config.max_in_flight;
+        let limit = self.gate.limits.max_in_flight();
         let full = state.client.in_flight.len() >= limit;
         state.client.in_flight.insert(id, deadline, ());
         if full {
@@ -105,10 +105,10 @@ impl ConnectionHandle {
 
     /// Queues a handshake reply or a heartbeat.
     pub(super) fn send_control(&self, kind: packet::Kind, body: &[u8]) {
-        let config = &self.gate.config;
+        let limits = &self.gate.limits;
         self.change(|state| {
             let client = &mut state.client;
-            if !client.admit_control(kind, body.len(), config) {
+            if !client.admit_control(kind, body.len(), limits) {
                 return;
             }
             let written = client.queue.write(|out| packet::encode(kind, body, out));
@@ -335,7 +335,7 @@ impl ConnectionHandle {
     /// client.
     fn admit(&self, client: &mut ClientState, len: usize, droppable: bool) -> Result {
         client
-            .admit(len, droppable, &self.gate.config)
+            .admit(len, droppable, &self.gate.limits)
             .map_err(|refusal| {
                 if refusal == Refusal::Dropped {
                     self.gate.metrics.pushes_dropped.increment(1);

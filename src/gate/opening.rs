@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::{config::GateConfig, upgrade_request::UpgradeRequest};
+use super::upgrade_request::UpgradeRequest;
 use crate::packet::Decoder;
 
 /// What has happened on a connection before its session was opened.
@@ -18,10 +18,10 @@ pub(super) struct Opening {
 }
 
 impl Opening {
-    pub(super) fn new(config: &GateConfig) -> Self {
+    pub(super) fn new(max_packet: usize) -> Self {
         Self {
             begun: Instant::now(),
-            decoder: Decoder::new(config.max_packet),
+            decoder: Decoder::new(max_packet),
             request: None,
         }
     }

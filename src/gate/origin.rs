@@ -26,8 +26,8 @@ impl Origin {
             debug!(?remote, "connection refused: address denied");
             return None;
         }
-        let permit = match (&gate.address_limit, ip) {
-            (Some(limit), Some(ip)) if !is_proxy => match limit.acquire(ip) {
+        let permit = match (gate.limits.per_address(), ip) {
+            (Some(bound), Some(ip)) if !is_proxy => match gate.address_limit.acquire(ip, bound) {
                 Some(permit) => Some(permit),
                 None => {
                     gate.metrics.connection_refused("address_limit");

@@ -43,6 +43,20 @@ impl RateLimit {
     pub(crate) fn is_valid(&self) -> bool {
         self.per_second > 0.0 && self.burst >= 1.0
     }
+
+    /// Both numbers in one; 0 for no valid limit only.
+    pub(super) fn to_bits(self) -> u64 {
+        // Both were made from a u32.
+        ((self.per_second as u64) << 32) | self.burst as u64
+    }
+
+    pub(super) fn from_bits(bits: u64, disconnect: bool) -> Self {
+        let (per_second, burst) = ((bits >> 32) as u32, bits as u32);
+        Self {
+            disconnect,
+            ..Self::throttle(per_second, burst)
+        }
+    }
 }
 
 /// A token bucket that refills over time; a message takes one token.

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{address_limit::AddressLimit, config::GateConfig};
+use super::{address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits};
 use crate::{
     dispatch::Dispatch,
     handle::Handle,
@@ -24,6 +24,8 @@ use crate::{
 
 pub(super) struct Shared {
     pub(super) config: GateConfig,
+    /// Read instead of the fields of `config` that they came from.
+    pub(super) limits: Arc<LiveLimits>,
     pub(super) dispatch: Arc<Dispatch>,
     pub(super) dictionary: Arc<Dictionary>,
     pub(super) handshake: ReplyTemplate,
@@ -34,8 +36,7 @@ pub(super) struct Shared {
     /// Notified when a session has closed, and when a socket has.
     pub(super) closed: Notify,
     pub(super) wakes: Arc<WakeBatcher>,
-    /// `None` without a limit.
-    pub(super) address_limit: Option<Arc<AddressLimit>>,
+    pub(super) address_limit: Arc<AddressLimit>,
 }
 
 impl Shared {
@@ -48,7 +49,8 @@ impl Shared {
     ) -> Arc<Self> {
         Arc::new(Self {
             handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
-            address_limit: config.max_connections_per_address.map(AddressLimit::new),
+            address_limit: AddressLimit::new(),
+            limits: Arc::new(LiveLimits::new(&config)),
             config,
             dispatch,
             dictionary: Arc::new(dictionary),
@@ -95,7 +97,7 @@ pub(super) struct ConnectionPermit(Arc<Shared>);
 impl ConnectionPermit {
     /// Takes a permit; `None` at the connection limit.
     pub(super) fn acquire(shared: &Arc<Shared>) -> Option<Self> {
-        let limit = shared.config.max_connections;
+        let limit = shared.limits.max_connections();
         shared
             .connections
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {

@@ -9,10 +9,9 @@ use crate::{
     component::{ErrorReporter, Service},
     error::{Error, Result, code},
     filter::AnyFilter,
-    gate::{GateConfig, Listener},
+    gate::{GateConfig, Listener, LiveLimits},
     handle::Handle,
     net::network::Network,
-    packet,
     pipeline::Pipeline,
     session::{CloseReason, Session},
 };
@@ -24,6 +23,8 @@ const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 type BuildService =
     Box<dyn FnOnce(&Handle, &Arc<ErrorReporter>, &[AnyFilter]) -> Result<Service> + Send>;
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
+/// Reads the configuration again and applies what can change.
+pub(crate) type Reload = Box<dyn Fn(&Handle, &LiveLimits) -> Result + Send + Sync>;
 type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
 /// The options of a node.
@@ -46,6 +47,8 @@ pub(crate) struct NodeConfig {
     pub(crate) scheduler_capacity: usize,
     pub(crate) timer_precision: Duration,
     pub(crate) shutdown_timeout: Duration,
+    /// `None` if the node was not configured from a file or the environment.
+    pub(crate) reload: Option<Reload>,
 }
 
 /// Where the route dictionary comes from.
@@ -64,23 +67,8 @@ impl NodeConfig {
     /// Names the invalid option.
     pub(super) fn check(&mut self) -> Result {
         self.check_durations()?;
-        let gate = &self.settings;
-        not_zero("limits.max_connections", gate.max_connections == 0)?;
-        let none_per_address = gate.max_connections_per_address == Some(0);
-        not_zero("limits.max_connections_per_address", none_per_address)?;
-        not_zero("limits.max_in_flight", gate.max_in_flight == 0)?;
-        not_zero("limits.send_queue_bytes", gate.queue_bytes == 0)?;
-        not_zero("limits.send_queue_messages", gate.queue_messages == 0)?;
         not_zero("limits.scheduler_capacity", self.scheduler_capacity == 0)?;
-        let zero_rate = gate.rate_limit.is_some_and(|limit| !limit.is_valid());
-        not_zero("limits.rate_limit", zero_rate)?;
-        if !(1..=packet::MAX_BODY).contains(&gate.max_packet) {
-            return Err(invalid(format!(
-                "limits.max_packet must be from 1 to {}, not {}",
-                packet::MAX_BODY,
-                gate.max_packet
-            )));
-        }
+        self.settings.check_limits()?;
         self.cluster.check()
     }
 

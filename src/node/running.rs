@@ -122,6 +122,10 @@ impl Running {
             metrics,
             handle.clone(),
         );
+        if let Some(reload) = config.reload {
+            let limits = gate.limits().clone();
+            handle.set_reload(move |node| reload(node, &limits));
+        }
         let mut running = Self {
             handle: handle.clone(),
             gate,

@@ -37,3 +37,47 @@ pub(super) fn interrupted() -> Result<impl Future<Output = ()>> {
         let _ = tokio::signal::ctrl_c().await;
     })
 }
+
+/// Calls of SIGHUP; none on other systems.
+pub(super) struct Hangups {
+    #[cfg(unix)]
+    signal: Option<tokio::signal::unix::Signal>,
+}
+
+impl Hangups {
+    /// Handles the signal from now on if `enabled`; otherwise it ends the process, as without a
+    /// handler.
+    ///
+    /// # Errors
+    /// The system refuses to register a signal handler.
+    ///
+    /// # Panics
+    /// Called outside of a runtime.
+    #[cfg(unix)]
+    pub(super) fn new(enabled: bool) -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let signal = enabled.then(|| signal(SignalKind::hangup())).transpose()?;
+        Ok(Self { signal })
+    }
+
+    /// There is no such signal.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(unix))]
+    pub(super) fn new(_enabled: bool) -> Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next one, for ever if there is none.
+    pub(super) async fn next(&mut self) {
+        #[cfg(unix)]
+        if let Some(signal) = &mut self.signal
+            && signal.recv().await.is_some()
+        {
+            return;
+        }
+        std::future::pending().await
+    }
+}

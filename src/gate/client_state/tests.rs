@@ -2,22 +2,25 @@ use bytes::{Bytes, BytesMut};
 
 use super::*;
 use crate::{
-    gate::rate_limit::{Bucket, RateLimit},
+    gate::{
+        config::{GateConfig, SlowClient},
+        rate_limit::{Bucket, RateLimit},
+    },
     message::Message,
     packet::{self, Decoder},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn config(slow_client: SlowClient) -> GateConfig {
-    GateConfig {
+fn config(slow_client: SlowClient) -> LiveLimits {
+    LiveLimits::new(&GateConfig {
         queue_bytes: 100,
         slow_client,
         ..GateConfig::default()
-    }
+    })
 }
 
-fn push(state: &mut ClientState, len: usize, config: &GateConfig) -> Result<(), Refusal> {
+fn push(state: &mut ClientState, len: usize, config: &LiveLimits) -> Result<(), Refusal> {
     state.admit(len, true, config)?;
     state.messages().packet(&Bytes::from(vec![0; len]));
     Ok(())

@@ -1,0 +1,168 @@
+//! The keys: each with its documentation, type and default.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::{
+    section::{Key, Section, section},
+    setting::{BalanceName, RateAction, Secret, Setting, Size, Unset},
+    value::Value,
+};
+use crate::{gate::SlowClient, net::network::Network};
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+section! {
+    /// The node itself.
+    NodeSection {
+        /// Networks whose clients are refused, beside addresses. Taken by a reload.
+        deny: Vec<Network> = Vec::new(),
+        /// What the node logs, for the application's subscriber, such as "info,nano::gate=debug".
+        /// Taken by a reload.
+        log: String = "info".to_owned(),
+        /// Threads for clients, links, pipelines and handshake hooks; 0 uses the application's
+        /// runtime. One for every two cores unless set.
+        io_threads: Unset<usize> = Unset::like("1"),
+        /// Threads for handlers, timers and callbacks; 0 uses the application's runtime. One for
+        /// each core, at least 2, unless set.
+        scheduler_threads: Unset<usize> = Unset::like("2"),
+        /// How often condition timers look, at least 1 ms.
+        timer_precision: Duration = seconds(1),
+        /// Whether clients may read the text of foreign errors.
+        expose_errors: bool = false,
+        /// Whether failed requests stay without an answer, as in Go nano.
+        suppress_error_replies: bool = false,
+    }
+}
+
+section! {
+    /// Bounds of clients and schedulers. Taken by a reload, but for scheduler_capacity.
+    LimitsSection {
+        /// The longest packet body a client may send. At most 16777215 bytes. After a reload for
+        /// new connections.
+        max_packet: Size = Size(64 << 10),
+        /// How many clients may be connected; further connections are refused.
+        max_connections: Option<usize> = None,
+        /// How many connections one client address may have. An IPv6 client counts by the first 64
+        /// bits.
+        max_connections_per_address: Option<usize> = None,
+        /// How many requests of one client may be in flight, and how many of its messages may wait
+        /// for a handler.
+        max_in_flight: usize = 1024,
+        /// How many messages a second one client may send over time.
+        rate_limit: Option<usize> = None,
+        /// How many messages one client may send at once. The rate limit unless set.
+        rate_limit_burst: Unset<usize> = Unset::like("100"),
+        /// What happens to a client that exceeds the rate limit: it waits, or is kicked.
+        rate_limit_action: RateAction = RateAction::Throttle,
+        /// How many bytes may wait in one client's send queue.
+        send_queue_bytes: Size = Size(4 << 20),
+        /// How many messages may wait in one client's send queue.
+        send_queue_messages: usize = 65536,
+        /// What happens to a client whose send queue is full.
+        slow_client: SlowClient = SlowClient::Disconnect,
+        /// How many tasks may wait on one scheduler.
+        scheduler_capacity: usize = 16384,
+    }
+}
+
+section! {
+    /// Heartbeats and deadlines.
+    TimeoutsSection {
+        /// The interval of clients' heartbeats. A client silent for two intervals is disconnected.
+        heartbeat: Option<Duration> = Some(seconds(30)),
+        /// How long a client may take from the connection to the acknowledged handshake.
+        handshake: Duration = seconds(10),
+        /// How long a client's socket may be idle before the system probes it, and the time between
+        /// probes. At least 1 s.
+        tcp_keepalive: Option<Duration> = Some(seconds(30)),
+        /// How long the application's check of a handshake may take.
+        handshake_check: Duration = seconds(5),
+        /// How long a session may stay without a user id after its handshake.
+        login: Option<Duration> = None,
+        /// How long a request may wait for its answer.
+        request: Option<Duration> = Some(seconds(30)),
+        /// How long a shutdown may take. Half of it is for requests in flight.
+        shutdown: Duration = seconds(10),
+        /// The window over which clients of a stopping node spread their return.
+        reconnect_window: Option<Duration> = Some(seconds(5)),
+    }
+}
+
+section! {
+    /// The node's part in a cluster. A node that neither is the master nor joins one stands alone.
+    ClusterSection {
+        /// Whether this node keeps the member table. A cluster has exactly one master.
+        master: bool = false,
+        /// The addresses of the master, tried in turn.
+        join: Vec<String> = Vec::new(),
+        /// The address to listen on for other nodes.
+        listen: Unset<String> = Unset::like("\"0.0.0.0:34580\""),
+        /// The address other nodes dial. The one of listen unless set.
+        advertise: Unset<String> = Unset::like("\"10.0.0.2:34580\""),
+        /// A name that other members see.
+        label: String = String::new(),
+        /// Keys and values that other members see.
+        metadata: BTreeMap<String, String> = BTreeMap::new(),
+        /// How a member is chosen for a session when several have the service.
+        balance: BalanceName = BalanceName::Random,
+        /// The secret all nodes share: visible ASCII characters.
+        token: Unset<Secret> = Unset::like("\"...\""),
+        /// A file with the token, instead of the key above.
+        token_file: Unset<PathBuf> = Unset::like("\"/run/secrets/cluster-token\""),
+        /// This node's certificate chain for links, a PEM file. TLS needs three files: this, its
+        /// key, and the authority.
+        tls_certificate: Unset<PathBuf> = Unset::like("\"/etc/nano/node.pem\""),
+        /// The certificate's private key, a PEM file.
+        tls_key: Unset<PathBuf> = Unset::like("\"/etc/nano/node.key\""),
+        /// The certificate of the authority that signs the nodes' certificates, a PEM file.
+        tls_authority: Unset<PathBuf> = Unset::like("\"/etc/nano/ca.pem\""),
+        /// The name all certificates are issued for. The host of the dialled address unless set.
+        tls_server_name: Unset<String> = Unset::like("\"nano\""),
+        /// Whether callers need a certificate of the authority.
+        tls_client_certificates: bool = true,
+        /// Whether nodes of Go nano reach internal services.
+        trust_go_nodes: bool = false,
+        /// How long a gate and a backend may be unreachable for each other before the sessions they
+        /// share end.
+        partition_grace: Duration = seconds(10),
+        /// The pause between two attempts to join.
+        retry_interval: Duration = seconds(3),
+        /// The heartbeat interval between members and master. The clients' unless set.
+        heartbeat: Unset<Duration> = Unset::like("\"30s\""),
+        /// How many connections of other nodes may be open.
+        max_connections: usize = 16384,
+        /// How many connections one address may have at the cluster's port.
+        max_connections_per_address: usize = 4096,
+        /// How many connections at the cluster's port may be without an authenticated call.
+        max_unauthenticated_connections: usize = 512,
+        /// How long a connection may take until its first authenticated call.
+        authentication_timeout: Duration = seconds(10),
+    }
+}
+
+section! {
+    /// An address that clients connect to; one table for each.
+    ListenerSection {
+        /// The address to listen on; ":3250" is all addresses of the machine.
+        address: Unset<String> = Unset::like("\"0.0.0.0:3250\""),
+        /// The path of a WebSocket. TCP unless set.
+        websocket: Unset<String> = Unset::like("\"/nano\""),
+        /// A certificate chain for TLS, a PEM file; needs tls_key. Read again when it has changed,
+        /// and by a reload.
+        tls_certificate: Unset<PathBuf> = Unset::like("\"/etc/nano/chain.pem\""),
+        /// The certificate's private key, a PEM file.
+        tls_key: Unset<PathBuf> = Unset::like("\"/etc/nano/key.pem\""),
+        /// Authorities whose certificates clients must show, a PEM file.
+        client_authorities: Unset<PathBuf> = Unset::like("\"/etc/nano/clients.pem\""),
+        /// Networks of proxies that begin with a header of the PROXY protocol.
+        proxy_protocol: Vec<Network> = Vec::new(),
+        /// Networks of proxies whose X-Forwarded-For or Forwarded names a WebSocket's client.
+        forwarded_for: Vec<Network> = Vec::new(),
+        /// Subprotocols of the WebSocket, the preferred one first.
+        subprotocols: Vec<String> = Vec::new(),
+        /// Directories served beside the WebSocket, by path.
+        files: BTreeMap<String, String> = BTreeMap::new(),
+    }
+}

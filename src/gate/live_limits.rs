@@ -1,0 +1,101 @@
+//! The limits of clients that may change while the node runs.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use super::{
+    config::{GateConfig, SlowClient},
+    rate_limit::RateLimit,
+};
+
+/// The current limits. A change holds at once, for connections that are open too, but for the
+/// longest packet, which holds for new ones.
+///
+/// Each value is read by itself: during a change a connection may see some of the new ones only.
+#[derive(Debug)]
+pub(crate) struct LiveLimits {
+    max_packet: AtomicUsize,
+    max_connections: AtomicUsize,
+    /// `usize::MAX` without a limit.
+    per_address: AtomicUsize,
+    max_in_flight: AtomicUsize,
+    queue_bytes: AtomicUsize,
+    queue_messages: AtomicUsize,
+    drop_pushes: AtomicBool,
+    /// Messages a second in the upper half, the burst in the lower; 0 without a limit.
+    rate: AtomicU64,
+    rate_disconnects: AtomicBool,
+}
+
+impl LiveLimits {
+    pub(super) fn new(config: &GateConfig) -> Self {
+        let limits = Self {
+            max_packet: AtomicUsize::default(),
+            max_connections: AtomicUsize::default(),
+            per_address: AtomicUsize::default(),
+            max_in_flight: AtomicUsize::default(),
+            queue_bytes: AtomicUsize::default(),
+            queue_messages: AtomicUsize::default(),
+            drop_pushes: AtomicBool::default(),
+            rate: AtomicU64::default(),
+            rate_disconnects: AtomicBool::default(),
+        };
+        limits.set(config);
+        limits
+    }
+
+    /// Takes the limits of a configuration that was [checked](GateConfig::check_limits).
+    pub(crate) fn set(&self, config: &GateConfig) {
+        self.max_packet.store(config.max_packet, Relaxed);
+        self.max_connections.store(config.max_connections, Relaxed);
+        let per_address = config.max_connections_per_address.unwrap_or(usize::MAX);
+        self.per_address.store(per_address, Relaxed);
+        self.max_in_flight.store(config.max_in_flight, Relaxed);
+        self.queue_bytes.store(config.queue_bytes, Relaxed);
+        self.queue_messages.store(config.queue_messages, Relaxed);
+        let drop_pushes = config.slow_client == SlowClient::DropPushes;
+        self.drop_pushes.store(drop_pushes, Relaxed);
+        let rate = config.rate_limit.map_or(0, RateLimit::to_bits);
+        self.rate.store(rate, Relaxed);
+        let disconnects = config.rate_limit.is_some_and(|limit| limit.disconnect);
+        self.rate_disconnects.store(disconnects, Relaxed);
+    }
+
+    pub(super) fn max_packet(&self) -> usize {
+        self.max_packet.load(Relaxed)
+    }
+
+    pub(super) fn max_connections(&self) -> usize {
+        self.max_connections.load(Relaxed)
+    }
+
+    /// The most connections of one address, if there is a limit.
+    pub(super) fn per_address(&self) -> Option<usize> {
+        Some(self.per_address.load(Relaxed)).filter(|limit| *limit < usize::MAX)
+    }
+
+    pub(super) fn max_in_flight(&self) -> usize {
+        self.max_in_flight.load(Relaxed)
+    }
+
+    pub(super) fn queue_bytes(&self) -> usize {
+        self.queue_bytes.load(Relaxed)
+    }
+
+    pub(super) fn queue_messages(&self) -> usize {
+        self.queue_messages.load(Relaxed)
+    }
+
+    pub(super) fn drops_pushes(&self) -> bool {
+        self.drop_pushes.load(Relaxed)
+    }
+
+    pub(super) fn rate_limit(&self) -> Option<RateLimit> {
+        match self.rate.load(Relaxed) {
+            0 => None,
+            bits => Some(RateLimit::from_bits(
+                bits,
+                self.rate_disconnects.load(Relaxed),
+            )),
+        }
+    }
+}

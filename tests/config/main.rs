@@ -1,0 +1,7 @@
+//! A node's configuration: files, variables of the environment, reloads.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod keys;
+mod reload;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,163 @@
+//! What a node takes while it runs, on SIGHUP and by its handle.
+
+use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+
+use nano::{App, Config, Error, Limits, code};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Command,
+};
+
+use crate::support::{RawClient, eventually, program, within};
+
+struct File {
+    _folder: TempDir,
+    path: PathBuf,
+}
+
+impl File {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.toml");
+        let file = Self {
+            _folder: folder,
+            path,
+        };
+        file.write(text);
+        file
+    }
+
+    fn write(&self, text: &str) {
+        let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
+        fs::write(&self.path, format!("{text}\n{listener}")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
+    let file = File::new("log = \"error\"");
+    let mut process = Command::new(program())
+        .args(["--config", file.path.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+    let line = within("the address", output.next_line()).await.unwrap();
+    let address = line.unwrap().replace("listening on ", "").parse().unwrap();
+    let id = process.id().unwrap();
+    let mut hang_up = async || {
+        let mut kill = Command::new("kill");
+        kill.args(["-HUP", &id.to_string()]);
+        assert!(kill.status().await.unwrap().success());
+        let line = within("a line of the log", log.next_line()).await;
+        line.unwrap().unwrap()
+    };
+    let mut client = RawClient::tcp(address).await;
+    client.handshake().await;
+
+    for (text, reason) in [
+        ("[limits]\nmax_conections = 1", "max_connections"),
+        ("[limits]\nmax_packet = 0", "limits.max_packet must be"),
+        ("log = \"=,=\"", "LOG"),
+    ] {
+        file.write(&format!("deny = [\"127.0.0.0/8\"]\n{text}"));
+        let line = hang_up().await;
+        assert!(line.contains("configuration not reloaded"), "{line}");
+        assert!(line.contains(reason), "{line}");
+    }
+    assert_eq!(client.call(1, "Echo.Echo", "still").await, "still");
+
+    file.write("log = \"info\"\n[timeouts]\nshutdown = \"1s\"");
+    let line = hang_up().await;
+    assert!(
+        line.contains("WARN") && line.contains("timeouts.shutdown"),
+        "{line}"
+    );
+    assert_eq!(client.call(2, "Echo.Echo", "still").await, "still");
+    file.write("log = \"info\"\ndeny = [\"127.0.0.0/8\"]");
+    let line = hang_up().await;
+    assert!(line.contains("configuration reloaded"), "{line}");
+    client.closed().await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_limits_of_clients_that_are_connected() {
+    let file = File::new("[limits]\nmax_connections = 2");
+    let config = Config::load(&file.path).unwrap();
+    let node = App::new().config(&config).start().await.unwrap();
+    let connect = async || RawClient::tcp(node.addresses()[0]).await;
+    let mut first = connect().await;
+    first.handshake().await;
+    let mut second = connect().await;
+    second.handshake().await;
+    connect().await.closed().await;
+    file.write("[limits]\nmax_connections = 3\nrate_limit = 1\nrate_limit_action = \"disconnect\"");
+    node.handle().reload().await.unwrap();
+    let mut third = connect().await;
+    third.handshake().await;
+    // The limit holds for clients that were there.
+    for _ in 1..=3 {
+        first.notify("Echo.Echo", "").await;
+    }
+    first.kicked().await;
+    file.write("[limits]\nmax_connections = 2");
+    node.handle().reload().await.unwrap();
+    eventually("the end of the first client", || {
+        node.handle().sessions().count() == 2
+    })
+    .await;
+    for id in 1..=20 {
+        second.request(id, "Echo.Echo", "").await;
+        second.error(id).await;
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_changes_nothing() {
+    let file = File::new("[limits]\nmax_connections = 1");
+    let (seen_tx, seen) = std::sync::mpsc::channel();
+    let config = Config::load(&file.path).unwrap().on_reload(move |new| {
+        let refused = new.log() == "refuse";
+        seen_tx.send(new.log().to_owned()).unwrap();
+        match refused {
+            true => Err(Error::new("LOG", "no such filter")),
+            false => Ok(()),
+        }
+    });
+    let node = App::new().config(&config).start().await.unwrap();
+    let mut client = RawClient::tcp(node.addresses()[0]).await;
+    client.handshake().await;
+    for (text, expected) in [
+        (
+            "[limits]\nmax_connections = 0",
+            "limits.max_connections must not be zero",
+        ),
+        ("deny = [\"127.0.0.1\"]\nlimit = 1", "unknown key"),
+        ("deny = [\"127.0.0.1\"]\nlog = \"refuse\"", "no such filter"),
+    ] {
+        file.write(text);
+        let error = node.handle().reload().await.unwrap_err();
+        assert!(error.message().contains(expected), "{error}");
+    }
+    // Checked before the application's function is called.
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), ["refuse"]);
+    fs::remove_file(&file.path).unwrap();
+    assert!(node.handle().reload().await.is_err());
+    client.request(1, "Echo.Echo", "").await;
+    client.error(1).await;
+    assert!(node.handle().deny_list().networks().is_empty());
+    within("the shutdown", node.shutdown()).await;
+
+    let app = App::new()
+        .limits(Limits::new())
+        .timeouts(nano::Timeouts::new().shutdown(Duration::from_secs(1)));
+    let node = app.start().await.unwrap();
+    let error = node.handle().reload().await.unwrap_err();
+    assert_eq!(error.code(), code::NOT_FOUND);
+    node.shutdown().await;
+}
