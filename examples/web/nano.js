@@ -17,6 +17,11 @@
  *   A kick that asks to connect again, such as that of a server that is shutting down, counts as a broken connection when `reconnect` is on.
  * - `reconnecting { attempt, delay, reason }`: the connection is gone, the next attempt starts in `delay` milliseconds, or when the page
  *   becomes visible or the network comes back.
+ * - `resumed {}`: connected again, in the same session, and nothing is missing; only with the option `resume`. What the server pushed
+ *   meanwhile comes behind it.
+ * - `lost { reason }`: the session that `resume` kept is gone, with all requests in flight and all that was not delivered. `reason` is one of
+ *   `unknown` (to the server, which may have restarted), `expired` (away for too long), `overflow` (more was waiting than is kept), `closed`
+ *   (by the server), `invalid` (the counts do not match) and `unsupported`. A `reconnected` or `close` follows.
  * - `reconnected { user }`: connected again, as a new session: join again whatever was joined.
  * - `close { reason, kicked }`: the end; nothing happens after it.
  */
@@ -38,6 +43,14 @@ const SHUTDOWN = 'server is shutting down'
 const KICKED_SPREAD = 10
 /** The longest retry window that a kick may state, in ms. */
 const MAX_WINDOW = 86_400_000
+/** What is kept of unacknowledged messages: as much as a server keeps. */
+const KEPT = Object.freeze({ bytes: 4 * 1024 * 1024, messages: 65536 })
+/** An acknowledgement is due after this many data packets, or bytes of their bodies. */
+const ACK_AFTER = Object.freeze({ packets: 256, bytes: 32 * 1024 })
+/** How many retry windows, at least, fit into the time for which the server keeps the session. */
+const RETURNS = 10
+/** Why a session is lost, as servers write it. */
+const LOST = ['unknown', 'expired', 'overflow', 'closed', 'invalid', 'unsupported']
 
 const missing = ['TextEncoder', 'TextDecoder', 'EventTarget', 'CustomEvent'].filter((name) => typeof globalThis[name] === 'undefined')
 if (missing.length) throw new Error(`nano.js: this platform has no ${missing.join(', ')}; load a polyfill first`)
@@ -47,7 +60,8 @@ const decoder = new TextDecoder()
 
 /**
  * Why a request failed. `code` and `msg` are the server's, or this client's: `NANO-400` (the message cannot be encoded, the reply not be
- * decoded), `NANO-408` (no answer in time), `NANO-410` (connection closed), `NANO-413` (longer than `maxPacket`).
+ * decoded), `NANO-408` (no answer in time), `NANO-410` (connection closed, or session lost), `NANO-413` (longer than `maxPacket`), `NANO-429`
+ * (too much is unacknowledged).
  */
 export class ReplyError extends Error {
   constructor(code, msg, metadata = {}) {
@@ -98,10 +112,7 @@ export function encodeMessage({ kind, id = 0, route = '', body = new Uint8Array(
   const code = kind === Kind.RESPONSE ? undefined : codes.get(route)
   const head = [(kind << 1) | (code === undefined ? 0 : COMPRESSED) | (error ? ERROR : 0)]
   if (kind === Kind.REQUEST || kind === Kind.RESPONSE) {
-    // Division, not shifts: ids may exceed 32 bits.
-    let rest = id
-    for (; rest > 127; rest = Math.floor(rest / 128)) head.push((rest % 128) | 128)
-    head.push(rest)
+    pushVarint(head, id)
   }
   if (kind === Kind.RESPONSE) return concat(Uint8Array.from(head), body)
   if (code !== undefined) return concat(Uint8Array.from([...head, code >> 8, code & 255]), body)
@@ -162,24 +173,33 @@ export class Client extends EventTarget {
   #opening = null
   #heartbeat = null
   #retry = null
+  #resumption = null
 
   /**
    * - `user`: any JSON value, sent in the handshake.
    * - `reconnect`: false; true; or `{ min, max, attempts }`. Each delay is random, up to a window that doubles from `min` (500 ms) to `max`
    *   (15000 ms); `attempts` is how often (Infinity). After a kick that asks to connect again, no window is shorter than the one it states, or than ten
    *   times `min`.
+   * - `resume`: false; true; or `{ bytes, messages }`. Asks the server to keep the session through lost connections: the same session goes on,
+   *   and every message of both sides arrives once and in order. Requests in flight wait for the return, within their timeout, and so does
+   *   what is sent meanwhile. `bytes` (4 MiB) and `messages` (65536) bound what the server has not acknowledged. Attempts are those of
+   *   `reconnect`, for as long as the server keeps the session; then a new session follows, unless `reconnect` is false. Its default with
+   *   `resume` is true. At a server that does not resume sessions all is as without this.
    * - `timeout`: how long a request waits for its reply, in ms (10000; 0 or Infinity for ever).
    * - `connectTimeout`: how long connecting may take until the handshake is done, in ms (10000; 0 or Infinity for ever).
    * - `maxPacket`: the longest message in bytes, with its route (65536, the server's `Limits::max_packet`). A server closes the connection of
    *   a longer one, so it is refused here.
    * - `WebSocket`: the constructor to use, where the platform has none.
    */
-  constructor(url, { user = {}, reconnect = false, timeout = 10000, connectTimeout = 10000, maxPacket = 65536, WebSocket = globalThis.WebSocket } = {}) {
+  constructor(url, options = {}) {
     super()
+    const { user = {}, resume = false, timeout = 10000, connectTimeout = 10000, maxPacket = 65536, WebSocket = globalThis.WebSocket } = options
+    const { reconnect = Boolean(resume) } = options
     if (!WebSocket) throw new Error('nano.js: this platform has no WebSocket; give one as the option of that name')
     this.#url = url
-    this.#options = { user, timeout, connectTimeout, maxPacket, WebSocket }
-    this.#options.reconnect = reconnect ? { min: 500, max: 15000, attempts: Infinity, ...(reconnect === true ? {} : reconnect) } : null
+    this.#options = { user, timeout, connectTimeout, maxPacket, WebSocket, reconnect: Boolean(reconnect) }
+    this.#options.retry = { min: 500, max: 15000, attempts: reconnect ? Infinity : 0, ...(reconnect === true ? {} : reconnect) }
+    this.#options.resume = resume ? { ...KEPT, ...(resume === true ? {} : resume) } : null
     /** The `user` value of the handshake reply, or null. */
     this.user = null
   }
@@ -187,6 +207,11 @@ export class Client extends EventTarget {
   /** `idle`, `connecting`, `open`, `reconnecting` or `closed`. */
   get state() {
     return this.#state
+  }
+
+  /** Whether the server keeps the session through a loss of the connection. While reconnecting, messages are sent all the same then. */
+  get resumable() {
+    return this.#resumption !== null
   }
 
   /** Opens the connection; resolves after the handshake. Once per client. */
@@ -205,13 +230,14 @@ export class Client extends EventTarget {
 
   /**
    * Sends a request; resolves to the body of its reply, rejects with a {@link ReplyError}. A request in flight when the connection breaks
-   * is rejected, not repeated: only the caller knows whether twice is harmless. `options`: `timeout`, `raw`.
+   * is rejected, not repeated: only the caller knows whether twice is harmless. With `resume` it is rejected when the session is lost.
+   * `options`: `timeout`, `raw`.
    */
   request(route, msg, { timeout = this.#options.timeout, raw = false } = {}) {
     return new Promise((resolve, reject) => {
-      if (this.#state !== 'open') throw new ReplyError('NANO-410', `not connected: ${this.#state}`)
+      if (!this.#sendable) throw new ReplyError('NANO-410', `not connected: ${this.#state}`)
       const id = this.#nextId++
-      this.#send(Packet.DATA, this.#encode({ kind: Kind.REQUEST, id, route }, msg))
+      this.#transmit(this.#encode({ kind: Kind.REQUEST, id, route }, msg))
       const expire = () => {
         this.#pending.delete(id)
         reject(new ReplyError('NANO-408', `no reply to ${route} within ${timeout} ms`))
@@ -222,9 +248,9 @@ export class Client extends EventTarget {
 
   /** Sends a message that has no reply. False when it was not sent: there is no connection, or the console says what is wrong with it. */
   notify(route, msg) {
-    if (this.#state !== 'open') return false
+    if (!this.#sendable) return false
     try {
-      return this.#send(Packet.DATA, this.#encode({ kind: Kind.NOTIFY, route }, msg))
+      return this.#transmit(this.#encode({ kind: Kind.NOTIFY, route }, msg))
     } catch (error) {
       console.error('nano: notify:', error.message)
       return false
@@ -239,7 +265,7 @@ export class Client extends EventTarget {
     return () => void this.#handlers.get(route).delete(entry)
   }
 
-  /** Closes for good. Requests in flight are rejected. */
+  /** Closes for good, and ends the session at once. Requests in flight are rejected. */
   close(reason = 'closed by this client') {
     this.#finish(reason)
   }
@@ -257,10 +283,29 @@ export class Client extends EventTarget {
     throw new ReplyError('NANO-413', `message to ${message.route} refused: ${bytes.length} bytes, maxPacket is ${maxPacket}`)
   }
 
+  get #sendable() {
+    return this.#state === 'open' || (this.#state === 'reconnecting' && this.#resumption !== null)
+  }
+
+  /** Sends a message, or keeps it for the return to the session. */
+  #transmit(message) {
+    const packet = encodePacket(Packet.DATA, message)
+    const session = this.#resumption
+    if (!session) return this.#write(packet)
+    if (!session.fits(packet)) throw new ReplyError('NANO-429', `too much is unacknowledged: ${session.usage}`)
+    session.record(packet)
+    if (this.#state === 'open') {
+      this.#write(packet)
+      this.#acknowledge()
+    }
+    return true
+  }
+
   #open() {
     return new Promise((resolve, reject) => {
-      const { connectTimeout, maxPacket, user } = this.#options
-      const hello = toBytes({ sys: { type: 'nano.js', version: '1.0.0', errorFlag: true }, user })
+      const { connectTimeout, maxPacket, user, resume } = this.#options
+      const ask = resume ? { resume: this.#resumption?.ask ?? {} } : {}
+      const hello = toBytes({ sys: { type: 'nano.js', version: '1.0.0', errorFlag: true, ...ask }, user })
       if (hello.length > maxPacket) throw new ReplyError('NANO-413', `handshake refused: ${hello.length} bytes, maxPacket is ${maxPacket}`)
       const socket = new this.#options.WebSocket(this.#url)
       const packets = new PacketDecoder()
@@ -270,7 +315,7 @@ export class Client extends EventTarget {
       socket.binaryType = 'arraybuffer'
       socket.onopen = () => this.#send(Packet.HANDSHAKE, hello)
       const closed = ({ code, reason }) => this.#lost(socket, reason || `connection closed (${code})`)
-      const foreign = (error) => this.#lost(socket, `cannot read what the server sent as nano's protocol: ${error.message}`)
+      const foreign = (error) => this.#lost(socket, `cannot read what the server sent as nano's protocol: ${error.message}`, { over: 'invalid' })
       const take = (bytes) => {
         for (const packet of packets.feed(bytes)) {
           // A handler may close the client between two packets of one frame.
@@ -278,6 +323,7 @@ export class Client extends EventTarget {
           this.#heartbeat?.heard()
           this.#packet(socket, packet)
         }
+        this.#acknowledge()
       }
       // From the first Blob on, everything waits for what came before it.
       let queue = null
@@ -298,35 +344,52 @@ export class Client extends EventTarget {
 
   #packet(socket, { type, body }) {
     if (type === Packet.HANDSHAKE) this.#welcome(socket, body)
-    else if (type === Packet.DATA) this.#receive(body)
+    else if (type === Packet.HEARTBEAT) this.#resumption?.acknowledge(body)
     else if (type === Packet.KICK) this.#kicked(socket, body)
+    else if (type === Packet.DATA) {
+      // Counted first: what cannot be handled is not wanted again.
+      this.#resumption?.receive(body.length)
+      this.#receive(body)
+    }
   }
 
   #welcome(socket, body) {
     const opening = this.#opening
     // A server may answer twice; the first reply counts.
     if (!opening) return
+    const { code, msg, sys, user } = Object(fromJson(body))
+    const { dict, heartbeat, resume } = Object(sys)
+    const [session, grant] = [this.#resumption, this.#options.resume && decodeGrant(resume)]
+    const resumed = code === 200 && session !== null && grant !== null && !grant.lost
+    const again = resumed ? session.resume(grant) : []
     this.#opening = null
     opening.settle()
-    const { code, msg, sys, user } = Object(fromJson(body))
     if (code !== 200) {
       const refusal = new ReplyError(code, msg ?? 'the server refused the handshake')
       opening.reject(refusal)
       // Asked again, it would refuse again.
       return this.#finish(refusal.message)
     }
-    const { dict, heartbeat } = Object(sys)
-    this.#codes = new Map(Object.entries(Object(dict)))
-    this.#routes = new Map([...this.#codes].map(([route, number]) => [number, route]))
-    this.user = user ?? null
+    if (!resumed) {
+      this.#codes = new Map(Object.entries(Object(dict)))
+      this.#routes = new Map([...this.#codes].map(([route, number]) => [number, route]))
+      this.user = user ?? null
+    }
     this.#send(Packet.ACK)
-    this.#heartbeat?.stop()
+    for (const packet of again) this.#write(packet)
     if (heartbeat > 0) {
       const silent = () => this.#lost(socket, `nothing heard for ${2 * heartbeat} s`)
-      this.#heartbeat = new Heartbeat(heartbeat * 1000, () => this.#send(Packet.HEARTBEAT), silent)
+      this.#heartbeat = new Heartbeat(heartbeat * 1000, () => this.#beat(), silent)
     }
+    const returned = this.#state === 'reconnecting'
     this.#state = 'open'
     opening.resolve()
+    if (resumed) return this.#emit('resumed', {})
+    this.#lose(grant?.lost || 'unsupported', grant && new Resumption(grant, this.#options.resume))
+    // A handler may have closed the client.
+    if (!returned || this.#socket !== socket) return
+    if (this.#options.reconnect) this.#emit('reconnected', { user: this.user })
+    else this.#finish('the session is lost')
   }
 
   #receive(bytes) {
@@ -369,40 +432,69 @@ export class Client extends EventTarget {
 
   #kicked(socket, body) {
     const { reason, code, again, window } = decodeKick(body)
-    const { reconnect } = this.#options
-    if (again && reconnect) return this.#lost(socket, reason, window ?? KICKED_SPREAD * reconnect.min)
+    const { reconnect, retry } = this.#options
+    if (again && reconnect) {
+      // Before the handshake it is a connection that is ended, not the session.
+      const over = this.#state === 'open' ? 'closed' : ''
+      return this.#lost(socket, reason, { spread: window ?? KICKED_SPREAD * retry.min, over })
+    }
     this.#emit('kick', code ? { reason, code } : { reason })
     this.#finish(reason || 'kicked by the server', true)
   }
 
-  /** The connection broke: fail what waits for it, then try again or end. `spread` is the shortest retry window in ms. */
-  #lost(socket, reason, spread = 0) {
+  /**
+   * The connection broke: keep the session for the return, or fail what waits for it; then try again, or end. `spread` is the shortest retry
+   * window in ms, `over` why the session cannot be resumed, if it cannot.
+   */
+  #lost(socket, reason, { spread = 0, over = '' } = {}) {
     if (socket !== this.#socket) return
     const stood = this.#state === 'open'
-    this.#drop(reason)
-    // A failed attempt is reported to its caller.
-    if (stood && this.#options.reconnect) this.#reconnect(reason, spread)
-    else if (stood) this.#finish(reason)
+    if (stood) this.#state = 'reconnecting'
+    this.#release(reason, over !== '')
+    if (over) this.#lose(over, null, reason)
+    if (!this.#resumption) this.#fail(reason)
+    // A failed attempt is reported to its caller, and a handler may have closed the client.
+    if (!stood || this.#state === 'closed') return
+    if (this.#resumption || this.#options.reconnect) this.#reconnect(reason, spread)
+    else this.#finish(reason)
+  }
+
+  /** The session that could be resumed is gone, if there was one; `next` is what follows it. */
+  #lose(why, next, reason = `the session is lost: ${why}`) {
+    const session = this.#resumption
+    this.#resumption = next
+    if (!session) return
+    this.#fail(reason)
+    this.#emit('lost', { reason: why })
   }
 
   async #reconnect(reason, spread) {
-    const { min, max, attempts } = this.#options.reconnect
-    this.#state = 'reconnecting'
-    for (let attempt = 1; attempt <= attempts; attempt++) {
+    const { min, max, attempts } = this.#options.retry
+    const until = Date.now() + (this.#resumption?.window ?? 0)
+    for (let attempt = 1, left = attempts; this.#resumption || left > 0; attempt++) {
+      const session = this.#resumption
+      if (!session) left--
       // Full jitter: clients of a restarted server come back evenly spread over the window.
-      const window = Math.max(spread, Math.min(max, min * 2 ** Math.min(attempt - 1, 30)))
-      const delay = Math.round(window * Math.random())
+      const longest = session ? Math.min(max, session.window / RETURNS) : max
+      const window = Math.max(spread, Math.min(longest, min * 2 ** Math.min(attempt - 1, 30)))
+      let delay = Math.round(window * Math.random())
+      if (session) {
+        // One attempt at the end of the session's time. The timers of a hidden page may be too slow for it.
+        const hidden = globalThis.document?.hidden && attempt === 1
+        delay = hidden ? 0 : Math.max(0, Math.min(delay, until - Date.now()))
+      }
       this.#emit('reconnecting', { attempt, delay, reason })
       if (this.#state === 'closed') return
-      await new Promise((resolve) => (this.#retry = { resolve, spread, settle: after(delay, resolve) }))
+      if (delay) await new Promise((resolve) => (this.#retry = { resolve, spread, settle: after(delay, resolve) }))
       if (this.#state === 'closed') return
       this.#retry = null
       try {
-        await this.#open()
-        return this.#emit('reconnected', { user: this.user })
+        return await this.#open()
       } catch (error) {
         if (this.#state === 'closed') return
         reason = error.message
+        if (session && Date.now() >= until) this.#lose('expired', null)
+        if (this.#state === 'closed') return
       }
     }
     this.#finish(reason)
@@ -419,19 +511,28 @@ export class Client extends EventTarget {
     }
   }
 
-  /** Lets go of the socket and fails everything that waits for something from it. */
-  #drop(reason) {
-    const error = new ReplyError('NANO-410', reason)
-    const [socket, opening, waiting] = [this.#socket, this.#opening, [...this.#pending.values()]]
+  /** Lets go of the socket. `final` also ends the session, if it outlives connections. */
+  #release(reason, final) {
+    const [socket, opening] = [this.#socket, this.#opening]
+    if (final && this.#resumption) this.#send(Packet.KICK)
     this.#socket = null
     this.#opening = null
-    this.#pending.clear()
     this.#heartbeat?.stop()
     this.#heartbeat = null
-    socket?.close()
-    for (const { reject, settle } of opening ? [opening, ...waiting] : waiting) {
+    // Any other code, and none, is a loss to the server.
+    if (final && this.#options.resume) socket?.close(1000)
+    else socket?.close()
+    opening?.settle()
+    opening?.reject(new ReplyError('NANO-410', reason))
+  }
+
+  /** Fails all requests in flight. */
+  #fail(reason) {
+    const waiting = [...this.#pending.values()]
+    this.#pending.clear()
+    for (const { reject, settle } of waiting) {
       settle()
-      reject(error)
+      reject(new ReplyError('NANO-410', reason))
     }
   }
 
@@ -441,18 +542,132 @@ export class Client extends EventTarget {
     globalThis.removeEventListener?.('online', this.#wake)
     globalThis.document?.removeEventListener?.('visibilitychange', this.#wake)
     this.#retry?.settle()
-    this.#drop(reason)
+    this.#release(reason, true)
+    this.#resumption = null
+    this.#fail(reason)
     this.#emit('close', { reason, kicked })
   }
 
   #send(type, body) {
+    return this.#write(encodePacket(type, body))
+  }
+
+  #write(packet) {
     const open = this.#socket?.readyState === 1
-    if (open) this.#socket.send(encodePacket(type, body))
+    if (open) this.#socket.send(packet)
     return open
+  }
+
+  #beat() {
+    this.#send(Packet.HEARTBEAT, this.#resumption?.count())
+  }
+
+  /** Sends a heartbeat ahead of its time if the server should learn at once how much has arrived. */
+  #acknowledge() {
+    if (this.#state !== 'open' || !this.#resumption?.due) return
+    if (this.#heartbeat) this.#heartbeat.beat()
+    else this.#beat()
   }
 
   #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }))
+  }
+}
+
+/**
+ * A session that outlives its connections: how many data packets have arrived in it, and the packets that may have to be sent again. Both
+ * sides tell each other their counts in heartbeats.
+ */
+class Resumption {
+  /** Whether the server should learn the count now, ahead of the next heartbeat. */
+  due = false
+  /** How long the server keeps the session after a loss, in ms. */
+  window = 0
+  #limits
+  #token = ''
+  #received = 0
+  /** What the server knows of `#received`, and the bytes that came since. */
+  #announced = 0
+  #unannounced = 0
+  /** The packets that the server has not acknowledged, those that it has, and the bytes of the first. */
+  #kept = []
+  #acknowledged = 0
+  #bytes = 0
+  /** Whether the server was asked for its count because half of the limits was used. */
+  #asked = false
+
+  constructor({ token, window }, limits) {
+    this.#token = token
+    this.window = window
+    this.#limits = limits
+  }
+
+  /** What asks for this session in a handshake. */
+  get ask() {
+    return { token: this.#token, received: this.#received }
+  }
+
+  get usage() {
+    return `${this.#kept.length} messages, ${this.#bytes} bytes`
+  }
+
+  receive(length) {
+    this.#received++
+    this.#unannounced += length
+    if (this.#received - this.#announced >= ACK_AFTER.packets || this.#unannounced >= ACK_AFTER.bytes) this.due = true
+  }
+
+  /** Whether a packet can be kept; the first one always can. */
+  fits(packet) {
+    const { bytes, messages } = this.#limits
+    return !this.#kept.length || (this.#kept.length < messages && this.#bytes + packet.length <= bytes)
+  }
+
+  /** Keeps a packet that is about to be sent, now or after a return. */
+  record(packet) {
+    this.#kept.push(packet)
+    this.#bytes += packet.length
+    const half = this.#kept.length > this.#limits.messages / 2 || this.#bytes > this.#limits.bytes / 2
+    if (half && !this.#asked) this.#asked = this.due = true
+  }
+
+  /** Takes the body of a heartbeat; an empty one says nothing. Throws when it cannot be right. */
+  acknowledge(body) {
+    if (!body.length) return
+    this.#forget(decodeVarint(body))
+    // The server may be waiting. It is answered once, and only with news.
+    if (this.#received > this.#announced) this.due = true
+  }
+
+  /** The body of a heartbeat. */
+  count() {
+    this.#announce()
+    return Uint8Array.from(pushVarint([], this.#received))
+  }
+
+  /** Goes on over a new connection. Returns the packets to send again, before anything new. Throws when the count cannot be right. */
+  resume({ token, window, received }) {
+    this.#forget(received)
+    this.#token = token
+    this.window = window
+    this.#announce()
+    return this.#kept
+  }
+
+  #announce() {
+    this.#announced = this.#received
+    this.#unannounced = 0
+    this.due = false
+  }
+
+  #forget(count) {
+    const sent = this.#acknowledged + this.#kept.length
+    if (!(count >= this.#acknowledged && count <= sent)) {
+      throw new Error(`${count} messages acknowledged, of ${sent} sent and ${this.#acknowledged} acknowledged before`)
+    }
+    for (const packet of this.#kept.splice(0, count - this.#acknowledged)) this.#bytes -= packet.length
+    this.#acknowledged = count
+    this.#asked = false
   }
 }
 
@@ -469,7 +684,7 @@ class Heartbeat {
     this.#interval = interval
     this.#send = send
     this.#silent = silent
-    this.#sending = after(interval, () => this.#beat())
+    this.#sending = after(interval, () => this.beat())
     this.#listen(2 * interval)
   }
 
@@ -479,13 +694,21 @@ class Heartbeat {
    */
   heard() {
     this.#listen(2 * this.#interval)
-    if (Math.abs(Date.now() - this.#sent) > this.#interval / 2) this.#beat()
+    if (Math.abs(Date.now() - this.#sent) > this.#interval / 2) this.beat()
   }
 
   /** The page or machine was asleep. A living server has a heartbeat for it within the next interval. */
   wake() {
     this.#listen(1.5 * this.#interval)
-    this.#beat()
+    this.beat()
+  }
+
+  /** Sends one now; the next is due an interval later. */
+  beat() {
+    this.#sent = Date.now()
+    this.#sending()
+    this.#sending = after(this.#interval, () => this.beat())
+    this.#send()
   }
 
   stop() {
@@ -498,12 +721,6 @@ class Heartbeat {
     this.#listening = after(ms, this.#silent)
   }
 
-  #beat() {
-    this.#sent = Date.now()
-    this.#sending()
-    this.#sending = after(this.#interval, () => this.#beat())
-    this.#send()
-  }
 }
 
 /** Calls `run` once in `ms` milliseconds, never for `Infinity`. Returns a function that cancels it. */
@@ -523,6 +740,22 @@ function concat(head, tail) {
   bytes.set(head)
   bytes.set(tail, head.length)
   return bytes
+}
+
+/** Appends a number to bytes, 7 bits per byte, lowest first. */
+function pushVarint(bytes, number) {
+  // Division, not shifts: numbers may exceed 32 bits.
+  let rest = number
+  for (; rest > 127; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128)
+  bytes.push(rest)
+  return bytes
+}
+
+/** The number that all of these bytes are. */
+function decodeVarint(bytes) {
+  const ends = bytes.findIndex((byte) => byte < 128)
+  if (ends < 0 || ends !== bytes.length - 1) throw new Error('the body of a heartbeat is not a count')
+  return bytes.reduceRight((number, byte) => number * 128 + (byte & 127), 0)
 }
 
 const className = (value) => Object.prototype.toString.call(value).slice(8, -1)
@@ -565,6 +798,19 @@ function decodeKick(body) {
     code: String(code ?? ''),
     again: ['here', 'elsewhere'].includes(reconnect) || (reconnect !== 'never' && reason === SHUTDOWN),
     window: retryAfter >= 0 && retryAfter <= MAX_WINDOW ? Number(retryAfter) : undefined,
+  }
+}
+
+/** What a handshake reply says of the session; null if it cannot be resumed. */
+function decodeGrant(field) {
+  const { token, window, received, lost } = Object(field)
+  if (typeof token !== 'string') return null
+  const known = LOST.includes(lost) ? lost : 'unknown'
+  return {
+    token,
+    window: window > 0 && Number.isFinite(window) ? window * 1000 : 0,
+    received: Number.isSafeInteger(received) ? received : 0,
+    lost: typeof lost === 'string' ? known : '',
   }
 }
 

@@ -16,7 +16,10 @@ afterEach(async () => {
   for (const undo of cleanup.splice(0).reverse()) await undo()
 })
 
-/** A server that shakes hands and leaves the rest to `script(peer)`; a peer has `send`, `next` (the next packet's bytes as hex) and `close`. */
+/**
+ * A server that shakes hands and leaves the rest to `script(peer, count)`; `handshake` may be a function of these. A peer has `send`, `next`
+ * (the next packet's bytes as hex), `close`, and `left`, a promise of the close code.
+ */
 export async function serve(script = () => {}, { handshake = { code: 200, sys: { heartbeat: 30 } }, port = 0 } = {}) {
   const server = new WebSocketServer({ host: '127.0.0.1', port })
   const peers = []
@@ -40,9 +43,10 @@ export async function serve(script = () => {}, { handshake = { code: 200, sys: {
     }
     peer.hello = JSON.parse(hex((await peer.next()).slice(8)))
     peers.push(peer)
-    if (!handshake) return
-    peer.send(packet(1, JSON.stringify(handshake)))
-    if (handshake.code === 200) assert.equal(await peer.next(), ACK)
+    const reply = typeof handshake === 'function' ? await handshake(peer, peers.length) : handshake
+    if (!reply) return
+    peer.send(packet(1, JSON.stringify(reply)))
+    if (reply.code === 200) assert.equal(await peer.next(), ACK)
     await script(peer, peers.length)
   })
   await new Promise((resolve) => server.on('listening', resolve))
@@ -63,6 +67,16 @@ export function packet(type, body) {
 
 export const response = (id, body, flag = 0x04) => packet(4, Buffer.concat([Buffer.from([flag, id]), Buffer.from(body)]))
 export const push = (route, body) => packet(4, Buffer.concat([Buffer.from([0x06, route.length]), Buffer.from(route + body)]))
+
+/** What a client's data packet says, from its hex: kind, id of a request, route, JSON body. */
+export function heard(packet) {
+  const bytes = hex(packet)
+  assert.equal(bytes[0], 4, `a data packet: ${packet}`)
+  const kind = bytes[4] >> 1
+  const at = kind === 0 ? 6 : 5
+  const end = at + 1 + bytes[at]
+  return { kind, ...(kind === 0 ? { id: bytes[5] } : {}), route: text(bytes.subarray(at + 1, end)), body: JSON.parse(text(bytes.subarray(end))) }
+}
 
 export async function open(server, options = {}) {
   const client = new Client(server.url, { WebSocket, ...options })
