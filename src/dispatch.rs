@@ -237,6 +237,13 @@ impl Dispatch {
         }
     }
 
+    /// Tells the members that serve this session its shared value under a key.
+    pub(crate) fn shared(&self, session: &Session, key: &str) {
+        if let Some(cluster) = self.cluster() {
+            cluster.shared(session, key);
+        }
+    }
+
     /// Tells the members that serve this session that it has ended.
     pub(crate) fn closed(&self, session: &Session, reason: &CloseReason) {
         if let Some(cluster) = self.cluster() {

@@ -12,6 +12,7 @@ mod messages;
 mod registry;
 mod responder;
 mod router;
+mod shared;
 
 mod handle;
 
@@ -24,6 +25,7 @@ mod pins;
 mod push;
 mod reply_to;
 mod sequencer;
+mod shared_values;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::handle::SessionInner;
@@ -38,6 +40,7 @@ pub use self::{
     registry::Sessions,
     responder::Responder,
     router::Router,
+    shared::SharedData,
 };
 pub(crate) use self::{
     close_state::{GroupRef, SessionKey},
@@ -45,4 +48,5 @@ pub(crate) use self::{
     push::GateMulticast,
     reply_to::{Caller, CancelCall, ReplyTo},
     sequencer::{Place, Sequenced, SequencedTask, Ticket},
+    shared_values::SharedValues,
 };

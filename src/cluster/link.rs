@@ -31,6 +31,7 @@ mod served_session;
 pub(super) mod service;
 pub(super) mod session;
 pub(super) mod session_window;
+mod shared_data;
 mod state;
 mod stream;
 #[cfg(test)]

@@ -52,6 +52,9 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// The session is bound to a uid, or to none any more.
     fn session_bound(&self, session: &Session);
 
+    /// The session's shared value under a key has changed.
+    fn session_shared(&self, session: &Session, key: &str);
+
     /// The session has ended.
     fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason);
 }

@@ -39,6 +39,9 @@ pub(crate) trait ClusterRouter: Send + Sync {
     /// Tells the peers that serve the session its user id; 0 is none.
     fn bound(&self, session: &Session);
 
+    /// Tells the peers that serve the session its shared value under a key.
+    fn shared(&self, session: &Session, key: &str);
+
     /// Tells the peers that serve the session that it has ended.
     fn closed(&self, session: &Session, reason: &CloseReason);
 }

@@ -445,6 +445,12 @@ impl SessionSink for ConnectionHandle {
         session.inner().rebind(uid);
         self.gate.dispatch.bound(session);
     }
+
+    fn share(&self, session: &Session, key: &str, value: Option<Bytes>) -> Result {
+        session.inner().shared.set(key, value)?;
+        self.gate.dispatch.shared(session, key);
+        Ok(())
+    }
 }
 
 fn response(id: u64, flagged: bool, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {

@@ -1,6 +1,8 @@
 //! What a session is bound to and keeps: uid, bindings, pins and values.
 
-use super::{data::State, extensions::Extensions, handle::Session, router::Router};
+use super::{
+    data::State, extensions::Extensions, handle::Session, router::Router, shared::SharedData,
+};
 use crate::{
     error::{Error, Result, code},
     scheduler::Scheduler,
@@ -23,6 +25,11 @@ impl<S: Serializer> Session<S> {
     /// The members that serve the session, by service.
     pub fn router(&self) -> Router<S> {
         Router(self.clone())
+    }
+
+    /// The values that all nodes which serve the session share.
+    pub fn shared(&self) -> SharedData<S> {
+        SharedData(self.clone())
     }
 
     /// Runs the services registered with the scheduler name `name` on `scheduler` for this session:
@@ -95,7 +102,8 @@ impl<S: Serializer> Session<S> {
         self.inner().data.restore(state);
     }
 
-    /// Forgets the uid and the data under keys. Extensions, pins and bindings of the router stay.
+    /// Forgets the uid and the data under keys. Extensions, pins, shared values and bindings of the
+    /// router stay.
     pub fn clear(&self) {
         self.inner().sink.bind(&self.typed(), 0);
         self.inner().data.restore(State::default());

@@ -30,6 +30,7 @@ use super::{
     push::{GateMulticast, Push},
     reply_to::ReplyTo,
     sequencer::{Sequenced, Sequencer},
+    shared_values::SharedValues,
 };
 use crate::{
     error::Result,
@@ -208,6 +209,7 @@ pub(crate) struct SessionInner {
     /// Takes pushes and responses: a connection of this node, or the link to its gate.
     pub(crate) sink: Arc<dyn SessionSink>,
     pub(super) data: Data,
+    pub(crate) shared: SharedValues,
     pub(super) extensions: Extensions,
     pub(super) pins: Pins,
     pub(crate) bindings: Bindings,
@@ -230,6 +232,7 @@ impl SessionInner {
             uid: AtomicI64::new(0),
             sink,
             data: Data::default(),
+            shared: SharedValues::default(),
             extensions: Extensions::default(),
             pins: Pins::default(),
             bindings: Bindings::default(),
@@ -308,6 +311,15 @@ pub trait SessionSink: Any + Send + Sync {
     fn route(&self, session: &Session, service: &str, address: Option<&str>) -> Result {
         session.inner().bindings.set(service, address);
         Ok(())
+    }
+
+    /// Sets a shared value of the session to JSON, or removes it, here and on its gate.
+    ///
+    /// # Errors
+    /// See [`SharedData::set`](super::SharedData::set).
+    #[doc(hidden)]
+    fn share(&self, session: &Session, key: &str, value: Option<Bytes>) -> Result {
+        session.inner().shared.set(key, value).map(drop)
     }
 
     /// Notes that one message of the session is finished: handled, refused or dropped.

@@ -25,4 +25,5 @@ mod raw_link;
 mod routes;
 mod scripted_peer;
 mod sessions;
+mod shared_data;
 mod stopping;

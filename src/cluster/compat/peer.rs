@@ -365,6 +365,10 @@ impl PeerTransport for CompatPeer {
         // Go nano does not send uids to other nodes.
     }
 
+    fn session_shared(&self, _: &Session, _: &str) {
+        // Nor does it know shared values.
+    }
+
     fn session_closed(self: Arc<Self>, session: &Session, _: &CloseReason) {
         if !self.is_member() {
             return;

@@ -96,6 +96,16 @@ impl SessionSink for CompatSession {
         ))
     }
 
+    fn share(&self, _: &Session, _: &str, _: Option<Bytes>) -> Result {
+        Err(Error::new(
+            code::UNSUPPORTED,
+            format!(
+                "the gate {} is a node of Go nano, which shares no values",
+                self.gate.address
+            ),
+        ))
+    }
+
     fn remote_addr(&self) -> Option<SocketAddr> {
         None
     }

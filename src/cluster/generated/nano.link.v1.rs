@@ -5,7 +5,7 @@ pub struct Batch {
     pub frames: ::prost::alloc::vec::Vec<Frame>,
 }
 /// Flat, so that it is decoded in one pass. Fields of rare kinds are messages of their own.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Frame {
     #[prost(enumeration = "Kind", tag = "1")]
     pub kind: i32,
@@ -47,6 +47,8 @@ pub struct Frame {
     /// The address of the member a RELAY_CALL is for; empty for any that has the service.
     #[prost(string, tag = "17")]
     pub target: ::prost::alloc::string::String,
+    #[prost(message, optional, boxed, tag = "18")]
+    pub share: ::core::option::Option<::prost::alloc::boxed::Box<Share>>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
@@ -78,6 +80,22 @@ pub struct SessionOpen {
     #[prost(bool, tag = "3")]
     pub resumed: bool,
 }
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Share {
+    #[prost(message, repeated, tag = "1")]
+    pub values: ::prost::alloc::vec::Vec<SharedValue>,
+    /// Whether these are all values of the session: others are gone.
+    #[prost(bool, tag = "2")]
+    pub all: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SharedValue {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// JSON; empty if the value was removed.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub value: ::prost::bytes::Bytes,
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Close {
     /// The label of the close reason.
@@ -92,7 +110,7 @@ pub enum Kind {
     None = 0,
     /// Identifies the sender and the stream: `hello`.
     Hello = 1,
-    /// The session, ahead of its first message: `open`, `uid`, `binds`.
+    /// The session, ahead of its first message: `open`, `uid`, `binds`, and all of `share`.
     SessionOpen = 2,
     /// Every session that still exists has been opened again; others have ended.
     ResyncDone = 3,
@@ -100,20 +118,24 @@ pub enum Kind {
     Message = 4,
     /// A node's one-way message.
     Rpc = 5,
-    /// The session's `uid`, and the number of the receiver's last BIND or ROUTE that the gate has applied:
-    /// `binds`.
+    /// The session's `uid`, and the number of the receiver's last BIND, ROUTE or SHARE that the gate
+    /// has applied: `binds`.
     Bound = 6,
     /// The session has ended: `close`.
     SessionClosed = 7,
+    /// Shared values of the session: `share`. `binds` as in BOUND.
+    Shared = 8,
     /// The answer to a request: `body`, an error body if `error`.
     Response = 16,
     /// A push to `session`, or to `sessions`.
     Push = 17,
-    /// Binds the session to `uid`; `binds` is larger with each BIND and ROUTE of the sender.
+    /// Binds the session to `uid`; `binds` is larger with each BIND, ROUTE and SHARE of the sender.
     Bind = 18,
     /// Binds the session's service `route` to the member whose address is `body`, or to none if it is
     /// empty. `binds` as in BIND.
     Route = 23,
+    /// Changes shared values of the session: `share`. `binds` as in BIND.
+    Share = 24,
     /// Closes the client's connection: `close.detail` is the reason.
     Close = 19,
     /// Sends the client a kick and closes its connection. `close.detail` is the reason; a kick with more than
@@ -161,10 +183,12 @@ impl Kind {
             Self::Rpc => "RPC",
             Self::Bound => "BOUND",
             Self::SessionClosed => "SESSION_CLOSED",
+            Self::Shared => "SHARED",
             Self::Response => "RESPONSE",
             Self::Push => "PUSH",
             Self::Bind => "BIND",
             Self::Route => "ROUTE",
+            Self::Share => "SHARE",
             Self::Close => "CLOSE",
             Self::Kick => "KICK",
             Self::Relay => "RELAY",
@@ -192,10 +216,12 @@ impl Kind {
             "RPC" => Some(Self::Rpc),
             "BOUND" => Some(Self::Bound),
             "SESSION_CLOSED" => Some(Self::SessionClosed),
+            "SHARED" => Some(Self::Shared),
             "RESPONSE" => Some(Self::Response),
             "PUSH" => Some(Self::Push),
             "BIND" => Some(Self::Bind),
             "ROUTE" => Some(Self::Route),
+            "SHARE" => Some(Self::Share),
             "CLOSE" => Some(Self::Close),
             "KICK" => Some(Self::Kick),
             "RELAY" => Some(Self::Relay),

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, task::Waker};
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::proto::Frame;
+use super::proto::{Frame, SharedValue};
 use crate::{dispatch::Origin, error::Error, session::CloseReason};
 
 /// A decision of [`LinkState`](super::state::LinkState). The driver applies it after unlocking, in
@@ -45,6 +45,13 @@ pub(in crate::cluster) enum Effect<S> {
         id: i64,
         service: ByteString,
         address: Option<ByteString>,
+    },
+    /// Change shared values of a session of this gate, and announce them to every peer that serves
+    /// it.
+    Share {
+        session: Option<S>,
+        id: i64,
+        values: Vec<SharedValue>,
     },
     /// A PUSH for several sessions of this gate.
     Multicast {

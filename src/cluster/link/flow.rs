@@ -118,12 +118,12 @@ impl SendQueue {
         self.frames.push_front((frame, None));
     }
 
-    /// Queues BINDs and ROUTEs ahead of what is queued, which followed them, except for those that
+    /// Queues BINDs, ROUTEs and SHAREs ahead of what is queued, which followed them, except for those that
     /// are still queued themselves.
     pub(super) fn repeat(&mut self, binds: Vec<Frame>) {
         let queued: HashSet<_> = self
             .iter()
-            .filter(|frame| matches!(frame.kind(), Kind::Bind | Kind::Route))
+            .filter(|frame| matches!(frame.kind(), Kind::Bind | Kind::Route | Kind::Share))
             .map(|frame| frame.binds)
             .collect();
         for frame in binds.into_iter().rev() {

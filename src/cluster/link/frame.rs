@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
-    proto::{Close, Frame, Hello, Kind, SessionOpen},
+    proto::{Close, Frame, Hello, Kind, SessionOpen, Share, SharedValue},
     session::LinkedSession,
 };
 use crate::{
@@ -78,6 +78,7 @@ impl Frame {
             binds,
             uid: session.uid(),
             open: Some(Box::new(open)),
+            share: all_values(session),
             ..Self::of(Kind::SessionOpen, session.id())
         }
     }
@@ -161,6 +162,25 @@ impl Frame {
             route: Bytes::copy_from_slice(service.as_bytes()),
             body: Bytes::copy_from_slice(address.unwrap_or_default().as_bytes()),
             ..Self::of(Kind::Route, session)
+        }
+    }
+
+    /// The gate's value under a key; with `None`, all of them.
+    pub(super) fn shared(session: &impl LinkedSession, key: Option<&str>, binds: u32) -> Self {
+        let share = key.map(|key| one_value(session, key));
+        Self {
+            binds,
+            share: share.or_else(|| all_values(session)),
+            ..Self::of(Kind::Shared, session.id())
+        }
+    }
+
+    /// Changes a value at the gate to that of this node.
+    pub(super) fn share(session: &impl LinkedSession, key: &str, binds: u32) -> Self {
+        Self {
+            binds,
+            share: Some(one_value(session, key)),
+            ..Self::of(Kind::Share, session.id())
         }
     }
 
@@ -309,6 +329,10 @@ impl Frame {
             + self.body.len()
             + self.sessions.len() * 8
             + self.close.as_ref().map_or(0, |close| close.detail.len())
+            + self.share.as_ref().map_or(0, |share| {
+                let values = share.values.iter();
+                values.map(|it| 16 + it.key.len() + it.value.len()).sum()
+            })
     }
 
     /// Whether the sender is failed with UNAVAILABLE when the stream breaks, so that the frame must
@@ -325,4 +349,29 @@ impl Frame {
     pub(super) fn is_answer(&self) -> bool {
         matches!(self.kind(), Kind::Response | Kind::Reply)
     }
+}
+
+/// All shared values of a session; `None` if there are none.
+fn all_values(session: &impl LinkedSession) -> Option<Box<Share>> {
+    let values = session.shared().all();
+    (!values.is_empty()).then(|| {
+        let values = values.into_iter();
+        Box::new(Share {
+            values: values
+                .map(|(key, value)| SharedValue { key, value })
+                .collect(),
+            all: true,
+        })
+    })
+}
+
+fn one_value(session: &impl LinkedSession, key: &str) -> Box<Share> {
+    let value = SharedValue {
+        key: key.to_owned(),
+        value: session.shared().get(key).unwrap_or_default(),
+    };
+    Box::new(Share {
+        values: vec![value],
+        all: false,
+    })
 }

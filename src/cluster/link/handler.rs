@@ -10,7 +10,7 @@ use super::{
     context::LinkContext,
     effect::{Effect, EndCause},
     peer::LinkPeer,
-    proto::{Frame, Kind},
+    proto::{Frame, Kind, SharedValue},
     stream::LinkStream,
 };
 use crate::{
@@ -91,6 +91,11 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
             let session = local(context, session, id)?;
             session.inner().bindings.set(&service, address.as_deref());
         }
+        Effect::Share {
+            session,
+            id,
+            values,
+        } => share(context, &local(context, session, id)?, values),
         Effect::Multicast { sessions, frame } => return multicast(context, sessions, frame),
         Effect::Reply(frame) => {
             let caller = context.calls.take(frame.request);
@@ -189,6 +194,19 @@ fn multicast(
         debug!(failed, %route, "not sent to some clients");
     }
     Ok(())
+}
+
+/// Changes values of a session of this gate. One that does not fit is left as it is, of which the
+/// peers learn as of a change.
+fn share(context: &LinkContext, session: &Session, values: Vec<SharedValue>) {
+    for SharedValue { key, value } in values {
+        let value = (!value.is_empty()).then_some(value);
+        if let Err(error) = session.inner().shared.set(&key, value) {
+            context.metrics.frames_refused.increment(1);
+            debug!(session = session.id(), key, %error, "shared value refused");
+        }
+        context.dispatch.shared(session, &key);
+    }
 }
 
 /// A session of this gate: one that the peer serves, or one that the peer knows of from elsewhere.

@@ -328,6 +328,10 @@ impl PeerTransport for LinkPeer {
         self.streams[stream_index(session.id())].session_bound(session);
     }
 
+    fn session_shared(&self, session: &Session, key: &str) {
+        self.streams[stream_index(session.id())].session_shared(session, key);
+    }
+
     fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason) {
         let always = self.context.has_outside_nodes();
         self.streams[stream_index(session.id())].session_closed(session, reason, always);

@@ -61,12 +61,13 @@ impl<S: LinkedSession> LinkState<S> {
                         "a session on the wrong stream",
                     ));
                 }
-                let writer = self.receiver.session_open(&frame, open);
+                let writer = self.receiver.session_open(frame, open);
                 effects.extend(writer.map(Effect::Wake));
             }
             Kind::ResyncDone => self.receiver.resync_done(effects),
             Kind::Message | Kind::Rpc => return self.deliver(frame, now, effects),
             Kind::Bound => return self.receiver.bound(&frame),
+            Kind::Shared => return self.receiver.shared(frame),
             Kind::SessionClosed => self.receiver.session_closed(&mut frame, remember, effects),
 
             Kind::Response => {
@@ -93,6 +94,7 @@ impl<S: LinkedSession> LinkState<S> {
                 });
             }
             Kind::Route => return self.route_for_gate(frame, effects),
+            Kind::Share => return self.share_for_gate(frame, effects),
             Kind::Push | Kind::Close | Kind::Kick | Kind::Relay | Kind::RelayCall => {
                 self.for_gate(frame, effects);
             }

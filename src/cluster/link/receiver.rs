@@ -38,11 +38,11 @@ pub(super) struct Receiver<S> {
     /// The largest number of a session that the peer has opened.
     opened: u64,
     /// By id. Ids are chosen by gates, so a fast hash is safe.
-    sessions: FxHashMap<i64, ServedSession<S>>,
+    pub(super) sessions: FxHashMap<i64, ServedSession<S>>,
     last_key: u64,
     /// The number of the last BIND, of any session: one of a session that has ended may still be
     /// queued when the gate opens the session again.
-    last_bind: u32,
+    pub(super) last_bind: u32,
     /// Sessions that have ended, while nodes outside of links may still send messages for them.
     pub(super) closed_sessions: ClosedSessions,
     /// Frames for the answer stream. Bounded by what the peer sends.
@@ -231,7 +231,7 @@ impl<S: LinkedSession> Receiver<S> {
     /// Handles SESSION_OPEN: a new session, or one that is resumed.
     pub(super) fn session_open(
         &mut self,
-        frame: &Frame,
+        frame: Frame,
         open: &mut dyn FnMut(NewSession<'_>) -> S,
     ) -> Option<Waker> {
         let new = SessionOpen::default();
@@ -245,8 +245,9 @@ impl<S: LinkedSession> Receiver<S> {
         } else {
             self.serve(frame.session, &info.client_address, open);
         }
-        // It is served, so this finds it.
-        self.bound(frame).ok();
+        // It is served, so these find it.
+        self.bound(&frame).ok();
+        self.shared(frame).ok();
         None
     }
 
@@ -279,6 +280,7 @@ impl<S: LinkedSession> Receiver<S> {
                 binds_sent: 0,
                 binds_applied: 0,
                 routes: Vec::new(),
+                shares: Vec::new(),
                 unfinished: 0,
                 uncredited: 0,
                 quota: Quota::new(SESSION_QUOTA),
@@ -292,9 +294,7 @@ impl<S: LinkedSession> Receiver<S> {
     /// # Errors
     /// [`code::NOT_FOUND`].
     pub(super) fn bound(&mut self, frame: &Frame) -> Result {
-        let served = self.served(frame.session)?;
-        served.binds_applied = frame.binds.max(served.binds_applied);
-        served.routes.retain(|route| route.number > frame.binds);
+        let served = self.applied(frame)?;
         if frame.binds >= served.binds_sent {
             served.session.rebind(frame.uid.max(0));
         }
@@ -357,7 +357,7 @@ impl<S: LinkedSession> Receiver<S> {
         Ok(served.session.clone())
     }
 
-    fn served(&mut self, id: i64) -> Result<&mut ServedSession<S>> {
+    pub(super) fn served(&mut self, id: i64) -> Result<&mut ServedSession<S>> {
         self.sessions.get_mut(&id).ok_or_else(|| unknown(id))
     }
 
@@ -407,21 +407,6 @@ impl<S: LinkedSession> Receiver<S> {
             served.routes.retain(|other| other.service != route.service);
             served.routes.push(route);
         }
-    }
-
-    /// BINDs and ROUTEs that the last stream may have lost, in the order they were sent.
-    pub(super) fn unapplied(&self) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        for (&id, served) in &self.sessions {
-            let (uid, sent) = (served.session.uid(), served.binds_sent);
-            frames.extend((sent > served.binds_applied).then(|| Frame::bind(id, uid, sent)));
-            let routes = served.routes.iter();
-            frames.extend(routes.map(|route| {
-                Frame::route(id, &route.service, route.address.as_deref(), route.number)
-            }));
-        }
-        frames.sort_unstable_by_key(|frame| frame.binds);
-        frames
     }
 
     /// CLOSEs to send again on a new stream, because the last one may have lost them.

@@ -118,6 +118,10 @@ impl SessionSink for RemoteSession {
         Ok(())
     }
 
+    fn share(&self, session: &Session, key: &str, value: Option<Bytes>) -> Result {
+        self.stream.share(session, self.key, key, value)
+    }
+
     fn done(&self) {
         self.stream.finished(self.id, self.key);
     }

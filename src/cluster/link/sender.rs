@@ -26,7 +26,7 @@ use crate::{
 /// What a node sends to one peer on one stream index. It outlives its streams: frames that are
 /// queued without a stream go out on the next one.
 pub(super) struct Sender<S> {
-    queue: SendQueue,
+    pub(super) queue: SendQueue,
     phase: Phase,
     /// The stream that may take from the queue; 0 for none.
     stream: u64,
@@ -34,10 +34,11 @@ pub(super) struct Sender<S> {
     accepted_by: u64,
     /// Probes since a frame was sent.
     idle_probes: u32,
-    windows: FxHashMap<i64, SessionWindow<S>>,
+    pub(super) windows: FxHashMap<i64, SessionWindow<S>>,
+    pub(super) any_stale: bool,
     /// Sessions opened so far.
     opened: u64,
-    writer: Option<Waker>,
+    pub(super) writer: Option<Waker>,
     /// Whether the stream ends when the queue is empty.
     finishing: bool,
     /// Whether the peer sent GOAWAY: no message follows the DRAINED.
@@ -77,6 +78,7 @@ impl<S: LinkedSession> Sender<S> {
             accepted_by: 0,
             idle_probes: 0,
             windows: FxHashMap::default(),
+            any_stale: false,
             opened: 0,
             writer: None,
             finishing: false,
@@ -138,6 +140,7 @@ impl<S: LinkedSession> Sender<S> {
         if !window.has_room() || !queue.accepts_message(&window.quota) {
             return Err(Blocked::Full(message));
         }
+        window.refresh(queue);
         let frame = frame(message);
         window.sent(if frame.kind() == Kind::Message {
             frame.request

@@ -27,6 +27,8 @@ pub(super) struct ServedSession<S> {
     pub(super) binds_applied: u32,
     /// ROUTEs that the gate is not known to have applied, the last of each service.
     pub(super) routes: Vec<ServedRoute>,
+    /// SHAREs that the gate is not known to have applied, the last of each key.
+    pub(super) shares: Vec<ServedShare>,
     /// Messages of the gate that handlers are not done with.
     pub(super) unfinished: u32,
     /// Messages finished since the last CREDIT.
@@ -40,6 +42,12 @@ pub(super) struct ServedRoute {
     pub(super) number: u32,
     pub(super) service: String,
     pub(super) address: Option<String>,
+}
+
+/// A SHARE as it was sent. The value is the session's.
+pub(super) struct ServedShare {
+    pub(super) number: u32,
+    pub(super) key: String,
 }
 
 /// A session that is about to be served.

@@ -1,6 +1,6 @@
 //! What a link needs of a session.
 
-use crate::session::Session;
+use crate::session::{Session, SharedValues};
 
 /// A session handle as [`LinkState`](super::state::LinkState) keeps it, so that tests can use one of
 /// their own.
@@ -14,6 +14,8 @@ pub(in crate::cluster) trait LinkedSession: Clone {
     fn is_closed(&self) -> bool;
     /// Sets the uid of this node's copy of the session.
     fn rebind(&self, uid: i64);
+    /// This node's copy of the session's shared values.
+    fn shared(&self) -> &SharedValues;
     /// The same session, for the answer to `request`.
     fn for_request(&self, request: u64) -> Self;
 }
@@ -39,6 +41,10 @@ impl LinkedSession for Session {
 
     fn rebind(&self, uid: i64) {
         self.inner().rebind(uid);
+    }
+
+    fn shared(&self) -> &SharedValues {
+        &self.inner().shared
     }
 
     fn for_request(&self, request: u64) -> Self {

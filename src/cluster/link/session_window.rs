@@ -20,6 +20,8 @@ pub(in crate::cluster) struct SessionWindow<S> {
     pub(in crate::cluster) number: u64,
     /// The number of the member's last BIND that this gate has applied.
     pub(super) binds: u32,
+    /// Whether a SHARED was left out because the queue was full: all values are to be sent.
+    pub(super) stale: bool,
     unfinished: u32,
     /// Requests in flight, in the order they were sent. Mostly answered in that order, so a search
     /// ends at the front.
@@ -36,6 +38,7 @@ impl<S: LinkedSession> SessionWindow<S> {
             session: session.for_request(0),
             number,
             binds: 0,
+            stale: false,
             unfinished: 0,
             requests: VecDeque::new(),
             reader: None,

@@ -9,7 +9,8 @@
 //!   [`receive`](LinkState::receive) for each of its frames, [`answer`](LinkState::answer) for a
 //!   frame of an answer stream;
 //! - outbound: [`message`](LinkState::message), [`push`](LinkState::push),
-//!   [`respond`](LinkState::respond), binds and closes, and calls in `call_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
+//!   [`respond`](LinkState::respond), binds and closes, shared values in
+//!   `shared_data.rs`, and calls in `call_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
 //! - time: [`probe`](LinkState::probe), in a fixed interval;
 //! - the end: [`goaway`](LinkState::goaway), [`finish`](LinkState::finish),
@@ -236,6 +237,7 @@ impl<S: LinkedSession> LinkState<S> {
             self.inbound_down(dead, now, effects);
             effects.push(Effect::InboundClosed);
         }
+        effects.extend(self.sender.refresh_stale().map(Effect::Wake));
         let overdue = self.sender.probe(now, effects);
         if self.receiver.grace_is_over(now) || overdue {
             self.detach(effects);

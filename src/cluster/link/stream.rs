@@ -146,6 +146,10 @@ impl LinkStream {
         self.send(|state| state.session_bound(session));
     }
 
+    pub(super) fn session_shared(&self, session: &Session, key: &str) {
+        self.send(|state| state.session_shared(session, key));
+    }
+
     pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason, always: bool) {
         self.send(|state| state.session_closed(session, reason, always));
     }
@@ -181,6 +185,20 @@ impl LinkStream {
     /// [`code::CLOSED`], [`code::TOO_MANY`].
     pub(super) fn route(&self, id: i64, key: u64, service: &str, address: Option<&str>) -> Result {
         self.try_send(|state| state.route(id, key, service, address))
+    }
+
+    /// Changes a shared value of a served session, here and at its gate.
+    ///
+    /// # Errors
+    /// As [`LinkState::share`].
+    pub(super) fn share(
+        &self,
+        session: &Session,
+        key: u64,
+        name: &str,
+        value: Option<Bytes>,
+    ) -> Result {
+        self.try_send(|state| state.share(session, key, name, value))
     }
 
     pub(super) fn finished(&self, id: i64, key: u64) {

@@ -360,6 +360,11 @@ impl ClusterRouter for PeerRouter {
             .each(|transport| transport.session_bound(session));
     }
 
+    fn shared(&self, session: &Session, key: &str) {
+        self.table
+            .each(|transport| transport.session_shared(session, key));
+    }
+
     fn closed(&self, session: &Session, reason: &CloseReason) {
         self.table
             .each(|transport| transport.clone().session_closed(session, reason));

@@ -25,7 +25,8 @@ impl World {
             self.random.random_range(0..2),
         );
         match self.random.random_range(0..1000) {
-            0..700 => self.send(node),
+            0..670 => self.send(node),
+            670..700 => self.share(node),
             700..780 => self.push(node),
             780..795 => self.bind(node),
             795..800 => self.route(node),
@@ -151,6 +152,29 @@ impl World {
                 if sent.is_ok() {
                     session.route.set(address.parse().unwrap());
                 }
+            });
+        }
+    }
+
+    /// A handler changes a shared value of a session, or its gate does.
+    fn share(&mut self, node: usize) {
+        let key = ["a", "b", "c"][self.random.random_range(0..3)];
+        let value: u32 = self.random.random_range(0..1000);
+        let value = (value > 200).then(|| Bytes::from(value.to_string()));
+        if self.random.random_bool(0.5) {
+            if let Some(session) = self.served(node) {
+                self.trouble("shared");
+                self.input(node, stream_index(session.id), |link, _| {
+                    // A session that is closing takes nothing more.
+                    let _ = link.share(&session, session.key, key, value);
+                });
+            }
+        } else {
+            let id = self.client(node);
+            let session = self.nodes[node].clients[&id].session.clone();
+            session.shared().set(key, value).unwrap();
+            self.input(node, stream_index(id), |link, _| {
+                link.session_shared(&session, key);
             });
         }
     }

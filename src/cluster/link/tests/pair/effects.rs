@@ -65,6 +65,17 @@ impl World {
                         session.route.set(address.parse().unwrap());
                     }
                 }
+                Effect::Share {
+                    session: Some(session),
+                    values,
+                    ..
+                } => {
+                    for value in values {
+                        let json = (!value.value.is_empty()).then_some(value.value);
+                        session.shared().set(&value.key, json).unwrap();
+                        self.nodes[node].links[index].session_shared(&session, &value.key);
+                    }
+                }
                 Effect::Gate {
                     session: Some(session),
                     frame,
@@ -88,6 +99,7 @@ impl World {
                 Effect::Multicast { .. } => unreachable!("never sent"),
                 Effect::Bind { .. }
                 | Effect::Gate { .. }
+                | Effect::Share { .. }
                 | Effect::Unbind(_)
                 | Effect::PeerDraining
                 | Effect::Wake(_) => {}

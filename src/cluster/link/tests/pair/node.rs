@@ -8,8 +8,11 @@ use std::{
     time::Duration,
 };
 
-use crate::cluster::link::{
-    config::STREAMS, served_session::NewSession, session::LinkedSession, state::LinkState,
+use crate::{
+    cluster::link::{
+        config::STREAMS, served_session::NewSession, session::LinkedSession, state::LinkState,
+    },
+    session::SharedValues,
 };
 
 /// A session handle of the simulation.
@@ -23,6 +26,7 @@ pub(super) struct Handle {
     /// What the session's service is bound to: on the gate, or as the member asked for; 0 if it did
     /// not.
     pub(super) route: Rc<Cell<u32>>,
+    shared: Rc<SharedValues>,
     closed: Rc<Cell<bool>>,
 }
 
@@ -34,6 +38,7 @@ impl Handle {
             request: 0,
             uid: Rc::default(),
             route: Rc::default(),
+            shared: Rc::default(),
             closed: Rc::default(),
         }
     }
@@ -62,6 +67,10 @@ impl LinkedSession for Handle {
 
     fn rebind(&self, uid: i64) {
         self.uid.set(uid);
+    }
+
+    fn shared(&self) -> &SharedValues {
+        &self.shared
     }
 
     fn for_request(&self, request: u64) -> Self {

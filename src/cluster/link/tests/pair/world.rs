@@ -21,7 +21,7 @@ const ENDS: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 /// How often each kind of trouble happened.
 pub(super) type Troubles = BTreeMap<&'static str, u32>;
 
-pub(super) const ALL_TROUBLES: [&str; 16] = [
+pub(super) const ALL_TROUBLES: [&str; 17] = [
     "begun anew",
     "cancelled call",
     "closed by the member",
@@ -37,6 +37,7 @@ pub(super) const ALL_TROUBLES: [&str; 16] = [
     "restart",
     "routed",
     "session unknown",
+    "shared",
     "suspected",
 ];
 
@@ -242,6 +243,8 @@ impl World {
                     );
                 }
                 assert_eq!(served.uid(), window.session.uid(), "uid of {}", served.id);
+                let (here, there) = (window.session.shared(), served.shared());
+                assert_eq!(there.all(), here.all(), "shared values of {}", served.id);
             }
             let mine = |id: &&i64| stream_index(**id) == index;
             assert_eq!(
