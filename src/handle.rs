@@ -16,7 +16,7 @@ use crate::{
     metrics::Metrics,
     scheduler::{Pool, PushError, Scheduler},
     serialize::Serializer,
-    session::{ByNode, CallBuilder, CloseReason, Session, Sessions},
+    session::{ByNode, CallBuilder, CloseReason, Session, Sessions, UserId},
 };
 
 mod call;
@@ -119,6 +119,11 @@ impl Handle {
     /// The sessions of this node that are bound to this uid. Other nodes may have more.
     pub fn sessions_by_uid(&self, uid: i64) -> Vec<Session> {
         self.0.sessions.find_by_uid(uid)
+    }
+
+    /// The sessions of this node that are bound to this user. Other nodes may have more.
+    pub fn sessions_by_user(&self, user: impl Into<UserId>) -> Vec<Session> {
+        self.0.sessions.find_by_user(user)
     }
 
     /// Calls `callback` whenever a session has closed: [`Sessions::on_closed`].

@@ -48,7 +48,7 @@ pub mod mock;
 mod session;
 pub use session::{
     ByNode, BySession, CallBuilder, CloseCallback, CloseReason, Extensions, Push, Responder,
-    Router, Session, SessionSink, Sessions, SharedData, State,
+    Router, Session, SessionSink, Sessions, SharedData, State, UserId,
 };
 
 pub mod scheduler;

@@ -26,6 +26,7 @@ mod push;
 mod reply_to;
 mod sequencer;
 mod shared_values;
+mod user_id;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::handle::SessionInner;
@@ -41,6 +42,7 @@ pub use self::{
     responder::Responder,
     router::Router,
     shared::SharedData,
+    user_id::UserId,
 };
 pub(crate) use self::{
     close_state::{GroupRef, SessionKey},

@@ -49,7 +49,7 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     #[allow(dead_code)]
     fn node_call(&self, call: OutboundNodeCall) -> Result;
 
-    /// The session is bound to a uid, or to none any more.
+    /// The session is bound to a user, or to none any more.
     fn session_bound(&self, session: &Session);
 
     /// The session's shared value under a key has changed.

@@ -330,8 +330,8 @@ impl<T: Transport> Connection<T> {
     /// Answers a handshake that was checked.
     fn accept(&mut self, result: Result<Accept>) -> Result<(), Ending> {
         let bound = result.and_then(|accept| {
-            if let Some(uid) = accept.uid {
-                self.session.bind(uid)?;
+            if let Some(user) = accept.bound {
+                self.session.bind(user)?;
             }
             Ok(accept.user)
         });
@@ -473,7 +473,7 @@ impl<T: Transport> Connection<T> {
         if self.requests_by.is_some_and(|by| by <= self.now) {
             self.requests_by = self.handle.expire(self.now);
         }
-        if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.uid() == 0 {
+        if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.user().is_none() {
             self.handle.close(CloseReason::LoginTimeout);
         }
         if self.check.is_some() {

@@ -25,7 +25,7 @@ use crate::{
     message::{self, Kind, Message},
     packet::{self, PacketError},
     panic::catch_panic,
-    session::{CloseReason, Push, Session, SessionSink},
+    session::{CloseReason, Push, Session, SessionSink, UserId},
 };
 
 /// Bytes in front of the body of a response: the flag and the longest id.
@@ -441,8 +441,8 @@ impl SessionSink for ConnectionHandle {
         self.remote
     }
 
-    fn bind(&self, session: &Session, uid: i64) {
-        session.inner().rebind(uid);
+    fn bind(&self, session: &Session, user: Option<UserId>) {
+        session.inner().rebind(user);
         self.gate.dispatch.bound(session);
     }
 

@@ -22,7 +22,7 @@ use super::upgrade_request::UpgradeRequest;
 use crate::{
     error::{Error, Result, code},
     handshake::Request,
-    session::Session,
+    session::{Session, UserId},
 };
 
 /// The code of a refusal whose check took too long, as of an HTTP gateway.
@@ -91,7 +91,7 @@ impl fmt::Debug for Handshake {
 #[must_use = "a handshake is accepted when the check returns this"]
 pub struct Accept {
     pub(super) user: Option<Value>,
-    pub(super) uid: Option<i64>,
+    pub(super) bound: Option<UserId>,
 }
 
 impl Accept {
@@ -106,9 +106,9 @@ impl Accept {
         self
     }
 
-    /// Binds the session to this uid, as [`Session::bind`], before the reply is sent.
-    pub fn bind(mut self, uid: i64) -> Self {
-        self.uid = Some(uid);
+    /// Binds the session to this user, as [`Session::bind`], before the reply is sent.
+    pub fn bind(mut self, user: impl Into<UserId>) -> Self {
+        self.bound = Some(user.into());
         self
     }
 }

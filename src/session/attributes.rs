@@ -1,24 +1,22 @@
-//! What a session is bound to and keeps: uid, bindings, pins and values.
+//! What a session is bound to and keeps: user, bindings, pins and values.
 
 use super::{
     data::State, extensions::Extensions, handle::Session, router::Router, shared::SharedData,
+    user_id::UserId,
 };
-use crate::{
-    error::{Error, Result, code},
-    scheduler::Scheduler,
-    serialize::Serializer,
-};
+use crate::{error::Result, scheduler::Scheduler, serialize::Serializer};
 
 impl<S: Serializer> Session<S> {
-    /// Binds the session to a uid, in place of an earlier one. Several sessions may share a uid.
+    /// Binds the session to a user, in place of an earlier one: a number, or a text. Several sessions
+    /// may share a user.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`] for a uid below 1.
-    pub fn bind(&self, uid: i64) -> Result {
-        if uid < 1 {
-            return Err(Error::new(code::BAD_REQUEST, format!("illegal uid: {uid}")));
-        }
-        self.inner().sink.bind(&self.typed(), uid);
+    /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) for a number below 1, and for a text that is
+    /// empty or over 255 bytes.
+    pub fn bind(&self, user: impl Into<UserId>) -> Result {
+        let user = user.into();
+        user.check()?;
+        self.inner().sink.bind(&self.typed(), Some(user));
         Ok(())
     }
 
@@ -45,7 +43,7 @@ impl<S: Serializer> Session<S> {
     ///
     /// A pin to another scheduler stays: a room that cleans up late does not unpin the session
     /// from the next one. Requests to services without a pin are answered with
-    /// [`code::UNAVAILABLE`].
+    /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE).
     pub fn unpin(&self, name: &str, scheduler: &Scheduler) -> bool {
         self.inner().pins.unpin(name, scheduler)
     }
@@ -102,10 +100,10 @@ impl<S: Serializer> Session<S> {
         self.inner().data.restore(state);
     }
 
-    /// Forgets the uid and the data under keys. Extensions, pins, shared values and bindings of the
+    /// Forgets the user and the data under keys. Extensions, pins, shared values and bindings of the
     /// router stay.
     pub fn clear(&self) {
-        self.inner().sink.bind(&self.typed(), 0);
+        self.inner().sink.bind(&self.typed(), None);
         self.inner().data.restore(State::default());
     }
 }

@@ -18,6 +18,7 @@ use std::{
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use parking_lot::RwLock;
 use tokio::time::Instant;
 
 use super::{
@@ -31,6 +32,7 @@ use super::{
     reply_to::ReplyTo,
     sequencer::{Sequenced, Sequencer},
     shared_values::SharedValues,
+    user_id::UserId,
 };
 use crate::{
     error::Result,
@@ -40,7 +42,7 @@ use crate::{
 /// A handle to a player's session, with the id of the request being handled.
 ///
 /// Handles are cheap: clone them, keep them, use them from any thread. All handles of a session
-/// share its uid, data, bindings and connection, are equal and hash alike. `S` is the format of
+/// share its user, data, bindings and connection, are equal and hash alike. `S` is the format of
 /// its messages, a view that [`typed`](Session::typed) changes at no cost.
 ///
 /// The handle a handler receives carries the request id of its message, and so do its clones. A
@@ -142,9 +144,14 @@ impl<S: Serializer> Session<S> {
         self.inner.id
     }
 
-    /// The uid the session is bound to; 0 while unbound.
+    /// The uid the session is bound to; 0 while unbound, and for a user with a text id.
     pub fn uid(&self) -> i64 {
         self.inner.uid()
+    }
+
+    /// The user the session is bound to: a number or a text. `None` while unbound.
+    pub fn user(&self) -> Option<UserId> {
+        self.inner.user()
     }
 
     /// The id of the request being handled; 0 for a notify, and outside of handlers.
@@ -191,7 +198,7 @@ impl<S: Serializer> fmt::Debug for Session<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.id())
-            .field("uid", &self.uid())
+            .field("user", &self.user())
             .field("request", &self.request)
             .finish_non_exhaustive()
     }
@@ -206,6 +213,8 @@ pub(crate) struct SessionInner {
     /// Whether the client is connected to another node.
     pub(crate) remote: bool,
     uid: AtomicI64,
+    /// The user with a text id; `uid` is 0 then. Both change under this lock.
+    user_text: RwLock<Option<UserId>>,
     /// Takes pushes and responses: a connection of this node, or the link to its gate.
     pub(crate) sink: Arc<dyn SessionSink>,
     pub(super) data: Data,
@@ -230,6 +239,7 @@ impl SessionInner {
             id,
             remote,
             uid: AtomicI64::new(0),
+            user_text: RwLock::default(),
             sink,
             data: Data::default(),
             shared: SharedValues::default(),
@@ -246,12 +256,25 @@ impl SessionInner {
         self.uid.load(Ordering::Acquire)
     }
 
-    /// Changes the uid on this node alone; 0 is none.
-    pub(crate) fn rebind(&self, uid: i64) {
+    pub(crate) fn user(&self) -> Option<UserId> {
+        let number = self.uid();
+        if number != 0 {
+            return Some(number.into());
+        }
+        let text = self.user_text.read();
+        match &*text {
+            Some(user) => Some(user.clone()),
+            // It may have been bound to a number since.
+            None => UserId::of_parts(self.uid(), ""),
+        }
+    }
+
+    /// Changes the user on this node alone.
+    pub(crate) fn rebind(&self, user: Option<UserId>) {
         match self.table() {
-            Some(table) => table.rebind(self, uid),
+            Some(table) => table.rebind(self, user),
             None => {
-                self.swap_uid(uid);
+                self.swap_user(user);
             }
         }
     }
@@ -261,9 +284,14 @@ impl SessionInner {
         self.table.as_ref()?.upgrade()
     }
 
-    /// For the table, which changes its index with the uid, and for sessions in no table.
-    pub(super) fn swap_uid(&self, uid: i64) -> i64 {
-        self.uid.swap(uid, Ordering::AcqRel)
+    /// For the table, which changes its index with the user, and for sessions in no table.
+    pub(super) fn swap_user(&self, user: Option<UserId>) -> Option<UserId> {
+        let mut text = self.user_text.write();
+        let number = user.as_ref().and_then(UserId::number).unwrap_or_default();
+        let user = user.filter(|user| user.text().is_some());
+        let before = std::mem::replace(&mut *text, user);
+        let number_before = self.uid.swap(number, Ordering::AcqRel);
+        before.or_else(|| UserId::of_parts(number_before, ""))
     }
 }
 
@@ -297,10 +325,10 @@ pub trait SessionSink: Any + Send + Sync {
     /// The client's address, where there is one.
     fn remote_addr(&self) -> Option<SocketAddr>;
 
-    /// Binds the session to a uid (0 for none), here and on the other nodes that serve it.
+    /// Binds the session to a user, or to none, here and on the other nodes that serve it.
     #[doc(hidden)]
-    fn bind(&self, session: &Session, uid: i64) {
-        session.inner().rebind(uid);
+    fn bind(&self, session: &Session, user: Option<UserId>) {
+        session.inner().rebind(user);
     }
 
     /// Binds a service of the session to the member at an address, or to none, on its gate.
@@ -342,9 +370,9 @@ pub trait SessionSink: Any + Send + Sync {
 
 /// The node's table of sessions, as one session sees it.
 pub(crate) trait SessionTable: Send + Sync {
-    /// Changes the uid of a session and the table's index together. A session that is not listed
-    /// gets the uid alone.
-    fn rebind(&self, session: &SessionInner, uid: i64);
+    /// Changes the user of a session and the table's index together. A session that is not listed
+    /// gets the user alone.
+    fn rebind(&self, session: &SessionInner, user: Option<UserId>);
 
     /// The node's call router.
     ///

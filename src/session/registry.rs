@@ -20,6 +20,7 @@ use super::{
     close_state::Ended,
     handle::{CallRouter, OnClosed, Session, SessionInner, SessionSink, SessionTable},
     sequencer::{Sequenced, SequencedTask, Ticket},
+    user_id::UserId,
 };
 use crate::{
     error::{Error, Result, code},
@@ -32,7 +33,7 @@ const ID_LIMIT: i64 = 1 << 53;
 
 type Callback = Arc<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
-/// The sessions of one node, by id and by uid, and the callbacks that run when one ends.
+/// The sessions of one node, by id and by user, and the callbacks that run when one ends.
 ///
 /// Holds the sessions of the node's own clients, and in a cluster those of other gates' clients
 /// that this node has served. Reached with [`Handle::sessions`](crate::Handle::sessions).
@@ -72,7 +73,7 @@ struct Table {
     /// Several under one id, because gates of Go nano may give an id twice.
     remote: HashMap<i64, Vec<Arc<SessionInner>>>,
     remote_count: usize,
-    by_uid: HashMap<i64, Vec<Arc<SessionInner>>>,
+    by_user: HashMap<UserId, Vec<Arc<SessionInner>>>,
 }
 
 impl Sessions {
@@ -122,14 +123,16 @@ impl Sessions {
 
     /// The sessions bound to this uid, in the order they were bound.
     pub fn find_by_uid(&self, uid: i64) -> Vec<Session> {
+        self.find_by_user(uid)
+    }
+
+    /// The sessions bound to this user, in the order they were bound.
+    pub fn find_by_user(&self, user: impl Into<UserId>) -> Vec<Session> {
         let table = self.table.read();
-        let bound = table
-            .by_uid
-            .get(&uid)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let bound = table.by_user.get(&user.into());
         bound
-            .iter()
+            .into_iter()
+            .flatten()
             .map(|inner| Session::of(inner.clone(), 0))
             .collect()
     }
@@ -268,16 +271,16 @@ impl Sessions {
 }
 
 impl SessionTable for Sessions {
-    fn rebind(&self, session: &SessionInner, uid: i64) {
+    fn rebind(&self, session: &SessionInner, user: Option<UserId>) {
         let mut table = self.table.write();
-        let old = session.swap_uid(uid);
-        if old == uid {
+        let old = session.swap_user(user.clone());
+        if old == user {
             return;
         }
         if let Some(session) = table.entry(session).cloned() {
-            table.forget_uid(old, &session);
-            if uid != 0 {
-                table.by_uid.entry(uid).or_default().push(session);
+            table.forget_user(old, &session);
+            if let Some(user) = user {
+                table.by_user.entry(user).or_default().push(session);
             }
         }
     }
@@ -312,7 +315,7 @@ impl Table {
         if self.entry(inner).is_none() {
             return;
         }
-        self.forget_uid(inner.uid(), inner);
+        self.forget_user(inner.user(), inner);
         if !inner.remote {
             self.local.remove(&inner.id);
         } else if let Some(sessions) = self.remote.get_mut(&inner.id) {
@@ -324,11 +327,13 @@ impl Table {
         }
     }
 
-    fn forget_uid(&mut self, uid: i64, inner: &SessionInner) {
-        if let Some(bound) = self.by_uid.get_mut(&uid) {
+    fn forget_user(&mut self, user: Option<UserId>, inner: &SessionInner) {
+        if let Some(user) = user
+            && let Some(bound) = self.by_user.get_mut(&user)
+        {
             bound.retain(|entry| !ptr::eq(&**entry, inner));
             if bound.is_empty() {
-                self.by_uid.remove(&uid);
+                self.by_user.remove(&user);
             }
         }
     }
@@ -364,7 +369,7 @@ impl Closing {
         if catch_panic(&panics, "close callback panicked", run).is_err() {
             error!(
                 session = session.id(),
-                uid = session.uid(),
+                user = ?session.user(),
                 reason = %self.reason,
                 "close callback panicked"
             );
@@ -385,7 +390,7 @@ impl fmt::Debug for Sessions {
         let table = self.table.read();
         f.debug_struct("Sessions")
             .field("count", &(table.local.len() + table.remote_count))
-            .field("uids", &table.by_uid.len())
+            .field("users", &table.by_user.len())
             .finish_non_exhaustive()
     }
 }

@@ -138,7 +138,7 @@ impl Room {
     }
 
     fn bind(&self, session: &Session<Raw>, body: Bytes) -> Result<()> {
-        session.bind(std::str::from_utf8(&body)?.parse()?)?;
+        session.bind(std::str::from_utf8(&body)?.parse::<i64>()?)?;
         session.push_raw("onBound", Bytes::new())?;
         session.respond_raw(Bytes::new())
     }

@@ -51,7 +51,7 @@ impl Room {
     }
 
     fn bind(&self, session: &Session<Raw>, body: Bytes) -> Result<&'static [u8]> {
-        session.bind(text(&body)?.parse()?)?;
+        session.bind(text(&body)?.parse::<i64>()?)?;
         Ok(b"bound")
     }
 

@@ -24,6 +24,7 @@ pub struct Frame {
     pub error: bool,
     #[prost(int64, repeated, tag = "7")]
     pub sessions: ::prost::alloc::vec::Vec<i64>,
+    /// The user: `uid`, or `user` if its id is a text. Without both there is none.
     #[prost(int64, tag = "8")]
     pub uid: i64,
     #[prost(uint32, tag = "9")]
@@ -49,6 +50,14 @@ pub struct Frame {
     pub target: ::prost::alloc::string::String,
     #[prost(message, optional, boxed, tag = "18")]
     pub share: ::core::option::Option<::prost::alloc::boxed::Box<Share>>,
+    #[prost(message, optional, boxed, tag = "19")]
+    pub user: ::core::option::Option<::prost::alloc::boxed::Box<User>>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct User {
+    /// 1 to 255 bytes.
+    #[prost(string, tag = "1")]
+    pub text: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
@@ -110,7 +119,7 @@ pub enum Kind {
     None = 0,
     /// Identifies the sender and the stream: `hello`.
     Hello = 1,
-    /// The session, ahead of its first message: `open`, `uid`, `binds`, and all of `share`.
+    /// The session, ahead of its first message: `open`, the user, `binds`, and all of `share`.
     SessionOpen = 2,
     /// Every session that still exists has been opened again; others have ended.
     ResyncDone = 3,
@@ -118,7 +127,7 @@ pub enum Kind {
     Message = 4,
     /// A node's one-way message.
     Rpc = 5,
-    /// The session's `uid`, and the number of the receiver's last BIND, ROUTE or SHARE that the gate
+    /// The session's user, and the number of the receiver's last BIND, ROUTE or SHARE that the gate
     /// has applied: `binds`.
     Bound = 6,
     /// The session has ended: `close`.
@@ -129,7 +138,7 @@ pub enum Kind {
     Response = 16,
     /// A push to `session`, or to `sessions`.
     Push = 17,
-    /// Binds the session to `uid`; `binds` is larger with each BIND, ROUTE and SHARE of the sender.
+    /// Binds the session to the user; `binds` is larger with each BIND, ROUTE and SHARE of the sender.
     Bind = 18,
     /// Binds the session's service `route` to the member whose address is `body`, or to none if it is
     /// empty. `binds` as in BIND.

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::proto::{Frame, SharedValue};
-use crate::{dispatch::Origin, error::Error, session::CloseReason};
+use crate::{
+    dispatch::Origin,
+    error::Error,
+    session::{CloseReason, UserId},
+};
 
 /// A decision of [`LinkState`](super::state::LinkState). The driver applies it after unlocking, in
 /// order.
@@ -32,12 +36,12 @@ pub(in crate::cluster) enum Effect<S> {
     /// A PUSH, CLOSE, KICK, RELAY or RELAY_CALL for a session of this gate. Without a handle the
     /// link does not know the session; the gate may.
     Gate { session: Option<S>, frame: Frame },
-    /// Bind a session of this gate to a uid, unless the peer's BIND was applied before, and announce
-    /// the session's uid to every peer.
+    /// Bind a session of this gate to a user, or to none, unless the peer's BIND was applied before,
+    /// and announce the session's user to every peer.
     Bind {
         session: Option<S>,
         id: i64,
-        uid: Option<i64>,
+        user: Option<Option<UserId>>,
     },
     /// Bind a service of a session of this gate to the address, or to none.
     Route {

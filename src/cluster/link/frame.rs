@@ -7,14 +7,14 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
-    proto::{Close, Frame, Hello, Kind, SessionOpen, Share, SharedValue},
+    proto::{Close, Frame, Hello, Kind, SessionOpen, Share, SharedValue, User},
     session::LinkedSession,
 };
 use crate::{
     error::{Error, Result, code},
     kick::Kick,
     packet,
-    session::CloseReason,
+    session::{CloseReason, UserId},
 };
 
 /// The longest body: what a client's packet can carry.
@@ -76,11 +76,11 @@ impl Frame {
         };
         Self {
             binds,
-            uid: session.uid(),
             open: Some(Box::new(open)),
             share: all_values(session),
             ..Self::of(Kind::SessionOpen, session.id())
         }
+        .with_user(session.user().as_ref())
     }
 
     pub(super) fn resync_done() -> Self {
@@ -142,17 +142,34 @@ impl Frame {
     pub(super) fn bound(session: &impl LinkedSession, binds: u32) -> Self {
         Self {
             binds,
-            uid: session.uid(),
             ..Self::of(Kind::Bound, session.id())
         }
+        .with_user(session.user().as_ref())
     }
 
-    pub(super) fn bind(session: i64, uid: i64, binds: u32) -> Self {
+    pub(super) fn bind(session: i64, user: Option<&UserId>, binds: u32) -> Self {
         Self {
             binds,
-            uid,
             ..Self::of(Kind::Bind, session)
         }
+        .with_user(user)
+    }
+
+    fn with_user(mut self, user: Option<&UserId>) -> Self {
+        let (number, text) = UserId::parts(user);
+        self.uid = number;
+        self.user = (!text.is_empty()).then(|| {
+            Box::new(User {
+                text: text.to_owned(),
+            })
+        });
+        self
+    }
+
+    /// The user of a SESSION_OPEN, BIND or BOUND.
+    pub(super) fn user_id(&self) -> Option<UserId> {
+        let text = self.user.as_ref().map_or("", |user| &user.text);
+        UserId::of_parts(self.uid, text)
     }
 
     /// Binds a service of the session to an address, or to none.

@@ -74,12 +74,12 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
         }
         Effect::Respond { session, frame } => return session.answer(frame.into_answer()),
         Effect::Gate { session, frame } => return for_gate(context, stream, session, frame),
-        Effect::Bind { session, id, uid } => {
+        Effect::Bind { session, id, user } => {
             let session = local(context, session, id)?;
-            if let Some(uid) = uid {
-                session.inner().rebind(uid);
+            if let Some(user) = user {
+                session.inner().rebind(user);
             }
-            // To every peer, that one too, so that all end with the same uid.
+            // To every peer, that one too, so that all end with the same user.
             context.dispatch.bound(&session);
         }
         Effect::Route {

@@ -90,7 +90,7 @@ impl<S: LinkedSession> LinkState<S> {
                 effects.push(Effect::Bind {
                     session: self.sender.session(frame.session),
                     id: frame.session,
-                    uid: applies.then_some(frame.uid.max(0)),
+                    user: applies.then(|| frame.user_id()),
                 });
             }
             Kind::Route => return self.route_for_gate(frame, effects),

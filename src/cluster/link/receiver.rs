@@ -289,14 +289,14 @@ impl<S: LinkedSession> Receiver<S> {
         &served.session
     }
 
-    /// The gate's uid of the session. While a BIND of this node is under way, that one counts.
+    /// The gate's user of the session. While a BIND of this node is under way, that one counts.
     ///
     /// # Errors
     /// [`code::NOT_FOUND`].
     pub(super) fn bound(&mut self, frame: &Frame) -> Result {
         let served = self.applied(frame)?;
         if frame.binds >= served.binds_sent {
-            served.session.rebind(frame.uid.max(0));
+            served.session.rebind(frame.user_id());
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crate::{
     dispatch::Dispatch,
     error::Result,
     message::Message,
-    session::{CloseReason, GateMulticast, Push, Session, SessionSink},
+    session::{CloseReason, GateMulticast, Push, Session, SessionSink, UserId},
 };
 
 /// Sends what is for a session to its gate. The state of the session is part of the link's; this
@@ -108,8 +108,8 @@ impl SessionSink for RemoteSession {
         self.client_address
     }
 
-    fn bind(&self, session: &Session, uid: i64) {
-        self.stream.bind(session, self.key, uid);
+    fn bind(&self, session: &Session, user: Option<UserId>) {
+        self.stream.bind(session, self.key, user);
     }
 
     fn route(&self, session: &Session, service: &str, address: Option<&str>) -> Result {

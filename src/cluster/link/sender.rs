@@ -389,10 +389,10 @@ impl<S: LinkedSession> Sender<S> {
         Poll::Ready(Some(Batch { frames }))
     }
 
-    /// Announces the session's uid to the peer, if the peer serves it.
+    /// Announces the session's user to the peer, if the peer serves it.
     pub(super) fn session_bound(&mut self, session: &S) -> Option<Waker> {
         let window = self.windows.get(&session.id())?;
-        // The uid is read under the lock, so that the last of these frames has the last uid.
+        // The user is read under the lock, so that the last of these frames has the last user.
         let bound = Frame::bound(session, window.binds);
         self.push(bound)
     }
@@ -411,7 +411,7 @@ impl<S: LinkedSession> Sender<S> {
     }
 
     /// A BIND of the peer with the number `binds`. False if it has been applied before: a
-    /// later uid, of whatever origin, stays.
+    /// later user, of whatever origin, stays.
     pub(super) fn applies_bind(&mut self, session: i64, binds: u32) -> bool {
         let Some(window) = self.windows.get_mut(&session) else {
             return true;

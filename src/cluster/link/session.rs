@@ -1,6 +1,6 @@
 //! What a link needs of a session.
 
-use crate::session::{Session, SharedValues};
+use crate::session::{Session, SharedValues, UserId};
 
 /// A session handle as [`LinkState`](super::state::LinkState) keeps it, so that tests can use one of
 /// their own.
@@ -8,12 +8,12 @@ use crate::session::{Session, SharedValues};
 /// Called under the lock of the link: no method may block or run the application's code.
 pub(in crate::cluster) trait LinkedSession: Clone {
     fn id(&self) -> i64;
-    fn uid(&self) -> i64;
+    fn user(&self) -> Option<UserId>;
     /// The address of the client, empty if it is unknown.
     fn client_address(&self) -> String;
     fn is_closed(&self) -> bool;
-    /// Sets the uid of this node's copy of the session.
-    fn rebind(&self, uid: i64);
+    /// Sets the user of this node's copy of the session.
+    fn rebind(&self, user: Option<UserId>);
     /// This node's copy of the session's shared values.
     fn shared(&self) -> &SharedValues;
     /// The same session, for the answer to `request`.
@@ -25,8 +25,8 @@ impl LinkedSession for Session {
         self.id()
     }
 
-    fn uid(&self) -> i64 {
-        self.uid()
+    fn user(&self) -> Option<UserId> {
+        self.user()
     }
 
     fn client_address(&self) -> String {
@@ -39,8 +39,8 @@ impl LinkedSession for Session {
         self.closed().is_some()
     }
 
-    fn rebind(&self, uid: i64) {
-        self.inner().rebind(uid);
+    fn rebind(&self, user: Option<UserId>) {
+        self.inner().rebind(user);
     }
 
     fn shared(&self) -> &SharedValues {

@@ -185,8 +185,11 @@ impl<S: LinkedSession> Receiver<S> {
     pub(super) fn unapplied(&self) -> Vec<Frame> {
         let mut frames = Vec::new();
         for (&id, served) in &self.sessions {
-            let (uid, sent) = (served.session.uid(), served.binds_sent);
-            frames.extend((sent > served.binds_applied).then(|| Frame::bind(id, uid, sent)));
+            let sent = served.binds_sent;
+            frames.extend(
+                (sent > served.binds_applied)
+                    .then(|| Frame::bind(id, served.session.user().as_ref(), sent)),
+            );
             let routes = served.routes.iter();
             frames.extend(routes.map(|route| {
                 Frame::route(id, &route.service, route.address.as_deref(), route.number)

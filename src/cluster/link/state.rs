@@ -51,7 +51,10 @@ use super::{
     served_session::{NewSession, ServedRoute, unknown},
     session::LinkedSession,
 };
-use crate::{error::Result, session::CloseReason};
+use crate::{
+    error::Result,
+    session::{CloseReason, UserId},
+};
 
 /// Both directions of a link, for the sessions of one stream index.
 pub(in crate::cluster) struct LinkState<S> {
@@ -388,15 +391,15 @@ impl<S: LinkedSession> LinkState<S> {
         self.sender.push(Frame::close(id, reason))
     }
 
-    /// Binds a session to a uid, and asks its gate to do so.
-    pub(super) fn bind(&mut self, session: &S, key: u64, uid: i64) -> Option<Waker> {
-        // Under the lock, so that it has an order with the uids that the gate announces.
-        session.rebind(uid);
+    /// Binds a session to a user, or to none, and asks its gate to do so.
+    pub(super) fn bind(&mut self, session: &S, key: u64, user: Option<UserId>) -> Option<Waker> {
+        // Under the lock, so that it has an order with the users that the gate announces.
+        session.rebind(user.clone());
         self.receiver.open_session(session.id(), key).ok()?;
         let number = self.receiver.next_bind();
-        let bind = Frame::bind(session.id(), uid, number);
+        let bind = Frame::bind(session.id(), user.as_ref(), number);
         // Not within the session's quota: its pushes must not keep a bind from being sent. A gate
-        // that takes nothing at all is cut off; its own uid counts when it is back.
+        // that takes nothing at all is cut off; its own user counts when it is back.
         let writer = self.sender.try_push(bind, &self.node_quota).ok()?;
         self.receiver.bind_sent(session.id(), number);
         writer

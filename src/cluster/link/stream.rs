@@ -27,7 +27,7 @@ use crate::{
     dispatch::ForwardError,
     error::{Error, Result, code},
     message::Message,
-    session::{CloseReason, GateMulticast, Push, ReplyTo, Session},
+    session::{CloseReason, GateMulticast, Push, ReplyTo, Session, UserId},
 };
 
 /// One stream index of a link to one peer, in both directions.
@@ -175,8 +175,8 @@ impl LinkStream {
         self.send(|state| state.close_session(id, key, reason));
     }
 
-    pub(super) fn bind(&self, session: &Session, key: u64, uid: i64) {
-        self.send(|state| state.bind(session, key, uid));
+    pub(super) fn bind(&self, session: &Session, key: u64, user: Option<UserId>) {
+        self.send(|state| state.bind(session, key, user));
     }
 
     /// Asks the gate of a served session to bind a service.

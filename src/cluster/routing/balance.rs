@@ -25,8 +25,8 @@ pub enum Balance {
     RoundRobin,
     /// The one that serves the fewest sessions of this gate.
     LeastLoaded,
-    /// Always the same for one uid, whatever the gate; when a member joins or leaves few uids move.
-    /// Sessions without a uid are taken by their id.
+    /// Always the same for one user, whatever the gate; when a member joins or leaves few users move.
+    /// Sessions without a user are taken by their id.
     Uid,
     /// The same for a key of the application's.
     Key(Key),
@@ -89,8 +89,7 @@ impl Balancer {
                 return Some(self.turn.fetch_add(1, Ordering::Relaxed) % count);
             }
             (Balance::LeastLoaded, _) => return (0..count).min_by_key(|at| candidates[*at].1),
-            (Balance::Uid, Some(session)) if session.uid() != 0 => session.uid().cast_unsigned(),
-            (Balance::Uid, Some(session)) => session.id().cast_unsigned(),
+            (Balance::Uid, Some(session)) => user_key(session),
             (Balance::Key(key), Some(session)) => key(session),
         };
         // Rendezvous hashing: a member that joins takes over only the keys it scores highest for.
@@ -104,12 +103,24 @@ impl Balancer {
 /// function is written down here: 64-bit FNV-1a of the address, combined with the mixed key, mixed
 /// again.
 fn rendezvous_score(key: u64, address: &str) -> u64 {
-    let hash = address
-        .bytes()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-        });
-    mix(hash ^ mix(key))
+    mix(fnv1a(address) ^ mix(key))
+}
+
+/// 64-bit FNV-1a.
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
+    })
+}
+
+/// The key of a session for [`Balance::Uid`].
+fn user_key(session: &Session) -> u64 {
+    match session.user() {
+        Some(user) => user
+            .text()
+            .map_or_else(|| session.uid().cast_unsigned(), fnv1a),
+        None => session.id().cast_unsigned(),
+    }
 }
 
 /// One step of SplitMix64: every input bit changes about half of the output bits.

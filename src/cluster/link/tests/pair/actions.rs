@@ -15,7 +15,7 @@ use crate::{
         sender::Blocked,
         session::LinkedSession,
     },
-    session::CloseReason,
+    session::{CloseReason, UserId},
 };
 
 impl World {
@@ -124,17 +124,21 @@ impl World {
 
     /// A handler binds a session, or its gate does.
     fn bind(&mut self, node: usize) {
-        let uid = self.random.random_range(1..1000);
+        let number = self.random.random_range(0..1000);
+        let user = match self.random.random_range(0..3) {
+            0 => UserId::of_parts(0, &format!("user {number}")),
+            _ => UserId::of_parts(number, ""),
+        };
         if self.random.random_bool(0.5) {
             if let Some(session) = self.served(node) {
                 self.input(node, stream_index(session.id), |link, _| {
-                    link.bind(&session, session.key, uid);
+                    link.bind(&session, session.key, user);
                 });
             }
         } else {
             let id = self.client(node);
             let session = self.nodes[node].clients[&id].session.clone();
-            session.rebind(uid);
+            session.rebind(user);
             self.input(node, stream_index(id), |link, _| {
                 link.session_bound(&session);
             });

@@ -50,11 +50,11 @@ impl World {
                 Effect::EndSession { session, .. } => self.nodes[node].end(&session),
                 Effect::Bind {
                     session: Some(session),
-                    uid,
+                    user,
                     ..
                 } => {
-                    if let Some(uid) = uid {
-                        session.rebind(uid);
+                    if let Some(user) = user {
+                        session.rebind(user);
                     }
                     self.nodes[node].links[index].session_bound(&session);
                 }

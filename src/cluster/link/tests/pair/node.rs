@@ -2,7 +2,7 @@
 //! arrives.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
     rc::Rc,
     time::Duration,
@@ -12,7 +12,7 @@ use crate::{
     cluster::link::{
         config::STREAMS, served_session::NewSession, session::LinkedSession, state::LinkState,
     },
-    session::SharedValues,
+    session::{SharedValues, UserId},
 };
 
 /// A session handle of the simulation.
@@ -22,7 +22,7 @@ pub(super) struct Handle {
     /// 0 on the gate.
     pub(super) key: u64,
     pub(super) request: u64,
-    uid: Rc<Cell<i64>>,
+    user: Rc<RefCell<Option<UserId>>>,
     /// What the session's service is bound to: on the gate, or as the member asked for; 0 if it did
     /// not.
     pub(super) route: Rc<Cell<u32>>,
@@ -36,7 +36,7 @@ impl Handle {
             id,
             key,
             request: 0,
-            uid: Rc::default(),
+            user: Rc::default(),
             route: Rc::default(),
             shared: Rc::default(),
             closed: Rc::default(),
@@ -53,8 +53,8 @@ impl LinkedSession for Handle {
         self.id
     }
 
-    fn uid(&self) -> i64 {
-        self.uid.get()
+    fn user(&self) -> Option<UserId> {
+        self.user.borrow().clone()
     }
 
     fn client_address(&self) -> String {
@@ -65,8 +65,8 @@ impl LinkedSession for Handle {
         self.closed.get()
     }
 
-    fn rebind(&self, uid: i64) {
-        self.uid.set(uid);
+    fn rebind(&self, user: Option<UserId>) {
+        self.user.replace(user);
     }
 
     fn shared(&self) -> &SharedValues {

@@ -242,7 +242,8 @@ impl World {
                         served.id
                     );
                 }
-                assert_eq!(served.uid(), window.session.uid(), "uid of {}", served.id);
+                let user = window.session.user();
+                assert_eq!(served.user(), user, "user of {}", served.id);
                 let (here, there) = (window.session.shared(), served.shared());
                 assert_eq!(there.all(), here.all(), "shared values of {}", served.id);
             }

@@ -1,0 +1,7 @@
+//! Players rather than connections: user ids, and what any node can do with a user.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod cluster;
+#[path = "../fixtures/peer/players.rs"]
+mod players;
+mod user_ids;
