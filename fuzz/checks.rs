@@ -9,6 +9,7 @@ use nano_protocol::{
     kick::Kick,
     message::{Dictionary, Kind, Message, MessageError, RouteFault},
     packet::{self, Decoder, HEADER, Packet, PacketError},
+    resume::{Ask, Endpoint, Grant, Limits},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -213,6 +214,62 @@ pub(crate) fn json(data: &[u8]) {
     }
     if let Ok(value) = serde_json::from_slice::<Value>(data) {
         assert_eq!(<Json as Decode<Value>>::decode(&body).unwrap(), value);
+    }
+}
+
+/// Heartbeats and returns of any content: counts never go back, what is kept is what follows the
+/// acknowledged packets, and a replay is that and nothing else.
+pub(crate) fn resume(data: &[u8]) {
+    let mut endpoint = Endpoint::new(Limits::new(4096, 64));
+    let (mut sent, mut acknowledged) = (0u64, 0u64);
+    for command in data.chunks(12) {
+        let (&choice, body) = command.split_first().unwrap();
+        match choice % 4 {
+            0 => {
+                let mut out = BytesMut::new();
+                packet::encode(packet::Kind::Data, &sent.to_be_bytes(), &mut out).unwrap();
+                endpoint.record(&out.freeze());
+                sent += 1;
+            }
+            1 => endpoint.receive(body.len()),
+            2 => {
+                let before = endpoint.unacknowledged();
+                if endpoint.on_heartbeat(body).is_err() {
+                    assert_eq!(endpoint.unacknowledged(), before);
+                }
+            }
+            _ => {
+                let received = u64::from(body.first().copied().unwrap_or_default());
+                let Ok(replay) = endpoint.resume(received) else {
+                    continue;
+                };
+                assert!(acknowledged <= received && received <= sent);
+                acknowledged = received;
+                let numbers: Vec<_> = replay
+                    .concat()
+                    .chunks(HEADER + 8)
+                    .map(|packet| u64::from_be_bytes(packet[HEADER..].try_into().unwrap()))
+                    .collect();
+                assert!(numbers.into_iter().eq(received..sent));
+            }
+        }
+        assert_eq!(endpoint.sent(), sent);
+        let (bytes, messages) = endpoint.unacknowledged();
+        assert!(messages <= 64 && bytes == messages * (HEADER + 8));
+    }
+
+    if let Ok(field) = serde_json::from_slice(data) {
+        if let Some(ask) = Ask::decode(&field) {
+            assert_eq!(Ask::decode(&ask.encode()), Some(ask));
+        }
+        if let Some(grant) = Grant::decode(&field) {
+            let again = Grant::decode(&grant.encode()).unwrap();
+            assert_eq!(
+                (&again.token, again.received),
+                (&grant.token, grant.received)
+            );
+            assert_eq!(again.lost, grant.lost);
+        }
     }
 }
 

@@ -160,6 +160,7 @@ impl App {
         gate.check_timeout = timeouts.handshake_check;
         gate.login_timeout = timeouts.login;
         gate.request_timeout = timeouts.request;
+        gate.resume_window = timeouts.resume_window;
         gate.reconnect_window = timeouts.reconnect_window;
         gate.tcp_keepalive = timeouts.tcp_keepalive;
         self.config.shutdown_timeout = timeouts.shutdown;
@@ -207,7 +208,8 @@ impl App {
     /// It runs on the runtime the node was started on, for at most
     /// [`Timeouts::handshake_check`](crate::Timeouts::handshake_check). Until it has ended, nothing of the client is
     /// handled, no heartbeat is missed, and a client that goes cancels it. A panic refuses the client
-    /// and is counted.
+    /// and is counted. A client that returns to its session is not checked again; see
+    /// [`on_resumed`](App::on_resumed).
     ///
     /// ```
     /// use nano::{Accept, App, Error, Handshake, Result};
@@ -238,6 +240,29 @@ impl App {
             // Called inside the future, so that a panic of either is one of the check.
             Box::pin(async move { check(handshake).await })
         }));
+        self
+    }
+
+    /// Calls `hook` when the connection of a session is lost and its client may return; see
+    /// [`Timeouts::resume_window`]. The session stays open: it ends, with its close callbacks, when
+    /// the client stays away for too long.
+    ///
+    /// Called on a thread that does the network's work: it must not block. Not called when the
+    /// client is back before the loss was noticed.
+    #[must_use]
+    pub fn on_detached(mut self, hook: impl Fn(&Session) + Send + Sync + 'static) -> Self {
+        self.config.settings.on_detached = Some(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` whenever a client has returned to its session, before it is sent anything that
+    /// it missed. The hooks for handshakes are not called then: this is the place to
+    /// [kick](Session::kick) a client that may not return.
+    ///
+    /// Called on a thread that does the network's work: it must not block.
+    #[must_use]
+    pub fn on_resumed(mut self, hook: impl Fn(&Session) + Send + Sync + 'static) -> Self {
+        self.config.settings.on_resumed = Some(Box::new(hook));
         self
     }
 

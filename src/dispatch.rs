@@ -27,7 +27,7 @@ mod remote;
 
 pub(crate) use self::{
     cluster_router::{ClusterRouter, ForwardError},
-    dispatched::Dispatched,
+    dispatched::{Blocked, Dispatched},
 };
 use self::{detached::detached_session, local::LocalCall, remote::RemoteCall};
 

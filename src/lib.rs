@@ -107,7 +107,7 @@ pub mod transport {
 #[doc(inline)]
 pub use nano_protocol::{
     Decode, Encode, Error, Json, Protobuf, Raw, Result, Serializer, StdError, code, handshake,
-    kick, message, packet,
+    kick, message, packet, resume,
 };
 use nano_protocol::{error, serialize};
 

@@ -29,6 +29,13 @@ pub const CONNECTIONS_SILENT: &str = "nano_connections_silent_total";
 pub const HTTP_TIMEOUTS: &str = "nano_http_timeouts_total";
 /// Client connections open now.
 pub const CONNECTIONS: &str = "nano_connections";
+/// Sessions whose client is away and may return.
+pub const SESSIONS_DETACHED: &str = "nano_sessions_detached";
+/// Clients that have returned to their session.
+pub const SESSIONS_RESUMED: &str = "nano_sessions_resumed_total";
+/// Clients that could not return to their session, with a label `reason` (see
+/// [`Lost::as_str`](crate::resume::Lost::as_str)).
+pub const SESSIONS_LOST: &str = "nano_sessions_lost_total";
 /// Messages received from clients.
 pub const MESSAGES_RECEIVED: &str = "nano_messages_received_total";
 /// Packets written to clients, handshake and heartbeat packets included. Counted when they leave
@@ -124,6 +131,8 @@ pub(crate) struct Metrics {
     pub(crate) silent_connections: Counter,
     pub(crate) http_timeouts: Counter,
     pub(crate) connections: Gauge,
+    pub(crate) detached: Gauge,
+    pub(crate) resumed: Counter,
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
     pub(crate) bytes_received: Counter,
@@ -146,6 +155,8 @@ impl Metrics {
             silent_connections: node.counter(CONNECTIONS_SILENT),
             http_timeouts: node.counter(HTTP_TIMEOUTS),
             connections: node.gauge(CONNECTIONS),
+            detached: node.gauge(SESSIONS_DETACHED),
+            resumed: node.counter(SESSIONS_RESUMED),
             received: node.counter(MESSAGES_RECEIVED),
             sent: node.counter(MESSAGES_SENT),
             bytes_received: node.counter(BYTES_RECEIVED),
@@ -171,6 +182,11 @@ impl Metrics {
         self.node
             .counter_for(CONNECTIONS_REFUSED, reason)
             .increment(1);
+    }
+
+    /// Counts a client that could not return to its session, by the reason.
+    pub(crate) fn session_lost(&self, reason: &'static str) {
+        self.node.counter_for(SESSIONS_LOST, reason).increment(1);
     }
 
     /// Counts a closed connection by its reason. Rare enough to look the handle up each time.

@@ -27,6 +27,7 @@ pub struct Timeouts {
     pub(super) login: Option<Duration>,
     pub(super) request: Option<Duration>,
     pub(super) shutdown: Duration,
+    pub(super) resume_window: Option<Duration>,
     pub(super) reconnect_window: Option<Duration>,
 }
 
@@ -41,6 +42,7 @@ impl Timeouts {
             login: None,
             request: Some(Duration::from_secs(30)),
             shutdown: Duration::from_secs(10),
+            resume_window: Some(Duration::from_secs(60)),
             reconnect_window: Some(Duration::from_secs(5)),
         }
     }
@@ -104,6 +106,16 @@ impl Timeouts {
     /// ever.
     pub fn request(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.request = timeout.into();
+        self
+    }
+
+    /// How long a client that asks for it may stay away after a lost connection and find its session
+    /// as it was. 60 s unless set; with `None` or zero every session ends with its connection.
+    ///
+    /// Meanwhile the session stays in its groups, and what is sent to it waits, within the bounds
+    /// of the send queue ([`Limits::send_queue_bytes`](crate::Limits::send_queue_bytes)).
+    pub fn resume_window(mut self, window: impl Into<Option<Duration>>) -> Self {
+        self.resume_window = window.into().filter(|window| !window.is_zero());
         self
     }
 

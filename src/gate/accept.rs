@@ -1,22 +1,27 @@
 //! From an accepted socket to a session: TLS, HTTP upgrade, connection task.
 
-use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    time::{sleep, timeout},
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
 };
 use tracing::{debug, info, warn};
 
 use super::{
+    client_state::FLUSH_TIMEOUT,
     connection::Connection,
+    detached::keep,
+    ending::Ending,
     handle::ConnectionHandle,
     http_upgrade,
     listener::ConnectionOptions,
     opening::Opening,
     origin::Origin,
+    resumption::Return,
     shared::{ConnectionPermit, Shared},
 };
 use crate::{
@@ -28,6 +33,7 @@ use crate::{
         transport::{Accepted, DynAcceptor},
         websocket::WebSocket,
     },
+    resume::Lost,
     session::{CloseReason, Session, SessionSink},
 };
 
@@ -269,23 +275,80 @@ async fn serve<T: Transport>(
         gate: gate.clone(),
         handle: handle.clone(),
         session: session.clone(),
-        reason: None,
+        end: None,
+        unused: false,
     };
+    let begun = opening.begun;
     // Run in place: as an argument of a future it would lie in the task's memory twice, and an idle
     // connection take 2.6 KB instead of 2.3.
     let mut connection = Connection::new(gate, handle, session, transport, opening);
     let ending = connection.run().await;
+    if let Some(to) = connection.resumption.take_return() {
+        guard.unused = true;
+        drop(guard);
+        return Box::pin(hand_over(connection, to, remote, begun)).await;
+    }
+    // Only a session that may be resumed is detached, and then there is a window.
+    if let Some(window) = connection.gate.config.resume_window
+        && connection.detach(&ending.reason)
+    {
+        // The task that accepts the client's next connection counts that for its address.
+        drop(origin);
+        let end = Box::pin(keep(connection, ending, window)).await;
+        return Box::pin(finish(end.connection, guard, end.ending, end.expired)).await;
+    }
+    Box::pin(finish(connection, guard, ending, false)).await;
+}
+
+/// Ends a session, and then its connection.
+async fn finish<T: Transport>(
+    connection: Connection<T>,
+    mut guard: SessionGuard,
+    ending: Ending,
+    expired: bool,
+) {
     let client = guard.handle.greeted();
     let (close_code, text) = (ending.close_code(client), ending.text(client));
     let orderly = !matches!(
         ending.reason,
         CloseReason::Broken(_) | CloseReason::SlowClient
     );
-    guard.reason = Some(ending.reason);
+    guard.end = Some((ending.reason, expired));
     drop(guard);
     if orderly {
-        connection.linger(close_code, &text).await;
+        linger(connection.transport, close_code, &text).await;
     }
+}
+
+/// Gives the socket to the session to which its client has returned, and waits until it is closed.
+async fn hand_over<T: Transport>(
+    connection: Connection<T>,
+    to: Return,
+    remote: Option<SocketAddr>,
+    begun: Instant,
+) {
+    let gate = connection.gate.clone();
+    let (open, closed) = oneshot::channel();
+    let arrival = connection.into_arrival(to.received, remote, begun, open);
+    gate.resumable.deliver(to.session, arrival);
+    // An error is the drop of the sender, with the socket.
+    let _ = closed.await;
+}
+
+/// Ends a WebSocket with a close frame, shuts the outgoing direction down, and discards input until
+/// the client closes its side, for at most [`FLUSH_TIMEOUT`]. A socket that is closed with unread
+/// input is reset, and the reset can overtake the last packets.
+async fn linger<T: Transport>(mut transport: T, close_code: Option<u16>, reason: &str) {
+    let end = async {
+        transport.close(close_code, reason)?;
+        let mut none = VecDeque::new();
+        poll_fn(|cx| transport.poll_write(cx, &mut none, &mut 0)).await?;
+        poll_fn(|cx| transport.poll_shutdown(cx)).await?;
+        while poll_fn(|cx| transport.poll_discard(cx)).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // In time or not, the socket is closed now.
+    let _ = timeout(FLUSH_TIMEOUT, end).await;
 }
 
 /// Ends a session with its connection, also when the connection's task is dropped or panics.
@@ -293,18 +356,34 @@ struct SessionGuard {
     gate: Arc<Shared>,
     handle: Arc<ConnectionHandle>,
     session: Session,
-    reason: Option<CloseReason>,
+    /// Why it ends, and whether because its client stayed away.
+    end: Option<(CloseReason, bool)>,
+    /// Whether its client uses another session.
+    unused: bool,
 }
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
-        let reason = self
-            .reason
-            .take()
-            .unwrap_or_else(|| CloseReason::Broken("its task was dropped".to_owned()));
+        if self.unused {
+            self.handle.end();
+            return self.gate.session_discarded(&self.session);
+        }
+        let (reason, expired) = self.end.take().unwrap_or_else(|| {
+            (
+                CloseReason::Broken("its task was dropped".to_owned()),
+                false,
+            )
+        });
         debug!(session = self.session.id(), uid = self.session.uid(), remote = ?self.session.remote_addr(), %reason, "session closed");
         // First, so that close callbacks cannot push to the connection any more.
-        self.handle.end();
+        if self.handle.end() {
+            let lost = match reason {
+                _ if expired => Lost::Expired,
+                CloseReason::SlowClient => Lost::Overflow,
+                _ => Lost::Closed,
+            };
+            self.gate.resumable.remove(self.session.id(), lost);
+        }
         self.gate.session_closed(&self.session, &reason);
     }
 }

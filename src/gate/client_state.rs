@@ -1,7 +1,7 @@
-//! Handshake, heartbeat, drain and close of one client: no I/O, no lock, takes `now`.
+//! Queue, drain, loss and close of one client: no I/O, no lock, takes `now`.
 //!
-//! [`Liveness`] belongs to the connection's task. [`ClientState`] is what other threads change too;
-//! the connection handle keeps it under its lock.
+//! The connection handle keeps it under its lock. `Liveness`, which belongs to the connection's task,
+//! is a file of its own.
 //!
 //! ```text
 //!          close(Shutdown)             no request in flight, or closed again
@@ -10,13 +10,16 @@
 //!    +------ any other reason --+----- queue full: SlowClient ----------> Flushing ---> Closed
 //! ```
 
-use std::{mem, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
     ending::{Ending, Greeted},
     live_limits::LiveLimits,
+    liveness::Handshake,
+    resume::replay::Replay,
     send_queue::SendQueue,
 };
 use crate::{
@@ -24,6 +27,7 @@ use crate::{
     in_flight::InFlight,
     kick::Kick,
     packet::Kind,
+    resume::Lost,
     session::CloseReason,
 };
 
@@ -43,12 +47,16 @@ pub(super) struct ClientState {
     /// Messages that wait for the acknowledgement.
     held: Option<Box<SendQueue>>,
     pub(super) in_flight: InFlight,
+    /// Set for a client that may return after a lost connection.
+    pub(super) replay: Option<Box<Replay>>,
 }
 
 #[derive(Debug, Default)]
 enum Phase {
     #[default]
     Open,
+    /// Without a connection: what is sent waits for the client's return.
+    Away,
     /// Shutting down: nothing is read any more, requests in flight may be answered.
     Draining,
     /// The reason is final. The last packets are queued, then written until `by`, which is set
@@ -85,6 +93,17 @@ pub(super) enum CloseStep {
     Flush { ending: Ending, by: Instant },
 }
 
+/// What the connection's task has to write.
+pub(super) enum Output {
+    Packets,
+    Nothing,
+    /// Write the packets, at most until `by`, then close.
+    Flush {
+        ending: Ending,
+        by: Instant,
+    },
+}
+
 /// What is left to do when the socket takes no more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Blocked {
@@ -113,13 +132,18 @@ impl ClientState {
         matches!(self.phase, Phase::Open)
     }
 
+    /// Whether a full socket, or none, is all that the connection's task has to know.
+    pub(super) fn is_quiet(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Away)
+    }
+
     /// Whether pushes and responses may still be queued.
     ///
     /// # Errors
     /// [`Refusal::Closed`] once the last packets are being queued.
     pub(super) fn check_output(&self) -> Result<(), Refusal> {
         match self.phase {
-            Phase::Open | Phase::Draining => Ok(()),
+            Phase::Open | Phase::Away | Phase::Draining => Ok(()),
             Phase::Flushing { .. } | Phase::Closed => Err(Refusal::Closed),
         }
     }
@@ -155,6 +179,9 @@ impl ClientState {
     /// order, behind the handshake reply.
     pub(super) fn acknowledge(&mut self) {
         self.handshake = Handshake::Acknowledged;
+        if let Some(replay) = &mut self.replay {
+            replay.acknowledge(&mut self.queue);
+        }
         if let Some(held) = self.held.take() {
             self.queue.append(*held);
         }
@@ -172,7 +199,7 @@ impl ClientState {
         limits: &LiveLimits,
     ) -> Result<(), Refusal> {
         self.check_output()?;
-        if !is_full(self.messages(), len, limits) {
+        if !is_full(self.messages(), len, limits) && self.has_room_away(len, limits) {
             return Ok(());
         }
         if droppable && limits.drops_pushes() {
@@ -180,6 +207,69 @@ impl ClientState {
         }
         self.flush(CloseReason::SlowClient);
         Err(Refusal::Disconnected)
+    }
+
+    /// Whether a message of `len` bytes fits behind what waits for a client that is away.
+    fn has_room_away(&self, len: usize, limits: &LiveLimits) -> bool {
+        let (Phase::Away, Some(replay)) = (&self.phase, &self.replay) else {
+            return true;
+        };
+        let (bytes, messages) = replay.unacknowledged();
+        let (bytes, messages) = (bytes + self.queue.bytes(), messages + self.queue.messages());
+        let has_room = bytes + len <= limits.queue_bytes() && messages < limits.queue_messages();
+        messages == 0 || has_room
+    }
+
+    /// Moves all packets that may be sent to `into` and returns their number.
+    pub(super) fn take(&mut self, into: &mut VecDeque<Bytes>) -> usize {
+        match &mut self.replay {
+            Some(replay) => replay.take(&mut self.queue, into),
+            None => self.queue.take(into),
+        }
+    }
+
+    /// Takes the connection from a client that may return; false if it may not.
+    pub(super) fn detach(&mut self) -> bool {
+        if self.replay.is_some() && matches!(self.phase, Phase::Open) {
+            self.phase = Phase::Away;
+        }
+        self.is_away()
+    }
+
+    /// Whether the client is away.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(self.phase, Phase::Away)
+    }
+
+    /// Checks that a client can return after it has received so many packets.
+    ///
+    /// # Errors
+    /// It cannot; nothing changes.
+    pub(super) fn check_return(&self, received: u64) -> Result<(), Lost> {
+        match (&self.phase, &self.replay) {
+            (Phase::Open | Phase::Away, Some(replay)) => replay.check(received),
+            _ => Err(Lost::Closed),
+        }
+    }
+
+    /// Gives a client that was away its new connection, whose handshake is not answered yet.
+    ///
+    /// # Errors
+    /// It cannot go on after `received` packets.
+    pub(super) fn attach(&mut self, received: u64) -> Result<(), Lost> {
+        let (Phase::Away, Some(replay)) = (&self.phase, &mut self.replay) else {
+            return Err(Lost::Closed);
+        };
+        if let Some(held) = self.held.take() {
+            self.queue.append(*held);
+        }
+        replay.resume(received, &mut self.queue)?;
+        if self.queue.has_unprocessed() {
+            self.held = Some(Box::new(mem::take(&mut self.queue)));
+        }
+        self.phase = Phase::Open;
+        self.handshake = Handshake::Awaited;
+        Ok(())
     }
 
     /// Checks that a handshake reply or a heartbeat of `len` bytes may be queued. A full queue
@@ -201,7 +291,7 @@ impl ClientState {
         let ending = ending.into();
         match self.phase {
             Phase::Open if ending.reason == CloseReason::Shutdown => self.phase = Phase::Draining,
-            Phase::Open => self.flush(ending),
+            Phase::Open | Phase::Away => self.flush(ending),
             Phase::Draining => self.flush(CloseReason::Shutdown),
             Phase::Flushing { .. } | Phase::Closed => {}
         }
@@ -246,7 +336,7 @@ impl ClientState {
                 Blocked::Abort(ending.clone())
             }
             Phase::Flushing { by, .. } => Blocked::FlushBy(*by.get_or_insert(now + FLUSH_TIMEOUT)),
-            Phase::Open | Phase::Draining | Phase::Closed => Blocked::Wait,
+            Phase::Open | Phase::Away | Phase::Draining | Phase::Closed => Blocked::Wait,
         }
     }
 
@@ -263,7 +353,7 @@ impl ClientState {
         Greeted {
             answered: self.handshake != Handshake::Awaited,
             acknowledged: self.handshake == Handshake::Acknowledged,
-            extended: self.error_flag,
+            extended: self.error_flag || self.replay.is_some(),
         }
     }
 
@@ -320,131 +410,6 @@ impl From<Refusal> for Error {
                 "the client reads too slowly and is disconnected",
             ),
         }
-    }
-}
-
-/// Where a client is in its handshake.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Handshake {
-    #[default]
-    Awaited,
-    Answered,
-    Acknowledged,
-}
-
-/// Handshake and heartbeat of one client.
-#[derive(Debug)]
-pub(super) struct Liveness {
-    handshake: Handshake,
-    heartbeat: Option<Duration>,
-    next_heartbeat: Option<Instant>,
-    last_seen: Instant,
-    /// When the handshake must be acknowledged; `None` once it is.
-    handshake_by: Option<Instant>,
-}
-
-/// What a packet requires.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// Answer the handshake.
-    Handshake,
-    /// Send what waited for the acknowledgement.
-    Acknowledged,
-    /// Dispatch the message in it.
-    Data,
-    Nothing,
-    Close(CloseReason),
-}
-
-/// What a deadline requires.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Tick {
-    Heartbeat,
-    Nothing,
-    Close(CloseReason),
-}
-
-impl Liveness {
-    pub(super) fn new(
-        heartbeat: Option<Duration>,
-        handshake_timeout: Duration,
-        now: Instant,
-    ) -> Self {
-        Self {
-            handshake: Handshake::Awaited,
-            heartbeat,
-            next_heartbeat: heartbeat.map(|interval| now + interval),
-            last_seen: now,
-            handshake_by: Some(now + handshake_timeout),
-        }
-    }
-
-    /// Applies the rules of Go nano: an acknowledgement alone is enough to begin, every handshake is
-    /// answered and needs another acknowledgement, and data before one closes the connection.
-    pub(super) fn receive(&mut self, kind: Kind, now: Instant) -> Step {
-        self.last_seen = now;
-        match (kind, self.handshake) {
-            (Kind::Handshake, _) => {
-                self.handshake = Handshake::Answered;
-                Step::Handshake
-            }
-            (Kind::Ack, _) => {
-                self.handshake = Handshake::Acknowledged;
-                match self.handshake_by.take() {
-                    Some(_) => Step::Acknowledged,
-                    None => Step::Nothing,
-                }
-            }
-            (Kind::Data, Handshake::Acknowledged) => Step::Data,
-            (Kind::Data, _) => Step::Close(CloseReason::Protocol(
-                "data before the handshake was acknowledged".to_owned(),
-            )),
-            (Kind::Heartbeat | Kind::Kick, _) => Step::Nothing,
-        }
-    }
-
-    /// Gives the client back the `spent` time of a check, which counts against no deadline of it.
-    pub(super) fn extend(&mut self, spent: Duration, now: Instant) {
-        self.handshake_by = self.handshake_by.map(|by| by + spent);
-        self.touch(now);
-    }
-
-    /// Restarts the silence of a client whose socket was not read: its packets may wait there.
-    pub(super) fn touch(&mut self, now: Instant) {
-        self.last_seen = now;
-    }
-
-    /// Handles a deadline that may have passed. Once per interval, a client that was silent for two
-    /// intervals times out, and any other is sent a heartbeat.
-    pub(super) fn on_deadline(&mut self, now: Instant) -> Tick {
-        if self.handshake_by.is_some_and(|by| by <= now) {
-            return Tick::Close(CloseReason::HandshakeTimeout);
-        }
-        let (Some(interval), Some(due)) = (self.heartbeat, self.next_heartbeat) else {
-            return Tick::Nothing;
-        };
-        if now < due {
-            return Tick::Nothing;
-        }
-        // Measured at the deadline, not at `now`: a late call must not lengthen the silence.
-        if due.saturating_duration_since(self.last_seen) > interval * 2 {
-            return Tick::Close(CloseReason::HeartbeatTimeout);
-        }
-        // Missed heartbeats are not made up for.
-        let mut next = due + interval;
-        if next <= now {
-            next = now + interval;
-        }
-        self.next_heartbeat = Some(next);
-        Tick::Heartbeat
-    }
-
-    /// Returns when [`on_deadline`](Liveness::on_deadline) must be called next.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.handshake_by
-            .into_iter()
-            .chain(self.next_heartbeat)
-            .min()
     }
 }
 

@@ -16,6 +16,9 @@ use crate::{
 pub(crate) type OnHandshake =
     Box<dyn Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync>;
 
+/// Sees a session whose client is away, or has returned.
+pub(crate) type OnResume = Box<dyn Fn(&Session) + Send + Sync>;
+
 /// What the gate does with a client whose send queue is full.
 ///
 /// ```
@@ -66,6 +69,10 @@ pub(crate) struct GateConfig {
     pub(crate) check_timeout: Duration,
     /// How long a session may stay unbound after its handshake.
     pub(crate) login_timeout: Option<Duration>,
+    /// How long a client that asks for it may stay away; `None` if sessions end with their connection.
+    pub(crate) resume_window: Option<Duration>,
+    pub(crate) on_detached: Option<OnResume>,
+    pub(crate) on_resumed: Option<OnResume>,
 }
 
 impl GateConfig {
@@ -123,6 +130,9 @@ impl Default for GateConfig {
             check_handshake: None,
             check_timeout: Duration::from_secs(5),
             login_timeout: None,
+            resume_window: Some(Duration::from_secs(60)),
+            on_detached: None,
+            on_resumed: None,
         }
     }
 }

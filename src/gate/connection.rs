@@ -3,31 +3,34 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    io,
-    pin::{Pin, pin},
+    mem,
+    pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{
-    client_state::{Blocked, FLUSH_TIMEOUT, Liveness, Step, Tick},
+    client_state::{Blocked, Output},
     compressed_body,
     ending::Ending,
-    handle::{ConnectionHandle, Output},
-    handshake_check::{Accept, Handshake, PendingCheck},
+    handle::ConnectionHandle,
+    handshake_check::{Handshake, PendingCheck},
+    liveness::{Liveness, Step, Tick},
     opening::Opening,
     rate_limit::Bucket,
+    resumption::{Offer, Resumption},
     shared::Shared,
+    unanswered::{Unanswered, refuse},
     upgrade_request::UpgradeRequest,
 };
 use crate::{
-    dispatch::Dispatched,
-    error::{Error, Result, code},
+    dispatch::{self, Dispatched},
+    error::{Error, code},
     handshake::Request,
     message::{self, Message, MessageError, RouteFault},
     net::{deadline::DeadlineTimer, stream::Transport},
@@ -39,37 +42,33 @@ use crate::{
 /// One connection. Reading and writing go on side by side: a client that does not read is still
 /// read from, and the other way round.
 pub(super) struct Connection<T> {
-    gate: Arc<Shared>,
-    handle: Arc<ConnectionHandle>,
-    session: Session,
-    transport: T,
-    liveness: Liveness,
-    decoder: Decoder,
-    outgoing: VecDeque<Bytes>,
-    bucket: Option<Bucket>,
+    pub(super) gate: Arc<Shared>,
+    pub(super) handle: Arc<ConnectionHandle>,
+    pub(super) session: Session,
+    pub(super) transport: T,
+    pub(super) liveness: Liveness,
+    pub(super) decoder: Decoder,
+    pub(super) outgoing: VecDeque<Bytes>,
+    pub(super) bucket: Option<Bucket>,
     /// A message whose scheduler or peer is full. Everything behind it waits.
-    deferred: Option<Deferred>,
+    pub(super) deferred: Option<dispatch::Blocked>,
     /// No packet is decoded until then: the client exceeded its rate.
-    throttled_until: Option<Instant>,
-    /// The check of a handshake that is under way. No packet is decoded meanwhile.
-    check: Option<Box<PendingCheck>>,
+    pub(super) throttled_until: Option<Instant>,
+    /// A handshake whose check is under way. No packet is decoded meanwhile.
+    pub(super) check: Option<Box<Unanswered>>,
     /// The request that opened the WebSocket, until a handshake is acknowledged.
-    request: Option<Arc<UpgradeRequest>>,
+    pub(super) request: Option<Arc<UpgradeRequest>>,
     /// When the session must be bound to a user.
-    login_by: Option<Instant>,
+    pub(super) login_by: Option<Instant>,
     /// Whether the task waits for the client, and not for room.
-    reading: bool,
+    pub(super) reading: bool,
     /// The earliest deadline of a request, or a time before that: an answer does not move it.
-    requests_by: Option<Instant>,
+    pub(super) requests_by: Option<Instant>,
     /// Set once the connection flushes its last packets: when it closes at the latest.
-    flush_by: Option<Instant>,
+    pub(super) flush_by: Option<Instant>,
+    pub(super) resumption: Resumption,
     /// Read once per poll, and again after a wait.
-    now: Instant,
-}
-
-struct Deferred {
-    ready: Pin<Box<dyn Future<Output = ()> + Send>>,
-    call: Dispatched,
+    pub(super) now: Instant,
 }
 
 impl<T: Transport> Connection<T> {
@@ -95,6 +94,7 @@ impl<T: Transport> Connection<T> {
             reading: true,
             requests_by: None,
             flush_by: None,
+            resumption: Resumption::None,
             now,
             gate,
             handle,
@@ -112,20 +112,9 @@ impl<T: Transport> Connection<T> {
         ending
     }
 
-    /// Ends a WebSocket with a close frame, shuts the outgoing direction down, and discards input
-    /// until the client closes its side, for at most [`FLUSH_TIMEOUT`]. A socket that is closed with
-    /// unread input is reset, and the reset can overtake the last packets.
-    pub(super) async fn linger(&mut self, close_code: Option<u16>, reason: &str) {
-        let end = async {
-            self.transport.close(close_code, reason)?;
-            let mut none = VecDeque::new();
-            poll_fn(|cx| self.transport.poll_write(cx, &mut none, &mut 0)).await?;
-            poll_fn(|cx| self.transport.poll_shutdown(cx)).await?;
-            while poll_fn(|cx| self.transport.poll_discard(cx)).await? > 0 {}
-            io::Result::Ok(())
-        };
-        // In time or not, the socket is closed now.
-        let _ = timeout(FLUSH_TIMEOUT, end).await;
+    /// Whether an end for this reason is not one of the client's session.
+    pub(super) fn survives(&self, reason: &CloseReason) -> bool {
+        self.resumption.survives(reason) && !self.transport.is_final_close()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, timer: &mut DeadlineTimer<'_>) -> Poll<Ending> {
@@ -146,8 +135,14 @@ impl<T: Transport> Connection<T> {
         if self.handle.is_open() {
             self.reading = false;
             if let Poll::Ready(ending) = self.poll_input(cx) {
+                if self.survives(&ending.reason) {
+                    return Poll::Ready(ending);
+                }
                 self.handle.end_with(ending);
             }
+        } else if self.handle.is_away() {
+            // The client has returned on another connection.
+            return Poll::Ready(CloseReason::Client.into());
         } else {
             // A request that was read before the close is in flight: the drain waits for it.
             let _ = self.poll_deferred(cx);
@@ -241,37 +236,30 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Ready when no check of a handshake is under way. Meanwhile input is read, as much as one
-    /// packet may have, to notice a client that goes.
+    /// Ready when no check of a handshake is under way. Answers a handshake that was checked.
     fn poll_check(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
-        let Some(check) = &mut self.check else {
+        let Some(unanswered) = &mut self.check else {
             return Poll::Ready(Ok(()));
         };
-        if let Poll::Ready(result) = check.poll(cx, &self.gate.metrics.panics) {
-            self.now = Instant::now();
-            self.liveness.extend(check.elapsed(self.now), self.now);
-            self.check = None;
-            return Poll::Ready(self.accept(result));
-        }
-        while check.reads_ahead(self.gate.limits.max_packet()) {
-            match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
-                Ok(0) => return Poll::Ready(Err(CloseReason::Client.into())),
-                Ok(count) => {
-                    self.gate.metrics.bytes_received.increment(count as u64);
-                    check.add_input(count);
-                }
-                Err(error) => return Poll::Ready(Err(Ending::of_io(&error))),
-            }
-        }
-        Poll::Pending
+        let (transport, decoder) = (&mut self.transport, &mut self.decoder);
+        let result = ready!(unanswered.poll(cx, transport, decoder, &self.gate))?;
+        self.now = Instant::now();
+        let spent = unanswered.check.elapsed(self.now);
+        self.liveness.extend(spent, self.now);
+        let offer = mem::take(&mut unanswered.offer);
+        self.check = None;
+        let user = result.and_then(|accept| accept.bind_to(&self.session));
+        let user = user.map_err(|error| refuse(&self.handle, error))?;
+        self.reply(user.as_ref(), offer);
+        Poll::Ready(Ok(()))
     }
 
     /// Ready when no message waits for its scheduler or peer.
-    fn poll_deferred(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_deferred(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(deferred) = &mut self.deferred {
             ready!(deferred.ready.as_mut().poll(cx));
             self.now = Instant::now();
-            if let Some(Deferred { call, .. }) = self.deferred.take() {
+            if let Some(dispatch::Blocked { call, .. }) = self.deferred.take() {
                 self.submit(call);
             }
         }
@@ -279,13 +267,20 @@ impl<T: Transport> Connection<T> {
     }
 
     fn packet(&mut self, packet: Packet) -> Result<(), Ending> {
+        if self.resumption.is_allowed() {
+            self.resumption.receive(&packet, &self.handle)?;
+        }
         match self.liveness.receive(packet.kind, self.now) {
             Step::Handshake => self.shake_hands(packet.body),
             Step::Acknowledged => {
                 self.handle.acknowledge();
                 self.request = None;
+                if self.resumption.is_allowed() {
+                    self.gate.resumable.confirm(self.session.id());
+                }
+                // A return gives the client no more time.
                 let login = self.gate.config.login_timeout;
-                self.login_by = login.map(|timeout| self.now + timeout);
+                self.login_by = self.login_by.or(login.map(|timeout| self.now + timeout));
                 Ok(())
             }
             Step::Data => self.limit_rate().and_then(|()| self.data(packet.body)),
@@ -296,6 +291,11 @@ impl<T: Transport> Connection<T> {
 
     fn shake_hands(&mut self, body: Bytes) -> Result<(), Ending> {
         let request = Request::decode(&body);
+        // Before any check: a client that returns was checked when its session was opened.
+        let offer = self.resumption.read(&request, &self.handle, &self.gate);
+        if let Offer::Return = offer {
+            return Err(CloseReason::Client.into());
+        }
         self.handle.set_error_flag(request.sys.knows_error_flag());
         if let Some(fault) = &request.unread {
             debug!(
@@ -309,9 +309,9 @@ impl<T: Transport> Connection<T> {
             }),
             None => Ok(None),
         };
-        let user = user.map_err(|error| self.handle.refuse_handshake(error))?;
+        let user = user.map_err(|error| refuse(&self.handle, error))?;
         let Some(check) = &self.gate.config.check_handshake else {
-            self.reply(user);
+            self.reply(user.as_ref(), offer);
             return Ok(());
         };
         let handshake = Handshake {
@@ -323,25 +323,16 @@ impl<T: Transport> Connection<T> {
         let (check, within) = (check.clone(), self.gate.config.check_timeout);
         let runtime = self.gate.node.pool().runtime();
         let check = PendingCheck::start(runtime, check, handshake, user, within, self.now);
-        self.check = Some(Box::new(check));
+        self.check = Some(Box::new(Unanswered { check, offer }));
         Ok(())
     }
 
-    /// Answers a handshake that was checked.
-    fn accept(&mut self, result: Result<Accept>) -> Result<(), Ending> {
-        let bound = result.and_then(|accept| {
-            if let Some(user) = accept.bound {
-                self.session.bind(user)?;
-            }
-            Ok(accept.user)
-        });
-        let user = bound.map_err(|error| self.handle.refuse_handshake(error))?;
-        self.reply(user);
-        Ok(())
-    }
-
-    fn reply(&self, user: Option<Value>) {
-        let reply = self.gate.handshake_reply(user.as_ref());
+    /// Queues the handshake reply.
+    pub(super) fn reply(&mut self, user: Option<&Value>, offer: Offer) {
+        let grant = self
+            .resumption
+            .grant(offer, &self.session, &self.handle, &self.gate);
+        let reply = self.gate.handshake_reply(user, grant.as_ref());
         self.handle.send_control(Kind::Handshake, &reply);
     }
 
@@ -389,12 +380,7 @@ impl<T: Transport> Connection<T> {
     }
 
     fn submit(&mut self, job: Dispatched) {
-        if let Err(blocked) = job.submit() {
-            self.deferred = Some(Deferred {
-                ready: blocked.ready,
-                call: blocked.call,
-            });
-        }
+        self.deferred = job.submit().err();
     }
 
     /// Adds a request to those in flight; false if it was failed. Request 0 is a notify, as in Go
@@ -451,14 +437,28 @@ impl<T: Transport> Connection<T> {
         };
         [
             self.flush_by,
-            self.requests_by,
+            self.session_deadline(),
             self.throttled_until,
-            self.login_by,
             liveness,
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    /// Returns the earliest deadline of those that count without a connection too.
+    pub(super) fn session_deadline(&self) -> Option<Instant> {
+        self.requests_by.into_iter().chain(self.login_by).min()
+    }
+
+    /// Handles the deadlines that count without a connection too, if they have passed.
+    pub(super) fn on_session_deadline(&mut self) {
+        if self.requests_by.is_some_and(|by| by <= self.now) {
+            self.requests_by = self.handle.expire(self.now);
+        }
+        if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.user().is_none() {
+            self.handle.close(CloseReason::LoginTimeout);
+        }
     }
 
     /// Handles every deadline that has passed; returns the reason if the connection ends now.
@@ -470,12 +470,7 @@ impl<T: Transport> Connection<T> {
         if self.throttled_until.is_some_and(|until| until <= self.now) {
             self.throttled_until = None;
         }
-        if self.requests_by.is_some_and(|by| by <= self.now) {
-            self.requests_by = self.handle.expire(self.now);
-        }
-        if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.user().is_none() {
-            self.handle.close(CloseReason::LoginTimeout);
-        }
+        self.on_session_deadline();
         if self.check.is_some() {
             // No deadline of the client counts, and heartbeats wait, until it is answered.
             return None;
@@ -486,6 +481,7 @@ impl<T: Transport> Connection<T> {
         }
         match self.liveness.on_deadline(self.now) {
             Tick::Heartbeat => self.handle.send_control(Kind::Heartbeat, &[]),
+            Tick::Close(reason) if self.survives(&reason) => return Some(reason.into()),
             Tick::Close(reason) => self.handle.close(reason),
             Tick::Nothing => {}
         }

@@ -8,35 +8,32 @@ use std::{
     task::{Context, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
-    client_state::{Blocked, ClientState, CloseStep, Refusal},
+    client_state::{Blocked, ClientState, CloseStep, Output, Refusal},
+    encoding::{MAX_RESPONSE, encode, response},
     ending::{Ending, Greeted},
+    resume::{registry::Resumable, replay::Replay},
     shared::Shared,
 };
 use crate::{
     error::{Error, Result, code},
-    handshake::Reply,
     kick::{Kick, Reconnect},
-    message::{self, Kind, Message},
+    message::{Kind, Message},
     packet::{self, PacketError},
     panic::catch_panic,
+    resume::Lost,
     session::{CloseReason, Push, Session, SessionSink, UserId},
 };
-
-/// Bytes in front of the body of a response: the flag and the longest id.
-const RESPONSE_HEAD: usize = 16;
-/// The longest body of a response, in bytes.
-const MAX_RESPONSE: usize = packet::MAX_BODY - RESPONSE_HEAD;
 
 /// Lets any thread queue packets for a client and close it; the connection's task writes them.
 pub(super) struct ConnectionHandle {
     gate: Arc<Shared>,
-    remote: Option<SocketAddr>,
+    remote: Mutex<Option<SocketAddr>>,
     /// Held for a few instructions and for copying a small packet. No other lock is taken inside,
     /// no pipeline runs inside, and the task is woken after it is released.
     state: Mutex<State>,
@@ -51,22 +48,11 @@ struct State {
     blocked: bool,
 }
 
-/// What the connection's task has to write.
-pub(super) enum Output {
-    Packets,
-    Nothing,
-    /// Write the packets, at most until `by`, then close.
-    Flush {
-        ending: Ending,
-        by: Instant,
-    },
-}
-
 impl ConnectionHandle {
     pub(super) fn new(gate: Arc<Shared>, remote: Option<SocketAddr>) -> Self {
         Self {
             gate,
-            remote,
+            remote: Mutex::new(remote),
             state: Mutex::default(),
         }
     }
@@ -111,6 +97,14 @@ impl ConnectionHandle {
             if !client.admit_control(kind, body.len(), limits) {
                 return;
             }
+            let count;
+            let body = match &mut client.replay {
+                Some(replay) if kind == packet::Kind::Heartbeat => {
+                    count = replay.heartbeat();
+                    &count[..]
+                }
+                _ => body,
+            };
             let written = client.queue.write(|out| packet::encode(kind, body, out));
             if kind == packet::Kind::Handshake {
                 client.answer();
@@ -122,17 +116,6 @@ impl ConnectionHandle {
                 ));
             }
         });
-    }
-
-    /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
-    /// too old. Otherwise the connection closes without a reply, as in Go nano.
-    pub(super) fn refuse_handshake(&self, error: Error) -> Ending {
-        if let Ok(code) = error.code().parse() {
-            let refusal = Reply::refusal(code, error.message());
-            self.send_control(packet::Kind::Handshake, &refusal.encode());
-        }
-        // Close callbacks and the log get the text of a foreign error, too.
-        CloseReason::HandshakeRefused(error.expose().message().to_owned()).into()
     }
 
     /// Notes whether the client knows the error bit of responses.
@@ -198,7 +181,7 @@ impl ConnectionHandle {
             // the next poll, and what follows must not overtake them.
             cx.waker().wake_by_ref();
         }
-        let messages = state.client.queue.take(into);
+        let messages = state.client.take(into);
         if messages > 0 {
             self.gate.metrics.sent.increment(messages as u64);
         }
@@ -263,13 +246,55 @@ impl ConnectionHandle {
         }
     }
 
-    /// Closes for good when the task ends, and drops everything that is queued.
-    pub(super) fn end(&self) {
+    /// Lets the client return after a lost connection.
+    pub(super) fn allow_return(&self) {
+        let replay = Replay::new(&self.gate.limits);
+        self.state.lock().client.replay = Some(Box::new(replay));
+    }
+
+    /// Uses what is kept for a client that may return; `None` for any other client.
+    pub(super) fn replay<R>(&self, work: impl FnOnce(&mut Replay) -> R) -> Option<R> {
+        self.state.lock().client.replay.as_deref_mut().map(work)
+    }
+
+    /// Takes the connection from a client that may return; false if it may not.
+    pub(super) fn detach(&self) -> bool {
+        self.state.lock().client.detach()
+    }
+
+    /// Whether the client is away.
+    pub(super) fn is_away(&self) -> bool {
+        self.state.lock().client.is_away()
+    }
+
+    /// Returns the reason if the session is closed while the client is away. The task is woken for
+    /// that, and when the client returns.
+    pub(super) fn poll_away(&self, cx: &Context<'_>) -> Option<Ending> {
         let mut state = self.state.lock();
+        let ending = state.client.ending();
+        state.blocked = true;
+        state.wait(cx);
+        ending
+    }
+
+    /// Gives a client that was away its new connection; see [`ClientState::attach`].
+    pub(super) fn attach(&self, remote: Option<SocketAddr>, received: u64) -> Result<(), Lost> {
+        self.state.lock().client.attach(received)?;
+        *self.remote.lock() = remote;
+        Ok(())
+    }
+
+    /// Closes for good when the task ends, and drops everything that is queued.
+    ///
+    /// Returns whether its client could return after a lost connection.
+    pub(super) fn end(&self) -> bool {
+        let mut state = self.state.lock();
+        let resumable = state.client.replay.is_some();
         let left = (state.client.end(), state.writer.take());
         drop(state);
         // Without the lock: a body's owner may be an application's type.
         drop(left);
+        resumable
     }
 
     /// Runs the outbound pipeline. It runs in the connection's task, so that it sees messages in the
@@ -319,7 +344,7 @@ impl ConnectionHandle {
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state);
-        let writer = if state.blocked && state.client.is_open() {
+        let writer = if state.blocked && state.client.is_quiet() {
             None
         } else {
             state.writer.take()
@@ -357,6 +382,22 @@ impl State {
             .is_some_and(|writer| writer.will_wake(cx.waker()))
         {
             self.writer = Some(cx.waker().clone());
+        }
+    }
+}
+
+impl Resumable for ConnectionHandle {
+    fn check(&self, received: u64) -> Result<(), Lost> {
+        self.state.lock().client.check_return(received)
+    }
+
+    fn supersede(&self) {
+        let mut state = self.state.lock();
+        state.client.detach();
+        let writer = state.writer.take();
+        drop(state);
+        if let Some(writer) = writer {
+            self.gate.wakes.wake(writer);
         }
     }
 }
@@ -438,7 +479,7 @@ impl SessionSink for ConnectionHandle {
     }
 
     fn remote_addr(&self) -> Option<SocketAddr> {
-        self.remote
+        *self.remote.lock()
     }
 
     fn bind(&self, session: &Session, user: Option<UserId>) {
@@ -453,24 +494,10 @@ impl SessionSink for ConnectionHandle {
     }
 }
 
-fn response(id: u64, flagged: bool, body: &[u8], out: &mut BytesMut) -> Result<(), PacketError> {
-    out.reserve(packet::HEADER + RESPONSE_HEAD + body.len());
-    packet::encode_with(packet::Kind::Data, out, |out| {
-        message::encode_response(id, flagged, body, out);
-        Ok(())
-    })
-}
-
-fn encode(message: &Message, gate: &Shared, out: &mut BytesMut) -> Result {
-    packet::encode_with(packet::Kind::Data, out, |out| {
-        Ok::<_, Error>(message.encode(&gate.dictionary, out)?)
-    })
-}
-
 impl fmt::Debug for ConnectionHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectionHandle")
-            .field("remote", &self.remote)
+            .field("remote", &*self.remote.lock())
             .finish_non_exhaustive()
     }
 }

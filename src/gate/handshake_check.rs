@@ -90,8 +90,8 @@ impl fmt::Debug for Handshake {
 #[derive(Debug, Clone, Default)]
 #[must_use = "a handshake is accepted when the check returns this"]
 pub struct Accept {
-    pub(super) user: Option<Value>,
-    pub(super) bound: Option<UserId>,
+    user: Option<Value>,
+    bound: Option<UserId>,
 }
 
 impl Accept {
@@ -110,6 +110,14 @@ impl Accept {
     pub fn bind(mut self, user: impl Into<UserId>) -> Self {
         self.bound = Some(user.into());
         self
+    }
+
+    /// Binds the session to the user, if there is one, and returns the user data of the reply.
+    pub(super) fn bind_to(self, session: &Session) -> Result<Option<Value>> {
+        if let Some(user) = self.bound {
+            session.bind(user)?;
+        }
+        Ok(self.user)
     }
 }
 

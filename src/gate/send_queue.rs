@@ -43,9 +43,18 @@ impl SendQueue {
     /// Whether another packet of `len` bytes exceeds the limits. An empty queue takes a packet of
     /// any size.
     pub(super) fn is_full(&self, len: usize, max_bytes: usize, max_messages: usize) -> bool {
-        let messages = self.encoded.messages + self.unencoded.messages;
-        let bytes = self.encoded.bytes + self.unencoded.bytes;
-        messages > 0 && (bytes + len > max_bytes || messages >= max_messages)
+        let messages = self.messages();
+        messages > 0 && (self.bytes() + len > max_bytes || messages >= max_messages)
+    }
+
+    /// The bytes that are queued.
+    pub(super) fn bytes(&self) -> usize {
+        self.encoded.bytes + self.unencoded.bytes
+    }
+
+    /// The packets and messages that are queued.
+    pub(super) fn messages(&self) -> usize {
+        self.encoded.messages + self.unencoded.messages
     }
 
     /// Queues an encoded packet.

@@ -11,7 +11,10 @@ use std::{
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use super::{address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits};
+use super::{
+    address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits,
+    resume::registry::Registry,
+};
 use crate::{
     dispatch::Dispatch,
     handle::Handle,
@@ -19,6 +22,7 @@ use crate::{
     message::Dictionary,
     metrics::Metrics,
     net::wake_batch::WakeBatcher,
+    resume::Grant,
     session::{CloseReason, Session},
 };
 
@@ -37,6 +41,8 @@ pub(super) struct Shared {
     pub(super) closed: Notify,
     pub(super) wakes: Arc<WakeBatcher>,
     pub(super) address_limit: Arc<AddressLimit>,
+    /// The sessions whose clients may return.
+    pub(super) resumable: Registry,
 }
 
 impl Shared {
@@ -59,15 +65,20 @@ impl Shared {
             connections: AtomicUsize::new(0),
             closed: Notify::new(),
             wakes: WakeBatcher::new(),
+            resumable: Registry::default(),
         })
     }
 
-    /// The body of the reply that accepts a handshake at this time, with user data unless it is null.
-    pub(super) fn handshake_reply(&self, user: Option<&Value>) -> Vec<u8> {
+    /// The body of the reply that accepts a handshake at this time, with user data unless it is
+    /// null, for a session that can be resumed if there is a grant.
+    pub(super) fn handshake_reply(&self, user: Option<&Value>, grant: Option<&Grant>) -> Vec<u8> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let seconds = now.map_or(0, |since| since.as_secs().cast_signed());
         let user = user.filter(|user| **user != Value::Null);
-        self.handshake.encode(seconds, user)
+        match grant {
+            Some(grant) => self.handshake.encode_resumable(seconds, user, grant),
+            None => self.handshake.encode(seconds, user),
+        }
     }
 
     /// Ends a session whose connection has ended.
@@ -82,12 +93,38 @@ impl Shared {
         self.closed.notify_waiters();
     }
 
+    /// Ends the session of a connection whose client has returned to another one. No callback runs.
+    pub(super) fn session_discarded(&self, session: &Session) {
+        self.node.sessions().discard(session);
+        self.closed.notify_waiters();
+    }
+
     /// Runs `work` until the node shuts down; for connections that have no session to close yet.
     pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             result = work => Some(result),
             () = self.node.shutdown_requested() => None,
         }
+    }
+}
+
+/// A connection permit that is not used while its holder has no socket.
+pub(super) struct Vacated(Arc<Shared>);
+
+impl Vacated {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        shared.metrics.connections.decrement(1.0);
+        shared.connections.fetch_sub(1, Ordering::AcqRel);
+        shared.closed.notify_waiters();
+        Self(shared)
+    }
+}
+
+impl Drop for Vacated {
+    fn drop(&mut self) {
+        // Given back by the permit, which is dropped next.
+        self.0.metrics.connections.increment(1.0);
+        self.0.connections.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -35,7 +35,7 @@ thread_local! {
 /// Packets may be split and joined on the way in: the decoder cuts them. On the way out a transport
 /// of messages may send each chunk as one message. All methods are polled by one task, and must not
 /// block.
-pub trait Transport: Send + Unpin {
+pub trait Transport: Send + Unpin + 'static {
     /// Reads once into the decoder and returns the number of bytes, 0 at the end of the stream.
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>>;
 
@@ -60,6 +60,12 @@ pub trait Transport: Send + Unpin {
         from: &mut VecDeque<Bytes>,
         written: &mut u64,
     ) -> Poll<io::Result<()>>;
+
+    /// Whether the client has said that it does not come back: a close frame with code 1000. A byte
+    /// stream has no such thing.
+    fn is_final_close(&self) -> bool {
+        false
+    }
 
     /// Queues what tells the client why nothing follows, with a close code of RFC 6455; nothing
     /// without a code, unless the transport has one of its own. The next `poll_write` writes it. A
@@ -109,7 +115,7 @@ impl<S: AsyncRead + Unpin> Stream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for Stream<S> {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for Stream<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>> {
         self.poll_read_with(cx, |read| into.feed(read))
     }

@@ -27,6 +27,9 @@ const PONGS: usize = 2 * 1024;
 /// The longest header of an unmasked frame, in bytes.
 const FRAME_HEAD: usize = 10;
 
+/// The close code of a client that does not come back, as it is in the frame.
+const NORMAL: [u8; 2] = 1000u16.to_be_bytes();
+
 /// One WebSocket connection after its HTTP upgrade.
 pub(crate) struct WebSocket<S> {
     stream: Stream<S>,
@@ -41,6 +44,8 @@ pub(crate) struct WebSocket<S> {
     input: Input,
     /// Whether a close frame is queued or written: nothing follows it.
     closing: bool,
+    /// Whether the client has closed with code 1000.
+    final_close: bool,
 }
 
 /// Whether frames are read.
@@ -62,7 +67,7 @@ struct Pongs {
     last: Option<Vec<u8>>,
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocket<S> {
     /// Takes over an upgraded stream; `read` holds the bytes that followed the request. A message
     /// may hold several packets, so its limit is four times `max_packet` bytes.
     pub(crate) fn new(io: S, read: Vec<u8>, max_packet: usize) -> Self {
@@ -75,6 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
             overhead: 0,
             input: Input::Open,
             closing: false,
+            final_close: false,
         }
     }
 
@@ -99,7 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> WebSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket<S> {
     fn poll_read(&mut self, cx: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>> {
         match self.input {
             Input::Open => {}
@@ -133,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
             unread.len()
         };
         if let Some(payload) = close {
+            self.final_close = payload.starts_with(&NORMAL);
             self.input = Input::Ended(None);
             self.queue_close(&payload)?;
         } else if let Err(fault) = result {
@@ -163,6 +170,10 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Transport for WebSocket<S> {
             frame(mem::take(from), &mut self.frames)?;
         }
         self.poll_flush(cx, written)
+    }
+
+    fn is_final_close(&self) -> bool {
+        self.final_close
     }
 
     /// Queues a close frame, unless one answers the client's. Input that is no WebSocket, or too

@@ -82,6 +82,7 @@ impl NodeConfig {
             ("timeouts.request", gate.request_timeout),
             ("timeouts.reconnect_window", gate.reconnect_window),
             ("timeouts.tcp_keepalive", gate.tcp_keepalive),
+            ("timeouts.resume_window", gate.resume_window),
             ("timeouts.shutdown", Some(self.shutdown_timeout)),
             ("timer_precision", Some(self.timer_precision)),
             ("cluster.retry_interval", cluster.retry_interval),

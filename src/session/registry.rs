@@ -258,6 +258,14 @@ impl Sessions {
         session.sequencer().submit_always(scheduler, task);
     }
 
+    /// Ends a session of which no application knows: it leaves the table, and no callback runs.
+    pub(crate) fn discard(&self, session: &Session) {
+        let ended = session.inner().close_state.end(&CloseReason::Client);
+        self.table.write().remove(session.inner());
+        // Without the lock: callbacks may own values of an application.
+        drop(ended);
+    }
+
     /// Waits until the close callbacks of every ended session have run or been dropped.
     pub(crate) async fn callbacks_done(&self) {
         loop {

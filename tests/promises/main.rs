@@ -56,7 +56,7 @@ fn every_test_the_document_names_exists() {
             .chars()
             .all(|letter| letter.is_lowercase() || letter == '_')
     };
-    let suites = ["promises", "membership", "forwarding", "soak"];
+    let suites = ["promises", "membership", "forwarding", "resume", "soak"];
     let mut count = 0;
     for (module, name) in names
         .into_iter()

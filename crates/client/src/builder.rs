@@ -9,14 +9,15 @@ use tokio::time::timeout;
 use nano_protocol::{
     Error, Json, Result, Serializer, code,
     handshake::{Request, Sys},
-    packet::{self, Decoder},
+    packet,
+    resume::Ask,
 };
 
 use crate::{
     address::Address,
     client::Client,
     connection::Connection,
-    dial, handshake,
+    reconnect::{Dialer, Event, OnEvent, Resumption},
     shared::Shared,
     subscription::{Listeners, Pushes, Subscription},
 };
@@ -64,6 +65,8 @@ pub struct Builder<S: Serializer = Json> {
     request_timeout: Option<Duration>,
     connect_timeout: Duration,
     max_packet: usize,
+    resume: bool,
+    on_event: Option<OnEvent>,
     listeners: Arc<Listeners>,
     format: PhantomData<fn() -> S>,
 }
@@ -77,6 +80,8 @@ impl Default for Builder {
             request_timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(10),
             max_packet: packet::MAX_BODY,
+            resume: false,
+            on_event: None,
             listeners: Arc::default(),
             format: PhantomData,
         }
@@ -93,6 +98,8 @@ impl<S: Serializer> Builder<S> {
             request_timeout,
             connect_timeout,
             max_packet,
+            resume,
+            on_event,
             listeners,
             format: _,
         } = self;
@@ -103,6 +110,8 @@ impl<S: Serializer> Builder<S> {
             request_timeout,
             connect_timeout,
             max_packet,
+            resume,
+            on_event,
             listeners,
             format: PhantomData,
         }
@@ -145,6 +154,41 @@ impl<S: Serializer> Builder<S> {
     /// [`DisconnectReason::Protocol`](crate::DisconnectReason::Protocol).
     pub fn max_packet(mut self, bytes: usize) -> Self {
         self.max_packet = bytes.min(packet::MAX_BODY);
+        self
+    }
+
+    /// Returns to the session by itself after a lost connection, if the server allows it. Default:
+    /// false.
+    ///
+    /// Messages of both directions then arrive exactly once and in order, and requests in flight
+    /// wait for the return, within their timeout. Attempts have growing, random pauses, and end
+    /// after the server's window. [`on_event`](Builder::on_event) tells what happens. At a server
+    /// that cannot resume sessions the client works as without this.
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Calls `callback` when the connection of a client that [resumes](Builder::resume) its session
+    /// is lost, and when it is back. It runs on the connection's task, so it must not block.
+    ///
+    /// ```no_run
+    /// use nano::client::{Client, Event};
+    ///
+    /// # async fn example() -> nano::Result {
+    /// let client = Client::builder()
+    ///     .resume(true)
+    ///     .on_event(|event| match event {
+    ///         Event::Lost(reason) => println!("log in again: {reason}"),
+    ///         event => println!("{event:?}"),
+    ///     })
+    ///     .connect("tcp://127.0.0.1:3250")
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_event(mut self, callback: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        self.on_event = Some(Arc::new(callback));
         self
     }
 
@@ -198,17 +242,21 @@ impl<S: Serializer> Builder<S> {
 
     async fn open(self, url: &str) -> Result<Client<S>> {
         let address: Address = url.parse()?;
-        let mut transport =
-            dial::dial(&address, self.ca_file, self.server_name, self.max_packet).await?;
         let sys = Sys::new("rust", env!("CARGO_PKG_VERSION")).with_error_flag();
-        let request = Request::new(sys, self.user);
-        let mut decoder = Decoder::new(self.max_packet);
-        let mut early = Vec::new();
-        let reply = handshake::exchange(&mut transport, &mut decoder, &request, &mut early).await?;
-
-        let shared = Arc::new(Shared::new(reply, self.listeners));
+        let dialer = Dialer {
+            address,
+            ca_file: self.ca_file,
+            server_name: self.server_name,
+            max_packet: self.max_packet,
+            request: Request::new(sys, self.user),
+        };
+        let opened = dialer.open(self.resume.then_some(&Ask::Open)).await?;
+        let grant = opened.reply.resume.clone().filter(|_| self.resume);
+        let resumption =
+            grant.map(|grant| Resumption::new(dialer, self.connect_timeout, self.on_event, &grant));
+        let shared = Arc::new(Shared::new(opened.reply.clone(), self.listeners));
         let client = Client::new(shared.clone(), self.request_timeout);
-        tokio::spawn(Connection::new(transport, decoder, early, shared)?.run());
+        tokio::spawn(Connection::new(opened, shared, resumption)?.run());
         Ok(client)
     }
 }

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use nano_protocol::{
     Error,
+    handshake::Reply,
     kick::Kick,
     message::{self, Message, MessageError, RouteFault},
     packet::{self, Decoder, Kind, Packet, PacketError},
@@ -23,6 +24,7 @@ use nano_protocol::{
 use crate::{
     disconnect::DisconnectReason,
     heartbeat::{Heartbeat, Tick},
+    reconnect::{Opened, Resumption, Returned},
     shared::Shared,
     transport::Transport,
 };
@@ -32,6 +34,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// The timer of a connection without heartbeats: far enough to never matter.
 const NO_DEADLINE: Duration = Duration::from_secs(24 * 60 * 60);
 
+fn heartbeat(reply: &Reply) -> Option<Heartbeat> {
+    let interval = reply.heartbeat?;
+    Some(Heartbeat::new(interval, Instant::now()))
+}
+
 pub(crate) struct Connection {
     transport: Transport,
     decoder: Decoder,
@@ -40,6 +47,8 @@ pub(crate) struct Connection {
     /// Packets taken from the send queue; the first may be partly written.
     outgoing: BytesMut,
     heartbeat: Option<Heartbeat>,
+    /// Set if the session outlives the connection. Boxed: rare.
+    resumption: Option<Box<Resumption>>,
     /// The last field, so the socket is closed before the client learns of the end.
     end: EndGuard,
 }
@@ -60,17 +69,19 @@ impl Connection {
     /// Creates the task's state after an accepted handshake. Its first packet is the
     /// acknowledgement.
     pub(crate) fn new(
-        transport: Transport,
-        decoder: Decoder,
-        early: Vec<Bytes>,
+        opened: Opened,
         shared: Arc<Shared>,
+        resumption: Option<Resumption>,
     ) -> Result<Self, PacketError> {
+        let Opened {
+            transport,
+            decoder,
+            early,
+            reply,
+        } = opened;
         let mut outgoing = BytesMut::new();
         packet::encode(Kind::Ack, &[], &mut outgoing)?;
-        let heartbeat = shared
-            .reply()
-            .heartbeat
-            .map(|interval| Heartbeat::new(interval, Instant::now()));
+        let heartbeat = heartbeat(&reply);
         let end = EndGuard {
             shared,
             reason: DisconnectReason::Broken("the runtime shut down".to_owned()),
@@ -81,18 +92,64 @@ impl Connection {
             early,
             outgoing,
             heartbeat,
+            resumption: resumption.map(Box::new),
             end,
         })
     }
 
-    /// Runs until the connection ends.
+    /// Runs until the connection ends, and on every connection on which the client returns to its
+    /// session.
     pub(crate) async fn run(mut self) {
+        loop {
+            let reason = self.serve().await;
+            if let Err(reason) = self.resume(reason).await {
+                debug!(%reason, "connection closed");
+                self.end.reason = reason;
+                return;
+            }
+        }
+    }
+
+    /// Returns to the session after the connection has ended for this reason.
+    ///
+    /// # Errors
+    /// The reason, or a later one: the client ends.
+    async fn resume(&mut self, reason: DisconnectReason) -> Result<(), DisconnectReason> {
+        let Some(resumption) = &mut self.resumption else {
+            return Err(reason);
+        };
+        // The server learns of the loss now, not when the client is back.
+        self.transport.abandon();
+        let Returned {
+            opened,
+            replay,
+            resumable,
+        } = resumption.resume(reason, &self.end.shared).await?;
+        self.resumption = self.resumption.take().filter(|_| resumable);
+        self.heartbeat = heartbeat(&opened.reply);
+        (self.transport, self.decoder) = (opened.transport, opened.decoder);
+        self.early = opened.early;
+        self.outgoing.clear();
+        packet::encode(Kind::Ack, &[], &mut self.outgoing)
+            .map_err(|error| DisconnectReason::Broken(error.to_string()))?;
+        for chunk in replay {
+            self.outgoing.extend_from_slice(&chunk);
+        }
+        Ok(())
+    }
+
+    /// Serves one connection; returns why it ended.
+    async fn serve(&mut self) -> DisconnectReason {
         let mut reason = {
             let mut timer = pin!(sleep_until(self.deadline()));
             poll_fn(|cx| self.poll(cx, timer.as_mut())).await
         };
         if reason == DisconnectReason::Local {
             self.outgoing.unsplit(self.end.shared.take());
+            if self.resumption.is_some() {
+                // A final close: the session ends at once. An empty body fits into a packet.
+                let _ = packet::encode(Kind::Kick, &[], &mut self.outgoing);
+            }
             // A timeout or an error here changes nothing: the socket is closed next.
             let _ = timeout(CLOSE_TIMEOUT, poll_fn(|cx| self.poll_close(cx))).await;
         }
@@ -104,8 +161,7 @@ impl Connection {
                 reason = kick;
             }
         }
-        debug!(%reason, "connection closed");
-        self.end.reason = reason;
+        reason
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<DisconnectReason> {
@@ -122,9 +178,7 @@ impl Connection {
                 Tick::TimedOut => return Poll::Ready(DisconnectReason::HeartbeatTimeout),
                 // Any packet serves as a heartbeat, so none is added to pending output.
                 Tick::SendHeartbeat if self.outgoing.is_empty() && self.transport.is_flushed() => {
-                    if let Err(error) = packet::encode(Kind::Heartbeat, &[], &mut self.outgoing) {
-                        return Poll::Ready(DisconnectReason::Broken(error.to_string()));
-                    }
+                    self.send_heartbeat();
                 }
                 Tick::SendHeartbeat | Tick::Nothing => {}
             }
@@ -138,7 +192,40 @@ impl Connection {
         // First, because a server that floods would use up the task's cooperative budget.
         self.write(cx)?;
         self.read(cx)?;
+        let due = |resumption: &Resumption| resumption.endpoint.heartbeat_due();
+        if self.resumption.as_deref().is_some_and(due) {
+            self.send_heartbeat();
+        }
         self.write(cx)
+    }
+
+    /// Adds a heartbeat to what is written next. It acknowledges what has arrived, if the session
+    /// can be resumed.
+    fn send_heartbeat(&mut self) {
+        let mut body = Vec::new();
+        if let Some(resumption) = &mut self.resumption {
+            resumption.endpoint.heartbeat(&mut body);
+        }
+        // A count fits into a packet.
+        let _ = packet::encode(Kind::Heartbeat, &body, &mut self.outgoing);
+    }
+
+    /// Takes what is queued. What may have to be sent again is bounded: beyond that it stays in the
+    /// queue.
+    fn take(&mut self) -> BytesMut {
+        let Some(resumption) = &mut self.resumption else {
+            return self.end.shared.take();
+        };
+        if resumption.endpoint.is_full() {
+            return BytesMut::new();
+        }
+        let packets = self.end.shared.take();
+        if !packets.is_empty() {
+            resumption
+                .endpoint
+                .record(&Bytes::copy_from_slice(&packets));
+        }
+        packets
     }
 
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), DisconnectReason> {
@@ -146,7 +233,7 @@ impl Connection {
             // Take more only when all is written, so that waiting messages stay in the bounded
             // send queue.
             if self.outgoing.is_empty() && self.transport.is_flushed() {
-                self.outgoing = self.end.shared.take();
+                self.outgoing = self.take();
                 if self.outgoing.is_empty() {
                     return Ok(());
                 }
@@ -193,14 +280,26 @@ impl Connection {
 
     fn on_packet(&mut self, packet: Packet) -> Result<(), DisconnectReason> {
         match packet.kind {
-            Kind::Data => self.on_message(packet.body),
+            Kind::Data => {
+                if let Some(resumption) = &mut self.resumption {
+                    resumption.endpoint.receive(packet.body.len());
+                }
+                self.on_message(packet.body)
+            }
+            Kind::Heartbeat => match &mut self.resumption {
+                Some(resumption) => resumption
+                    .endpoint
+                    .on_heartbeat(&packet.body)
+                    .map_err(|error| DisconnectReason::Protocol(error.to_string())),
+                None => Ok(()),
+            },
             Kind::Kick => {
                 let kick = Kick::decode(&packet.body);
                 let reason = kick.reason.clone();
                 self.end.shared.set_kick(kick);
                 Err(DisconnectReason::Kicked(reason))
             }
-            // Handshakes, acknowledgements and heartbeats carry nothing for an open connection.
+            // Handshakes and acknowledgements carry nothing for an open connection.
             _ => Ok(()),
         }
     }

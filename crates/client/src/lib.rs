@@ -49,9 +49,12 @@ pub use builder::Builder;
 mod client;
 pub use client::Client;
 
-mod handshake;
-
 mod connection;
+
+mod reconnect;
+pub use reconnect::Event;
+
+mod handshake;
 
 mod shared;
 

@@ -18,6 +18,7 @@ use nano_protocol::{
     kick::Kick,
     message::{Message, MessageError},
     packet::{self, HEADER, Kind, PacketError},
+    resume::Lost,
 };
 
 use crate::{disconnect::DisconnectReason, subscription::Listeners};
@@ -197,6 +198,19 @@ impl Shared {
         match request {
             Some(request) => drop(request.send(response)),
             None => debug!(id, "response dropped, no such request"),
+        }
+    }
+
+    /// Fails all requests in flight and drops what is queued: the session they were for is gone.
+    pub(crate) fn lose(&self, lost: Lost) {
+        let mut state = self.state.lock();
+        let in_flight = std::mem::take(&mut state.in_flight);
+        drop(state);
+        drop(self.take());
+        for (_, request) in in_flight {
+            let error = Error::new(code::CLOSED, format!("the session is lost: {lost}"));
+            // The caller may be gone.
+            let _ = request.send(Err(error));
         }
     }
 

@@ -152,6 +152,14 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
+    /// Closes the socket at once; reads and writes fail from then on.
+    pub(crate) fn abandon(&mut self) {
+        self.framing = Framing::Stream(Box::new(tokio::io::join(
+            tokio::io::empty(),
+            tokio::io::empty(),
+        )));
+    }
+
     /// Whether all written bytes have reached the socket.
     pub(crate) fn is_flushed(&self) -> bool {
         !self.unflushed

@@ -14,18 +14,19 @@
 //! # Ok::<(), nano::handshake::HandshakeError>(())
 //! ```
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    error, fmt,
-    time::Duration,
-};
+use std::{collections::HashMap, error, fmt, time::Duration};
 
-use serde_json::{Map, Value, json, value::RawValue};
+use serde_json::{Map, Value, json};
 
 use crate::{
     message::{Dictionary, MAX_ROUTE},
-    serialize::repair,
+    resume::{Ask, Grant},
 };
+
+mod json;
+
+use self::json::read_object;
+pub(crate) use self::json::{object, text, to_json};
 
 /// The code of a reply that accepts the client.
 pub const OK: u16 = 200;
@@ -38,6 +39,12 @@ pub const OLD_CLIENT: u16 = 501;
 
 /// The field of [`Sys`] by which a client says that it knows the error bit.
 const ERROR_FLAG: &str = "errorFlag";
+
+/// The field of `sys` that is about resume, in both directions.
+const RESUME: &str = "resume";
+
+/// The last key of `sys` in a reply, in Go's order; its value follows.
+const SERVERTIME: &str = r#""servertime":"#;
 
 /// A longer heartbeat interval counts as none, which also keeps sums of times from overflowing.
 const MAX_HEARTBEAT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -107,6 +114,18 @@ impl Request {
         }
     }
 
+    /// Asks for a session that can be resumed, or for one back: sets `sys.resume`.
+    #[must_use]
+    pub fn with_resume(mut self, ask: &Ask) -> Self {
+        self.sys.others.insert(RESUME.into(), ask.encode());
+        self
+    }
+
+    /// What the client asks for in `sys.resume`; `None` if it does not resume sessions.
+    pub fn resume(&self) -> Option<Ask> {
+        Ask::decode(self.sys.others.get(RESUME)?)
+    }
+
     /// Encodes the body of a client's handshake packet.
     pub fn encode(&self) -> Vec<u8> {
         let mut sys = self.sys.others.clone();
@@ -158,6 +177,8 @@ pub struct Reply {
     pub servertime: i64,
     /// The routes with codes.
     pub dictionary: Dictionary,
+    /// How the session can be resumed; `None` if it cannot.
+    pub resume: Option<Grant>,
     /// A value from application to application.
     pub user: Option<Value>,
 }
@@ -171,6 +192,7 @@ impl Default for Reply {
             heartbeat: None,
             servertime: 0,
             dictionary: Dictionary::default(),
+            resume: None,
             user: None,
         }
     }
@@ -204,6 +226,13 @@ impl Reply {
         self
     }
 
+    /// Sets how the session can be resumed.
+    #[must_use]
+    pub fn with_resume(mut self, grant: impl Into<Option<Grant>>) -> Self {
+        self.resume = grant.into();
+        self
+    }
+
     /// Sets the value for the client's application.
     #[must_use]
     pub fn with_user(mut self, user: impl Into<Option<Value>>) -> Self {
@@ -229,6 +258,9 @@ impl Reply {
         }
         if self.code == OK {
             reply.push_str(&sys(self.heartbeat, &self.dictionary));
+            if let Some(grant) = &self.resume {
+                insert_grant(&mut reply, grant);
+            }
             return finish(&reply, Some(self.servertime), self.user.as_ref());
         }
         finish(&reply, None, self.user.as_ref())
@@ -268,6 +300,7 @@ impl Reply {
             heartbeat: sys["heartbeat"].as_f64().and_then(interval),
             servertime: whole(&sys["servertime"]),
             dictionary: dictionary(&sys["dict"]),
+            resume: Grant::decode(&sys[RESUME]),
             user,
         })
     }
@@ -291,6 +324,18 @@ impl ReplyTemplate {
     /// of [`Reply::encode`].
     pub fn encode(&self, servertime: i64, user: Option<&Value>) -> Vec<u8> {
         finish(&self.head, Some(servertime), user)
+    }
+
+    /// As [`encode`](ReplyTemplate::encode), for a session that can be resumed.
+    pub fn encode_resumable(
+        &self,
+        servertime: i64,
+        user: Option<&Value>,
+        grant: &Grant,
+    ) -> Vec<u8> {
+        let mut head = self.head.clone();
+        insert_grant(&mut head, grant);
+        finish(&head, Some(servertime), user)
     }
 }
 
@@ -335,8 +380,14 @@ fn sys(heartbeat: Option<Duration>, dictionary: &Dictionary) -> String {
     if let Some(heartbeat) = heartbeat.filter(|heartbeat| !heartbeat.is_zero()) {
         sys.push_str(&format!(r#""heartbeat":{},"#, seconds(heartbeat)));
     }
-    sys.push_str(r#""servertime":"#);
+    sys.push_str(SERVERTIME);
     sys
+}
+
+/// Puts the grant into a reply that ends with the last key of `sys`.
+fn insert_grant(reply: &mut String, grant: &Grant) {
+    let at = reply.len() - SERVERTIME.len();
+    reply.insert_str(at, &format!("\"{RESUME}\":{},", to_json(&grant.encode())));
 }
 
 fn finish(head: &str, servertime: Option<i64>, user: Option<&Value>) -> Vec<u8> {
@@ -351,21 +402,6 @@ fn finish(head: &str, servertime: Option<i64>, user: Option<&Value>) -> Vec<u8> 
     }
     reply.push('}');
     reply.into_bytes()
-}
-
-/// JSON as Go writes it, which is also safe inside HTML. These characters occur in strings only.
-pub(crate) fn to_json(value: &Value) -> String {
-    let plain = value.to_string();
-    let mut json = String::with_capacity(plain.len());
-    for char in plain.chars() {
-        match char {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
-                json.push_str(&format!("\\u{:04x}", u32::from(char)))
-            }
-            _ => json.push(char),
-        }
-    }
-    json
 }
 
 /// Seconds as Go writes a float64.
@@ -404,38 +440,6 @@ fn dictionary(routes: &Value) -> Dictionary {
         .filter(|(route, code)| usable(route) && routes[route] == 1 && codes[code] == 1);
     // The filters left nothing that `new` refuses.
     Dictionary::new(unique).unwrap_or_default()
-}
-
-/// The fields of an object that can be read.
-pub(crate) fn object(body: &[u8]) -> Map<String, Value> {
-    read_object(body)
-        .map(|(fields, _)| fields)
-        .unwrap_or_default()
-}
-
-/// The fields of an object, and why some are missing, if some could not be read.
-fn read_object(body: &[u8]) -> serde_json::Result<(Map<String, Value>, Option<String>)> {
-    let body = repair(body);
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_str(&body)?;
-    let mut unread = None;
-    let mut object = Map::new();
-    for (field, value) in fields {
-        match serde_json::from_str(value.get()) {
-            Ok(value) => {
-                object.insert(field, value);
-            }
-            Err(error) => unread = Some(format!("{field}: {error}")),
-        }
-    }
-    Ok((object, unread))
-}
-
-pub(crate) fn text(value: Option<Value>) -> String {
-    match value {
-        Some(Value::String(text)) => text,
-        Some(Value::Null) | None => String::new(),
-        Some(other) => other.to_string(),
-    }
 }
 
 fn whole(number: &Value) -> i64 {

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | packet | [`packet`] | kind, length, body |
 //! | handshake | [`handshake`], [`kick`] | the JSON bodies of handshake and kick packets |
+//! | resume | [`resume`] | `sys.resume` in the handshake, counts in heartbeat packets |
 //! | message | [`message`] | the bodies of data packets: kind, id, route, payload |
 //! | payload | [`serialize`] | JSON, Protocol Buffers, raw bytes, or a format of the application |
 //!
@@ -19,6 +20,8 @@ pub mod kick;
 
 pub mod handshake;
 pub mod message;
+pub mod resume;
+
 pub mod packet;
 
 pub mod serialize;

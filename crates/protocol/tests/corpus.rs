@@ -26,6 +26,11 @@ fn json_seeds_pass_the_json_check() {
     run("json", checks::json);
 }
 
+#[test]
+fn resume_seeds_pass_the_resume_check() {
+    run("resume", checks::resume);
+}
+
 fn run(target: &str, check: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../fuzz/corpus")

@@ -1,6 +1,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::*;
+use crate::gate::liveness::{Liveness, Step, Tick};
 use crate::{
     gate::{
         config::{GateConfig, SlowClient},

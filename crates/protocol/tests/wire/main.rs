@@ -11,6 +11,7 @@ mod checks;
 mod handshakes;
 mod messages;
 mod packets;
+mod resumes;
 
 proptest! {
     #[test]
@@ -19,6 +20,7 @@ proptest! {
         checks::message(&data);
         checks::handshake(&data);
         checks::json(&data);
+        checks::resume(&data);
     }
 
     #[test]

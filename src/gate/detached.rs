@@ -1,0 +1,258 @@
+//! A session without a connection, until its client returns.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    net::SocketAddr,
+    pin::pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, info};
+
+use super::{
+    config::OnResume,
+    connection::Connection,
+    ending::Ending,
+    liveness::Liveness,
+    opening::Opening,
+    resume::{registry::Arrival, transport::Replaceable},
+    resumption::Offer,
+    shared::{Shared, Vacated},
+};
+use crate::{
+    net::{deadline::DeadlineTimer, stream::Transport},
+    packet::{Decoder, Kind},
+    panic::catch_panic,
+    resume::Lost,
+    session::{CloseReason, Session},
+};
+
+/// How a session ended that outlived a connection.
+pub(super) struct End {
+    pub(super) ending: Ending,
+    /// Whether its client stayed away for too long.
+    pub(super) expired: bool,
+    /// The last connection, if there is one.
+    pub(super) connection: Connection<Replaceable>,
+}
+
+/// Keeps a session whose connection has ended for this reason, and serves its client on every
+/// connection on which it returns.
+pub(super) async fn keep<T: Transport>(
+    connection: Connection<T>,
+    mut ending: Ending,
+    window: Duration,
+) -> End {
+    let mut connection = connection.without_transport();
+    let gate = connection.gate.clone();
+    // The socket it was accepted with is closed. Later ones are counted by the tasks that accept
+    // them.
+    let _vacated = Vacated::new(gate.clone());
+    loop {
+        let (arrival, expired) = match returned(&mut connection, &gate, window).await {
+            Ok(arrival) => (arrival, false),
+            Err(closed) => {
+                let expired = closed.is_none();
+                ending = closed.unwrap_or(ending);
+                (None, expired)
+            }
+        };
+        // Held while the new socket is open.
+        let _open = match arrival.map(|arrival| attach(&mut connection, &gate, arrival)) {
+            Some(Ok(open)) => open,
+            Some(Err(ending)) => {
+                return End {
+                    ending,
+                    expired,
+                    connection,
+                };
+            }
+            None => {
+                return End {
+                    ending,
+                    expired,
+                    connection,
+                };
+            }
+        };
+        ending = connection.run().await;
+        if !connection.detach(&ending.reason) {
+            return End {
+                ending,
+                expired: false,
+                connection,
+            };
+        }
+        connection = connection.without_transport();
+    }
+}
+
+/// Waits for the client's return.
+///
+/// # Errors
+/// The session was closed meanwhile, or `None` if the client did not return within the window.
+async fn returned(
+    connection: &mut Connection<Replaceable>,
+    gate: &Shared,
+    window: Duration,
+) -> Result<Option<Arrival>, Option<Ending>> {
+    let id = connection.session.id();
+    // The client can be back before its loss was noticed. The application learns of no loss then.
+    if let Some(arrival) = gate.resumable.take_arrival(id) {
+        return Ok(Some(arrival));
+    }
+    debug!(
+        session = id,
+        uid = connection.session.uid(),
+        "session detached"
+    );
+    gate.metrics.detached.increment(1.0);
+    call(gate.config.on_detached.as_ref(), &connection.session, gate);
+    let by = Instant::now() + window;
+    let sleep = pin!(sleep_until(by));
+    let mut timer = DeadlineTimer::new(sleep);
+    let result = poll_fn(|cx| {
+        loop {
+            let (closed, next) = connection.poll_away(cx);
+            if let Some(ending) = closed {
+                return Poll::Ready(Err(Some(ending)));
+            }
+            if let Some(arrival) = gate.resumable.take_arrival(id) {
+                return Poll::Ready(Ok(Some(arrival)));
+            }
+            let now = Instant::now();
+            if by <= now {
+                return Poll::Ready(Err(None));
+            }
+            let next = next.map_or(by, |next| next.min(by));
+            ready!(timer.poll(cx, Some(next), now));
+        }
+    })
+    .await;
+    gate.metrics.detached.decrement(1.0);
+    result
+}
+
+/// Goes on over the connection on which the client has returned. Returns what is held while its
+/// socket is open.
+///
+/// # Errors
+/// Why the session ends instead.
+fn attach(
+    connection: &mut Connection<Replaceable>,
+    gate: &Shared,
+    arrival: Arrival,
+) -> Result<oneshot::Sender<()>, Ending> {
+    let remote = arrival.remote;
+    // Between the check of the token and now, the lost connection may have been sent more than is
+    // kept.
+    let open = connection
+        .resume(arrival)
+        .map_err(|_| CloseReason::SlowClient)?;
+    gate.metrics.resumed.increment(1);
+    info!(
+        session = connection.session.id(),
+        uid = connection.session.uid(),
+        ?remote,
+        "session resumed"
+    );
+    call(gate.config.on_resumed.as_ref(), &connection.session, gate);
+    Ok(open)
+}
+
+fn call(hook: Option<&OnResume>, session: &Session, gate: &Shared) {
+    if let Some(hook) = hook {
+        // A panic is counted and logged, and changes nothing.
+        let _ = catch_panic(&gate.metrics.panics, "panicked", || {
+            hook(session);
+            Ok(())
+        });
+    }
+}
+
+impl<T: Transport> Connection<T> {
+    /// Leaves the session without a connection; false if it ends with this one, for this reason.
+    pub(super) fn detach(&self, reason: &CloseReason) -> bool {
+        self.handle.is_away() || (self.survives(reason) && self.handle.detach())
+    }
+
+    /// Closes the socket and goes on without one. What is on its way to the client is kept elsewhere,
+    /// and what is not decoded yet is not counted, so that the client sends it again.
+    fn without_transport(self) -> Connection<Replaceable> {
+        Connection {
+            transport: Replaceable(None),
+            decoder: Decoder::new(self.gate.limits.max_packet()),
+            outgoing: VecDeque::new(),
+            throttled_until: None,
+            check: None,
+            request: None,
+            reading: true,
+            flush_by: None,
+            gate: self.gate,
+            handle: self.handle,
+            session: self.session,
+            liveness: self.liveness,
+            bucket: self.bucket,
+            deferred: self.deferred,
+            login_by: self.login_by,
+            requests_by: self.requests_by,
+            resumption: self.resumption,
+            now: self.now,
+        }
+    }
+
+    /// Keeps of the connection what goes to the session to which its client has returned, after so
+    /// many data packets were received.
+    pub(super) fn into_arrival(
+        self,
+        received: u64,
+        remote: Option<SocketAddr>,
+        begun: Instant,
+        open: oneshot::Sender<()>,
+    ) -> Arrival {
+        Arrival {
+            transport: Box::new(self.transport),
+            opening: Opening {
+                begun,
+                decoder: self.decoder,
+                request: self.request,
+            },
+            remote,
+            received,
+            open,
+        }
+    }
+}
+
+impl Connection<Replaceable> {
+    /// Does what is due while the client is away. Returns why the session is closed, if it is, and
+    /// when there is more to do.
+    fn poll_away(&mut self, cx: &mut Context<'_>) -> (Option<Ending>, Option<Instant>) {
+        self.now = Instant::now();
+        let _ = self.poll_deferred(cx);
+        self.on_session_deadline();
+        (self.handle.poll_away(cx), self.session_deadline())
+    }
+
+    /// Goes on over the client's new connection. Returns what is held while its socket is open.
+    ///
+    /// # Errors
+    /// The client needs what is no longer kept.
+    fn resume(&mut self, arrival: Arrival) -> Result<oneshot::Sender<()>, Lost> {
+        self.handle.attach(arrival.remote, arrival.received)?;
+        let (config, opening) = (&self.gate.config, arrival.opening);
+        self.liveness = Liveness::new(config.heartbeat, config.handshake_timeout, opening.begun);
+        self.liveness.receive(Kind::Handshake, opening.begun);
+        self.transport = Replaceable(Some(arrival.transport));
+        self.decoder = opening.decoder;
+        self.request = opening.request;
+        self.reply(None, Offer::Grant(None));
+        Ok(arrival.open)
+    }
+}

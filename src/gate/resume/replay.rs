@@ -1,0 +1,129 @@
+//! What a client that can return may have to be sent again. No I/O, no lock.
+
+use std::{collections::VecDeque, mem};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    gate::{live_limits::LiveLimits, send_queue::SendQueue},
+    packet::{self, Kind},
+    resume::{AckError, Endpoint, Limits, Lost},
+};
+
+/// One client's counts, and the packets it has not acknowledged. The order in which packets leave
+/// the send queue is the order in which they are counted.
+#[derive(Debug)]
+pub(in crate::gate) struct Replay {
+    endpoint: Endpoint,
+    /// What is sent again once the client has acknowledged the handshake of its return.
+    again: Vec<Bytes>,
+    /// What precedes the send queue; counted already.
+    ready: VecDeque<Bytes>,
+}
+
+impl Replay {
+    /// Keeps as much as the send queue does.
+    pub(in crate::gate) fn new(limits: &LiveLimits) -> Self {
+        let limits = Limits::new(limits.queue_bytes(), limits.queue_messages());
+        Self {
+            endpoint: Endpoint::new(limits),
+            again: Vec::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    pub(in crate::gate) fn received(&self) -> u64 {
+        self.endpoint.received()
+    }
+
+    /// The bytes and the number of the packets that are kept.
+    pub(in crate::gate) fn unacknowledged(&self) -> (usize, usize) {
+        self.endpoint.unacknowledged()
+    }
+
+    /// Counts a data packet of the client.
+    pub(in crate::gate) fn receive(&mut self, len: usize) {
+        self.endpoint.receive(len);
+    }
+
+    /// Applies the body of a heartbeat of the client.
+    pub(in crate::gate) fn on_heartbeat(&mut self, body: &[u8]) -> Result<(), AckError> {
+        self.endpoint.on_heartbeat(body)
+    }
+
+    /// The body of the next heartbeat.
+    pub(in crate::gate) fn heartbeat(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        self.endpoint.heartbeat(&mut body);
+        body
+    }
+
+    /// Moves everything that may be sent to `into`, and a heartbeat if one is due. Returns the
+    /// number of packets.
+    pub(in crate::gate) fn take(
+        &mut self,
+        queue: &mut SendQueue,
+        into: &mut VecDeque<Bytes>,
+    ) -> usize {
+        let mut packets = self.ready.len();
+        into.append(&mut self.ready);
+        packets += self.drain(queue, |chunk| into.push_back(chunk));
+        if self.endpoint.heartbeat_due() {
+            let (body, mut out) = (self.heartbeat(), BytesMut::new());
+            // A count of ten bytes at most fits into a packet.
+            if packet::encode(Kind::Heartbeat, &body, &mut out).is_ok() {
+                into.push_back(out.freeze());
+                packets += 1;
+            }
+        }
+        packets
+    }
+
+    /// Counts and keeps what is queued, in order.
+    fn drain(&mut self, queue: &mut SendQueue, mut take: impl FnMut(Bytes)) -> usize {
+        let mut chunks = VecDeque::new();
+        let packets = queue.take(&mut chunks);
+        for chunk in chunks {
+            self.endpoint.record(&chunk);
+            take(chunk);
+        }
+        packets
+    }
+
+    /// Checks that a client can go on after it has received so many packets of what was sent to
+    /// it.
+    ///
+    /// # Errors
+    /// See [`Endpoint::check`].
+    pub(in crate::gate) fn check(&self, received: u64) -> Result<(), Lost> {
+        self.endpoint.check(received)
+    }
+
+    /// Goes on over a new connection. What is queued counts as sent before; control packets of the
+    /// old connection are dropped.
+    ///
+    /// # Errors
+    /// See [`Endpoint::resume`].
+    pub(in crate::gate) fn resume(
+        &mut self,
+        received: u64,
+        queue: &mut SendQueue,
+    ) -> Result<(), Lost> {
+        self.endpoint.check(received)?;
+        self.drain(queue, drop);
+        self.ready.clear();
+        self.again = self.endpoint.resume(received)?;
+        Ok(())
+    }
+
+    /// Notes that the client has acknowledged the handshake: what it misses is sent behind the reply.
+    pub(in crate::gate) fn acknowledge(&mut self, queue: &mut SendQueue) {
+        if self.again.is_empty() {
+            return;
+        }
+        let mut ready = mem::take(&mut self.ready);
+        self.drain(queue, |chunk| ready.push_back(chunk));
+        ready.extend(mem::take(&mut self.again));
+        self.ready = ready;
+    }
+}

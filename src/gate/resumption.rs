@@ -1,0 +1,172 @@
+//! Whether and how a client may return to its session: the gate's side of `sys.resume`.
+
+use std::{mem, sync::Arc};
+
+use super::{handle::ConnectionHandle, shared::Shared};
+use crate::{
+    handshake::Request,
+    packet::{Kind, Packet},
+    resume::{Ask, Grant, Lost},
+    session::{CloseReason, Session},
+};
+
+/// Whether a session can outlive its connection.
+#[derive(Default)]
+pub(super) enum Resumption {
+    /// It ends with it.
+    #[default]
+    None,
+    /// The client may return after a loss.
+    Allowed,
+    /// The client has closed it for good: a final close.
+    Over,
+    /// The client has returned to the session of another connection.
+    Elsewhere(Box<Return>),
+}
+
+/// A client's return to its session.
+pub(super) struct Return {
+    pub(super) session: i64,
+    /// The data packets the client has received.
+    pub(super) received: u64,
+}
+
+/// What a client has asked for in its handshake.
+#[derive(Default)]
+pub(super) enum Offer {
+    /// Nothing.
+    #[default]
+    None,
+    /// A session that it may return to, with the reason if an earlier one is lost.
+    Grant(Option<Lost>),
+    /// The session of another connection; this one's is not needed.
+    Return,
+}
+
+impl Resumption {
+    /// Whether the client may return.
+    pub(super) fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allowed)
+    }
+
+    /// Sees the packets of a client that may return: counts, acknowledgements, a final close.
+    ///
+    /// # Errors
+    /// Why the session ends.
+    pub(super) fn receive(
+        &mut self,
+        packet: &Packet,
+        handle: &ConnectionHandle,
+    ) -> Result<(), CloseReason> {
+        match packet.kind {
+            Kind::Data => {
+                handle.replay(|replay| replay.receive(packet.body.len()));
+            }
+            Kind::Heartbeat => {
+                if let Some(Err(error)) = handle.replay(|replay| replay.on_heartbeat(&packet.body))
+                {
+                    return Err(CloseReason::Protocol(error.to_string()));
+                }
+            }
+            Kind::Kick if packet.body.is_empty() => {
+                *self = Self::Over;
+                return Err(CloseReason::Client);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether a connection that ends for this reason leaves a session behind, or belongs to a
+    /// client that has returned to another one.
+    pub(super) fn survives(&self, reason: &CloseReason) -> bool {
+        match self {
+            Self::None | Self::Over => false,
+            Self::Allowed => matches!(
+                reason,
+                CloseReason::Client
+                    | CloseReason::Broken(_)
+                    | CloseReason::HeartbeatTimeout
+                    // The reply is lost, or the acknowledgement.
+                    | CloseReason::HandshakeTimeout
+            ),
+            Self::Elsewhere(_) => true,
+        }
+    }
+
+    /// Takes where the client has returned to, once it has.
+    pub(super) fn take_return(&mut self) -> Option<Return> {
+        match mem::take(self) {
+            Self::Elsewhere(to) => Some(*to),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Reads what the client asks for. Only the first handshake of a connection can ask for a
+    /// session; a later one renews the token of a client that may return.
+    pub(super) fn read(
+        &mut self,
+        request: &Request,
+        handle: &ConnectionHandle,
+        gate: &Shared,
+    ) -> Offer {
+        let window = gate.config.resume_window;
+        let Some(ask) = window.and_then(|_| request.resume()) else {
+            return Offer::None;
+        };
+        if self.is_allowed() {
+            return Offer::Grant(None);
+        }
+        let known = handle.greeted();
+        if known.answered || known.acknowledged {
+            return Offer::None;
+        }
+        let Ask::Return { token, received } = ask else {
+            return Offer::Grant(None);
+        };
+        match gate.resumable.find(&token, received) {
+            Ok(session) => {
+                let received = received.unwrap_or_default();
+                *self = Self::Elsewhere(Box::new(Return { session, received }));
+                Offer::Return
+            }
+            Err(lost) => {
+                gate.metrics.session_lost(lost.as_str());
+                Offer::Grant(Some(lost))
+            }
+        }
+    }
+
+    /// Grants a client that it may return, if it was offered that. `None` also if there are too many
+    /// such sessions.
+    pub(super) fn grant(
+        &mut self,
+        offer: Offer,
+        session: &Session,
+        handle: &Arc<ConnectionHandle>,
+        gate: &Shared,
+    ) -> Option<Grant> {
+        let Offer::Grant(lost) = offer else {
+            return None;
+        };
+        let window = gate.config.resume_window?;
+        let token = if self.is_allowed() {
+            gate.resumable.renew(session.id())?
+        } else {
+            let most = gate.limits.max_connections().saturating_mul(2);
+            let token = gate.resumable.add(session.id(), handle.clone(), most)?;
+            handle.allow_return();
+            *self = Self::Allowed;
+            token
+        };
+        let received = handle.replay(|replay| replay.received())?;
+        Some(
+            Grant::new(token, window)
+                .with_received(received)
+                .with_lost(lost),
+        )
+    }
+}

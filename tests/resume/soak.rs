@@ -1,0 +1,158 @@
+//! Random losses under numbered traffic: nothing is lost, repeated or reordered.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use nano::{
+    App, Component, Handlers, Raw, Result, Session, Timeouts,
+    client::{Client, Event},
+};
+use parking_lot::Mutex;
+use tokio::{task::JoinSet, time::Instant};
+
+use crate::{
+    proxy::Proxy,
+    support::{eventually, within},
+};
+
+/// What the server has seen of each client, which sends numbers.
+#[derive(Clone, Default)]
+struct Numbers(Arc<Mutex<Vec<u32>>>);
+
+struct Counter {
+    asks: Numbers,
+    notifies: Numbers,
+}
+
+impl Component<Raw> for Counter {
+    fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
+        h.on("Ask", Self::ask).on("Tell", Self::tell)
+    }
+}
+
+impl Counter {
+    fn ask(&self, session: &Session<Raw>, body: Bytes) -> Result<Bytes> {
+        // A push in front of each response: the client sees them in this order.
+        self.asks.0.lock().push(number(&body));
+        session.push_raw("onAsked", body.clone())?;
+        Ok(body)
+    }
+
+    fn tell(&self, _: &Session<Raw>, body: Bytes) -> Result {
+        self.notifies.0.lock().push(number(&body));
+        Ok(())
+    }
+}
+
+fn number(body: &[u8]) -> u32 {
+    u32::from_be_bytes(body[..4].try_into().unwrap())
+}
+
+/// One client that numbers its messages; returns how often its connection was lost.
+async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
+    let (asks, notifies) = (Numbers::default(), Numbers::default());
+    let component = Counter {
+        asks: asks.clone(),
+        notifies: notifies.clone(),
+    };
+    let app = App::new()
+        .component(component)
+        .timeouts(Timeouts::new().heartbeat(Duration::from_millis(300)));
+    let app = if websocket {
+        app.websocket("127.0.0.1:0", "/nano")
+    } else {
+        app.tcp("127.0.0.1:0")
+    };
+    let node = app.start().await.unwrap();
+    let proxy = Proxy::random(node.addresses()[0], seed, 6000).await;
+    let url = match websocket {
+        true => format!("ws://{}/nano", proxy.address),
+        false => format!("tcp://{}", proxy.address),
+    };
+
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let asked = Numbers::default();
+    let (seen, pushed) = (events.clone(), asked.clone());
+    let client = Client::builder()
+        .typed::<Raw>()
+        .resume(true)
+        .connect_timeout(Duration::from_secs(1))
+        .on_event(move |event| seen.lock().push(event))
+        .on("onAsked", move |body| pushed.0.lock().push(number(&body)))
+        .connect(&url)
+        .await
+        .unwrap();
+
+    let until = Instant::now() + time;
+    let mut sent = 0u32;
+    let mut answers = JoinSet::new();
+    while Instant::now() < until {
+        let body = Bytes::from([&sent.to_be_bytes()[..], &vec![0; sent as usize % 300]].concat());
+        client
+            .notify_raw("Counter.Tell", body.clone())
+            .await
+            .unwrap();
+        let asking = client.clone();
+        answers.spawn(async move {
+            let answer = asking.request_raw("Counter.Ask", body.clone()).await;
+            assert_eq!(answer.unwrap(), body);
+        });
+        sent += 1;
+        if answers.len() > 20 {
+            within("an answer", answers.join_next())
+                .await
+                .unwrap()
+                .unwrap();
+        }
+    }
+    proxy.heal();
+    while let Some(answer) = within("an answer", answers.join_next()).await {
+        answer.unwrap();
+    }
+    eventually("all notifies arrive", || {
+        notifies.0.lock().len() >= sent as usize
+    })
+    .await;
+    let expected: Vec<u32> = (0..sent).collect();
+    assert_eq!(*notifies.0.lock(), expected, "seed {seed}");
+    let (asks, asked) = (asks.0.lock().clone(), asked.0.lock().clone());
+    assert_eq!(asks.len(), sent as usize, "seed {seed}");
+    assert_eq!(asked, asks, "seed {seed}");
+    let events = events.lock().clone();
+    assert!(
+        !events.iter().any(|event| matches!(event, Event::Lost(_))),
+        "seed {seed}: {events:?}"
+    );
+    assert_eq!(node.handle().sessions().count(), 1, "seed {seed}");
+    let losses = proxy.losses();
+    client.close();
+    client.closed().await;
+    eventually("the final close ends the session", || {
+        node.handle().sessions().count() == 0
+    })
+    .await;
+    node.shutdown().await;
+    losses
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_repeated_or_reordered_over_connections_that_are_lost() {
+    let mut clients = JoinSet::new();
+    for seed in 0..4 {
+        clients.spawn(play(seed, Duration::from_secs(4), seed % 2 == 1));
+    }
+    let losses = clients.join_all().await;
+    println!("{losses:?} connections lost");
+    assert!(losses.iter().all(|losses| *losses > 1), "{losses:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "slow"]
+async fn nothing_is_lost_repeated_or_reordered_for_minutes() {
+    let mut clients = JoinSet::new();
+    for seed in 100..200 {
+        clients.spawn(play(seed, Duration::from_secs(120), seed % 2 == 1));
+    }
+    let losses = clients.join_all().await;
+    println!("{} connections lost", losses.iter().sum::<usize>());
+}
