@@ -18,6 +18,7 @@ use crate::{
     session::CloseReason,
 };
 
+mod absence;
 mod accept;
 mod address_limit;
 mod client_state;

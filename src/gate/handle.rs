@@ -17,7 +17,6 @@ use super::{
     client_state::{Blocked, ClientState, CloseStep, Output, Refusal},
     encoding::{MAX_RESPONSE, encode, response},
     ending::{Ending, Greeted},
-    resume::{registry::Resumable, replay::Replay},
     shared::Shared,
 };
 use crate::{
@@ -26,26 +25,25 @@ use crate::{
     message::{Kind, Message},
     packet::{self, PacketError},
     panic::catch_panic,
-    resume::Lost,
     session::{CloseReason, Push, Session, SessionSink, UserId},
 };
 
 /// Lets any thread queue packets for a client and close it; the connection's task writes them.
 pub(super) struct ConnectionHandle {
-    gate: Arc<Shared>,
-    remote: Mutex<Option<SocketAddr>>,
+    pub(super) gate: Arc<Shared>,
+    pub(super) remote: Mutex<Option<SocketAddr>>,
     /// Held for a few instructions and for copying a small packet. No other lock is taken inside,
     /// no pipeline runs inside, and the task is woken after it is released.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
 #[derive(Default)]
-struct State {
-    client: ClientState,
+pub(super) struct State {
+    pub(super) client: ClientState,
     /// The connection's task, while it has nothing to write or the socket takes no more.
-    writer: Option<Waker>,
+    pub(super) writer: Option<Waker>,
     /// Whether the socket takes no more. Then a packet does not wake the task, a close does.
-    blocked: bool,
+    pub(super) blocked: bool,
 }
 
 impl ConnectionHandle {
@@ -246,44 +244,6 @@ impl ConnectionHandle {
         }
     }
 
-    /// Lets the client return after a lost connection.
-    pub(super) fn allow_return(&self) {
-        let replay = Replay::new(&self.gate.limits);
-        self.state.lock().client.replay = Some(Box::new(replay));
-    }
-
-    /// Uses what is kept for a client that may return; `None` for any other client.
-    pub(super) fn replay<R>(&self, work: impl FnOnce(&mut Replay) -> R) -> Option<R> {
-        self.state.lock().client.replay.as_deref_mut().map(work)
-    }
-
-    /// Takes the connection from a client that may return; false if it may not.
-    pub(super) fn detach(&self) -> bool {
-        self.state.lock().client.detach()
-    }
-
-    /// Whether the client is away.
-    pub(super) fn is_away(&self) -> bool {
-        self.state.lock().client.is_away()
-    }
-
-    /// Returns the reason if the session is closed while the client is away. The task is woken for
-    /// that, and when the client returns.
-    pub(super) fn poll_away(&self, cx: &Context<'_>) -> Option<Ending> {
-        let mut state = self.state.lock();
-        let ending = state.client.ending();
-        state.blocked = true;
-        state.wait(cx);
-        ending
-    }
-
-    /// Gives a client that was away its new connection; see [`ClientState::attach`].
-    pub(super) fn attach(&self, remote: Option<SocketAddr>, received: u64) -> Result<(), Lost> {
-        self.state.lock().client.attach(received)?;
-        *self.remote.lock() = remote;
-        Ok(())
-    }
-
     /// Closes for good when the task ends, and drops everything that is queued.
     ///
     /// Returns whether its client could return after a lost connection.
@@ -375,29 +335,13 @@ impl ConnectionHandle {
 }
 
 impl State {
-    fn wait(&mut self, cx: &Context<'_>) {
+    pub(super) fn wait(&mut self, cx: &Context<'_>) {
         if !self
             .writer
             .as_ref()
             .is_some_and(|writer| writer.will_wake(cx.waker()))
         {
             self.writer = Some(cx.waker().clone());
-        }
-    }
-}
-
-impl Resumable for ConnectionHandle {
-    fn check(&self, received: u64) -> Result<(), Lost> {
-        self.state.lock().client.check_return(received)
-    }
-
-    fn supersede(&self) {
-        let mut state = self.state.lock();
-        state.client.detach();
-        let writer = state.writer.take();
-        drop(state);
-        if let Some(writer) = writer {
-            self.gate.wakes.wake(writer);
         }
     }
 }
