@@ -51,6 +51,7 @@ pub use self::{
     pool::Pool,
     runnable::{PushError, Task},
     timer::Timer,
+    watch::{HeldBy, SchedulerStatus},
 };
 
 /// A serial executor: its tasks start in FIFO order and never overlap.
@@ -319,12 +320,12 @@ impl Pool {
     ///
     /// The name appears in logs.
     pub fn scheduler(&self, name: impl Into<Arc<str>>, capacity: usize) -> Scheduler {
-        Scheduler(Arc::new(Strand::new(
+        Scheduler(Strand::new(
             name.into(),
             capacity,
             self.precision(),
             self.executor().clone(),
-        )))
+        ))
     }
 }
 

@@ -6,13 +6,14 @@ use std::{
     hint, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::SystemTime,
 };
 
+use metrics::Histogram;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
@@ -55,6 +56,8 @@ pub(super) struct Executor {
     /// where a late read runs one more task.
     ended: AtomicBool,
     panics: AtomicU64,
+    /// Takes the duration of each turn, if it is set.
+    pub(super) turn_seconds: OnceLock<Histogram>,
 }
 
 #[derive(Default)]
@@ -102,6 +105,7 @@ impl Executor {
             suspended: Suspended::default(),
             watch: Arc::default(),
             panics: AtomicU64::new(0),
+            turn_seconds: OnceLock::new(),
             runtime,
         }
     }

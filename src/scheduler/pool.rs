@@ -2,9 +2,13 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle, time::timeout};
+use metrics::Histogram;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, timeout},
+};
 
-use super::executor::Executor;
+use super::{executor::Executor, watch::SchedulerStatus};
 use crate::error::{Error, Result, code};
 
 /// Default interval between the checks of `poll_until` timers; see [`Pool::with_precision`].
@@ -113,6 +117,17 @@ impl Pool {
             executor.end();
         }
         stopped
+    }
+
+    /// Returns what each scheduler of the pool does now: its queue, its turns, and the task that
+    /// holds it. Answers also while all threads are blocked.
+    pub fn schedulers(&self) -> Vec<SchedulerStatus> {
+        self.executor().watch.statuses(Instant::now())
+    }
+
+    /// Records the duration of each turn from now on. Only the first call counts.
+    pub(crate) fn record_turns(&self, seconds: Histogram) {
+        let _ = self.executor().turn_seconds.set(seconds);
     }
 
     pub(super) fn precision(&self) -> Duration {

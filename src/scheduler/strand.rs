@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{
     executor::Executor,
     runnable::{PushError, Runnable, Task},
-    watch::{Progress, TaskLabel},
+    watch::{Progress, Queue, TaskLabel},
 };
 
 /// Most tasks of one turn: many share the cost of taking them out, and a busy scheduler does not
@@ -76,7 +76,7 @@ impl Strand {
         capacity: usize,
         precision: Duration,
         executor: Arc<Executor>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let capacity = capacity.max(1);
         let state = State {
             queue: VecDeque::new(),
@@ -86,8 +86,7 @@ impl Strand {
             warn_turn: LONG_TURN,
         };
         let progress = Arc::new(Progress::new(name.clone()));
-        executor.watch.add(&progress);
-        Self {
+        let strand = Arc::new(Self {
             name,
             capacity,
             precision,
@@ -96,7 +95,10 @@ impl Strand {
             state: Mutex::new(state),
             progress,
             drain_awaited: AtomicBool::new(false),
-        }
+        });
+        let queue: Weak<Self> = Arc::downgrade(&strand);
+        strand.executor.watch.add(&strand.progress, queue);
+        strand
     }
 
     pub(super) fn len(&self) -> usize {
@@ -196,8 +198,12 @@ impl Strand {
             self.guard(task);
         }
         CURRENT.set(outer);
-        self.progress.end_turn();
-        self.end_turn(began.elapsed(), count)
+        let took = began.elapsed();
+        self.progress.end_turn(took);
+        if let Some(seconds) = self.executor.turn_seconds.get() {
+            seconds.record(took);
+        }
+        self.end_turn(took, count)
     }
 
     /// Marks the strand idle if its queue is empty. Returns whether more tasks wait.
@@ -283,5 +289,15 @@ impl Runnable for Strand {
     fn abandon(&self) {
         let left = self.close();
         self.discard(left);
+    }
+}
+
+impl Queue for Strand {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
     }
 }

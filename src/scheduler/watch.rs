@@ -62,6 +62,9 @@ pub(super) struct Progress {
     /// Lower half: the tasks that the turn has taken out of the queue and not started. Upper half:
     /// the label of the running task. One word, so that both change with one store per task.
     tasks: AtomicU64,
+    /// Microseconds of all turns, and of the longest.
+    busy: AtomicU64,
+    longest: AtomicU64,
 }
 
 impl Progress {
@@ -70,6 +73,8 @@ impl Progress {
             scheduler,
             turns: AtomicU64::new(0),
             tasks: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
+            longest: AtomicU64::new(0),
         }
     }
 
@@ -90,7 +95,13 @@ impl Progress {
         self.tasks.store(tasks, Ordering::Relaxed);
     }
 
-    pub(super) fn end_turn(&self) {
+    pub(super) fn end_turn(&self, took: Duration) {
+        let took = took.as_micros() as u64;
+        let busy = self.busy.load(Ordering::Relaxed);
+        self.busy.store(busy.wrapping_add(took), Ordering::Relaxed);
+        if took > self.longest.load(Ordering::Relaxed) {
+            self.longest.store(took, Ordering::Relaxed);
+        }
         self.count_turn();
     }
 
@@ -113,6 +124,43 @@ impl Progress {
     fn task_label(&self) -> TaskLabel {
         TaskLabel((self.tasks.load(Ordering::Relaxed) >> 32) as u32)
     }
+}
+
+/// The tasks that wait for a scheduler.
+pub(super) trait Queue: Send + Sync {
+    fn len(&self) -> usize;
+
+    fn capacity(&self) -> usize;
+}
+
+/// A scheduler at one moment: [`Pool::schedulers`](super::Pool::schedulers).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SchedulerStatus {
+    /// The name it was made with. Several may have the same.
+    pub name: Arc<str>,
+    /// Tasks that have not started.
+    pub waiting: usize,
+    /// How many may wait.
+    pub capacity: usize,
+    /// Turns that have ended.
+    pub turns: u64,
+    /// How long all turns took together.
+    pub busy: Duration,
+    /// How long the longest turn took.
+    pub longest_turn: Duration,
+    /// The task that runs now, if it has run since an earlier sample. One is taken every second.
+    pub held: Option<HeldBy>,
+}
+
+/// A task that has held its scheduler since a sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeldBy {
+    /// The route, if the task is a handler.
+    pub route: Option<Arc<str>>,
+    /// How long it has run, at least: it started up to a second before it was first seen.
+    pub running: Duration,
 }
 
 /// Identifies a task of one scheduler while it runs.
@@ -142,6 +190,7 @@ struct State {
 
 struct Watched {
     progress: Weak<Progress>,
+    queue: Weak<dyn Queue>,
     /// The task of the last sample.
     task: Option<Sample>,
 }
@@ -170,9 +219,10 @@ impl Watch {
     }
 
     /// Watches a scheduler for as long as it lives.
-    pub(super) fn add(&self, progress: &Arc<Progress>) {
+    pub(super) fn add(&self, progress: &Arc<Progress>, queue: Weak<dyn Queue>) {
         self.state.lock().watched.push(Watched {
             progress: Arc::downgrade(progress),
+            queue,
             task: None,
         });
     }
@@ -180,6 +230,41 @@ impl Watch {
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
         self.stopped.notify_all();
+    }
+
+    /// Looks at all schedulers, without waiting for any of them.
+    pub(super) fn statuses(&self, now: Instant) -> Vec<SchedulerStatus> {
+        let watched = |watched: &Watched| {
+            let (progress, queue) = (watched.progress.upgrade()?, watched.queue.upgrade()?);
+            let running = progress.running();
+            let sample = watched.task.as_ref();
+            let held = sample
+                .filter(|sample| running == Some(sample.task))
+                .map(|sample| now.saturating_duration_since(sample.first_seen));
+            Some((progress, queue, held))
+        };
+        // Read, and dropped, without the lock.
+        let all: Vec<_> = {
+            let state = self.state.lock();
+            state.watched.iter().filter_map(watched).collect()
+        };
+        let status =
+            |(progress, queue, held): (Arc<Progress>, Arc<dyn Queue>, Option<Duration>)| {
+                let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+                SchedulerStatus {
+                    name: progress.scheduler.clone(),
+                    waiting: queue.len(),
+                    capacity: queue.capacity(),
+                    turns: read(&progress.turns) / 2,
+                    busy: Duration::from_micros(read(&progress.busy)),
+                    longest_turn: Duration::from_micros(read(&progress.longest)),
+                    held: held.map(|running| HeldBy {
+                        route: progress.task_label().text(),
+                        running,
+                    }),
+                }
+            };
+        all.into_iter().map(status).collect()
     }
 
     fn run_thread(&self) {
@@ -251,9 +336,21 @@ impl Report {
 mod tests {
     use super::*;
 
+    struct Empty;
+
+    impl Queue for Empty {
+        fn len(&self) -> usize {
+            0
+        }
+
+        fn capacity(&self) -> usize {
+            1
+        }
+    }
+
     fn watched() -> (Watch, Arc<Progress>, Instant) {
         let (watch, progress) = (Watch::default(), Arc::new(Progress::new("room".into())));
-        watch.add(&progress);
+        watch.add(&progress, Weak::<Empty>::new());
         (watch, progress, Instant::now())
     }
 
@@ -294,13 +391,40 @@ mod tests {
         progress.begin_turn(1);
         progress.start_task(0);
         assert_eq!(watch.sample(start), []);
-        progress.end_turn();
+        progress.end_turn(Duration::ZERO);
         progress.begin_turn(1);
         progress.start_task(0);
         assert_eq!(watch.sample(start + REPORT_AFTER), []);
-        progress.end_turn();
+        progress.end_turn(Duration::ZERO);
         assert_eq!(watch.sample(start + 2 * REPORT_AFTER), []);
         assert_eq!(watch.sample(start + 3 * REPORT_AFTER), []);
+    }
+
+    #[test]
+    fn status_names_the_task_that_holds_a_scheduler() {
+        let (watch, progress) = (Watch::default(), Arc::new(Progress::new("room".into())));
+        let (queue, start) = (Arc::new(Empty), Instant::now());
+        let weak: Weak<Empty> = Arc::downgrade(&queue);
+        watch.add(&progress, weak);
+        progress.begin_turn(1);
+        progress.start_task(0);
+        progress.end_turn(Duration::from_millis(3));
+        progress.begin_turn(1);
+        progress.start_task(0);
+        progress.label(TaskLabel::new("Room.Hold"));
+        assert!(watch.statuses(start)[0].held.is_none());
+        watch.sample(start);
+        let second = Duration::from_secs(1);
+        let status = watch.statuses(start + second).remove(0);
+        let expected = HeldBy {
+            route: Some("Room.Hold".into()),
+            running: second,
+        };
+        assert_eq!(status.held, Some(expected));
+        assert_eq!((&*status.name, status.turns), ("room", 1));
+        assert_eq!(status.longest_turn, Duration::from_millis(3));
+        progress.end_turn(second);
+        assert!(watch.statuses(start + second)[0].held.is_none());
     }
 
     #[test]
