@@ -1,9 +1,13 @@
 //! The builder of a node.
 
+#[cfg(feature = "admin")]
+mod admin;
 mod cluster;
 mod limits;
 mod timeouts;
 
+#[cfg(feature = "admin")]
+pub use self::admin::Admin;
 pub use self::{cluster::Cluster, limits::Limits, timeouts::Timeouts};
 
 use std::{fmt, sync::Arc, thread, time::Duration};
@@ -61,6 +65,8 @@ impl App {
                 denied: Vec::new(),
                 settings: GateConfig::default(),
                 cluster: cluster_node::Settings::default(),
+                #[cfg(feature = "admin")]
+                admin: None,
                 dictionary: DictionarySource::Given(Vec::new()),
                 pipeline: Arc::new(Pipeline::new()),
                 on_error: None,
@@ -172,6 +178,28 @@ impl App {
     #[must_use]
     pub fn cluster(mut self, cluster: Cluster) -> Self {
         self.config.cluster = cluster.settings;
+        self
+    }
+
+    /// Opens an admin server: metrics, health, a JSON API and a dashboard, at an address such as
+    /// `127.0.0.1:9470`; port 0 lets the system choose. Replaces an earlier one as a whole.
+    ///
+    /// It runs on a thread of its own, and still answers while handlers block all schedulers. The
+    /// node then measures each route, which takes a clock read or two per message; without this
+    /// option nothing is measured.
+    ///
+    /// ```
+    /// use nano::{Admin, App};
+    ///
+    /// let app = App::new().admin("127.0.0.1:9470");
+    /// // Reachable from other machines, and with actions: a token is needed.
+    /// let app = app.admin(Admin::new("0.0.0.0:9470").token("a long secret"));
+    /// # let _ = app;
+    /// ```
+    #[cfg(feature = "admin")]
+    #[must_use]
+    pub fn admin(mut self, admin: impl Into<Admin>) -> Self {
+        self.config.admin = Some(admin.into().settings);
         self
     }
 

@@ -50,6 +50,8 @@ mod routing;
 mod server;
 mod transport;
 
+#[cfg(feature = "admin")]
+pub(crate) use self::transport::PeerReport;
 pub use self::{auth::ClusterTls, routing::balance::Balance};
 use self::{
     auth::{AuthInterceptor, Credentials},
@@ -103,7 +105,7 @@ impl BoundCluster {
     /// Reads the security options, and makes the member known to the node's handle.
     ///
     /// `services` are the names of the node's services, sorted; `heartbeat` is the interval unless
-    /// the options set one.
+    /// the options set one; `admin` is where other members find the node's admin server.
     ///
     /// # Errors
     /// Names what is wrong: a file of the TLS options, the token, a master's address.
@@ -114,6 +116,7 @@ impl BoundCluster {
         heartbeat: Duration,
         handle: &Handle,
         node_metrics: &Arc<Metrics>,
+        admin: Option<String>,
     ) -> Result<Self> {
         if address::is_loopback(listener.address()) {
             warn_of_loopback(&mut settings, listener.address());
@@ -133,7 +136,7 @@ impl BoundCluster {
         for master in &settings.masters {
             dialer.channel(master)?;
         }
-        let metrics = Arc::new(ClusterMetrics::new(listener.address()));
+        let metrics = Arc::new(ClusterMetrics::new(node_metrics.handles()));
         let server = ServerConfig::new(
             server_tls,
             settings.configure_server,
@@ -151,6 +154,7 @@ impl BoundCluster {
             metadata: settings.metadata,
             incarnation: now_in_microseconds(),
             link: true,
+            admin: admin.unwrap_or_default(),
             unknown: Vec::new(),
         });
         proto::member(Some((&own).into())).map_err(|invalid| {

@@ -14,6 +14,7 @@ use crate::{
     component::{ErasedHandler, ErrorReporter, Service},
     error::{Error, Result, code},
     message::{Kind, Message},
+    metrics::CallMetrics,
     panic::catch_panic,
     pipeline::{Channel, Pipeline},
     session::{Call, CallRouter, CloseReason, Session, Sessions},
@@ -350,6 +351,10 @@ impl CallRouter for Dispatch {
 
     fn deadline(&self) -> Option<Instant> {
         self.request_timeout.map(|timeout| Instant::now() + timeout)
+    }
+
+    fn metrics(&self) -> Option<&CallMetrics> {
+        self.reporter.metrics.calls.as_ref()
     }
 }
 

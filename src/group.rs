@@ -320,6 +320,11 @@ impl GroupRef for Inner {
         let member = self.members.write().by_key.remove(&member);
         drop(member);
     }
+
+    #[cfg(feature = "admin")]
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl<S: Serializer> Clone for Group<S> {

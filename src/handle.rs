@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock, Weak},
 };
 
@@ -23,12 +23,15 @@ mod call;
 mod certificates;
 mod deny_list;
 mod membership;
+mod readiness;
 
 pub use call::CallAllBuilder;
 use certificates::Certificates;
 use deny_list::Denied;
 pub use deny_list::DenyList;
 use membership::Membership;
+use readiness::Readiness;
+pub(crate) use readiness::Step;
 
 /// A handle to a running node: its sessions, schedulers, members and calls.
 ///
@@ -63,6 +66,8 @@ struct Inner {
     membership: Membership,
     /// Set once, before the components' hooks run, if there is a configuration to read again.
     reload: OnceLock<Reload>,
+    readiness: Readiness,
+    admin: OnceLock<SocketAddr>,
     shutdown: watch::Sender<bool>,
 }
 
@@ -82,6 +87,8 @@ impl Handle {
             certificates: Certificates::default(),
             membership: Membership::default(),
             reload: OnceLock::new(),
+            readiness: Readiness::default(),
+            admin: OnceLock::new(),
             shutdown: watch::Sender::new(false),
         }))
     }
@@ -276,6 +283,34 @@ impl Handle {
     /// Whether the node is stopping or has stopped.
     pub fn is_shutting_down(&self) -> bool {
         *self.0.shutdown.borrow()
+    }
+
+    /// Whether the node serves: it has joined its cluster, its listeners are open, and it is not
+    /// stopping. What `/readyz` of the [admin address](crate::App::admin) answers.
+    pub fn is_ready(&self) -> bool {
+        self.missing().is_empty()
+    }
+
+    /// What the node still waits for, or why it does not serve any more.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let stopping = self.is_shutting_down().then_some("draining");
+        self.0.readiness.missing().chain(stopping).collect()
+    }
+
+    /// The bound address of the node's [admin server](crate::App::admin), if it has one.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.0.admin.get().copied()
+    }
+
+    #[cfg(feature = "admin")]
+    pub(crate) fn set_admin_address(&self, address: SocketAddr) {
+        // Set once, when the node starts.
+        let _ = self.0.admin.set(address);
+    }
+
+    /// Notes that a step of the start is done.
+    pub(crate) fn started(&self, step: Step) {
+        self.0.readiness.done(step);
     }
 
     pub(crate) fn set_cluster(

@@ -50,6 +50,12 @@ impl<T> InFlight<T> {
         self.entries.remove(at).map(|entry| entry.payload)
     }
 
+    /// [`take`](InFlight::take) for the deadline of a request.
+    pub(crate) fn take_deadline(&mut self, id: u64) -> Option<Option<Instant>> {
+        let at = self.position(id)?;
+        self.entries.remove(at).map(|entry| entry.deadline)
+    }
+
     /// Returns the ids of all requests whose deadline is at or before `now`, in order of arrival.
     /// They stay in flight until they are [taken](InFlight::take), so that a late answer and its
     /// timeout cannot both win.

@@ -15,10 +15,17 @@ mod config;
 pub use config::Config;
 
 mod app;
+#[cfg(feature = "admin")]
+pub use app::Admin;
 pub use app::{App, Cluster, Limits, Timeouts};
 
 mod node;
 pub use node::Node;
+
+#[cfg(feature = "admin")]
+mod admin;
+#[cfg(feature = "admin")]
+pub use admin::WarningLog;
 
 mod gate;
 pub use gate::{Accept, Handshake, Listener, RateLimit, SlowClient, UpgradeRequest};

@@ -22,6 +22,8 @@ pub(crate) struct Info {
     pub(crate) incarnation: u64,
     /// Whether it takes `nano.link.v1` streams; otherwise it takes Go nano's unary calls.
     pub(crate) link: bool,
+    /// Where its admin server listens; empty without one.
+    pub(crate) admin: String,
     /// Encoded fields of its announcement that this version does not know. Passed on as they are.
     pub(crate) unknown: Vec<u8>,
 }
@@ -65,8 +67,8 @@ impl Member {
     /// order may differ from one call to the next.
     pub(crate) fn announces_same(&self, other: &Self) -> bool {
         let (a, b) = (&*self.0, &*other.0);
-        (a.incarnation, &a.address, &a.label, a.link)
-            == (b.incarnation, &b.address, &b.label, b.link)
+        (a.incarnation, &a.address, &a.label, a.link, &a.admin)
+            == (b.incarnation, &b.address, &b.label, b.link, &b.admin)
             && a.services == b.services
             && a.metadata == b.metadata
     }

@@ -2,126 +2,173 @@
 //!
 //! They go through the [`metrics`] facade: install a recorder of your choice before a node starts.
 //! A node creates its handles once, when it starts, so counting costs an atomic addition. Without
-//! a recorder they cost nothing.
+//! a recorder they cost nothing. A node with an [admin address](crate::App::admin) also keeps them
+//! itself, in fixed memory, and serves them at `/metrics`.
 //!
 //! Every metric has a label `node`, so that nodes of one process can be told apart: the address a
 //! node advertises to its cluster, else the address of its first listener, else `standalone`. Other
 //! labels are named at the metric. All label values come from closed sets: nothing a client sends
 //! becomes one.
 
-use std::sync::Arc;
+use metrics::{Counter, Gauge, Histogram};
 
-use metrics::{Counter, Gauge, Histogram, SharedString, counter, gauge, histogram};
+#[cfg(feature = "admin")]
+pub(crate) mod exposition;
+mod handles;
+#[cfg(feature = "admin")]
+pub(crate) mod histogram;
+#[cfg(feature = "admin")]
+pub(crate) mod registry;
+mod status;
 
-/// Connections accepted, by all listeners.
-pub const CONNECTIONS_ACCEPTED: &str = "nano_connections_accepted_total";
-/// Connections of clients that were refused, with a label `reason`: `limit` (of the node),
-/// `address_limit`, `denied` (by the deny list), or `proxy_header` (a trusted proxy sent none).
-pub const CONNECTIONS_REFUSED: &str = "nano_connections_refused_total";
-/// Connections closed, with a label `reason` (see
-/// [`CloseReason::label`](crate::CloseReason::label)).
-pub const CONNECTIONS_CLOSED: &str = "nano_connections_closed_total";
-/// Connections that ended without a byte from the client, such as health checks of load balancers.
-/// They open no session and count in no other metric of closed connections.
-pub const CONNECTIONS_SILENT: &str = "nano_connections_silent_total";
-/// HTTP connections that ended because a head, a body or a response made no progress within the
-/// handshake timeout. Idle connections that are kept for a next request end so, too.
-pub const HTTP_TIMEOUTS: &str = "nano_http_timeouts_total";
-/// Client connections open now.
-pub const CONNECTIONS: &str = "nano_connections";
-/// Sessions whose client is away and may return.
-pub const SESSIONS_DETACHED: &str = "nano_sessions_detached";
-/// Clients that have returned to their session.
-pub const SESSIONS_RESUMED: &str = "nano_sessions_resumed_total";
-/// Clients that could not return to their session, with a label `reason` (see
-/// [`Lost::as_str`](crate::resume::Lost::as_str)).
-pub const SESSIONS_LOST: &str = "nano_sessions_lost_total";
-/// Messages received from clients.
-pub const MESSAGES_RECEIVED: &str = "nano_messages_received_total";
-/// Packets written to clients, handshake and heartbeat packets included. Counted when they leave
-/// the send queue.
-pub const MESSAGES_SENT: &str = "nano_messages_sent_total";
-/// Bytes read from clients, before decoding.
-pub const BYTES_RECEIVED: &str = "nano_bytes_received_total";
-/// Bytes written to clients.
-pub const BYTES_SENT: &str = "nano_bytes_sent_total";
-/// Requests answered with an error, for any reason.
-pub const REQUESTS_FAILED: &str = "nano_requests_failed_total";
-/// Requests that no handler answered within the request timeout.
-pub const REQUESTS_TIMED_OUT: &str = "nano_requests_timed_out_total";
-/// Responses dropped because the request was answered already, had timed out, or never existed.
-pub const RESPONSES_DROPPED: &str = "nano_responses_dropped_total";
-/// Pushes dropped because the client is slow and the node's policy is to drop.
-pub const PUSHES_DROPPED: &str = "nano_pushes_dropped_total";
-/// Messages that reached no handler: unknown route, undecodable body, refused by a pipeline or a
-/// filter, or of a kind that only servers send.
-pub const MESSAGES_REFUSED: &str = "nano_messages_refused_total";
-/// Panics of handlers, pipelines, hooks and callbacks. Panics of other tasks and of timers are in
-/// [`Pool::panics`](crate::Pool::panics).
-pub const PANICS: &str = "nano_panics_total";
-/// Seconds that a handler held its scheduler. Async handlers are not measured.
-pub const HANDLER_SECONDS: &str = "nano_handler_seconds";
-/// Seconds that handlers took, with a label `route`; recorded where
-/// [`RouteTiming`](crate::filter::RouteTiming) is installed. Async handlers count with the time they
-/// waited.
-pub const ROUTE_SECONDS: &str = "nano_route_seconds";
-/// Messages that [`LoadShed`](crate::filter::LoadShed) refused; they count as refused as well.
-pub const MESSAGES_SHED: &str = "nano_messages_shed_total";
-/// Members of the cluster, without the node itself.
-pub const CLUSTER_MEMBERS: &str = "nano_cluster_members";
-/// Members that joined, as this node saw it. A member that restarts, or was evicted and returns,
-/// joins again.
-pub const CLUSTER_JOINED: &str = "nano_cluster_joined_total";
-/// Members that left or were evicted, as this node saw it.
-pub const CLUSTER_LEFT: &str = "nano_cluster_left_total";
-/// Members the master evicted because their heartbeats stopped.
-pub const CLUSTER_EVICTED: &str = "nano_cluster_evicted_total";
-/// Calls to the master that failed or were refused.
-pub const CLUSTER_HEARTBEATS_FAILED: &str = "nano_cluster_heartbeats_failed_total";
-/// Announcements of the master that failed; they are repeated.
-pub const CLUSTER_ANNOUNCEMENTS_FAILED: &str = "nano_cluster_announcements_failed_total";
-/// Calls of other nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or
-/// `membership` (the address belongs to a newer incarnation, or is not registered).
-pub const CLUSTER_REFUSED: &str = "nano_cluster_refused_total";
-/// Connections of other nodes open now at the cluster's port.
-pub const CLUSTER_CONNECTIONS: &str = "nano_cluster_connections";
-/// Connections to the cluster's port that were refused, or closed before their first authenticated
-/// call, with a label `reason`: `limit`, `address_limit`, `displaced` (by a newer connection at the
-/// bound of unauthenticated ones), or `deadline`.
-pub const CLUSTER_CONNECTIONS_REFUSED: &str = "nano_cluster_connections_refused_total";
-/// Client messages forwarded to the member that serves the session.
-pub const CLUSTER_FORWARDED: &str = "nano_cluster_messages_forwarded_total";
-/// Streams to other nodes that are up now.
-pub const CLUSTER_LINKS: &str = "nano_cluster_links";
-/// Streams to other nodes that broke, or did not come up.
-pub const CLUSTER_LINKS_BROKEN: &str = "nano_cluster_links_broken_total";
-/// Frames of other nodes that were dropped: of a session that has ended, or of an unexpected kind.
-pub const CLUSTER_FRAMES_REFUSED: &str = "nano_cluster_frames_refused_total";
+pub(crate) use self::handles::Handles;
+use self::status::Statuses;
 
-/// Creates the handles of one node: metrics with its `node` label.
-#[derive(Debug, Clone)]
-struct Labelled(SharedString);
+/// Declares the names, and lists them with their descriptions.
+macro_rules! names {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
 
-impl Labelled {
-    fn new(node: &str) -> Self {
-        Self(SharedString::from_shared(Arc::from(node)))
-    }
+        /// Every name with its documentation, in the order of declaration.
+        #[cfg(feature = "admin")]
+        pub(crate) const DESCRIPTIONS: &[(&str, &str)] = &[$(($text, concat!($($doc),+))),+];
+    };
+}
 
-    fn counter(&self, name: &'static str) -> Counter {
-        counter!(name, "node" => self.0.clone())
-    }
-
-    fn counter_for(&self, name: &'static str, reason: &'static str) -> Counter {
-        counter!(name, "node" => self.0.clone(), "reason" => reason)
-    }
-
-    fn gauge(&self, name: &'static str) -> Gauge {
-        gauge!(name, "node" => self.0.clone())
-    }
-
-    fn histogram(&self, name: &'static str) -> Histogram {
-        histogram!(name, "node" => self.0.clone())
-    }
+names! {
+    /// Connections accepted, by all listeners.
+    CONNECTIONS_ACCEPTED = "nano_connections_accepted_total",
+    /// Connections of clients that were refused, with a label `reason`: `limit` (of the node),
+    /// `address_limit`, `denied` (by the deny list), or `proxy_header` (a trusted proxy sent none).
+    CONNECTIONS_REFUSED = "nano_connections_refused_total",
+    /// Connections closed, with a label `reason` (see
+    /// [`CloseReason::label`](crate::CloseReason::label)).
+    CONNECTIONS_CLOSED = "nano_connections_closed_total",
+    /// Connections that ended without a byte from the client, such as health checks of load balancers.
+    /// They open no session and count in no other metric of closed connections.
+    CONNECTIONS_SILENT = "nano_connections_silent_total",
+    /// HTTP connections that ended because a head, a body or a response made no progress within the
+    /// handshake timeout. Idle connections that are kept for a next request end so, too.
+    HTTP_TIMEOUTS = "nano_http_timeouts_total",
+    /// Client connections open now.
+    CONNECTIONS = "nano_connections",
+    /// Sessions whose client is away and may return.
+    SESSIONS_DETACHED = "nano_sessions_detached",
+    /// Clients that have returned to their session.
+    SESSIONS_RESUMED = "nano_sessions_resumed_total",
+    /// Clients that could not return to their session, with a label `reason` (see
+    /// [`Lost::as_str`](crate::resume::Lost::as_str)).
+    SESSIONS_LOST = "nano_sessions_lost_total",
+    /// Messages received from clients.
+    MESSAGES_RECEIVED = "nano_messages_received_total",
+    /// Packets written to clients, handshake and heartbeat packets included. Counted when they leave
+    /// the send queue.
+    MESSAGES_SENT = "nano_messages_sent_total",
+    /// Bytes read from clients, before decoding.
+    BYTES_RECEIVED = "nano_bytes_received_total",
+    /// Bytes written to clients.
+    BYTES_SENT = "nano_bytes_sent_total",
+    /// Requests answered with an error, for any reason.
+    REQUESTS_FAILED = "nano_requests_failed_total",
+    /// Requests that no handler answered within the request timeout.
+    REQUESTS_TIMED_OUT = "nano_requests_timed_out_total",
+    /// Responses dropped because the request was answered already, had timed out, or never existed.
+    RESPONSES_DROPPED = "nano_responses_dropped_total",
+    /// Pushes dropped because the client is slow and the node's policy is to drop.
+    PUSHES_DROPPED = "nano_pushes_dropped_total",
+    /// Messages that reached no handler: unknown route, undecodable body, refused by a pipeline or a
+    /// filter, or of a kind that only servers send.
+    MESSAGES_REFUSED = "nano_messages_refused_total",
+    /// Panics of handlers, pipelines, hooks and callbacks. Panics of other tasks and of timers are in
+    /// [`Pool::panics`](crate::Pool::panics).
+    PANICS = "nano_panics_total",
+    /// Seconds that a handler held its scheduler. Async handlers are not measured.
+    HANDLER_SECONDS = "nano_handler_seconds",
+    /// Seconds that handlers took, with a label `route`; recorded where
+    /// [`RouteTiming`](crate::filter::RouteTiming) is installed. Async handlers count with the time they
+    /// waited.
+    ROUTE_SECONDS = "nano_route_seconds",
+    /// Messages that [`LoadShed`](crate::filter::LoadShed) refused; they count as refused as well.
+    MESSAGES_SHED = "nano_messages_shed_total",
+    /// Members of the cluster, without the node itself.
+    CLUSTER_MEMBERS = "nano_cluster_members",
+    /// Members that joined, as this node saw it. A member that restarts, or was evicted and returns,
+    /// joins again.
+    CLUSTER_JOINED = "nano_cluster_joined_total",
+    /// Members that left or were evicted, as this node saw it.
+    CLUSTER_LEFT = "nano_cluster_left_total",
+    /// Members the master evicted because their heartbeats stopped.
+    CLUSTER_EVICTED = "nano_cluster_evicted_total",
+    /// Calls to the master that failed or were refused.
+    CLUSTER_HEARTBEATS_FAILED = "nano_cluster_heartbeats_failed_total",
+    /// Announcements of the master that failed; they are repeated.
+    CLUSTER_ANNOUNCEMENTS_FAILED = "nano_cluster_announcements_failed_total",
+    /// Calls of other nodes refused, with a label `reason`: `malformed`, `unauthenticated`, or
+    /// `membership` (the address belongs to a newer incarnation, or is not registered).
+    CLUSTER_REFUSED = "nano_cluster_refused_total",
+    /// Connections of other nodes open now at the cluster's port.
+    CLUSTER_CONNECTIONS = "nano_cluster_connections",
+    /// Connections to the cluster's port that were refused, or closed before their first authenticated
+    /// call, with a label `reason`: `limit`, `address_limit`, `displaced` (by a newer connection at the
+    /// bound of unauthenticated ones), or `deadline`.
+    CLUSTER_CONNECTIONS_REFUSED = "nano_cluster_connections_refused_total",
+    /// Client messages forwarded to the member that serves the session.
+    CLUSTER_FORWARDED = "nano_cluster_messages_forwarded_total",
+    /// Streams to other nodes that are up now.
+    CLUSTER_LINKS = "nano_cluster_links",
+    /// Streams to other nodes that broke, or did not come up.
+    CLUSTER_LINKS_BROKEN = "nano_cluster_links_broken_total",
+    /// Frames of other nodes that were dropped: of a session that has ended, or of an unexpected kind.
+    CLUSTER_FRAMES_REFUSED = "nano_cluster_frames_refused_total",
+    /// Messages that handlers finished, with labels `route` and `status`: `ok`, `timeout`, `too_many`,
+    /// `internal`, `unavailable`, or `error` for any other code. Recorded on nodes with an admin
+    /// address.
+    MESSAGES_HANDLED = "nano_messages_handled_total",
+    /// Seconds that messages waited from their decoding to their turn, with a label `route`. Recorded on
+    /// nodes with an admin address.
+    QUEUE_SECONDS = "nano_message_queue_seconds",
+    /// Seconds from the start of a handler to its end, with a label `route`; async handlers count with
+    /// the time they waited. Recorded on nodes with an admin address.
+    MESSAGE_SECONDS = "nano_message_handler_seconds",
+    /// Seconds from a request's arrival at the gate to its answer, wherever its handler runs. Recorded
+    /// on nodes with an admin address and a request timeout.
+    REQUEST_SECONDS = "nano_request_seconds",
+    /// Calls that this node made, with a label `status` as in [`MESSAGES_HANDLED`]. Recorded on nodes
+    /// with an admin address.
+    CALLS = "nano_calls_total",
+    /// Seconds from a call to its answer or failure. Recorded on nodes with an admin address.
+    CALL_SECONDS = "nano_call_seconds",
+    /// Seconds that turns of schedulers took. Recorded on nodes with an admin address.
+    TURN_SECONDS = "nano_scheduler_turn_seconds",
+    /// Schedulers that exist. Computed for each scrape of the admin address, like the four that follow.
+    SCHEDULERS = "nano_schedulers",
+    /// Tasks that wait on all schedulers.
+    SCHEDULER_TASKS = "nano_scheduler_queue_tasks",
+    /// Tasks that wait on the scheduler with the longest queue.
+    SCHEDULER_TASKS_LONGEST = "nano_scheduler_longest_queue_tasks",
+    /// Schedulers whose running task has held them for a second or longer.
+    SCHEDULERS_BLOCKED = "nano_schedulers_blocked",
+    /// Seconds that the task which holds its scheduler longest has run, counted from the first sample;
+    /// 0 where none has run for a second.
+    SCHEDULER_BLOCKED_SECONDS = "nano_scheduler_longest_task_seconds",
+    /// Sessions of this node, with a label `client`: `local`, or `remote` for clients of other gates.
+    /// Computed for each scrape of the admin address.
+    SESSIONS = "nano_sessions",
+    /// Batches of frames written to other nodes.
+    CLUSTER_BATCHES_SENT = "nano_cluster_batches_sent_total",
+    /// Frames written to other nodes.
+    CLUSTER_FRAMES_SENT = "nano_cluster_frames_sent_total",
+    /// Frames read from other nodes.
+    CLUSTER_FRAMES_RECEIVED = "nano_cluster_frames_received_total",
+    /// Bytes that wait in the streams to other nodes. Computed for each scrape of the admin address.
+    CLUSTER_QUEUE_BYTES = "nano_cluster_queue_bytes",
+    /// Peers by the state of their links, with a label `state`: `good`, `suspect`, `broken`, or
+    /// `draining`. Computed for each scrape of the admin address.
+    CLUSTER_PEERS = "nano_cluster_peers",
+    /// Whether the node is ready: 1, or 0. Computed for each scrape of the admin address.
+    READY = "nano_ready",
+    /// Seconds since the node was started. Computed for each scrape of the admin address.
+    UPTIME_SECONDS = "nano_uptime_seconds",
 }
 
 /// The metrics of a node and its clients.
@@ -144,12 +191,16 @@ pub(crate) struct Metrics {
     pub(crate) refused: Counter,
     pub(crate) panics: Counter,
     pub(crate) handler_seconds: Histogram,
-    node: Labelled,
+    /// `None` unless the node has an admin address.
+    pub(crate) request_seconds: Option<Histogram>,
+    /// `None` unless the node has an admin address.
+    pub(crate) calls: Option<CallMetrics>,
+    handles: Handles,
 }
 
 impl Metrics {
-    pub(crate) fn new(node: &str) -> Self {
-        let node = Labelled::new(node);
+    pub(crate) fn new(handles: Handles) -> Self {
+        let node = &handles;
         Self {
             accepted: node.counter(CONNECTIONS_ACCEPTED),
             silent_connections: node.counter(CONNECTIONS_SILENT),
@@ -168,33 +219,75 @@ impl Metrics {
             refused: node.counter(MESSAGES_REFUSED),
             panics: node.counter(PANICS),
             handler_seconds: node.histogram(HANDLER_SECONDS),
-            node,
+            request_seconds: node.is_recorded().then(|| node.histogram(REQUEST_SECONDS)),
+            calls: node.is_recorded().then(|| CallMetrics {
+                seconds: node.histogram(CALL_SECONDS),
+                ended: Statuses::new(|status| node.counter_with(CALLS, &[("status", status)])),
+            }),
+            handles,
         }
     }
 
-    /// The node's name, the value of the label `node`.
-    pub(crate) fn node(&self) -> &str {
-        &self.node.0
+    /// Creates more handles of the node.
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
+    }
+
+    /// What is measured of a route; `None` unless the node has an admin address.
+    pub(crate) fn route(&self, route: &str) -> Option<Box<RouteMetrics>> {
+        let (node, label) = (&self.handles, ("route", route));
+        node.is_recorded().then(|| {
+            Box::new(RouteMetrics {
+                queue_seconds: node.histogram_with(QUEUE_SECONDS, &[label]),
+                handler_seconds: node.histogram_with(MESSAGE_SECONDS, &[label]),
+                handled: Statuses::new(|status| {
+                    node.counter_with(MESSAGES_HANDLED, &[label, ("status", status)])
+                }),
+            })
+        })
+    }
+
+    /// The durations of the turns of schedulers; `None` unless the node has an admin address.
+    pub(crate) fn turn_seconds(&self) -> Option<Histogram> {
+        let node = &self.handles;
+        node.is_recorded().then(|| node.histogram(TURN_SECONDS))
     }
 
     /// Counts a refused connection by its reason.
     pub(crate) fn connection_refused(&self, reason: &'static str) {
-        self.node
-            .counter_for(CONNECTIONS_REFUSED, reason)
+        self.handles
+            .counter_with(CONNECTIONS_REFUSED, &[("reason", reason)])
             .increment(1);
     }
 
     /// Counts a client that could not return to its session, by the reason.
     pub(crate) fn session_lost(&self, reason: &'static str) {
-        self.node.counter_for(SESSIONS_LOST, reason).increment(1);
+        self.handles
+            .counter_with(SESSIONS_LOST, &[("reason", reason)])
+            .increment(1);
     }
 
     /// Counts a closed connection by its reason. Rare enough to look the handle up each time.
     pub(crate) fn closed(&self, reason: &'static str) {
-        self.node
-            .counter_for(CONNECTIONS_CLOSED, reason)
+        self.handles
+            .counter_with(CONNECTIONS_CLOSED, &[("reason", reason)])
             .increment(1);
     }
+}
+
+/// What is measured of one route.
+#[derive(Debug)]
+pub(crate) struct RouteMetrics {
+    pub(crate) queue_seconds: Histogram,
+    pub(crate) handler_seconds: Histogram,
+    pub(crate) handled: Statuses,
+}
+
+/// What is measured of the calls that a node makes.
+#[derive(Debug)]
+pub(crate) struct CallMetrics {
+    pub(crate) seconds: Histogram,
+    pub(crate) ended: Statuses,
 }
 
 /// The metrics of a node's membership.
@@ -210,12 +303,12 @@ pub(crate) struct ClusterMetrics {
     pub(crate) unauthenticated: Counter,
     pub(crate) refused: Counter,
     pub(crate) connections: Gauge,
-    node: Labelled,
+    handles: Handles,
 }
 
 impl ClusterMetrics {
-    pub(crate) fn new(node: &str) -> Self {
-        let node = Labelled::new(node);
+    pub(crate) fn new(node: &Handles) -> Self {
+        let refused = |reason| node.counter_with(CLUSTER_REFUSED, &[("reason", reason)]);
         Self {
             members: node.gauge(CLUSTER_MEMBERS),
             joined: node.counter(CLUSTER_JOINED),
@@ -223,18 +316,18 @@ impl ClusterMetrics {
             evicted: node.counter(CLUSTER_EVICTED),
             heartbeats_failed: node.counter(CLUSTER_HEARTBEATS_FAILED),
             announcements_failed: node.counter(CLUSTER_ANNOUNCEMENTS_FAILED),
-            malformed: node.counter_for(CLUSTER_REFUSED, "malformed"),
-            unauthenticated: node.counter_for(CLUSTER_REFUSED, "unauthenticated"),
-            refused: node.counter_for(CLUSTER_REFUSED, "membership"),
+            malformed: refused("malformed"),
+            unauthenticated: refused("unauthenticated"),
+            refused: refused("membership"),
             connections: node.gauge(CLUSTER_CONNECTIONS),
-            node,
+            handles: node.clone(),
         }
     }
 
     /// Counts a refused connection by its reason.
     pub(crate) fn connection_refused(&self, reason: &'static str) {
-        self.node
-            .counter_for(CLUSTER_CONNECTIONS_REFUSED, reason)
+        self.handles
+            .counter_with(CLUSTER_CONNECTIONS_REFUSED, &[("reason", reason)])
             .increment(1);
     }
 }
@@ -246,16 +339,21 @@ pub(crate) struct LinkMetrics {
     pub(crate) up: Gauge,
     pub(crate) broken: Counter,
     pub(crate) frames_refused: Counter,
+    pub(crate) batches_sent: Counter,
+    pub(crate) frames_sent: Counter,
+    pub(crate) frames_received: Counter,
 }
 
 impl LinkMetrics {
-    pub(crate) fn new(node: &str) -> Self {
-        let node = Labelled::new(node);
+    pub(crate) fn new(node: &Handles) -> Self {
         Self {
             forwarded: node.counter(CLUSTER_FORWARDED),
             up: node.gauge(CLUSTER_LINKS),
             broken: node.counter(CLUSTER_LINKS_BROKEN),
             frames_refused: node.counter(CLUSTER_FRAMES_REFUSED),
+            batches_sent: node.counter(CLUSTER_BATCHES_SENT),
+            frames_sent: node.counter(CLUSTER_FRAMES_SENT),
+            frames_received: node.counter(CLUSTER_FRAMES_RECEIVED),
         }
     }
 }

@@ -6,12 +6,14 @@ use tokio::{runtime::Handle as RuntimeHandle, sync::watch, time::timeout};
 use tracing::error;
 
 use self::{
+    admin::AdminPart,
     running::{FLUSH_TIMEOUT, Running},
     runtime::IoRuntime,
     signals::{Hangups, interrupted},
 };
 use crate::{error::Result, handle::Handle, scheduler::Pool};
 
+mod admin;
 mod config;
 mod hooks;
 mod running;
@@ -46,13 +48,20 @@ impl Node {
             .with_precision(config.timer_precision)?;
         let handle = Handle::new(pool, config.scheduler_capacity);
         let shutdown_timeout = config.shutdown_timeout;
-        match io.run(Running::start(config, handle.clone())).await {
+        let admin = AdminPart::start(&mut config, &handle).await?;
+        let part = admin.clone();
+        match io.run(Running::start(config, handle.clone(), part)).await {
             Ok((running, addresses)) => {
                 let (stopped_tx, stopped) = watch::channel(false);
                 let node = handle.clone();
+                let gate = running.gate.clone();
                 tokio::spawn(async move {
                     node.shutdown_requested().await;
-                    stop(io, running, &node, shutdown_timeout, stopped_tx).await;
+                    stop(io, running, &node, shutdown_timeout).await;
+                    admin.stop().await;
+                    stopped_tx.send_replace(true);
+                    // Sockets linger until clients have read the last packets.
+                    gate.connections_gone().await;
                 });
                 Ok(Self {
                     handle,
@@ -64,6 +73,7 @@ impl Node {
                 handle.shutdown();
                 handle.pool().shutdown(shutdown_timeout).await;
                 handle.forget_callbacks();
+                admin.stop().await;
                 Err(error)
             }
         }
@@ -132,23 +142,13 @@ impl Node {
 }
 
 /// Stops a node on its I/O threads, and keeps the deadline also if user code blocks them.
-async fn stop(
-    io: IoRuntime,
-    running: Running,
-    node: &Handle,
-    within: Duration,
-    stopped: watch::Sender<bool>,
-) {
-    let gate = running.gate.clone();
+async fn stop(io: IoRuntime, running: Running, node: &Handle, within: Duration) {
     let stop = io.run(running.stop(within));
     if timeout(within + FLUSH_TIMEOUT, stop).await.is_err() {
         error!("the I/O threads are blocked, abandoning them");
         node.pool().shutdown(Duration::ZERO).await;
         node.forget_callbacks();
     }
-    stopped.send_replace(true);
-    // Sockets linger until clients have read the last packets.
-    gate.connections_gone().await;
 }
 
 impl fmt::Debug for Node {

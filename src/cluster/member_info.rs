@@ -18,6 +18,7 @@ const SERVICES: u32 = 3;
 const INCARNATION: u32 = 100;
 const METADATA: u32 = 101;
 const LINK: u32 = 102;
+const ADMIN: u32 = 110;
 
 /// What a node announces of itself; `cluster.proto` documents the fields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +29,7 @@ pub(crate) struct MemberInfo {
     pub(crate) incarnation: u64,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) link: bool,
+    pub(crate) admin: String,
     /// The encoded fields with other numbers, in the order they arrived.
     pub(crate) unknown: Vec<u8>,
 }
@@ -55,6 +57,9 @@ impl Message for MemberInfo {
         );
         if self.link {
             encoding::bool::encode(LINK, &self.link, buffer);
+        }
+        if !self.admin.is_empty() {
+            encoding::string::encode(ADMIN, &self.admin, buffer);
         }
         buffer.put_slice(&self.unknown);
     }
@@ -87,6 +92,7 @@ impl Message for MemberInfo {
                 )
             }
             LINK => encoding::bool::merge(wire_type, &mut self.link, buffer, context),
+            ADMIN => merge_text(wire_type, &mut self.admin, buffer, context),
             _ => {
                 encoding::encode_key(tag, wire_type, &mut self.unknown);
                 let mut copy = Copying {
@@ -122,6 +128,7 @@ impl Message for MemberInfo {
                 &self.metadata,
             )
             + link
+            + text(ADMIN, &self.admin)
             + self.unknown.len()
     }
 

@@ -44,6 +44,7 @@ impl From<&Member> for MemberInfo {
             metadata,
             incarnation,
             link,
+            admin,
             unknown,
         } = member.info().clone();
         Self {
@@ -53,6 +54,7 @@ impl From<&Member> for MemberInfo {
             incarnation,
             metadata,
             link,
+            admin,
             unknown,
         }
     }
@@ -98,6 +100,7 @@ pub(super) fn member(info: Option<MemberInfo>) -> Result<Member, InvalidMember> 
         incarnation,
         metadata,
         link,
+        admin,
         unknown,
     } = info;
     Ok(Member::new(Info {
@@ -107,6 +110,7 @@ pub(super) fn member(info: Option<MemberInfo>) -> Result<Member, InvalidMember> 
         metadata,
         incarnation,
         link,
+        admin,
         unknown,
     }))
 }
@@ -122,6 +126,9 @@ fn check(info: &MemberInfo) -> Result<(), InvalidMember> {
     }
     if info.label.len() > MAX_NAME {
         return invalid(format!("a label of more than {MAX_NAME} bytes"));
+    }
+    if info.admin.len() > MAX_ADDRESS {
+        return invalid(format!("an admin address of more than {MAX_ADDRESS} bytes"));
     }
     if info.services.len() > MAX_SERVICES {
         return invalid(format!("more than {MAX_SERVICES} services"));
@@ -186,6 +193,7 @@ mod tests {
             incarnation: 7,
             metadata: [("key".to_owned(), "value".to_owned())].into(),
             link: true,
+            admin: String::new(),
             unknown: Vec::new(),
         };
         let mut bytes = b"\x0a\x05label".to_vec();

@@ -26,6 +26,10 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// How many sessions of this gate the peer serves.
     fn load(&self) -> usize;
 
+    /// The peer at this moment.
+    #[cfg(feature = "admin")]
+    fn report(&self) -> PeerReport;
+
     /// Sends a message of a session of this gate.
     ///
     /// # Errors
@@ -68,6 +72,23 @@ pub(in crate::cluster) struct OutboundNodeCall {
     pub(in crate::cluster) method: ByteString,
     pub(in crate::cluster) body: Bytes,
     pub(in crate::cluster) caller: Option<Arc<ReplyTo>>,
+}
+
+/// A peer at one moment, as the admin server shows it.
+#[cfg(feature = "admin")]
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct PeerReport {
+    pub(crate) address: String,
+    /// `link`, or `unary` to a node of Go nano.
+    pub(crate) transport: &'static str,
+    /// `good`, `suspect`, `broken`, `draining`, or `closed`.
+    pub(crate) state: &'static str,
+    /// Sessions of this gate that the peer serves.
+    pub(crate) sessions: usize,
+    /// Bytes that wait to be sent.
+    pub(crate) queue_bytes: usize,
+    /// Outbound streams that are up.
+    pub(crate) streams_up: usize,
 }
 
 /// What the router may use a peer for.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     error::Result,
     filter::{AnyFilter, Chain, MessageType, Route},
+    metrics::RouteMetrics,
     scheduler::{Scheduler, TaskLabel},
     session::{SequencedTask, Session},
 };
@@ -48,6 +49,8 @@ pub(crate) struct ErasedHandler {
     pub(super) filters: Vec<AnyFilter>,
     /// The filters of the node, the service and the route.
     pub(super) chain: Chain,
+    /// `None` unless the node has an admin address.
+    pub(super) measured: Option<Box<RouteMetrics>>,
     pub(super) prepare: Box<Prepare>,
 }
 
@@ -63,9 +66,9 @@ impl ErasedHandler {
     pub(super) fn install(&mut self, node: &[AnyFilter], service: &[AnyFilter]) -> Result {
         let own = std::mem::take(&mut self.filters);
         let route = Route {
-            node: self.service.reporter.metrics.node(),
             service: &self.service.name,
             route: &self.route,
+            metrics: self.service.reporter.metrics.handles(),
             message: self.message,
             reply: self.reply,
             internal: self.internal,

@@ -67,6 +67,7 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
                     return invocation.refuse(result, encode);
                 }
                 let begun = Instant::now();
+                invocation.begin(begun);
                 let work = match invocation.call(message, call, reply) {
                     Ok(HandlerCall::Pending(work)) => work,
                     Ok(HandlerCall::Ready(result)) => {
@@ -90,6 +91,7 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
             return invocation.refuse(result, encode);
         }
         let begun = Instant::now();
+        invocation.begin(begun);
         match span.in_scope(|| invocation.call(message, call, reply)) {
             Ok(HandlerCall::Ready(result)) => invocation.returned(result, begun, encode),
             Ok(HandlerCall::Pending(work)) => Invocation::<S>::start(span, async move {

@@ -239,6 +239,7 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
         let erased = handler.erase(self.component.clone());
         self.handlers.push(ErasedHandler {
             label: TaskLabel::new(&route),
+            measured: self.service.reporter.metrics.route(&route),
             route,
             service: self.service.clone(),
             internal: self.internal,

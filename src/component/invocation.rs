@@ -30,6 +30,9 @@ pub(super) struct Invocation<S: Serializer> {
     state: State,
     /// How many filters let the message pass and wait for its outcome.
     pub(super) entered: usize,
+    /// On a measured route, when the message was decoded, and then when its handler started.
+    since: Option<Instant>,
+    started: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -55,11 +58,35 @@ impl<S: Serializer> Invocation<S> {
         } else {
             Ticket::new(session, scheduler)
         };
+        let since = handler.measured.is_some().then(Instant::now);
         Self {
             ticket,
             handler,
             state: State::Queued,
             entered: 0,
+            since,
+            started: false,
+        }
+    }
+
+    /// Ends the queue time: the handler starts `now`.
+    pub(super) fn begin(&mut self, now: Instant) {
+        if let (Some(measured), Some(since)) = (&self.handler.measured, &mut self.since) {
+            measured
+                .queue_seconds
+                .record(now.saturating_duration_since(*since));
+            *since = now;
+            self.started = true;
+        }
+    }
+
+    /// Counts the end of the message.
+    fn measure(&self, error: Option<&Error>) {
+        if let Some(measured) = &self.handler.measured {
+            measured.handled.count(error);
+            if let Some(since) = self.since.filter(|_| self.started) {
+                measured.handler_seconds.record(since.elapsed());
+            }
         }
     }
 
@@ -82,6 +109,7 @@ impl<S: Serializer> Invocation<S> {
     {
         Scheduler::label_task(self.handler.label);
         let begun = Instant::now();
+        self.begin(begun);
         let span = self.span();
         let returned = span.in_scope(|| match call(self.session()) {
             HandlerCall::Ready(output) => HandlerCall::Ready(encode(output)),
@@ -206,6 +234,7 @@ impl<S: Serializer> Invocation<S> {
 
     pub(super) fn finish(&mut self, result: Result<Option<Bytes>>) {
         self.state = State::Finished;
+        self.measure(result.as_ref().err());
         let session = self.ticket.session();
         let (route, request) = (self.handler.route(), session.request_id());
         match result {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, counter};
+use metrics::Counter;
 
 use super::{
     context::{Context, Flow},
@@ -54,7 +54,7 @@ impl Filter for LoadShed {
         Ok(Install::replace(RouteShed {
             bound: self.bound,
             keep_notifies: self.keep_notifies,
-            shed: counter!(MESSAGES_SHED, "node" => route.node().to_owned()),
+            shed: route.metrics.counter(MESSAGES_SHED),
         }))
     }
 }

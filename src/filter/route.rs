@@ -5,6 +5,8 @@ use std::{
     fmt,
 };
 
+use crate::metrics::Handles;
+
 /// The type of a handler's message or reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MessageType {
@@ -23,9 +25,9 @@ impl MessageType {
 
 /// One route of a node, while a filter is installed on it at start.
 pub struct Route<'a> {
-    pub(crate) node: &'a str,
     pub(crate) service: &'a str,
     pub(crate) route: &'a str,
+    pub(crate) metrics: &'a Handles,
     pub(crate) message: MessageType,
     pub(crate) reply: MessageType,
     pub(crate) internal: bool,
@@ -35,7 +37,7 @@ pub struct Route<'a> {
 impl Route<'_> {
     /// The node's name, as metrics name it.
     pub fn node(&self) -> &str {
-        self.node
+        self.metrics.node()
     }
 
     /// The name of the service.
@@ -72,7 +74,7 @@ impl Route<'_> {
 impl fmt::Debug for Route<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Route")
-            .field("node", &self.node)
+            .field("node", &self.node())
             .field("route", &self.route)
             .field("message", &self.message.name)
             .field("reply", &self.reply.name)

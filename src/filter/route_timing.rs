@@ -1,6 +1,6 @@
 //! Measures handlers by route.
 
-use metrics::{Histogram, histogram};
+use metrics::Histogram;
 
 use super::{
     context::{Context, Outcome},
@@ -18,14 +18,9 @@ pub struct RouteTiming;
 
 impl Filter for RouteTiming {
     fn for_route(&self, route: &mut Route<'_>) -> Result<Install> {
-        let labels = [
-            ("node", route.node().to_owned()),
-            ("route", route.name().to_owned()),
-        ];
-        Ok(Install::replace(Recorder(histogram!(
-            ROUTE_SECONDS,
-            &labels
-        ))))
+        let labels = [("route", route.name())];
+        let histogram = route.metrics.histogram_with(ROUTE_SECONDS, &labels);
+        Ok(Install::replace(Recorder(histogram)))
     }
 }
 

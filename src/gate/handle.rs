@@ -329,6 +329,16 @@ impl ConnectionHandle {
             })
     }
 
+    /// Records how long a request took that has this deadline.
+    fn measure(&self, deadline: Option<Instant>) {
+        let timeout = self.gate.config.request_timeout;
+        if let Some(seconds) = &self.gate.metrics.request_seconds
+            && let Some(begun) = deadline.and_then(|at| at.checked_sub(timeout?))
+        {
+            seconds.record(begun.elapsed());
+        }
+    }
+
     fn has_pipeline(&self) -> bool {
         !self.gate.dispatch.outbound().is_empty()
     }
@@ -383,13 +393,14 @@ impl SessionSink for ConnectionHandle {
         };
         self.change(|state| {
             state.client.check_output()?;
-            if state.client.in_flight.take(request).is_none() {
+            let Some(deadline) = state.client.in_flight.take_deadline(request) else {
                 self.gate.metrics.responses_dropped.increment(1);
                 return Err(Error::new(
                     code::CONFLICT,
                     format!("request {request} does not wait for an answer"),
                 ));
-            }
+            };
+            self.measure(deadline);
             if failed {
                 self.gate.metrics.failed.increment(1);
                 if self.gate.config.silent {
@@ -424,6 +435,12 @@ impl SessionSink for ConnectionHandle {
 
     fn remote_addr(&self) -> Option<SocketAddr> {
         *self.remote.lock()
+    }
+
+    fn backlog(&self) -> Option<(usize, usize)> {
+        let state = self.state.lock();
+        let client = &state.client;
+        Some((client.queue.bytes(), client.in_flight.len()))
     }
 
     fn bind(&self, session: &Session, user: Option<UserId>) {

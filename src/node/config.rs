@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytestring::ByteString;
 
+#[cfg(feature = "admin")]
+use crate::admin;
 use crate::{
     cluster,
     component::{ErrorReporter, Service},
@@ -35,6 +37,8 @@ pub(crate) struct NodeConfig {
     pub(crate) denied: Vec<Network>,
     pub(crate) settings: GateConfig,
     pub(crate) cluster: cluster::Settings,
+    #[cfg(feature = "admin")]
+    pub(crate) admin: Option<admin::Settings>,
     pub(crate) dictionary: DictionarySource,
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) on_error: Option<OnError>,

@@ -6,6 +6,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use super::{
+    admin::AdminPart,
     config::{DictionarySource, NodeConfig},
     hooks::{self, Hook},
 };
@@ -15,7 +16,7 @@ use crate::{
     dispatch::Dispatch,
     error::Result,
     gate::{BoundListeners, Gate},
-    handle::Handle,
+    handle::{Handle, Step},
     message::Dictionary,
     metrics::Metrics,
 };
@@ -51,6 +52,7 @@ impl Running {
     pub(super) async fn start(
         config: NodeConfig,
         handle: Handle,
+        admin: AdminPart,
     ) -> Result<(Self, Vec<SocketAddr>)> {
         handle.deny_list().set(config.denied);
         let listeners = BoundListeners::bind(config.listeners).await?;
@@ -64,7 +66,10 @@ impl Running {
             (None, Some(address)) => address.to_string(),
             (None, None) => "standalone".to_owned(),
         };
-        let metrics = Arc::new(Metrics::new(&name));
+        let metrics = Arc::new(Metrics::new(admin.handles(&name)));
+        if let Some(seconds) = metrics.turn_seconds() {
+            handle.pool().record_turns(seconds);
+        }
         handle.sessions().count_panics(metrics.panics.clone());
         let reporter = Arc::new(ErrorReporter {
             on_error: config.on_error,
@@ -106,6 +111,7 @@ impl Running {
                 heartbeat,
                 &handle,
                 &metrics,
+                admin.advertised(&name),
             )?)
         } else {
             None
@@ -139,14 +145,19 @@ impl Running {
                 .await
                 .map_err(hooks::HookError::into_error)?;
         }
+        handle.started(Step::Components);
         if let Some(mut bound) = bound_cluster {
             let peers = running
                 .peers
                 .insert(bound.peers(&dispatch, running.node_services.clone()));
+            admin.set_peers(peers);
             let cluster = running.cluster.insert(bound.serve(peers)?);
             cluster.join().await?;
         }
+        handle.started(Step::Cluster);
         let addresses = listeners.open(&running.gate)?;
+        admin.set_listeners(&addresses);
+        handle.started(Step::Listeners);
         info!(
             services = running.services.len(),
             routes = handle.routes().len(),

@@ -33,6 +33,12 @@ impl Bindings {
             .and_then(|(_, address)| look(address))
     }
 
+    /// Copies all bindings: services and addresses.
+    #[cfg(feature = "admin")]
+    pub(crate) fn list(&self) -> Vec<(String, String)> {
+        self.0.read().clone()
+    }
+
     /// Removes all bindings to a member.
     pub(crate) fn forget(&self, member: &str) {
         self.0.write().retain(|(_, address)| address != member);

@@ -151,6 +151,7 @@ impl<By> CallBuilder<By> {
                 // The receiver is gone when the future was dropped: the reply is discarded.
                 let caller = ReplyTo::new(LOCAL, deadline, move |answer| drop(sender.send(answer)));
                 let waiting = Caller::new(&caller);
+                let begun = call_router.metrics().map(|_| Instant::now());
                 let to = match target {
                     Target::Any => None,
                     Target::Node(address) => Some(address),
@@ -162,22 +163,39 @@ impl<By> CallBuilder<By> {
                     body: body?,
                     caller,
                 });
-                Ok((reply, deadline, waiting))
+                let measured = begun.map(|begun| (begun, call_router));
+                Ok((reply, deadline, waiting, measured))
             });
         async move {
-            let (reply, deadline, _waiting) = started?;
-            let stopped = |_| Err(Error::new(code::UNAVAILABLE, "the node has stopped"));
-            let Some(deadline) = deadline else {
-                return reply.await.unwrap_or_else(stopped);
-            };
-            match timeout_at(deadline, reply).await {
-                Ok(answer) => answer.unwrap_or_else(stopped),
-                Err(_) => Err(Error::new(
-                    code::TIMEOUT,
-                    format!("call of {route} timed out"),
-                )),
+            let (reply, deadline, _waiting, measured) = started?;
+            let answer = answered(&route, reply, deadline).await;
+            if let Some((begun, call_router)) = measured
+                && let Some(metrics) = call_router.metrics()
+            {
+                metrics.seconds.record(begun.elapsed());
+                metrics.ended.count(answer.as_ref().err());
             }
+            answer
         }
+    }
+}
+
+/// Waits for the answer of a call, at most until its deadline.
+async fn answered(
+    route: &str,
+    reply: oneshot::Receiver<Result<Bytes>>,
+    deadline: Option<Instant>,
+) -> Result<Bytes> {
+    let stopped = |_| Err(Error::new(code::UNAVAILABLE, "the node has stopped"));
+    let Some(deadline) = deadline else {
+        return reply.await.unwrap_or_else(stopped);
+    };
+    match timeout_at(deadline, reply).await {
+        Ok(answer) => answer.unwrap_or_else(stopped),
+        Err(_) => Err(Error::new(
+            code::TIMEOUT,
+            format!("call of {route} timed out"),
+        )),
     }
 }
 

@@ -23,6 +23,10 @@ impl SessionKey {
 pub(crate) trait GroupRef: Send + Sync {
     /// Removes the member with this key.
     fn forget(&self, member: SessionKey);
+
+    /// The group's name.
+    #[cfg(feature = "admin")]
+    fn name(&self) -> &str;
 }
 
 /// What remains to be done for a session that has ended.
@@ -102,6 +106,17 @@ impl<C> CloseState<C> {
         }
         state.groups.push(group);
         true
+    }
+
+    /// The names of the groups the session is in.
+    #[cfg(feature = "admin")]
+    pub(crate) fn groups(&self) -> Vec<String> {
+        let groups: Vec<_> = {
+            let state = self.0.lock();
+            state.groups.iter().filter_map(Weak::upgrade).collect()
+        };
+        // Without the lock: the last reference to a group drops its members.
+        groups.iter().map(|group| group.name().to_owned()).collect()
     }
 
     pub(crate) fn leave(&self, group: &Weak<dyn GroupRef>) {

@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    metrics::CallMetrics,
     serialize::{Json, Serializer},
 };
 
@@ -350,6 +351,12 @@ pub trait SessionSink: Any + Send + Sync {
         session.inner().shared.set(key, value).map(drop)
     }
 
+    /// Bytes that wait to be sent to the client, and its requests in flight, where they are known.
+    #[doc(hidden)]
+    fn backlog(&self) -> Option<(usize, usize)> {
+        None
+    }
+
     /// Notes that one message of the session is finished: handled, refused or dropped.
     #[doc(hidden)]
     fn done(&self) {}
@@ -401,6 +408,11 @@ pub(crate) trait CallRouter: Send + Sync {
 
     /// The deadline of a call that starts now without a timeout of its own.
     fn deadline(&self) -> Option<Instant>;
+
+    /// What is measured of calls; `None` unless the node has an admin address.
+    fn metrics(&self) -> Option<&CallMetrics> {
+        None
+    }
 }
 
 /// A request to a service, on its way.

@@ -148,6 +148,24 @@ impl Sessions {
             .collect()
     }
 
+    /// The ids of all sessions that are larger than `after`, the lowest `limit` of them, sorted. Ids
+    /// of other gates' clients may occur twice, and are listed once.
+    #[cfg(feature = "admin")]
+    pub(crate) fn ids(&self, after: i64, limit: usize) -> Vec<i64> {
+        let mut ids: Vec<_> = {
+            let table = self.table.read();
+            let all = table.local.keys().chain(table.remote.keys());
+            all.copied().filter(|id| *id > after).collect()
+        };
+        if ids.len() > limit && limit > 0 {
+            ids.select_nth_unstable(limit - 1);
+            ids.truncate(limit);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
     /// The sessions of this node's own clients, in no order.
     pub(crate) fn list_local(&self) -> Vec<Session> {
         self.table

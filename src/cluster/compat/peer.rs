@@ -20,6 +20,8 @@ use super::{
     call_queue::{Blocked, CallQueue, OrphanedRequests, OutboundCall},
     served::ServedSession,
 };
+#[cfg(feature = "admin")]
+use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
         channel::Authorized,
@@ -314,6 +316,21 @@ impl PeerTransport for CompatPeer {
 
     fn load(&self) -> usize {
         self.queues.iter().map(CallQueue::sessions).sum()
+    }
+
+    #[cfg(feature = "admin")]
+    fn report(&self) -> PeerReport {
+        PeerReport {
+            address: self.address.to_string(),
+            transport: "unary",
+            state: match self.suspect.load(Ordering::Acquire) {
+                true => "suspect",
+                false => "good",
+            },
+            sessions: self.load(),
+            queue_bytes: 0,
+            streams_up: 0,
+        }
     }
 
     fn send(

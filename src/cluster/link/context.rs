@@ -43,11 +43,11 @@ impl LinkContext {
             address: address.to_owned(),
             incarnation,
             dialer,
+            metrics: LinkMetrics::new(dispatch.reporter().metrics.handles()),
             dispatch,
             node,
             node_services,
             calls: Arc::default(),
-            metrics: LinkMetrics::new(address),
             grace,
             outside_nodes: AtomicBool::new(false),
         })

@@ -89,6 +89,8 @@ fn receive(
     if !stream.input(|state| state.hear(number)) {
         return false;
     }
+    let received = &peer.context.metrics.frames_received;
+    received.increment(frames.len() as u64);
     let remember = peer.context.has_outside_nodes();
     for frame in frames {
         // Only deadlines need the time.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use futures_util::Stream;
+use metrics::Counter;
 use tonic::{Status, Streaming};
 use tracing::info;
 
@@ -55,6 +56,8 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
         )),
         stream: stream.clone(),
         number,
+        batches_sent: context.metrics.batches_sent.clone(),
+        frames_sent: context.metrics.frames_sent.clone(),
     };
     let answer = client
         .open(outgoing)
@@ -119,6 +122,8 @@ struct Outgoing {
     hello: Option<Frame>,
     stream: Arc<LinkStream>,
     number: u64,
+    batches_sent: Counter,
+    frames_sent: Counter,
 }
 
 impl Stream for Outgoing {
@@ -130,6 +135,11 @@ impl Stream for Outgoing {
                 frames: vec![hello],
             }));
         }
-        self.stream.poll_batch(self.number, cx.waker())
+        let next = self.stream.poll_batch(self.number, cx.waker());
+        if let Poll::Ready(Some(batch)) = &next {
+            self.batches_sent.increment(1);
+            self.frames_sent.increment(batch.frames.len() as u64);
+        }
+        next
     }
 }

@@ -23,6 +23,8 @@ use super::{
     state::Health,
     stream::LinkStream,
 };
+#[cfg(feature = "admin")]
+use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
         pending_calls::{PendingCalls, StreamId},
@@ -275,6 +277,21 @@ impl PeerTransport for LinkPeer {
             .iter()
             .map(|stream| stream.read(|state| state.sessions()))
             .sum()
+    }
+
+    #[cfg(feature = "admin")]
+    fn report(&self) -> PeerReport {
+        let sum = |count: fn(&super::state::LinkState<Session>) -> usize| {
+            self.streams.iter().map(|stream| stream.read(count)).sum()
+        };
+        PeerReport {
+            address: self.address.to_string(),
+            transport: "link",
+            state: self.health().name(),
+            sessions: self.load(),
+            queue_bytes: sum(|state| state.queued_bytes()),
+            streams_up: sum(|state| usize::from(state.is_outbound_up())),
+        }
     }
 
     fn send(

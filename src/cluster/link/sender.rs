@@ -1,5 +1,4 @@
-//! The outbound half of a link: the send queue and the windows of the sessions whose messages go
-//! out. No I/O.
+//! The outbound half of a link: the send queue and the windows of the gate's sessions. No I/O.
 
 use std::{
     sync::Arc,
@@ -488,12 +487,13 @@ fn unreachable() -> Error {
     Error::new(code::UNAVAILABLE, "the member cannot be reached")
 }
 
-#[cfg(test)]
 impl<S> Sender<S> {
+    #[cfg(any(test, feature = "admin"))]
     pub(super) fn queued_bytes(&self) -> usize {
         self.queue.bytes()
     }
 
+    #[cfg(test)]
     pub(super) fn windows(&self) -> impl Iterator<Item = &SessionWindow<S>> {
         self.windows.values()
     }

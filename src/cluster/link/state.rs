@@ -86,6 +86,19 @@ pub(in crate::cluster) enum Health {
     Closed,
 }
 
+#[cfg(feature = "admin")]
+impl Health {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Suspect => "suspect",
+            Self::Broken => "broken",
+            Self::Draining => "draining",
+            Self::Closed => "closed",
+        }
+    }
+}
+
 impl<S: LinkedSession> LinkState<S> {
     pub(in crate::cluster) fn new(index: usize, grace: Duration) -> Self {
         Self {
@@ -457,12 +470,15 @@ impl<S: LinkedSession> LinkState<S> {
     }
 }
 
-#[cfg(test)]
 impl<S: LinkedSession> LinkState<S> {
+    #[cfg(any(test, feature = "admin"))]
     pub(super) fn queued_bytes(&self) -> usize {
         self.sender.queued_bytes()
     }
+}
 
+#[cfg(test)]
+impl<S: LinkedSession> LinkState<S> {
     pub(super) fn sender(&self) -> &Sender<S> {
         &self.sender
     }

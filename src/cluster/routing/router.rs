@@ -7,6 +7,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::balance::{Balance, Balancer, RouteFn};
+#[cfg(feature = "admin")]
+use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
         channel::Dialer,
@@ -98,6 +100,15 @@ impl PeerRouter {
 
     pub(in crate::cluster) fn compat(&self) -> &Arc<CompatPeers> {
         &self.compat
+    }
+
+    /// All peers at this moment.
+    #[cfg(feature = "admin")]
+    pub(crate) fn reports(&self) -> Vec<PeerReport> {
+        let mut reports = Vec::new();
+        self.table
+            .each(|transport| reports.push(transport.report()));
+        reports
     }
 
     fn context(&self) -> &LinkContext {

@@ -1,0 +1,20 @@
+//! The admin server of a node: health, metrics, a JSON API and a dashboard.
+//!
+//! It has a thread and a runtime of its own, and waits for no scheduler and no I/O thread: what it
+//! shows, it reads from tables behind short locks. `access` decides which request may do what,
+//! `routes` is the one list of what there is.
+
+mod access;
+mod actions;
+mod metrics;
+mod pages;
+mod reports;
+mod request;
+mod routes;
+mod server;
+mod sessions;
+mod state;
+mod warnings;
+
+pub use self::warnings::WarningLog;
+pub(crate) use self::{server::AdminServer, state::Settings};

@@ -1,0 +1,155 @@
+//! What an operator may change: a closed list. Each action is logged with the peer that asked.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tracing::info;
+
+use super::{reports, request::ApiError, sessions, state::AdminState};
+use crate::{
+    net::network::Network,
+    session::{CloseReason, UserId},
+};
+
+/// The longest reason of a kick, and the longest log filter, in bytes.
+const MAX_REASON: usize = 255;
+const MAX_FILTER: usize = 4096;
+
+/// The most networks of one request.
+const MAX_NETWORKS: usize = 1000;
+
+/// What an action gets: the peer that asks, the parameter of the path, and the body.
+pub(super) struct Request<'a> {
+    pub(super) peer: SocketAddr,
+    pub(super) parameter: &'a str,
+    pub(super) body: &'a [u8],
+}
+
+type Outcome = Result<Value, ApiError>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kick {
+    #[serde(default = "by_operator")]
+    reason: String,
+}
+
+fn by_operator() -> String {
+    "kicked by an operator".to_owned()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KickUser {
+    user: UserId,
+    #[serde(default = "by_operator")]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogFilter {
+    filter: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Networks {
+    networks: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Kicks one session.
+pub(super) fn kick_session(state: &AdminState, request: &Request<'_>) -> Outcome {
+    let Kick { reason } = parse(request.body)?;
+    check_length("reason", &reason, MAX_REASON)?;
+    let session = sessions::find(state, request.parameter)?;
+    info!(peer = %request.peer, session = session.id(), user = ?session.user(), reason, "admin: session kicked");
+    session.kick(reason);
+    Ok(json!({"kicked": 1}))
+}
+
+/// Kicks the sessions of a user that this node has.
+pub(super) fn kick_user(state: &AdminState, request: &Request<'_>) -> Outcome {
+    let KickUser { user, reason } = parse(request.body)?;
+    check_length("reason", &reason, MAX_REASON)?;
+    let sessions = state.handle.sessions_by_user(&user);
+    if sessions.is_empty() {
+        let message = format!("this node has no session of the user {user}");
+        return Err(ApiError::not_found(message));
+    }
+    info!(peer = %request.peer, %user, sessions = sessions.len(), reason, "admin: user kicked");
+    for session in &sessions {
+        session.kick(reason.clone());
+    }
+    Ok(json!({"kicked": sessions.len()}))
+}
+
+/// Stops the node in order.
+pub(super) fn drain(state: &AdminState, request: &Request<'_>) -> Outcome {
+    let Nothing {} = parse(request.body)?;
+    info!(peer = %request.peer, "admin: node drained");
+    state.handle.shutdown();
+    Ok(json!({"draining": true}))
+}
+
+/// Changes the program's log filter.
+pub(super) fn log_filter(state: &AdminState, request: &Request<'_>) -> Outcome {
+    let change = state
+        .log_filter
+        .as_ref()
+        .ok_or_else(ApiError::unsupported)?;
+    let LogFilter { filter } = parse(request.body)?;
+    check_length("filter", &filter, MAX_FILTER)?;
+    change(&filter).map_err(|error| ApiError::bad_request(error.expose().message()))?;
+    info!(peer = %request.peer, filter, "admin: log filter changed");
+    Ok(json!({"filter": filter}))
+}
+
+/// Adds networks to the deny list, which ends the sessions of their clients.
+pub(super) fn deny(state: &AdminState, request: &Request<'_>) -> Outcome {
+    let networks = networks(request.body)?;
+    info!(peer = %request.peer, ?networks, reason = CloseReason::Denied.label(), "admin: networks denied");
+    state.handle.deny_list().add(networks);
+    Ok(reports::denied(state))
+}
+
+/// Removes networks from the deny list.
+pub(super) fn allow(state: &AdminState, request: &Request<'_>) -> Outcome {
+    let networks = networks(request.body)?;
+    info!(peer = %request.peer, ?networks, "admin: networks allowed");
+    state.handle.deny_list().remove(networks);
+    Ok(reports::denied(state))
+}
+
+fn networks(body: &[u8]) -> Result<Vec<Network>, ApiError> {
+    let Networks { networks } = parse(body)?;
+    if !(1..=MAX_NETWORKS).contains(&networks.len()) {
+        let message = format!("networks must have 1 to {MAX_NETWORKS} entries");
+        return Err(ApiError::bad_request(message));
+    }
+    let parse = |text: &String| {
+        text.parse().map_err(|_| {
+            ApiError::bad_request(format!("{text:?} is not a network such as 192.0.2.0/24"))
+        })
+    };
+    networks.iter().map(parse).collect()
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request(format!("the body is not valid: {error}")))
+}
+
+fn check_length(name: &str, text: &str, limit: usize) -> Result<(), ApiError> {
+    match text.len() <= limit {
+        true => Ok(()),
+        false => Err(ApiError::bad_request(format!(
+            "{name} has more than {limit} bytes"
+        ))),
+    }
+}

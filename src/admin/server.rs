@@ -1,0 +1,244 @@
+//! The HTTP server: a thread of its own, and bounds for everything a peer sends.
+
+use std::{
+    convert::Infallible,
+    fmt, io,
+    net::{SocketAddr, TcpListener as StdListener},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, Bytes, to_bytes},
+    http::Request,
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream, lookup_host},
+    runtime::Builder,
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    access::Access,
+    request::{Answer, ApiError},
+    routes::Head,
+    state::{AdminState, Settings},
+};
+use crate::{
+    error::{Error, Result, code},
+    handle::Handle,
+};
+
+/// Connections open at once. At the bound the oldest is closed.
+const MAX_CONNECTIONS: usize = 128;
+
+/// Bytes of the head of a request, and its headers.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+
+/// Bytes of the body of an action.
+const MAX_BODY: usize = 64 * 1024;
+
+/// How long the head of a request may take, also after the one before, and then its body.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection lives, so that a peer that reads slowly does not stay.
+const MAX_AGE: Duration = Duration::from_secs(60);
+
+/// The pause after a failed accept, as when there are no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the thread may take to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A running admin server. Dropping it ends its thread.
+pub(crate) struct AdminServer {
+    address: SocketAddr,
+    state: Arc<AdminState>,
+    /// Set to end the thread.
+    stop: watch::Sender<bool>,
+    stopped: watch::Receiver<bool>,
+}
+
+impl AdminServer {
+    /// Listens at the address of the options, and serves until it is stopped. `masters` are those
+    /// that the node joins; `None` if it is one, or stands alone.
+    ///
+    /// # Errors
+    /// Names the address that cannot be listened on, or the option that is not valid.
+    pub(crate) async fn start(
+        settings: Settings,
+        handle: Handle,
+        masters: Option<Vec<String>>,
+    ) -> Result<Self> {
+        let access = Access::new(settings.token, settings.hosts)?;
+        let listener = bind(&settings.address).await.map_err(|error| {
+            let address = &settings.address;
+            let message = format!("admin: cannot listen on {address}: {error}");
+            Error::new(code::UNAVAILABLE, message).with_source(error)
+        })?;
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() && !access.has_token() {
+            warn!(%address, "admin server has no token: other machines can only ask for its health");
+        }
+        let state = Arc::new(AdminState::new(
+            handle,
+            access,
+            masters,
+            settings.log_filter,
+            settings.warnings,
+        ));
+        let (stop, stopping) = watch::channel(false);
+        let (ended, stopped) = watch::channel(false);
+        let serving = state.clone();
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name("nano-admin".to_owned())
+            .spawn(move || {
+                runtime.block_on(serve(listener, serving, stopping));
+                // What is left of connections ends with the runtime.
+                drop(runtime);
+                ended.send_replace(true);
+            })?;
+        info!(%address, "serving operators");
+        Ok(Self {
+            address,
+            state,
+            stop,
+            stopped,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn state(&self) -> &Arc<AdminState> {
+        &self.state
+    }
+
+    /// Stops the server, and waits until its address is free.
+    pub(crate) async fn stop(&self) {
+        self.stop.send_replace(true);
+        let mut stopped = self.stopped.clone();
+        // An error means that the thread has panicked, and ended.
+        let _ = timeout(STOP_TIMEOUT, stopped.wait_for(|stopped| *stopped)).await;
+    }
+}
+
+/// Binds the first of the addresses that takes it.
+async fn bind(address: &str) -> io::Result<StdListener> {
+    let mut failed = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for address in lookup_host(address).await? {
+        match StdListener::bind(address) {
+            Ok(listener) => {
+                listener.set_nonblocking(true)?;
+                return Ok(listener);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+/// Accepts connections until the server is stopped.
+async fn serve(listener: StdListener, state: Arc<AdminState>, mut stop: watch::Receiver<bool>) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return error!(%error, "admin server failed"),
+    };
+    let mut connections = JoinSet::new();
+    // Ends each connection when it is dropped, the oldest first.
+    let mut open: Vec<oneshot::Sender<()>> = Vec::new();
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => open.retain(|connection| !connection.is_closed()),
+            accepted = listener.accept() => match accepted {
+                Ok((socket, peer)) => {
+                    if open.len() >= MAX_CONNECTIONS {
+                        open.remove(0);
+                    }
+                    let (close, closed) = oneshot::channel();
+                    open.push(close);
+                    connections.spawn(serve_connection(socket, peer, state.clone(), closed));
+                }
+                Err(error) => {
+                    debug!(%error, "admin connection not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn serve_connection(
+    socket: TcpStream,
+    peer: SocketAddr,
+    state: Arc<AdminState>,
+    closed: oneshot::Receiver<()>,
+) {
+    let service = service_fn(|request| {
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(answer(&state, peer, request).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(socket), service);
+    tokio::select! {
+        served = timeout(MAX_AGE, serving) => {
+            if let Ok(Err(error)) = served {
+                debug!(%peer, %error, "admin connection failed");
+            }
+        }
+        _ = closed => {}
+    }
+}
+
+async fn answer(state: &AdminState, peer: SocketAddr, request: Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let head = Head {
+        peer,
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
+    };
+    let served = async {
+        let accepted = head.accept(state)?;
+        let body = match accepted.takes_body() {
+            true => read(body).await?,
+            false => Bytes::new(),
+        };
+        accepted.serve(state, &head, &body)
+    };
+    served.await.unwrap_or_else(ApiError::into_answer)
+}
+
+async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+    let read = to_bytes(Body::new(body), MAX_BODY);
+    match timeout(BODY_TIMEOUT, read).await {
+        Ok(Ok(body)) => Ok(body),
+        // The peer that breaks off its body does not read this answer.
+        Ok(Err(_)) => Err(ApiError::too_large(MAX_BODY)),
+        Err(_) => Err(ApiError::timeout()),
+    }
+}
+
+impl fmt::Debug for AdminServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminServer")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! Sessions, as the API shows them.
+
+use serde_json::{Value, json};
+
+use super::{
+    request::{ApiError, Query},
+    state::AdminState,
+};
+use crate::session::Session;
+
+/// Sessions of one page, unless the query says otherwise, and at most.
+const PAGE: i64 = 50;
+const MAX_PAGE: i64 = 500;
+
+/// Sessions that one search by address looks at.
+const SCAN: usize = 20_000;
+
+/// The parameters of a list.
+pub(super) const PARAMETERS: &[&str] = &["limit", "after", "user", "address"];
+
+/// Lists sessions by id: a page, those of a user, or those whose address begins with a text.
+///
+/// # Errors
+/// A parameter is out of its range.
+pub(super) fn list(state: &AdminState, query: &Query) -> Result<Value, ApiError> {
+    let limit = query.number("limit", PAGE, 1..=MAX_PAGE)? as usize;
+    let after = query.number("after", 0, 0..=i64::MAX)?;
+    let sessions = state.handle.sessions();
+    let total = sessions.count();
+    if let Some(user) = query.text("user") {
+        // A query has no types: what reads as a number may be a text.
+        let number = user.parse::<i64>().ok();
+        let by_number = number.map(|number| sessions.find_by_user(number));
+        let mut found = by_number.unwrap_or_default();
+        found.extend(sessions.find_by_user(user));
+        let found: Vec<_> = found.iter().take(limit).map(summary).collect();
+        return Ok(json!({"sessions": found, "next": null, "total": total}));
+    }
+    let address = query.text("address").unwrap_or_default();
+    let scan = if address.is_empty() { limit } else { SCAN };
+    let ids = sessions.ids(after, scan);
+    let mut next = (ids.len() == scan).then(|| ids.last().copied()).flatten();
+    let mut found = Vec::new();
+    for id in ids {
+        let Some(session) = sessions.find(id) else {
+            continue;
+        };
+        let text = || session.remote_addr().map(|address| address.to_string());
+        if address.is_empty() || text().is_some_and(|text| text.starts_with(address)) {
+            found.push(summary(&session));
+        }
+        if found.len() == limit {
+            next = Some(id);
+            break;
+        }
+    }
+    Ok(json!({"sessions": found, "next": next, "total": total}))
+}
+
+/// One session, with its groups and bindings.
+///
+/// # Errors
+/// This node has no such session.
+pub(super) fn inspect(state: &AdminState, id: &str) -> Result<Value, ApiError> {
+    let session = find(state, id)?;
+    let inner = session.inner();
+    let mut report = summary(&session);
+    let bindings = inner.bindings.list().into_iter();
+    report["bindings"] = bindings
+        .map(|(service, address)| (service, json!(address)))
+        .collect::<serde_json::Map<_, _>>()
+        .into();
+    report["groups"] = json!(inner.close_state.groups());
+    Ok(report)
+}
+
+/// Finds a session by the id in a path.
+///
+/// # Errors
+/// The id is no number, or this node has no such session.
+pub(super) fn find(state: &AdminState, id: &str) -> Result<Session, ApiError> {
+    let number = id
+        .parse()
+        .map_err(|_| ApiError::bad_request("the id of a session is a whole number"))?;
+    let session = state.handle.session(number);
+    session.ok_or_else(|| ApiError::not_found(format!("this node has no session {number}")))
+}
+
+fn summary(session: &Session) -> Value {
+    let backlog = session.sink().backlog();
+    json!({
+        "id": session.id(),
+        "user": session.user(),
+        "address": session.remote_addr().map(|address| address.to_string()),
+        "client": if session.inner().remote { "remote" } else { "local" },
+        "queue_bytes": backlog.map(|(bytes, _)| bytes),
+        "requests_in_flight": backlog.map(|(_, requests)| requests),
+    })
+}

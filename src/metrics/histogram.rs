@@ -1,0 +1,189 @@
+//! A histogram of durations in fixed memory.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::{Histogram, HistogramFn};
+
+/// Buckets for each doubling of the duration: a quantile is exact to an eighth.
+const PER_DOUBLING: u64 = 4;
+
+/// The first bucket ends at this many microseconds.
+const FIRST: u64 = 4;
+
+/// Doublings above the first bucket; the last bucket is open and begins at 67 s.
+const DOUBLINGS: usize = 24;
+
+const BUCKETS: usize = 1 + DOUBLINGS * PER_DOUBLING as usize + 1;
+
+/// Counts of durations by log-linear buckets, without the samples: 800 bytes, whatever is recorded.
+#[derive(Debug)]
+pub(crate) struct DurationHistogram {
+    buckets: [AtomicU64; BUCKETS],
+    nanoseconds: AtomicU64,
+    /// The histogram of the process's recorder.
+    also: Histogram,
+}
+
+/// What a histogram held at one moment.
+#[derive(Clone, Debug)]
+pub(crate) struct Distribution {
+    buckets: Vec<u64>,
+    nanoseconds: u64,
+}
+
+impl DurationHistogram {
+    pub(super) fn new(also: Histogram) -> Self {
+        Self {
+            buckets: [const { AtomicU64::new(0) }; BUCKETS],
+            nanoseconds: AtomicU64::new(0),
+            also,
+        }
+    }
+
+    pub(super) fn read(&self) -> Distribution {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Distribution {
+            buckets: self.buckets.iter().map(load).collect(),
+            nanoseconds: load(&self.nanoseconds),
+        }
+    }
+}
+
+impl HistogramFn for DurationHistogram {
+    fn record(&self, seconds: f64) {
+        self.also.record(seconds);
+        // The conversion saturates, and takes what is no number for 0.
+        let nanoseconds = (seconds * 1e9) as u64;
+        self.buckets[bucket(nanoseconds / 1000)].fetch_add(1, Ordering::Relaxed);
+        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+/// The bucket of a duration in microseconds.
+fn bucket(microseconds: u64) -> usize {
+    if microseconds < FIRST {
+        return 0;
+    }
+    let doubling = microseconds.ilog2() - FIRST.ilog2();
+    let step = (microseconds >> doubling) - FIRST;
+    let index = 1 + (u64::from(doubling) * PER_DOUBLING + step) as usize;
+    index.min(BUCKETS - 1)
+}
+
+/// Where a bucket ends, in microseconds.
+fn end(bucket: usize) -> u64 {
+    let (doubling, step) = (bucket as u64 / PER_DOUBLING, bucket as u64 % PER_DOUBLING);
+    (FIRST + step) << doubling
+}
+
+impl Distribution {
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    pub(crate) fn sum_seconds(&self) -> f64 {
+        self.nanoseconds as f64 / 1e9
+    }
+
+    /// The duration, in seconds, that this share of the samples does not exceed; `None` without
+    /// samples.
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let rank = (share.clamp(0.0, 1.0) * count as f64).ceil().max(1.0) as u64;
+        let mut below = 0;
+        for (index, samples) in self.buckets.iter().enumerate() {
+            if below + samples >= rank {
+                let begin = index.checked_sub(1).map_or(0, end);
+                // The last bucket has no end.
+                let end = if index == BUCKETS - 1 {
+                    begin
+                } else {
+                    end(index)
+                };
+                let within = (rank - below) as f64 / *samples as f64;
+                return Some((begin as f64 + (end - begin) as f64 * within) / 1e6);
+            }
+            below += samples;
+        }
+        None
+    }
+
+    /// The buckets of an exposition: upper bounds in microseconds, each double the one before, with
+    /// the samples below. Sixteen microseconds to 34 seconds.
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mut below: u64 = 0;
+        let ends = self.buckets[..BUCKETS - 1]
+            .iter()
+            .enumerate()
+            .map(move |(index, samples)| {
+                below += samples;
+                (end(index), below)
+            });
+        ends.filter(|(end, _)| end.is_power_of_two() && (16..64_000_000).contains(end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn recorded(seconds: &[f64]) -> Distribution {
+        let histogram = DurationHistogram::new(Histogram::noop());
+        for sample in seconds {
+            histogram.record(*sample);
+        }
+        histogram.read()
+    }
+
+    #[test]
+    fn buckets_follow_each_other_without_gaps() {
+        assert_eq!((bucket(0), bucket(3), bucket(4)), (0, 0, 1));
+        for index in 0..BUCKETS - 1 {
+            assert_eq!(bucket(end(index) - 1), index);
+            assert_eq!(bucket(end(index)), index + 1);
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn an_empty_histogram_has_no_quantiles() {
+        assert_eq!(recorded(&[]).quantile(0.5), None);
+    }
+
+    #[test]
+    fn what_is_no_duration_is_counted_without_a_panic() {
+        let odd = recorded(&[f64::NAN, -1.0, f64::INFINITY, 1e300]);
+        assert_eq!(odd.count(), 4);
+        assert!(odd.quantile(1.0).unwrap() >= 60.0);
+        assert_eq!(odd.cumulative().last().unwrap().1, 2);
+    }
+
+    #[test]
+    fn bounds_of_the_exposition_are_powers_of_two() {
+        let distribution = recorded(&[0.000_010, 0.001, 40.0]);
+        let bounds: Vec<_> = distribution.cumulative().collect();
+        assert_eq!(bounds.first(), Some(&(16, 1)));
+        assert_eq!(bounds.last(), Some(&(33_554_432, 2)));
+        assert_eq!(bounds.len(), 22);
+    }
+
+    proptest! {
+        #[test]
+        fn quantiles_are_exact_to_a_quarter(mut micros in prop::collection::vec(4_u64..60_000_000, 1..200)) {
+            let seconds: Vec<_> = micros.iter().map(|micros| *micros as f64 / 1e6).collect();
+            let distribution = recorded(&seconds);
+            micros.sort_unstable();
+            for share in [0.5, 0.9, 0.99, 1.0] {
+                let rank = ((share * micros.len() as f64).ceil() as usize).max(1);
+                let exact = micros[rank - 1] as f64 / 1e6;
+                let estimate = distribution.quantile(share).unwrap();
+                prop_assert!((estimate / exact - 1.0).abs() <= 0.26, "{estimate} for {exact}");
+            }
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What an operator can change.
+
+use nano::{Admin, App, Error};
+use parking_lot::Mutex;
+use serde_json::json;
+use std::sync::Arc;
+
+use crate::{
+    harness::{Client, Echo, start},
+    http::{act, admin, get},
+    support::eventually,
+};
+
+fn app() -> App {
+    App::new()
+        .admin(Admin::new("127.0.0.1:0").token("secret"))
+        .component(Echo)
+}
+
+#[tokio::test]
+async fn a_session_and_a_user_are_kicked_with_the_reason() {
+    let node = start(app()).await;
+    let (one, two) = (Client::connect(&node).await, Client::connect(&node).await);
+    let (first, second) = (one.session(&node).await, two.session(&node).await);
+    second.bind(7).unwrap();
+    let path = format!("/api/v1/sessions/{}/kick", first.id());
+    let kicked = act(admin(&node), &path, r#"{"reason":"enough"}"#)
+        .await
+        .ok();
+    assert_eq!(kicked, json!({"kicked": 1}));
+    eventually("the session closed", || first.closed().is_some()).await;
+    assert_eq!(first.closed().unwrap().to_string(), "kicked: enough");
+    assert_eq!(act(admin(&node), &path, "{}").await.status, 404);
+
+    let user = act(admin(&node), "/api/v1/users/kick", r#"{"user":8}"#).await;
+    assert_eq!(user.status, 404);
+    let user = act(admin(&node), "/api/v1/users/kick", r#"{"user":0}"#).await;
+    assert_eq!(user.status, 404);
+    let kicked = act(admin(&node), "/api/v1/users/kick", r#"{"user":7}"#).await;
+    assert_eq!(kicked.ok(), json!({"kicked": 1}));
+    eventually("the user's session closed", || second.closed().is_some()).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn networks_are_denied_and_allowed_again() {
+    let node = start(app()).await;
+    let client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    let networks = r#"{"networks":["127.0.0.0/8","2001:db8::/32"]}"#;
+    let denied = act(admin(&node), "/api/v1/denied/add", networks).await.ok();
+    assert_eq!(
+        denied,
+        json!({"networks": ["127.0.0.0/8", "2001:db8::/32"]})
+    );
+    eventually("the session closed", || session.closed().is_some()).await;
+    assert_eq!(get(admin(&node), "/api/v1/denied").await.ok(), denied);
+    let left = act(admin(&node), "/api/v1/denied/remove", networks)
+        .await
+        .ok();
+    assert_eq!(left, json!({"networks": []}));
+    for networks in [
+        r#"{"networks":[]}"#,
+        r#"{"networks":["here"]}"#,
+        r#"{"networks":"127.0.0.1"}"#,
+    ] {
+        let refused = act(admin(&node), "/api/v1/denied/add", networks).await;
+        assert_eq!(refused.status, 400, "{networks}");
+    }
+    assert!(node.handle().deny_list().networks().is_empty());
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_log_filter_is_given_to_the_application() {
+    let filters = Arc::new(Mutex::new(Vec::new()));
+    let taken = filters.clone();
+    let options =
+        Admin::new("127.0.0.1:0")
+            .token("secret")
+            .on_log_filter(move |filter| match filter {
+                "wrong" => Err(Error::bad_request("no such level")),
+                filter => {
+                    taken.lock().push(filter.to_owned());
+                    Ok(())
+                }
+            });
+    let node = start(App::new().admin(options)).await;
+    let set = async |filter: &str| {
+        let body = json!({"filter": filter}).to_string();
+        act(admin(&node), "/api/v1/log-filter", &body).await
+    };
+    set("nano=debug").await.ok();
+    let wrong = set("wrong").await;
+    assert_eq!(wrong.status, 400);
+    assert_eq!(wrong.json()["message"], "no such level");
+    assert_eq!(*filters.lock(), ["nano=debug"]);
+    node.shutdown().await;
+
+    let node = start(app()).await;
+    let body = r#"{"filter":"debug"}"#;
+    let refused = act(admin(&node), "/api/v1/log-filter", body).await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (404, "UNSUPPORTED".to_owned())
+    );
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_drained_node_stops_in_order() {
+    let node = start(app()).await;
+    let client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    act(admin(&node), "/api/v1/drain", "{}").await.ok();
+    node.stopped().await;
+    assert!(session.closed().is_some());
+}

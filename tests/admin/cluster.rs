@@ -1,0 +1,106 @@
+//! What a node tells of its cluster.
+
+use std::time::Duration;
+
+use nano::{App, Cluster, Component, Handlers, Node, Result, Session, metrics as names};
+use serde_json::Value;
+
+use crate::{
+    harness::{Client, start},
+    http::{admin, get},
+    support::{DEADLINE, eventually},
+};
+
+struct Room;
+
+impl Component for Room {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on(
+            "Join",
+            |_: &Self, session: &Session, uid: i64| -> Result<i64> {
+                session.bind(uid)?;
+                Ok(uid)
+            },
+        )
+    }
+}
+
+fn cluster(cluster: Cluster) -> App {
+    let heartbeat = Duration::from_millis(200);
+    let cluster = cluster.listen("127.0.0.1:0").heartbeat(heartbeat);
+    App::new().admin("127.0.0.1:0").cluster(cluster)
+}
+
+async fn members(node: &Node) -> Vec<Value> {
+    let report = get(admin(node), "/api/v1/members").await.ok();
+    report["members"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn members_are_listed_with_their_links_and_admin_addresses() {
+    let gate = start(cluster(Cluster::master().label("gate"))).await;
+    let master = gate.handle().member().unwrap().address().to_owned();
+    let room = Cluster::join([&master]).label("room");
+    let room = cluster(room).component(Room).start().await.unwrap();
+    eventually("the members know each other", || {
+        gate.handle().members().len() == 1 && room.handle().members().len() == 1
+    })
+    .await;
+    let mut client = Client::connect(&gate).await;
+    client.ask("Room.Join", "7").await.unwrap();
+
+    let seen = members(&gate).await;
+    assert_eq!(seen.len(), 2);
+    assert_eq!(
+        (&seen[0]["label"], &seen[0]["self"]),
+        (&"gate".into(), &true.into())
+    );
+    assert_eq!(seen[0]["role"], "master");
+    assert_eq!(seen[1]["label"], "room");
+    assert_eq!(seen[1]["admin"], admin(&room).to_string());
+    assert_eq!(seen[1]["services"][0], "Room");
+    assert_eq!(seen[1]["go"], false);
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let link = members(&gate).await[1]["link"].clone();
+        if link["state"] == "good" && link["sessions"] == 1 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{link}");
+    }
+    let seen = members(&room).await;
+    assert_eq!(
+        (&seen[1]["label"], &seen[1]["role"]),
+        (&"gate".into(), &"master".into())
+    );
+
+    // The session of the gate's client, as the backend has it.
+    let sessions = get(admin(&room), "/api/v1/sessions?user=7").await.ok();
+    assert_eq!(sessions["sessions"][0]["client"], "remote");
+    let id = client.session(&gate).await.id();
+    let report = get(admin(&gate), &format!("/api/v1/sessions/{id}"))
+        .await
+        .ok();
+    assert_eq!(
+        report["bindings"]["Room"],
+        room.handle().member().unwrap().address()
+    );
+    let text = get(admin(&gate), "/metrics").await.body;
+    for name in [
+        names::CLUSTER_BATCHES_SENT,
+        names::CLUSTER_FRAMES_SENT,
+        names::CLUSTER_FORWARDED,
+    ] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(!line.ends_with(" 0"), "{line}");
+    }
+    assert!(text.contains("state=\"good\"} 1"), "{text}");
+    let text = get(admin(&room), "/metrics").await.body;
+    let name = names::CLUSTER_FRAMES_RECEIVED;
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+    assert!(!line.ends_with(" 0"), "{line}");
+    room.shutdown().await;
+    eventually("the room has left", || gate.handle().members().is_empty()).await;
+    assert_eq!(members(&gate).await.len(), 1);
+    gate.shutdown().await;
+}

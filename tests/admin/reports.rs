@@ -1,0 +1,116 @@
+//! The reports of the API.
+
+use nano::{App, Group, WarningLog};
+use serde_json::{Value, json};
+
+use crate::{
+    harness::{Client, Echo, start},
+    http::{admin, get},
+};
+
+#[tokio::test]
+async fn the_node_describes_itself() {
+    let app = App::new().admin("127.0.0.1:0").component(Echo);
+    let node = start(app).await;
+    let report = get(admin(&node), "/api/v1/node").await.ok();
+    assert_eq!(report["version"], nano::VERSION);
+    assert_eq!(report["role"], "standalone");
+    assert_eq!(report["ready"], true);
+    assert_eq!(report["services"], json!(["Echo"]));
+    assert_eq!(
+        report["listeners"],
+        json!([node.addresses()[0].to_string()])
+    );
+    assert_eq!(report["admin"], admin(&node).to_string());
+    assert_eq!(report["process"], std::process::id());
+    let members = get(admin(&node), "/api/v1/members").await.ok();
+    assert_eq!(members, json!({"members": []}));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn sessions_are_paged_searched_and_inspected() {
+    let node = start(App::new().admin("127.0.0.1:0").component(Echo)).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(Client::connect(&node).await);
+    }
+    let session = clients[2].session(&node).await;
+    session.bind(77).unwrap();
+    let group: Group = Group::new("room 7");
+    group.add(&session).unwrap();
+
+    let list = async |query: &str| {
+        let path = format!("/api/v1/sessions{query}");
+        get(admin(&node), &path).await.ok()
+    };
+    let ids = |page: &Value| -> Vec<i64> {
+        let sessions = page["sessions"].as_array().unwrap().iter();
+        sessions
+            .map(|session| session["id"].as_i64().unwrap())
+            .collect()
+    };
+    let all = list("").await;
+    assert_eq!((all["total"].as_i64(), ids(&all).len()), (Some(5), 5));
+    let (mut paged, mut after) = (Vec::new(), Some(0));
+    while let Some(id) = after {
+        let page = list(&format!("?limit=2&after={id}")).await;
+        paged.extend(ids(&page));
+        after = page["next"].as_i64();
+    }
+    assert_eq!(paged, ids(&all));
+
+    assert_eq!(ids(&list("?user=77").await), [session.id()]);
+    assert_eq!(ids(&list("?user=78").await), [0; 0]);
+    let address = session.remote_addr().unwrap();
+    assert_eq!(
+        ids(&list(&format!("?address={address}")).await),
+        [session.id()]
+    );
+    assert_eq!(ids(&list("?address=127.0.0.").await).len(), 5);
+    assert_eq!(ids(&list("?address=192.0.2.").await), [0; 0]);
+
+    let path = format!("/api/v1/sessions/{}", session.id());
+    let report = get(admin(&node), &path).await.ok();
+    assert_eq!(report["user"], 77);
+    assert_eq!(report["client"], "local");
+    assert_eq!(report["groups"], json!(["room 7"]));
+    assert_eq!(report["bindings"], json!({}));
+    assert_eq!(report["address"], address.to_string());
+    assert_eq!(report["queue_bytes"], 0);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn warnings_are_listed_with_the_latest_first() {
+    use tracing::subscriber::with_default;
+    use tracing_subscriber::layer::SubscriberExt;
+    let log = WarningLog::new();
+    let options = nano::Admin::new("127.0.0.1:0").warnings(&log);
+    let node = start(App::new().admin(options)).await;
+    with_default(tracing_subscriber::registry().with(log), || {
+        tracing::warn!(peer = "b", "peer suspected");
+        tracing::error!("listener failed");
+    });
+    let report = get(admin(&node), "/api/v1/warnings").await.ok();
+    assert_eq!(report["warnings"][0]["message"], "listener failed");
+    assert_eq!(report["warnings"][1]["message"], "peer suspected");
+    assert_eq!(report["warnings"][1]["fields"], "peer=\"b\"");
+    let later = get(admin(&node), "/api/v1/warnings?after=2").await.ok();
+    assert_eq!(later["warnings"], json!([]));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn queues_and_the_api_description_are_there() {
+    let node = start(App::new().admin("127.0.0.1:0").component(Echo)).await;
+    let _client = Client::connect(&node).await;
+    let queues = get(admin(&node), "/api/v1/queues").await.ok();
+    assert_eq!(queues["scheduler_tasks"], 0);
+    assert_eq!(queues["client_requests"], 0);
+    let description = get(admin(&node), "/api/openapi.json").await.ok();
+    assert_eq!(description["openapi"], "3.1.0");
+    let metrics = get(admin(&node), "/api/v1/metrics").await.ok();
+    assert!(metrics["samples"].as_array().unwrap().len() > 20);
+    node.shutdown().await;
+}

@@ -1,0 +1,82 @@
+//! The server answers while everything else is stuck.
+
+use std::sync::Arc;
+
+use nano::{App, Component, Handlers, Result, Session};
+
+use crate::{
+    harness::{Client, Latch, greeting, start},
+    http::{admin, get},
+    support::eventually,
+};
+
+struct Hog(Arc<Latch>);
+
+impl Component for Hog {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Hold", |hog: &Self, _: &Session, _: ()| -> Result {
+            hog.0.wait();
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_handler_that_holds_a_scheduler_is_named() {
+    let latch = Arc::new(Latch::default());
+    let app = App::new()
+        .admin("127.0.0.1:0")
+        .scheduler_threads(1)
+        .component(Hog(latch.clone()));
+    let node = start(app).await;
+    let address = admin(&node);
+    let mut client = Client::connect(&node).await;
+    for _ in 0..3 {
+        client.notify("Hog.Hold", "null").await;
+    }
+    latch.reached(1).await;
+    // All threads of schedulers are blocked now.
+    let mut held = serde_json::Value::Null;
+    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
+    while held["held"]["route"] != "Hog.Hold" {
+        assert!(tokio::time::Instant::now() < deadline, "{held}");
+        let report = get(address, "/api/v1/schedulers").await.ok();
+        held = report["schedulers"][0].clone();
+    }
+    assert_eq!(held["name"], "node");
+    assert_eq!(held["waiting"], 2);
+    assert_eq!(get(address, "/healthz").await.status, 200);
+    assert_eq!(get(address, "/readyz").await.status, 200);
+    assert_eq!(get(address, "/metrics").await.status, 200);
+    let sessions = get(address, "/api/v1/sessions").await.ok();
+    assert_eq!(sessions["total"], 1);
+    latch.open();
+    eventually("the scheduler is free", || {
+        node.handle().scheduler().is_empty()
+    })
+    .await;
+    node.shutdown().await;
+}
+
+/// Blocks the thread that does the node's I/O.
+#[tokio::test(flavor = "multi_thread")]
+async fn blocked_io_threads_do_not_stop_it() {
+    let latch = Arc::new(Latch::default());
+    let hold = latch.clone();
+    let app = App::new()
+        .admin("127.0.0.1:0")
+        .io_threads(1)
+        .on_handshake(move |_, _, _| {
+            hold.wait();
+            Ok(None)
+        });
+    let node = start(app).await;
+    let mut client = Client::dial(node.addresses()[0]).await;
+    client.send(&greeting()).await;
+    latch.reached(1).await;
+    for path in ["/healthz", "/metrics", "/api/v1/queues", "/api/v1/sessions"] {
+        assert_eq!(get(admin(&node), path).await.status, 200, "{path}");
+    }
+    latch.open();
+    node.shutdown().await;
+}
