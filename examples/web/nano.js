@@ -444,9 +444,9 @@ export class Client extends EventTarget {
 
   /**
    * The connection broke: keep the session for the return, or fail what waits for it; then try again, or end. `spread` is the shortest retry
-   * window in ms, `over` why the session cannot be resumed, if it cannot.
+   * window in ms, `over` why the session cannot be resumed, if it cannot; `hurry` is for a return at once.
    */
-  #lost(socket, reason, { spread = 0, over = '' } = {}) {
+  #lost(socket, reason, { spread = 0, over = '', hurry = false } = {}) {
     if (socket !== this.#socket) return
     const stood = this.#state === 'open'
     if (stood) this.#state = 'reconnecting'
@@ -455,7 +455,7 @@ export class Client extends EventTarget {
     if (!this.#resumption) this.#fail(reason)
     // A failed attempt is reported to its caller, and a handler may have closed the client.
     if (!stood || this.#state === 'closed') return
-    if (this.#resumption || this.#options.reconnect) this.#reconnect(reason, spread)
+    if (this.#resumption || this.#options.reconnect) this.#reconnect(reason, spread, hurry)
     else this.#finish(reason)
   }
 
@@ -468,7 +468,7 @@ export class Client extends EventTarget {
     this.#emit('lost', { reason: why })
   }
 
-  async #reconnect(reason, spread) {
+  async #reconnect(reason, spread, hurry) {
     const { min, max, attempts } = this.#options.retry
     const until = Date.now() + (this.#resumption?.window ?? 0)
     for (let attempt = 1, left = attempts; this.#resumption || left > 0; attempt++) {
@@ -480,8 +480,8 @@ export class Client extends EventTarget {
       let delay = Math.round(window * Math.random())
       if (session) {
         // One attempt at the end of the session's time. The timers of a hidden page may be too slow for it.
-        const hidden = globalThis.document?.hidden && attempt === 1
-        delay = hidden ? 0 : Math.max(0, Math.min(delay, until - Date.now()))
+        const now = attempt === 1 && (hurry || globalThis.document?.hidden)
+        delay = now ? 0 : Math.max(0, Math.min(delay, until - Date.now()))
       }
       this.#emit('reconnecting', { attempt, delay, reason })
       if (this.#state === 'closed') return
@@ -501,8 +501,12 @@ export class Client extends EventTarget {
   }
 
   /** The page is visible again or the network is back: what waits for a slow timer goes on now. */
-  #wake = () => {
-    if (globalThis.document?.hidden) return
+  #wake = ({ type }) => {
+    if (type === 'visibilitychange' && globalThis.document?.hidden) return
+    // A socket from before is most likely dead, which would take two heartbeats to notice. A return costs less, and nothing is lost.
+    if (type === 'online' && this.#state === 'open' && this.#resumption) {
+      return this.#lost(this.#socket, 'the network was away', { hurry: true })
+    }
     this.#heartbeat?.wake()
     // A window that spreads the clients of a stopped server is kept.
     if (this.#retry && !this.#retry.spread) {

@@ -5,7 +5,8 @@ import assert from 'node:assert/strict'
 import { WebSocket } from 'ws'
 
 import { connect } from '../../examples/web/nano.js'
-import { join, members, painted, say, see } from './room.mjs'
+import { LossyProxy } from './lossy_proxy.mjs'
+import { join, lines, members, painted, pull, say, see } from './room.mjs'
 import { run } from './support.mjs'
 
 const NASTY = '<img src=x onerror="window.hacked = 1"> <b>bold</b> & "quotes"'
@@ -13,11 +14,14 @@ const NASTY = '<img src=x onerror="window.hacked = 1"> <b>bold</b> & "quotes"'
 run(async ({ url, open, shoot, server }) => {
   const ann = await open()
   const ben = await open({ viewport: { width: 390, height: 780 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })
-  await ann.goto(url)
+  // Each has a network of its own, which can be pulled.
+  const networks = { ann: new LossyProxy(), ben: new LossyProxy() }
+  const through = async (network) => Object.assign(new URL(url), { port: await network.start(new URL(url).port) }).href
+  await ann.goto(await through(networks.ann))
   await shoot(ann, 'chat-lobby')
   await join(ann, 'Ann')
   await see(ann, '.notice', 'You are the first one here')
-  await ben.goto(url)
+  await ben.goto(await through(networks.ben))
   await join(ben, 'Ben <i>')
   await members(ann, ['Ann', 'Ben <i>'])
   await members(ben, ['Ben <i>', 'Ann'])
@@ -25,7 +29,7 @@ run(async ({ url, open, shoot, server }) => {
 
   await say(ann, 'Hello Ben, nice to see you here!')
   await see(ben, '.message:not(.mine) .text', 'Hello Ben, nice to see you here!')
-  await see(ann, '.message.mine .text', 'Hello Ben, nice to see you here!')
+  await see(ann, '.message.mine:not(.pending) .text', 'Hello Ben, nice to see you here!')
   await say(ben, 'Hi Ann 👋')
   await say(ben, NASTY)
   await see(ann, '.message:not(.mine) .text', 'Hi Ann 👋')
@@ -48,16 +52,46 @@ run(async ({ url, open, shoot, server }) => {
   old.close()
   await see(ann, '.notice', /^Guest \d+ left$/)
 
-  if (server) await restart({ server, ann, ben, shoot })
+  await pull({ networks, ann, ben, shoot: (page, name) => shoot(page, `chat-${name}`) })
+  await members(ann, ['Ann', 'Ben <i>'])
+  if (server) {
+    await restart({ server, ann, ben, shoot })
+    await forgotten({ server, networks, ann, ben, shoot })
+  }
 
-  await ben.close()
+  // Who closes a page has gone, and does not only lose the connection.
+  await ben.goto('about:blank')
   await see(ann, '.notice', 'Ben <i> left')
   await members(ann, ['Ann'])
   await ann.click('#leave')
   await ann.waitForSelector('#join:visible')
   await ann.click('#join button')
   await members(ann, ['Ann'])
+  for (const network of Object.values(networks)) await network.stop()
 })
+
+/** What Ann has said to a server that has forgotten her is marked, and she can say it again. */
+async function forgotten({ server, networks, ann, ben, shoot }) {
+  for (const page of [ann, ben]) page.expectsOutage = true
+  networks.ann.cut()
+  await see(ann, '#banner.wait:visible', /econnecting/)
+  await say(ann, 'into the void')
+  await see(ann, '.message.pending .text', 'into the void')
+  await server.stop()
+  await server.start()
+  networks.ann.heal()
+  await see(ann, '.message.failed .text', 'into the void')
+  for (const page of [ann, ben]) {
+    await page.waitForSelector('#banner', { state: 'hidden' })
+    page.expectsOutage = false
+  }
+  await members(ben, ['Ben <i>', 'Ann'])
+  await shoot(ann, 'chat-failed')
+  await ann.click('.message.failed button')
+  await see(ben, '.message:not(.mine) .text', 'into the void')
+  await see(ann, '.message.mine:not(.pending) .text', 'into the void')
+  assert.deepEqual([await ann.locator('.message.failed').count(), (await lines(ben)).filter((line) => line === 'into the void').length], [0, 1])
+}
 
 async function restart({ server, ann, ben, shoot }) {
   for (const page of [ann, ben]) page.expectsOutage = true

@@ -3,28 +3,39 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 
-import { join, members, painted, say, see } from './room.mjs'
+import { LossyProxy } from './lossy_proxy.mjs'
+import { join, members, painted, pull, say, see } from './room.mjs'
 import { run } from './support.mjs'
 
 run(async ({ url, open, shoot, server }) => {
   assert(server, 'a server command is needed: its nodes are killed')
   const ann = await open()
   const ben = await open({ viewport: { width: 390, height: 780 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })
-  await ann.goto(url)
+  // Each has a network of its own to the gate, which can be pulled.
+  const networks = { ann: new LossyProxy(), ben: new LossyProxy() }
+  const through = async (network) => {
+    const page = new URL(url)
+    const port = await network.start(page.searchParams.get('gate').split(':').at(-1))
+    page.searchParams.set('gate', `127.0.0.1:${port}`)
+    return page.href
+  }
+  await ann.goto(await through(networks.ann))
   await join(ann, 'Ann')
   await see(ann, '.notice', 'You are the first one here')
-  await ben.goto(url)
+  await ben.goto(await through(networks.ben))
   await shoot(ben, 'cluster-lobby')
   await join(ben, 'Ben, <i>')
   await members(ann, ['Ann', 'Ben  <i>'])
   await members(ben, ['Ben  <i>', 'Ann'])
   await see(ann, '.notice', 'Ben  <i> joined')
   await say(ann, 'Hello Ben, which node are you on?')
-  await see(ann, '.message.mine .text', 'Hello Ben, which node are you on?')
+  await see(ann, '.message.mine:not(.pending) .text', 'Hello Ben, which node are you on?')
   await see(ben, '.message:not(.mine) .text', 'Hello Ben, which node are you on?')
   await say(ben, 'On three of them, it seems.')
   await see(ann, '.message:not(.mine) .text', 'On three of them, it seems.')
   await see(ann, '#balance', '999')
+  await pull({ networks, ann, ben, shoot: (page, name) => shoot(page, `cluster-${name}`) })
+  await see(ann, '#balance', '989')
 
   const [, pid] = await server.prints(/^chat is up .* process (\d+)$/)
   process.kill(Number(pid), 'SIGKILL')
@@ -47,11 +58,12 @@ run(async ({ url, open, shoot, server }) => {
   await ann.press('#content', 'Enter')
   await see(ben, '.message:not(.mine) .text', 'typed while away')
   await members(ann, ['Ann', 'Ben  <i>'])
-  await see(ann, '#balance', '997')
+  await see(ann, '#balance', '987')
   await painted(ann, await shoot(ann, 'cluster-back'))
   await shoot(ben, 'cluster-phone')
 
-  await ben.close()
+  // Who closes a page has gone, and does not only lose the connection.
+  await ben.goto('about:blank')
   await see(ann, '.notice', 'Ben  <i> left')
   await members(ann, ['Ann'])
   await ann.click('#leave')
@@ -61,6 +73,7 @@ run(async ({ url, open, shoot, server }) => {
   ann.expectsOutage = true
   await server.stop()
   await see(ann, '#banner:visible', /The gate is gone/)
+  for (const network of Object.values(networks)) await network.stop()
   chat.stdin.end()
   await new Promise((resolve) => (chat.exitCode === null ? chat.once('exit', resolve) : resolve()))
 })

@@ -37,7 +37,7 @@ async function open(sys = {}, options = {}) {
 
 function events(client) {
   const seen = []
-  for (const type of ['kick', 'reconnecting', 'reconnected', 'close']) client.addEventListener(type, ({ detail }) => seen.push({ type, ...detail }))
+  for (const type of ['kick', 'reconnecting', 'resumed', 'lost', 'reconnected', 'close']) client.addEventListener(type, ({ detail }) => seen.push({ type, ...detail }))
   return seen
 }
 
@@ -298,4 +298,47 @@ test('a network that comes back ends the wait for the next attempt, but not the 
   client.close()
   network.dispatchEvent(new Event('online'))
   assert.equal(client.state, 'closed')
+})
+
+test('a client that resumes returns at once when the network is back, also on a hidden page', async () => {
+  const network = new EventTarget()
+  globalThis.addEventListener = network.addEventListener.bind(network)
+  globalThis.removeEventListener = network.removeEventListener.bind(network)
+  globalThis.document = Object.assign(new EventTarget(), { hidden: true })
+  const resume = { token: 'T', window: 60, received: 0 }
+  const { client, socket } = await open({ resume, heartbeat: 30 }, { resume: true })
+  const seen = events(client)
+  const answer = client.request('ask')
+  network.dispatchEvent(new Event('online'))
+  const second = FakeSocket.last
+  assert.notEqual(second, socket)
+  second.accept()
+  second.deliver(handshake({ resume }))
+  assert.deepEqual(second.sent.map((bytes) => bytes[0]), [1, 2, 4], 'handshake, acknowledgement, the request again')
+  second.deliver(packet(4, '\x04\x01"answer"'))
+  assert.equal(await answer, 'answer')
+  assert.deepEqual(seen, [{ type: 'reconnecting', attempt: 1, delay: 0, reason: 'the network was away' }, { type: 'resumed' }])
+  client.close()
+})
+
+test('while a client is away the attempts fit into the time for which the server keeps the session, and the last is at its end', async () => {
+  const { client, socket } = await open({ resume: { token: 'T', window: 20, received: 0 } }, { resume: true })
+  const seen = events(client)
+  const failed = assert.rejects(client.request('ask', {}, { timeout: 0 }), { code: 'NANO-410' })
+  const begun = clock.now
+  let lost = null
+  client.addEventListener('lost', () => (lost ??= clock.now))
+  socket.break()
+  while (lost === null) {
+    await settle()
+    clock.advance(100)
+    await settle()
+    if (FakeSocket.last.readyState !== 3) FakeSocket.last.break()
+  }
+  await failed
+  const delays = seen.slice(0, seen.findIndex(({ type }) => type === 'lost')).filter(({ type }) => type === 'reconnecting').map(({ delay }) => delay)
+  assert(delays.length >= 10, `${delays.length} attempts`)
+  assert(delays.every((delay) => delay <= 2000), `${delays}`)
+  assert(lost - begun >= 20_000 && lost - begun <= 20_200, `after ${lost - begun} ms`)
+  client.close()
 })

@@ -1,5 +1,6 @@
 // The room of a chat, as both chat pages show it.
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
 
 import { look } from './support.mjs'
@@ -7,7 +8,7 @@ import { look } from './support.mjs'
 /** The screenshot matches the page's claims: glyphs are drawn, on the expected colours. */
 export async function painted(page, png) {
   for (const selector of ['.message.mine .text', '.message:not(.mine) .text', '#send']) {
-    const element = page.locator(selector).first()
+    const element = page.locator(selector).last()
     const { colours, commonest } = await look(page, png, element)
     assert.equal(commonest, await element.evaluate((element) => getComputedStyle(element).backgroundColor), selector)
     assert(colours > 8, `${selector} is empty: ${colours} colours`)
@@ -25,10 +26,52 @@ export async function say(page, text) {
   await page.press('#content', 'Enter')
 }
 
+/** What the page has heard, in order, without own words that are still on their way. */
+export function lines(page) {
+  return page.locator('.message:not(.pending) .text').allTextContents()
+}
+
 /** Waits until an element has this text, whole, or matches it. */
 export async function see(page, selector, text) {
   const pattern = text instanceof RegExp ? text : new RegExp(`^${text.replace(/[^\w\s]/gu, '\\$&').replace(/\s+/g, '\\s+')}$`)
   await page.locator(selector, { hasText: pattern }).first().waitFor()
+}
+
+/** The network of Ann is pulled for ten seconds, that of Ben for half of them, and both talk on. Nothing is lost or repeated. */
+export async function pull({ networks, ann, ben, shoot }) {
+  const notices = await ann.locator('.notice').count()
+  const before = await lines(ann)
+  for (const page of [ann, ben]) page.expectsOutage = true
+  networks.ann.cut()
+  await see(ann, '#banner.wait:visible', /econnecting/)
+  for (let second = 1; second <= 10; second++) {
+    await say(ann, `Ann, second ${second}`)
+    await say(ben, `Ben, second ${second}`)
+    if (second === 5) {
+      networks.ben.cut()
+      await see(ben, '#banner.wait:visible', /econnecting/)
+    }
+    await sleep(1000)
+  }
+  assert.deepEqual((await lines(ann)).slice(before.length), [], 'nothing can arrive')
+  assert.equal(await ann.locator('.message.pending').count(), 10)
+  await shoot(ann, 'away')
+  for (const network of Object.values(networks)) network.heal()
+  await see(ann, '#banner.good:visible', 'Connected again. Nothing was missed.')
+  await shoot(ann, 'resumed')
+  for (const page of [ann, ben]) {
+    await page.waitForFunction((count) => document.querySelectorAll('.message:not(.pending)').length >= count, before.length + 20)
+    await page.waitForSelector('#banner', { state: 'hidden' })
+    page.expectsOutage = false
+  }
+  const heard = (await lines(ann)).slice(before.length)
+  assert.deepEqual((await lines(ben)).slice(-20), heard, 'both have the same lines in the same order')
+  for (const name of ['Ann', 'Ben']) {
+    const said = Array.from({ length: 10 }, (_, at) => `${name}, second ${at + 1}`)
+    assert.deepEqual(heard.filter((line) => line.startsWith(name)), said, `what ${name} said, in order and once`)
+  }
+  assert.equal(await ann.locator('.message.pending, .message.failed').count(), 0)
+  assert.equal(await ann.locator('.notice').count(), notices, 'nobody has left or joined')
 }
 
 /** Waits until the page lists these members, in this order, and counts them. */

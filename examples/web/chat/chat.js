@@ -22,9 +22,7 @@ const view = new Room(document)
 view.name = localStorage.getItem('name') ?? ''
 
 view.onjoin = async (name) => {
-  const client = new Client(url, { reconnect: { max: 5000 } })
-  // Of the messages with our name, ours are those we wait for.
-  const awaited = []
+  const client = new Client(url, { resume: true, reconnect: { max: 5000 } })
 
   client.on('onMembers', ({ members, names }) => {
     const named = new Map((names ?? []).map((member) => [member.id, member.name]))
@@ -36,15 +34,17 @@ view.onjoin = async (name) => {
   })
   client.on('onLeave', ({ id, name }) => view.left({ id, name: nameOf(id, name) }))
   client.on('onMessage', ({ name: sender, content }) => {
-    const mine = sender === name && awaited.includes(content)
-    if (mine) awaited.splice(awaited.indexOf(content), 1)
-    view.message({ name: sender || 'Unknown', content, mine })
+    // Of the messages with our name, ours are those we wait for.
+    if (sender === name && view.confirm(content)) return
+    view.message({ name: sender || 'Unknown', content })
   })
 
   client.addEventListener('reconnecting', ({ detail: { attempt } }) => {
-    awaited.length = 0
-    view.offline(attempt === 1 ? 'The connection is gone. Reconnecting…' : `Still reconnecting, attempt ${attempt}…`)
+    if (!client.resumable) view.fail()
+    view.offline(attempt === 1 ? 'The connection is gone. Reconnecting…' : `Still reconnecting, attempt ${attempt}…`, client.resumable)
   })
+  client.addEventListener('resumed', () => view.online('Connected again. Nothing was missed.'))
+  client.addEventListener('lost', () => view.fail())
   client.addEventListener('reconnected', async () => {
     try {
       await client.request('room.join', { name })
@@ -59,11 +59,7 @@ view.onjoin = async (name) => {
     view.outside(kicked ? `You were asked to leave: ${reason}` : reason)
   })
 
-  view.onsend = (content) => {
-    const sent = client.notify('room.message', { name, content })
-    if (sent) awaited.push(content)
-    return sent
-  }
+  view.onsend = (content) => client.notify('room.message', { name, content })
   view.onleave = () => client.close('')
 
   try {

@@ -1,8 +1,13 @@
 // The view of the chat and cluster pages. Everything a user wrote is inserted as text, never as HTML.
 
 const titled = document.title
+/** How long good news stands in the banner, in ms. */
+const GOOD_NEWS = 4000
 
-/** The page; `onjoin(name)`, `onsend(content)` (false when it could not be sent) and `onleave()` are its owner's to set. */
+/**
+ * The page; `onjoin(name)`, `onsend(content)` (false when it cannot be sent now) and `onleave()` are its owner's to set. What was sent stands
+ * below all other lines, as pending, until `confirm` or `fail`.
+ */
 export class Room {
   onjoin = () => {}
   onsend = () => false
@@ -11,8 +16,12 @@ export class Room {
   #find
   #self = null
   #members = []
-  #last = null
   #unread = 0
+  /** The author of each line: neighbours of one author are grouped. */
+  #authors = new WeakMap()
+  /** Own lines that have not come back from the room, in order, as `{ item, content }`. */
+  #pending = []
+  #fading
 
   constructor(document) {
     this.#find = (id) => document.getElementById(id)
@@ -38,6 +47,8 @@ export class Room {
     this.#find('newer').addEventListener('click', () => this.#toEnd())
     this.#find('log').addEventListener('scroll', () => this.#atEnd() && (this.#find('newer').hidden = true))
     document.addEventListener('visibilitychange', () => this.#seen())
+    // Otherwise the server would keep the seat of a player who has gone.
+    window.addEventListener('pagehide', () => this.onleave())
   }
 
   get name() {
@@ -69,7 +80,7 @@ export class Room {
   outside(reason) {
     this.#self = null
     this.#members = []
-    this.#last = null
+    this.#pending = []
     this.#busy(false)
     this.#find('log').replaceChildren()
     this.#find('room').hidden = true
@@ -78,14 +89,18 @@ export class Room {
     this.#find('name').focus()
   }
 
-  offline(text) {
-    this.#find('banner').textContent = text
-    this.#find('banner').hidden = false
-    this.#find('send').disabled = true
+  /** Shows why the room is not there now. `sendable` is whether one can write all the same: it goes out later. */
+  offline(text, sendable = false) {
+    clearTimeout(this.#fading)
+    this.#banner(text, 'wait')
+    this.#find('send').disabled = !sendable
   }
 
-  online() {
-    this.#find('banner').hidden = true
+  /** The room is there, again: with good news, unless they are empty. */
+  online(news = '') {
+    clearTimeout(this.#fading)
+    this.#banner(news, 'good')
+    if (news) this.#fading = setTimeout(() => this.#banner('', ''), GOOD_NEWS)
     this.#find('send').disabled = false
   }
 
@@ -100,31 +115,73 @@ export class Room {
   }
 
   notice(text) {
-    this.#last = null
     this.#append(element('li', 'notice', text))
   }
 
-  message({ name, content, mine }) {
-    const item = element('li', 'message')
-    const now = new Date()
-    const time = element('time', '', now.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }))
-    time.dateTime = now.toISOString()
-    const who = element('span', 'who', mine ? 'You' : name)
-    who.append(time)
-    item.append(who, face(name), element('div', 'text', content))
-    item.style.setProperty('--hue', hue(name))
-    item.classList.toggle('mine', mine)
-    const author = JSON.stringify([name, mine])
-    item.classList.toggle('more', author === this.#last)
-    this.#last = author
-    this.#append(item, mine)
+  /** Adds a line from the room. */
+  message({ name, content }) {
+    this.#append(this.#line(name, content, name))
     if (document.hidden) document.title = `(${++this.#unread}) ${titled}`
+  }
+
+  /** Own words have come back from the room. False if they do not wait for that. */
+  confirm(content) {
+    const at = this.#pending.findIndex((line) => line.content === content)
+    if (at < 0) return false
+    const [{ item }] = this.#pending.splice(at, 1)
+    item.classList.remove('pending')
+    item.querySelector('.state').remove()
+    // The others still wait, so that it stands above them.
+    const first = this.#pending[0]
+    if (at > 0) this.#insert(item, first.item)
+    return true
+  }
+
+  /** The lines that wait, or the first of them with this content, have perhaps not arrived; each can be sent again. */
+  fail(only) {
+    const at = this.#pending.findIndex(({ content }) => content === only)
+    const failed = only === undefined ? this.#pending.splice(0) : this.#pending.splice(at, at < 0 ? 0 : 1)
+    for (const { item, content } of failed) {
+      item.classList.replace('pending', 'failed')
+      const again = element('button', 'quiet', 'Send again')
+      again.type = 'button'
+      again.addEventListener('click', () => {
+        if (!this.#said(content)) return
+        const next = item.nextElementSibling
+        item.remove()
+        this.#group(next)
+      })
+      item.querySelector('.state').replaceChildren('Perhaps not delivered ', again)
+    }
   }
 
   #send() {
     const field = this.#find('content')
     const content = field.value.trim()
-    if (content && this.onsend(content)) field.value = ''
+    if (content && this.#said(content)) field.value = ''
+  }
+
+  #said(content) {
+    if (!this.onsend(content)) return false
+    const item = this.#line(this.#self, content, 'You')
+    item.classList.add('mine', 'pending')
+    item.append(element('div', 'state', 'Sending…'))
+    this.#append(item, true)
+    this.#pending.push({ item, content })
+    return true
+  }
+
+  #line(name, content, who) {
+    const item = element('li', 'message')
+    const now = new Date()
+    const time = element('time', '', now.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }))
+    time.dateTime = now.toISOString()
+    const head = element('span', 'who', who)
+    head.append(time)
+    item.append(head, face(name), element('div', 'text', content))
+    item.style.setProperty('--hue', hue(name))
+    this.#authors.set(item, who)
+    return item
   }
 
   #list() {
@@ -138,11 +195,31 @@ export class Room {
     this.#find('count').textContent = items.length
   }
 
+  /** Adds a line above those that wait, or one of those at the end. */
   #append(item, follow = false) {
     const end = this.#atEnd()
-    this.#find('log').append(item)
+    this.#insert(item, follow ? null : (this.#pending[0]?.item ?? null))
     if (end || follow) this.#toEnd()
     else this.#find('newer').hidden = false
+  }
+
+  #insert(item, before) {
+    const next = item.nextElementSibling
+    this.#find('log').insertBefore(item, before)
+    for (const moved of [item, item.nextElementSibling, next]) this.#group(moved)
+  }
+
+  #group(item) {
+    if (!item) return
+    const author = this.#authors.get(item)
+    item.classList.toggle('more', author !== undefined && author === this.#authors.get(item.previousElementSibling))
+  }
+
+  #banner(text, kind) {
+    const banner = this.#find('banner')
+    banner.textContent = text
+    banner.className = kind
+    banner.hidden = !text
   }
 
   #atEnd() {

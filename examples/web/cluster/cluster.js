@@ -26,10 +26,9 @@ view.name = localStorage.getItem('name') ?? ''
 view.onjoin = async (wanted) => {
   // A comma would make two of one.
   const name = wanted.replaceAll(',', ' ')
-  const client = new Client(url, { reconnect: { max: 5000 } })
+  // A request may wait for as long as the gate keeps the session.
+  const client = new Client(url, { resume: true, timeout: 60_000, reconnect: { max: 5000 } })
   const people = new People()
-  // Of the messages with our name, ours are those we wait for.
-  const awaited = []
   let waiting = false
 
   const listed = new Promise((resolve) => {
@@ -45,13 +44,17 @@ view.onjoin = async (wanted) => {
   })
   client.on('onBalance', ({ currentBalance }) => (document.getElementById('balance').textContent = currentBalance))
   client.on('onMessage', ({ name: sender, content }) => {
-    const mine = sender === name && awaited.includes(content)
-    if (mine) awaited.splice(awaited.indexOf(content), 1)
-    view.message({ name: sender || 'Unknown', content, mine })
+    // Of the messages with our name, ours are those we wait for.
+    if (sender === name && view.confirm(content)) return
+    view.message({ name: sender || 'Unknown', content })
   })
 
   client.addEventListener('reconnecting', ({ detail: { attempt } }) => {
-    view.offline(attempt === 1 ? 'The gate is gone. Reconnecting…' : `Still reconnecting to the gate, attempt ${attempt}…`)
+    const text = attempt === 1 ? 'The gate is gone. Reconnecting…' : `Still reconnecting to the gate, attempt ${attempt}…`
+    view.offline(text, client.resumable && !waiting)
+  })
+  client.addEventListener('resumed', () => {
+    if (!waiting) view.online('Connected again. Nothing was missed.')
   })
   client.addEventListener('reconnected', async () => {
     if (!(await login())) return
@@ -64,7 +67,6 @@ view.onjoin = async (wanted) => {
 
   view.onsend = (content) => {
     if (waiting) return false
-    awaited.push(content)
     say(content)
     return true
   }
@@ -85,7 +87,7 @@ view.onjoin = async (wanted) => {
 
   /** Until it works, or there is no connection any more: then `reconnected` follows. */
   async function login() {
-    while (client.state === 'open') {
+    while (client.state === 'open' || client.resumable) {
       try {
         await client.request('BindService.Login', { nickname: name })
         return true
@@ -105,7 +107,10 @@ view.onjoin = async (wanted) => {
         await client.request('RoomService.SyncMessage', { name, content })
         break
       } catch (error) {
-        if (!AWAY.includes(error.code)) break
+        if (!AWAY.includes(error.code)) {
+          view.fail(content)
+          break
+        }
         waiting = true
         if (client.state === 'open') view.offline('The room is away. Your message goes out when it is back…')
       }
