@@ -2,6 +2,7 @@
 //! the cluster receive, to the byte, is in `tests/golden`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cards;
 mod cluster;
 #[path = "../../examples/custom_route.rs"]
 #[allow(dead_code)]
