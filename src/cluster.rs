@@ -32,24 +32,26 @@ mod address;
 mod admission;
 mod auth;
 mod backoff;
+mod broadcast;
 mod channel;
+mod channels;
 mod compat;
 mod config;
 mod incoming;
 mod link;
 mod member_info;
 mod membership;
-#[allow(dead_code)]
 mod node_caller;
-#[allow(dead_code)]
 mod node_services;
 mod peer_table;
 mod pending_calls;
+mod players;
 mod proto;
 mod routing;
 mod server;
 mod transport;
 
+pub(crate) use self::channels::Channels;
 #[cfg(feature = "admin")]
 pub(crate) use self::transport::PeerReport;
 pub use self::{auth::ClusterTls, routing::balance::Balance};
@@ -187,7 +189,6 @@ impl BoundCluster {
     }
 
     /// What calls services of this node and of others.
-    #[allow(dead_code)]
     pub(crate) fn node_caller(&self, services: &Arc<NodeServices>) -> NodeCaller {
         NodeCaller::new(self.own.address(), services, &self.peer_table)
     }

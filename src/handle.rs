@@ -6,17 +6,20 @@ use std::{
     sync::{Arc, OnceLock, Weak},
 };
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use parking_lot::RwLock;
+use serde::Serialize;
 use tokio::{sync::watch, task::spawn_blocking};
 
 use crate::{
+    channel::{Channel, ChannelNetwork},
     error::{Error, Result, code},
     member::{Member, MemberSet, OnMember},
     metrics::Metrics,
     scheduler::{Pool, PushError, Scheduler},
-    serialize::Serializer,
-    session::{ByNode, CallBuilder, CloseReason, Session, Sessions, UserId},
+    serialize::{Encode, Json, Serializer},
+    session::{ByNode, CallBuilder, CloseReason, Push, Session, Sessions, UserId},
 };
 
 mod call;
@@ -64,6 +67,8 @@ struct Inner {
     denied: Arc<Denied>,
     certificates: Certificates,
     membership: Membership,
+    /// Set while the node runs. Emptied when it stops, for what is in it owns this.
+    channels: RwLock<Option<Arc<dyn ChannelNetwork>>>,
     /// Set once, before the components' hooks run, if there is a configuration to read again.
     reload: OnceLock<Reload>,
     readiness: Readiness,
@@ -86,6 +91,7 @@ impl Handle {
             denied: Arc::default(),
             certificates: Certificates::default(),
             membership: Membership::default(),
+            channels: RwLock::default(),
             reload: OnceLock::new(),
             readiness: Readiness::default(),
             admin: OnceLock::new(),
@@ -241,6 +247,63 @@ impl Handle {
         CallAllBuilder::new(self.0.sessions.clone(), route)
     }
 
+    /// The channel with this name, a group of sessions that spans the cluster.
+    ///
+    /// ```
+    /// # use nano::{Handle, Result};
+    /// async fn say(node: &Handle, text: &str) -> Result {
+    ///     node.channel("guild.7").publish("onSay", text).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn channel(&self, name: impl Into<Arc<str>>) -> Channel {
+        Channel::new(name.into(), self.0.channels.read().clone())
+    }
+
+    /// Pushes a JSON message to all clients of all gates of the cluster, without a wait for them.
+    ///
+    /// Keeps its place among what this node sends to a session. Each gate gets one frame on each
+    /// stream of its link. Returns the addresses of the members whose clients, if they have any, may
+    /// have missed it: nodes of Go nano, which take no broadcasts, and nodes that cannot be reached.
+    ///
+    /// ```
+    /// # use nano::{Handle, Result};
+    /// fn announce(node: &Handle, text: &str) -> Result {
+    ///     for missed in node.broadcast("onAnnounce", text)? {
+    ///         println!("not announced at {missed}");
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`code::TOO_LARGE`], the format's error for a message that it cannot write, and
+    /// [`code::UNAVAILABLE`] when the node does not run.
+    pub fn broadcast<M: Serialize + ?Sized>(
+        &self,
+        route: &str,
+        message: &M,
+    ) -> Result<Vec<String>> {
+        self.broadcast_raw(route, Json::encode(message)?)
+    }
+
+    /// [`broadcast`](Handle::broadcast) of bytes as they are.
+    ///
+    /// # Errors
+    /// As [`broadcast`](Handle::broadcast).
+    pub fn broadcast_raw(&self, route: &str, body: impl Into<Bytes>) -> Result<Vec<String>> {
+        let network = self.0.channels.read().clone();
+        let network =
+            network.ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))?;
+        network.broadcast(&Push::new(route, body.into()))
+    }
+
+    /// Connects channels and broadcasts, or with `None` disconnects them.
+    pub(crate) fn set_channels(&self, network: Option<Arc<dyn ChannelNetwork>>) {
+        let old = std::mem::replace(&mut *self.0.channels.write(), network);
+        drop(old);
+    }
+
     /// This node as the other members know it; `None` for a standalone node.
     pub fn member(&self) -> Option<&Member> {
         self.0.membership.own()
@@ -313,6 +376,11 @@ impl Handle {
         self.0.readiness.done(step);
     }
 
+    /// The latest set of members, and those that follow; `None` for a standalone node.
+    pub(crate) fn member_sets(&self) -> Option<watch::Receiver<Arc<MemberSet>>> {
+        self.0.membership.sets()
+    }
+
     pub(crate) fn set_cluster(
         &self,
         own: Member,
@@ -348,6 +416,7 @@ impl Handle {
     /// Drops all callbacks, when the node has stopped: one that owns a handle of the node would
     /// keep both alive for ever.
     pub(crate) fn forget_callbacks(&self) {
+        self.set_channels(None);
         self.0.membership.forget_callbacks();
         self.0.sessions.forget_callbacks();
     }

@@ -43,6 +43,9 @@ pub mod filter;
 mod handle;
 pub use handle::{CallAllBuilder, DenyList, Handle};
 
+mod channel;
+pub use channel::{Channel, Position, Rejoined};
+
 mod group;
 pub use group::Group;
 

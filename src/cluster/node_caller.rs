@@ -118,7 +118,21 @@ impl NodeCaller {
         method: &'static str,
         request: &Request,
     ) -> Result {
-        self.dispatch(to, key, method, request.encode_to_vec().into(), None)
+        self.send_encoded(to, key, method, request.encode_to_vec().into())
+    }
+
+    /// [`send`](NodeCaller::send) of a message that is encoded.
+    ///
+    /// # Errors
+    /// As [`send`](NodeCaller::send).
+    pub(crate) fn send_encoded(
+        &self,
+        to: &str,
+        key: u64,
+        method: &'static str,
+        body: Bytes,
+    ) -> Result {
+        self.dispatch(to, key, method, body, None)
     }
 
     fn dispatch(

@@ -47,6 +47,11 @@ impl Membership {
         cluster.members.borrow().to_vec()
     }
 
+    /// The latest set of members, and those that follow; `None` for a standalone node.
+    pub(super) fn sets(&self) -> Option<watch::Receiver<Arc<MemberSet>>> {
+        Some(self.cluster.get()?.members.clone())
+    }
+
     pub(super) fn on_joined(&self, callback: OnMember) {
         self.on_joined.write().push(callback);
     }

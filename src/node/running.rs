@@ -11,7 +11,9 @@ use super::{
     hooks::{self, Hook},
 };
 use crate::{
-    cluster::{BoundCluster, Cluster, ClusterListener, NodeServices, PeerRouter},
+    cluster::{
+        BoundCluster, Channels, Cluster, ClusterListener, NodeCaller, NodeServices, PeerRouter,
+    },
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
     error::Result,
@@ -37,6 +39,8 @@ pub(super) struct Running {
     services: Arc<Vec<Service>>,
     /// What other nodes may ask of this one.
     node_services: Arc<NodeServices>,
+    /// Ended with this.
+    _channels: Channels,
     cluster: Option<Cluster>,
     peers: Option<Arc<PeerRouter>>,
 }
@@ -132,11 +136,19 @@ impl Running {
             let limits = gate.limits().clone();
             handle.set_reload(move |node| reload(node, &limits));
         }
+        let node_services = Arc::<NodeServices>::default();
+        let caller = match &bound_cluster {
+            Some(bound) => bound.node_caller(&node_services),
+            None => NodeCaller::standalone("", &node_services),
+        };
+        let channels = Channels::start(&handle, &node_services, caller);
+        handle.set_channels(Some(channels.network()));
         let mut running = Self {
             handle: handle.clone(),
             gate,
             services: Arc::new(services),
-            node_services: Arc::default(),
+            node_services,
+            _channels: channels,
             cluster: None,
             peers: None,
         };

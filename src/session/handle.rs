@@ -357,6 +357,12 @@ pub trait SessionSink: Any + Send + Sync {
         None
     }
 
+    /// The address of the session's gate, if that is another node which answers calls.
+    #[doc(hidden)]
+    fn gate_address(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Notes that one message of the session is finished: handled, refused or dropped.
     #[doc(hidden)]
     fn done(&self) {}

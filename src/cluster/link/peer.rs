@@ -200,6 +200,7 @@ impl LinkPeer {
         let sink = RemoteSession::new(
             (new.id, new.key),
             self.streams[stream_index(new.id)].clone(),
+            self.address.clone(),
             new.client_address,
             self.context.dispatch.clone(),
         );

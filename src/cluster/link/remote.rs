@@ -23,6 +23,7 @@ pub(in crate::cluster) struct RemoteSession {
     id: i64,
     key: u64,
     stream: Arc<LinkStream>,
+    gate: Arc<str>,
     client_address: Option<SocketAddr>,
     dispatch: Arc<Dispatch>,
 }
@@ -31,6 +32,7 @@ impl RemoteSession {
     pub(super) fn new(
         (id, key): (i64, u64),
         stream: Arc<LinkStream>,
+        gate: Arc<str>,
         client_address: &str,
         dispatch: Arc<Dispatch>,
     ) -> Arc<Self> {
@@ -38,6 +40,7 @@ impl RemoteSession {
             id,
             key,
             stream,
+            gate,
             client_address: client_address.parse().ok(),
             dispatch,
         })
@@ -120,6 +123,10 @@ impl SessionSink for RemoteSession {
 
     fn share(&self, session: &Session, key: &str, value: Option<Bytes>) -> Result {
         self.stream.share(session, self.key, key, value)
+    }
+
+    fn gate_address(&self) -> Option<Arc<str>> {
+        Some(self.gate.clone())
     }
 
     fn done(&self) {

@@ -1,0 +1,443 @@
+//! The gate of channel members: it knows which of its sessions are members, and hands them what the
+//! owners send, in the order of positions. No I/O.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::Hash,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::{
+    message::{JoinedAt, Name, Publication, ToGate, ToOwner},
+    view::{Address, View},
+};
+use crate::{
+    channel::Position,
+    error::{Error, Result, code},
+};
+
+/// How long a join waits for the owner.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pause before an owner that did not answer is asked again.
+const JOIN_RETRY: Duration = Duration::from_millis(500);
+
+/// The pause before a join is sent again that another node refused.
+const MOVED_RETRY: Duration = Duration::from_millis(20);
+
+/// Channels in one [`ToOwner::Held`].
+const HELD: usize = 5_000;
+
+/// The members of channels at one node. `M` is a member, `T` names a join that waits.
+pub(super) struct Gate<M, T> {
+    view: View,
+    channels: HashMap<Name, Joined<M, T>>,
+    /// The channels of each member.
+    by_member: HashMap<M, Vec<Name>>,
+    /// The channels with joins that wait.
+    waiting: BTreeSet<Name>,
+    /// Owners that asked for the members of a view that is not known here yet.
+    asked: BTreeMap<Address, u64>,
+    last_join: u64,
+    /// Publications that were not newer than what the gate had seen.
+    #[cfg(test)]
+    dropped: u64,
+}
+
+struct Joined<M, T> {
+    /// Shared with deliveries under way.
+    members: Arc<Vec<M>>,
+    pending: Vec<Pending<M, T>>,
+    seen: Position,
+}
+
+struct Pending<M, T> {
+    join: u64,
+    member: M,
+    since: Option<Position>,
+    call: T,
+    retry_at: Instant,
+    deadline: Instant,
+}
+
+/// What a gate asks its driver to do, in order.
+#[derive(Debug)]
+pub(super) enum GateEffect<M, T> {
+    Send {
+        to: Address,
+        message: ToOwner,
+    },
+    Push {
+        members: Arc<Vec<M>>,
+        publication: Publication,
+    },
+    /// A join has ended. A member that asked for what it has missed got it ahead of this, if
+    /// `recovered`.
+    Joined {
+        call: T,
+        result: Result<(Position, bool)>,
+    },
+    /// The member is in no channel any more.
+    Left(M),
+}
+
+impl<M: Clone + Eq + Hash, T> Gate<M, T> {
+    pub(super) fn new() -> Self {
+        Self {
+            view: View::default(),
+            channels: HashMap::new(),
+            by_member: HashMap::new(),
+            waiting: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            last_join: 0,
+            #[cfg(test)]
+            dropped: 0,
+        }
+    }
+
+    /// The number of publications that were dropped because later ones had been delivered.
+    #[cfg(test)]
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// The members of a channel here.
+    pub(super) fn members(&self, channel: &str) -> &[M] {
+        let joined = self.channels.get(channel);
+        joined.map_or(&[], |joined| &joined.members)
+    }
+
+    /// Whether a member is in a channel.
+    pub(super) fn has(&self, member: &M) -> bool {
+        self.by_member.contains_key(member)
+    }
+
+    /// The members have changed. Joins under way go to the owners of the new view.
+    pub(super) fn set_view(
+        &mut self,
+        view: View,
+        now: Instant,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) {
+        if view.digest() == self.view.digest() {
+            return;
+        }
+        self.view = view;
+        for (owner, view) in std::mem::take(&mut self.asked) {
+            self.collect(&owner, view, effects);
+        }
+        for channel in &self.waiting {
+            let joined = self.channels.get_mut(channel);
+            for pending in joined.into_iter().flat_map(|it| &mut it.pending) {
+                pending.retry_at = now;
+            }
+        }
+        self.tick(now, effects);
+    }
+
+    /// A session joins. If the gate has members already, it is one of them at once; else the owner
+    /// is asked, and so it is for what a returning member has missed.
+    pub(super) fn join(
+        &mut self,
+        channel: &Name,
+        member: M,
+        since: Option<Position>,
+        call: T,
+        now: Instant,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) {
+        let channels = self.by_member.get(&member);
+        let is_member = channels.is_some_and(|channels| channels.contains(channel));
+        let joined = self
+            .channels
+            .entry(channel.clone())
+            .or_insert_with(|| Joined {
+                members: Arc::default(),
+                pending: Vec::new(),
+                seen: Position::default(),
+            });
+        if is_member && since.is_some() {
+            let error = Error::new(code::CONFLICT, "the session is a member already");
+            effects.push(GateEffect::Joined {
+                call,
+                result: Err(error),
+            });
+            return;
+        }
+        if since.is_none() && !joined.members.is_empty() {
+            if !is_member {
+                Arc::make_mut(&mut joined.members).push(member.clone());
+                self.by_member
+                    .entry(member)
+                    .or_default()
+                    .push(channel.clone());
+            }
+            effects.push(GateEffect::Joined {
+                call,
+                result: Ok((joined.seen, false)),
+            });
+            return;
+        }
+        self.last_join += 1;
+        self.waiting.insert(channel.clone());
+        joined.pending.push(Pending {
+            join: self.last_join,
+            member,
+            since,
+            call,
+            retry_at: now,
+            deadline: now + JOIN_TIMEOUT,
+        });
+        self.tick(now, effects);
+    }
+
+    /// A session leaves. Returns whether it was a member.
+    pub(super) fn leave(
+        &mut self,
+        channel: &Name,
+        member: &M,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) -> bool {
+        let Some(joined) = self.channels.get_mut(channel) else {
+            return false;
+        };
+        for pending in joined
+            .pending
+            .extract_if(.., |pending| pending.member == *member)
+        {
+            effects.push(GateEffect::Joined {
+                call: pending.call,
+                result: Err(Error::new(code::CLOSED, "the session has left")),
+            });
+        }
+        let at = joined.members.iter().position(|other| other == member);
+        if let Some(at) = at {
+            Arc::make_mut(&mut joined.members).swap_remove(at);
+        }
+        if let Some(channels) = self.by_member.get_mut(member) {
+            channels.retain(|other| other != channel);
+            if channels.is_empty() {
+                self.by_member.remove(member);
+                effects.push(GateEffect::Left(member.clone()));
+            }
+        }
+        self.settle(channel, effects);
+        at.is_some()
+    }
+
+    /// A session has ended: it leaves all channels.
+    pub(super) fn close(&mut self, member: &M, effects: &mut Vec<GateEffect<M, T>>) {
+        let mut channels = self.by_member.get(member).cloned().unwrap_or_default();
+        channels.extend(self.waiting.iter().cloned());
+        for channel in channels {
+            self.leave(&channel, member, effects);
+        }
+    }
+
+    /// A message of an owner.
+    pub(super) fn receive(
+        &mut self,
+        from: &Address,
+        message: ToGate,
+        now: Instant,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) {
+        match message {
+            ToGate::Joined {
+                channel,
+                join,
+                joined,
+            } => {
+                // A former owner does not count: it will hear of no change of the members.
+                let is_owner = self.view.owner(&channel) == Some(from);
+                let joined = joined.filter(|_| is_owner);
+                self.joined(&channel, join, joined, now, effects);
+            }
+            ToGate::Deliver {
+                channel,
+                publication,
+            } => self.deliver(from, channel, publication, effects),
+            ToGate::Collect { view } => self.collect(from, view, effects),
+        }
+    }
+
+    fn joined(
+        &mut self,
+        channel: &Name,
+        join: u64,
+        answer: Option<JoinedAt>,
+        now: Instant,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) {
+        let Some(joined) = self.channels.get_mut(channel) else {
+            return;
+        };
+        let Some(at) = joined
+            .pending
+            .iter()
+            .position(|pending| pending.join == join)
+        else {
+            return;
+        };
+        let pending = &mut joined.pending[at];
+        let answer = answer.filter(|answer| {
+            // What a former owner says is of no use to a member that has missed something.
+            answer.position >= joined.seen || pending.since.is_none()
+        });
+        let Some(JoinedAt { position, missed }) = answer else {
+            pending.retry_at = now + MOVED_RETRY;
+            return;
+        };
+        let pending = joined.pending.remove(at);
+        joined.seen = joined.seen.max(position);
+        let recovered = missed.is_some();
+        let member = Arc::new(vec![pending.member.clone()]);
+        for publication in missed.into_iter().flatten() {
+            effects.push(GateEffect::Push {
+                members: member.clone(),
+                publication,
+            });
+        }
+        let channels = self.by_member.entry(pending.member.clone()).or_default();
+        if !channels.contains(channel) {
+            channels.push(channel.clone());
+            Arc::make_mut(&mut joined.members).push(pending.member);
+        }
+        effects.push(GateEffect::Joined {
+            call: pending.call,
+            result: Ok((joined.seen, recovered)),
+        });
+        self.settle(channel, effects);
+    }
+
+    fn deliver(
+        &mut self,
+        from: &Address,
+        channel: Name,
+        publication: Publication,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) {
+        let Some(joined) = self.channels.get_mut(&channel) else {
+            // The owner has not heard that the last member left.
+            return effects.push(GateEffect::Send {
+                to: from.clone(),
+                message: ToOwner::Part { channel },
+            });
+        };
+        if joined.members.is_empty() {
+            return;
+        }
+        if publication.position <= joined.seen {
+            #[cfg(test)]
+            {
+                self.dropped += 1;
+            }
+            return;
+        }
+        joined.seen = publication.position;
+        effects.push(GateEffect::Push {
+            members: joined.members.clone(),
+            publication,
+        });
+    }
+
+    /// Names the channels with members here that the owner which asks has in its view. Members who
+    /// join under an earlier view than that ask another owner, so the answer waits for the view.
+    fn collect(&mut self, from: &Address, view: u64, effects: &mut Vec<GateEffect<M, T>>) {
+        if view != self.view.digest() {
+            self.asked.insert(from.clone(), view);
+            return;
+        }
+        let channels = self.channels.iter().filter(|(channel, joined)| {
+            !joined.members.is_empty() && self.view.owner(channel) == Some(from)
+        });
+        let mut channels: Vec<_> = channels
+            .map(|(channel, joined)| (channel.clone(), joined.seen))
+            .collect();
+        channels.sort();
+        let mut parts: Vec<_> = channels.chunks(HELD).map(<[_]>::to_vec).collect();
+        let rest = parts.pop().unwrap_or_default();
+        let parts = parts.into_iter().map(|part| (part, false));
+        effects.extend(parts.chain([(rest, true)]).map(|(channels, last)| {
+            let message = ToOwner::Held {
+                view,
+                channels,
+                last,
+            };
+            GateEffect::Send {
+                to: from.clone(),
+                message,
+            }
+        }));
+    }
+
+    /// The time of the next [`tick`](Gate::tick).
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let joined = self.waiting.iter().filter_map(|it| self.channels.get(it));
+        let pending = joined.flat_map(|joined| &joined.pending);
+        pending
+            .map(|pending| pending.retry_at.min(pending.deadline))
+            .min()
+    }
+
+    /// Sends joins that are due, and ends those that have waited too long.
+    pub(super) fn tick(&mut self, now: Instant, effects: &mut Vec<GateEffect<M, T>>) {
+        let waiting: Vec<_> = self.waiting.iter().cloned().collect();
+        for channel in waiting {
+            self.retry(&channel, now, effects);
+            self.settle(&channel, effects);
+        }
+    }
+
+    fn retry(&mut self, channel: &Name, now: Instant, effects: &mut Vec<GateEffect<M, T>>) {
+        let Some(joined) = self.channels.get_mut(channel) else {
+            return;
+        };
+        for late in joined
+            .pending
+            .extract_if(.., |pending| pending.deadline <= now)
+        {
+            effects.push(GateEffect::Joined {
+                call: late.call,
+                result: Err(Error::new(
+                    code::TIMEOUT,
+                    "no answer of the channel's owner",
+                )),
+            });
+        }
+        for pending in joined.pending.iter_mut().filter(|it| it.retry_at <= now) {
+            pending.retry_at = now + JOIN_RETRY;
+            let message = ToOwner::Join {
+                channel: channel.clone(),
+                join: pending.join,
+                since: pending.since,
+                seen: joined.seen,
+            };
+            let owner = self.view.owner(channel).cloned();
+            effects.extend(owner.map(|to| GateEffect::Send { to, message }));
+        }
+    }
+
+    /// Forgets a channel that is not used any more.
+    fn settle(&mut self, channel: &Name, effects: &mut Vec<GateEffect<M, T>>) {
+        let Some(joined) = self.channels.get(channel) else {
+            return;
+        };
+        if joined.pending.is_empty() {
+            self.waiting.remove(channel);
+        }
+        if joined.members.is_empty() && joined.pending.is_empty() {
+            self.channels.remove(channel);
+            let owner = self.view.owner(channel).cloned();
+            effects.extend(owner.map(|to| GateEffect::Send {
+                to,
+                message: ToOwner::Part {
+                    channel: channel.clone(),
+                },
+            }));
+        }
+    }
+}
