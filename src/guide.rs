@@ -13,6 +13,11 @@ pub mod cluster {}
 #[doc = include_str!("../docs/configuration.md")]
 pub mod configuration {}
 
+/// What a running node tells, and what an operator may change: probes, metrics, API, dashboard.
+#[cfg(feature = "admin")]
+#[doc = include_str!("../docs/operations.md")]
+pub mod operations {}
+
 /// Behind proxies: players' addresses, refused networks, certificates.
 #[doc = include_str!("../docs/edge.md")]
 pub mod edge {}

@@ -13,7 +13,7 @@ use super::{
 use crate::metrics::{
     self as names, DESCRIPTIONS,
     exposition::{Format, encode},
-    histogram::Distribution,
+    histogram::{BOUNDS, Distribution},
     registry::{Sample, Value},
 };
 
@@ -27,7 +27,7 @@ pub(super) fn scrape(state: &AdminState, accept: &str) -> Answer {
 /// All samples, in JSON.
 pub(super) fn snapshot(state: &AdminState) -> Json {
     let samples: Vec<_> = samples(state).iter().map(sample).collect();
-    json!({"samples": samples})
+    json!({"bounds": BOUNDS.map(|micros| micros as f64 / 1e6), "samples": samples})
 }
 
 /// What is measured of each route that this node serves.
@@ -78,7 +78,14 @@ fn sample(sample: &Sample) -> Json {
     let (kind, value) = match &sample.value {
         Value::Counter(count) => ("counter", json!(count)),
         Value::Gauge(value) => ("gauge", json!(value)),
-        Value::Histogram(seconds) => ("histogram", distribution(seconds)),
+        Value::Histogram(seconds) => {
+            let mut value = distribution(seconds);
+            if seconds.count() > 0 {
+                let below = seconds.cumulative().map(|(_, below)| below);
+                value["buckets"] = below.collect();
+            }
+            ("histogram", value)
+        }
     };
     json!({"name": sample.name, "labels": labels, "type": kind, "value": value})
 }

@@ -45,6 +45,14 @@ const fn route(path: &'static str, query: &'static [&'static str], target: Targe
 }
 
 const ROUTES: &[Route] = &[
+    page("/", &pages::PAGE),
+    page("/style.css", &pages::STYLE),
+    page("/app.js", &pages::APP),
+    page("/chart.js", &pages::CHART),
+    page("/dom.js", &pages::DOM),
+    page("/samples.js", &pages::SAMPLES),
+    page("/views.js", &pages::VIEWS),
+    page("/icon.svg", &pages::ICON),
     page("/api/openapi.json", &pages::OPENAPI),
     route("/healthz", &[], Target::Health),
     route("/readyz", &[], Target::Ready),

@@ -13,6 +13,18 @@ const FIRST: u64 = 4;
 /// Doublings above the first bucket; the last bucket is open and begins at 67 s.
 const DOUBLINGS: usize = 24;
 
+/// The upper bounds of the buckets of an exposition, in microseconds: 16 us to 34 s, each double the
+/// one before.
+pub(crate) const BOUNDS: [u64; 22] = {
+    let mut bounds = [16; 22];
+    let mut index = 1;
+    while index < bounds.len() {
+        bounds[index] = bounds[index - 1] * 2;
+        index += 1;
+    }
+    bounds
+};
+
 const BUCKETS: usize = 1 + DOUBLINGS * PER_DOUBLING as usize + 1;
 
 /// Counts of durations by log-linear buckets, without the samples: 800 bytes, whatever is recorded.
@@ -111,9 +123,8 @@ impl Distribution {
         None
     }
 
-    /// The buckets of an exposition: upper bounds in microseconds, each double the one before, with
-    /// the samples below. Sixteen microseconds to 34 seconds.
-    pub(super) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// The buckets of an exposition: [`BOUNDS`] with the samples below.
+    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         let mut below: u64 = 0;
         let ends = self.buckets[..BUCKETS - 1]
             .iter()
@@ -122,7 +133,7 @@ impl Distribution {
                 below += samples;
                 (end(index), below)
             });
-        ends.filter(|(end, _)| end.is_power_of_two() && (16..64_000_000).contains(end))
+        ends.filter(|(end, _)| BOUNDS.contains(end))
     }
 }
 

@@ -1,1 +1,153 @@
+// The dashboard of one node: asks the API every two seconds while the page is seen, and takes the operator's actions.
+import { clock, el, show } from './dom.js'
+import { Samples } from './samples.js'
+import * as views from './views.js'
 
+const INTERVAL = 2000
+const PAGE = 25
+
+const samples = new Samples()
+let schedulers = null
+let page = { query: {}, shown: null }
+let hasToken = false
+
+const byId = (id) => document.getElementById(id)
+
+/** Asks the API. Throws the text of its error. */
+async function ask(path, body) {
+  const token = sessionStorage.getItem('token')
+  const headers = token ? { Authorization: `Bearer ${token}` } : {}
+  const options = body === undefined ? { headers } : { method: 'POST', headers: { ...headers, 'Content-Type': 'application/json' }, body: JSON.stringify(body) }
+  const answer = await fetch(`api/v1/${path}`, { ...options, signal: AbortSignal.timeout(10_000) })
+  const json = await answer.json().catch(() => ({}))
+  if (answer.ok) return json
+  throw Object.assign(new Error(json.message ?? `status ${answer.status}`), { status: answer.status })
+}
+
+async function update() {
+  const begun = performance.now()
+  const [node, members, metrics, now] = await Promise.all([ask('node'), ask('members'), ask('metrics'), ask('schedulers?limit=50')])
+  hasToken = node.actions.token
+  const at = Date.now()
+  samples.add(metrics, at)
+  views.header(node)
+  views.tiles(node, samples, now)
+  views.charts(node, samples)
+  views.members(members.members)
+  views.schedulers(now, schedulers, schedulers ? (at - schedulers.at) / 1000 : 0)
+  schedulers = { ...now, at }
+  views.routes(samples)
+  const [warnings] = await Promise.all([node.actions.warnings ? ask('warnings') : null, list()])
+  views.warnings(warnings)
+  show('updated', `updated ${clock(Date.now())}, in ${Math.round(performance.now() - begun)} ms`)
+}
+
+/** Shows the sessions that match the search. */
+async function list() {
+  const { by, term } = page.query
+  if (by === 'id' && term) {
+    const found = await ask(`sessions/${encodeURIComponent(term)}`).catch((error) => {
+      if (error.status === 404 || error.status === 400) return null
+      throw error
+    })
+    const total = page.shown?.total ?? 0
+    page.shown = { sessions: found ? [found] : [], next: null, total }
+  } else {
+    const limit = page.limit ?? PAGE
+    const search = term ? `&${by}=${encodeURIComponent(term)}` : ''
+    page.shown = await ask(`sessions?limit=${limit}${search}`)
+  }
+  views.sessions(page.shown, inspect)
+  byId('more').hidden = page.shown.next === null || page.limit >= 500
+}
+
+byId('search').addEventListener('submit', (event) => {
+  event.preventDefault()
+  page = { query: { by: byId('by').value, term: byId('term').value.trim() }, shown: page.shown }
+  list().catch(failed)
+})
+
+byId('more').addEventListener('click', () => {
+  page.limit = Math.min(500, (page.limit ?? PAGE) * 2)
+  list().catch(failed)
+})
+
+/**
+ * Opens a dialog. `act` gets the text of its field, if it has one, and keeps the dialog open when it throws.
+ */
+function dialog(title, { content = [], field, action, danger = false, act }) {
+  const input = field ? el('input', { id: 'field', 'aria-label': field.label, placeholder: field.label, type: field.type ?? 'text', value: field.value ?? '', autocomplete: 'off' }) : null
+  const error = el('p', { class: 'error', role: 'alert', hidden: '' })
+  const submit = action ? el('button', { type: 'submit', class: danger ? 'danger' : 'primary', id: 'act' }, action) : null
+  const cancel = el('button', { type: 'button', onclick: () => byId('dialog').close() }, action ? 'Cancel' : 'Close')
+  const form = el('form', { id: 'dialog-form' }, el('h2', {}, title), content.flat(), input, error, el('div', { class: 'buttons' }, cancel, submit))
+  form.addEventListener('submit', async (event) => {
+    event.preventDefault()
+    try {
+      await act?.(input?.value)
+      byId('dialog').close()
+      update().catch(failed)
+    } catch (problem) {
+      error.hidden = false
+      error.textContent = problem.message
+    }
+  })
+  byId('dialog').replaceChildren(form)
+  if (!byId('dialog').open) byId('dialog').showModal()
+}
+
+/** A dialog for an action; one that would be refused says why instead. */
+function actionDialog(title, options) {
+  const notice = !hasToken ? 'This node takes no actions: it was started without a token.' : 'Give the token first: actions need it.'
+  const may = hasToken && sessionStorage.getItem('token')
+  dialog(title, may ? options : { content: [options.content ?? [], el('p', { class: 'empty' }, notice)] })
+}
+
+async function inspect(id) {
+  try {
+    const report = await ask(`sessions/${id}`)
+    const field = { label: 'Reason of the kick', value: 'kicked by an operator' }
+    const act = (reason) => ask(`sessions/${id}/kick`, { reason })
+    actionDialog(`Session ${id}`, { content: [views.session(report)], field, action: 'Kick', danger: true, act })
+  } catch (problem) {
+    dialog(`Session ${id}`, { content: [el('p', {}, problem.message)] })
+  }
+}
+
+byId('open-token').addEventListener('click', () => {
+  const text = 'It is kept for this tab alone, and sent to this node alone.'
+  const act = (token) => (token ? sessionStorage.setItem('token', token) : sessionStorage.removeItem('token'))
+  dialog('Token', { content: [el('p', {}, text)], field: { label: 'Token', type: 'password' }, action: 'Use', act })
+})
+
+byId('open-filter').addEventListener('click', () => {
+  const field = { label: 'For example info,nano=debug' }
+  actionDialog('Log filter', { field, action: 'Change', act: (filter) => ask('log-filter', { filter }) })
+})
+
+byId('drain').addEventListener('click', () => {
+  const text = 'The node takes no new players, lets requests in flight end, disconnects its clients and stops.'
+  actionDialog('Drain this node?', { content: [el('p', {}, text)], action: 'Drain', danger: true, act: () => ask('drain', {}) })
+})
+
+function failed(problem) {
+  const refused = problem.status === 401 || problem.status === 403
+  byId('problem').hidden = false
+  byId('problem').textContent = refused ? problem.message : `This node does not answer: ${problem.message}`
+  if (problem.status === 401) sessionStorage.removeItem('token')
+  if (!refused) {
+    byId('state').className = 'badge bad'
+    byId('state').textContent = 'no answer'
+  }
+}
+
+async function run() {
+  for (;;) {
+    if (!document.hidden) {
+      await update().then(() => (byId('problem').hidden = true), failed)
+    }
+    await new Promise((resolve) => setTimeout(resolve, INTERVAL))
+  }
+}
+
+run()

@@ -1,1 +1,94 @@
+// Line charts of the last minutes, and the map of the cluster.
+import { el, svg } from './dom.js'
 
+const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [180, 48, 8, 8, 20]
+const SPAN = 5 * 60 * 1000
+
+/** The width of a drawing: smaller where it is scaled down less, so that its text stays readable. */
+const room = () => (window.innerWidth < 600 ? 360 : 600)
+
+/** A chart from 0 to at least `least`. Series are `{ name, points: [[time, value]] }`, at most three; values without a number are gaps. */
+export function chart(series, format, least, label) {
+  const WIDTH = room()
+  const now = Math.max(...series.flatMap(({ points }) => points.map(([at]) => at)), 0)
+  const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite)
+  const top = nice(Math.max(...values, least))
+  const x = (at) => LEFT + (WIDTH - LEFT - RIGHT) * (1 - (now - at) / SPAN)
+  const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / top)
+  const rows = [0, 0.5, 1].map((share) => {
+    const height = y(top * share)
+    return [
+      svg('line', { class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: height, y2: height }),
+      svg('text', { x: LEFT - 6, y: height + 4, 'text-anchor': 'end' }, format(top * share)),
+    ]
+  })
+  const times = (WIDTH < 500 ? [4, 2] : [5, 4, 3, 2, 1]).map((minutes) =>
+    svg('text', { x: x(now - minutes * 60_000), y: HEIGHT - 4, 'text-anchor': minutes === 5 ? 'start' : 'middle' }, `−${minutes} min`),
+  )
+  const lines = series.map(({ points }, index) => {
+    let pen = 'M'
+    let path = ''
+    for (const [at, value] of points) {
+      if (!Number.isFinite(value)) pen = 'M'
+      else if (now - at <= SPAN) {
+        path += `${pen}${x(at).toFixed(1)} ${y(value).toFixed(1)}`
+        pen = 'L'
+      }
+    }
+    return svg('path', { class: `s${index + 1}`, d: path })
+  })
+  return el('div', {}, legend(series, format), svg('svg', { class: 'chart', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': label }, rows.flat(), times, lines))
+}
+
+function legend(series, format) {
+  const entries = series.map(({ name, points }, index) => {
+    const last = points.findLast(([, value]) => Number.isFinite(value))?.[1]
+    const line = svg('svg', { viewBox: '0 0 16 8', 'aria-hidden': 'true' }, svg('line', { class: `s${index + 1}`, x1: 0, x2: 16, y1: 4, y2: 4 }))
+    return el('span', {}, line, `${name} `, el('b', {}, last === undefined ? '–' : format(last)))
+  })
+  return el('div', { class: 'legend' }, entries)
+}
+
+/** The next round number above a value. */
+function nice(value) {
+  const power = 10 ** Math.floor(Math.log10(value))
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value)
+}
+
+const KINDS = { good: 'good', suspect: 'warn', draining: 'warn', broken: 'bad', closed: 'bad' }
+
+/** The kind of a link's state: good, warn or bad. */
+export const kindOf = (state) => KINDS[state] ?? 'warn'
+
+const NODES = 24
+
+/** This node in the middle, its peers around it, and the links between them. */
+export function map(members) {
+  const [width, height] = [room(), 260]
+  const self = members.find((member) => member.self)
+  const peers = members.filter((member) => !member.self).slice(0, NODES)
+  const [cx, cy] = [width / 2, height / 2 - 8]
+  const small = peers.length > 10
+  const drawn = peers.map((member, index) => {
+    const angle = (2 * Math.PI * index) / peers.length - (peers.length % 2 ? Math.PI / 2 : Math.PI)
+    const [x, y] = [cx + Math.cos(angle) * (width < 500 ? 112 : 225), cy + Math.sin(angle) * 88]
+    const state = member.link?.state ?? 'no link'
+    const line = svg('line', { class: member.link ? kindOf(state) : 'warn', x1: cx, y1: cy, x2: x, y2: y })
+    const title = svg('title', {}, `${member.address}: ${state}`)
+    const node = svg('g', {}, title, svg('circle', { class: kindOf(state), cx: x, cy: y, r: small ? 8 : 13 }))
+    if (!small) {
+      node.append(svg('text', { x, y: y + 29 }, name(member)))
+      node.append(svg('text', { x, y: y + 43, class: 'note' }, member.link ? `${state} · ${member.link.sessions} sessions` : state))
+    }
+    return [line, node]
+  })
+  const lines = drawn.map(([line]) => line)
+  const nodes = drawn.map(([, node]) => node)
+  const center = svg('g', {}, svg('circle', { class: 'self', cx, cy, r: 17 }), svg('text', { x: cx, y: cy + 35 }, name(self)), svg('text', { x: cx, y: cy + 49, class: 'note' }, 'this node'))
+  return svg('svg', { class: 'chart map', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': 'Members and the links to them' }, lines, nodes, center)
+}
+
+const name = (member) => {
+  const text = member.label || member.address
+  return text.length > 22 ? `${text.slice(0, 21)}…` : text
+}

@@ -1,1 +1,144 @@
+// What the page shows of each report. Lists that a node does not have are left out.
+import { chart, kindOf, map } from './chart.js'
+import { badge, bytes, clock, count, duration, el, show, table } from './dom.js'
 
+const QUANTILES = [0.5, 0.9, 0.99]
+
+export function header(node) {
+  const name = node.label || node.name || 'nano'
+  document.title = `${name} · nano`
+  show('name', name)
+  const address = node.address && node.address !== name ? ` · ${node.address}` : ''
+  show('about', `${node.role}${address} · version ${node.version} · up ${duration(node.uptime_seconds)}`)
+  const state = document.getElementById('state')
+  state.className = `badge ${node.ready ? 'good' : 'bad'}`
+  state.textContent = node.ready ? 'ready' : `not ready: ${node.missing.join(', ')}`
+  document.getElementById('open-filter').hidden = !node.actions.log_filter
+}
+
+export function tiles(node, samples, schedulers) {
+  const failed = sum(samples, 'nano_messages_handled_total', ({ status }) => status !== 'ok')
+  const p99 = samples.quantiles('nano_request_seconds', {}, [0.99])?.[0]
+  const held = schedulers.schedulers.filter(({ held }) => held?.running_ms >= 1000).length
+  const all = [
+    ['Sessions', count(node.sessions.local + node.sessions.remote)],
+    ['Handled here', rate(sum(samples, 'nano_messages_handled_total', () => true))],
+    node.listeners.length ? ['Requests, p99', duration(p99)] : ['Members', count(node.members)],
+    ['Failed', rate(failed), failed > 0],
+    ['Tasks waiting', count(schedulers.waiting)],
+    ['Schedulers blocked', count(held), held > 0],
+  ]
+  show('tiles', ...all.map(([title, value, bad]) => el('div', { class: bad ? 'tile bad' : 'tile' }, el('span', {}, title), el('strong', {}, value))))
+}
+
+export function charts(node, samples) {
+  const rates = [
+    { name: 'received', points: samples.rates('nano_messages_received_total') },
+    { name: 'handled here', points: samples.rates('nano_messages_handled_total') },
+    { name: 'forwarded', points: samples.rates('nano_cluster_messages_forwarded_total') },
+  ]
+  show('rates', chart(rates, count, 1, 'Messages per second over the last five minutes'))
+  // A node without clients has no requests of its own: there the handlers are what takes time.
+  const gate = node.listeners.length > 0
+  const name = gate ? 'nano_request_seconds' : 'nano_message_handler_seconds'
+  show('t-latency', ...(gate ? ['Requests ', el('small', {}, 'time to the answer')] : ['Handlers ', el('small', {}, 'time from start to end')]))
+  const latency = QUANTILES.map((share) => ({ name: `p${share * 100}`, points: samples.quantileSeries(name, share) }))
+  show('latency', chart(latency, duration, 1e-3, 'Durations over the last five minutes'))
+}
+
+export function members(all) {
+  const alone = 'This node stands alone: it is part of no cluster.'
+  show('map', all.length ? map(all) : el('p', { class: 'empty' }, alone))
+  const columns = [
+    ['Member', (member) => el('span', {}, member.label || member.address, member.self ? el('small', {}, 'this node') : null)],
+    ['Address', (member) => el('code', {}, member.address)],
+    ['Role', (member) => (member.go ? 'member, Go nano' : member.role)],
+    ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
+    ['Sessions', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
+    ['Queued', (member) => (member.link ? bytes(member.link.queue_bytes) : null), 'n'],
+    ['Age', (member) => (member.started_ms ? duration((Date.now() - member.started_ms) / 1000) : null), 'n'],
+    ['Services', (member) => member.services.join(', '), 'break'],
+    ['', (member) => (member.admin && !member.self ? el('a', { href: `http://${member.admin}/`, rel: 'noreferrer' }, 'dashboard') : '')],
+  ]
+  show('members', table(columns, all, alone))
+}
+
+/** Schedulers with the share of time that their turns took since the answer before. */
+export function schedulers(now, before, elapsed) {
+  const busy = new Map((before?.schedulers ?? []).map((scheduler) => [scheduler.name, scheduler.busy_seconds]))
+  show('scheduler-count', `${count(now.total)} in all`)
+  const columns = [
+    ['Scheduler', ({ name }) => el('code', {}, name)],
+    ['Held by', ({ held }) => (held ? el('span', {}, badge('bad', duration(held.running_ms / 1000)), ' ', held.route ?? 'a task') : null)],
+    ['Waiting', ({ waiting, capacity }) => `${count(waiting)} / ${count(capacity)}`, 'n'],
+    ['Busy', ({ name, busy_seconds }) => (busy.has(name) && elapsed ? `${Math.min(100, Math.round(((busy_seconds - busy.get(name)) / elapsed) * 100))} %` : null), 'n'],
+    ['Longest turn', ({ longest_turn_ms }) => duration(longest_turn_ms / 1000), 'n'],
+  ]
+  show('schedulers', table(columns, now.schedulers, 'There are no schedulers.', ({ held }) => (held?.running_ms >= 1000 ? 'held' : undefined)))
+}
+
+export function routes(samples) {
+  const names = [...new Set(samples.series('nano_message_handler_seconds').map(({ labels }) => labels.route))]
+  const all = names.map((route) => {
+    const failed = sum(samples, 'nano_messages_handled_total', (labels) => labels.route === route && labels.status !== 'ok', 60)
+    const handled = sum(samples, 'nano_messages_handled_total', (labels) => labels.route === route, 60)
+    const queue = samples.quantiles('nano_message_queue_seconds', { route }, QUANTILES)
+    const handler = samples.quantiles('nano_message_handler_seconds', { route }, QUANTILES)
+    return { route, failed, handled, queue, handler }
+  })
+  const worst = ({ queue, handler }) => (queue?.[2] ?? 0) + (handler?.[2] ?? 0)
+  all.sort((a, b) => worst(b) - worst(a) || (b.handled ?? 0) - (a.handled ?? 0) || (a.route < b.route ? -1 : 1))
+  const columns = [
+    ['Route', ({ route }) => el('code', {}, route)],
+    ['Handled', ({ handled }) => rate(handled), 'n'],
+    ['Failed', ({ failed }) => (failed > 0 ? badge('bad', rate(failed)) : '0'), 'n'],
+    ...QUANTILES.map((share, index) => [`Handler p${share * 100}`, ({ handler }) => duration(handler?.[index]), 'n']),
+    ['Queue p50', ({ queue }) => duration(queue?.[0]), 'n'],
+    ['Queue p99', ({ queue }) => duration(queue?.[2]), 'n'],
+  ]
+  show('routes', table(columns, all, 'This node has no handlers.'))
+}
+
+export function sessions(page, inspect) {
+  show('session-count', `${count(page.total)} on this node`)
+  const columns = [
+    ['Session', ({ id }) => el('button', { type: 'button', class: 'link', onclick: () => inspect(id) }, String(id))],
+    ['User', ({ user }) => (user === null ? null : String(user))],
+    ['Address', ({ address }) => (address ? el('code', {}, address) : null)],
+    ['Client', ({ client }) => client],
+    ['Queued', ({ queue_bytes }) => bytes(queue_bytes), 'n'],
+  ]
+  show('sessions', table(columns, page.sessions, 'No session matches.'))
+}
+
+/** What is known of one session. */
+export function session(report) {
+  const rows = [
+    ['User', report.user ?? '–'],
+    ['Address', report.address ?? '–'],
+    ['Client', report.client === 'local' ? 'connected to this node' : 'connected to another gate'],
+    ['Requests in flight', count(report.requests_in_flight)],
+    ['Queued', bytes(report.queue_bytes)],
+    ['Groups', report.groups?.join(', ') || '–'],
+    ['Bound to', Object.entries(report.bindings ?? {}).map(([service, address]) => `${service} at ${address}`).join(', ') || '–'],
+  ]
+  return el('dl', {}, rows.flatMap(([term, text]) => [el('dt', {}, term), el('dd', {}, String(text))]))
+}
+
+export function warnings(report) {
+  if (!report) return show('warnings', el('p', { class: 'empty' }, 'The program collects no warnings: give a WarningLog to Admin::warnings.'))
+  const columns = [
+    ['Time', ({ at_ms }) => clock(at_ms)],
+    ['', ({ level }) => badge(level === 'error' ? 'bad' : 'warn', level)],
+    ['Event', ({ message, fields }) => el('span', {}, message, ' ', el('small', {}, fields)), 'break'],
+  ]
+  show('warnings', table(columns, report.warnings, 'No warnings.'))
+}
+
+const rate = (value) => (value === undefined ? '–' : `${count(value)}/s`)
+
+/** The rates of the series whose labels match, together. */
+function sum(samples, name, matches, seconds) {
+  const rates = samples.series(name).filter(({ labels }) => matches(labels)).map(({ labels }) => samples.rate(name, labels, seconds))
+  return rates.some((value) => value !== undefined) ? rates.reduce((total, value) => total + (value ?? 0), 0) : undefined
+}

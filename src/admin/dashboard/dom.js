@@ -1,0 +1,77 @@
+// Elements, tables, numbers and times. Texts become text nodes, so nothing that a client sends is markup.
+
+const SVG = 'http://www.w3.org/2000/svg'
+
+/** An element: `el('td', { class: 'n' }, 'text', child)`. */
+export function el(tag, attributes = {}, ...children) {
+  return build(document.createElement(tag), attributes, children)
+}
+
+/** An element of a drawing. */
+export function svg(tag, attributes = {}, ...children) {
+  return build(document.createElementNS(SVG, tag), attributes, children)
+}
+
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value)
+    else if (value !== undefined && value !== null) element.setAttribute(name, value)
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined))
+  return element
+}
+
+/** Puts content into the element with this id. */
+export function show(id, ...content) {
+  const place = document.getElementById(id)
+  const { scrollTop, scrollLeft } = place
+  place.replaceChildren(...content)
+  place.scrollTop = scrollTop
+  place.scrollLeft = scrollLeft
+}
+
+/**
+ * A table, or a note where there are no rows. Columns are `[title, cell]` or `[title, cell, 'n']` for numbers.
+ * @param {(row: any) => string | undefined} mark the class of a row
+ */
+export function table(columns, rows, none, mark = () => undefined) {
+  if (!rows.length) return el('p', { class: 'empty' }, none)
+  const head = el('tr', {}, columns.map(([title, , kind]) => el('th', { class: kind, scope: 'col' }, title)))
+  const body = rows.map((row) => el('tr', { class: mark(row) }, columns.map(([, cell, kind]) => el('td', { class: kind }, cell(row) ?? '–'))))
+  return el('table', {}, el('thead', {}, head), el('tbody', {}, body))
+}
+
+export const badge = (kind, text) => el('span', { class: `badge ${kind}` }, text)
+
+/** A count or a rate in at most four characters and a letter. */
+export function count(value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return '–'
+  const scale = [[1e9, 'G'], [1e6, 'M'], [1e4, 'k', 1e3]].find(([from]) => value >= from)
+  if (scale) return `${digits(value / (scale[2] ?? scale[0]))}${scale[1]}`
+  return digits(value)
+}
+
+function digits(value) {
+  if (value === 0) return '0'
+  return value < 10 && !Number.isInteger(value) ? value.toFixed(1) : Math.round(value).toLocaleString('en')
+}
+
+/** A duration in seconds, with a unit. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return '–'
+  if (seconds < 1e-3) return `${Math.round(seconds * 1e6)} µs`
+  if (seconds < 1) return `${(seconds * 1e3).toFixed(seconds < 0.1 ? 1 : 0)} ms`
+  if (seconds < 90) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`
+  if (seconds < 129600) return `${(seconds / 3600).toFixed(1)} h`
+  return `${Math.round(seconds / 86400)} d`
+}
+
+export function bytes(value) {
+  if (value === null || value === undefined) return '–'
+  const [scale, unit] = [[2 ** 30, 'GiB'], [2 ** 20, 'MiB'], [2 ** 10, 'KiB']].find(([from]) => value >= from) ?? [1, 'B']
+  return `${digits(value / scale)} ${unit}`
+}
+
+/** The time of day of milliseconds since 1970. */
+export const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false })

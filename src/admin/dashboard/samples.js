@@ -1,0 +1,103 @@
+// Snapshots of metrics over the last minutes: rates and quantiles of a window, from counts that only grow.
+
+const KEPT = 150
+
+/** The snapshots, oldest first. */
+export class Samples {
+  #snapshots = []
+
+  /** Takes an answer of `/api/v1/metrics` that arrived at `at`, in milliseconds. */
+  add({ bounds, samples }, at) {
+    const values = new Map(samples.map((sample) => [key(sample.name, sample.labels), sample]))
+    // Counts that shrink are those of another run of the node.
+    const before = this.#snapshots.at(-1)?.values.get('nano_uptime_seconds{}')?.value
+    if (before > values.get('nano_uptime_seconds{}')?.value) this.#snapshots = []
+    this.#snapshots.push({ at, values, bounds })
+    if (this.#snapshots.length > KEPT) this.#snapshots.shift()
+  }
+
+  get length() {
+    return this.#snapshots.length
+  }
+
+  /** The value of a gauge or counter now. */
+  value(name, labels = {}) {
+    return this.#snapshots.at(-1)?.values.get(key(name, labels))?.value
+  }
+
+  /** Every series with this name now. */
+  series(name) {
+    return [...(this.#snapshots.at(-1)?.values.values() ?? [])].filter((sample) => sample.name === name)
+  }
+
+  /** The growth of a counter per second over the last `seconds`. */
+  rate(name, labels = {}, seconds = 10) {
+    const [from, to] = this.#window(seconds)
+    return from ? perSecond(from, to, key(name, labels)) : undefined
+  }
+
+  /** The quantiles of a histogram over the last `seconds`, in seconds; undefined without samples. */
+  quantiles(name, labels, shares, seconds = 60) {
+    const [from, to] = this.#window(seconds)
+    return to ? quantiles(from, to, [key(name, labels)], shares) : undefined
+  }
+
+  /** A rate for each snapshot, `[time, value]`, for a chart. Without labels, of all series with this name. */
+  rates(name) {
+    const ids = this.series(name).map(({ labels }) => key(name, labels))
+    return this.#pairs((from, to) => ids.reduce((sum, id) => sum + (perSecond(from, to, id) ?? 0), 0))
+  }
+
+  /** A quantile for each snapshot, over all series with this name: of the ten seconds before it. */
+  quantileSeries(name, share) {
+    const ids = this.series(name).map(({ labels }) => key(name, labels))
+    return this.#pairs((from, to) => quantiles(from, to, ids, [share])?.[0], 5)
+  }
+
+  #pairs(value, back = 1) {
+    const points = []
+    for (let index = 1; index < this.#snapshots.length; index++) {
+      const [from, to] = [this.#snapshots[Math.max(0, index - back)], this.#snapshots[index]]
+      points.push([to.at, value(from, to)])
+    }
+    return points
+  }
+
+  #window(seconds) {
+    const to = this.#snapshots.at(-1)
+    const from = this.#snapshots.find((snapshot) => snapshot !== to && snapshot.at >= to.at - seconds * 1000)
+    return [from, to]
+  }
+}
+
+function key(name, labels) {
+  const sorted = Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1))
+  return `${name}{${sorted.map(([label, value]) => `${label}=${value}`).join()}}`
+}
+
+function perSecond(from, to, id) {
+  const after = to.values.get(id)?.value
+  if (after === undefined) return undefined
+  return Math.max(0, after - (from.values.get(id)?.value ?? 0)) / ((to.at - from.at) / 1000)
+}
+
+/** The samples between two snapshots, of several histograms together. */
+function quantiles(from, to, ids, shares) {
+  let total = 0
+  const below = to.bounds.map(() => 0)
+  for (const id of ids) {
+    const after = to.values.get(id)?.value
+    if (!after?.buckets) continue
+    const before = from?.values.get(id)?.value
+    total += after.count - (before?.count ?? 0)
+    after.buckets.forEach((count, index) => (below[index] += count - (before?.buckets?.[index] ?? 0)))
+  }
+  if (total <= 0) return undefined
+  return shares.map((share) => {
+    const rank = share * total
+    const index = below.findIndex((count) => count >= rank)
+    if (index < 0) return to.bounds.at(-1)
+    const [low, under] = index ? [to.bounds[index - 1], below[index - 1]] : [0, 0]
+    return low + (to.bounds[index] - low) * ((rank - under) / Math.max(1, below[index] - under))
+  })
+}
