@@ -31,6 +31,7 @@ mod ending;
 mod handle;
 mod handshake_check;
 mod http_upgrade;
+mod linger;
 mod listener;
 mod live_limits;
 mod liveness;

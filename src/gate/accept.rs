@@ -1,6 +1,6 @@
 //! From an accepted socket to a session: TLS, HTTP upgrade, connection task.
 
-use std::{collections::VecDeque, future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -12,16 +12,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    client_state::FLUSH_TIMEOUT,
     connection::Connection,
     detached::keep,
     ending::Ending,
     handle::ConnectionHandle,
     http_upgrade,
+    linger::linger,
     listener::ConnectionOptions,
     opening::Opening,
     origin::Origin,
-    resumption::Return,
+    resumption::{Resumption, Return},
     shared::{ConnectionPermit, Shared},
 };
 use crate::{
@@ -57,7 +57,7 @@ pub(super) async fn accept(
         }
         let ip = remote.ip();
         let is_proxy = options.expects_proxy_header(ip) || options.is_forwarder(ip);
-        let Some(origin) = Origin::admit(&gate, Some(remote), is_proxy) else {
+        let Some(mut origin) = Origin::admit(&gate, Some(remote), is_proxy) else {
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
@@ -65,6 +65,7 @@ pub(super) async fn accept(
             debug!(%remote, "connection refused: connection limit reached");
             continue;
         };
+        origin.must_return |= permit.must_return;
         let (gate, options) = (gate.clone(), options.clone());
         tokio::spawn(async move {
             let _permit = permit;
@@ -95,13 +96,14 @@ pub(super) async fn accept_custom(gate: Arc<Shared>, mut acceptor: Box<dyn DynAc
             }
         };
         errors.accepted();
-        let Some(origin) = Origin::admit(&gate, remote.map(canonical), false) else {
+        let Some(mut origin) = Origin::admit(&gate, remote.map(canonical), false) else {
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
             gate.metrics.connection_refused("limit");
             continue;
         };
+        origin.must_return |= permit.must_return;
         let gate = gate.clone();
         tokio::spawn(async move {
             let _permit = permit;
@@ -282,6 +284,9 @@ async fn serve<T: Transport>(
     // Run in place: as an argument of a future it would lie in the task's memory twice, and an idle
     // connection take 2.6 KB instead of 2.3.
     let mut connection = Connection::new(gate, handle, session, transport, opening);
+    if origin.must_return {
+        connection.resumption = Resumption::Required;
+    }
     let ending = connection.run().await;
     if let Some(to) = connection.resumption.take_return() {
         guard.unused = true;
@@ -295,9 +300,9 @@ async fn serve<T: Transport>(
         // The task that accepts the client's next connection counts that for its address.
         drop(origin);
         let end = Box::pin(keep(connection, ending, window)).await;
-        return Box::pin(finish(end.connection, guard, end.ending, end.expired)).await;
+        return Box::pin(finish(end.connection, guard, end.ending, end.lost)).await;
     }
-    Box::pin(finish(connection, guard, ending, false)).await;
+    Box::pin(finish(connection, guard, ending, None)).await;
 }
 
 /// Ends a session, and then its connection.
@@ -305,7 +310,7 @@ async fn finish<T: Transport>(
     connection: Connection<T>,
     mut guard: SessionGuard,
     ending: Ending,
-    expired: bool,
+    lost: Option<Lost>,
 ) {
     let client = guard.handle.greeted();
     let (close_code, text) = (ending.close_code(client), ending.text(client));
@@ -313,7 +318,7 @@ async fn finish<T: Transport>(
         ending.reason,
         CloseReason::Broken(_) | CloseReason::SlowClient
     );
-    guard.end = Some((ending.reason, expired));
+    guard.end = Some((ending.reason, lost));
     drop(guard);
     if orderly {
         linger(connection.transport, close_code, &text).await;
@@ -335,29 +340,13 @@ async fn hand_over<T: Transport>(
     let _ = closed.await;
 }
 
-/// Ends a WebSocket with a close frame, shuts the outgoing direction down, and discards input until
-/// the client closes its side, for at most [`FLUSH_TIMEOUT`]. A socket that is closed with unread
-/// input is reset, and the reset can overtake the last packets.
-async fn linger<T: Transport>(mut transport: T, close_code: Option<u16>, reason: &str) {
-    let end = async {
-        transport.close(close_code, reason)?;
-        let mut none = VecDeque::new();
-        poll_fn(|cx| transport.poll_write(cx, &mut none, &mut 0)).await?;
-        poll_fn(|cx| transport.poll_shutdown(cx)).await?;
-        while poll_fn(|cx| transport.poll_discard(cx)).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // In time or not, the socket is closed now.
-    let _ = timeout(FLUSH_TIMEOUT, end).await;
-}
-
 /// Ends a session with its connection, also when the connection's task is dropped or panics.
 struct SessionGuard {
     gate: Arc<Shared>,
     handle: Arc<ConnectionHandle>,
     session: Session,
-    /// Why it ends, and whether because its client stayed away.
-    end: Option<(CloseReason, bool)>,
+    /// Why it ends, and why its client cannot return where that says more.
+    end: Option<(CloseReason, Option<Lost>)>,
     /// Whether its client uses another session.
     unused: bool,
 }
@@ -368,20 +357,15 @@ impl Drop for SessionGuard {
             self.handle.end();
             return self.gate.session_discarded(&self.session);
         }
-        let (reason, expired) = self.end.take().unwrap_or_else(|| {
-            (
-                CloseReason::Broken("its task was dropped".to_owned()),
-                false,
-            )
-        });
+        let dropped = || CloseReason::Broken("its task was dropped".to_owned());
+        let (reason, lost) = self.end.take().unwrap_or_else(|| (dropped(), None));
         debug!(session = self.session.id(), uid = self.session.uid(), remote = ?self.session.remote_addr(), %reason, "session closed");
         // First, so that close callbacks cannot push to the connection any more.
         if self.handle.end() {
-            let lost = match reason {
-                _ if expired => Lost::Expired,
+            let lost = lost.unwrap_or(match reason {
                 CloseReason::SlowClient => Lost::Overflow,
                 _ => Lost::Closed,
-            };
+            });
             self.gate.resumable.remove(self.session.id(), lost);
         }
         self.gate.session_closed(&self.session, &reason);

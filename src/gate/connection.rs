@@ -248,6 +248,10 @@ impl<T: Transport> Connection<T> {
         self.liveness.extend(spent, self.now);
         let offer = mem::take(&mut unanswered.offer);
         self.check = None;
+        if self.handle.is_away() {
+            // The client has returned on another connection: the check was of this one.
+            return Poll::Ready(Err(CloseReason::Client.into()));
+        }
         let user = result.and_then(|accept| accept.bind_to(&self.session));
         let user = user.map_err(|error| refuse(&self.handle, error))?;
         self.reply(user.as_ref(), offer);
@@ -273,6 +277,7 @@ impl<T: Transport> Connection<T> {
         match self.liveness.receive(packet.kind, self.now) {
             Step::Handshake => self.shake_hands(packet.body),
             Step::Acknowledged => {
+                self.resumption.check_required(&self.gate)?;
                 self.handle.acknowledge();
                 self.request = None;
                 if self.resumption.is_allowed() {
@@ -296,6 +301,7 @@ impl<T: Transport> Connection<T> {
         if let Offer::Return = offer {
             return Err(CloseReason::Client.into());
         }
+        self.resumption.check_required(&self.gate)?;
         self.handle.set_error_flag(request.sys.knows_error_flag());
         if let Some(fault) = &request.unread {
             debug!(
@@ -481,7 +487,10 @@ impl<T: Transport> Connection<T> {
         }
         match self.liveness.on_deadline(self.now) {
             Tick::Heartbeat => self.handle.send_control(Kind::Heartbeat, &[]),
-            Tick::Close(reason) if self.survives(&reason) => return Some(reason.into()),
+            // A drain ends with the shutdown's kick, whatever the client does.
+            Tick::Close(reason) if self.handle.is_open() && self.survives(&reason) => {
+                return Some(reason.into());
+            }
             Tick::Close(reason) => self.handle.close(reason),
             Tick::Nothing => {}
         }

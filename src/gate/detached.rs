@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use metrics::Gauge;
 use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
@@ -18,7 +19,8 @@ use tracing::{debug, info};
 use super::{
     config::OnResume,
     connection::Connection,
-    ending::Ending,
+    ending::{Ending, close_code},
+    linger::linger,
     liveness::Liveness,
     opening::Opening,
     resume::{registry::Arrival, transport::Replaceable},
@@ -33,11 +35,16 @@ use crate::{
     session::{CloseReason, Session},
 };
 
+/// The sessions without a user whose clients are away, of one address. A client that opens sessions
+/// only to leave them must not fill the memory; players behind one address are seldom so many, and
+/// those who have logged in are not counted.
+const MAX_ANONYMOUS_AWAY: usize = 1024;
+
 /// How a session ended that outlived a connection.
 pub(super) struct End {
     pub(super) ending: Ending,
-    /// Whether its client stayed away for too long.
-    pub(super) expired: bool,
+    /// Why its client cannot return, where that says more.
+    pub(super) lost: Option<Lost>,
     /// The last connection, if there is one.
     pub(super) connection: Connection<Replaceable>,
 }
@@ -49,34 +56,28 @@ pub(super) async fn keep<T: Transport>(
     mut ending: Ending,
     window: Duration,
 ) -> End {
-    let mut connection = connection.without_transport();
     let gate = connection.gate.clone();
+    let (mut connection, socket) = connection.without_transport();
+    let mut socket: Box<dyn Transport> = Box::new(socket);
     // The socket it was accepted with is closed. Later ones are counted by the tasks that accept
     // them.
     let _vacated = Vacated::new(gate.clone());
     loop {
-        let (arrival, expired) = match returned(&mut connection, &gate, window).await {
-            Ok(arrival) => (arrival, false),
-            Err(closed) => {
-                let expired = closed.is_none();
-                ending = closed.unwrap_or(ending);
-                (None, expired)
-            }
+        let attached = match returned(&mut connection, &gate, window, socket).await {
+            Ok(arrival) => attach(&mut connection, &gate, arrival).map_err(Absence::Closed),
+            Err(absence) => Err(absence),
         };
         // Held while the new socket is open.
-        let _open = match arrival.map(|arrival| attach(&mut connection, &gate, arrival)) {
-            Some(Ok(open)) => open,
-            Some(Err(ending)) => {
-                return End {
-                    ending,
-                    expired,
-                    connection,
+        let _open = match attached {
+            Ok(open) => open,
+            Err(absence) => {
+                let (ending, lost) = match absence {
+                    Absence::Closed(closed) => (closed, None),
+                    Absence::Lost(lost) => (ending, Some(lost)),
                 };
-            }
-            None => {
                 return End {
                     ending,
-                    expired,
+                    lost,
                     connection,
                 };
             }
@@ -85,58 +86,93 @@ pub(super) async fn keep<T: Transport>(
         if !connection.detach(&ending.reason) {
             return End {
                 ending,
-                expired: false,
+                lost: None,
                 connection,
             };
         }
-        connection = connection.without_transport();
+        let last;
+        (connection, last) = connection.without_transport();
+        socket = Box::new(last);
     }
 }
 
-/// Waits for the client's return.
+/// How a session ends whose client is away.
+enum Absence {
+    /// It was closed.
+    Closed(Ending),
+    /// It is kept no longer.
+    Lost(Lost),
+}
+
+/// Counts a session as detached until it is dropped.
+struct DetachedGauge<'a>(&'a Gauge);
+
+impl<'a> DetachedGauge<'a> {
+    fn new(gauge: &'a Gauge) -> Self {
+        gauge.increment(1.0);
+        Self(gauge)
+    }
+}
+
+impl Drop for DetachedGauge<'_> {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// Waits for the client's return. `socket` is that of its last connection.
 ///
 /// # Errors
-/// The session was closed meanwhile, or `None` if the client did not return within the window.
+/// Why the session ends instead.
 async fn returned(
     connection: &mut Connection<Replaceable>,
     gate: &Shared,
     window: Duration,
-) -> Result<Option<Arrival>, Option<Ending>> {
+    socket: Box<dyn Transport>,
+) -> Result<Arrival, Absence> {
     let id = connection.session.id();
     // The client can be back before its loss was noticed. The application learns of no loss then.
     if let Some(arrival) = gate.resumable.take_arrival(id) {
-        return Ok(Some(arrival));
+        tokio::spawn(linger(socket, Some(close_code::NORMAL), "returned"));
+        return Ok(arrival);
     }
+    drop(socket);
+    let remote = connection.session.remote_addr();
+    let _kept = match remote.filter(|_| connection.session.user().is_none()) {
+        Some(remote) => {
+            let kept = gate.anonymous_away.acquire(remote.ip(), MAX_ANONYMOUS_AWAY);
+            Some(kept.ok_or(Absence::Lost(Lost::Overflow))?)
+        }
+        None => None,
+    };
     debug!(
         session = id,
         uid = connection.session.uid(),
         "session detached"
     );
-    gate.metrics.detached.increment(1.0);
+    let _detached = DetachedGauge::new(&gate.metrics.detached);
     call(gate.config.on_detached.as_ref(), &connection.session, gate);
     let by = Instant::now() + window;
     let sleep = pin!(sleep_until(by));
     let mut timer = DeadlineTimer::new(sleep);
-    let result = poll_fn(|cx| {
+    poll_fn(|cx| {
         loop {
             let (closed, next) = connection.poll_away(cx);
             if let Some(ending) = closed {
-                return Poll::Ready(Err(Some(ending)));
+                return Poll::Ready(Err(Absence::Closed(ending)));
             }
             if let Some(arrival) = gate.resumable.take_arrival(id) {
-                return Poll::Ready(Ok(Some(arrival)));
+                return Poll::Ready(Ok(arrival));
             }
             let now = Instant::now();
             if by <= now {
-                return Poll::Ready(Err(None));
+                return Poll::Ready(Err(Absence::Lost(Lost::Expired)));
             }
             let next = next.map_or(by, |next| next.min(by));
             ready!(timer.poll(cx, Some(next), now));
         }
     })
-    .await;
-    gate.metrics.detached.decrement(1.0);
-    result
+    .await
 }
 
 /// Goes on over the connection on which the client has returned. Returns what is held while its
@@ -150,11 +186,12 @@ fn attach(
     arrival: Arrival,
 ) -> Result<oneshot::Sender<()>, Ending> {
     let remote = arrival.remote;
-    // Between the check of the token and now, the lost connection may have been sent more than is
-    // kept.
-    let open = connection
-        .resume(arrival)
-        .map_err(|_| CloseReason::SlowClient)?;
+    // Between the check of the token and now, the session may have been closed, or the lost
+    // connection sent more than is kept.
+    let open = connection.resume(arrival).map_err(|_| {
+        let closed = connection.handle.ending();
+        closed.unwrap_or(CloseReason::SlowClient.into())
+    })?;
     gate.metrics.resumed.increment(1);
     info!(
         session = connection.session.id(),
@@ -182,10 +219,10 @@ impl<T: Transport> Connection<T> {
         self.handle.is_away() || (self.survives(reason) && self.handle.detach())
     }
 
-    /// Closes the socket and goes on without one. What is on its way to the client is kept elsewhere,
+    /// Goes on without the socket, and returns it. What is on its way to the client is kept elsewhere,
     /// and what is not decoded yet is not counted, so that the client sends it again.
-    fn without_transport(self) -> Connection<Replaceable> {
-        Connection {
+    fn without_transport(self) -> (Connection<Replaceable>, T) {
+        let detached = Connection {
             transport: Replaceable(None),
             decoder: Decoder::new(self.gate.limits.max_packet()),
             outgoing: VecDeque::new(),
@@ -204,7 +241,8 @@ impl<T: Transport> Connection<T> {
             requests_by: self.requests_by,
             resumption: self.resumption,
             now: self.now,
-        }
+        };
+        (detached, self.transport)
     }
 
     /// Keeps of the connection what goes to the session to which its client has returned, after so

@@ -10,6 +10,7 @@ use crate::{
 
 /// Close codes of WebSocket connections; see RFC 6455, section 7.4. Those from 4000 on are kicks.
 pub(super) mod close_code {
+    pub(crate) const NORMAL: u16 = 1000;
     pub(crate) const GOING_AWAY: u16 = 1001;
     pub(crate) const PROTOCOL_ERROR: u16 = 1002;
     pub(crate) const POLICY_VIOLATION: u16 = 1008;

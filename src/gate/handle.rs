@@ -250,6 +250,7 @@ impl ConnectionHandle {
     pub(super) fn end(&self) -> bool {
         let mut state = self.state.lock();
         let resumable = state.client.replay.is_some();
+        self.release(&mut state.client);
         let left = (state.client.end(), state.writer.take());
         drop(state);
         // Without the lock: a body's owner may be an application's type.
@@ -319,6 +320,10 @@ impl ConnectionHandle {
     /// Checks that the queue takes a packet of `len` bytes; may close the connection of a slow
     /// client.
     fn admit(&self, client: &mut ClientState, len: usize, droppable: bool) -> Result {
+        if client.is_away() && !self.reserve(client, len) {
+            client.close(CloseReason::SlowClient);
+            return Err(Refusal::Disconnected.into());
+        }
         client
             .admit(len, droppable, &self.gate.limits)
             .map_err(|refusal| {

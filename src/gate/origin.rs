@@ -8,11 +8,17 @@ use tracing::debug;
 use super::{address_limit::AddressPermit, shared::Shared};
 use crate::net::{proxy_header, tls::ClientCertificates};
 
+/// The connections of one address beyond its limit that wait for the handshake of a return.
+const RETURNS_PER_ADDRESS: usize = 4;
+
 /// The client's end of a connection. Counts for its address until it is dropped.
 pub(super) struct Origin {
     /// The client's address, behind trusted proxies too. A custom transport may have none.
     pub(super) remote: Option<SocketAddr>,
     pub(super) certificates: Option<ClientCertificates>,
+    /// Whether the connection is one too many, unless its client returns to a session: then an
+    /// earlier connection of it is about to end.
+    pub(super) must_return: bool,
     _permit: Option<AddressPermit>,
 }
 
@@ -26,20 +32,28 @@ impl Origin {
             debug!(?remote, "connection refused: address denied");
             return None;
         }
+        let mut must_return = false;
         let permit = match (gate.limits.per_address(), ip) {
-            (Some(bound), Some(ip)) if !is_proxy => match gate.address_limit.acquire(ip, bound) {
-                Some(permit) => Some(permit),
-                None => {
+            (Some(bound), Some(ip)) if !is_proxy => {
+                let mut permit = gate.address_limit.acquire(ip, bound);
+                if permit.is_none() && !gate.resumable.is_empty() {
+                    must_return = true;
+                    let most = bound.saturating_add(RETURNS_PER_ADDRESS);
+                    permit = gate.address_limit.acquire(ip, most);
+                }
+                if permit.is_none() {
                     gate.metrics.connection_refused("address_limit");
                     debug!(?remote, "connection refused: too many of its address");
                     return None;
                 }
-            },
+                permit
+            }
             _ => None,
         };
         Some(Self {
             remote,
             certificates: None,
+            must_return,
             _permit: permit,
         })
     }
@@ -49,6 +63,7 @@ impl Origin {
         let admitted = Self::admit(gate, Some(client), is_proxy)?;
         Some(Self {
             certificates: self.certificates,
+            must_return: self.must_return || admitted.must_return,
             ..admitted
         })
     }

@@ -16,6 +16,8 @@ pub(super) enum Resumption {
     /// It ends with it.
     #[default]
     None,
+    /// The same, and the connection is one too many unless its client returns to another session.
+    Required,
     /// The client may return after a loss.
     Allowed,
     /// The client has closed it for good: a final close.
@@ -81,7 +83,7 @@ impl Resumption {
     /// client that has returned to another one.
     pub(super) fn survives(&self, reason: &CloseReason) -> bool {
         match self {
-            Self::None | Self::Over => false,
+            Self::None | Self::Required | Self::Over => false,
             Self::Allowed => matches!(
                 reason,
                 CloseReason::Client
@@ -92,6 +94,20 @@ impl Resumption {
             ),
             Self::Elsewhere(_) => true,
         }
+    }
+
+    /// Checks that the connection is not one too many.
+    ///
+    /// # Errors
+    /// It is, and the client has not returned.
+    pub(super) fn check_required(&self, gate: &Shared) -> Result<(), CloseReason> {
+        if !matches!(self, Self::Required) {
+            return Ok(());
+        }
+        gate.metrics.connection_refused("limit");
+        Err(CloseReason::HandshakeRefused(
+            "too many connections".to_owned(),
+        ))
     }
 
     /// Takes where the client has returned to, once it has.

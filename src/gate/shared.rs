@@ -12,8 +12,10 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{
-    address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits,
-    resume::registry::Registry,
+    address_limit::AddressLimit,
+    config::GateConfig,
+    live_limits::LiveLimits,
+    resume::{budget::Budget, registry::Registry},
 };
 use crate::{
     dispatch::Dispatch,
@@ -43,6 +45,10 @@ pub(super) struct Shared {
     pub(super) address_limit: Arc<AddressLimit>,
     /// The sessions whose clients may return.
     pub(super) resumable: Registry,
+    /// Those without a user whose clients are away, by their last address.
+    pub(super) anonymous_away: Arc<AddressLimit>,
+    /// What waits for clients that are away.
+    pub(super) away_bytes: Budget,
 }
 
 impl Shared {
@@ -66,6 +72,8 @@ impl Shared {
             closed: Notify::new(),
             wakes: WakeBatcher::new(),
             resumable: Registry::default(),
+            anonymous_away: AddressLimit::new(),
+            away_bytes: Budget::default(),
         })
     }
 
@@ -96,7 +104,17 @@ impl Shared {
     /// Ends the session of a connection whose client has returned to another one. No callback runs.
     pub(super) fn session_discarded(&self, session: &Session) {
         self.node.sessions().discard(session);
+        self.metrics.closed("returned");
         self.closed.notify_waiters();
+    }
+
+    /// Counts one more connection, unless there are `limit`.
+    fn count_connection(&self, limit: usize) -> bool {
+        self.connections
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .is_ok()
     }
 
     /// Runs `work` until the node shuts down; for connections that have no session to close yet.
@@ -128,29 +146,45 @@ impl Drop for Vacated {
     }
 }
 
+/// The connections beyond the limit that wait for the handshake of a return.
+const RETURNS: usize = 64;
+
 /// One of the connections that a node may have, from accept to the end of the socket.
-pub(super) struct ConnectionPermit(Arc<Shared>);
+pub(super) struct ConnectionPermit {
+    shared: Arc<Shared>,
+    /// Whether the limit is reached, so that only a client that returns may have it: an earlier
+    /// connection of that client ends.
+    pub(super) must_return: bool,
+}
 
 impl ConnectionPermit {
-    /// Takes a permit; `None` at the connection limit.
+    /// Takes a permit; `None` at the connection limit. A few more are for clients that return, if
+    /// there are sessions to return to.
     pub(super) fn acquire(shared: &Arc<Shared>) -> Option<Self> {
         let limit = shared.limits.max_connections();
-        shared
-            .connections
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-                (count < limit).then_some(count + 1)
-            })
-            .ok()?;
+        let must_return = if shared.count_connection(limit) {
+            false
+        } else if !shared.resumable.is_empty()
+            && shared.count_connection(limit.saturating_add(RETURNS))
+        {
+            true
+        } else {
+            return None;
+        };
         shared.metrics.accepted.increment(1);
         shared.metrics.connections.increment(1.0);
-        Some(Self(shared.clone()))
+        Some(Self {
+            shared: shared.clone(),
+            must_return,
+        })
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.0.metrics.connections.decrement(1.0);
-        self.0.connections.fetch_sub(1, Ordering::AcqRel);
-        self.0.closed.notify_waiters();
+        let shared = &self.shared;
+        shared.metrics.connections.decrement(1.0);
+        shared.connections.fetch_sub(1, Ordering::AcqRel);
+        shared.closed.notify_waiters();
     }
 }

@@ -120,6 +120,10 @@ impl Transport for BoxTransport {
         (**self).poll_write(cx, from, written)
     }
 
+    fn is_final_close(&self) -> bool {
+        (**self).is_final_close()
+    }
+
     fn close(&mut self, code: Option<u16>, reason: &str) -> io::Result<()> {
         (**self).close(code, reason)
     }

@@ -24,11 +24,13 @@ impl Log {
     }
 }
 
-pub(crate) struct Game;
+pub(crate) struct Game(Log);
 
 impl Component<Raw> for Game {
     fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
-        h.on("Echo", Self::echo).on("Bind", Self::bind)
+        h.on("Echo", Self::echo)
+            .on("Bind", Self::bind)
+            .on("Never", Self::never)
     }
 }
 
@@ -40,6 +42,11 @@ impl Game {
     fn bind(&self, session: &Session<Raw>, _: ()) -> Result {
         session.bind(7)
     }
+
+    async fn never(self: Arc<Self>, _: Session<Raw>, _: ()) -> Result<Bytes> {
+        self.0.add("request never answered");
+        std::future::pending().await
+    }
 }
 
 /// An app whose hooks are logged.
@@ -47,7 +54,7 @@ pub(crate) fn app(window: Duration) -> (App, Log) {
     let log = Log::default();
     let [detached, resumed, closed] = [log.clone(), log.clone(), log.clone()];
     let app = App::new()
-        .component(Game)
+        .component(Game(log.clone()))
         .timeouts(Timeouts::new().resume_window(window))
         .on_detached(move |_| detached.add("detached"))
         .on_resumed(move |session| {

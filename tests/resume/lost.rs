@@ -153,7 +153,13 @@ async fn a_websocket_closed_with_1000_ends_the_session_and_any_other_end_does_no
         let (app, log) = app(MINUTE);
         let node = app.websocket("127.0.0.1:0", "/nano").start().await.unwrap();
         let mut client = RawClient::websocket(node.addresses()[0], "/nano").await;
-        greet(&mut client, json!({})).await;
+        let granted = greet(&mut client, json!({})).await;
+        // It makes no difference whether it has returned before.
+        let mut first = client;
+        let mut client = RawClient::websocket(node.addresses()[0], "/nano").await;
+        let ask = json!({ "token": granted["token"], "received": 0 });
+        greet(&mut client, ask).await;
+        first.closed().await;
         let payload = code.map_or(Vec::new(), |code: u16| code.to_be_bytes().to_vec());
         let frame = Frame {
             opcode: opcode::CLOSE,
@@ -161,7 +167,7 @@ async fn a_websocket_closed_with_1000_ends_the_session_and_any_other_end_does_no
             payload,
         };
         client.send_frame(&frame).await;
-        eventually("the end is noticed", || log.lines() == [end]).await;
+        eventually("the end is noticed", || log.lines() == ["resumed", end]).await;
     }
 }
 

@@ -6,6 +6,7 @@ mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod limits;
 mod lost;
 mod returns;
 mod soak;

@@ -104,12 +104,20 @@ impl Registry {
         Some(token::encode(id, &current))
     }
 
+    /// Whether no client may return.
+    pub(in crate::gate) fn is_empty(&self) -> bool {
+        self.0.lock().sessions.is_empty()
+    }
+
     /// Returns the next token of a session. The one before stays valid until
     /// [`confirm`](Registry::confirm).
     pub(in crate::gate) fn renew(&self, id: i64) -> Option<String> {
-        let secret = Secret::random()?;
+        let secret = Secret::random();
         let mut table = self.0.lock();
-        table.sessions.get_mut(&id)?.secrets.pending = Some(secret);
+        let secrets = &mut table.sessions.get_mut(&id)?.secrets;
+        // Without random numbers the old token serves again: its session is not lost for that.
+        let secret = secret.unwrap_or(secrets.current);
+        secrets.pending = Some(secret);
         Some(token::encode(id, &secret))
     }
 
