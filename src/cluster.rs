@@ -18,6 +18,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::service::{Routes, interceptor::InterceptedService};
+#[cfg(feature = "admin")]
+use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
 use crate::{
@@ -37,6 +39,8 @@ mod channel;
 mod channels;
 mod compat;
 mod config;
+#[cfg(feature = "admin")]
+mod health;
 mod incoming;
 mod link;
 mod member_info;
@@ -52,6 +56,8 @@ mod server;
 mod transport;
 
 pub(crate) use self::channels::Channels;
+#[cfg(feature = "admin")]
+use self::health::HealthService;
 #[cfg(feature = "admin")]
 pub(crate) use self::transport::PeerReport;
 pub use self::{auth::ClusterTls, routing::balance::Balance};
@@ -248,6 +254,12 @@ impl BoundCluster {
                 LinkService::new(peers.links()),
                 auth.clone(),
             ));
+        // Without the interceptor: probes carry no token, and what they learn is no secret.
+        #[cfg(feature = "admin")]
+        {
+            let health = HealthService::new(state.handle.clone(), state.own.services());
+            services = services.add_service(HealthServer::new(health));
+        }
         if self.is_master {
             let service = MasterService(state.clone());
             services = services.add_service(MasterServer::with_interceptor(service, auth));

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
-use nano::{App, Cluster, Component, Handlers, Node, Result, Session, metrics as names};
+use nano::{
+    App, Cluster, Component, Handlers, Node, Result, Session, metrics as names,
+    tonic::{Code, transport::Channel},
+};
 use serde_json::Value;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 use crate::{
     harness::{Client, start},
     http::{admin, get},
-    support::{DEADLINE, eventually},
+    support::{DEADLINE, eventually, within},
 };
 
 struct Room;
@@ -103,4 +109,42 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     eventually("the room has left", || gate.handle().members().is_empty()).await;
     assert_eq!(members(&gate).await.len(), 1);
     gate.shutdown().await;
+}
+
+/// The status of a service at a node's cluster port, by its number, or the code of the error.
+async fn health(address: &str, service: &str) -> std::result::Result<i32, Code> {
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let mut client = HealthClient::new(channel.connect().await.unwrap());
+    let request = HealthCheckRequest {
+        service: service.to_owned(),
+    };
+    let answer = client.check(request).await;
+    answer
+        .map(|answer| answer.get_ref().status)
+        .map_err(|status| status.code())
+}
+
+#[tokio::test]
+async fn members_answer_grpc_health_checks_without_the_token() {
+    let options = Cluster::master().token("secret");
+    let node = start(cluster(options).component(Room)).await;
+    let address = node.handle().member().unwrap().address().to_owned();
+    let serving = ServingStatus::Serving as i32;
+    assert_eq!(health(&address, "").await, Ok(serving));
+    assert_eq!(health(&address, "Room").await, Ok(serving));
+    assert_eq!(health(&address, "Other").await, Err(Code::NotFound));
+
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let mut client = HealthClient::new(channel.connect().await.unwrap());
+    let watch = client.watch(HealthCheckRequest::default()).await.unwrap();
+    let mut watch = watch.into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status, serving);
+    // A client that is connected keeps the node from stopping at once.
+    let mut player = Client::connect(&node).await;
+    player.ask("Room.Join", "7").await.unwrap();
+    node.handle().shutdown();
+    let next = within("the end of the watch", watch.message()).await;
+    let draining = |status| status == ServingStatus::NotServing as i32;
+    assert!(next.map_or(true, |next| next.is_none_or(|next| draining(next.status))));
+    node.stopped().await;
 }
