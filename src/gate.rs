@@ -35,9 +35,11 @@ mod linger;
 mod listener;
 mod live_limits;
 mod liveness;
+mod memory;
 mod opening;
 mod origin;
 mod pages;
+mod pressure;
 mod rate_limit;
 mod resume;
 mod resumption;
@@ -46,13 +48,16 @@ mod shared;
 mod unanswered;
 mod upgrade_request;
 
-pub(crate) use self::{config::GateConfig, live_limits::LiveLimits};
 pub use self::{
     config::SlowClient,
     handshake_check::{Accept, Handshake},
     listener::Listener,
     rate_limit::RateLimit,
     upgrade_request::UpgradeRequest,
+};
+pub(crate) use self::{
+    config::{GateConfig, default_memory},
+    live_limits::LiveLimits,
 };
 
 use self::{
@@ -146,9 +151,10 @@ impl Gate {
         metrics: Arc<Metrics>,
         node: Handle,
     ) -> Arc<Self> {
+        let shared = Shared::new(config, dispatch, dictionary, metrics, node);
         Arc::new(Self {
-            shared: Shared::new(config, dispatch, dictionary, metrics, node),
-            accepting: Mutex::default(),
+            accepting: Mutex::new(vec![tokio::spawn(pressure::run(Arc::downgrade(&shared)))]),
+            shared,
         })
     }
 

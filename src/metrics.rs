@@ -77,6 +77,10 @@ names! {
     RESPONSES_DROPPED = "nano_responses_dropped_total",
     /// Pushes dropped because the client is slow and the node's policy is to drop.
     PUSHES_DROPPED = "nano_pushes_dropped_total",
+    /// Clients disconnected because the node's memory budget was used up; closed as slow clients.
+    MEMORY_DISCONNECTS = "nano_memory_disconnects_total",
+    /// Bytes queued for clients, as charged to the memory budget: in steps of 4 KiB for each client.
+    MEMORY_QUEUED = "nano_memory_queued_bytes",
     /// Messages that reached no handler: unknown route, undecodable body, refused by a pipeline or a
     /// filter, or of a kind that only servers send.
     MESSAGES_REFUSED = "nano_messages_refused_total",
@@ -189,6 +193,8 @@ pub(crate) struct Metrics {
     pub(crate) timed_out: Counter,
     pub(crate) responses_dropped: Counter,
     pub(crate) pushes_dropped: Counter,
+    pub(crate) memory_disconnects: Counter,
+    pub(crate) memory_queued: Gauge,
     pub(crate) refused: Counter,
     pub(crate) panics: Counter,
     pub(crate) handler_seconds: Histogram,
@@ -217,6 +223,8 @@ impl Metrics {
             timed_out: node.counter(REQUESTS_TIMED_OUT),
             responses_dropped: node.counter(RESPONSES_DROPPED),
             pushes_dropped: node.counter(PUSHES_DROPPED),
+            memory_disconnects: node.counter(MEMORY_DISCONNECTS),
+            memory_queued: node.gauge(MEMORY_QUEUED),
             refused: node.counter(MESSAGES_REFUSED),
             panics: node.counter(PANICS),
             handler_seconds: node.histogram(HANDLER_SECONDS),

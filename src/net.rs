@@ -7,6 +7,7 @@ pub(crate) mod address;
 pub(crate) mod bind;
 pub(crate) mod deadline;
 pub(crate) mod forwarded;
+pub(crate) mod machine_memory;
 pub(crate) mod network;
 pub(crate) mod proxy_header;
 pub(crate) mod stream;

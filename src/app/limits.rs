@@ -1,6 +1,6 @@
 //! What one client and one scheduler may use.
 
-use crate::gate::{GateConfig, RateLimit, SlowClient};
+use crate::gate::{GateConfig, RateLimit, SlowClient, default_memory};
 
 /// The bounds of a node: what one client, one scheduler and all clients together may use.
 ///
@@ -28,6 +28,8 @@ pub struct Limits {
     pub(super) send_queue_messages: usize,
     pub(super) slow_client: SlowClient,
     pub(super) scheduler_capacity: usize,
+    /// The outer `None` is the default.
+    memory: Option<Option<usize>>,
 }
 
 impl Limits {
@@ -43,6 +45,7 @@ impl Limits {
             send_queue_messages: 64 * 1024,
             slow_client: SlowClient::default(),
             scheduler_capacity: 16 * 1024,
+            memory: None,
         }
     }
 
@@ -106,6 +109,22 @@ impl Limits {
         self
     }
 
+    /// How many bytes may be queued for all clients of the node together, those included that a
+    /// client who [may return](crate::Timeouts::resume_window) has not acknowledged. A quarter of the
+    /// machine's memory, or of that of the control group if it is less, unless set; at least
+    /// [`send_queue_bytes`](Limits::send_queue_bytes). `None` is no limit.
+    ///
+    /// From 80 % on, pushes to the clients with the fullest queues meet a full queue, whatever their
+    /// own bound is ([`slow_client`](Limits::slow_client)). At the limit those clients are
+    /// disconnected, until 80 % is left. Up to 4 KiB of each client are not counted.
+    ///
+    /// It bounds what is queued, not what the process takes: allocators keep some of what is freed,
+    /// and the application has memory of its own.
+    pub fn memory(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.memory = Some(bytes.into());
+        self
+    }
+
     /// How many tasks may wait on one scheduler. 16,384 unless set; not zero.
     ///
     /// Beyond it connections stop reading, and tasks the application pushes are refused.
@@ -126,6 +145,8 @@ impl Limits {
         gate.queue_bytes = self.send_queue_bytes;
         gate.queue_messages = self.send_queue_messages;
         gate.slow_client = self.slow_client;
+        let memory = || default_memory(self.send_queue_bytes);
+        gate.memory = self.memory.unwrap_or_else(memory);
     }
 }
 

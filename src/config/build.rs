@@ -21,7 +21,11 @@ pub(super) fn limits(section: &LimitsSection) -> Limits {
             RateAction::Disconnect => RateLimit::disconnect(number(per_second), number(burst)),
         }
     };
-    Limits::new()
+    let limits = match section.memory.value {
+        Some(memory) => Limits::new().memory(memory.0),
+        None => Limits::new(),
+    };
+    limits
         .max_packet(section.max_packet.0)
         .max_connections(section.max_connections)
         .max_connections_per_address(section.max_connections_per_address)
@@ -43,6 +47,7 @@ pub(super) fn timeouts(section: &TimeoutsSection) -> Timeouts {
         .request(section.request)
         .shutdown(section.shutdown)
         .reconnect_window(section.reconnect_window)
+        .resume_window(section.resume_window)
 }
 
 pub(super) fn cluster(section: &ClusterSection) -> Option<Cluster> {

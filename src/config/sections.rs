@@ -37,7 +37,7 @@ section! {
 }
 
 section! {
-    /// Bounds of clients and schedulers. Taken by a reload, but for scheduler_capacity.
+    /// Bounds of clients and schedulers. Taken by a reload, but for memory and scheduler_capacity.
     LimitsSection {
         /// The longest packet body a client may send. At most 16777215 bytes. After a reload for
         /// new connections.
@@ -62,6 +62,9 @@ section! {
         send_queue_messages: usize = 65536,
         /// What happens to a client whose send queue is full.
         slow_client: SlowClient = SlowClient::Disconnect,
+        /// How many bytes may be queued for all clients together; at the bound the slowest ones
+        /// are disconnected. A quarter of the memory there is unless set. Not taken by a reload.
+        memory: Unset<Size> = Unset::like("\"256MiB\""),
         /// How many tasks may wait on one scheduler.
         scheduler_capacity: usize = 16384,
     }
@@ -87,6 +90,8 @@ section! {
         shutdown: Duration = seconds(10),
         /// The window over which clients of a stopping node spread their return.
         reconnect_window: Option<Duration> = Some(seconds(5)),
+        /// How long a client that asks for it may stay away and return to its session.
+        resume_window: Option<Duration> = Some(seconds(60)),
     }
 }
 

@@ -202,6 +202,25 @@ impl ClientState {
         if !is_full(self.messages(), len, limits) && self.has_room_away(len, limits) {
             return Ok(());
         }
+        self.refuse(droppable, limits)
+    }
+
+    /// The bytes that wait for the client or for its acknowledgement.
+    pub(super) fn queued_bytes(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, |held| held.bytes());
+        let kept = self
+            .replay
+            .as_ref()
+            .map_or(0, |replay| replay.unacknowledged().0);
+        self.queue.bytes() + held + kept
+    }
+
+    /// Refuses a message because the client reads too slowly; as [`admit`](ClientState::admit).
+    ///
+    /// # Errors
+    /// Always.
+    pub(super) fn refuse(&mut self, droppable: bool, limits: &LiveLimits) -> Result<(), Refusal> {
+        self.check_output()?;
         if droppable && limits.drops_pushes() {
             return Err(Refusal::Dropped);
         }

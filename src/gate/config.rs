@@ -8,6 +8,7 @@ use super::{handshake_check::CheckHandshake, rate_limit::RateLimit};
 use crate::{
     error::{Error, Result},
     handshake::Request,
+    net::machine_memory::machine_memory,
     packet,
     session::Session,
 };
@@ -58,6 +59,8 @@ pub(crate) struct GateConfig {
     pub(crate) slow_client: SlowClient,
     pub(crate) queue_bytes: usize,
     pub(crate) queue_messages: usize,
+    /// What may be queued for all clients together.
+    pub(crate) memory: Option<usize>,
     /// Over which time the clients of a stopping node spread their return.
     pub(crate) reconnect_window: Option<Duration>,
     /// Whether failed requests get no reply, as in nano.
@@ -105,8 +108,19 @@ impl GateConfig {
                 self.max_packet
             )));
         }
+        if let Some(memory) = self.memory.filter(|memory| *memory < self.queue_bytes) {
+            return Err(Error::bad_request(format!(
+                "limits.memory is {memory}, less than one client's send queue may have: {}",
+                self.queue_bytes
+            )));
+        }
         Ok(())
     }
+}
+
+/// A quarter of the memory there is, and at least that of one queue.
+pub(crate) fn default_memory(queue_bytes: usize) -> Option<usize> {
+    machine_memory().map(|bytes| (bytes / 4).max(queue_bytes))
 }
 
 impl Default for GateConfig {
@@ -124,6 +138,7 @@ impl Default for GateConfig {
             slow_client: SlowClient::default(),
             queue_bytes: 4 * 1024 * 1024,
             queue_messages: 64 * 1024,
+            memory: default_memory(4 * 1024 * 1024),
             reconnect_window: Some(Duration::from_secs(5)),
             silent: false,
             on_handshake: None,

@@ -17,6 +17,7 @@ use super::{
     client_state::{Blocked, ClientState, CloseStep, Output, Refusal},
     encoding::{MAX_RESPONSE, encode, response},
     ending::{Ending, Greeted},
+    memory::Memory,
     shared::Shared,
 };
 use crate::{
@@ -44,6 +45,10 @@ pub(super) struct State {
     pub(super) writer: Option<Waker>,
     /// Whether the socket takes no more. Then a packet does not wake the task, a close does.
     pub(super) blocked: bool,
+    /// What the socket has yet to take of the packets that were taken last, at most, in bytes.
+    taken: usize,
+    /// What is charged to the node's memory budget.
+    charged: usize,
 }
 
 impl ConnectionHandle {
@@ -179,7 +184,11 @@ impl ConnectionHandle {
             // the next poll, and what follows must not overtake them.
             cx.waker().wake_by_ref();
         }
+        // All that was taken before has been written.
+        let before = state.client.queued_bytes();
         let messages = state.client.take(into);
+        state.taken = before - state.client.queued_bytes();
+        state.charge(&self.gate.memory);
         if messages > 0 {
             self.gate.metrics.sent.increment(messages as u64);
         }
@@ -244,6 +253,12 @@ impl ConnectionHandle {
         }
     }
 
+    /// The bytes that wait for the client.
+    pub(super) fn queued_bytes(&self) -> usize {
+        let state = self.state.lock();
+        state.taken + state.client.queued_bytes()
+    }
+
     /// Closes for good when the task ends, and drops everything that is queued.
     ///
     /// Returns whether its client could return after a lost connection.
@@ -252,6 +267,8 @@ impl ConnectionHandle {
         let resumable = state.client.replay.is_some();
         self.release(&mut state.client);
         let left = (state.client.end(), state.writer.take());
+        state.taken = 0;
+        state.charge(&self.gate.memory);
         drop(state);
         // Without the lock: a body's owner may be an application's type.
         drop(left);
@@ -305,6 +322,7 @@ impl ConnectionHandle {
     fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state);
+        state.charge(&self.gate.memory);
         let writer = if state.blocked && state.client.is_quiet() {
             None
         } else {
@@ -324,14 +342,18 @@ impl ConnectionHandle {
             client.close(CloseReason::SlowClient);
             return Err(Refusal::Disconnected.into());
         }
-        client
-            .admit(len, droppable, &self.gate.limits)
-            .map_err(|refusal| {
-                if refusal == Refusal::Dropped {
-                    self.gate.metrics.pushes_dropped.increment(1);
-                }
-                refusal.into()
-            })
+        let limits = &self.gate.limits;
+        let admitted = if droppable && self.gate.memory.is_slow(client.queued_bytes()) {
+            client.refuse(droppable, limits)
+        } else {
+            client.admit(len, droppable, limits)
+        };
+        admitted.map_err(|refusal| {
+            if refusal == Refusal::Dropped {
+                self.gate.metrics.pushes_dropped.increment(1);
+            }
+            refusal.into()
+        })
     }
 
     /// Records how long a request took that has this deadline.
@@ -350,6 +372,12 @@ impl ConnectionHandle {
 }
 
 impl State {
+    /// Charges what is queued to the node's memory budget.
+    fn charge(&mut self, memory: &Memory) {
+        let queued = self.taken + self.client.queued_bytes();
+        memory.charge(&mut self.charged, queued);
+    }
+
     pub(super) fn wait(&mut self, cx: &Context<'_>) {
         if !self
             .writer

@@ -6,6 +6,9 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{message::Message, net::stream::SHARE_FROM};
 
+/// A chunk of small packets from this size on does not grow, in bytes.
+const LONG: usize = 16 * 1024;
+
 /// A FIFO of packets, counted in bytes and messages. An empty queue holds no memory.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
@@ -60,6 +63,7 @@ impl SendQueue {
     /// Queues an encoded packet.
     pub(super) fn packet(&mut self, packet: &Bytes) {
         if packet.len() < SHARE_FROM {
+            self.make_room(packet.len());
             self.tail.extend_from_slice(packet);
         } else {
             self.seal();
@@ -73,6 +77,7 @@ impl SendQueue {
         &mut self,
         write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.make_room(SHARE_FROM);
         let before = self.tail.len();
         write(&mut self.tail)?;
         self.encoded.add(self.tail.len() - before);
@@ -120,6 +125,15 @@ impl SendQueue {
     /// Discards everything.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
+    }
+
+    /// Begins a new chunk when the last one is long and would have to grow: a buffer grows to twice
+    /// its size, half of which may stay unused.
+    fn make_room(&mut self, len: usize) {
+        let used = self.tail.len();
+        if used >= LONG && used + len > self.tail.capacity() {
+            self.seal();
+        }
     }
 
     fn seal(&mut self) {

@@ -15,6 +15,7 @@ use super::{
     address_limit::AddressLimit,
     config::GateConfig,
     live_limits::LiveLimits,
+    memory::Memory,
     resume::{budget::Budget, registry::Registry},
 };
 use crate::{
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) closed: Notify,
     pub(super) wakes: Arc<WakeBatcher>,
     pub(super) address_limit: Arc<AddressLimit>,
+    /// What is queued for all clients.
+    pub(super) memory: Memory,
     /// The sessions whose clients may return.
     pub(super) resumable: Registry,
     /// Those without a user whose clients are away, by their last address.
@@ -63,6 +66,7 @@ impl Shared {
             handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
             address_limit: AddressLimit::new(),
             limits: Arc::new(LiveLimits::new(&config)),
+            memory: Memory::new(config.memory, metrics.memory_queued.clone()),
             config,
             dispatch,
             dictionary: Arc::new(dictionary),

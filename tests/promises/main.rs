@@ -26,6 +26,7 @@ mod kicks;
 mod leaks;
 mod lifecycle;
 mod listeners;
+mod memory;
 mod nodes;
 mod order;
 mod pipeline;
