@@ -18,6 +18,10 @@ pub mod configuration {}
 #[doc = include_str!("../docs/operations.md")]
 pub mod operations {}
 
+/// What belongs to a player: channels, shared data, announcements.
+#[doc = include_str!("../docs/players.md")]
+pub mod players {}
+
 /// Behind proxies: players' addresses, refused networks, certificates.
 #[doc = include_str!("../docs/edge.md")]
 pub mod edge {}

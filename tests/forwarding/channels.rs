@@ -53,14 +53,14 @@ impl Guild {
 }
 
 /// A master, gates, and backends with a guild each.
-struct Nodes {
-    master: TestNode,
-    gates: Vec<TestNode>,
-    backends: Vec<TestNode>,
+pub(crate) struct Nodes {
+    pub(crate) master: TestNode,
+    pub(crate) gates: Vec<TestNode>,
+    pub(crate) backends: Vec<TestNode>,
 }
 
 impl Nodes {
-    async fn start(gates: usize, backends: usize) -> Self {
+    pub(crate) async fn start(gates: usize, backends: usize) -> Self {
         let master = master().await;
         let gate = || TestNode::start(member(&master).tcp("127.0.0.1:0"));
         let gates = join_all((0..gates).map(|_| gate())).await;
@@ -92,7 +92,7 @@ impl Nodes {
 }
 
 /// A client of a gate, and the handle of its session there.
-async fn client(gate: &TestNode) -> (Client, Session) {
+pub(crate) async fn client(gate: &TestNode) -> (Client, Session) {
     let known: BTreeSet<_> = ids(gate).collect();
     let client: Client = gate.client_of().await;
     let new = |id: &i64| !known.contains(id);
@@ -106,7 +106,7 @@ fn ids(gate: &TestNode) -> impl Iterator<Item = i64> {
 }
 
 /// Receives so many numbers.
-async fn numbers(pushes: &mut Subscription, count: usize) -> Vec<(usize, usize)> {
+pub(crate) async fn numbers(pushes: &mut Subscription, count: usize) -> Vec<(usize, usize)> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
         let next = within("a publication", pushes.recv_as()).await;
@@ -310,72 +310,6 @@ async fn what_a_channel_cannot_do_is_an_error() {
     );
     assert_eq!(code_of(handle.broadcast("on", &1)), code::UNAVAILABLE);
     gate.kill();
-}
-
-#[tokio::test]
-async fn members_stay_when_the_owner_dies_and_get_nothing_twice() {
-    let mut nodes = Nodes::start(2, 2).await;
-    let names: Vec<_> = (0..12).map(|at| format!("guild.{at}")).collect();
-    let mut members = Vec::new();
-    for gate in &nodes.gates {
-        let (client, session) = client(gate).await;
-        for name in &names {
-            gate.handle().channel(&**name).join(&session).await.unwrap();
-        }
-        members.push((client.subscribe("on"), client));
-    }
-    let mut victim = nodes.backends.pop().unwrap();
-    let publisher = nodes.backends[0].handle().clone();
-    let (mut number, mut epochs) = (0, BTreeMap::<_, BTreeSet<_>>::new());
-    let mut killed = false;
-    // Until all channels can be published to again.
-    let mut published = BTreeSet::new();
-    while published.len() < names.len() {
-        for name in &names {
-            number += 1;
-            let result = publisher.channel(&**name).publish("on", &(0, number)).await;
-            match result {
-                Ok(position) => {
-                    epochs.entry(name).or_default().insert(position.epoch);
-                    if killed {
-                        published.insert(name);
-                    }
-                }
-                Err(error) => {
-                    assert!(killed, "{error}");
-                    assert_eq!(error.code(), code::UNAVAILABLE);
-                }
-            }
-        }
-        if !killed {
-            victim.kill();
-            killed = true;
-        }
-    }
-    let changed = epochs.values().filter(|epochs| epochs.len() == 2).count();
-    assert!(
-        (1..names.len()).contains(&changed),
-        "{changed} of {epochs:?}"
-    );
-    for name in &names {
-        assert_eq!(publisher.channel(&**name).count().await.unwrap(), 2);
-    }
-    publisher
-        .channel(&*names[0])
-        .publish("on", &(1, 0))
-        .await
-        .unwrap();
-    for (on, _client) in &mut members {
-        let mut last = 0;
-        loop {
-            let (publisher, number) = numbers(on, 1).await[0];
-            if publisher == 1 {
-                break;
-            }
-            last = last.max(number);
-        }
-        assert!(last > 0);
-    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod balance;
 mod binds;
 mod calls;
 mod cancellation;
+mod channel_faults;
 mod channels;
 mod closed_sessions;
 mod cluster;

@@ -1,0 +1,198 @@
+//! Channels whose owner stops or dies, and members behind a gate of Go nano.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nano::{
+    Handle, Position, Result,
+    client::{Client, Subscription},
+    code,
+};
+
+use crate::{
+    channels::{Nodes, client, numbers},
+    cluster::{Room, member},
+    go::{Call, GoNode, proto::RequestMessage},
+    go_backends::join,
+};
+
+/// So many that each node owns some, whatever its address.
+const CHANNELS: usize = 40;
+
+/// Two gates with a member of all channels each, and a node that publishes to them.
+struct Guilds {
+    nodes: Nodes,
+    members: Vec<(Subscription, Client)>,
+    number: usize,
+    /// The epochs of each channel.
+    epochs: BTreeMap<usize, BTreeSet<u64>>,
+    /// What was published, by channel.
+    published: BTreeMap<usize, Vec<usize>>,
+}
+
+impl Guilds {
+    async fn start() -> Self {
+        let nodes = Nodes::start(2, 2).await;
+        let mut members = Vec::new();
+        for gate in &nodes.gates {
+            let (client, session) = client(gate).await;
+            for at in 0..CHANNELS {
+                let channel = gate.handle().channel(name(at));
+                channel.join(&session).await.unwrap();
+            }
+            members.push((client.subscribe("on"), client));
+        }
+        Self {
+            nodes,
+            members,
+            number: 0,
+            epochs: BTreeMap::new(),
+            published: BTreeMap::new(),
+        }
+    }
+
+    fn publisher(&self) -> Handle {
+        self.nodes.backends[0].handle().clone()
+    }
+
+    async fn publish(&mut self, at: usize) -> Result<Position> {
+        self.number += 1;
+        let channel = self.publisher().channel(name(at));
+        let position = channel.publish("on", &(at, self.number)).await?;
+        self.epochs.entry(at).or_default().insert(position.epoch);
+        self.published.entry(at).or_default().push(self.number);
+        Ok(position)
+    }
+
+    /// How many channels have had two owners.
+    fn moved(&self) -> usize {
+        self.epochs
+            .values()
+            .filter(|epochs| epochs.len() > 1)
+            .count()
+    }
+
+    /// Publishes one more to each channel. Returns what each member got of each, up to there.
+    async fn received(&mut self) -> Vec<BTreeMap<usize, Vec<usize>>> {
+        for at in 0..CHANNELS {
+            let channel = self.publisher().channel(name(at));
+            channel.publish("on", &(at, 0)).await.unwrap();
+        }
+        let mut all = Vec::new();
+        for (on, _) in &mut self.members {
+            let mut received = BTreeMap::<_, Vec<_>>::new();
+            let mut open = CHANNELS;
+            while open > 0 {
+                match numbers(on, 1).await[0] {
+                    (_, 0) => open -= 1,
+                    (at, number) => received.entry(at).or_default().push(number),
+                }
+            }
+            for numbers in received.values() {
+                let increasing = numbers.windows(2).all(|two| two[0] < two[1]);
+                assert!(increasing, "once, and in order: {numbers:?}");
+            }
+            all.push(received);
+        }
+        all
+    }
+}
+
+fn name(at: usize) -> String {
+    format!("guild.{at}")
+}
+
+#[tokio::test]
+async fn members_stay_when_the_owner_dies_and_get_nothing_twice() {
+    let mut guilds = Guilds::start().await;
+    let mut victim = guilds.nodes.backends.pop().unwrap();
+    for at in 0..CHANNELS {
+        guilds.publish(at).await.unwrap();
+    }
+    victim.kill();
+    // Until all channels can be published to again.
+    let mut back = BTreeSet::new();
+    while back.len() < CHANNELS {
+        for at in 0..CHANNELS {
+            match guilds.publish(at).await {
+                Ok(_) => drop(back.insert(at)),
+                Err(error) => assert_eq!(error.code(), code::UNAVAILABLE),
+            }
+        }
+    }
+    let moved = guilds.moved();
+    assert!((1..CHANNELS).contains(&moved), "{moved} owners changed");
+    for at in 0..CHANNELS {
+        let channel = guilds.publisher().channel(name(at));
+        assert_eq!(channel.count().await.unwrap(), 2);
+    }
+    for received in guilds.received().await {
+        for (at, published) in &guilds.published {
+            // What failed may have been published, too.
+            let received: BTreeSet<_> = received[at].iter().collect();
+            let after = published.iter().rev().take(1);
+            assert!(after.into_iter().all(|number| received.contains(number)));
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_fails_and_nothing_is_lost_when_the_owner_stops() {
+    let mut guilds = Guilds::start().await;
+    let stopping = guilds.nodes.backends.pop().unwrap();
+    for at in 0..CHANNELS {
+        guilds.publish(at).await.unwrap();
+    }
+    let mut stop = std::pin::pin!(stopping.stop());
+    let mut stopped = false;
+    while !stopped || guilds.number < 200 {
+        for at in 0..CHANNELS {
+            tokio::select! {
+                biased;
+                () = &mut stop, if !stopped => stopped = true,
+                () = std::future::ready(()) => {}
+            }
+            guilds.publish(at).await.unwrap();
+        }
+    }
+    let moved = guilds.moved();
+    assert!((1..CHANNELS).contains(&moved), "{moved} owners changed");
+    for received in guilds.received().await {
+        assert_eq!(received, guilds.published);
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_a_go_gate_is_a_member_and_broadcasts_name_the_gate_as_missed() {
+    let nodes = Nodes::start(1, 0).await;
+    let room = nano::Options::new().name("Room");
+    let backend = member(&nodes.master).component_with(Room::new("a"), room);
+    let backend = nano::testing::TestNode::start(backend).await;
+    let mut gate: GoNode = join(&nodes.master, &["GateSvc"]).await;
+    backend.knows(3).await;
+    nodes.gates[0].knows(3).await;
+    let hello = RequestMessage {
+        gate_addr: gate.address.clone(),
+        session_id: 777,
+        id: 5,
+        route: "Room.Echo".to_owned(),
+        data: "hello".into(),
+    };
+    let mut calls = crate::go::client(&backend.address());
+    calls.handle_request(hello).await.unwrap();
+    gate.message().await;
+    let session = backend.handle().session(777).unwrap();
+    let channel = backend.handle().channel("guild");
+    channel.join(&session).await.unwrap();
+    let other = nodes.gates[0].handle();
+    other.channel("guild").publish("on", &1).await.unwrap();
+    let Call::Push(push) = gate.message().await else {
+        panic!("not a push")
+    };
+    assert_eq!(
+        (push.session_id, &*push.route, &push.data[..]),
+        (777, "on", &b"1"[..])
+    );
+    assert_eq!(other.broadcast("on", &2).unwrap(), [gate.address.clone()]);
+    let error = session.shared().set("key", &1).unwrap_err();
+    assert_eq!(error.code(), code::UNSUPPORTED);
+}
