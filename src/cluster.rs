@@ -39,6 +39,8 @@ mod channel;
 mod channels;
 mod compat;
 mod config;
+#[allow(dead_code)]
+mod directory;
 #[cfg(feature = "admin")]
 mod health;
 mod incoming;

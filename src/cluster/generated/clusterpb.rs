@@ -40,6 +40,12 @@ pub struct HeartbeatResponse {
     /// The incarnation of the master; 0 for a Go master.
     #[prost(uint64, tag = "102")]
     pub incarnation: u64,
+    /// The number of the master's table, which grows with every change; 0 while the master has just
+    /// started. The receiver has that table if `view_digest` is its own digest.
+    #[prost(uint64, tag = "103")]
+    pub view: u64,
+    #[prost(uint64, tag = "104")]
+    pub view_digest: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NewMemberRequest {

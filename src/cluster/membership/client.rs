@@ -12,7 +12,7 @@ use tonic::{Code, Status, transport::Channel};
 use tracing::{debug, error, info, warn};
 
 use super::{
-    heartbeat::HeartbeatReply,
+    heartbeat::{HeartbeatReply, ViewStamp},
     registration::{Call, RegistrationState, Reply},
     state::ClusterState,
 };
@@ -159,6 +159,10 @@ impl MembershipClient {
                     reply: HeartbeatReply {
                         table: proto::members(reply.members),
                         replace: reply.replace,
+                        view: ViewStamp {
+                            number: reply.view,
+                            digest: reply.view_digest,
+                        },
                     },
                 }
             }

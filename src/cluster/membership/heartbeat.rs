@@ -62,4 +62,15 @@ pub(crate) struct HeartbeatReply {
     /// Whether members that are not in `table` have left. False while the master has just started
     /// and cannot know.
     pub(crate) replace: bool,
+    /// The state of the master's table.
+    pub(crate) view: ViewStamp,
+}
+
+/// Names one state of the master's table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ViewStamp {
+    /// Grows with every change; 0 for none.
+    pub(crate) number: u64,
+    /// The digest of the table of a member that has this state.
+    pub(crate) digest: u64,
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    heartbeat::{HeartbeatConfig, HeartbeatReply},
+    heartbeat::{HeartbeatConfig, HeartbeatReply, ViewStamp},
     table::{Change, digest},
     updates::{Announcement, PeerView},
 };
@@ -70,6 +70,9 @@ pub(crate) struct Registry {
     own: Member,
     heartbeat: HeartbeatConfig,
     started: Instant,
+    /// The number of the table's present state. Begins at the master's incarnation, so that it does
+    /// not go back when the master restarts.
+    view: u64,
     ticked: Instant,
     /// In the order of registration.
     entries: Vec<Entry>,
@@ -103,6 +106,7 @@ struct Departed {
 impl Registry {
     pub(crate) fn new(own: Member, heartbeat: HeartbeatConfig, now: Instant) -> Self {
         Self {
+            view: own.incarnation(),
             own,
             heartbeat,
             started: now,
@@ -162,10 +166,15 @@ impl Registry {
                 delta.returned = is_go.then(|| (address.clone(), self.catch_up(&address)));
             }
         }
+        let view = self.view_for(&address, now);
         if is_go || digest == self.digest_for(&address) {
-            return Ok(HeartbeatReply::default());
+            return Ok(HeartbeatReply {
+                view,
+                ..HeartbeatReply::default()
+            });
         }
         Ok(HeartbeatReply {
+            view,
             table: self.others(&address),
             replace: now.duration_since(self.started) > self.heartbeat.startup_grace(),
         })
@@ -230,6 +239,7 @@ impl Registry {
             };
             self.departed.insert(member.address().to_owned(), departed);
         }
+        self.view += 1;
         delta.changes.push(Change::Left(member));
     }
 
@@ -245,6 +255,21 @@ impl Registry {
             .iter()
             .map(|entry| entry.member.clone())
             .collect()
+    }
+
+    /// Returns the number of the table's present state, and the digest that it has at the member with
+    /// this address, or with the master's own.
+    ///
+    /// 0 while the master has just started: members that it has not heard of may be alive.
+    pub(crate) fn view_for(&self, address: &str, now: Instant) -> ViewStamp {
+        let complete = self.heartbeat.eviction_timeout(&self.own);
+        if now.duration_since(self.started) <= complete {
+            return ViewStamp::default();
+        }
+        ViewStamp {
+            number: self.view,
+            digest: self.digest_for(address),
+        }
     }
 
     /// Returns how often to call [`tick`](Self::tick).
@@ -285,6 +310,7 @@ impl Registry {
             .extend(before.map(|at| Change::Left(self.entries.remove(at).member)));
         self.departed.remove(member.address());
         self.registrations += 1;
+        self.view += 1;
         self.entries.push(Entry {
             member: member.clone(),
             size,

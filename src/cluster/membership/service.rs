@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::warn;
 
-use super::{registry::Refusal, state::ClusterState};
+use super::{heartbeat::ViewStamp, registry::Refusal, state::ClusterState};
 use crate::cluster::{
     compat::service::CompatService,
     proto::{self, InvalidMember, *},
@@ -67,11 +67,16 @@ impl master_server::Master for MasterService {
             .heartbeat(member, digest)
             .map_err(|refusal| self.0.refused(&refusal, ""))?;
         // Go members get the empty response they know.
-        let incarnation = if is_go { 0 } else { self.0.own.incarnation() };
+        let (incarnation, view) = match is_go {
+            true => (0, ViewStamp::default()),
+            false => (self.0.own.incarnation(), reply.view),
+        };
         Ok(Response::new(HeartbeatResponse {
             members: proto::infos(&reply.table),
             replace: reply.replace,
             incarnation,
+            view: view.number,
+            view_digest: view.digest,
         }))
     }
 }

@@ -1,0 +1,9 @@
+//! How a gate and an owner compare what they know, without sending it.
+
+use super::slots::{mix, user_hash};
+use crate::session::UserId;
+
+/// Returns the share of one session in a sum. Claims do not count: they change without a notice.
+pub(super) fn checksum(user: &UserId, session: i64) -> u64 {
+    mix(user_hash(user) ^ mix(session as u64))
+}

@@ -1,0 +1,107 @@
+//! What gates and owners tell each other.
+
+use super::view::NodeId;
+use crate::session::UserId;
+
+/// Names a call that waits for its reply, on the node that makes it.
+pub(crate) type CallId = u64;
+
+/// Names a call of another node that waits for the answer of this one.
+pub(crate) type CallerId = u64;
+
+/// What happens when a user logs in who has a session already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// The new session replaces the others, whose close callbacks run first.
+    Replace,
+    /// The new session is refused while another one lives.
+    Reject,
+}
+
+/// A session that a gate has for a user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Holding {
+    pub(crate) user: UserId,
+    pub(crate) session: i64,
+    /// The number of its claim; 0 if it is only bound.
+    pub(crate) claim: u64,
+}
+
+/// Where a session of a user is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) gate: NodeId,
+    pub(crate) session: i64,
+}
+
+/// A call of a gate, or of a node that looks for a user, to an owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnerRequest {
+    Claim {
+        user: UserId,
+        session: i64,
+        policy: Policy,
+    },
+    Locate {
+        user: UserId,
+    },
+}
+
+/// An owner's reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OwnerReply {
+    /// The claim is granted under this view.
+    Granted {
+        view: u64,
+        claim: u64,
+        replaced: bool,
+        /// Whether a close callback of a replaced session was still running at its deadline.
+        late: bool,
+    },
+    /// Another session of the user lives, and the policy is [`Policy::Reject`].
+    Refused,
+    /// The sessions of the user.
+    Located(Vec<Place>),
+    /// The node does not own the slot in its view, or has too many waiting calls.
+    Retry,
+}
+
+/// A message of a gate to an owner that has no reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// Sessions were bound.
+    Bound(Vec<Holding>),
+    /// Sessions have ended, their close callbacks too, or have another user.
+    Released(Vec<Holding>),
+    /// The sum of what the gate has in the owner's slots: [`Checksum`](super::checksum::Checksum).
+    Sum(u64),
+    /// The gate shuts down, and has these sessions in slots that the owner is about to get.
+    Leaving(Vec<Holding>),
+}
+
+/// A call of an owner to a gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GateRequest {
+    /// End the session, and answer when its close callbacks have run or their deadline has passed.
+    /// With `ask` only tell whether the session lives.
+    StepDown {
+        user: UserId,
+        session: i64,
+        ask: bool,
+    },
+    /// Tell what the gate has in these slots, and accept no grant of an earlier view for them.
+    Recover { view: u64, slots: Vec<u16> },
+}
+
+/// A gate's reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GateReply {
+    /// The gate has no such session, or has no more.
+    SteppedDown { late: bool },
+    /// The session lives.
+    Lives,
+    /// What the gate has in the slots.
+    Holdings(Vec<Holding>),
+    /// The gate has promised these slots to the owner of a later view.
+    Stale,
+}

@@ -1,0 +1,19 @@
+//! What an owner wants done.
+
+use crate::cluster::directory::{
+    message::{CallId, CallerId, GateRequest, OwnerReply},
+    view::NodeId,
+};
+
+/// What the owner wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Answer a call.
+    Reply { caller: CallerId, reply: OwnerReply },
+    /// Call a gate, and pass its reply to [`Owner::on_reply`].
+    Call {
+        call: CallId,
+        to: NodeId,
+        request: GateRequest,
+    },
+}

@@ -1,0 +1,111 @@
+//! Calls of gates that have no reply yet.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    cluster::directory::{
+        message::{CallId, GateRequest, Place},
+        view::NodeId,
+    },
+    session::UserId,
+};
+
+/// A call of a gate.
+#[derive(Debug)]
+pub(super) enum Outstanding {
+    /// What the gate has in some slots. `view` is the owner's when it asked.
+    Recover {
+        gate: NodeId,
+        slots: Vec<u16>,
+        view: u64,
+    },
+    StepDown(StepDown),
+}
+
+/// A session that has to end, or with `ask` only tells whether it lives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct StepDown {
+    pub(super) user: UserId,
+    pub(super) place: Place,
+    pub(super) ask: bool,
+}
+
+impl Outstanding {
+    pub(super) fn gate(&self) -> &NodeId {
+        match self {
+            Self::Recover { gate, .. } => gate,
+            Self::StepDown(step) => &step.place.gate,
+        }
+    }
+
+    pub(super) fn request(&self) -> GateRequest {
+        match self {
+            Self::Recover { slots, view, .. } => GateRequest::Recover {
+                view: *view,
+                slots: slots.clone(),
+            },
+            Self::StepDown(step) => GateRequest::StepDown {
+                user: step.user.clone(),
+                session: step.place.session,
+                ask: step.ask,
+            },
+        }
+    }
+}
+
+/// The pause before a failed call of a gate is repeated.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// All calls of gates that have no reply yet, or have failed and are due again.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    last: CallId,
+    calls: BTreeMap<CallId, Outstanding>,
+    retries: VecDeque<(Instant, Outstanding)>,
+    /// Sessions that a call is about.
+    stepping: BTreeSet<StepDown>,
+}
+
+impl Calls {
+    /// Adds a call and returns its number; `None` if the same was sent about this session already.
+    pub(super) fn begin(&mut self, outstanding: Outstanding) -> Option<CallId> {
+        if let Outstanding::StepDown(step) = &outstanding
+            && !self.stepping.insert(step.clone())
+        {
+            return None;
+        }
+        self.last += 1;
+        self.calls.insert(self.last, outstanding);
+        Some(self.last)
+    }
+
+    /// Removes a call whose reply has come.
+    pub(super) fn take(&mut self, call: CallId) -> Option<Outstanding> {
+        self.calls.remove(&call)
+    }
+
+    /// Lets the same be sent about the session again.
+    pub(super) fn finish(&mut self, step: &StepDown) {
+        self.stepping.remove(step);
+    }
+
+    /// Keeps a call that has failed.
+    pub(super) fn failed(&mut self, outstanding: Outstanding, now: Instant) {
+        self.retries.push_back((now + RETRY, outstanding));
+    }
+
+    /// Takes a call that has failed and is due again.
+    pub(super) fn next_due(&mut self, now: Instant) -> Option<Outstanding> {
+        self.retries.front().filter(|(at, _)| *at <= now)?;
+        let (_, outstanding) = self.retries.pop_front()?;
+        if let Outstanding::StepDown(step) = &outstanding {
+            self.finish(step);
+        }
+        Some(outstanding)
+    }
+}

@@ -1,0 +1,188 @@
+//! What the state machines of a node want done.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{
+    network::{Event, Message, Node},
+    oracle::Key,
+    world::{CALL_TIMEOUT, World},
+};
+use crate::cluster::directory::{
+    holdings::{self, EndReason, Outcome},
+    owner,
+    view::NodeId,
+};
+
+impl World {
+    /// Does what the state machines of a node want done.
+    pub(super) fn flush(&mut self, node: Node) {
+        loop {
+            let Some(running) = self.nodes[node].as_mut() else {
+                return;
+            };
+            let (owner, gate) = (running.owner.take_effects(), running.gate.take_effects());
+            if owner.is_empty() && gate.is_empty() {
+                return;
+            }
+            for effect in owner {
+                self.apply_owner(node, effect);
+            }
+            for effect in gate {
+                self.apply_gate(node, effect);
+            }
+        }
+    }
+
+    fn apply_owner(&mut self, node: Node, effect: owner::Effect) {
+        let Some(running) = self.nodes[node].as_mut() else {
+            return;
+        };
+        let from = running.id.clone();
+        match effect {
+            owner::Effect::Reply { caller, reply } => {
+                if let Some((to, call)) = running.callers.remove(&caller) {
+                    let node_of_caller = number(&to);
+                    let message = Message::OwnerReply {
+                        to,
+                        call,
+                        reply: Some(reply),
+                    };
+                    self.network.send(node, node_of_caller, message);
+                }
+            }
+            owner::Effect::Call { call, to, request } => {
+                let process = from.incarnation;
+                let reply = Message::GateReply {
+                    to: from.clone(),
+                    call,
+                    reply: None,
+                };
+                // Close callbacks may take their time.
+                let timed_out = Event::TimedOut {
+                    node,
+                    process,
+                    reply,
+                };
+                self.network.after(7 * CALL_TIMEOUT, timed_out);
+                let target = number(&to);
+                let message = Message::GateCall {
+                    from,
+                    to,
+                    call,
+                    request,
+                };
+                self.network.send(node, target, message);
+            }
+        }
+    }
+
+    fn apply_gate(&mut self, node: Node, effect: holdings::Effect) {
+        let Some(running) = self.nodes[node].as_mut() else {
+            return;
+        };
+        let from = running.id.clone();
+        let process = from.incarnation;
+        match effect {
+            holdings::Effect::Reply { caller, reply } => {
+                if let Some((to, call)) = running.callers.remove(&caller) {
+                    let target = number(&to);
+                    let message = Message::GateReply {
+                        to,
+                        call,
+                        reply: Some(reply),
+                    };
+                    self.network.send(node, target, message);
+                }
+            }
+            holdings::Effect::Call { call, to, request } => {
+                let reply = Message::OwnerReply {
+                    to: from.clone(),
+                    call,
+                    reply: None,
+                };
+                let timed_out = Event::TimedOut {
+                    node,
+                    process,
+                    reply,
+                };
+                self.network.after(3 * CALL_TIMEOUT, timed_out);
+                let target = number(&to);
+                let message = Message::OwnerCall {
+                    from,
+                    to,
+                    call,
+                    request,
+                };
+                self.network.send(node, target, message);
+            }
+            holdings::Effect::Send { to, notice } => {
+                let target = number(&to);
+                self.network
+                    .send(node, target, Message::Notice { from, to, notice });
+            }
+            holdings::Effect::End { session, reason } => {
+                if reason == EndReason::CutOff {
+                    self.oracle.cut_off += 1;
+                    self.oracle.finished((process, session));
+                }
+                self.run_callbacks(node, process, session);
+            }
+            holdings::Effect::LoggedIn { session, outcome } => {
+                self.network.log(&(process, session, outcome));
+                self.logged_in(node, process, session, outcome);
+            }
+        }
+    }
+
+    fn logged_in(&mut self, node: Node, process: u64, session: i64, outcome: Outcome) {
+        let now = self.network.now;
+        let waitable = |(process, _): &Key| {
+            let mut running = self.nodes.iter().flatten();
+            running.any(|other| other.process() == *process && other.gate.has_lease(now))
+        };
+        self.oracle.pass(now);
+        self.oracle.forget(|key| !waitable(key));
+        let Some(running) = &self.nodes[node] else {
+            return;
+        };
+        match outcome {
+            Outcome::Granted { replaced, late } => {
+                let holdings = running.gate.all();
+                let user = holdings
+                    .into_iter()
+                    .find(|holding| holding.session == session);
+                if let Some(holding) = user.filter(|_| !running.leaving) {
+                    self.oracle
+                        .granted(&holding.user, (process, session), replaced, late);
+                }
+            }
+            Outcome::TimedOut if self.network.calm_for() > Duration::from_secs(20) => {
+                self.oracle.fail(format!(
+                    "login of {session} at {process} timed out in a calm"
+                ));
+            }
+            Outcome::TimedOut | Outcome::Refused | Outcome::Ended => {}
+        }
+    }
+
+    pub(super) fn run_callbacks(&mut self, node: Node, process: u64, session: i64) {
+        let slow = self.network.random.random_ratio(1, 10) && self.network.calm_for().is_zero();
+        let range = if slow { 4000..8000 } else { 0..1000 };
+        let took = self.network.millis(range);
+        self.oracle.closing((process, session), self.network.now);
+        self.network.after(
+            took,
+            Event::CallbacksDone {
+                node,
+                process,
+                session,
+            },
+        );
+    }
+}
+
+fn number(id: &NodeId) -> Node {
+    id.address.trim_start_matches("n:").parse().unwrap()
+}

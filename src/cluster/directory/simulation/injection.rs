@@ -1,0 +1,104 @@
+//! Crashes, suspensions, partitions, and nodes that leave in order.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::{
+    network::{Event, Node},
+    world::World,
+};
+use crate::cluster::membership::registry::MembershipDelta;
+
+impl World {
+    pub(super) fn inject_fault(&mut self) {
+        if self.network.now >= self.network.faults_end {
+            for node in 0..self.nodes.len() {
+                if self.nodes[node].is_none() {
+                    self.start(node);
+                }
+            }
+            return self.network.cut.clear();
+        }
+        let next = self.network.millis(100..4000);
+        self.network.after(next, Event::Fault);
+        let count = self.nodes.len();
+        let (node, other) = (
+            self.network.random.random_range(0..count),
+            self.network.random.random_range(0..count),
+        );
+        let until = self.network.now + self.network.millis(100..9000);
+        let until = until.min(self.network.faults_end);
+        let fault = self.network.random.random_range(0..self.faults.len());
+        self.network.log(&(fault, node, other));
+        if self.nodes[node].is_none() {
+            return self.start(node);
+        }
+        self.faults[fault] += 1;
+        match fault {
+            0 => self.stop(node),
+            1 => {
+                self.network.suspended.insert(node, until);
+            }
+            2 if node != other => {
+                self.network
+                    .cut
+                    .insert((node.min(other), node.max(other)), until);
+            }
+            3 => {
+                for other in (0..count).filter(|other| *other != node) {
+                    self.network
+                        .cut
+                        .insert((node.min(other), node.max(other)), until);
+                }
+            }
+            4 => {
+                // Two sides, and the master is on one of them.
+                for (a, b) in (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))) {
+                    if (a + node) % 2 != (b + node) % 2 {
+                        self.network.cut.insert((a, b), until);
+                    }
+                }
+            }
+            5 if node != 0 => self.leave(node),
+            _ => {}
+        }
+    }
+
+    /// A node leaves in order, and comes back.
+    fn leave(&mut self, node: Node) {
+        let now = self.network.now;
+        let Some(running) = self.nodes[node].as_mut().filter(|it| !it.leaving) else {
+            return;
+        };
+        let (process, id) = (running.process(), running.id.clone());
+        running.leaving = true;
+        running.gate.leave(&id);
+        let sessions: Vec<_> = running
+            .gate
+            .all()
+            .into_iter()
+            .map(|held| held.session)
+            .collect();
+        self.oracle.gone(process);
+        self.flush(node);
+        let cut = self
+            .network
+            .cut
+            .get(&(0, node))
+            .is_some_and(|until| *until > now);
+        if let Some(registry) = self.nodes[0]
+            .as_mut()
+            .and_then(|master| master.registry.as_mut())
+            && !cut
+            && let Ok(Some(removal)) = registry.unregister(&id.address, id.incarnation)
+        {
+            registry.remove(&removal, now, &mut MembershipDelta::default());
+        }
+        for session in sessions {
+            self.close(node, session);
+        }
+        self.network
+            .after(Duration::from_secs(3), Event::Exit { node, process });
+    }
+}

@@ -1,0 +1,242 @@
+//! Virtual time, the queue of events, and a network that delays and loses messages.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+
+use crate::cluster::{
+    directory::{
+        message::{GateReply, GateRequest, Notice, OwnerReply, OwnerRequest},
+        view::NodeId,
+    },
+    membership::{registration::Call, registration::Reply},
+};
+use crate::member::Member;
+
+/// How long faults happen.
+const FAULTY: Duration = Duration::from_secs(30);
+
+/// How long everything may take to settle afterwards.
+const CALM: Duration = Duration::from_secs(25);
+
+/// A node, by number; node 0 is the master.
+pub(super) type Node = usize;
+
+#[derive(Debug)]
+pub(super) enum Event {
+    Fault,
+    Client,
+    Tick {
+        node: Node,
+        process: u64,
+    },
+    HeartbeatDue {
+        node: Node,
+        process: u64,
+    },
+    Arrived {
+        from: Node,
+        to: Node,
+        message: Message,
+    },
+    /// A call of an owner or a gate has had no reply.
+    TimedOut {
+        node: Node,
+        process: u64,
+        reply: Message,
+    },
+    CallbacksDone {
+        node: Node,
+        process: u64,
+        session: i64,
+    },
+    Exit {
+        node: Node,
+        process: u64,
+    },
+}
+
+/// What nodes send. Replies go to the process that has called.
+#[derive(Debug)]
+pub(super) enum Message {
+    ToMaster {
+        process: u64,
+        sent: Sent,
+        member: Member,
+        call: Call,
+    },
+    FromMaster {
+        process: u64,
+        sent: Sent,
+        reply: Option<Reply>,
+    },
+    OwnerCall {
+        from: NodeId,
+        to: NodeId,
+        call: u64,
+        request: OwnerRequest,
+    },
+    OwnerReply {
+        to: NodeId,
+        call: u64,
+        reply: Option<OwnerReply>,
+    },
+    GateCall {
+        from: NodeId,
+        to: NodeId,
+        call: u64,
+        request: GateRequest,
+    },
+    GateReply {
+        to: NodeId,
+        call: u64,
+        reply: Option<GateReply>,
+    },
+    Notice {
+        from: NodeId,
+        to: NodeId,
+        notice: Notice,
+    },
+}
+
+/// When a call was sent. Not in traces, because it differs from run to run.
+#[derive(Clone, Copy)]
+pub(super) struct Sent(pub(super) Instant);
+
+impl fmt::Debug for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+pub(super) struct Network {
+    pub(super) random: StdRng,
+    pub(super) now: Instant,
+    pub(super) faults_end: Instant,
+    started: Instant,
+    ends: Instant,
+    last: u64,
+    events: BTreeMap<(Instant, u64), Event>,
+    pub(super) suspended: BTreeMap<Node, Instant>,
+    /// Links that carry nothing, by their two ends, the lower first.
+    pub(super) cut: BTreeMap<(Node, Node), Instant>,
+    /// When the last message arrives on a link: each keeps its order.
+    arrivals: BTreeMap<(Node, Node), Instant>,
+    trace: Option<Vec<String>>,
+}
+
+impl Network {
+    pub(super) fn new(seed: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            random: StdRng::seed_from_u64(seed),
+            now,
+            faults_end: now + FAULTY,
+            started: now,
+            ends: now + FAULTY + CALM,
+            last: 0,
+            events: BTreeMap::new(),
+            suspended: BTreeMap::new(),
+            cut: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            trace: None,
+        }
+    }
+
+    pub(super) fn record(&mut self) {
+        self.trace = Some(Vec::new());
+    }
+
+    pub(super) fn into_trace(self) -> Vec<String> {
+        self.trace.unwrap_or_default()
+    }
+
+    /// Returns the next event and advances the time to it. `None` at the end.
+    pub(super) fn next(&mut self) -> Option<Event> {
+        loop {
+            let ((at, _), event) = self.events.pop_first()?;
+            if at > self.ends {
+                return None;
+            }
+            // What concerns a suspended node happens when it goes on, in the same order.
+            let resumes = event.node().and_then(|node| self.suspended.get(&node));
+            if let Some(resumes) = resumes.copied().filter(|resumes| *resumes > at) {
+                self.at(resumes, event);
+                continue;
+            }
+            self.now = at;
+            self.log(&event);
+            return Some(event);
+        }
+    }
+
+    pub(super) fn log(&mut self, what: &impl fmt::Debug) {
+        let at = self.elapsed();
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{at:?} {what:?}"));
+        }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.now.duration_since(self.started)
+    }
+
+    /// How much of the calm is over.
+    pub(super) fn calm_for(&self) -> Duration {
+        self.now.saturating_duration_since(self.faults_end)
+    }
+
+    /// Returns a number that grows with time, as incarnations do.
+    pub(super) fn new_incarnation(&mut self) -> u64 {
+        self.last += 1;
+        self.elapsed().as_micros() as u64 * 1000 + self.last % 1000 + 1
+    }
+
+    pub(super) fn at(&mut self, at: Instant, event: Event) {
+        self.last += 1;
+        self.events.insert((at, self.last), event);
+    }
+
+    pub(super) fn after(&mut self, delay: Duration, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    pub(super) fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
+        Duration::from_millis(self.random.random_range(range))
+    }
+
+    pub(super) fn send(&mut self, from: Node, to: Node, message: Message) {
+        let link = (from.min(to), from.max(to));
+        if from != to && self.cut.get(&link).is_some_and(|until| *until > self.now) {
+            return self.log(&"lost");
+        }
+        let delay = if from == to {
+            Duration::from_micros(10)
+        } else if self.random.random_ratio(1, 50) && self.now < self.faults_end {
+            self.millis(100..1500)
+        } else {
+            self.millis(1..10)
+        };
+        let mut arrives = self.now + delay;
+        let last = self.arrivals.entry((from, to)).or_insert(arrives);
+        arrives = arrives.max(*last);
+        *last = arrives;
+        self.at(arrives, Event::Arrived { from, to, message });
+    }
+}
+
+impl Event {
+    /// The node that does it.
+    fn node(&self) -> Option<Node> {
+        match self {
+            Self::Fault | Self::Client => None,
+            Self::Tick { node, .. }
+            | Self::HeartbeatDue { node, .. }
+            | Self::TimedOut { node, .. }
+            | Self::CallbacksDone { node, .. }
+            | Self::Exit { node, .. } => Some(*node),
+            Self::Arrived { to, .. } => Some(*to),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! One state of the member table, with its number, and the owners that follow from it.
+
+use std::{fmt, sync::Arc};
+
+use super::slots::{SLOTS, node_hash, weight};
+
+/// One run of a node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct NodeId {
+    pub(crate) address: Arc<str>,
+    pub(crate) incarnation: u64,
+}
+
+/// The nodes of the directory under one view number, and the owner of each slot.
+///
+/// Cheap to clone. Two nodes with the same view number have the same view.
+#[derive(Clone)]
+pub(crate) struct View(Arc<Inner>);
+
+struct Inner {
+    number: u64,
+    /// Sorted.
+    nodes: Vec<NodeId>,
+    /// By slot, places in `nodes`; empty if there are no nodes.
+    owners: Vec<u16>,
+}
+
+impl View {
+    /// Creates a view of at most 65,536 nodes. `number` is 0 where no master numbers views.
+    pub(crate) fn new(number: u64, mut nodes: Vec<NodeId>) -> Self {
+        nodes.sort();
+        nodes.dedup();
+        let hashes: Vec<_> = nodes.iter().map(|node| node_hash(&node.address)).collect();
+        let owner = |slot: u16| {
+            let weights = hashes.iter().map(|hash| weight(*hash, slot));
+            let heaviest = weights
+                .zip(0_u16..)
+                .max_by_key(|(weight, at)| (*weight, !at));
+            heaviest.map(|(_, at)| at)
+        };
+        let owners = (0..SLOTS as u16).filter_map(owner).collect();
+        Self(Arc::new(Inner {
+            number,
+            nodes,
+            owners,
+        }))
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    /// The nodes, sorted.
+    pub(crate) fn nodes(&self) -> &[NodeId] {
+        &self.0.nodes
+    }
+
+    /// Whether this run of the node is in the view.
+    pub(crate) fn contains(&self, node: &NodeId) -> bool {
+        self.0.nodes.binary_search(node).is_ok()
+    }
+
+    /// The owner of a slot; `None` in a view without nodes.
+    pub(crate) fn owner(&self, slot: u16) -> Option<&NodeId> {
+        let at = *self.0.owners.get(usize::from(slot))?;
+        self.0.nodes.get(usize::from(at))
+    }
+
+    /// Whether `next` is the view right after this one, so that no other was in between. Views
+    /// without a number are taken to be complete.
+    pub(super) fn precedes(&self, next: &Self) -> bool {
+        next.number() == self.number() + 1 || next.number() == 0
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.incarnation)
+    }
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("number", &self.number())
+            .field("nodes", &self.nodes())
+            .finish()
+    }
+}
