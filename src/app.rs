@@ -77,6 +77,8 @@ impl App {
                 scheduler_capacity: 16 * 1024,
                 timer_precision: Duration::from_secs(1),
                 shutdown_timeout: Duration::from_secs(10),
+                drain: None,
+                shutdown_delay: None,
                 reload: None,
             },
         }
@@ -170,6 +172,8 @@ impl App {
         gate.reconnect_window = timeouts.reconnect_window;
         gate.tcp_keepalive = timeouts.tcp_keepalive;
         self.config.shutdown_timeout = timeouts.shutdown;
+        self.config.drain = timeouts.drain;
+        self.config.shutdown_delay = timeouts.shutdown_delay;
         self
     }
 

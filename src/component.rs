@@ -65,7 +65,7 @@ pub use self::{
 /// # Hooks
 /// The hooks run on the node's default scheduler, one at a time. At start: `init` of every
 /// component in the order they were added, then `after_init` of every component. Clients reach the
-/// node only after that. At stop, after the last client has gone: `before_shutdown` of every
+/// node only after that. When it drains: `before_drain`, in the same order. At stop, after the last client has gone: `before_shutdown` of every
 /// component in reverse order, then `shutdown` likewise.
 ///
 /// A panic in a hook is counted in [`metrics::PANICS`](crate::metrics::PANICS) and handled as an
@@ -95,6 +95,11 @@ pub trait Component<S: Serializer = Json>: Send + Sync + Sized + 'static {
         Ok(())
     }
 
+    /// Runs when the node begins to [drain](Handle::drain), while players are still connected: to
+    /// tell them, and to start no new game. In the order of the components. A node that stops without
+    /// a drain does not call it.
+    fn before_drain(self: &Arc<Self>, _node: &Handle) {}
+
     /// Runs when the last client has gone, before any component shuts down.
     fn before_shutdown(self: &Arc<Self>, _node: &Handle) {}
 
@@ -119,6 +124,10 @@ impl<S: Serializer, C: Component<S>> Component<S> for Arc<C> {
 
     fn after_init(self: &Arc<Self>, node: &Handle) -> Result {
         C::after_init(self, node)
+    }
+
+    fn before_drain(self: &Arc<Self>, node: &Handle) {
+        C::before_drain(self, node);
     }
 
     fn before_shutdown(self: &Arc<Self>, node: &Handle) {
@@ -200,6 +209,13 @@ impl<S: Serializer, C: Component<S>> Hooks for ComponentHooks<C, S> {
 
     fn after_init(&self, node: &Handle) -> Result {
         self.call(|| self.component.after_init(node))
+    }
+
+    fn before_drain(&self, node: &Handle) -> Result {
+        self.call(|| {
+            self.component.before_drain(node);
+            Ok(())
+        })
     }
 
     fn before_shutdown(&self, node: &Handle) -> Result {

@@ -18,6 +18,8 @@ use self::{
     section::Section,
     setting::Secret,
 };
+#[cfg(feature = "admin")]
+use crate::app::Admin;
 use crate::{
     app::{App, Cluster, Limits, Timeouts},
     error::{Error, Result},
@@ -128,12 +130,18 @@ impl Config {
         let mut faults = std::mem::take(&mut reader.faults);
         let mut settings = reader.settings;
         faults.extend(contradictions(&settings));
-        let cluster = &mut settings.cluster;
-        if let (None, Some(file)) = (&cluster.token.value, &cluster.token_file.value) {
+        let (cluster, admin) = (&mut settings.cluster, &mut settings.admin);
+        for (table, token, file) in [
+            ("cluster", &mut cluster.token, &cluster.token_file),
+            ("admin", &mut admin.token, &admin.token_file),
+        ] {
+            let (None, Some(file)) = (&token.value, &file.value) else {
+                continue;
+            };
             match fs::read_to_string(file) {
-                Ok(token) => cluster.token.value = Some(Secret(token.trim_end().to_owned())),
+                Ok(text) => token.value = Some(Secret(text.trim_end().to_owned())),
                 Err(error) => faults.push(format!(
-                    "cluster.token_file: {}",
+                    "{table}.token_file: {}",
                     unreadable(file, &error).message()
                 )),
             }
@@ -167,6 +175,12 @@ impl Config {
     /// The node's part in a cluster, to add callbacks in code; `None` if it stands alone.
     pub fn cluster(&self) -> Option<Cluster> {
         build::cluster(&self.settings.cluster)
+    }
+
+    /// The admin server, to add what is code; `None` if there is none.
+    #[cfg(feature = "admin")]
+    pub fn admin(&self) -> Option<Admin> {
+        build::admin(&self.settings.admin)
     }
 
     /// The addresses that clients connect to.
@@ -249,13 +263,15 @@ impl Config {
         let node = old.node.changed(&new.node).into_iter();
         let node = node.filter(|key| !live.contains(key)).map(String::from);
         let limits = old.limits.changed(&new.limits).into_iter();
-        let limits = limits.filter(|key| *key == "scheduler_capacity");
+        let limits = limits.filter(|key| ["memory", "scheduler_capacity"].contains(key));
         let timeouts = old.timeouts.changed(&new.timeouts).into_iter();
         let cluster = old.cluster.changed(&new.cluster).into_iter();
+        let admin = old.admin.changed(&new.admin).into_iter();
         let listeners = (old.listeners != new.listeners).then(|| "listeners".to_owned());
         node.chain(limits.map(|key| format!("limits.{key}")))
             .chain(timeouts.map(|key| format!("timeouts.{key}")))
             .chain(cluster.map(|key| format!("cluster.{key}")))
+            .chain(admin.map(|key| format!("admin.{key}")))
             .chain(listeners)
             .collect()
     }
@@ -308,6 +324,10 @@ impl App {
             .deny(node.deny.iter().copied());
         if let Some(cluster) = config.cluster() {
             self = self.cluster(cluster);
+        }
+        #[cfg(feature = "admin")]
+        if let Some(admin) = config.admin() {
+            self = self.admin(admin);
         }
         if let Some(threads) = node.io_threads.value {
             self = self.io_threads(threads);

@@ -166,8 +166,9 @@ impl Gate {
     /// Stops accepting, and waits until the addresses are free.
     pub(crate) async fn close_listeners(&self) {
         let accepting = std::mem::take(&mut *self.accepting.lock());
+        // All at once: this future may be dropped while it waits.
+        accepting.iter().for_each(JoinHandle::abort);
         for task in accepting {
-            task.abort();
             // The result is the error of an aborted task.
             let _ = task.await;
         }

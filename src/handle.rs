@@ -4,6 +4,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock, Weak},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -25,16 +26,19 @@ use crate::{
 mod call;
 mod certificates;
 mod deny_list;
+mod lifecycle;
 mod membership;
-mod readiness;
+mod start_steps;
 
 pub use call::CallAllBuilder;
 use certificates::Certificates;
 use deny_list::Denied;
 pub use deny_list::DenyList;
+use lifecycle::Lifecycle;
+pub use lifecycle::Readiness;
 use membership::Membership;
-use readiness::Readiness;
-pub(crate) use readiness::Step;
+use start_steps::StartSteps;
+pub(crate) use start_steps::Step;
 
 /// A handle to a running node: its sessions, schedulers, members and calls.
 ///
@@ -71,9 +75,9 @@ struct Inner {
     channels: RwLock<Option<Arc<dyn ChannelNetwork>>>,
     /// Set once, before the components' hooks run, if there is a configuration to read again.
     reload: OnceLock<Reload>,
-    readiness: Readiness,
+    start: StartSteps,
     admin: OnceLock<SocketAddr>,
-    shutdown: watch::Sender<bool>,
+    lifecycle: Lifecycle,
 }
 
 /// Reads the configuration again and applies what can change. Blocks on the file system.
@@ -93,9 +97,9 @@ impl Handle {
             membership: Membership::default(),
             channels: RwLock::default(),
             reload: OnceLock::new(),
-            readiness: Readiness::default(),
+            start: StartSteps::default(),
             admin: OnceLock::new(),
-            shutdown: watch::Sender::new(false),
+            lifecycle: Lifecycle::default(),
         }))
     }
 
@@ -338,26 +342,53 @@ impl Handle {
         self.0.membership.on_left(Arc::new(callback));
     }
 
+    /// Asks the node to let its players leave by themselves for at most this long, and then to stop;
+    /// returns at once. With several calls the earliest deadline counts, and
+    /// [`shutdown`](Handle::shutdown) ends the wait.
+    ///
+    /// 1. The node is [not ready](Handle::readiness), and other members choose it for no new session.
+    ///    Sessions that it serves stay, and so do calls.
+    /// 2. `before_drain` of its [components](crate::Component) runs, while all players are connected.
+    /// 3. After [`Timeouts::shutdown_delay`](crate::Timeouts::shutdown_delay) its listeners close.
+    /// 4. When no session is left, or at the deadline, it stops as by [`shutdown`](Handle::shutdown):
+    ///    clients that are still there are kicked with the advice to connect elsewhere.
+    ///
+    /// Where the node handles signals, SIGTERM does this with
+    /// [`Timeouts::drain`](crate::Timeouts::drain).
+    pub fn drain(&self, within: Duration) {
+        self.0.lifecycle.drain(within);
+    }
+
+    /// Whether the node takes new clients: for probes of load balancers and orchestrators.
+    pub fn readiness(&self) -> Readiness {
+        let lifecycle = &self.0.lifecycle;
+        lifecycle.readiness(self.0.start.missing().next().is_none())
+    }
+
     /// Asks the node to stop, and returns at once. Further calls do nothing.
     pub fn shutdown(&self) {
-        self.0.shutdown.send_replace(true);
+        self.0.lifecycle.shutdown();
     }
 
     /// Whether the node is stopping or has stopped.
     pub fn is_shutting_down(&self) -> bool {
-        *self.0.shutdown.borrow()
+        self.readiness() == Readiness::Stopping
     }
 
-    /// Whether the node serves: it has joined its cluster, its listeners are open, and it is not
-    /// stopping. What `/readyz` of the [admin address](crate::App::admin) answers.
+    /// Whether the node serves: it has joined its cluster, its listeners are open, and it neither
+    /// drains nor stops. What `/readyz` of the [admin address](crate::App::admin) answers.
     pub fn is_ready(&self) -> bool {
-        self.missing().is_empty()
+        self.readiness().is_ready()
     }
 
     /// What the node still waits for, or why it does not serve any more.
     pub(crate) fn missing(&self) -> Vec<&'static str> {
-        let stopping = self.is_shutting_down().then_some("draining");
-        self.0.readiness.missing().chain(stopping).collect()
+        let ends = matches!(self.readiness(), Readiness::Draining | Readiness::Stopping);
+        self.0
+            .start
+            .missing()
+            .chain(ends.then_some("draining"))
+            .collect()
     }
 
     /// The bound address of the node's [admin server](crate::App::admin), if it has one.
@@ -373,7 +404,7 @@ impl Handle {
 
     /// Notes that a step of the start is done.
     pub(crate) fn started(&self, step: Step) {
-        self.0.readiness.done(step);
+        self.0.start.done(step);
     }
 
     /// The latest set of members, and those that follow; `None` for a standalone node.
@@ -431,8 +462,11 @@ impl Handle {
 
     /// Waits for a call of [`shutdown`](Handle::shutdown).
     pub(crate) async fn shutdown_requested(&self) {
-        // The sender is part of this handle, so the wait cannot fail.
-        let _ = self.0.shutdown.subscribe().wait_for(|asked| *asked).await;
+        self.0.lifecycle.shutdown_requested().await;
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
     }
 }
 

@@ -41,7 +41,7 @@ pub use component::{Component, Handler, Handlers, Options};
 pub mod filter;
 
 mod handle;
-pub use handle::{CallAllBuilder, DenyList, Handle};
+pub use handle::{CallAllBuilder, DenyList, Handle, Readiness};
 
 mod channel;
 pub use channel::{Channel, Position, Rejoined};

@@ -9,12 +9,14 @@ use self::{
     admin::AdminPart,
     running::{FLUSH_TIMEOUT, Running},
     runtime::IoRuntime,
-    signals::{Hangups, interrupted},
+    signals::{Hangups, Interrupts, Signal},
 };
 use crate::{error::Result, handle::Handle, scheduler::Pool};
 
 mod admin;
 mod config;
+mod drain;
+mod draining;
 mod hooks;
 mod running;
 mod runtime;
@@ -38,6 +40,8 @@ pub struct Node {
     handle: Handle,
     addresses: Vec<SocketAddr>,
     stopped: watch::Receiver<bool>,
+    /// How long SIGTERM drains; `None` if it stops the node at once.
+    drain: Option<Duration>,
 }
 
 impl Node {
@@ -48,6 +52,7 @@ impl Node {
             .with_precision(config.timer_precision)?;
         let handle = Handle::new(pool, config.scheduler_capacity);
         let shutdown_timeout = config.shutdown_timeout;
+        let (drain, delay) = (config.drain, config.shutdown_delay);
         let admin = AdminPart::start(&mut config, &handle).await?;
         let part = admin.clone();
         match io.run(Running::start(config, handle.clone(), part)).await {
@@ -55,8 +60,12 @@ impl Node {
                 let (stopped_tx, stopped) = watch::channel(false);
                 let node = handle.clone();
                 let gate = running.gate.clone();
+                let draining = running.draining(delay.unwrap_or_default());
                 tokio::spawn(async move {
-                    node.shutdown_requested().await;
+                    tokio::select! {
+                        () = node.shutdown_requested() => {}
+                        () = draining.run() => {}
+                    }
                     stop(io, running, &node, shutdown_timeout).await;
                     admin.stop().await;
                     stopped_tx.send_replace(true);
@@ -67,6 +76,8 @@ impl Node {
                     handle,
                     addresses,
                     stopped,
+                    // Without a drain there still is the delay, which ends with the listeners.
+                    drain: drain.or(delay).max(delay),
                 })
             }
             Err(error) => {
@@ -104,6 +115,10 @@ impl Node {
     /// Waits until SIGINT (Ctrl-C), SIGTERM or SIGQUIT arrives or [`Handle::shutdown`] is called,
     /// and then until the node has stopped in order.
     ///
+    /// SIGTERM drains first if [`Timeouts::drain`](crate::Timeouts::drain) or
+    /// [`Timeouts::shutdown_delay`](crate::Timeouts::shutdown_delay) is set; a second signal ends the
+    /// drain. SIGHUP [reloads](Handle::reload) the configuration of a node that has one.
+    ///
     /// Signals count from this call on, not only from the first poll of the future.
     ///
     /// # Errors
@@ -113,15 +128,22 @@ impl Node {
     /// Called outside of a runtime.
     pub fn run(&self) -> impl Future<Output = Result> {
         let hangups = Hangups::new(self.handle.can_reload());
-        let signals = interrupted().and_then(|interrupted| Ok((interrupted, hangups?)));
+        let signals = Interrupts::new().and_then(|interrupts| Ok((interrupts, hangups?)));
         async {
-            let (interrupted, mut hangups) = signals?;
+            let (mut interrupts, mut hangups) = signals?;
             let reload = async {
                 loop {
                     hangups.next().await;
                     if let Err(error) = self.handle.reload().await {
                         error!(%error, "configuration not reloaded, keeping the old one");
                     }
+                }
+            };
+            let interrupted = async {
+                if let (Signal::Terminate, Some(within)) = (interrupts.next().await, self.drain) {
+                    self.handle.drain(within);
+                    // A second signal of any kind ends the wait.
+                    interrupts.next().await;
                 }
             };
             tokio::select! {

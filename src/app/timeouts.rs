@@ -28,6 +28,8 @@ pub struct Timeouts {
     pub(super) request: Option<Duration>,
     pub(super) shutdown: Duration,
     pub(super) resume_window: Option<Duration>,
+    pub(super) drain: Option<Duration>,
+    pub(super) shutdown_delay: Option<Duration>,
     pub(super) reconnect_window: Option<Duration>,
 }
 
@@ -43,6 +45,8 @@ impl Timeouts {
             request: Some(Duration::from_secs(30)),
             shutdown: Duration::from_secs(10),
             resume_window: Some(Duration::from_secs(60)),
+            drain: None,
+            shutdown_delay: None,
             reconnect_window: Some(Duration::from_secs(5)),
         }
     }
@@ -123,6 +127,28 @@ impl Timeouts {
     /// end is dropped. 10 s unless set.
     pub fn shutdown(mut self, timeout: Duration) -> Self {
         self.shutdown = timeout;
+        self
+    }
+
+    /// How long SIGTERM lets players leave by themselves before the node shuts down: as long as games
+    /// last. Off unless set: SIGTERM then shuts down at once. See [`Handle::drain`].
+    ///
+    /// A service manager has to wait at least this long and [`shutdown`](Timeouts::shutdown) before it
+    /// kills the process (`terminationGracePeriodSeconds`, `TimeoutStopSec`).
+    ///
+    /// [`Handle::drain`]: crate::Handle::drain
+    pub fn drain(mut self, within: impl Into<Option<Duration>>) -> Self {
+        self.drain = within.into();
+        self
+    }
+
+    /// How long a node that drains, or that SIGTERM stops, keeps accepting clients after it reports
+    /// [not ready](crate::Handle::readiness). Off unless set.
+    ///
+    /// For load balancers, which learn from probes that a node takes no more clients: about two
+    /// intervals of a probe. It is part of the time of a [`drain`](Timeouts::drain).
+    pub fn shutdown_delay(mut self, delay: impl Into<Option<Duration>>) -> Self {
+        self.shutdown_delay = delay.into();
         self
     }
 

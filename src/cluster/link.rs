@@ -18,6 +18,7 @@ pub(super) mod failure_detector;
 pub(super) mod flow;
 mod frame;
 mod handler;
+mod health;
 mod inbound;
 mod outbound;
 pub(super) mod peer;

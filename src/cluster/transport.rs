@@ -100,6 +100,8 @@ pub(in crate::cluster) struct PeerStatus {
     pub(in crate::cluster) available: bool,
     /// The peer is silent: new sessions prefer other members.
     pub(in crate::cluster) suspect: bool,
+    /// The peer drains: new sessions need another member, calls of nodes prefer others.
+    pub(in crate::cluster) draining: bool,
 }
 
 /// The error of a message that is not tried again.

@@ -21,6 +21,7 @@ pub(crate) struct Service {
 pub(crate) trait Hooks: Send + Sync {
     fn init(&self, node: &Handle) -> Result;
     fn after_init(&self, node: &Handle) -> Result;
+    fn before_drain(&self, node: &Handle) -> Result;
     fn before_shutdown(&self, node: &Handle) -> Result;
     fn shutdown(&self, node: &Handle) -> Result;
 }

@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
+#[cfg(feature = "admin")]
+use super::sections::AdminSection;
 use super::{
     sections::{ClusterSection, LimitsSection, ListenerSection, TimeoutsSection},
     setting::{BalanceName, RateAction, Secret},
 };
+#[cfg(feature = "admin")]
+use crate::app::Admin;
 use crate::{
     app::{Cluster, Limits, Timeouts},
     cluster::{Balance, ClusterTls},
@@ -46,6 +50,8 @@ pub(super) fn timeouts(section: &TimeoutsSection) -> Timeouts {
         .login(section.login)
         .request(section.request)
         .shutdown(section.shutdown)
+        .drain(section.drain)
+        .shutdown_delay(section.shutdown_delay)
         .reconnect_window(section.reconnect_window)
         .resume_window(section.resume_window)
 }
@@ -130,4 +136,13 @@ pub(super) fn listener(section: &ListenerSection) -> Listener {
         listener = listener.files(path, directory);
     }
     listener.subprotocols(section.subprotocols.iter())
+}
+
+#[cfg(feature = "admin")]
+pub(super) fn admin(section: &AdminSection) -> Option<Admin> {
+    let mut admin = Admin::new(section.address.value.clone()?);
+    if let Some(Secret(token)) = &section.token.value {
+        admin = admin.token(token);
+    }
+    Some(section.hosts.iter().fold(admin, Admin::host))
 }

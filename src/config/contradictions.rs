@@ -16,6 +16,17 @@ pub(super) fn contradictions(settings: &Settings) -> Vec<String> {
         both,
         "cluster.token and cluster.token_file: only one may be set".to_owned(),
     );
+    let admin = &settings.admin;
+    let both = admin.token.value.is_some() && admin.token_file.value.is_some();
+    fault(
+        both,
+        "admin.token and admin.token_file: only one may be set".to_owned(),
+    );
+    let missing = !cfg!(feature = "admin") && admin.address.value.is_some();
+    fault(
+        missing,
+        "admin.address: built without the feature admin".to_owned(),
+    );
     let both = cluster.master && !cluster.join.is_empty();
     fault(
         both,

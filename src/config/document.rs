@@ -2,7 +2,9 @@
 
 use super::{
     section::Section,
-    sections::{ClusterSection, LimitsSection, ListenerSection, NodeSection, TimeoutsSection},
+    sections::{
+        AdminSection, ClusterSection, LimitsSection, ListenerSection, NodeSection, TimeoutsSection,
+    },
 };
 
 /// The longest line, as in the documents.
@@ -18,6 +20,7 @@ pub(super) fn documented() -> String {
     section::<LimitsSection>(&mut text, Some("[limits]"), "");
     section::<TimeoutsSection>(&mut text, Some("[timeouts]"), "");
     section::<ClusterSection>(&mut text, Some("[cluster]"), "");
+    section::<AdminSection>(&mut text, Some("[admin]"), "");
     // No listener is the default.
     section::<ListenerSection>(&mut text, Some("[[listeners]]"), "# ");
     text.push_str(

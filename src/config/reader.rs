@@ -7,7 +7,9 @@ use toml::{
 
 use super::{
     section::{Key, Section},
-    sections::{ClusterSection, LimitsSection, ListenerSection, NodeSection, TimeoutsSection},
+    sections::{
+        AdminSection, ClusterSection, LimitsSection, ListenerSection, NodeSection, TimeoutsSection,
+    },
     value::Value,
 };
 
@@ -27,6 +29,7 @@ pub(super) struct Settings {
     pub(super) limits: LimitsSection,
     pub(super) timeouts: TimeoutsSection,
     pub(super) cluster: ClusterSection,
+    pub(super) admin: AdminSection,
     pub(super) listeners: Vec<ListenerSection>,
     /// The application's own table.
     pub(super) app: toml::Table,
@@ -38,7 +41,11 @@ struct Table {
     keys: &'static [Key],
 }
 
-const TABLES: [Table; 3] = [
+const TABLES: [Table; 4] = [
+    Table {
+        name: "admin",
+        keys: AdminSection::KEYS,
+    },
     Table {
         name: "limits",
         keys: LimitsSection::KEYS,
@@ -104,7 +111,7 @@ impl Reader {
                         self.set(&at(key.span()), name, key.get_ref(), &value);
                     }
                 }
-                (name @ ("app" | "limits" | "timeouts" | "cluster"), _) => {
+                (name @ ("app" | "limits" | "timeouts" | "cluster" | "admin"), _) => {
                     self.faults
                         .push(format!("{place}: {name}: expected a table"));
                 }
@@ -207,6 +214,7 @@ impl Reader {
             (_, Some(listener)) => listener.set(key, value),
             ("limits", _) => settings.limits.set(key, value),
             ("timeouts", _) => settings.timeouts.set(key, value),
+            ("admin", _) => settings.admin.set(key, value),
             ("cluster", _) => settings.cluster.set(key, value),
             _ => settings.node.set(key, value),
         };

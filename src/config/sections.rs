@@ -88,6 +88,11 @@ section! {
         request: Option<Duration> = Some(seconds(30)),
         /// How long a shutdown may take. Half of it is for requests in flight.
         shutdown: Duration = seconds(10),
+        /// How long SIGTERM lets players leave by themselves before the shutdown.
+        drain: Option<Duration> = None,
+        /// How long a node that drains, or that SIGTERM stops, keeps accepting clients after it
+        /// reports not ready: about two intervals of a load balancer's probe.
+        shutdown_delay: Option<Duration> = None,
         /// The window over which clients of a stopping node spread their return.
         reconnect_window: Option<Duration> = Some(seconds(5)),
         /// How long a client that asks for it may stay away and return to its session.
@@ -144,6 +149,20 @@ section! {
         max_unauthenticated_connections: usize = 512,
         /// How long a connection may take until its first authenticated call.
         authentication_timeout: Duration = seconds(10),
+    }
+}
+
+section! {
+    /// The admin server: health, metrics, a JSON API and the dashboard.
+    AdminSection {
+        /// The address to listen on. No admin server unless set.
+        address: Unset<String> = Unset::like("\"127.0.0.1:9470\""),
+        /// The secret that actions need, and all requests from other machines.
+        token: Unset<Secret> = Unset::like("\"...\""),
+        /// A file with the token, instead of the key above.
+        token_file: Unset<PathBuf> = Unset::like("\"/run/secrets/admin-token\""),
+        /// Names by which browsers reach the server, beside addresses and localhost.
+        hosts: Vec<String> = Vec::new(),
     }
 }
 

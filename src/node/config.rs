@@ -51,6 +51,10 @@ pub(crate) struct NodeConfig {
     pub(crate) scheduler_capacity: usize,
     pub(crate) timer_precision: Duration,
     pub(crate) shutdown_timeout: Duration,
+    /// How long SIGTERM lets players leave.
+    pub(crate) drain: Option<Duration>,
+    /// How long a draining node keeps listening.
+    pub(crate) shutdown_delay: Option<Duration>,
     /// `None` if the node was not configured from a file or the environment.
     pub(crate) reload: Option<Reload>,
 }
@@ -88,6 +92,8 @@ impl NodeConfig {
             ("timeouts.tcp_keepalive", gate.tcp_keepalive),
             ("timeouts.resume_window", gate.resume_window),
             ("timeouts.shutdown", Some(self.shutdown_timeout)),
+            ("timeouts.drain", self.drain),
+            ("timeouts.shutdown_delay", self.shutdown_delay),
             ("timer_precision", Some(self.timer_precision)),
             ("cluster.retry_interval", cluster.retry_interval),
             ("cluster.heartbeat", cluster.heartbeat),

@@ -15,6 +15,7 @@ use crate::{
 pub(super) enum Hook {
     Init,
     AfterInit,
+    BeforeDrain,
     BeforeShutdown,
     Shutdown,
 }
@@ -31,14 +32,20 @@ impl Hook {
         match self {
             Self::Init => "init",
             Self::AfterInit => "after_init",
+            Self::BeforeDrain => "before_drain",
             Self::BeforeShutdown => "before_shutdown",
             Self::Shutdown => "shutdown",
         }
     }
 
-    /// Whether it belongs to the stop of a node: then components are called in reverse.
-    fn is_of_stop(self) -> bool {
+    /// Whether components are called in reverse.
+    fn is_reversed(self) -> bool {
         matches!(self, Self::BeforeShutdown | Self::Shutdown)
+    }
+
+    /// Whether all components are called, whatever one of them returns.
+    fn goes_on(self) -> bool {
+        self.is_reversed() || matches!(self, Self::BeforeDrain)
     }
 
     fn call(self, service: &Service, node: &Handle) -> Result {
@@ -46,6 +53,7 @@ impl Hook {
         match self {
             Self::Init => hooks.init(node),
             Self::AfterInit => hooks.after_init(node),
+            Self::BeforeDrain => hooks.before_drain(node),
             Self::BeforeShutdown => hooks.before_shutdown(node),
             Self::Shutdown => hooks.shutdown(node),
         }
@@ -56,7 +64,7 @@ impl Hook {
 /// components' state with handlers.
 ///
 /// # Errors
-/// While the node starts, the first error, which ends the calls. While it stops, the last one; all
+/// While the node starts, the first error, which ends the calls. Later, the last one; all
 /// components are called.
 pub(super) async fn call(
     hook: Hook,
@@ -88,17 +96,21 @@ fn call_all(hook: Hook, node: &Handle, services: &[Service]) -> Result<(), HookE
         hook: hook.name(),
         error,
     };
-    if !hook.is_of_stop() {
+    if !hook.goes_on() {
         return services.iter().try_for_each(|service| {
             hook.call(service, node)
                 .map_err(|error| failed(service, error))
         });
     }
     let mut result = Ok(());
-    for service in services.iter().rev() {
+    let mut call = |service: &Service| {
         if let Err(error) = hook.call(service, node) {
             result = Err(failed(service, error));
         }
+    };
+    match hook.is_reversed() {
+        true => services.iter().rev().for_each(&mut call),
+        false => services.iter().for_each(&mut call),
     }
     result
 }

@@ -8,6 +8,7 @@ use tracing::{error, info, warn};
 use super::{
     admin::AdminPart,
     config::{DictionarySource, NodeConfig},
+    draining::Draining,
     hooks::{self, Hook},
 };
 use crate::{
@@ -176,6 +177,17 @@ impl Running {
             "node started"
         );
         Ok((running, addresses))
+    }
+
+    /// What a drain needs of it.
+    pub(super) fn draining(&self, delay: Duration) -> Draining {
+        Draining {
+            node: self.handle.clone(),
+            gate: self.gate.clone(),
+            services: self.services.clone(),
+            peers: self.peers.clone(),
+            delay,
+        }
     }
 
     /// Stops everything in order within a deadline.

@@ -38,14 +38,14 @@ fn the_document_has_the_reference() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
     let text = fs::read_to_string(&file).unwrap();
     let (before, _) = text.split_once("<!-- generated").unwrap();
-    let comment = "<!-- generated: run the test with BLESS=1 to write it anew -->";
+    let comment = "<!-- generated: run the test with NANO_BLESS=1 to write it anew -->";
     let expected = format!("{before}{comment}\n```toml\n{}```\n", Config::documented());
-    if env::var_os("BLESS").is_some() {
+    if env::var_os("NANO_BLESS").is_some() {
         fs::write(&file, &expected).unwrap();
     }
     assert!(
-        text == expected || env::var_os("BLESS").is_some(),
-        "docs/configuration.md is not the reference; BLESS=1 cargo test --test config writes it"
+        text == expected || env::var_os("NANO_BLESS").is_some(),
+        "docs/configuration.md is not the reference; NANO_BLESS=1 cargo test --test config writes it"
     );
 }
 
@@ -117,6 +117,9 @@ fn every_option_that_is_data_has_a_key() {
     let elsewhere = [
         // Tables.
         ("App", "cluster"),
+        ("App", "admin"),
+        ("Admin", "host"),
+        ("Admin", "warnings"),
         ("App", "limits"),
         ("App", "timeouts"),
         ("App", "listen"),
@@ -138,6 +141,7 @@ fn every_option_that_is_data_has_a_key() {
         ("src/app/limits.rs", "Limits"),
         ("src/app/timeouts.rs", "Timeouts"),
         ("src/app/cluster.rs", "Cluster"),
+        ("src/app/admin.rs", "Admin"),
         ("src/gate/listener.rs", "Listener"),
     ] {
         for option in options(file) {

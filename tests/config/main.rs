@@ -3,5 +3,6 @@
 
 mod keys;
 mod reload;
+mod signals;
 #[path = "../support/mod.rs"]
 mod support;

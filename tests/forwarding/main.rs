@@ -12,6 +12,7 @@ mod channel_faults;
 mod channels;
 mod closed_sessions;
 mod cluster;
+mod draining;
 mod ends;
 mod faults;
 #[path = "../support/go/mod.rs"]

@@ -14,6 +14,7 @@ mod bounded;
 mod certificates;
 mod configuration;
 mod denied;
+mod draining;
 mod error_bit;
 mod error_forms;
 mod faults;

@@ -307,6 +307,7 @@ impl PeerTransport for CompatPeer {
             bound: member,
             available: member && !self.suspect.load(Ordering::Acquire),
             suspect: false,
+            draining: false,
         }
     }
 

@@ -169,6 +169,9 @@ pub enum Kind {
     StreamLost = 37,
     /// The sender of the CALL or RELAY_CALL `request` no longer waits for its REPLY.
     Cancel = 38,
+    /// The sender drains: sessions that it serves stay, new ones need another member. Sent again on each
+    /// new stream.
+    Cordon = 42,
     /// A call for the node itself, not for a component: `route` names its service and method, as in
     /// `Directory.Claim`. With `request` it is answered by a REPLY.
     NodeCall = 39,
@@ -209,6 +212,7 @@ impl Kind {
             Self::Keepalive => "KEEPALIVE",
             Self::StreamLost => "STREAM_LOST",
             Self::Cancel => "CANCEL",
+            Self::Cordon => "CORDON",
             Self::NodeCall => "NODE_CALL",
             Self::Credit => "CREDIT",
             Self::SessionUnknown => "SESSION_UNKNOWN",
@@ -242,6 +246,7 @@ impl Kind {
             "KEEPALIVE" => Some(Self::Keepalive),
             "STREAM_LOST" => Some(Self::StreamLost),
             "CANCEL" => Some(Self::Cancel),
+            "CORDON" => Some(Self::Cordon),
             "NODE_CALL" => Some(Self::NodeCall),
             "CREDIT" => Some(Self::Credit),
             "SESSION_UNKNOWN" => Some(Self::SessionUnknown),

@@ -76,7 +76,7 @@ pub(in crate::cluster) enum Effect<S> {
     CancelCall(u64),
     /// The peer has failed the calls of its that arrived on this stream.
     CancelCalls,
-    /// The peer is draining: choose other members from now on.
+    /// The peer drains or stops: choose other members from now on.
     PeerDraining,
     /// No inbound frame for [`SUSPECT_AFTER`](super::config::SUSPECT_AFTER) probes.
     PeerSuspected,

@@ -286,6 +286,10 @@ impl Frame {
         Self::of(Kind::Goaway, 0)
     }
 
+    pub(super) fn cordon() -> Self {
+        Self::of(Kind::Cordon, 0)
+    }
+
     pub(super) fn keepalive() -> Self {
         Self::of(Kind::Keepalive, 0)
     }

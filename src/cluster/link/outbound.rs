@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
+    handle::Readiness,
     metrics::LinkMetrics,
 };
 
@@ -67,6 +68,9 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
     peer.check_incarnation(number_in(INCARNATION))?;
     let epoch = number_in(EPOCH).unwrap_or_default();
     let mut effects = Vec::new();
+    if peer.context.node.readiness() == Readiness::Draining {
+        stream.cordon();
+    }
     stream.input(|state| state.outbound_up(number, epoch, &mut effects));
     handler::apply(peer, index, &mut effects);
     info!(peer = %peer.address, stream = index, "link up");

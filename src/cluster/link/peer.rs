@@ -17,10 +17,10 @@ use tonic::{Status, Streaming};
 use super::{
     config::{STREAMS, stream_index},
     context::LinkContext,
+    health::Health,
     proto::{Batch, Frame, Kind},
     remote::RemoteSession,
     served_session::NewSession,
-    state::Health,
     stream::LinkStream,
 };
 #[cfg(feature = "admin")]
@@ -266,6 +266,7 @@ impl PeerTransport for LinkPeer {
             bound: member && health < Health::Draining,
             available: member && health < Health::Broken,
             suspect: health == Health::Suspect,
+            draining: health == Health::Cordoned,
         }
     }
 

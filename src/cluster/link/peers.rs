@@ -291,6 +291,14 @@ impl LinkPeers {
 
 /// How links end when this node stops.
 impl LinkPeers {
+    /// Asks all peers for no new sessions. Those that appear later learn of it from the handle, which
+    /// says that the node drains.
+    pub(in crate::cluster) fn cordon(&self) {
+        for peer in self.list() {
+            peer.streams.iter().for_each(|stream| stream.cordon());
+        }
+    }
+
     /// Asks all peers for no new work. Returns them.
     pub(in crate::cluster) fn goaway(&self) -> Vec<Arc<LinkPeer>> {
         let peers = self.list();

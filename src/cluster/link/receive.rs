@@ -111,6 +111,10 @@ impl<S: LinkedSession> LinkState<S> {
                 effects.extend(writer.map(Effect::Wake));
                 effects.push(Effect::PeerDraining);
             }
+            Kind::Cordon => {
+                self.peer_cordoned = true;
+                effects.push(Effect::PeerDraining);
+            }
             Kind::Drained => self.receiver.set_drained(),
             Kind::Keepalive => {}
             Kind::StreamLost => {

@@ -13,7 +13,7 @@
 //!   `shared_data.rs`, and calls in `call_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
 //! - time: [`probe`](LinkState::probe), in a fixed interval;
-//! - the end: [`goaway`](LinkState::goaway), [`finish`](LinkState::finish),
+//! - the end: [`cordon`](LinkState::cordon), [`goaway`](LinkState::goaway), [`finish`](LinkState::finish),
 //!   [`end_served`](LinkState::end_served), [`close`](LinkState::close).
 //!
 //! What follows from an input is pushed as [`Effect`]s into a vector of the caller, or returned as
@@ -45,6 +45,7 @@ use super::{
     config::NODE_QUOTA,
     effect::{Effect, EndCause},
     flow::Quota,
+    health::Health,
     proto::{Batch, Frame},
     receiver::Receiver,
     sender::{Blocked, Sender},
@@ -63,40 +64,15 @@ pub(in crate::cluster) struct LinkState<S> {
     pub(super) index: usize,
     /// Whether this node takes no new messages.
     draining: bool,
+    /// Whether this node takes no new sessions.
+    cordoned: bool,
+    /// Whether the peer takes none.
+    pub(super) peer_cordoned: bool,
     /// How long the nodes may be cut off from each other before the sessions they share end.
     grace: Duration,
     /// The share of the send queue for frames to several sessions, and for those about none.
     pub(super) multicast_quota: Arc<Quota>,
     pub(super) node_quota: Arc<Quota>,
-}
-
-/// What a link is good for, from the best to the worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(in crate::cluster) enum Health {
-    /// Both directions work, or have not been tried yet.
-    Good,
-    /// Nothing was received for a while: new sessions prefer other members.
-    Suspect,
-    /// One direction is broken: new sessions need another member.
-    Broken,
-    /// The peer sent GOAWAY: even bound sessions need another member.
-    Draining,
-    /// The peer is gone.
-    Closed,
-}
-
-#[cfg(feature = "admin")]
-impl Health {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Good => "good",
-            Self::Suspect => "suspect",
-            Self::Broken => "broken",
-            Self::Draining => "draining",
-            Self::Closed => "closed",
-        }
-    }
 }
 
 impl<S: LinkedSession> LinkState<S> {
@@ -106,6 +82,8 @@ impl<S: LinkedSession> LinkState<S> {
             receiver: Receiver::new(),
             index,
             draining: false,
+            cordoned: false,
+            peer_cordoned: false,
             grace,
             multicast_quota: Quota::new(NODE_QUOTA),
             node_quota: Quota::new(NODE_QUOTA),
@@ -119,6 +97,8 @@ impl<S: LinkedSession> LinkState<S> {
             Health::Draining
         } else if self.sender.is_down() || self.receiver.is_down() {
             Health::Broken
+        } else if self.peer_cordoned {
+            Health::Cordoned
         } else if self.receiver.is_suspect() {
             Health::Suspect
         } else {
@@ -176,6 +156,9 @@ impl<S: LinkedSession> LinkState<S> {
                 self.sender.push(frame);
             }
             self.sender.repeat(self.receiver.unapplied());
+            if self.cordoned {
+                self.sender.push(Frame::cordon());
+            }
         }
     }
 
@@ -275,6 +258,12 @@ impl<S: LinkedSession> LinkState<S> {
         if own + served > 0 {
             effects.push(Effect::Detached { own, served });
         }
+    }
+
+    /// Announces that this node takes no new sessions; again on each stream that comes up.
+    pub(super) fn cordon(&mut self) -> Option<Waker> {
+        self.cordoned = true;
+        self.sender.push(Frame::cordon())
     }
 
     /// Announces that this node is about to stop and takes no new messages.

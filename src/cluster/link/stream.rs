@@ -18,9 +18,10 @@ use tokio::sync::{Notify, futures::Notified};
 use super::{
     effect::Effect,
     frame::check_size,
+    health::Health,
     proto::{Batch, Frame},
     sender::Blocked,
-    state::{Health, LinkState},
+    state::LinkState,
 };
 use crate::{
     cluster::pending_calls::{CallStream, StreamId},
@@ -60,9 +61,10 @@ impl LinkStream {
 
     /// The health of the stream when it last changed.
     pub(super) fn health(&self) -> Health {
-        const ALL: [Health; 5] = [
+        const ALL: [Health; 6] = [
             Health::Good,
             Health::Suspect,
+            Health::Cordoned,
             Health::Broken,
             Health::Draining,
             Health::Closed,
@@ -248,6 +250,10 @@ impl LinkStream {
     pub(super) fn reply(&self, request: u64, answer: Result<Bytes>) {
         self.served_calls.lock().remove(&request);
         self.send(|state| state.reply(request, answer));
+    }
+
+    pub(super) fn cordon(&self) {
+        self.send(LinkState::cordon);
     }
 
     pub(super) fn goaway(&self) {

@@ -18,7 +18,7 @@ use crate::{
         node_services::NodeServices,
         peer_table::{Candidate, PeerTable, unsupported},
         pending_calls::PendingCalls,
-        transport::{PeerTransport, into_error},
+        transport::{PeerStatus, PeerTransport, into_error},
     },
     dispatch::{ClusterRouter, Dispatch, ForwardError, Origin},
     error::{Error, Result, code},
@@ -152,10 +152,13 @@ impl PeerRouter {
                 transport.status().available && able(transport)
             })
             .ok_or_else(|| self.table.missing(service, route))?;
-        if candidates
-            .iter()
-            .any(|(_, transport)| !transport.status().suspect)
-        {
+        let any = |candidates: &[Candidate], is: fn(PeerStatus) -> bool| {
+            candidates.iter().any(|(_, it)| is(it.status()))
+        };
+        if session.is_some() || any(&candidates, |status| !status.draining) {
+            candidates.retain(|(_, transport)| !transport.status().draining);
+        }
+        if any(&candidates, |status| !status.suspect) {
             candidates.retain(|(_, transport)| !transport.status().suspect);
         }
         if candidates.is_empty() {
@@ -248,6 +251,11 @@ impl PeerRouter {
 
 /// How traffic ends when this node stops.
 impl PeerRouter {
+    /// Asks the other nodes for no new sessions; those that are bound to this one stay.
+    pub(crate) fn cordon(&self) {
+        self.links.cordon();
+    }
+
     /// Asks the other nodes for no more work and finishes what there is. Returns when all requests
     /// are answered and everything has been sent, or at the deadline; then all sessions of other
     /// gates end.

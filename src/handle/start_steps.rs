@@ -21,9 +21,9 @@ const STEPS: [(Step, &str); 3] = [
 
 /// The steps that are done. None is ever undone.
 #[derive(Debug, Default)]
-pub(super) struct Readiness([AtomicBool; STEPS.len()]);
+pub(super) struct StartSteps([AtomicBool; STEPS.len()]);
 
-impl Readiness {
+impl StartSteps {
     pub(super) fn done(&self, step: Step) {
         self.0[step as usize].store(true, Ordering::Release);
     }
