@@ -83,8 +83,11 @@ use self::{
     server::{ClusterServer, ServerConfig},
 };
 pub(crate) use self::{
-    config::Settings, node_caller::NodeCaller, node_services::NodeServices,
-    routing::router::PeerRouter, server::ClusterListener,
+    config::Settings,
+    node_caller::NodeCaller,
+    node_services::{NodeCall, NodeService, NodeServices},
+    routing::router::PeerRouter,
+    server::ClusterListener,
 };
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.

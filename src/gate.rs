@@ -14,7 +14,12 @@ use tokio::{task::JoinHandle, time::timeout};
 use tracing::info;
 
 use crate::{
-    dispatch::Dispatch, error::Result, handle::Handle, message::Dictionary, metrics::Metrics,
+    cluster::{NodeCaller, NodeServices},
+    dispatch::Dispatch,
+    error::Result,
+    handle::Handle,
+    message::Dictionary,
+    metrics::Metrics,
     session::CloseReason,
 };
 
@@ -45,6 +50,7 @@ mod resume;
 mod resumption;
 mod send_queue;
 mod shared;
+mod tunnel;
 mod unanswered;
 mod upgrade_request;
 
@@ -65,6 +71,7 @@ use self::{
     client_state::FLUSH_TIMEOUT,
     listener::{Accepting, BoundListener},
     shared::Shared,
+    tunnel::{TunnelService, client::TunnelClient, inboxes::Inboxes, wire},
 };
 
 /// The listeners and connections of a node.
@@ -161,6 +168,15 @@ impl Gate {
     /// The limits of clients, which may change at any time.
     pub(crate) fn limits(&self) -> &Arc<LiveLimits> {
         &self.shared.limits
+    }
+
+    /// Connects it to the other gates of its cluster, so that clients can return on any of them.
+    pub(crate) fn connect(&self, caller: NodeCaller, services: &NodeServices) {
+        let inboxes = Arc::<Inboxes>::default();
+        let service = TunnelService::new(&self.shared, caller.clone(), inboxes.clone());
+        services.insert(wire::SERVICE, Arc::new(service));
+        // A gate is connected once.
+        let _ = self.shared.tunnels.set(TunnelClient { caller, inboxes });
     }
 
     /// Stops accepting, and waits until the addresses are free.

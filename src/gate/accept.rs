@@ -21,10 +21,15 @@ use super::{
     listener::ConnectionOptions,
     opening::Opening,
     origin::Origin,
-    resumption::{Resumption, Return},
+    resumption::{Offer, Resumption, Return},
     shared::{ConnectionPermit, Shared},
+    tunnel::{
+        carry::carry,
+        client::{Distant, Tunnel},
+    },
 };
 use crate::{
+    handshake::Request,
     net::{
         accept_errors::{AcceptErrors, AcceptStep},
         address::canonical,
@@ -287,11 +292,34 @@ async fn serve<T: Transport>(
     if origin.must_return {
         connection.resumption = Resumption::Required;
     }
-    let ending = connection.run().await;
-    if let Some(to) = connection.resumption.take_return() {
-        guard.unused = true;
-        drop(guard);
-        return Box::pin(hand_over(connection, to, remote, begun)).await;
+    let mut ending = connection.run().await;
+    match connection.resumption.take_return() {
+        None => {}
+        Some(Return::Here { session, received }) => {
+            guard.unused = true;
+            drop(guard);
+            return Box::pin(hand_over(connection, session, received, remote, begun)).await;
+        }
+        Some(Return::Distant(to, body)) => {
+            match Box::pin(reach(connection.gate.clone(), &to, remote)).await {
+                Ok(tunnel) => {
+                    guard.unused = true;
+                    drop(guard);
+                    return Box::pin(pass_on(connection, tunnel)).await;
+                }
+                // The client may try again.
+                Err(None) => ending = CloseReason::Client.into(),
+                Err(Some(_)) if origin.must_return => ending = CloseReason::Client.into(),
+                Err(Some(lost)) => {
+                    let request = Request::decode(&body);
+                    let offer = Offer::Grant(Some(lost));
+                    ending = match connection.check_handshake(request, body, offer) {
+                        Ok(()) => connection.run().await,
+                        Err(ending) => ending,
+                    };
+                }
+            }
+        }
     }
     // Only a session that may be resumed is detached, and then there is a window.
     if let Some(window) = connection.gate.config.resume_window
@@ -328,16 +356,45 @@ async fn finish<T: Transport>(
 /// Gives the socket to the session to which its client has returned, and waits until it is closed.
 async fn hand_over<T: Transport>(
     connection: Connection<T>,
-    to: Return,
+    session: i64,
+    received: u64,
     remote: Option<SocketAddr>,
     begun: Instant,
 ) {
     let gate = connection.gate.clone();
     let (open, closed) = oneshot::channel();
-    let arrival = connection.into_arrival(to.received, remote, begun, open);
-    gate.resumable.deliver(to.session, arrival);
+    let arrival = connection.into_arrival(received, remote, begun, open);
+    gate.resumable.deliver(session, arrival);
     // An error is the drop of the sender, with the socket.
     let _ = closed.await;
+}
+
+/// Asks the gate that holds the client's session to go on with it.
+///
+/// # Errors
+/// See [`TunnelClient::open`](super::tunnel::client::TunnelClient::open).
+async fn reach(
+    gate: Arc<Shared>,
+    to: &Distant,
+    remote: Option<SocketAddr>,
+) -> Result<Tunnel, Option<Lost>> {
+    let tunnels = gate.tunnels.get().ok_or(None)?;
+    let opened = gate.unless_stopped(tunnels.open(to, remote)).await;
+    let opened = opened.unwrap_or(Err(None));
+    match &opened {
+        Ok(_) => debug!(?remote, gate = to.gate, "client returned to another gate"),
+        Err(Some(lost)) => gate.metrics.session_lost(lost.as_str()),
+        Err(None) => debug!(?remote, gate = to.gate, "gate not reached for a return"),
+    }
+    opened
+}
+
+/// Carries the client's packets to the gate that holds its session, and back.
+async fn pass_on<T: Transport>(connection: Connection<T>, tunnel: Tunnel) {
+    let gate = connection.gate.clone();
+    let carried = carry(connection.transport, connection.decoder, tunnel);
+    // A client whose gate stops returns on another one.
+    let _ = gate.unless_stopped(carried).await;
 }
 
 /// Ends a session with its connection, also when the connection's task is dropped or panics.

@@ -297,11 +297,23 @@ impl<T: Transport> Connection<T> {
     fn shake_hands(&mut self, body: Bytes) -> Result<(), Ending> {
         let request = Request::decode(&body);
         // Before any check: a client that returns was checked when its session was opened.
-        let offer = self.resumption.read(&request, &self.handle, &self.gate);
+        let offer = self
+            .resumption
+            .read(&request, &self.handle, &self.gate, &body);
         if let Offer::Return = offer {
             return Err(CloseReason::Client.into());
         }
         self.resumption.check_required(&self.gate)?;
+        self.check_handshake(request, body, offer)
+    }
+
+    /// Checks the handshake of a client that does not return, and answers it.
+    pub(super) fn check_handshake(
+        &mut self,
+        request: Request,
+        body: Bytes,
+        offer: Offer,
+    ) -> Result<(), Ending> {
         self.handle.set_error_flag(request.sys.knows_error_flag());
         if let Some(fault) = &request.unread {
             debug!(
@@ -450,21 +462,6 @@ impl<T: Transport> Connection<T> {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    /// Returns the earliest deadline of those that count without a connection too.
-    pub(super) fn session_deadline(&self) -> Option<Instant> {
-        self.requests_by.into_iter().chain(self.login_by).min()
-    }
-
-    /// Handles the deadlines that count without a connection too, if they have passed.
-    pub(super) fn on_session_deadline(&mut self) {
-        if self.requests_by.is_some_and(|by| by <= self.now) {
-            self.requests_by = self.handle.expire(self.now);
-        }
-        if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.user().is_none() {
-            self.handle.close(CloseReason::LoginTimeout);
-        }
     }
 
     /// Handles every deadline that has passed; returns the reason if the connection ends now.

@@ -32,7 +32,7 @@ use crate::{
     packet::{Decoder, Kind},
     panic::catch_panic,
     resume::Lost,
-    session::{CloseReason, Session},
+    session::{CloseReason, Session, SessionSink},
 };
 
 /// The sessions without a user whose clients are away, of one address. A client that opens sessions
@@ -217,6 +217,21 @@ impl<T: Transport> Connection<T> {
     /// Leaves the session without a connection; false if it ends with this one, for this reason.
     pub(super) fn detach(&self, reason: &CloseReason) -> bool {
         self.handle.is_away() || (self.survives(reason) && self.handle.detach())
+    }
+
+    /// Returns the earliest deadline of those that count without a connection too.
+    pub(super) fn session_deadline(&self) -> Option<Instant> {
+        self.requests_by.into_iter().chain(self.login_by).min()
+    }
+
+    /// Handles the deadlines that count without a connection too, if they have passed.
+    pub(super) fn on_session_deadline(&mut self) {
+        if self.requests_by.is_some_and(|by| by <= self.now) {
+            self.requests_by = self.handle.expire(self.now);
+        }
+        if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.user().is_none() {
+            self.handle.close(CloseReason::LoginTimeout);
+        }
     }
 
     /// Goes on without the socket, and returns it. What is on its way to the client is kept elsewhere,

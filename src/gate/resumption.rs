@@ -2,9 +2,12 @@
 
 use std::{mem, sync::Arc};
 
-use super::{handle::ConnectionHandle, shared::Shared};
+use bytes::Bytes;
+
+use super::{handle::ConnectionHandle, resume::token, shared::Shared, tunnel::client::Distant};
 use crate::{
     handshake::Request,
+    member::Member,
     packet::{Kind, Packet},
     resume::{Ask, Grant, Lost},
     session::{CloseReason, Session},
@@ -27,10 +30,15 @@ pub(super) enum Resumption {
 }
 
 /// A client's return to its session.
-pub(super) struct Return {
-    pub(super) session: i64,
-    /// The data packets the client has received.
-    pub(super) received: u64,
+pub(super) enum Return {
+    /// To one of this gate.
+    Here {
+        session: i64,
+        /// The data packets the client has received.
+        received: u64,
+    },
+    /// To one that another gate holds, if that agrees. With the body of the handshake.
+    Distant(Distant, Bytes),
 }
 
 /// What a client has asked for in its handshake.
@@ -128,6 +136,7 @@ impl Resumption {
         request: &Request,
         handle: &ConnectionHandle,
         gate: &Shared,
+        body: &Bytes,
     ) -> Offer {
         let window = gate.config.resume_window;
         let Some(ask) = window.and_then(|_| request.resume()) else {
@@ -143,10 +152,19 @@ impl Resumption {
         let Ask::Return { token, received } = ask else {
             return Offer::Grant(None);
         };
+        if let Some(holder) = holder(&token, gate) {
+            let distant = Distant {
+                gate: holder,
+                token,
+                received,
+            };
+            *self = Self::Elsewhere(Box::new(Return::Distant(distant, body.clone())));
+            return Offer::Return;
+        }
         match gate.resumable.find(&token, received) {
             Ok(session) => {
                 let received = received.unwrap_or_default();
-                *self = Self::Elsewhere(Box::new(Return { session, received }));
+                *self = Self::Elsewhere(Box::new(Return::Here { session, received }));
                 Offer::Return
             }
             Err(lost) => {
@@ -169,11 +187,14 @@ impl Resumption {
             return None;
         };
         let window = gate.config.resume_window?;
+        let node = gate.node.member().map_or(0, Member::incarnation);
         let token = if self.is_allowed() {
-            gate.resumable.renew(session.id())?
+            gate.resumable.renew(session.id(), node)?
         } else {
             let most = gate.limits.max_connections().saturating_mul(2);
-            let token = gate.resumable.add(session.id(), handle.clone(), most)?;
+            let token = gate
+                .resumable
+                .add(session.id(), handle.clone(), (most, node))?;
             handle.allow_return();
             *self = Self::Allowed;
             token
@@ -185,4 +206,20 @@ impl Resumption {
                 .with_lost(lost),
         )
     }
+}
+
+/// The address of the other gate that holds the session of a token; `None` if the token names this
+/// node, or one that is no member.
+fn holder(token: &str, gate: &Shared) -> Option<String> {
+    let incarnation = token::node(token)?;
+    gate.tunnels.get()?;
+    let own = gate.node.member().map(Member::incarnation);
+    if own == Some(incarnation) {
+        return None;
+    }
+    let members = gate.node.members();
+    let holder = members
+        .iter()
+        .find(|member| member.incarnation() == incarnation);
+    holder.map(|member| member.address().to_owned())
 }

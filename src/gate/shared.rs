@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -17,6 +17,7 @@ use super::{
     live_limits::LiveLimits,
     memory::Memory,
     resume::{budget::Budget, registry::Registry},
+    tunnel::client::TunnelClient,
 };
 use crate::{
     dispatch::Dispatch,
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     pub(super) resumable: Registry,
     /// Those without a user whose clients are away, by their last address.
     pub(super) anonymous_away: Arc<AddressLimit>,
+    /// Set in a cluster.
+    pub(super) tunnels: OnceLock<TunnelClient>,
     /// What waits for clients that are away.
     pub(super) away_bytes: Budget,
 }
@@ -77,6 +80,7 @@ impl Shared {
             wakes: WakeBatcher::new(),
             resumable: Registry::default(),
             anonymous_away: AddressLimit::new(),
+            tunnels: OnceLock::new(),
             away_bytes: Budget::default(),
         })
     }

@@ -142,6 +142,9 @@ impl Running {
             Some(bound) => bound.node_caller(&node_services),
             None => NodeCaller::standalone("", &node_services),
         };
+        if bound_cluster.is_some() {
+            gate.connect(caller.clone(), &node_services);
+        }
         let channels = Channels::start(&handle, &node_services, caller);
         handle.set_channels(Some(channels.network()));
         let mut running = Self {

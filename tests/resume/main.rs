@@ -6,6 +6,7 @@ mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod gates;
 mod limits;
 mod lost;
 mod returns;

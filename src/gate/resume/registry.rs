@@ -79,13 +79,13 @@ impl Secrets {
 }
 
 impl Registry {
-    /// Adds a session, and returns its first token; `None` if there are `most` already, or the
-    /// operating system has no random numbers.
+    /// Adds a session, and returns its first token, which names this `node`; `None` if there are
+    /// `most` already, or the operating system has no random numbers.
     pub(in crate::gate) fn add(
         &self,
         id: i64,
         session: Arc<dyn Resumable>,
-        most: usize,
+        (most, node): (usize, u64),
     ) -> Option<String> {
         let current = Secret::random()?;
         let entry = Entry {
@@ -101,7 +101,7 @@ impl Registry {
             return None;
         }
         table.sessions.insert(id, entry);
-        Some(token::encode(id, &current))
+        Some(token::encode(id, &current, node))
     }
 
     /// Whether no client may return.
@@ -111,14 +111,14 @@ impl Registry {
 
     /// Returns the next token of a session. The one before stays valid until
     /// [`confirm`](Registry::confirm).
-    pub(in crate::gate) fn renew(&self, id: i64) -> Option<String> {
+    pub(in crate::gate) fn renew(&self, id: i64, node: u64) -> Option<String> {
         let secret = Secret::random();
         let mut table = self.0.lock();
         let secrets = &mut table.sessions.get_mut(&id)?.secrets;
         // Without random numbers the old token serves again: its session is not lost for that.
         let secret = secret.unwrap_or(secrets.current);
         secrets.pending = Some(secret);
-        Some(token::encode(id, &secret))
+        Some(token::encode(id, &secret, node))
     }
 
     /// Notes that the client has its newest token, so that older ones are void.

@@ -23,19 +23,36 @@ impl Secret {
     }
 }
 
-/// Writes the token of a session.
-pub(super) fn encode(session: i64, secret: &Secret) -> String {
+/// Writes the token of a session. `node` is the incarnation of the node that holds it; 0 on a
+/// standalone node.
+pub(super) fn encode(session: i64, secret: &Secret, node: u64) -> String {
     let mut token = format!("{session:x}-");
     for byte in secret.0 {
         // Writing to a string does not fail.
         let _ = write!(token, "{byte:02x}");
     }
+    if node > 0 {
+        let _ = write!(token, "-{node:x}");
+    }
     token
+}
+
+/// The incarnation of the node that holds the session of a token; `None` if it names none.
+pub(in crate::gate) fn node(token: &str) -> Option<u64> {
+    let (_, rest) = token.split_once('-')?;
+    u64::from_str_radix(rest.split_once('-')?.1, 16).ok()
 }
 
 /// Reads a token; `None` if it has another form.
 pub(super) fn decode(token: &str) -> Option<(i64, Secret)> {
-    let (session, digits) = token.split_once('-')?;
+    let (session, rest) = token.split_once('-')?;
+    let (digits, node) = match rest.split_once('-') {
+        Some((digits, node)) => (digits, Some(node)),
+        None => (rest, None),
+    };
+    if node.is_some_and(|node| u64::from_str_radix(node, 16).is_err()) {
+        return None;
+    }
     let session = i64::from_str_radix(session, 16).ok()?;
     let mut secret = [0; 16];
     if digits.len() != 2 * secret.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -54,9 +71,13 @@ mod tests {
     #[test]
     fn a_token_is_read_as_it_was_written_and_others_are_none() {
         let secret = Secret::random().unwrap();
-        let token = encode(77, &secret);
-        let (session, read) = decode(&token).unwrap();
-        assert!(session == 77 && read.is(&secret));
+        let named = encode(77, &secret, 0xab);
+        let token = encode(77, &secret, 0);
+        for (token, of) in [(&token, None), (&named, Some(0xab))] {
+            let (session, read) = decode(token).unwrap();
+            assert!(session == 77 && read.is(&secret));
+            assert_eq!(node(token), of);
+        }
         assert!(!read.is(&Secret::random().unwrap()));
         let cut = &token[..token.len() - 1];
         for other in [
@@ -66,6 +87,9 @@ mod tests {
             "4d-",
             cut,
             &format!("{token}0"),
+            &format!("{token}-"),
+            &format!("{token}-x"),
+            &format!("{named}-1"),
             "4d-é",
             &token.replace('-', ""),
         ] {
