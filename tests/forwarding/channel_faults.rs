@@ -13,6 +13,11 @@ use crate::{
     cluster::{Room, member},
     go::{Call, GoNode, proto::RequestMessage},
     go_backends::join,
+    raw_link::{
+        frame,
+        proto::{Frame, Kind},
+    },
+    scripted_peer::ScriptedPeer,
 };
 
 /// So many that each node owns some, whatever its address.
@@ -195,4 +200,51 @@ async fn a_client_of_a_go_gate_is_a_member_and_broadcasts_name_the_gate_as_misse
     assert_eq!(other.broadcast("on", &2).unwrap(), [gate.address.clone()]);
     let error = session.shared().set("key", &1).unwrap_err();
     assert_eq!(error.code(), code::UNSUPPORTED);
+}
+
+#[tokio::test]
+async fn garbage_of_another_node_is_refused_and_changes_nothing() {
+    let nodes = Nodes::start(1, 0).await;
+    let gate = &nodes.gates[0];
+    let (_client, session) = client(gate).await;
+    let channel = gate.handle().channel("guild");
+    channel.join(&session).await.unwrap();
+    let mut peer = ScriptedPeer::join(&nodes.master, 7).await;
+    gate.knows(2).await;
+    let stream = peer.stream_to(gate, 0).await;
+    let methods = [
+        "Join", "Part", "Held", "Joined", "Deliver", "Collect", "Publish", "Gates", "Members",
+        "Enter", "Leave", "Other",
+    ];
+    let names = methods.map(|method| format!("Channels.{method}"));
+    let names = names.into_iter().chain(["Clients.Broadcast".to_owned()]);
+    for (at, route) in names.enumerate() {
+        let call = Frame {
+            request: at as u64 + 1,
+            route: route.clone().into(),
+            body: vec![0xFF; 9].into(),
+            ..frame(Kind::NodeCall)
+        };
+        // As a one-way message, too.
+        let message = Frame {
+            request: 0,
+            ..call.clone()
+        };
+        stream.send(vec![message, call]);
+        let reply = peer.next(Kind::Reply).await;
+        assert_eq!(reply.request, at as u64 + 1);
+        assert!(reply.error, "{route}: {:?}", reply.body);
+    }
+    // An empty body is a message whose fields are all absent: it names no channel and no session.
+    for method in ["Publish", "Enter", "Leave", "Join", "Deliver"] {
+        let call = Frame {
+            request: 99,
+            route: format!("Channels.{method}").into(),
+            ..frame(Kind::NodeCall)
+        };
+        stream.send(vec![call]);
+        let reply = peer.next(Kind::Reply).await;
+        assert!(reply.error, "{method}: {:?}", reply.body);
+    }
+    assert_eq!(channel.count().await.unwrap(), 1);
 }
