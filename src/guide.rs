@@ -22,6 +22,14 @@ pub mod operations {}
 #[doc = include_str!("../docs/players.md")]
 pub mod players {}
 
+/// Containers, Kubernetes, systemd: what each platform has to do.
+#[doc = include_str!("../docs/deployment.md")]
+pub mod deployment {}
+
+/// What each alert means, what to look at, and what to do.
+#[doc = include_str!("../docs/runbook.md")]
+pub mod runbook {}
+
 /// Behind proxies: players' addresses, refused networks, certificates.
 #[doc = include_str!("../docs/edge.md")]
 pub mod edge {}

@@ -1,0 +1,149 @@
+//! The files of `deploy/`: configurations are valid, names exist, and the services run together.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{fs, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+
+use nano::{Config, testing::RawClient};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+#[path = "support/mod.rs"]
+mod support;
+
+use support::{program, within};
+
+fn read(file: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+const ROLES: [&str; 3] = ["master", "gate", "backend"];
+
+#[test]
+fn configurations_are_valid_and_the_same_in_kubernetes() {
+    let map = read("deploy/kubernetes/config.yaml");
+    for role in ROLES {
+        let text = read(&format!("deploy/config/{role}.toml"));
+        let config: Config = text.parse().unwrap();
+        assert!(config.cluster().is_some(), "{role}");
+        let expected = text.replace("\"master:34580\"", "\"nano-master:34580\"");
+        let indented: String = expected
+            .lines()
+            .map(|line| match line {
+                "" => "\n".to_owned(),
+                line => format!("    {line}\n"),
+            })
+            .collect();
+        assert!(
+            map.contains(&format!("  {role}.toml: |\n{indented}")),
+            "{role}"
+        );
+    }
+}
+
+/// The words of a text that begin with `nano_`.
+fn metrics(text: &str) -> Vec<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("nano_")).collect()
+}
+
+#[test]
+fn alerts_and_panels_name_metrics_that_exist_and_the_runbook_names_the_alerts() {
+    let source = read("src/metrics.rs");
+    let (alerts, board) = (
+        read("deploy/prometheus/alerts.yml"),
+        read("deploy/grafana/board.json"),
+    );
+    let board: serde_json::Value = serde_json::from_str(&board).unwrap();
+    let board = board.to_string();
+    let used = [metrics(&alerts), metrics(&board)].concat();
+    assert!(used.len() > 20);
+    for metric in used {
+        assert!(source.contains(&format!("\"{metric}\"")), "{metric}");
+    }
+    let runbook = read("docs/runbook.md");
+    let names = alerts
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
+    for alert in names {
+        assert!(runbook.contains(&format!("\n## {alert}\n")), "{alert}");
+    }
+}
+
+/// A service of the compose file, as a process on ports the system chooses.
+struct Service {
+    _process: Child,
+    lines: Vec<String>,
+}
+
+impl Service {
+    async fn start(role: &str, services: &[&str], join: Option<SocketAddr>) -> Self {
+        let config =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("deploy/config/{role}.toml"));
+        let mut command = Command::new(program());
+        command.arg("--config").arg(config).args(services).envs([
+            ("NANO_CLUSTER_TOKEN", "swordfish"),
+            ("NANO_CLUSTER_LISTEN", "127.0.0.1:0"),
+            ("NANO_ADMIN_ADDRESS", "127.0.0.1:0"),
+            ("NANO_ADMIN_TOKEN", "tuna"),
+        ]);
+        if role == "gate" {
+            command.env("NANO_LISTENERS_0_ADDRESS", "127.0.0.1:0");
+        }
+        if let Some(master) = join {
+            command.env("NANO_CLUSTER_JOIN", master.to_string());
+        }
+        let mut process = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut lines = Vec::new();
+        // The line about nodes follows those about clients.
+        while !lines
+            .last()
+            .is_some_and(|line: &String| line.starts_with("serving nodes"))
+        {
+            let line = within("the service's address", output.next_line()).await;
+            lines.push(line.unwrap().expect("the service runs"));
+        }
+        Self {
+            _process: process,
+            lines,
+        }
+    }
+
+    fn address(&self, before: &str) -> SocketAddr {
+        let mut addresses = self
+            .lines
+            .iter()
+            .filter_map(|line| line.strip_prefix(before));
+        addresses.next().unwrap().parse().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_services_of_the_compose_file_run_together() {
+    let none = ["--services", ""];
+    let master = Service::start("master", &none, None).await;
+    let join = Some(master.address("serving nodes at "));
+    let _backend = Service::start("backend", &[], join).await;
+    let gate = Service::start("gate", &none, join).await;
+    let mut client = RawClient::websocket(gate.address("listening on "), "/nano").await;
+    client.handshake().await;
+    // The gate may learn of the backend a moment after it has joined.
+    let answered = async {
+        for id in 1.. {
+            client.request(id, "Echo.Echo", "hello").await;
+            if client.message().await.body == "hello" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within("an answer of the backend", answered).await;
+}
