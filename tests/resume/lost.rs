@@ -117,6 +117,21 @@ async fn a_client_that_is_kicked_while_away_may_not_return() {
 }
 
 #[tokio::test]
+async fn a_user_who_was_banned_while_away_is_kicked_by_the_hook() {
+    let (app, log) = app(MINUTE);
+    let app = app.on_resumed(|session| session.kick("banned"));
+    let node = app.tcp("127.0.0.1:0").start().await.unwrap();
+    let away = away(&node, &log).await;
+    let (mut back, _) = come_back(&node, &away.token, json!(0)).await;
+    assert_eq!(back.kicked().await, "banned");
+    eventually("the session ends", || {
+        log.lines() == ["detached", "closed: kicked: banned"]
+    })
+    .await;
+    assert_eq!(lost(&node, &away.token, json!(0)).await, "closed");
+}
+
+#[tokio::test]
 async fn more_than_is_kept_ends_the_session() {
     let (app, log) = app(MINUTE);
     let app = app.limits(Limits::new().send_queue_messages(10));

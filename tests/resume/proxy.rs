@@ -1,6 +1,13 @@
 //! A TCP proxy that loses connections.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -27,6 +34,7 @@ type Plan = Arc<Mutex<Box<dyn FnMut() -> Option<(usize, Loss)> + Send>>>;
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     plan: Plan,
+    healed: Arc<AtomicBool>,
     lost: Arc<Mutex<usize>>,
     _tasks: JoinSet<()>,
 }
@@ -40,19 +48,21 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let plan: Plan = Arc::new(Mutex::new(Box::new(plan)));
         let lost = Arc::new(Mutex::new(0));
+        let healed = Arc::new(AtomicBool::new(false));
         let mut tasks = JoinSet::new();
-        let (plans, count) = (plan.clone(), lost.clone());
+        let (plans, count, heals) = (plan.clone(), lost.clone(), healed.clone());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let (plan, count) = ((plans.lock())(), count.clone());
-                connections.spawn(forward(client, server, plan, count));
+                let (plan, count, healed) = ((plans.lock())(), count.clone(), heals.clone());
+                connections.spawn(forward(client, server, plan, count, healed));
             }
         });
         Self {
             address,
             plan,
+            healed,
             lost,
             _tasks: tasks,
         }
@@ -78,8 +88,9 @@ impl Proxy {
         .await
     }
 
-    /// Loses no connection that is opened from now on.
+    /// Loses no more connections. Those that are silent stay so.
     pub(crate) fn heal(&self) {
+        self.healed.store(true, Ordering::SeqCst);
         *self.plan.lock() = Box::new(|| None);
     }
 
@@ -93,6 +104,7 @@ async fn forward(
     server: SocketAddr,
     plan: Option<(usize, Loss)>,
     count: Arc<Mutex<usize>>,
+    healed: Arc<AtomicBool>,
 ) {
     let Ok(mut server) = TcpStream::connect(server).await else {
         return;
@@ -105,7 +117,10 @@ async fn forward(
             read = server.read(&mut down) => copy(read, &down, &mut client, left).await,
         };
         let Some(moved) = moved else { return };
-        left -= moved;
+        left = match healed.load(Ordering::SeqCst) {
+            true => usize::MAX,
+            false => left - moved,
+        };
     }
     *count.lock() += 1;
     match plan {
