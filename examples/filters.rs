@@ -19,7 +19,10 @@ use serde_json::json;
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .init();
     let address = env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:3253".to_owned());

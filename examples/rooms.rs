@@ -30,6 +30,7 @@ const ROOM: &str = "room";
 async fn main() -> Result {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .with_max_level(tracing::Level::WARN)
         .init();
     let address = env::args()

@@ -42,6 +42,7 @@ pub(crate) struct Flags {
 async fn main() -> Result {
     tracing_subscriber::fmt()
         .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
         .with_max_level(tracing::Level::WARN)
         .init();
     let nodes = start(Flags::parse()).await?;

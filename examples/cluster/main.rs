@@ -53,7 +53,10 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+        .init();
     let CommandLine {
         role,
         tree,

@@ -9,7 +9,7 @@ use std::{
 use futures_util::Stream;
 use metrics::Counter;
 use tonic::{Status, Streaming};
-use tracing::info;
+use tracing::debug;
 
 use super::{
     config::{CONNECTION_WINDOW, EPOCH, HTTP2_KEEPALIVE, INCARNATION, MAX_BATCH, STREAM_WINDOW},
@@ -73,7 +73,7 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
     }
     stream.input(|state| state.outbound_up(number, epoch, &mut effects));
     handler::apply(peer, index, &mut effects);
-    info!(peer = %peer.address, stream = index, "link up");
+    debug!(peer = %peer.address, stream = index, "link up");
     up();
     let _up = UpGauge::new(&context.metrics);
     read_answers(peer, index, answer.into_inner()).await
