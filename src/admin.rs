@@ -6,6 +6,7 @@
 
 mod access;
 mod actions;
+mod busiest;
 mod metrics;
 mod pages;
 mod reports;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -135,6 +135,10 @@ impl Dispatch {
     /// Runs the inbound pipeline, and decodes a message for a handler of this node. Returns `None`
     /// when one of these fails; the request has been answered then.
     pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Dispatched> {
+        if self.reporter.metrics.calls.is_some() {
+            let messages = &session.inner().messages;
+            messages.fetch_add(1, Ordering::Relaxed);
+        }
         let session = session.with_request(request_of(&message));
         let filtered = match message.kind {
             Kind::Request | Kind::Notify => self.filter(&session, &mut message),

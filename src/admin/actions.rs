@@ -1,6 +1,6 @@
 //! What an operator may change: a closed list. Each action is logged with the peer that asked.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -15,6 +15,9 @@ use crate::{
 /// The longest reason of a kick, and the longest log filter, in bytes.
 const MAX_REASON: usize = 255;
 const MAX_FILTER: usize = 4096;
+
+/// The longest drain, in seconds: a week.
+const MAX_DRAIN: u64 = 7 * 24 * 60 * 60;
 
 /// The most networks of one request.
 const MAX_NETWORKS: usize = 1000;
@@ -61,6 +64,14 @@ struct Networks {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Drain {
+    /// How long players may stay; 0 stops the node at once.
+    #[serde(default)]
+    seconds: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Nothing {}
 
 /// Kicks one session.
@@ -89,12 +100,31 @@ pub(super) fn kick_user(state: &AdminState, request: &Request<'_>) -> Outcome {
     Ok(json!({"kicked": sessions.len()}))
 }
 
-/// Stops the node in order.
+/// Drains the node for some time, and then stops it in order.
 pub(super) fn drain(state: &AdminState, request: &Request<'_>) -> Outcome {
-    let Nothing {} = parse(request.body)?;
-    info!(peer = %request.peer, "admin: node drained");
-    state.handle.shutdown();
+    let Drain { seconds } = parse(request.body)?;
+    if seconds > MAX_DRAIN {
+        let message = format!("seconds must be at most {MAX_DRAIN}");
+        return Err(ApiError::bad_request(message));
+    }
+    info!(peer = %request.peer, seconds, "admin: node drained");
+    match seconds {
+        0 => state.handle.shutdown(),
+        seconds => state.handle.drain(Duration::from_secs(seconds)),
+    }
     Ok(json!({"draining": true}))
+}
+
+/// Reads the configuration and the certificates again.
+pub(super) async fn reload(state: &AdminState, request: &Request<'_>) -> Outcome {
+    let Nothing {} = parse(request.body)?;
+    if !state.handle.can_reload() {
+        return Err(ApiError::unsupported());
+    }
+    let reloaded = state.handle.reload().await;
+    reloaded.map_err(|error| ApiError::bad_request(error.expose().message()))?;
+    info!(peer = %request.peer, "admin: configuration reloaded");
+    Ok(json!({"reloaded": true}))
 }
 
 /// Changes the program's log filter.

@@ -30,6 +30,8 @@ enum Target {
     Metrics,
     Read(fn(&AdminState, &Query, &str) -> Result<Value, ApiError>),
     Act(fn(&AdminState, &actions::Request<'_>) -> Result<Value, ApiError>),
+    /// The one action that waits, for files.
+    Reload,
 }
 
 const fn page(path: &'static str, file: &'static File) -> Route {
@@ -84,6 +86,11 @@ const ROUTES: &[Route] = &[
     ),
     route("/api/v1/users/kick", &[], Target::Act(actions::kick_user)),
     route(
+        "/api/v1/busiest",
+        &[],
+        Target::Read(|state, _, _| Ok(sessions::busiest(state))),
+    ),
+    route(
         "/api/v1/schedulers",
         &["limit"],
         Target::Read(|state, query, _| reports::schedulers(state, query)),
@@ -116,6 +123,7 @@ const ROUTES: &[Route] = &[
     route("/api/v1/denied/add", &[], Target::Act(actions::deny)),
     route("/api/v1/denied/remove", &[], Target::Act(actions::allow)),
     route("/api/v1/log-filter", &[], Target::Act(actions::log_filter)),
+    route("/api/v1/reload", &[], Target::Reload),
     route("/api/v1/drain", &[], Target::Act(actions::drain)),
 ];
 
@@ -124,7 +132,7 @@ impl Route {
         match self.target {
             Target::File(_) | Target::Health | Target::Ready => Need::Nothing,
             Target::Metrics | Target::Read(_) => Need::Read,
-            Target::Act(_) => Need::Act,
+            Target::Act(_) | Target::Reload => Need::Act,
         }
     }
 
@@ -229,12 +237,17 @@ impl Accepted<'_> {
     ///
     /// # Errors
     /// Says what is wrong with it.
-    pub(super) fn serve(
+    pub(super) async fn serve(
         &self,
         state: &AdminState,
         head: &Head<'_>,
         body: &[u8],
     ) -> Result<Answer, ApiError> {
+        let request = actions::Request {
+            peer: head.peer,
+            parameter: self.parameter,
+            body,
+        };
         let ok = |report: Value| json_answer(StatusCode::OK, &report);
         match self.route.target {
             Target::File(file) => Ok(file.answer()),
@@ -242,14 +255,8 @@ impl Accepted<'_> {
             Target::Ready => Ok(ready(state)),
             Target::Metrics => Ok(metrics::scrape(state, head.header(&header::ACCEPT))),
             Target::Read(read) => read(state, &self.query, self.parameter).map(ok),
-            Target::Act(act) => {
-                let request = actions::Request {
-                    peer: head.peer,
-                    parameter: self.parameter,
-                    body,
-                };
-                act(state, &request).map(ok)
-            }
+            Target::Act(act) => act(state, &request).map(ok),
+            Target::Reload => actions::reload(state, &request).await.map(ok),
         }
     }
 }
@@ -311,7 +318,7 @@ mod tests {
     #[test]
     fn no_action_is_open_to_reads() {
         for route in ROUTES {
-            let acts = matches!(route.target, Target::Act(_));
+            let acts = matches!(route.target, Target::Act(_) | Target::Reload);
             assert_eq!(acts, route.method() == Method::POST, "{}", route.path);
             assert_eq!(acts, route.need() == Need::Act, "{}", route.path);
         }

@@ -220,7 +220,7 @@ async fn answer(state: &AdminState, peer: SocketAddr, request: Request<Incoming>
             true => read(body).await?,
             false => Bytes::new(),
         };
-        accepted.serve(state, &head, &body)
+        accepted.serve(state, &head, &body).await
     };
     served.await.unwrap_or_else(ApiError::into_answer)
 }

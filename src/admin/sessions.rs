@@ -1,6 +1,7 @@
 //! Sessions, as the API shows them.
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{
     request::{ApiError, Query},
@@ -55,6 +56,18 @@ pub(super) fn list(state: &AdminState, query: &Query) -> Result<Value, ApiError>
         }
     }
     Ok(json!({"sessions": found, "next": next, "total": total}))
+}
+
+/// The sessions whose clients send most.
+pub(super) fn busiest(state: &AdminState) -> Value {
+    let sessions = state.handle.sessions();
+    let rates = state.busiest.count(sessions, Instant::now());
+    let busy = rates.sessions.iter().filter_map(|(id, rate)| {
+        let mut report = summary(&sessions.find_local(*id)?);
+        report["messages_per_second"] = json!(rate);
+        Some(report)
+    });
+    json!({"seconds": rates.over.as_secs_f64(), "sessions": busy.collect::<Vec<_>>()})
 }
 
 /// One session, with its groups and bindings.

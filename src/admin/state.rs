@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{access::Access, warnings::WarningLog};
+use super::{access::Access, busiest::Busiest, warnings::WarningLog};
 use crate::{
     cluster::{PeerReport, PeerRouter},
     error::Result,
@@ -49,6 +49,7 @@ pub(crate) struct AdminState {
     pub(super) warnings: Option<WarningLog>,
     /// The masters this node joins; `None` for a master, and for a standalone node.
     pub(super) masters: Option<Vec<String>>,
+    pub(super) busiest: Busiest,
     registry: Arc<Registry>,
     /// The label of the node's metrics; set when its addresses are bound.
     name: OnceLock<String>,
@@ -73,6 +74,7 @@ impl AdminState {
             log_filter,
             warnings,
             masters,
+            busiest: Busiest::default(),
             registry: Arc::default(),
             name: OnceLock::new(),
             listeners: OnceLock::new(),

@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Weak,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -224,6 +224,8 @@ pub(crate) struct SessionInner {
     pub(super) pins: Pins,
     pub(crate) bindings: Bindings,
     pub(crate) close_state: CloseState<OnClosed>,
+    /// Messages of its client that reached dispatch, on nodes with an admin server.
+    pub(crate) messages: AtomicU64,
     pub(crate) sequencer: Sequencer,
     /// The node's table; `None` for a session of no node. Weak, because the table owns the session.
     table: Option<Weak<dyn SessionTable>>,
@@ -248,6 +250,7 @@ impl SessionInner {
             pins: Pins::default(),
             bindings: Bindings::default(),
             close_state: CloseState::default(),
+            messages: AtomicU64::new(0),
             sequencer: Sequencer::default(),
             table,
         }

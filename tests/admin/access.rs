@@ -7,7 +7,8 @@ use crate::{
     http::{JSON, TOKEN, act, admin, get, send},
 };
 
-const ACTIONS: [&str; 6] = [
+const ACTIONS: [&str; 7] = [
+    "/api/v1/reload",
     "/api/v1/sessions/1/kick",
     "/api/v1/users/kick",
     "/api/v1/denied/add",

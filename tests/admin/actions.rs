@@ -116,3 +116,37 @@ async fn a_drained_node_stops_in_order() {
     node.stopped().await;
     assert!(session.closed().is_some());
 }
+
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn a_configuration_is_reloaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("node.toml");
+    let write = |deny: &str| {
+        let text =
+            format!("deny = {deny}\n[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"secret\"\n");
+        std::fs::write(&file, text).unwrap();
+    };
+    write("[]");
+    let config = nano::Config::load(&file).unwrap();
+    let node = start(App::new().config(&config).component(Echo)).await;
+    write("[\"192.0.2.0/24\"]");
+    let reloaded = act(admin(&node), "/api/v1/reload", "{}").await.ok();
+    assert_eq!(reloaded, json!({"reloaded": true}));
+    assert_eq!(node.handle().deny_list().networks().len(), 1);
+    write("7");
+    let refused = act(admin(&node), "/api/v1/reload", "{}").await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (400, "BAD_REQUEST".to_owned())
+    );
+    node.shutdown().await;
+
+    let node = start(app()).await;
+    let refused = act(admin(&node), "/api/v1/reload", "{}").await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (404, "UNSUPPORTED".to_owned())
+    );
+    node.shutdown().await;
+}

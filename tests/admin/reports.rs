@@ -114,3 +114,31 @@ async fn queues_and_the_api_description_are_there() {
     assert!(metrics["samples"].as_array().unwrap().len() > 20);
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn the_client_that_sends_most_is_first_among_the_busiest() {
+    let node = start(App::new().admin("127.0.0.1:0").component(Echo)).await;
+    let mut quiet = Client::connect(&node).await;
+    let mut busy = Client::connect(&node).await;
+    let expected = busy.session(&node).await.id();
+    let first = get(admin(&node), "/api/v1/busiest").await.ok();
+    assert_eq!(first, json!({"seconds": 0.0, "sessions": []}));
+    let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
+    loop {
+        quiet.ask("Echo.Echo", "x").await.unwrap();
+        for _ in 0..10 {
+            busy.ask("Echo.Echo", "x").await.unwrap();
+        }
+        let report = get(admin(&node), "/api/v1/busiest").await.ok();
+        if report["seconds"].as_f64().unwrap() >= 1.0 {
+            let sessions = report["sessions"].as_array().unwrap();
+            assert_eq!(sessions.len(), 2);
+            assert_eq!(sessions[0]["id"], expected);
+            let rate = |at: usize| sessions[at]["messages_per_second"].as_f64().unwrap();
+            assert!(rate(0) > 5.0 * rate(1), "{report}");
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{report}");
+    }
+    node.shutdown().await;
+}

@@ -30,6 +30,7 @@ async function update() {
   hasToken = node.actions.token
   const at = Date.now()
   samples.add(metrics, at)
+  page.total = node.sessions.local + node.sessions.remote
   views.header(node)
   views.tiles(node, samples, now)
   views.charts(node, samples)
@@ -45,16 +46,24 @@ async function update() {
 /** Shows the sessions that match the search. */
 async function list() {
   const { by, term } = page.query
+  if (by === 'busiest' || (!by && !term)) {
+    const { sessions } = await ask('busiest')
+    if (sessions.length || by) {
+      page.shown = { sessions, next: null, total: page.total ?? 0 }
+      byId('more').hidden = true
+      return views.sessions(page.shown, inspect)
+    }
+  }
   if (by === 'id' && term) {
     const found = await ask(`sessions/${encodeURIComponent(term)}`).catch((error) => {
       if (error.status === 404 || error.status === 400) return null
       throw error
     })
-    const total = page.shown?.total ?? 0
+    const total = page.total ?? 0
     page.shown = { sessions: found ? [found] : [], next: null, total }
   } else {
     const limit = page.limit ?? PAGE
-    const search = term ? `&${by}=${encodeURIComponent(term)}` : ''
+    const search = term && by !== 'busiest' ? `&${by}=${encodeURIComponent(term)}` : ''
     page.shown = await ask(`sessions?limit=${limit}${search}`)
   }
   views.sessions(page.shown, inspect)
@@ -63,7 +72,7 @@ async function list() {
 
 byId('search').addEventListener('submit', (event) => {
   event.preventDefault()
-  page = { query: { by: byId('by').value, term: byId('term').value.trim() }, shown: page.shown }
+  page = { query: { by: byId('by').value, term: byId('term').value.trim() }, shown: page.shown, total: page.total }
   list().catch(failed)
 })
 
@@ -126,8 +135,10 @@ byId('open-filter').addEventListener('click', () => {
 })
 
 byId('drain').addEventListener('click', () => {
-  const text = 'The node takes no new players, lets requests in flight end, disconnects its clients and stops.'
-  actionDialog('Drain this node?', { content: [el('p', {}, text)], action: 'Drain', danger: true, act: () => ask('drain', {}) })
+  const text = 'The node takes no new players, waits until the last one has left or the time is over, and stops.'
+  const field = { label: 'Seconds that players may stay', type: 'number', value: '0' }
+  const act = (seconds) => ask('drain', { seconds: Math.max(0, Math.round(Number(seconds) || 0)) })
+  actionDialog('Drain this node?', { content: [el('p', {}, text)], field, action: 'Drain', danger: true, act })
 })
 
 function failed(problem) {

@@ -106,6 +106,7 @@ export function sessions(page, inspect) {
     ['User', ({ user }) => (user === null ? null : String(user))],
     ['Address', ({ address }) => (address ? el('code', {}, address) : null)],
     ['Client', ({ client }) => client],
+    ['Sends', ({ messages_per_second }) => (messages_per_second === undefined ? null : rate(messages_per_second)), 'n'],
     ['Queued', ({ queue_bytes }) => bytes(queue_bytes), 'n'],
   ]
   show('sessions', table(columns, page.sessions, 'No session matches.'))
