@@ -21,6 +21,7 @@ use crate::{
     error::{Error, Result},
     filter::IntoFilter,
     gate::{Accept, GateConfig, Handshake, Listener},
+    handle::Unique,
     handshake::Request,
     net::network::Network,
     node::{DictionarySource, Node, NodeConfig},
@@ -72,6 +73,7 @@ impl App {
                 on_error: None,
                 expose_errors: false,
                 on_session_closed: Vec::new(),
+                unique_users: None,
                 io_threads: (cores / 2).max(1),
                 scheduler_threads: cores.max(2),
                 scheduler_capacity: 16 * 1024,
@@ -364,6 +366,24 @@ impl App {
         callback: impl Fn(&Session, &CloseReason) + Send + Sync + 'static,
     ) -> Self {
         self.config.on_session_closed.push(Box::new(callback));
+        self
+    }
+
+    /// Lets each user have one session in the cluster: [`Session::login`](crate::Session::login)
+    /// replaces the others, or is refused while there is one. Give all nodes the same.
+    ///
+    /// [`bind`](crate::Session::bind) stays as it is: it claims nothing. A later login of the user
+    /// ends sessions that are only bound, too.
+    ///
+    /// ```
+    /// use nano::{App, Unique};
+    ///
+    /// let app = App::new().unique_users(Unique::Replace);
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn unique_users(mut self, unique: Unique) -> Self {
+        self.config.unique_users = Some(unique);
         self
     }
 

@@ -56,6 +56,7 @@ mod proto;
 mod routing;
 mod server;
 mod transport;
+mod users;
 
 pub(crate) use self::channels::Channels;
 #[cfg(feature = "admin")]
@@ -88,6 +89,7 @@ pub(crate) use self::{
     node_services::{NodeCall, NodeService, NodeServices},
     routing::router::PeerRouter,
     server::ClusterListener,
+    users::Users,
 };
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.
@@ -202,6 +204,11 @@ impl BoundCluster {
     /// What calls services of this node and of others.
     pub(crate) fn node_caller(&self, services: &Arc<NodeServices>) -> NodeCaller {
         NodeCaller::new(self.own.address(), services, &self.peer_table)
+    }
+
+    /// The other members, as they change.
+    pub(crate) fn members(&self) -> watch::Receiver<Arc<MemberSet>> {
+        self.members.subscribe()
     }
 
     /// Creates the data plane.

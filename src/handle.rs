@@ -29,6 +29,7 @@ mod deny_list;
 mod lifecycle;
 mod membership;
 mod start_steps;
+mod users;
 
 pub use call::CallAllBuilder;
 use certificates::Certificates;
@@ -39,6 +40,9 @@ pub use lifecycle::Readiness;
 use membership::Membership;
 use start_steps::StartSteps;
 pub(crate) use start_steps::Step;
+use users::Running as UsersOfNode;
+pub(crate) use users::UserRouter;
+pub use users::{Location, Login, Unique, User, Users};
 
 /// A handle to a running node: its sessions, schedulers, members and calls.
 ///
@@ -73,6 +77,8 @@ struct Inner {
     membership: Membership,
     /// Set while the node runs. Emptied when it stops, for what is in it owns this.
     channels: RwLock<Option<Arc<dyn ChannelNetwork>>>,
+    /// Set when the node starts.
+    users: OnceLock<Arc<dyn UserRouter>>,
     /// Set once, before the components' hooks run, if there is a configuration to read again.
     reload: OnceLock<Reload>,
     start: StartSteps,
@@ -96,6 +102,7 @@ impl Handle {
             certificates: Certificates::default(),
             membership: Membership::default(),
             channels: RwLock::default(),
+            users: OnceLock::new(),
             reload: OnceLock::new(),
             start: StartSteps::default(),
             admin: OnceLock::new(),
@@ -306,6 +313,15 @@ impl Handle {
     pub(crate) fn set_channels(&self, network: Option<Arc<dyn ChannelNetwork>>) {
         let old = std::mem::replace(&mut *self.0.channels.write(), network);
         drop(old);
+    }
+
+    pub(crate) fn set_users(&self, users: Arc<dyn UserRouter>) {
+        // A node starts once.
+        let _ = self.0.users.set(users);
+    }
+
+    pub(crate) fn user_router(&self) -> UsersOfNode {
+        UsersOfNode(self.0.users.get().cloned())
     }
 
     /// This node as the other members know it; `None` for a standalone node.

@@ -41,7 +41,9 @@ pub use component::{Component, Handler, Handlers, Options};
 pub mod filter;
 
 mod handle;
-pub use handle::{CallAllBuilder, DenyList, Handle, Readiness};
+pub use handle::{
+    CallAllBuilder, DenyList, Handle, Location, Login, Readiness, Unique, User, Users,
+};
 
 mod channel;
 pub use channel::{Channel, Position, Rejoined};

@@ -125,6 +125,21 @@ names! {
     CLUSTER_LINKS_BROKEN = "nano_cluster_links_broken_total",
     /// Frames of other nodes that were dropped: of a session that has ended, or of an unexpected kind.
     CLUSTER_FRAMES_REFUSED = "nano_cluster_frames_refused_total",
+    /// Users that were looked for by asking other nodes: of pushes to users whose location was not
+    /// known, or who had moved, and of each [`User::locate`](crate::User::locate) and kick.
+    USERS_LOOKED_UP = "nano_users_looked_up_total",
+    /// Users of pushes whose location was known.
+    USERS_CACHED = "nano_users_cached_total",
+    /// Locations of users that this node remembers, 65,536 at most.
+    USER_LOCATIONS = "nano_user_locations",
+    /// Calls to gates that carried a push to users: one for each gate and stream, however many users.
+    USER_PUSHES = "nano_user_pushes_total",
+    /// Users that a push did not reach.
+    USERS_MISSED = "nano_users_missed_total",
+    /// Logins of this node's handlers under unique users, with a label `outcome`: `granted`,
+    /// `replaced`, `late` (replaced, and close callbacks had not finished in time), `refused`, or
+    /// `failed`.
+    LOGINS = "nano_logins_total",
     /// Messages that handlers finished, with labels `route` and `status`: `ok`, `timeout`, `too_many`,
     /// `internal`, `unavailable`, or `error` for any other code. Recorded on nodes with an admin
     /// address.
@@ -363,6 +378,39 @@ impl LinkMetrics {
             batches_sent: node.counter(CLUSTER_BATCHES_SENT),
             frames_sent: node.counter(CLUSTER_FRAMES_SENT),
             frames_received: node.counter(CLUSTER_FRAMES_RECEIVED),
+        }
+    }
+}
+
+/// The metrics of what a node does for users of the cluster.
+#[derive(Debug)]
+pub(crate) struct UserMetrics {
+    pub(crate) looked_up: Counter,
+    pub(crate) cached: Counter,
+    pub(crate) locations: Gauge,
+    pub(crate) push_calls: Counter,
+    pub(crate) missed: Counter,
+    pub(crate) granted: Counter,
+    pub(crate) replaced: Counter,
+    pub(crate) late: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) failed: Counter,
+}
+
+impl UserMetrics {
+    pub(crate) fn new(node: &Handles) -> Self {
+        let login = |outcome| node.counter_with(LOGINS, &[("outcome", outcome)]);
+        Self {
+            looked_up: node.counter(USERS_LOOKED_UP),
+            cached: node.counter(USERS_CACHED),
+            locations: node.gauge(USER_LOCATIONS),
+            push_calls: node.counter(USER_PUSHES),
+            missed: node.counter(USERS_MISSED),
+            granted: login("granted"),
+            replaced: login("replaced"),
+            late: login("late"),
+            refused: login("refused"),
+            failed: login("failed"),
         }
     }
 }

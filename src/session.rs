@@ -20,6 +20,7 @@ mod bindings;
 mod close_reason;
 mod close_state;
 mod data;
+mod endings;
 mod extensions;
 mod pins;
 mod push;

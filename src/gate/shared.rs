@@ -99,9 +99,10 @@ impl Shared {
 
     /// Ends a session whose connection has ended.
     pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason) {
-        self.node
-            .sessions()
-            .close(session, reason, self.node.scheduler());
+        let sessions = self.node.sessions();
+        // The end is not over before it is announced.
+        let _hold = sessions.hold_end(session.id());
+        sessions.close(session, reason, self.node.scheduler());
         // After the end of the session, so that a message to a member is either sent before this
         // or refused.
         self.dispatch.closed(session, reason);

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result, code},
     filter::AnyFilter,
     gate::{GateConfig, Listener, LiveLimits},
-    handle::Handle,
+    handle::{Handle, Unique},
     net::network::Network,
     pipeline::Pipeline,
     session::{CloseReason, Session},
@@ -44,6 +44,8 @@ pub(crate) struct NodeConfig {
     pub(crate) on_error: Option<OnError>,
     pub(crate) expose_errors: bool,
     pub(crate) on_session_closed: Vec<OnSessionClosed>,
+    /// What a login does while its user has another session.
+    pub(crate) unique_users: Option<Unique>,
     /// I/O threads of the node's own; 0 uses the caller's runtime.
     pub(crate) io_threads: usize,
     /// Scheduler threads of the node's own; 0 uses the caller's runtime.

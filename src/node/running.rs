@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cluster::{
         BoundCluster, Channels, Cluster, ClusterListener, NodeCaller, NodeServices, PeerRouter,
+        Users,
     },
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
@@ -126,6 +127,7 @@ impl Running {
             handle.on_session_closed(callback);
         }
         handle.name_routes(dispatch.routes());
+        let handles = metrics.handles().clone();
         let gate = Gate::new(
             config.settings,
             dispatch.clone(),
@@ -140,11 +142,19 @@ impl Running {
         let node_services = Arc::<NodeServices>::default();
         let caller = match &bound_cluster {
             Some(bound) => bound.node_caller(&node_services),
-            None => NodeCaller::standalone("", &node_services),
+            None => NodeCaller::standalone(&name, &node_services),
         };
         if bound_cluster.is_some() {
             gate.connect(caller.clone(), &node_services);
         }
+        Users::start(
+            caller.clone(),
+            &node_services,
+            &handle,
+            bound_cluster.as_ref().map(BoundCluster::members),
+            config.unique_users,
+            &handles,
+        );
         let channels = Channels::start(&handle, &node_services, caller);
         handle.set_channels(Some(channels.network()));
         let mut running = Self {

@@ -5,6 +5,8 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     close_reason::CloseReason,
     handle::{Session, SessionInner},
@@ -50,6 +52,11 @@ impl<S: Serializer> Session<S> {
     /// Why the session ended; `None` while it is open.
     pub fn closed(&self) -> Option<CloseReason> {
         self.inner().close_state.closed()
+    }
+
+    /// A token that is cancelled when the session ends.
+    pub(crate) fn close_signal(&self) -> CancellationToken {
+        self.inner().close_state.signal()
     }
 
     /// Runs `callback` once when the session has closed.

@@ -101,6 +101,11 @@ impl<S: Serializer> Session<S> {
         &self.inner
     }
 
+    /// Whether the client is connected to another node.
+    pub(crate) fn is_remote(&self) -> bool {
+        self.inner.remote
+    }
+
     /// Tells this session apart from all others of the process.
     pub(crate) fn key(&self) -> SessionKey {
         SessionKey::of(&self.inner)

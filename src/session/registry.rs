@@ -18,6 +18,7 @@ use tracing::error;
 use super::{
     close_reason::CloseReason,
     close_state::Ended,
+    endings::{EndHold, Endings},
     handle::{CallRouter, OnClosed, Session, SessionInner, SessionSink, SessionTable},
     sequencer::{Sequenced, SequencedTask, Ticket},
     user_id::UserId,
@@ -59,6 +60,7 @@ pub struct Sessions {
     /// Sessions that left the table and whose close callbacks have not finished.
     closing: AtomicUsize,
     all_closed: Notify,
+    endings: Arc<Endings>,
     /// Carries the calls of the sessions. Weak, because it owns this table.
     call_router: OnceLock<Weak<dyn CallRouter>>,
     /// Counts close callbacks that panicked; set when the node starts.
@@ -85,6 +87,7 @@ impl Sessions {
             on_closed: RwLock::default(),
             closing: AtomicUsize::new(0),
             all_closed: Notify::new(),
+            endings: Arc::default(),
             call_router: OnceLock::new(),
             panics: OnceLock::new(),
             node,
@@ -254,6 +257,8 @@ impl Sessions {
         reason: &CloseReason,
         scheduler: &Scheduler,
     ) {
+        // Before the session is seen as ended, so that what waits for it cannot miss it.
+        let hold = self.hold_end(session.id());
         let Some(Ended { callbacks, groups }) = session.inner().close_state.end(reason) else {
             return;
         };
@@ -267,6 +272,7 @@ impl Sessions {
             ticket: Ticket::new(session.typed(), scheduler),
             sessions: self.clone(),
             reason: reason.clone(),
+            _hold: hold,
         };
         let task = SequencedTask::new(
             closing.ticket.place(),
@@ -282,6 +288,17 @@ impl Sessions {
         self.table.write().remove(session.inner());
         // Without the lock: callbacks may own values of an application.
         drop(ended);
+    }
+
+    /// Keeps the end of a session from being [over](Sessions::ended).
+    pub(crate) fn hold_end(&self, id: i64) -> EndHold {
+        self.endings.hold(id)
+    }
+
+    /// Waits until the close callbacks of a session that has ended have run or been dropped. Returns
+    /// at once for a session that is open, or unknown.
+    pub(crate) async fn ended(&self, id: i64) {
+        self.endings.over(id).await;
     }
 
     /// Waits until the close callbacks of every ended session have run or been dropped.
@@ -370,6 +387,7 @@ struct Closing {
     ticket: Ticket<Session>,
     sessions: Arc<Sessions>,
     reason: CloseReason,
+    _hold: EndHold,
 }
 
 impl Closing {

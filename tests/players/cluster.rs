@@ -2,8 +2,8 @@
 
 use nano::{
     App, Balance, Options, Result,
-    client::Client,
-    testing::{TestCluster, TestNode, within},
+    client::{Client, Subscription},
+    testing::{TestCluster, TestNode, eventually, within},
 };
 use serde_json::{Value, json};
 
@@ -45,6 +45,14 @@ impl Players {
     }
 }
 
+impl Players {
+    /// The master last.
+    pub(crate) fn nodes(&self) -> Vec<&TestNode> {
+        let members = self.gates.iter().chain(&self.backends);
+        members.chain([self.cluster.master()]).collect()
+    }
+}
+
 /// Asks a service like `U`.
 pub(crate) async fn ask(client: &Client, route: &str, body: Value) -> Result<Value> {
     within(route, client.request(route, &body)).await
@@ -54,4 +62,15 @@ pub(crate) async fn ask(client: &Client, route: &str, body: Value) -> Result<Val
 pub(crate) async fn me(client: &Client, service: &str) -> Value {
     let me = ask(client, &format!("{service}.Me"), json!({})).await;
     me.unwrap()["user"].clone()
+}
+
+/// The next push of a subscription.
+pub(crate) async fn next(pushes: &mut Subscription) -> Value {
+    let mut body = None;
+    eventually("a push", || {
+        body = pushes.try_recv();
+        body.is_some()
+    })
+    .await;
+    serde_json::from_slice(&body.unwrap()).unwrap()
 }

@@ -1,10 +1,12 @@
-//! Players rather than connections: user ids, and what any node can do with a user.
+//! Players rather than connections: user ids, users found from any node, logins.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[path = "../fixtures/peer/channels.rs"]
 mod channels;
 mod channels_everywhere;
 mod cluster;
+mod logins;
 #[path = "../fixtures/peer/players.rs"]
 mod players;
 mod user_ids;
+mod users;

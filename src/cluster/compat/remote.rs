@@ -41,7 +41,7 @@ impl CompatSession {
     }
 
     /// The address of its gate, which every message on its behalf carries.
-    pub(super) fn gate(&self) -> &str {
+    pub(in crate::cluster) fn gate(&self) -> &str {
         &self.gate.address
     }
 }

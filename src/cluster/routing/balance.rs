@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use crate::{error::Result, member::Member, session::Session};
+use crate::{
+    error::Result,
+    member::Member,
+    session::{Session, UserId},
+};
 
 type Key = Arc<dyn Fn(&Session) -> u64 + Send + Sync>;
 
@@ -89,7 +93,7 @@ impl Balancer {
                 return Some(self.turn.fetch_add(1, Ordering::Relaxed) % count);
             }
             (Balance::LeastLoaded, _) => return (0..count).min_by_key(|at| candidates[*at].1),
-            (Balance::Uid, Some(session)) => user_key(session),
+            (Balance::Uid, Some(session)) => session_key(session),
             (Balance::Key(key), Some(session)) => key(session),
         };
         // Rendezvous hashing: a member that joins takes over only the keys it scores highest for.
@@ -102,7 +106,7 @@ impl Balancer {
 /// Every gate must compute the same score, whatever its release of Rust or of this crate, so the
 /// function is written down here: 64-bit FNV-1a of the address, combined with the mixed key, mixed
 /// again.
-fn rendezvous_score(key: u64, address: &str) -> u64 {
+pub(in crate::cluster) fn rendezvous_score(key: u64, address: &str) -> u64 {
     mix(fnv1a(address) ^ mix(key))
 }
 
@@ -114,12 +118,16 @@ fn fnv1a(text: &str) -> u64 {
 }
 
 /// The key of a session for [`Balance::Uid`].
-fn user_key(session: &Session) -> u64 {
-    match session.user() {
-        Some(user) => user
-            .text()
-            .map_or_else(|| session.uid().cast_unsigned(), fnv1a),
-        None => session.id().cast_unsigned(),
+fn session_key(session: &Session) -> u64 {
+    let user = session.user();
+    user.map_or(session.id().cast_unsigned(), |user| user_key(&user))
+}
+
+/// The key of a user: the number, or the hash of the text.
+pub(in crate::cluster) fn user_key(user: &UserId) -> u64 {
+    match (user.number(), user.text()) {
+        (Some(number), _) => number.cast_unsigned(),
+        (None, text) => fnv1a(text.unwrap_or_default()),
     }
 }
 

@@ -1,0 +1,206 @@
+//! Users of the whole cluster: found, pushed to, kicked, and logged in from any node.
+//!
+//! Gates hold the truth about their sessions. A node that looks for a user asks them, and keeps where
+//! it was found. A login goes from the node of the handler to the [gate] of the session, and from
+//! there to the [owner](claims) of the user, which has the user's other sessions ended at their gates
+//! before it grants the claim.
+//!
+//! All of it goes by node calls. A standalone node calls itself.
+
+mod api;
+mod claims;
+mod gate;
+mod lookup;
+
+mod context;
+mod locations;
+mod user_ids;
+
+use std::{any::Any, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use prost::Message;
+use tokio::{runtime, sync::watch};
+
+use self::{
+    claims::Claims,
+    context::{LOGIN_TIMEOUT, UserContext},
+    gate::Gate,
+    lookup::Lookup,
+};
+use super::{
+    compat::remote::CompatSession,
+    node_caller::NodeCaller,
+    node_services::{NodeCall, NodeService, NodeServices, unknown},
+    players::{LoginReply, LoginRequest},
+};
+use crate::{
+    error::{Error, Result, code},
+    handle::{Handle, Location, Login, Unique, UserRouter},
+    kick::Kick,
+    member::MemberSet,
+    metrics::{Handles, UserMetrics},
+    session::{Session, UserId},
+};
+
+type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a node does for users, for its own code and for other nodes.
+pub(crate) struct Users {
+    context: Arc<UserContext>,
+    gate: Gate,
+    lookup: Lookup,
+    claims: Claims,
+}
+
+impl Users {
+    /// Adds the service to a node. Called on a runtime that lives as long
+    /// as the node.
+    pub(crate) fn start(
+        caller: NodeCaller,
+        services: &NodeServices,
+        handle: &Handle,
+        members: Option<watch::Receiver<Arc<MemberSet>>>,
+        unique: Option<Unique>,
+        metrics: &Handles,
+    ) {
+        let context = Arc::new(UserContext {
+            caller,
+            sessions: handle.sessions().clone(),
+            members,
+            unique,
+            metrics: UserMetrics::new(metrics),
+            runtime: runtime::Handle::current(),
+        });
+        let users = Arc::new(Self {
+            gate: Gate(context.clone()),
+            lookup: Lookup::new(context.clone()),
+            claims: Claims::new(context.clone()),
+            context,
+        });
+        services.insert("Users", users.clone());
+        handle.set_users(users);
+    }
+
+    fn spawn<Answer: Message>(
+        &self,
+        call: NodeCall,
+        answer: impl Future<Output = Result<Answer>> + Send + 'static,
+    ) {
+        self.context.runtime.spawn(async move {
+            let answer = answer.await;
+            respond(call, answer);
+        });
+    }
+}
+
+impl NodeService for Users {
+    fn answer(&self, method: &str, call: NodeCall) {
+        let (body, from) = (call.body.clone(), call.from.clone());
+        let (gate, claims) = (self.gate.clone(), self.claims.clone());
+        match method {
+            "Find" => respond(call, decode(body).and_then(|request| gate.find(&request))),
+            "Push" => respond(call, decode(body).and_then(|request| gate.push(&request))),
+            "Kick" => respond(call, decode(body).and_then(|request| gate.kick(&request))),
+            "Grant" => respond(call, decode(body).and_then(|request| gate.grant(&request))),
+            "Ended" => self.spawn(call, async move { gate.ended(decode(body)?).await }),
+            "StepDown" => self.spawn(call, async move { gate.step_down(decode(body)?).await }),
+            "Login" => self.spawn(call, async move { claims.login(decode(body)?).await }),
+            "Claim" => self.spawn(call, async move { claims.claim(from, decode(body)?).await }),
+            other => call.fail(unknown(&format!("Users.{other}"))),
+        }
+    }
+}
+
+impl UserRouter for Users {
+    fn locate(&self, user: UserId) -> Reply<Result<Vec<Location>>> {
+        let lookup = self.lookup.clone();
+        Box::pin(async move {
+            let places = lookup.locate(user).await?.into_iter();
+            let locations = places.map(|place| Location {
+                gate: place.gate.as_ref().to_owned(),
+                session: place.session,
+            });
+            Ok(locations.collect())
+        })
+    }
+
+    fn push(
+        &self,
+        users: Vec<UserId>,
+        route: ByteString,
+        body: Bytes,
+    ) -> Reply<(Vec<UserId>, Option<Error>)> {
+        let lookup = self.lookup.clone();
+        Box::pin(async move {
+            let missed = lookup.push(users, &route, body).await;
+            (missed.users, missed.error)
+        })
+    }
+
+    fn kick(&self, user: UserId, kick: Kick) -> Reply<Result<bool>> {
+        let lookup = self.lookup.clone();
+        Box::pin(async move { lookup.kick(user, kick).await })
+    }
+
+    fn login(&self, session: Session, user: UserId) -> Reply<Result<Login>> {
+        if self.context.unique.is_none() {
+            let bound = session.bind(user);
+            return Box::pin(async move { bound.map(|()| Login::default()) });
+        }
+        let gate = gate_of(&session, self.context.caller.own_address());
+        let context = self.context.clone();
+        Box::pin(async move {
+            let request = LoginRequest {
+                session: session.id(),
+                user: Some((&user).into()),
+            };
+            let key = session.id().unsigned_abs();
+            let caller = &context.caller;
+            let login = caller.call(&gate?, key, "Users.Login", &request, LOGIN_TIMEOUT);
+            let outcome = login.await;
+            count(&context.metrics, &outcome);
+            let LoginReply { replaced, late } = outcome?;
+            Ok(Login { replaced, late })
+        })
+    }
+}
+
+/// The address of the gate of a session.
+///
+/// # Errors
+/// [`code::UNSUPPORTED`] for a gate of Go nano.
+fn gate_of(session: &Session, own: &str) -> Result<Arc<str>> {
+    let sink: &dyn Any = &**session.sink();
+    if let Some(sink) = sink.downcast_ref::<CompatSession>() {
+        return Err(Error::new(
+            code::UNSUPPORTED,
+            format!(
+                "the gate {} is a node of Go nano, which knows no users",
+                sink.gate()
+            ),
+        ));
+    }
+    Ok(session.sink().gate_address().unwrap_or_else(|| own.into()))
+}
+
+fn count(metrics: &UserMetrics, outcome: &Result<LoginReply>) {
+    let counter = match outcome {
+        Ok(login) if login.late => &metrics.late,
+        Ok(login) if login.replaced => &metrics.replaced,
+        Ok(_) => &metrics.granted,
+        Err(error) if error.code() == code::CONFLICT => &metrics.refused,
+        Err(_) => &metrics.failed,
+    };
+    counter.increment(1);
+}
+
+fn decode<Request: Message + Default>(body: Bytes) -> Result<Request> {
+    Request::decode(body)
+        .map_err(|error| Error::bad_request("invalid message of another node").with_source(error))
+}
+
+fn respond(call: NodeCall, answer: Result<impl Message>) {
+    call.respond(answer.map(|answer| answer.encode_to_vec().into()));
+}

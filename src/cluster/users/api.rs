@@ -1,0 +1,94 @@
+//! Users as the application reaches them: by the handle of a node, and the login of a session.
+
+use std::pin::Pin;
+
+use crate::{
+    error::{Error, Result, code},
+    handle::{Handle, Login, User, Users},
+    serialize::Serializer,
+    session::{Session, UserId},
+};
+
+impl Handle {
+    /// The sessions of a user, at whatever gates of the cluster.
+    ///
+    /// ```
+    /// use nano::{Handle, Result};
+    ///
+    /// async fn invite(node: &Handle, friend: i64) -> Result {
+    ///     node.user(friend).push("onInvite", &7).await
+    /// }
+    /// ```
+    pub fn user(&self, user: impl Into<UserId>) -> User {
+        User::new(self.user_router(), user.into())
+    }
+
+    /// The sessions of many users, at whatever gates of the cluster.
+    ///
+    /// ```
+    /// use nano::{Handle, Result, UserId};
+    ///
+    /// async fn news(node: &Handle, guild: &[i64]) -> Result<Vec<UserId>> {
+    ///     node.users(guild.iter().copied()).push("onGuildNews", "the war is won").await
+    /// }
+    /// ```
+    pub fn users(&self, users: impl IntoIterator<Item = impl Into<UserId>>) -> Users {
+        let users = users.into_iter().map(Into::into).collect();
+        Users::new(self.user_router(), users)
+    }
+}
+
+impl<S: Serializer> Session<S> {
+    /// Binds the session to a user, as the only one if the node has
+    /// [unique users](crate::App::unique_users).
+    ///
+    /// With [`Unique::Replace`](crate::Unique::Replace), returns when the user's other sessions in the cluster were kicked
+    /// with the code `LOGIN-REPLACED` and their close callbacks have run on all nodes that served
+    /// them, so that what those callbacks have saved can be loaded; or after five seconds, which
+    /// [`Login::late`] reports. Work that a callback spawns is not waited for. Without unique users
+    /// this is [`bind`](Session::bind).
+    ///
+    /// Works on gates and on backends alike. The login goes on when the future is dropped.
+    ///
+    /// ```
+    /// use nano::{Result, Session};
+    /// use std::sync::Arc;
+    ///
+    /// # struct Account;
+    /// # impl Account {
+    /// async fn login(self: Arc<Self>, session: Session, token: String) -> Result<u32> {
+    ///     let user = self.verify(&token).await?;
+    ///     session.login(&user).await?;
+    ///     // The session before has saved its game by now.
+    ///     self.load(&user).await
+    /// }
+    /// # async fn verify(&self, token: &str) -> Result<String> { Ok(token.to_owned()) }
+    /// # async fn load(&self, user: &str) -> Result<u32> { Ok(0) }
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`code::CONFLICT`] with [`Unique::Reject`](crate::Unique::Reject) while the user has another session,
+    /// [`code::BAD_REQUEST`] for an illegal id, [`code::CLOSED`] when the session has ended,
+    /// [`code::TIMEOUT`] or [`code::UNAVAILABLE`] when nothing could be decided, and
+    /// [`code::UNSUPPORTED`] for a session at a gate of Go nano. The session keeps the user it had.
+    pub fn login(
+        &self,
+        user: impl Into<UserId>,
+    ) -> Pin<Box<dyn Future<Output = Result<Login>> + Send>> {
+        let (session, user) = (self.typed(), user.into());
+        Box::pin(async move {
+            user.check()?;
+            if session.closed().is_some() {
+                return Err(Error::new(code::CLOSED, "the session is closed"));
+            }
+            // A session of no node, as in unit tests, has no others beside it.
+            if session.inner().table().is_none() {
+                session.bind(user)?;
+                return Ok(Login::default());
+            }
+            let users = session.node()?.user_router();
+            users.login(session, user).await
+        })
+    }
+}

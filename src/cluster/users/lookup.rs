@@ -1,0 +1,289 @@
+//! Finding users, and what is sent to them.
+
+use std::{
+    any::Any,
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    context::{CALL_TIMEOUT, UserContext, all},
+    locations::{Locations, Place},
+};
+use crate::{
+    cluster::{
+        compat::remote::CompatSession,
+        link::config::stream_index,
+        players::{
+            FindReply, FindRequest, KickReply, KickRequest, PushReply, PushRequest,
+            UserId as ProtoUser,
+        },
+    },
+    error::{Error, Result, code},
+    kick::Kick,
+    session::{Push, Session, UserId},
+};
+
+/// Finds users from any node.
+#[derive(Clone)]
+pub(super) struct Lookup {
+    context: Arc<UserContext>,
+    /// A leaf lock.
+    locations: Arc<Mutex<Locations>>,
+}
+
+/// What was found of some users.
+#[derive(Default)]
+struct Found {
+    places: Vec<(UserId, Arc<[Place]>)>,
+    /// Why not all nodes could be asked.
+    error: Option<Error>,
+}
+
+/// The users that a push did not reach.
+pub(super) struct Missed {
+    pub(super) users: Vec<UserId>,
+    /// Why some of them may be online all the same.
+    pub(super) error: Option<Error>,
+}
+
+impl Lookup {
+    pub(super) fn new(context: Arc<UserContext>) -> Self {
+        Self {
+            context,
+            locations: Arc::default(),
+        }
+    }
+
+    /// The sessions of a user, at all gates.
+    ///
+    /// # Errors
+    /// Of a node that could not be asked, when no other has the user.
+    pub(super) async fn locate(&self, user: UserId) -> Result<Vec<Place>> {
+        let mut places: Vec<_> = self
+            .served_for_go(&user)
+            .iter()
+            .filter_map(|session| {
+                let gate = go_gate(session)?.into();
+                let session = session.id();
+                Some(Place { gate, session })
+            })
+            .collect();
+        let found = self.ask(vec![user]).await;
+        places.extend(
+            found
+                .places
+                .iter()
+                .flat_map(|(_, places)| places.iter().cloned()),
+        );
+        match found.error {
+            Some(error) if places.is_empty() => Err(error),
+            _ => Ok(places),
+        }
+    }
+
+    /// Pushes to all sessions of users: one call to each gate and stream.
+    pub(super) async fn push(&self, users: Vec<UserId>, route: &str, body: Bytes) -> Missed {
+        let mut seen = HashSet::new();
+        let mut users = users;
+        users.retain(|user| seen.insert(user.clone()));
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        let mut served = HashSet::new();
+        for user in &users {
+            let push = Push::new(route, body.clone());
+            for session in self.served_for_go(user) {
+                if session.sink().push(&push).is_ok() {
+                    served.insert(user.clone());
+                }
+            }
+            match self.locations.lock().get(user) {
+                Some(places) => known.push((user.clone(), places)),
+                None => unknown.push(user.clone()),
+            }
+        }
+        let metrics = &self.context.metrics;
+        metrics.cached.increment(known.len() as u64);
+        // Those that are not where they were are looked up, with those that were never found.
+        unknown.extend(self.push_to(known, route, &body).await);
+        let (mut missed, mut error) = (Vec::new(), None);
+        if !unknown.is_empty() {
+            let found = self.ask(unknown.clone()).await;
+            let known: HashSet<_> = found.places.iter().map(|(user, _)| user.clone()).collect();
+            missed.extend(unknown.into_iter().filter(|user| !known.contains(user)));
+            missed.extend(self.push_to(found.places, route, &body).await);
+            error = found.error;
+        }
+        missed.retain(|user| !served.contains(user));
+        metrics.missed.increment(missed.len() as u64);
+        let error = error.filter(|_| !missed.is_empty());
+        Missed {
+            users: missed,
+            error,
+        }
+    }
+
+    /// Kicks all sessions of a user. Returns whether there was one.
+    ///
+    /// # Errors
+    /// Of a node that could not be asked, when no other has the user.
+    pub(super) async fn kick(&self, user: UserId, kick: Kick) -> Result<bool> {
+        let served = self.served_for_go(&user);
+        for session in &served {
+            session.kick_with(kick.clone());
+        }
+        let found = self.ask(vec![user.clone()]).await;
+        let request = KickRequest {
+            user: Some((&user).into()),
+            kick: kick.encode().into(),
+        };
+        let places = found.places.iter().flat_map(|(_, places)| places.iter());
+        let gates: BTreeMap<_, _> = places.map(|place| (&place.gate, place.session)).collect();
+        let calls = gates.into_iter().map(|(gate, session)| {
+            let key = session.unsigned_abs();
+            let caller = &self.context.caller;
+            caller.call::<_, KickReply>(gate, key, "Users.Kick", &request, CALL_TIMEOUT)
+        });
+        let mut error = found.error;
+        let mut kicked = !served.is_empty();
+        for reply in all(&self.context.runtime, calls)
+            .await
+            .into_iter()
+            .flatten()
+        {
+            match reply {
+                Ok(reply) => kicked |= reply.found,
+                Err(failed) => error = Some(failed),
+            }
+        }
+        match error {
+            Some(error) if !kicked => Err(error),
+            _ => Ok(kicked),
+        }
+    }
+
+    /// The sessions of a user that this node serves for gates of Go nano, which answer no calls.
+    fn served_for_go(&self, user: &UserId) -> Vec<Session> {
+        let mut sessions = self.context.sessions.find_by_user(user);
+        sessions.retain(|session| go_gate(session).is_some());
+        sessions
+    }
+
+    /// Asks all nodes, and keeps what they say.
+    async fn ask(&self, users: Vec<UserId>) -> Found {
+        self.context.metrics.looked_up.increment(users.len() as u64);
+        let request = FindRequest {
+            users: users.iter().map(ProtoUser::from).collect(),
+        };
+        let nodes = self.context.nodes();
+        let calls = nodes.iter().map(|node| {
+            let caller = &self.context.caller;
+            caller.call::<_, FindReply>(node, 0, "Users.Find", &request, CALL_TIMEOUT)
+        });
+        let replies = all(&self.context.runtime, calls).await;
+        let mut places = vec![Vec::new(); users.len()];
+        let mut found = Found::default();
+        for (node, reply) in nodes.iter().zip(replies) {
+            match reply {
+                Some(Ok(reply)) => {
+                    for session in reply.sessions {
+                        if let Some(places) = places.get_mut(session.user as usize) {
+                            places.push(Place {
+                                gate: node.clone(),
+                                session: session.session,
+                            });
+                        }
+                    }
+                }
+                // It has left meanwhile, or is of a version without users.
+                Some(Err(error)) if is_absent(&error) => {}
+                Some(Err(error)) => found.error = Some(error),
+                None => found.error = Some(Error::new(code::UNAVAILABLE, "the node stops")),
+            }
+        }
+        let mut locations = self.locations.lock();
+        for (user, places) in users.into_iter().zip(places) {
+            if places.is_empty() {
+                locations.forget(&user);
+                continue;
+            }
+            let places: Arc<[Place]> = places.into();
+            locations.insert(user.clone(), places.clone());
+            found.places.push((user, places));
+        }
+        self.context.metrics.locations.set(locations.len() as f64);
+        found
+    }
+
+    /// Pushes to users at these places. Returns those that no gate had, and forgets where they were.
+    async fn push_to(
+        &self,
+        users: Vec<(UserId, Arc<[Place]>)>,
+        route: &str,
+        body: &Bytes,
+    ) -> Vec<UserId> {
+        let mut frames: BTreeMap<(Arc<str>, u64), Vec<&UserId>> = BTreeMap::new();
+        for (user, places) in &users {
+            for place in places.iter() {
+                let stream = stream_index(place.session) as u64;
+                let frame = frames.entry((place.gate.clone(), stream)).or_default();
+                // A gate pushes to all sessions that a user has on the stream.
+                if frame.last() != Some(&user) {
+                    frame.push(user);
+                }
+            }
+        }
+        let calls = frames.iter().map(|((gate, stream), users)| {
+            let request = PushRequest {
+                route: route.to_owned(),
+                body: body.clone(),
+                users: users.iter().map(|user| ProtoUser::from(*user)).collect(),
+                stream: *stream as u32,
+            };
+            let caller = &self.context.caller;
+            caller.call::<_, PushReply>(gate, *stream, "Users.Push", &request, CALL_TIMEOUT)
+        });
+        self.context
+            .metrics
+            .push_calls
+            .increment(frames.len() as u64);
+        let replies = all(&self.context.runtime, calls).await;
+        let mut reached = HashSet::new();
+        let mut moved = HashSet::new();
+        for (users, reply) in frames.values().zip(replies) {
+            let missed: HashSet<_> = match reply {
+                Some(Ok(reply)) => reply.missed.into_iter().map(|at| at as usize).collect(),
+                _ => (0..users.len()).collect(),
+            };
+            for (at, user) in users.iter().enumerate() {
+                let set = if missed.contains(&at) {
+                    &mut moved
+                } else {
+                    &mut reached
+                };
+                set.insert(*user);
+            }
+        }
+        let mut locations = self.locations.lock();
+        moved.iter().for_each(|user| locations.forget(user));
+        let users = users.iter().map(|(user, _)| user);
+        users
+            .filter(|user| !reached.contains(user))
+            .cloned()
+            .collect()
+    }
+}
+
+/// The address of a gate of Go nano; `None` for others.
+fn go_gate(session: &Session) -> Option<&str> {
+    let sink: &dyn Any = &**session.sink();
+    sink.downcast_ref::<CompatSession>()
+        .map(CompatSession::gate)
+}
+
+/// Whether a node answers no such calls.
+fn is_absent(error: &Error) -> bool {
+    matches!(error.code(), code::NOT_FOUND | code::UNSUPPORTED)
+}

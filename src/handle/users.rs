@@ -1,0 +1,230 @@
+//! Users of the whole cluster, by their ids.
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::{
+    error::{Error, Result, code},
+    kick::Kick,
+    serialize::{Encode, Json},
+    session::{Push, Session, UserId},
+};
+
+type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a login does while the user has another session:
+/// [`App::unique_users`](crate::App::unique_users).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unique {
+    /// The new session replaces the others. They are kicked with the code `LOGIN-REPLACED`, and the
+    /// login waits until their close callbacks have run on all nodes that served them.
+    Replace,
+    /// The login fails with [`code::CONFLICT`].
+    Reject,
+}
+
+/// What a [`login`](Session::login) found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Login {
+    /// Whether other sessions of the user were ended.
+    pub replaced: bool,
+    /// Whether close callbacks of those had not finished by the deadline of five seconds, or could
+    /// not be waited for because their node was out of reach.
+    pub late: bool,
+}
+
+/// Where a session of a user is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Location {
+    /// The address of the session's gate; for a standalone node that of its first listener.
+    pub gate: String,
+    /// The session's id.
+    pub session: i64,
+}
+
+/// What a node does for users of the whole cluster.
+pub(crate) trait UserRouter: Send + Sync {
+    fn locate(&self, user: UserId) -> Reply<Result<Vec<Location>>>;
+
+    /// Returns the users without a session, and why some of them may have one all the same.
+    fn push(
+        &self,
+        users: Vec<UserId>,
+        route: ByteString,
+        body: Bytes,
+    ) -> Reply<(Vec<UserId>, Option<Error>)>;
+
+    /// Returns whether there was a session.
+    fn kick(&self, user: UserId, kick: Kick) -> Reply<Result<bool>>;
+
+    /// Claims a user for a session, and binds it.
+    fn login(&self, session: Session, user: UserId) -> Reply<Result<Login>>;
+}
+
+/// The node's [`UserRouter`], if it has started.
+#[derive(Clone)]
+pub(crate) struct Running(pub(super) Option<Arc<dyn UserRouter>>);
+
+impl Running {
+    /// # Errors
+    /// [`code::UNAVAILABLE`].
+    fn get(&self) -> Result<&Arc<dyn UserRouter>> {
+        let stopped = || Error::new(code::UNAVAILABLE, "the node is not running");
+        self.0.as_ref().ok_or_else(stopped)
+    }
+
+    pub(crate) fn login(&self, session: Session, user: UserId) -> Reply<Result<Login>> {
+        match self.get() {
+            Ok(router) => router.login(session, user),
+            Err(error) => Box::pin(async { Err(error) }),
+        }
+    }
+}
+
+/// A user of the cluster: [`Handle::user`](crate::Handle::user).
+///
+/// Sessions are found at all gates of this crate. Those at gates of Go nano are found on the nodes
+/// that serve them, and nowhere else: such gates know no users.
+#[derive(Clone)]
+pub struct User {
+    router: Running,
+    user: UserId,
+}
+
+impl User {
+    pub(crate) fn new(router: Running, user: UserId) -> Self {
+        Self { router, user }
+    }
+
+    /// The user's id.
+    pub fn id(&self) -> &UserId {
+        &self.user
+    }
+
+    /// Where the user's sessions are; none when the user is not online.
+    ///
+    /// Asks the other nodes, and waits for their answers. A user may have moved when this returns.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for an illegal id, or why a node could not be asked when no other has
+    /// the user: [`code::UNAVAILABLE`] or [`code::TIMEOUT`].
+    pub async fn locate(&self) -> Result<Vec<Location>> {
+        self.user.check()?;
+        self.router.get()?.locate(self.user.clone()).await
+    }
+
+    /// Pushes a message in JSON to all sessions of the user.
+    ///
+    /// Returns when the gates have queued it: it may still be lost with a connection. Pushes of one
+    /// node to one session arrive in the order sent, those by its handle included, when each waits
+    /// for the one before.
+    ///
+    /// # Errors
+    /// [`code::NOT_FOUND`] when the user is not online, or why a node could not be asked when no
+    /// other has the user; [`code::BAD_REQUEST`] for an illegal id, [`code::TOO_LARGE`], and the
+    /// format's error for a message it cannot write.
+    pub async fn push<M: ?Sized>(&self, route: &str, message: &M) -> Result
+    where
+        Json: Encode<M>,
+    {
+        let body = Json::encode(message)?;
+        self.push_raw(route, body).await
+    }
+
+    /// Pushes an encoded message: [`push`](User::push).
+    ///
+    /// # Errors
+    /// As [`push`](User::push).
+    pub async fn push_raw(&self, route: &str, body: impl Into<Bytes>) -> Result {
+        let users = vec![self.user.clone()];
+        let (missed, error) = send(&self.router, users, route, body.into()).await?;
+        if missed.is_empty() {
+            return Ok(());
+        }
+        let offline = || Error::new(code::NOT_FOUND, format!("not online: {}", self.user));
+        Err(error.unwrap_or_else(offline))
+    }
+
+    /// Sends what is queued and a kick to all sessions of the user, then closes their connections.
+    /// Returns whether there was one. Close callbacks have not run yet when this returns.
+    ///
+    /// # Errors
+    /// As [`locate`](User::locate).
+    pub async fn kick(&self, reason: impl Into<String>) -> Result<bool> {
+        self.kick_with(Kick::new("", reason)).await
+    }
+
+    /// [`kick`](User::kick) with a code, and with advice whether and where to connect again.
+    ///
+    /// # Errors
+    /// As [`locate`](User::locate).
+    pub async fn kick_with(&self, kick: Kick) -> Result<bool> {
+        self.user.check()?;
+        self.router.get()?.kick(self.user.clone(), kick).await
+    }
+}
+
+/// Users of the cluster: [`Handle::users`](crate::Handle::users).
+#[derive(Clone)]
+pub struct Users {
+    router: Running,
+    users: Vec<UserId>,
+}
+
+impl Users {
+    pub(crate) fn new(router: Running, users: Vec<UserId>) -> Self {
+        Self { router, users }
+    }
+
+    /// Pushes a message in JSON to all sessions of all users, and returns the users that were not
+    /// reached, each once.
+    ///
+    /// Users that were found before cost one frame for each stream of each gate, with the body once;
+    /// others are looked up first, all at once.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for an illegal id, [`code::TOO_LARGE`], and the format's error for a
+    /// message it cannot write. Nothing is sent then.
+    pub async fn push<M: ?Sized>(&self, route: &str, message: &M) -> Result<Vec<UserId>>
+    where
+        Json: Encode<M>,
+    {
+        self.push_raw(route, Json::encode(message)?).await
+    }
+
+    /// Pushes an encoded message: [`push`](Users::push).
+    ///
+    /// # Errors
+    /// As [`push`](Users::push).
+    pub async fn push_raw(&self, route: &str, body: impl Into<Bytes>) -> Result<Vec<UserId>> {
+        let (missed, _) = send(&self.router, self.users.clone(), route, body.into()).await?;
+        Ok(missed)
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("User").field(&self.user).finish()
+    }
+}
+
+impl fmt::Debug for Users {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Users").field(&self.users).finish()
+    }
+}
+
+async fn send(
+    router: &Running,
+    users: Vec<UserId>,
+    route: &str,
+    body: Bytes,
+) -> Result<(Vec<UserId>, Option<Error>)> {
+    users.iter().try_for_each(UserId::check)?;
+    Push::new(route, body.clone()).check()?;
+    Ok(router.get()?.push(users, route.into(), body).await)
+}
