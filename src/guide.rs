@@ -18,7 +18,7 @@ pub mod configuration {}
 #[doc = include_str!("../docs/operations.md")]
 pub mod operations {}
 
-/// What belongs to a player: channels, shared data, announcements.
+/// What belongs to a player: users, logins, channels, shared data, announcements.
 #[doc = include_str!("../docs/players.md")]
 pub mod players {}
 

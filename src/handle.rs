@@ -20,7 +20,7 @@ use crate::{
     metrics::Metrics,
     scheduler::{Pool, PushError, Scheduler},
     serialize::{Encode, Json, Serializer},
-    session::{ByNode, CallBuilder, CloseReason, Push, Session, Sessions, UserId},
+    session::{ByNode, CallBuilder, CloseReason, Push, Session, Sessions},
 };
 
 mod call;
@@ -133,21 +133,6 @@ impl Handle {
     /// The node's table of sessions.
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.0.sessions
-    }
-
-    /// The session with this id, if this node has it.
-    pub fn session(&self, id: i64) -> Option<Session> {
-        self.0.sessions.find(id)
-    }
-
-    /// The sessions of this node that are bound to this uid. Other nodes may have more.
-    pub fn sessions_by_uid(&self, uid: i64) -> Vec<Session> {
-        self.0.sessions.find_by_uid(uid)
-    }
-
-    /// The sessions of this node that are bound to this user. Other nodes may have more.
-    pub fn sessions_by_user(&self, user: impl Into<UserId>) -> Vec<Session> {
-        self.0.sessions.find_by_user(user)
     }
 
     /// Calls `callback` whenever a session has closed: [`Sessions::on_closed`].
@@ -316,7 +301,6 @@ impl Handle {
     }
 
     pub(crate) fn set_users(&self, users: Arc<dyn UserRouter>) {
-        // A node starts once.
         let _ = self.0.users.set(users);
     }
 

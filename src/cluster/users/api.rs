@@ -10,6 +10,21 @@ use crate::{
 };
 
 impl Handle {
+    /// The session with this id, if this node has it.
+    pub fn session(&self, id: i64) -> Option<Session> {
+        self.sessions().find(id)
+    }
+
+    /// The sessions of this node that are bound to this uid. Other nodes may have more.
+    pub fn sessions_by_uid(&self, uid: i64) -> Vec<Session> {
+        self.sessions().find_by_uid(uid)
+    }
+
+    /// The sessions of this node that are bound to this user. Other nodes may have more.
+    pub fn sessions_by_user(&self, user: impl Into<UserId>) -> Vec<Session> {
+        self.sessions().find_by_user(user)
+    }
+
     /// The sessions of a user, at whatever gates of the cluster.
     ///
     /// ```
