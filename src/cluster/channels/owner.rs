@@ -37,7 +37,8 @@ const MAX_WAITING: usize = 10_000;
 /// The bytes of the histories of all channels, at most.
 const MAX_HISTORY: usize = 64 * 1024 * 1024;
 
-/// An epoch is a time in milliseconds above these bits, which tell owners apart. It stays below 2^53,
+/// An epoch is a time in milliseconds above these bits, which tell incarnations apart. It
+/// stays below 2^53,
 /// which a JavaScript number holds exactly.
 const TAG_BITS: u32 = 12;
 
@@ -124,7 +125,7 @@ impl<T> Request<T> {
 impl<T> Owner<T> {
     /// `started` is the time in milliseconds, larger for each incarnation.
     pub(super) fn new(own: Address, started: u64) -> Self {
-        let tag = hash(&own) & ((1 << TAG_BITS) - 1);
+        let tag = hash(&format!("{own} {started}")) & ((1 << TAG_BITS) - 1);
         Self {
             own,
             view: View::default(),

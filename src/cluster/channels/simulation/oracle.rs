@@ -24,8 +24,8 @@ pub(super) type Payload = (u64, u64);
 
 #[derive(Default)]
 pub(super) struct Oracle {
-    /// What each place holds. No two channels have an epoch in common.
-    order: BTreeMap<Position, Payload>,
+    /// What each place in the order of a channel holds.
+    order: BTreeMap<(String, Position), Payload>,
     pub(super) sessions: BTreeMap<Member, Seen>,
     pub(super) events: BTreeMap<&'static str, u64>,
     pub(super) trace: u64,
@@ -63,7 +63,11 @@ impl Oracle {
             u64::from_le_bytes(publication.body[range].try_into().unwrap())
         };
         let payload = (number(0..8), number(8..16));
-        let known = *self.order.entry(at).or_insert(payload);
+        let mut known = members.iter().filter_map(|it| self.sessions.get(it));
+        let Some(channel) = known.next().map(|seen| seen.channel.clone()) else {
+            return;
+        };
+        let known = *self.order.entry((channel, at)).or_insert(payload);
         assert_eq!(known, payload, "two publications at {at:?}");
         for member in members {
             let Some(seen) = self.sessions.get_mut(member) else {
