@@ -13,7 +13,8 @@ use std::{collections::BTreeMap, env, io, sync::Arc};
 use axum::{Router, response::Redirect, routing::get};
 use bytes::Bytes;
 use nano::{
-    App, Component, Error, Group, Handle, Handlers, Listener, Options, Result, Session, code,
+    App, Component, Error, Group, Handle, Handlers, Listener, Options, Result, Session, Unique,
+    code,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,7 @@ pub(crate) fn app(address: &str) -> App {
             Room::default(),
             Options::new().name("room").name_func(str::to_lowercase),
         )
+        .unique_users(Unique::Replace)
         .listen(
             Listener::websocket(address, "/nano")
                 .http(pages)
@@ -102,7 +104,10 @@ struct UserMessage {
 
 impl Component for Room {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.raw("Join", Self::join).on("Message", Self::message)
+        // A message behind a join waits for it.
+        h.raw("Join", Self::join)
+            .sequential()
+            .on("Message", Self::message)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -114,13 +119,20 @@ impl Component for Room {
 
 impl Room {
     /// Takes bytes because pages may join without a body, which is no JSON. They have no name.
-    fn join(&self, session: &Session, body: Bytes) -> Result {
+    ///
+    /// Of two sessions with the same name the newer stays: the older has left the room when its
+    /// `login` returns.
+    async fn join(self: Arc<Self>, session: Session, body: Bytes) -> Result {
         let Join { name } = serde_json::from_slice(&body).unwrap_or_default();
         let id = session.id();
-        if !self.group.add(session)? {
+        if self.names.lock().contains_key(&id) {
             return Err(Error::new(code::CONFLICT, "joined already"));
         }
-        session.bind(id)?;
+        match &*name {
+            "" => session.bind(id)?,
+            name => drop(session.login(name).await?),
+        }
+        self.group.add(&session)?;
         session.push("onMembers", &self.members())?;
         self.names.lock().insert(id, name.clone());
         let notice = Notice {
@@ -128,7 +140,7 @@ impl Room {
             member: Member { id, name },
         };
         self.group
-            .multicast("onNewUser", &notice, |member| member != session)?;
+            .multicast("onNewUser", &notice, |member| *member != session)?;
         session.respond(&JoinResponse {
             code: 0,
             result: "success",

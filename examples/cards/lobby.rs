@@ -3,20 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use nano::{
-    App, CloseReason, Cluster, Component, Error, Handle, Handlers, Member, Result, Session, code,
-    kick::Kick,
+    App, Cluster, Component, Error, Handle, Handlers, Member, Result, Session, Unique, code,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::gate::Announcement;
-
-/// Under these keys all nodes find the player's account, and the table at which there is a seat.
-pub(crate) const ACCOUNT: &str = "account";
+/// Under this key all nodes find the table at which a session has a seat.
 pub(crate) const TABLE: &str = "table";
-
-/// The longest name, in bytes.
-const LONGEST_NAME: usize = 64;
 
 pub(crate) fn app(master: &str, password: Option<String>) -> App {
     let lobby = Lobby {
@@ -26,6 +19,7 @@ pub(crate) fn app(master: &str, password: Option<String>) -> App {
     App::new()
         .cluster(Cluster::join([master]).listen("127.0.0.1:0").label("lobby"))
         .component(lobby)
+        .unique_users(Unique::Replace)
 }
 
 struct Lobby {
@@ -35,8 +29,6 @@ struct Lobby {
 
 #[derive(Default)]
 struct State {
-    /// The session of each account.
-    online: HashMap<String, Session>,
     /// Where each account has a seat.
     seats: HashMap<String, Seat>,
     /// The account that waits for another one, at its table.
@@ -68,6 +60,12 @@ struct Announce {
     text: String,
 }
 
+/// What all players see.
+#[derive(Serialize)]
+struct News {
+    text: String,
+}
+
 /// A game is over.
 #[derive(Deserialize, Serialize)]
 pub(crate) struct Over {
@@ -77,6 +75,7 @@ pub(crate) struct Over {
 impl Component for Lobby {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
         h.on("Login", Self::login)
+            .sequential()
             .on("Play", Self::play)
             .on("Announce", Self::announce)
             .on("Over", Self::over)
@@ -85,32 +84,20 @@ impl Component for Lobby {
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
         let lobby = self.clone();
-        node.on_session_closed(move |session, reason| lobby.left(session, reason));
+        node.on_session_closed(move |session, _| lobby.left(session));
         Ok(())
     }
 }
 
 impl Lobby {
-    /// Takes an account, from an older session if there is one. A real game would ask for more than
-    /// a name.
-    fn login(&self, session: &Session, Login { account }: Login) -> Result<Welcome> {
-        if account.is_empty() || account.len() > LONGEST_NAME {
-            return Err(Error::new(code::BAD_REQUEST, "a name has 1 to 64 bytes"));
-        }
-        if session.shared().get::<String>(ACCOUNT)?.is_some() {
+    /// Takes an account, from an older session if there is one: that one is kicked. A real game
+    /// would ask for more than a name.
+    async fn login(self: Arc<Self>, session: Session, Login { account }: Login) -> Result<Welcome> {
+        if session.user().is_some() {
             return Err(Error::new(code::CONFLICT, "logged in already"));
         }
-        session.shared().set(ACCOUNT, &account)?;
-        let (older, playing) = {
-            let mut state = self.state.lock();
-            let older = state.online.insert(account.clone(), session.clone());
-            let playing =
-                state.seats.contains_key(&account) && state.waiting.as_ref() != Some(&account);
-            (older, playing)
-        };
-        if let Some(older) = older {
-            older.kick_with(Kick::new("REPLACED", "you play in another window now"));
-        }
+        session.login(&*account).await?;
+        let playing = self.state.lock().seats.contains_key(&account);
         Ok(Welcome { playing })
     }
 
@@ -127,18 +114,13 @@ impl Lobby {
         Ok(true)
     }
 
-    /// Pushes news to all players of all gates; answers how many there are.
-    async fn announce(self: Arc<Self>, session: Session, request: Announce) -> Result<usize> {
-        if self.password.as_ref() != Some(&request.password) {
+    /// Pushes news to all players of all gates. Answers whether all gates could be reached.
+    fn announce(&self, session: &Session, Announce { password, text }: Announce) -> Result<bool> {
+        if self.password.as_ref() != Some(&password) {
             return Err(Error::new(code::FORBIDDEN, "wrong password"));
         }
-        let news = Announcement { text: request.text };
-        let gates = session.node()?.call_all("News.Announce");
-        let reached = gates.json::<usize, _>(&news).await?;
-        Ok(reached
-            .into_iter()
-            .filter_map(|(_, count)| count.ok())
-            .sum())
+        let missed = session.node()?.broadcast("onNews", &News { text })?;
+        Ok(missed.is_empty())
     }
 
     fn over(&self, _: &Session, Over { table }: Over) -> Result<bool> {
@@ -149,19 +131,18 @@ impl Lobby {
         Ok(true)
     }
 
-    /// Runs when a session has ended. A seat stays: its player may come back.
-    fn left(&self, session: &Session, _: &CloseReason) {
+    /// Runs when a session has ended, before the next one of its account begins. The seat at a game
+    /// stays: its player may come back.
+    fn left(&self, session: &Session) {
         let Ok(account) = account(session) else {
             return;
         };
         let mut state = self.state.lock();
-        // It may belong to a newer session by now.
-        if state.online.get(&account) != Some(session) {
-            return;
-        }
-        state.online.remove(&account);
-        if state.waiting.as_ref() == Some(&account) {
-            state.waiting = None;
+        if state
+            .waiting
+            .take_if(|waiting| *waiting == account)
+            .is_some()
+        {
             state.seats.remove(&account);
         }
     }
@@ -202,8 +183,11 @@ impl State {
 
 /// The account of a player who has logged in.
 pub(crate) fn account(session: &Session) -> Result<String> {
-    let account = session.shared().get(ACCOUNT)?;
-    account.ok_or_else(|| Error::new(code::FORBIDDEN, "log in first"))
+    let user = session.user();
+    let account = user.as_ref().and_then(|user| user.text());
+    account
+        .map(str::to_owned)
+        .ok_or_else(|| Error::new(code::FORBIDDEN, "log in first"))
 }
 
 fn has_tables(node: &Member) -> bool {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use nano::{
-    App, Cluster, Component, Error, Handle, Handlers, Options, Result, Session, Timer, code,
+    App, Cluster, Component, Error, Handle, Handlers, Options, Result, Session, Timer, Unique, code,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,7 @@ pub(crate) fn app(master: &str, name: &'static str, turn: Duration) -> App {
     App::new()
         .cluster(Cluster::join([master]).listen("127.0.0.1:0").label(name))
         .component_with(tables, Options::new().name("Table"))
+        .unique_users(Unique::Replace)
 }
 
 struct Tables {

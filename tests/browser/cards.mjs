@@ -53,7 +53,7 @@ run(async ({ url, open, shoot }) => {
   const again = await open()
   await again.goto(url)
   await join(again, 'Ann')
-  await see(ann, '#refusal', 'You were asked to leave: you play in another window now')
+  await see(ann, '#refusal', 'You play as Ann in another window now')
   await shoot(ann, 'cards-replaced')
   await see(again, '#other .name', 'Ben <i>')
   assert.deepEqual(await cards(again), hand)

@@ -59,6 +59,21 @@ run(async ({ url, open, shoot, server }) => {
     await forgotten({ server, networks, ann, ben, shoot })
   }
 
+  // The same name in a third window ends the first, with a notice.
+  const again = await open()
+  await again.goto(url)
+  await join(again, 'Ann')
+  await see(ann, '#refusal', 'You are in the room as Ann in another window now')
+  await shoot(ann, 'chat-replaced')
+  await members(again, ['Ann', 'Ben <i>'])
+  await members(ben, ['Ben <i>', 'Ann'])
+  await say(again, 'I have moved')
+  await see(ben, '.message:not(.mine) .text', 'I have moved')
+  await again.click('#leave')
+  await see(ben, '.notice', 'Ann left')
+  await join(ann, 'Ann')
+  await members(ann, ['Ann', 'Ben <i>'])
+
   // Who closes a page has gone, and does not only lose the connection.
   await ben.goto('about:blank')
   await see(ann, '.notice', 'Ben <i> left')

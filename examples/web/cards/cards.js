@@ -4,7 +4,7 @@
 //   request Lobby.Play      {}                                     -> true                 there is a seat: a new one, or that of the game
 //   request Table.Sit       {}                                     -> true                 at the table that the lobby has chosen
 //   request Table.Play      {"card": 17}                           -> true
-//   request Lobby.Announce  {"password": "..", "text": ".."}       -> 2                    how many players there are
+//   request Lobby.Announce  {"password": "..", "text": ".."}       -> true                 all gates could be reached
 //   push    onTable         what the player sees of the table, after each move; see `Table.show`
 //   push    onNews          {"text": ".."}
 //
@@ -29,9 +29,13 @@ view.onjoin = async (name) => {
   })
   client.addEventListener('resumed', () => view.banner('Connected again. Nothing was missed.', 'good'))
   client.addEventListener('reconnected', () => attempt(enter))
-  client.addEventListener('close', ({ detail: { reason, kicked } }) => {
+  let notice = ''
+  client.addEventListener('kick', ({ detail: { reason, code } }) => {
+    notice = code === 'LOGIN-REPLACED' ? `You play as ${name} in another window now` : `You were asked to leave: ${reason}`
+  })
+  client.addEventListener('close', ({ detail: { reason } }) => {
     sessionStorage.removeItem('name')
-    view.outside(kicked ? `You were asked to leave: ${reason}` : reason)
+    view.outside(notice || reason)
   })
 
   view.onfind = () => attempt(find)

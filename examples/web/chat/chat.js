@@ -10,7 +10,7 @@
 //
 // This is the protocol of nano's chat demo, with more in it: `name` in room.join, `names` in onMembers, `id` and `name` in onNewUser, and onLeave.
 // Pages that do not know these work all the same: they join with `{}` or no body, have the name "", and ignore what is new to them.
-// Ids are session ids, numbers below 2^53.
+// Ids are session ids, numbers below 2^53. A name is an account: of two sessions that join with it, the older is kicked.
 
 import { Client } from './nano.js'
 import { Room } from './view.js'
@@ -55,9 +55,11 @@ view.onjoin = async (name) => {
       if (client.state === 'open') client.close(error.msg)
     }
   })
-  client.addEventListener('close', ({ detail: { reason, kicked } }) => {
-    view.outside(kicked ? `You were asked to leave: ${reason}` : reason)
+  let notice = ''
+  client.addEventListener('kick', ({ detail: { reason, code } }) => {
+    notice = code === 'LOGIN-REPLACED' ? `You are in the room as ${name} in another window now` : `You were asked to leave: ${reason}`
   })
+  client.addEventListener('close', ({ detail: { reason } }) => view.outside(notice || reason))
 
   view.onsend = (content) => client.notify('room.message', { name, content })
   view.onleave = () => client.close('')
