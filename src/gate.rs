@@ -51,6 +51,7 @@ mod resumption;
 mod send_queue;
 mod shared;
 mod tunnel;
+mod tunnel_service;
 mod unanswered;
 mod upgrade_request;
 
@@ -71,7 +72,8 @@ use self::{
     client_state::FLUSH_TIMEOUT,
     listener::{Accepting, BoundListener},
     shared::Shared,
-    tunnel::{TunnelService, client::TunnelClient, inboxes::Inboxes, wire},
+    tunnel::{client::TunnelClient, inboxes::Inboxes, wire},
+    tunnel_service::TunnelService,
 };
 
 /// The listeners and connections of a node.

@@ -1,0 +1,84 @@
+//! The gate that has a session, towards the gates to which its client has returned.
+
+use std::sync::{Arc, Weak};
+
+use prost::Message as _;
+use tokio::sync::oneshot;
+
+use super::{
+    opening::Opening,
+    resume::registry::Arrival,
+    shared::Shared,
+    tunnel::{
+        inboxes::Inboxes,
+        outgoing::Outgoing,
+        transport::Tunnelled,
+        wire::{Chunk, Open, Opened},
+    },
+};
+use crate::{
+    cluster::{NodeCall, NodeCaller, NodeService},
+    error::{Error, Result},
+};
+
+/// Answers the gates to which clients of this gate's sessions have returned.
+pub(super) struct TunnelService {
+    gate: Weak<Shared>,
+    caller: NodeCaller,
+    inboxes: Arc<Inboxes>,
+}
+
+impl TunnelService {
+    pub(super) fn new(gate: &Arc<Shared>, caller: NodeCaller, inboxes: Arc<Inboxes>) -> Self {
+        Self {
+            gate: Arc::downgrade(gate),
+            caller,
+            inboxes,
+        }
+    }
+
+    fn open(&self, open: Open, from: &str) -> Result<Opened> {
+        let gate = self.gate.upgrade();
+        let gate = gate.ok_or_else(|| Error::bad_request("the gate has stopped"))?;
+        let session = match gate.resumable.find(&open.token, open.received) {
+            Ok(session) => session,
+            Err(lost) => {
+                return Ok(Opened {
+                    lost: lost.as_str().to_owned(),
+                });
+            }
+        };
+        let incoming = self.inboxes.open(open.tunnel, from);
+        let incoming = incoming.ok_or_else(|| Error::bad_request("the id is in use"))?;
+        let outgoing = Outgoing::open(self.caller.clone(), from.to_owned(), open.tunnel);
+        // The other gate counts the connection: its end is of no interest here.
+        let (connected, _) = oneshot::channel();
+        let arrival = Arrival {
+            transport: Box::new(Tunnelled::new(incoming, outgoing)),
+            opening: Opening::new(gate.limits.max_packet()),
+            remote: open.remote.parse().ok(),
+            received: open.received.unwrap_or_default(),
+            open: connected,
+        };
+        gate.resumable.deliver(session, arrival);
+        Ok(Opened::default())
+    }
+}
+
+impl NodeService for TunnelService {
+    fn answer(&self, method: &str, call: NodeCall) {
+        let malformed = |_| Error::bad_request("malformed");
+        match method {
+            "Open" => {
+                let opened = Open::decode(call.body.clone()).map_err(malformed);
+                let opened = opened.and_then(|open| self.open(open, &call.from));
+                call.respond(opened.map(|opened| opened.encode_to_vec().into()));
+            }
+            "Carry" => match Chunk::decode(call.body.clone()) {
+                Ok(chunk) => self.inboxes.deliver(chunk, call),
+                Err(error) => call.fail(malformed(error)),
+            },
+            _ => call.fail(Error::bad_request("no such method")),
+        }
+    }
+}
