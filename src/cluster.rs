@@ -39,7 +39,8 @@ mod channel;
 mod channels;
 mod compat;
 mod config;
-#[allow(dead_code)]
+#[cfg(test)]
+#[expect(dead_code, reason = "what only a driver asks for")]
 mod directory;
 #[cfg(feature = "admin")]
 mod health;

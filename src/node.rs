@@ -66,11 +66,12 @@ impl Node {
                         () = node.shutdown_requested() => {}
                         () = draining.run() => {}
                     }
-                    stop(io, running, &node, shutdown_timeout).await;
+                    stop(&io, running, &node, shutdown_timeout).await;
                     admin.stop().await;
                     stopped_tx.send_replace(true);
-                    // Sockets linger until clients have read the last packets.
+                    // Sockets linger until clients have read the last packets, on the I/O threads.
                     gate.connections_gone().await;
+                    drop(io);
                 });
                 Ok(Self {
                     handle,
@@ -164,7 +165,7 @@ impl Node {
 }
 
 /// Stops a node on its I/O threads, and keeps the deadline also if user code blocks them.
-async fn stop(io: IoRuntime, running: Running, node: &Handle, within: Duration) {
+async fn stop(io: &IoRuntime, running: Running, node: &Handle, within: Duration) {
     let stop = io.run(running.stop(within));
     if timeout(within + FLUSH_TIMEOUT, stop).await.is_err() {
         error!("the I/O threads are blocked, abandoning them");

@@ -1,5 +1,8 @@
 //! The directory: where a user's sessions are, and who may have a user alone.
 //!
+//! The decisions alone, and their simulation: they are built for tests until a driver connects them to
+//! the network. Logins go by [`users`](super::users) meanwhile, which asks every gate each time.
+//!
 //! # States
 //!
 //! A *gate* is the node that holds a client's connection. It has the truth about its sessions, in

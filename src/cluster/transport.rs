@@ -50,7 +50,6 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// # Errors
     /// Of a call without a caller: [`code::UNAVAILABLE`] when the peer cannot be reached,
     /// [`code::TOO_MANY`], [`code::TOO_LARGE`], [`code::UNSUPPORTED`] for nodes of Go nano.
-    #[allow(dead_code)]
     fn node_call(&self, call: OutboundNodeCall) -> Result;
 
     /// The session is bound to a user, or to none any more.
@@ -64,7 +63,6 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
 }
 
 /// A call for another node itself, on its way.
-#[allow(dead_code)]
 pub(in crate::cluster) struct OutboundNodeCall {
     /// Calls with one key arrive in the order sent. The id of a session puts the call behind that
     /// session's earlier frames.

@@ -123,10 +123,10 @@ async fn come_and_go(visits: usize) {
             && ends.count() >= entered
     })
     .await;
-    // The index by uid has no other way to show what it holds.
+    // The index by user has no other way to show what it holds.
     assert_eq!(
         format!("{:?}", node.handle().sessions()),
-        "Sessions { count: 0, uids: 0, .. }"
+        "Sessions { count: 0, users: 0, .. }"
     );
     assert_eq!(
         (node.handle().sessions().list(), shared.group.members()),

@@ -58,7 +58,16 @@ fn every_test_the_document_names_exists() {
             .chars()
             .all(|letter| letter.is_lowercase() || letter == '_')
     };
-    let suites = ["promises", "membership", "forwarding", "resume", "soak"];
+    let suites = [
+        "promises",
+        "membership",
+        "forwarding",
+        "resume",
+        "players",
+        "config",
+        "admin",
+        "soak",
+    ];
     let mut count = 0;
     for (module, name) in names
         .into_iter()
