@@ -382,6 +382,7 @@ impl Handle {
     }
 
     /// What the node still waits for, or why it does not serve any more.
+    #[cfg(feature = "admin")]
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let ends = matches!(self.readiness(), Readiness::Draining | Readiness::Stopping);
         self.0
@@ -444,8 +445,7 @@ impl Handle {
             .call_back(scheduler, hook, callback, member, done);
     }
 
-    /// Drops all callbacks, when the node has stopped: one that owns a handle of the node would
-    /// keep both alive for ever.
+    /// Drops all callbacks of a stopped node: one that owns its handle would keep both alive.
     pub(crate) fn forget_callbacks(&self) {
         self.set_channels(None);
         self.0.membership.forget_callbacks();
