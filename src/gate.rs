@@ -30,6 +30,7 @@ mod client_state;
 mod compressed_body;
 mod config;
 mod connection;
+mod connection_state;
 mod detached;
 mod encoding;
 mod ending;

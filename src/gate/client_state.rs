@@ -215,6 +215,11 @@ impl ClientState {
         self.queue.bytes() + held + kept
     }
 
+    /// Whether nothing waits but in the queue: neither for an acknowledgement nor to be sent again.
+    pub(super) fn keeps_nothing(&self) -> bool {
+        self.held.is_none() && self.replay.is_none()
+    }
+
     /// Refuses a message because the client reads too slowly; as [`admit`](ClientState::admit).
     ///
     /// # Errors

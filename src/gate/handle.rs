@@ -1,12 +1,6 @@
 //! The cross-thread side of one connection.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Waker},
-};
+use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc, task::Context};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -15,9 +9,9 @@ use tracing::{debug, warn};
 
 use super::{
     client_state::{Blocked, ClientState, CloseStep, Output, Refusal},
+    connection_state::State,
     encoding::{MAX_RESPONSE, encode, response},
     ending::{Ending, Greeted},
-    memory::Memory,
     shared::Shared,
 };
 use crate::{
@@ -36,19 +30,6 @@ pub(super) struct ConnectionHandle {
     /// Held for a few instructions and for copying a small packet. No other lock is taken inside,
     /// no pipeline runs inside, and the task is woken after it is released.
     pub(super) state: Mutex<State>,
-}
-
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) client: ClientState,
-    /// The connection's task, while it has nothing to write or the socket takes no more.
-    pub(super) writer: Option<Waker>,
-    /// Whether the socket takes no more. Then a packet does not wake the task, a close does.
-    pub(super) blocked: bool,
-    /// What the socket has yet to take of the packets that were taken last, at most, in bytes.
-    taken: usize,
-    /// What is charged to the node's memory budget.
-    charged: usize,
 }
 
 impl ConnectionHandle {
@@ -185,9 +166,13 @@ impl ConnectionHandle {
             cx.waker().wake_by_ref();
         }
         // All that was taken before has been written.
-        let before = state.client.queued_bytes();
+        let before = state.client.queue.bytes();
         let messages = state.client.take(into);
-        state.taken = before - state.client.queued_bytes();
+        // What a client that may return has to acknowledge is counted as long as it is kept.
+        state.taken = match state.client.replay {
+            None => before - state.client.queue.bytes(),
+            Some(_) => 0,
+        };
         state.charge(&self.gate.memory);
         if messages > 0 {
             self.gate.metrics.sent.increment(messages as u64);
@@ -343,7 +328,9 @@ impl ConnectionHandle {
             return Err(Refusal::Disconnected.into());
         }
         let limits = &self.gate.limits;
-        let admitted = if droppable && self.gate.memory.is_slow(client.queued_bytes()) {
+        let memory = &self.gate.memory;
+        let pressed = droppable && memory.is_pressed();
+        let admitted = if pressed && memory.is_slow(client.queued_bytes()) {
             client.refuse(droppable, limits)
         } else {
             client.admit(len, droppable, limits)
@@ -368,24 +355,6 @@ impl ConnectionHandle {
 
     fn has_pipeline(&self) -> bool {
         !self.gate.dispatch.outbound().is_empty()
-    }
-}
-
-impl State {
-    /// Charges what is queued to the node's memory budget.
-    fn charge(&mut self, memory: &Memory) {
-        let queued = self.taken + self.client.queued_bytes();
-        memory.charge(&mut self.charged, queued);
-    }
-
-    pub(super) fn wait(&mut self, cx: &Context<'_>) {
-        if !self
-            .writer
-            .as_ref()
-            .is_some_and(|writer| writer.will_wake(cx.waker()))
-        {
-            self.writer = Some(cx.waker().clone());
-        }
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// What a connection may have queued uncharged, and what its charge is a multiple of.
-    const STEP: usize = 4 * 1024;
+    pub(super) const STEP: usize = 4 * 1024;
 
     pub(super) fn new(limit: Option<usize>, gauge: Gauge) -> Self {
         let limit = limit.unwrap_or(usize::MAX);
@@ -73,6 +73,11 @@ impl Memory {
     /// Sets the bytes above which a client counts as slow; `usize::MAX` for none.
     pub(super) fn set_share(&self, bytes: usize) {
         self.slow_above.store(bytes, Relaxed);
+    }
+
+    /// Whether any client may count as slow.
+    pub(super) fn is_pressed(&self) -> bool {
+        self.slow_above.load(Relaxed) != usize::MAX
     }
 
     /// Whether a client with so many bytes queued gets no more pushes.
