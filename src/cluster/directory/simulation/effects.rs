@@ -171,7 +171,9 @@ impl World {
         let slow = self.network.random.random_ratio(1, 10) && self.network.calm_for().is_zero();
         let range = if slow { 4000..8000 } else { 0..1000 };
         let took = self.network.millis(range);
-        self.oracle.closing((process, session), self.network.now);
+        if !self.oracle.closing((process, session), self.network.now) {
+            return;
+        }
         self.network.after(
             took,
             Event::CallbacksDone {

@@ -61,9 +61,11 @@ impl Oracle {
         unfinished.push(key);
     }
 
-    /// The close callbacks of a session begin to run.
-    pub(super) fn closing(&mut self, key: Key, now: Instant) {
-        self.closing.insert(key, now);
+    /// The close callbacks of a session begin to run. Returns `false` if they run already.
+    pub(super) fn closing(&mut self, key: Key, now: Instant) -> bool {
+        let is_new = !self.closing.contains_key(&key);
+        self.closing.entry(key).or_insert(now);
+        is_new
     }
 
     /// No login has to wait for close callbacks beyond their deadline.
