@@ -8,12 +8,12 @@ use nano::{
     client::{Client, Event},
 };
 use parking_lot::Mutex;
-use tokio::{task::JoinSet, time::Instant};
-
-use crate::{
-    proxy::Proxy,
-    support::{eventually, within},
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::{Instant, timeout},
 };
+
+use crate::{proxy::Proxy, support::eventually};
 
 /// What the server has seen of each client, which sends numbers.
 #[derive(Clone, Default)]
@@ -46,6 +46,12 @@ impl Counter {
 
 fn number(body: &[u8]) -> u32 {
     u32::from_be_bytes(body[..4].try_into().unwrap())
+}
+
+/// The next answer. Connections may be lost again and again before it comes, on a machine that is busy.
+async fn answered(answers: &mut JoinSet<()>) -> Option<Result<(), JoinError>> {
+    let answer = timeout(Duration::from_secs(60), answers.join_next()).await;
+    answer.unwrap_or_else(|_| panic!("no answer within a minute"))
 }
 
 /// One client that numbers its messages; returns how often its connection was lost.
@@ -105,13 +111,10 @@ async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
         });
         sent += 1;
         if answers.len() > 20 {
-            within("an answer", answers.join_next())
-                .await
-                .unwrap()
-                .unwrap();
+            answered(&mut answers).await.unwrap().unwrap();
         }
     }
-    while let Some(answer) = within("an answer", answers.join_next()).await {
+    while let Some(answer) = answered(&mut answers).await {
         answer.unwrap();
     }
     eventually("all notifies arrive", || {
@@ -155,7 +158,7 @@ async fn nothing_is_lost_repeated_or_reordered_over_connections_that_are_lost() 
 #[ignore = "slow"]
 async fn nothing_is_lost_repeated_or_reordered_for_minutes() {
     let mut clients = JoinSet::new();
-    for seed in 100..200 {
+    for seed in 100..130 {
         clients.spawn(play(seed, Duration::from_secs(120), seed % 2 == 1));
     }
     let losses = clients.join_all().await;
