@@ -56,6 +56,7 @@ mod players;
 mod proto;
 mod routing;
 mod server;
+mod stable_hash;
 mod transport;
 mod users;
 

@@ -22,7 +22,7 @@ run(async ({ url, open, shoot }) => {
   await see(ann, '#other .name', 'Ben <i>')
   await see(ann, '#status', 'Your turn')
   await see(ben, '#status', 'Ann is thinking…')
-  assert.equal(await ben.locator('#you .playing:enabled').count(), 0, 'nobody plays out of turn')
+  assert.equal(await ben.locator('#you .playing:enabled').count(), 0, 'no player moves out of turn')
   await shoot(ann, 'cards-deal')
 
   const first = await play(ann)

@@ -71,7 +71,7 @@ export async function pull({ networks, ann, ben, shoot }) {
     assert.deepEqual(heard.filter((line) => line.startsWith(name)), said, `what ${name} said, in order and once`)
   }
   assert.equal(await ann.locator('.message.pending, .message.failed').count(), 0)
-  assert.equal(await ann.locator('.notice').count(), notices, 'nobody has left or joined')
+  assert.equal(await ann.locator('.notice').count(), notices, 'no member has left or joined')
 }
 
 /** Waits until the page lists these members, in this order, and counts them. */

@@ -113,7 +113,7 @@ impl Component<Raw> for Mover {
     }
 }
 
-/// A player that is always asking, at a gate that is ready, and moves when it is told to.
+/// A player that is always asking, at a gate that is ready, and moves when a push asks for it.
 struct Load {
     gates: parking_lot::RwLock<Vec<Arc<TestNode>>>,
     answers: AtomicUsize,

@@ -1,4 +1,4 @@
-//! A session that cannot be resumed ends, and its client is told why.
+//! A session that cannot be resumed ends, and its client learns why.
 
 use std::time::Duration;
 

@@ -22,7 +22,7 @@ use tokio::{
 pub(crate) enum Loss {
     Reset,
     End,
-    /// Nothing arrives any more, and nobody is told.
+    /// Nothing arrives any more, and neither end gets an error.
     Silence,
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::cluster::stable_hash::{fnv1a, mix};
+
 /// The address of a node.
 pub(super) type Address = Arc<str>;
 
@@ -52,17 +54,9 @@ impl View {
     }
 }
 
-/// FNV-1a, and [`mix`]. Part of what nodes of different versions must agree on.
+/// Part of what nodes of different versions must agree on.
 pub(super) fn hash(text: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-    mix(text.bytes().fold(0xCBF2_9CE4_8422_2325, step))
-}
-
-/// Spreads the bits: the finalizer of MurmurHash3.
-fn mix(mut hash: u64) -> u64 {
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xFF51_AFD7_ED55_8CCD);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xC4CE_B9FE_1A85_EC53);
-    hash ^ (hash >> 33)
+    mix(fnv1a(text.as_bytes()))
 }
 
 #[cfg(test)]

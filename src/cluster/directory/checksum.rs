@@ -1,7 +1,7 @@
 //! How a gate and an owner compare what they know, without sending it.
 
-use super::slots::{mix, user_hash};
-use crate::session::UserId;
+use super::slots::user_hash;
+use crate::{cluster::stable_hash::mix, session::UserId};
 
 /// Returns the share of one session in a sum. Claims do not count: they change without a notice.
 pub(super) fn checksum(user: &UserId, session: i64) -> u64 {

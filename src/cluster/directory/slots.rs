@@ -3,13 +3,13 @@
 //! The functions here are part of the protocol. Nodes of different versions that disagree would
 //! grant one user twice, so golden values pin them.
 
-use crate::session::UserId;
+use crate::{
+    cluster::stable_hash::{fnv1a, mix},
+    session::UserId,
+};
 
 /// The number of slots that users and channels fall into.
 pub(crate) const SLOTS: usize = 1024;
-
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
 
 /// Returns the hash of a user: FNV-1a over a tag and the id, then [`mix`].
 ///
@@ -43,15 +43,7 @@ fn slot(hash: u64) -> u16 {
 }
 
 fn hash(tag: u8, bytes: &[u8]) -> u64 {
-    let write = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME);
-    mix(bytes.iter().fold(write(FNV_OFFSET, &tag), write))
-}
-
-/// Spreads the bits: the finalizer of MurmurHash3.
-pub(super) fn mix(mut hash: u64) -> u64 {
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
-    hash ^ (hash >> 33)
+    mix(fnv1a([&tag].into_iter().chain(bytes)))
 }
 
 #[cfg(test)]

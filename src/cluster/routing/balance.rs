@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    cluster::stable_hash::fnv1a,
     error::Result,
     member::Member,
     session::{Session, UserId},
@@ -107,14 +108,7 @@ impl Balancer {
 /// function is written down here: 64-bit FNV-1a of the address, combined with the mixed key, mixed
 /// again.
 pub(in crate::cluster) fn rendezvous_score(key: u64, address: &str) -> u64 {
-    mix(fnv1a(address) ^ mix(key))
-}
-
-/// 64-bit FNV-1a.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3)
-    })
+    mix(fnv1a(address.as_bytes()) ^ mix(key))
 }
 
 /// The key of a session for [`Balance::Uid`].
@@ -127,7 +121,7 @@ fn session_key(session: &Session) -> u64 {
 pub(in crate::cluster) fn user_key(user: &UserId) -> u64 {
     match (user.number(), user.text()) {
         (Some(number), _) => number.cast_unsigned(),
-        (None, text) => fnv1a(text.unwrap_or_default()),
+        (None, text) => fnv1a(text.unwrap_or_default().as_bytes()),
     }
 }
 
