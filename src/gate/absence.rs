@@ -1,10 +1,9 @@
 //! What the handle of a connection does for a client that may return: while it is away, and when it
 //! comes back.
 
-use std::{mem, net::SocketAddr, task::Context};
+use std::{net::SocketAddr, task::Context};
 
 use super::{
-    client_state::ClientState,
     ending::Ending,
     handle::ConnectionHandle,
     resume::{registry::Resumable, replay::Replay},
@@ -45,35 +44,9 @@ impl ConnectionHandle {
 
     /// Gives a client that was away its new connection; see [`ClientState::attach`].
     pub(super) fn attach(&self, remote: Option<SocketAddr>, received: u64) -> Result<(), Lost> {
-        let mut state = self.state.lock();
-        state.client.attach(received)?;
-        self.release(&mut state.client);
-        drop(state);
+        self.state.lock().client.attach(received)?;
         *self.remote.lock() = remote;
         Ok(())
-    }
-
-    /// Counts `len` more bytes for a client that is away; false if too many wait for all such
-    /// clients.
-    pub(super) fn reserve(&self, client: &mut ClientState, len: usize) -> bool {
-        let Some(replay) = &mut client.replay else {
-            return true;
-        };
-        let queue_bytes = self.gate.limits.queue_bytes();
-        let reserved = self.gate.away_bytes.reserve(len, queue_bytes);
-        if reserved {
-            replay.reserved += len;
-        }
-        reserved
-    }
-
-    /// Gives back what was counted while the client was away.
-    pub(super) fn release(&self, client: &mut ClientState) {
-        if let Some(replay) = &mut client.replay {
-            self.gate
-                .away_bytes
-                .release(mem::take(&mut replay.reserved));
-        }
     }
 }
 

@@ -250,7 +250,6 @@ impl ConnectionHandle {
     pub(super) fn end(&self) -> bool {
         let mut state = self.state.lock();
         let resumable = state.client.replay.is_some();
-        self.release(&mut state.client);
         let left = (state.client.end(), state.writer.take());
         state.taken = 0;
         state.charge(&self.gate.memory);
@@ -323,10 +322,6 @@ impl ConnectionHandle {
     /// Checks that the queue takes a packet of `len` bytes; may close the connection of a slow
     /// client.
     fn admit(&self, client: &mut ClientState, len: usize, droppable: bool) -> Result {
-        if client.is_away() && !self.reserve(client, len) {
-            client.close(CloseReason::SlowClient);
-            return Err(Refusal::Disconnected.into());
-        }
         let limits = &self.gate.limits;
         let memory = &self.gate.memory;
         let pressed = droppable && memory.is_pressed();

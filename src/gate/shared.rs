@@ -12,12 +12,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{
-    address_limit::AddressLimit,
-    config::GateConfig,
-    live_limits::LiveLimits,
-    memory::Memory,
-    resume::{budget::Budget, registry::Registry},
-    tunnel::client::TunnelClient,
+    address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits, memory::Memory,
+    resume::registry::Registry, tunnel::client::TunnelClient,
 };
 use crate::{
     dispatch::Dispatch,
@@ -53,8 +49,6 @@ pub(super) struct Shared {
     pub(super) anonymous_away: Arc<AddressLimit>,
     /// Set in a cluster.
     pub(super) tunnels: OnceLock<TunnelClient>,
-    /// What waits for clients that are away.
-    pub(super) away_bytes: Budget,
 }
 
 impl Shared {
@@ -81,7 +75,6 @@ impl Shared {
             resumable: Registry::default(),
             anonymous_away: AddressLimit::new(),
             tunnels: OnceLock::new(),
-            away_bytes: Budget::default(),
         })
     }
 

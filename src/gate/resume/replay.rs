@@ -19,8 +19,6 @@ pub(in crate::gate) struct Replay {
     again: Vec<Bytes>,
     /// What precedes the send queue; counted already.
     ready: VecDeque<Bytes>,
-    /// What is reserved of the gate's budget while the client is away.
-    pub(in crate::gate) reserved: usize,
 }
 
 impl Replay {
@@ -31,7 +29,6 @@ impl Replay {
             endpoint: Endpoint::new(limits),
             again: Vec::new(),
             ready: VecDeque::new(),
-            reserved: 0,
         }
     }
 
