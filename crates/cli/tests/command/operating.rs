@@ -1,0 +1,259 @@
+//! `members`, `sessions`, `kick`, `drain` and `top`.
+
+use std::process::Stdio;
+
+use nano::{
+    Admin, App, Cluster, Component, Handlers, Result, Session,
+    testing::{TestCluster, TestNode, eventually, within},
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::TcpListener,
+};
+
+use crate::program::{nano, program, run};
+
+struct Room;
+
+impl Component for Room {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Join", Self::join).on("Name", Self::name)
+    }
+}
+
+impl Room {
+    fn join(&self, session: &Session, user: i64) -> Result<i64> {
+        session.bind(user)?;
+        Ok(user)
+    }
+
+    fn name(&self, session: &Session, user: String) -> Result<String> {
+        session.bind(user.clone())?;
+        Ok(user)
+    }
+}
+
+fn app() -> App {
+    App::new()
+        .component(Room)
+        .tcp("127.0.0.1:0")
+        .admin(Admin::new("127.0.0.1:0").token("secret"))
+}
+
+fn url(node: &TestNode) -> String {
+    format!("http://{}", node.handle().admin_address().unwrap())
+}
+
+#[tokio::test]
+async fn members_are_listed_with_their_links() {
+    let cluster =
+        TestCluster::with_master(app(), TestCluster::master_options().label("lobby")).await;
+    let options: Cluster = cluster.member_options().label("\u{1b}[31mred");
+    let room = TestNode::start(app().cluster(options)).await;
+    cluster.converged(&[&room]).await;
+    let url = url(cluster.master());
+
+    let out = nano(&["members", "--url", &url]).await.ok();
+    let mut lines = out.lines();
+    assert!(lines.next().unwrap().starts_with("ADDRESS"), "{out}");
+    assert!(lines.next().unwrap().contains("this node"), "{out}");
+    let member = lines.next().unwrap();
+    assert!(
+        member.contains("\\u{1b}[31mred") && member.contains("Room"),
+        "{out}"
+    );
+
+    let answer = nano(&["members", "--url", &url, "--json"]).await.json();
+    assert_eq!(answer["members"][1]["label"], "\u{1b}[31mred");
+}
+
+#[tokio::test]
+async fn sessions_are_listed_in_pages_inspected_and_kicked() {
+    let node = TestNode::start(app()).await;
+    let url = url(&node);
+    let mut clients = Vec::new();
+    for user in 0..4 {
+        let client = node.client().await;
+        within(
+            "a join",
+            client.request::<i64, _>("Room.Join", &(user % 3 + 7)),
+        )
+        .await
+        .unwrap();
+        clients.push(client);
+    }
+    let named = node.client().await;
+    within("a join", named.request::<String, _>("Room.Name", &"7"))
+        .await
+        .unwrap();
+
+    let list = nano(&["sessions", "--url", &url, "--limit", "2"]).await;
+    assert!(
+        list.errors.contains("2 of 5 sessions; more: --after "),
+        "{list:?}"
+    );
+    assert_eq!(list.ok().lines().count(), 3);
+    let page = nano(&["sessions", "--url", &url, "--limit", "2", "--json"])
+        .await
+        .json();
+    let after = page["next"].to_string();
+    let rest = nano(&["sessions", "--url", &url, "--after", &after, "--json"])
+        .await
+        .json();
+    assert_eq!(rest["sessions"].as_array().unwrap().len(), 3);
+
+    let of_user = nano(&["sessions", "--url", &url, "--user", "8", "--json"])
+        .await
+        .json();
+    let id = of_user["sessions"][0]["id"].to_string();
+    let one = nano(&["sessions", "--url", &url, &id]).await.ok();
+    assert!(
+        one.lines()
+            .any(|line| line.starts_with("user ") && line.ends_with(" 8")),
+        "{one}"
+    );
+
+    nano(&["kick", "--url", &url, &id])
+        .await
+        .failed(4, "NANO_ADMIN_TOKEN");
+    nano(&["kick", "--url", &url, &id, "--token", "wrong"])
+        .await
+        .failed(4, "wrong");
+    let mut kick = program();
+    kick.env("NANO_ADMIN_TOKEN", "secret")
+        .args(["kick", "--url", &url, &id, "--reason", "spam"]);
+    assert_eq!(run(&mut kick, "").await.ok(), "kicked 1 session\n");
+    let reason = within("the kick", clients[1].closed()).await;
+    assert_eq!(reason.to_string(), "kicked: spam");
+
+    // Of the user 7, and of the one with the text "7".
+    let kicked = nano(&["kick", "--url", &url, "--user", "7", "--token", "secret"]).await;
+    assert_eq!(kicked.ok(), "kicked 3 sessions\n");
+    within("the kick", named.closed()).await;
+    let again = nano(&["kick", "--url", &url, "--user", "7", "--token", "secret"]).await;
+    again.failed(1, "no session of the user 7");
+    nano(&["kick", "--url", &url, "99", "--token", "secret"])
+        .await
+        .failed(1, "no session 99");
+}
+
+#[tokio::test]
+async fn a_drain_waits_until_the_node_has_stopped() {
+    let node = TestNode::start(app()).await;
+    let client = node.client().await;
+    let url = url(&node);
+    let mut process = program()
+        .args([
+            "drain", "--url", &url, "--token", "secret", "--for", "5m", "--wait",
+        ])
+        .spawn()
+        .unwrap();
+    let mut says = BufReader::new(process.stderr.take().unwrap()).lines();
+    let first = within("the sessions", says.next_line()).await.unwrap();
+    assert_eq!(first.unwrap(), "1 sessions");
+    let handle = node.handle();
+    eventually("the drain", || !handle.is_ready()).await;
+    assert!(process.try_wait().unwrap().is_none());
+    client.close();
+    let status = within("the end", process.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
+    nano(&["members", "--url", &url])
+        .await
+        .failed(3, "Connection refused");
+}
+
+#[tokio::test]
+async fn failures_have_a_message_and_a_code() {
+    nano(&[]).await.failed(2, "Usage");
+    nano(&["frobnicate"]).await.failed(2, "unrecognized");
+    nano(&["kick"]).await.failed(2, "required");
+    nano(&["kick", "1", "--user", "2"])
+        .await
+        .failed(2, "cannot be used");
+    nano(&["drain"]).await.failed(2, "--now");
+    nano(&["drain", "--for", "soon"])
+        .await
+        .failed(2, "duration");
+    nano(&["members", "--url", "ftp://x"])
+        .await
+        .failed(2, "not an address");
+    nano(&["members", "--token-file", "/does/not/exist"])
+        .await
+        .failed(2, "/does/not/exist");
+    nano(&["members", "--token", "a\nb"])
+        .await
+        .failed(2, "header");
+    nano(&["top", "--interval", "1ms"]).await.failed(2, "200ms");
+    nano(&["top"]).await.failed(2, "terminal");
+
+    // A port that is no admin server: a game's listener, and one that says nothing sensible.
+    let node = TestNode::start(app()).await;
+    let game = format!("http://{}", node.client_address());
+    nano(&["members", "--url", &game])
+        .await
+        .failed(3, "no answer from");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        for answer in [
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n<p>",
+            "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n",
+            "SSH-2.0-x\r\n",
+        ] {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    nano(&["members", "--url", &url])
+        .await
+        .failed(1, "no admin server");
+    nano(&["members", "--url", &url])
+        .await
+        .failed(1, "no admin server");
+    nano(&["members", "--url", &url])
+        .await
+        .failed(3, "no answer from");
+}
+
+#[tokio::test]
+async fn top_goes_on_while_its_node_is_away() {
+    let node = TestNode::start(app()).await;
+    let url = url(&node);
+    let client = node.client().await;
+    within("a join", client.request::<i64, _>("Room.Join", &7))
+        .await
+        .unwrap();
+    let mut process = program()
+        .args([
+            "top",
+            "--url",
+            &url,
+            "--interval",
+            "200ms",
+            "--frames",
+            "1000",
+        ])
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut until = async |text: &str| {
+        let found = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains(text) {
+                    return;
+                }
+            }
+            panic!("the end of the output before {text:?}")
+        };
+        within(text, found).await;
+    };
+    until("ready").await;
+    until("Room.Join").await;
+    client.close();
+    node.stop().await;
+    until("no answer from").await;
+    assert!(process.try_wait().unwrap().is_none());
+}
