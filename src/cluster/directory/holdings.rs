@@ -1,4 +1,4 @@
-//! What a gate has in the directory: the users of its sessions, its claims, its lease. No I/O.
+//! What a gate has in the directory: the users of its sessions, and its claims. No I/O.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,14 +7,13 @@ use std::{
 
 use tokio::time::Instant;
 
-pub(crate) use self::effect::{Effect, EndReason, Outcome};
+pub(crate) use self::effect::{Effect, Outcome};
 use self::{
     promises::Promises,
-    record::{Record, State},
+    record::{Claiming, Closing, Record, State},
 };
 use super::{
     checksum::checksum,
-    lease::Lease,
     message::{
         CallId, CallerId, GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest, Policy,
     },
@@ -24,49 +23,59 @@ use super::{
 use crate::session::UserId;
 
 mod effect;
+#[cfg(test)]
+mod inspect;
 mod promises;
 mod record;
 
 /// How long the close callbacks of a session may keep the next session of its user waiting.
-const CALLBACK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CALLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a login may take, with the callbacks of the session it replaces.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The pause before a claim is made again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How often a gate compares what it has with what each owner knows.
-const SUM_INTERVAL: Duration = Duration::from_secs(5);
+/// How long after a change a gate compares what it has with what the owner knows.
+const COMPARE_AFTER: Duration = Duration::from_secs(5);
 
 /// The sessions of one gate that have a user.
 #[derive(Debug)]
 pub(crate) struct Holdings {
     view: View,
-    lease: Lease,
     promises: Promises,
     sessions: BTreeMap<i64, Record>,
     /// Sessions whose state has a deadline: claims and close callbacks.
     timed: BTreeSet<i64>,
     last_call: CallId,
-    /// The session of each call.
-    calls: BTreeMap<CallId, i64>,
-    sums_due: Instant,
+    calls: BTreeMap<CallId, Call>,
+    /// Slots that have changed since their owners had the same in them.
+    changed: BTreeSet<u16>,
+    compare_at: Option<Instant>,
     effects: Vec<Effect>,
+}
+
+/// A call of an owner that has no reply yet.
+#[derive(Debug)]
+enum Call {
+    /// The claim of a session.
+    Claim(i64),
+    Compare(Vec<u16>),
 }
 
 impl Holdings {
     /// Creates the state of a gate without sessions.
-    pub(crate) fn new(lease: Lease, now: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            view: View::new(0, Vec::new()),
-            lease,
+            view: View::new(0, Vec::new(), 0),
             promises: Promises::default(),
             sessions: BTreeMap::new(),
             timed: BTreeSet::new(),
             last_call: 0,
             calls: BTreeMap::new(),
-            sums_due: now + SUM_INTERVAL,
+            changed: BTreeSet::new(),
+            compare_at: None,
             effects: Vec::new(),
         }
     }
@@ -82,25 +91,29 @@ impl Holdings {
     }
 
     fn owner_of(&self, slot: u16) -> Option<&NodeId> {
-        // An owner that has asked under a later view is ahead of this gate's table.
-        self.promises
-            .owner_after(self.view.number(), slot)
-            .or_else(|| self.view.owner(slot))
+        let ahead = self.promises.owner_after(&self.view, slot);
+        ahead.or_else(|| self.view.owner(slot))
     }
 
     /// Goes on to another view. Owners ask for what they need by themselves.
     pub(crate) fn set_view(&mut self, view: View) {
+        if view.number() < self.view.number() {
+            // The master that numbered views before is one of Go nano by now.
+            self.promises = Promises::default();
+        }
+        self.promises.join(view.number());
         self.view = view;
     }
 
-    /// Takes a sign that the master counts this node as alive: it has answered a heartbeat that was
-    /// sent at `sent`, under the view with this number. The number is 0 while the master has none;
-    /// then a lease that has run out does not begin anew.
-    pub(crate) fn on_heartbeat(&mut self, sent: Instant, view: u64, now: Instant) {
-        self.cut_off(now);
-        if self.lease.renew(sent, now, view != 0) {
-            self.promises.join(view);
-        }
+    /// Notes that the master counts this node as alive, under the view with this number, which the
+    /// gate may not be in yet. 0 while the master numbers no views.
+    pub(crate) fn on_heartbeat(&mut self, view: u64) {
+        self.promises.join(view);
+    }
+
+    /// Whether nothing is to be done until something else happens.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.timed.is_empty() && self.changed.is_empty()
     }
 
     /// Binds a session to a user, without a claim. Other sessions of the user stay.
@@ -131,11 +144,11 @@ impl Holdings {
         if !self.is_current(session, &user) {
             self.unbind(session);
         }
-        let state = State::Claiming {
+        let state = State::Claiming(Box::new(Claiming {
             policy,
             retry: Some(now),
             until: now + LOGIN_TIMEOUT,
-        };
+        }));
         self.sessions.insert(session, Record { user, state });
         self.timed.insert(session);
         self.claim(session, now);
@@ -146,10 +159,10 @@ impl Holdings {
         let Some(record) = self.sessions.get(&session) else {
             return;
         };
-        if matches!(record.state, State::Closing { .. }) {
+        if matches!(record.state, State::Closing(_)) {
             return;
         }
-        if matches!(record.state, State::Claiming { .. }) {
+        if matches!(record.state, State::Claiming(_)) {
             self.logged_in(session, Outcome::Ended);
         }
         self.release(session);
@@ -160,27 +173,28 @@ impl Holdings {
         let Some(record) = self.sessions.get_mut(&session) else {
             return;
         };
-        let claim = match record.state {
-            State::Closing { .. } => return,
-            State::Granted { claim } => claim,
-            State::Bound | State::Claiming { .. } => 0,
+        let claiming = match record.state {
+            State::Closing(_) => return,
+            State::Claiming(_) => true,
+            State::Bound | State::Granted { .. } => false,
         };
-        let claiming = matches!(record.state, State::Claiming { .. });
-        record.state = State::Closing {
-            claim,
-            until: Some(now + CALLBACK_TIMEOUT),
+        record.state = State::Closing(Box::new(Closing {
+            claim: record.claim(),
+            until: now + CALLBACK_TIMEOUT,
             waiting: Vec::new(),
-        };
+            replaced: false,
+            awaited: false,
+        }));
+        self.changed.insert(slot_of(&record.user));
         self.timed.insert(session);
         if claiming {
             self.logged_in(session, Outcome::Ended);
         }
     }
 
-    /// Notes that the close callbacks of a session have run.
-    pub(crate) fn callbacks_done(&mut self, session: i64) {
-        self.answer_waiting(session, false);
-        self.release(session);
+    /// Notes that the close callbacks of a session have run, or are late.
+    pub(crate) fn callbacks_done(&mut self, session: i64, late: bool) {
+        self.finish(session, late);
     }
 
     /// Takes an owner's call. It is answered with [`Effect::Reply`].
@@ -204,24 +218,37 @@ impl Holdings {
 
     /// Takes an owner's reply; `None` if the call failed.
     pub(crate) fn on_reply(&mut self, call: CallId, reply: Option<OwnerReply>, now: Instant) {
-        self.cut_off(now);
-        let Some(session) = self.calls.remove(&call) else {
-            return;
-        };
+        match self.calls.remove(&call) {
+            Some(Call::Claim(session)) => self.on_claim_reply(session, reply, now),
+            Some(Call::Compare(slots)) => {
+                let equal = match reply {
+                    Some(OwnerReply::Compared(equal)) => equal.into_iter().collect(),
+                    _ => BTreeSet::new(),
+                };
+                let differ = slots.into_iter().filter(|slot| !equal.contains(slot));
+                self.changed.extend(differ);
+            }
+            None => {}
+        }
+    }
+
+    fn on_claim_reply(&mut self, session: i64, reply: Option<OwnerReply>, now: Instant) {
         let Some(record) = self.sessions.get_mut(&session) else {
             return;
         };
-        let State::Claiming { retry, .. } = &mut record.state else {
+        let State::Claiming(claiming) = &mut record.state else {
             return;
         };
+        let slot = slot_of(&record.user);
         let outcome = match reply {
             Some(OwnerReply::Granted {
                 view,
                 claim,
                 replaced,
                 late,
-            }) if self.lease.is_valid(now) && self.promises.allow(slot_of(&record.user), view) => {
+            }) if self.promises.allow(slot, view) => {
                 record.state = State::Granted { claim };
+                self.changed.insert(slot);
                 Outcome::Granted { replaced, late }
             }
             Some(OwnerReply::Refused) => {
@@ -229,7 +256,7 @@ impl Holdings {
                 Outcome::Refused
             }
             _ => {
-                *retry = Some(now + RETRY);
+                claiming.retry = Some(now + RETRY);
                 return;
             }
         };
@@ -237,14 +264,16 @@ impl Holdings {
         self.logged_in(session, outcome);
     }
 
-    /// Ends what is overdue, and makes claims again. Call it at [`due`](Self::due).
+    /// Ends what is overdue, makes claims again, and compares with owners. Call it every 100 ms
+    /// unless it [is idle](Self::is_idle).
     pub(crate) fn tick(&mut self, now: Instant) {
-        self.cut_off(now);
         for session in self.timed.clone() {
             self.tick_session(session, now);
         }
-        if self.sums_due <= now {
-            self.sums_due = now + SUM_INTERVAL;
+        if self.changed.is_empty() {
+            self.compare_at = None;
+        } else if *self.compare_at.get_or_insert(now + COMPARE_AFTER) <= now {
+            self.compare_at = None;
             self.compare();
         }
     }
@@ -252,8 +281,7 @@ impl Holdings {
     /// Gives up all claims when the node leaves the cluster, and tells the next owners which sessions
     /// are still closing.
     pub(crate) fn leave(&mut self, own: &NodeId) {
-        let others = self.view.nodes().iter().filter(|node| *node != own);
-        let next = View::new(0, others.cloned().collect());
+        let next = self.view.without(own);
         let mut by_owner: BTreeMap<&NodeId, Vec<Holding>> = BTreeMap::new();
         for node in next.nodes() {
             by_owner.entry(node).or_default();
@@ -269,33 +297,7 @@ impl Holdings {
                 notice: Notice::Leaving(holdings),
             });
         }
-    }
-
-    /// Whether the gate may have sessions with claims now.
-    #[cfg(test)]
-    pub(crate) fn has_lease(&self, now: Instant) -> bool {
-        self.lease.is_valid(now)
-    }
-
-    /// Returns the sessions that have their users alone now.
-    #[cfg(test)]
-    pub(crate) fn in_force(&self, now: Instant) -> Vec<(UserId, i64)> {
-        if !self.lease.is_valid(now) {
-            return Vec::new();
-        }
-        let granted = self
-            .sessions
-            .iter()
-            .filter(|(_, record)| matches!(record.state, State::Granted { .. }));
-        granted
-            .map(|(session, record)| (record.user.clone(), *session))
-            .collect()
-    }
-
-    /// Returns what the gate has.
-    #[cfg(test)]
-    pub(crate) fn all(&self) -> Vec<Holding> {
-        self.held(|_| true)
+        self.view = next;
     }
 
     fn tick_session(&mut self, session: i64, now: Instant) {
@@ -304,43 +306,36 @@ impl Holdings {
             .get_mut(&session)
             .map(|record| &mut record.state);
         match state {
-            Some(State::Claiming { until, .. }) if *until <= now => {
+            Some(State::Claiming(claiming)) if claiming.until <= now => {
                 self.timed.remove(&session);
                 self.release(session);
                 self.logged_in(session, Outcome::TimedOut);
             }
-            Some(State::Claiming { retry, .. }) if retry.is_some_and(|at| at <= now) => {
+            Some(State::Claiming(claiming)) if claiming.retry.is_some_and(|at| at <= now) => {
                 self.claim(session, now);
             }
-            Some(State::Closing { until, .. }) if until.is_some_and(|at| at <= now) => {
-                *until = None;
-                self.timed.remove(&session);
-                self.answer_waiting(session, true);
-            }
-            Some(State::Claiming { .. } | State::Closing { .. }) => {}
+            Some(State::Closing(closing)) if closing.until <= now => self.finish(session, true),
+            Some(State::Claiming(_) | State::Closing(_)) => {}
             Some(State::Bound | State::Granted { .. }) | None => {
                 self.timed.remove(&session);
             }
         }
     }
 
-    /// Ends all claims if the lease has run out.
-    fn cut_off(&mut self, now: Instant) {
-        if !self.lease.expire(now) {
-            return;
+    /// Has the close callbacks of a session that ends waited for, once. `replaced` if an owner has
+    /// it ended.
+    fn await_callbacks(&mut self, session: i64, replaced: bool, now: Instant) {
+        let record = self.sessions.get_mut(&session);
+        if let Some(State::Closing(closing)) = record.map(|record| &mut record.state)
+            && !std::mem::replace(&mut closing.awaited, true)
+        {
+            closing.replaced = replaced;
+            closing.until = now + CALLBACK_TIMEOUT;
+            self.effects.push(match replaced {
+                true => Effect::End { session },
+                false => Effect::AwaitEnd { session },
+            });
         }
-        let granted = |(session, record): (&i64, &Record)| {
-            matches!(record.state, State::Granted { .. }).then_some(*session)
-        };
-        let sessions: Vec<_> = self.sessions.iter().filter_map(granted).collect();
-        for session in sessions {
-            self.end(session, EndReason::CutOff, now);
-        }
-    }
-
-    fn end(&mut self, session: i64, reason: EndReason, now: Instant) {
-        self.closed(session, now);
-        self.effects.push(Effect::End { session, reason });
     }
 
     fn is_current(&self, session: i64, user: &UserId) -> bool {
@@ -357,26 +352,27 @@ impl Holdings {
         let Some(record) = self.sessions.get_mut(&session) else {
             return;
         };
-        let State::Claiming { retry, policy, .. } = &mut record.state else {
+        let State::Claiming(claiming) = &mut record.state else {
             return;
         };
-        let Some(to) = to.filter(|_| self.lease.is_valid(now)) else {
-            *retry = Some(now + RETRY);
+        let Some(to) = to else {
+            claiming.retry = Some(now + RETRY);
             return;
         };
-        *retry = None;
-        self.last_call += 1;
+        claiming.retry = None;
         let request = OwnerRequest::Claim {
             user: record.user.clone(),
             session,
-            policy: *policy,
+            policy: claiming.policy,
         };
-        self.calls.insert(self.last_call, session);
-        self.effects.push(Effect::Call {
-            call: self.last_call,
-            to,
-            request,
-        });
+        self.call(to, request, Call::Claim(session));
+    }
+
+    fn call(&mut self, to: NodeId, request: OwnerRequest, waiting: Call) {
+        self.last_call += 1;
+        let call = self.last_call;
+        self.calls.insert(call, waiting);
+        self.effects.push(Effect::Call { call, to, request });
     }
 
     fn logged_in(&mut self, session: i64, outcome: Outcome) {
@@ -393,24 +389,40 @@ impl Holdings {
     }
 
     fn notify(&mut self, holding: Holding, notice: impl Fn(Vec<Holding>) -> Notice) {
+        self.changed.insert(slot_of(&holding.user));
         if let Some(to) = self.owner(&holding.user).cloned() {
             let notice = notice(vec![holding]);
             self.effects.push(Effect::Send { to, notice });
         }
     }
 
-    fn answer_waiting(&mut self, session: i64, late: bool) {
+    /// Forgets a session that has ended. An owner that waits for it learns so by its answer: a notice
+    /// beside it could come first, and does not say what the answer says.
+    fn finish(&mut self, session: i64, late: bool) {
+        if self.answer_waiting(session, late) {
+            self.timed.remove(&session);
+            self.sessions.remove(&session);
+        } else {
+            self.release(session);
+        }
+    }
+
+    /// Answers the owners that wait for a session. Returns whether there were some.
+    fn answer_waiting(&mut self, session: i64, late: bool) -> bool {
         let state = self
             .sessions
             .get_mut(&session)
             .map(|record| &mut record.state);
-        let Some(State::Closing { waiting, .. }) = state else {
-            return;
+        let Some(State::Closing(closing)) = state else {
+            return false;
         };
-        for caller in std::mem::take(waiting) {
-            let reply = GateReply::SteppedDown { late };
+        let (replaced, waiting) = (closing.replaced, std::mem::take(&mut closing.waiting));
+        let answered = !waiting.is_empty();
+        for caller in waiting {
+            let reply = GateReply::SteppedDown { replaced, late };
             self.effects.push(Effect::Reply { caller, reply });
         }
+        answered
     }
 
     fn step_down(
@@ -421,31 +433,25 @@ impl Holdings {
         ask: bool,
         now: Instant,
     ) {
-        let known = self.is_current(session, user);
-        let record = self.sessions.get(&session).filter(|_| known);
-        let reply = match record.map(|record| &record.state) {
-            None => GateReply::SteppedDown { late: false },
-            Some(State::Closing { until: None, .. }) => GateReply::SteppedDown { late: true },
-            // The claim of a session that is closing already is as good as gone.
-            Some(State::Bound | State::Claiming { .. } | State::Granted { .. }) if ask => {
-                GateReply::Lives
+        let record = self.sessions.get(&session);
+        let replaced = match record.filter(|record| record.user == *user) {
+            None => {
+                let (replaced, late) = (false, false);
+                let reply = GateReply::SteppedDown { replaced, late };
+                return self.effects.push(Effect::Reply { caller, reply });
             }
-            Some(State::Closing { .. }) => return self.wait_for_callbacks(session, caller),
-            Some(_) => {
-                self.end(session, EndReason::Replaced, now);
-                return self.wait_for_callbacks(session, caller);
+            Some(record) if matches!(record.state, State::Closing(_)) => false,
+            Some(_) if ask => {
+                let reply = GateReply::Lives;
+                return self.effects.push(Effect::Reply { caller, reply });
             }
+            Some(_) => true,
         };
-        self.effects.push(Effect::Reply { caller, reply });
-    }
-
-    fn wait_for_callbacks(&mut self, session: i64, caller: CallerId) {
-        let state = self
-            .sessions
-            .get_mut(&session)
-            .map(|record| &mut record.state);
-        if let Some(State::Closing { waiting, .. }) = state {
-            waiting.push(caller);
+        self.closed(session, now);
+        self.await_callbacks(session, replaced, now);
+        let record = self.sessions.get_mut(&session);
+        if let Some(State::Closing(closing)) = record.map(|record| &mut record.state) {
+            closing.waiting.push(caller);
         }
     }
 
@@ -465,24 +471,25 @@ impl Holdings {
             .collect()
     }
 
-    /// Sends every owner the sum of what this gate has in its slots.
+    /// Has owners compare the sums of what this gate has in slots that have changed.
     fn compare(&mut self) {
-        let mut sums: BTreeMap<_, u64> = self
-            .view
-            .nodes()
-            .iter()
-            .map(|node| (node.clone(), 0))
-            .collect();
-        for holding in self.held(|_| true) {
-            if let Some(owner) = self.owner(&holding.user)
-                && let Some(sum) = sums.get_mut(owner)
-            {
-                *sum = sum.wrapping_add(checksum(&holding.user, holding.session));
+        let changed = std::mem::take(&mut self.changed);
+        let mut sums: BTreeMap<u16, u64> = changed.into_iter().map(|slot| (slot, 0)).collect();
+        for (session, record) in self.sessions.iter().filter(|(_, it)| it.is_held()) {
+            if let Some(sum) = sums.get_mut(&slot_of(&record.user)) {
+                *sum = sum.wrapping_add(checksum(&record.user, *session));
             }
         }
-        for (to, sum) in sums {
-            let notice = Notice::Sum(sum);
-            self.effects.push(Effect::Send { to, notice });
+        let mut by_owner: BTreeMap<NodeId, Vec<(u16, u64)>> = BTreeMap::new();
+        for (slot, sum) in sums {
+            match self.owner_of(slot) {
+                Some(owner) => by_owner.entry(owner.clone()).or_default().push((slot, sum)),
+                None => drop(self.changed.insert(slot)),
+            }
+        }
+        for (to, sums) in by_owner {
+            let slots = sums.iter().map(|(slot, _)| *slot).collect();
+            self.call(to, OwnerRequest::Compare(sums), Call::Compare(slots));
         }
     }
 }

@@ -34,17 +34,17 @@ pub(crate) struct Place {
     pub(crate) session: i64,
 }
 
-/// A call of a gate, or of a node that looks for a user, to an owner.
+/// A gate's call to an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnerRequest {
+    /// Make the session the only one of the user.
     Claim {
         user: UserId,
         session: i64,
         policy: Policy,
     },
-    Locate {
-        user: UserId,
-    },
+    /// Compare the sum of what the gate has in some slots with what is known of it.
+    Compare(Vec<(u16, u64)>),
 }
 
 /// An owner's reply.
@@ -55,14 +55,16 @@ pub(crate) enum OwnerReply {
         view: u64,
         claim: u64,
         replaced: bool,
-        /// Whether a close callback of a replaced session was still running at its deadline.
+        /// Whether close callbacks of a replaced session were still running at their deadline, or
+        /// a gate could not be asked by then.
         late: bool,
     },
     /// Another session of the user lives, and the policy is [`Policy::Reject`].
     Refused,
-    /// The sessions of the user.
-    Located(Vec<Place>),
-    /// The node does not own the slot in its view, or has too many waiting calls.
+    /// The slots whose sums are equal. The owner asks for the others, if it owns them.
+    Compared(Vec<u16>),
+    /// Nothing was decided: the node does not own the slot in its view, has too many claims that
+    /// wait, or this one has waited for too long.
     Retry,
 }
 
@@ -73,8 +75,6 @@ pub(crate) enum Notice {
     Bound(Vec<Holding>),
     /// Sessions have ended, their close callbacks too, or have another user.
     Released(Vec<Holding>),
-    /// The sum of what the gate has in the owner's slots: [`Checksum`](super::checksum::Checksum).
-    Sum(u64),
     /// The gate shuts down, and has these sessions in slots that the owner is about to get.
     Leaving(Vec<Holding>),
 }
@@ -97,7 +97,11 @@ pub(crate) enum GateRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GateReply {
     /// The gate has no such session, or has no more.
-    SteppedDown { late: bool },
+    SteppedDown {
+        /// Whether the session was ended for the owner, and had not ended by itself.
+        replaced: bool,
+        late: bool,
+    },
     /// The session lives.
     Lives,
     /// What the gate has in the slots.

@@ -9,26 +9,32 @@ use tokio::time::Instant;
 
 pub(crate) use self::effect::Effect;
 use self::{
+    departed::Departed,
     entries::Gates,
     leaving::Leaving,
     outstanding::{Calls, Outstanding, StepDown},
-    slot::{Claim, Next, Slot},
+    slot::{Claim, Limits, Next, Slot},
 };
 use super::{
-    message::{CallId, CallerId, GateReply, Holding, Notice, OwnerReply, OwnerRequest, Place},
+    message::{
+        CallId, CallerId, GateReply, Holding, Notice, OwnerReply, OwnerRequest, Place, Policy,
+    },
     slots::{SLOTS, slot_of},
     view::{NodeId, View},
 };
 use crate::session::UserId;
 
+mod departed;
 mod effect;
 mod entries;
+#[cfg(test)]
+mod inspect;
 mod leaving;
 mod outstanding;
 mod slot;
 
 /// How long a claim may wait here. Its caller waits less.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(15);
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The most calls that wait here, over all slots. More have to try again.
 const MAX_WAITING: usize = 64 * 1024;
@@ -42,8 +48,7 @@ pub(crate) struct Owner {
     slots: Vec<Option<Slot>>,
     gates: Gates,
     leaving: Leaving,
-    /// The number of the latest claim.
-    last_claim: u64,
+    departed: Departed,
     calls: Calls,
     waiting: usize,
     /// The users with claims that wait, by slot.
@@ -56,11 +61,11 @@ impl Owner {
     pub(crate) fn new(own: NodeId) -> Self {
         Self {
             own,
-            view: View::new(0, Vec::new()),
+            view: View::new(0, Vec::new(), 0),
             slots: (0..SLOTS).map(|_| None).collect(),
             gates: Gates::default(),
             leaving: Leaving::default(),
-            last_claim: 0,
+            departed: Departed::default(),
             calls: Calls::default(),
             waiting: 0,
             contested: BTreeSet::new(),
@@ -77,37 +82,13 @@ impl Owner {
         &self.view
     }
 
-    /// Returns all sessions that are known, with their users.
-    #[cfg(test)]
-    pub(crate) fn all(&self) -> Vec<(UserId, Place)> {
-        let owned = self.slots.iter().flatten();
-        owned
-            .flat_map(|slot| slot.entries.all(&self.gates))
-            .collect()
-    }
-
-    /// Returns how many slots this node owns, and how many of them wait for gates.
-    pub(crate) fn slots(&self) -> (usize, usize) {
-        let owned = self.slots.iter().flatten();
-        let recovering = owned.clone().filter(|slot| !slot.is_complete());
-        (owned.count(), recovering.count())
-    }
-
-    /// Returns how many users are known.
-    pub(crate) fn users(&self) -> usize {
-        let owned = self.slots.iter().flatten();
-        owned.map(|slot| slot.entries.len()).sum()
-    }
-
     /// Goes on to a later view: gives slots up, takes others over, and forgets the sessions of gates
     /// that are not in it.
     ///
-    /// A gate that was evicted has ended its claims before: its lease is shorter than the silence
-    /// that evicts it.
+    /// A gate that was evicted may have them still. It tells them when it is back.
     pub(crate) fn set_view(&mut self, view: View, now: Instant) {
         let kept = self.view.precedes(&view);
         let before = std::mem::replace(&mut self.view, view);
-        self.last_claim = self.last_claim.max(self.view.number());
         let mut recover: BTreeMap<NodeId, Vec<u16>> = BTreeMap::new();
         for slot in 0..SLOTS as u16 {
             let at = usize::from(slot);
@@ -143,11 +124,28 @@ impl Owner {
                 view: self.view.number(),
             });
         }
+        self.departed.follow(&before, &self.view);
+        self.withdraw_departed(now);
         self.forget_departed(now);
     }
 
-    /// Takes a call of a gate, or of a node that looks for a user. It is answered with
-    /// [`Effect::Reply`], unless it takes too long.
+    /// Returns where the sessions of users are; `None` for those of other owners, and of slots that
+    /// wait for gates.
+    pub(crate) fn locate(&self, users: &[UserId]) -> Vec<Option<Vec<Place>>> {
+        let locate = |user| {
+            let slot = self.slots[usize::from(slot_of(user))].as_ref()?;
+            let entries = slot.is_complete().then(|| slot.entries.of(user))?;
+            Some(entries.iter().map(|it| self.gates.place(it)).collect())
+        };
+        users.iter().map(locate).collect()
+    }
+
+    /// Whether nothing is to be done until something else happens.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.contested.is_empty() && self.leaving.is_empty() && !self.calls.has_failed()
+    }
+
+    /// Takes a call of a gate. It is answered with [`Effect::Reply`].
     pub(crate) fn on_call(
         &mut self,
         from: &NodeId,
@@ -155,44 +153,67 @@ impl Owner {
         request: OwnerRequest,
         now: Instant,
     ) {
-        let (OwnerRequest::Claim { user, .. } | OwnerRequest::Locate { user }) = &request;
-        let (at, full) = (slot_of(user), self.waiting >= MAX_WAITING);
-        let Some(slot) = &mut self.slots[usize::from(at)] else {
-            return self.reply(caller, OwnerReply::Retry);
-        };
         match request {
-            OwnerRequest::Locate { user } if slot.is_complete() => {
-                let places = slot.locate(&self.gates, &user);
-                self.reply(caller, OwnerReply::Located(places));
-            }
-            _ if full => self.reply(caller, OwnerReply::Retry),
-            OwnerRequest::Locate { user } => {
-                slot.locate_later(caller, user);
-                self.waiting += 1;
-            }
             OwnerRequest::Claim {
                 user,
                 session,
                 policy,
             } => {
-                let place = Place {
-                    gate: from.clone(),
-                    session,
-                };
-                let until = now + CLAIM_TIMEOUT;
-                let claim = Claim {
-                    caller,
-                    place,
-                    policy,
-                    until,
-                };
-                match slot.claim(&user, claim) {
-                    Ok(more) => self.waiting += more,
-                    Err(claim) => return self.reply(claim.caller, OwnerReply::Retry),
-                }
-                self.contested.insert((at, user.clone()));
-                self.advance(at, &user);
+                let gate = from.clone();
+                self.claim(caller, user, Place { gate, session }, policy, now);
             }
+            OwnerRequest::Compare(sums) => self.compare(from, caller, sums),
+        }
+    }
+
+    fn claim(
+        &mut self,
+        caller: CallerId,
+        user: UserId,
+        place: Place,
+        policy: Policy,
+        now: Instant,
+    ) {
+        let at = slot_of(&user);
+        let full = self.waiting >= MAX_WAITING;
+        // A gate that is not in the view yet may be ahead of this node.
+        let refused = full || self.departed.contains(&place.gate);
+        let Some(slot) = self.slots[usize::from(at)].as_mut().filter(|_| !refused) else {
+            return self.reply(caller, OwnerReply::Retry);
+        };
+        let claim = Claim {
+            caller,
+            place,
+            policy,
+            until: now + CLAIM_TIMEOUT,
+            limits: Limits::default(),
+        };
+        match slot.claim(&user, claim) {
+            Ok(None) => self.waiting += 1,
+            Ok(Some(before)) => self.reply(before, OwnerReply::Retry),
+            Err(claim) => return self.reply(claim.caller, OwnerReply::Retry),
+        }
+        self.contested.insert((at, user.clone()));
+        self.advance(at, &user, now);
+    }
+
+    /// Compares what a gate has in some slots. Asks it for what differs.
+    fn compare(&mut self, gate: &NodeId, caller: CallerId, sums: Vec<(u16, u64)>) {
+        let (mut equal, mut differ) = (Vec::new(), Vec::new());
+        for (at, sum) in sums {
+            match self.slots.get(usize::from(at)) {
+                Some(Some(slot)) if slot.entries.sum(&self.gates, gate) == sum => equal.push(at),
+                Some(Some(_)) => differ.push(at),
+                _ => {}
+            }
+        }
+        self.reply(caller, OwnerReply::Compared(equal));
+        if !differ.is_empty() && self.view.contains(gate) {
+            self.call(Outstanding::Recover {
+                gate: gate.clone(),
+                slots: differ,
+                view: self.view.number(),
+            });
         }
     }
 
@@ -207,21 +228,11 @@ impl Owner {
                         session: holding.session,
                     };
                     self.leaving.released(from, holding.session);
-                    self.withdraw(&holding.user, &place);
-                    self.released(&holding.user, &place, false);
+                    let at = slot_of(&holding.user);
+                    self.withdraw(at, &holding.user, |claim| claim.place == place);
+                    self.released(&holding.user, &place, (false, false), now);
                 }
             }
-            Notice::Sum(sum) if sum != self.gates.sum(from) && self.view.contains(from) => {
-                let owned =
-                    (0..SLOTS as u16).filter(|slot| self.slots[usize::from(*slot)].is_some());
-                let slots = owned.collect();
-                self.call(Outstanding::Recover {
-                    gate: from.clone(),
-                    slots,
-                    view: self.view.number(),
-                });
-            }
-            Notice::Sum(_) => {}
             Notice::Leaving(holdings) => self.leaving.add(from, holdings, now),
         }
     }
@@ -233,46 +244,40 @@ impl Owner {
         };
         match (outstanding, reply) {
             (Outstanding::Recover { gate, slots, view }, Some(GateReply::Holdings(holdings))) => {
-                self.recovered(&gate, &slots, view, &holdings);
+                self.recovered(&gate, &slots, view, &holdings, now);
             }
-            (Outstanding::StepDown(step), Some(GateReply::SteppedDown { late })) => {
+            (Outstanding::StepDown(step), Some(GateReply::SteppedDown { replaced, late })) => {
                 self.calls.finish(&step);
-                self.released(&step.user, &step.place, late);
+                self.released(&step.user, &step.place, (replaced, late), now);
             }
             (Outstanding::StepDown(step), Some(GateReply::Lives)) => {
                 self.calls.finish(&step);
-                self.refuse(&step.user);
-                self.advance(slot_of(&step.user), &step.user);
+                self.refuse(&step);
+                self.advance(slot_of(&step.user), &step.user, now);
             }
             (outstanding, _) => self.calls.failed(outstanding, now),
         }
     }
 
-    /// Repeats failed calls, and forgets what has waited for too long.
+    /// Repeats failed calls, and ends what has waited for too long. Call it every 100 ms unless it
+    /// [is idle](Self::is_idle).
     pub(crate) fn tick(&mut self, now: Instant) {
         while let Some(outstanding) = self.calls.next_due(now) {
-            self.retry(outstanding);
+            self.retry(outstanding, now);
         }
         if self.leaving.is_overdue(now) {
             self.forget_departed(now);
         }
-        let mut expired = Vec::new();
-        for (at, user) in &self.contested {
-            let Some(slot) = &mut self.slots[usize::from(*at)] else {
-                continue;
-            };
-            let gone = slot.withdraw(user, |claim| claim.until <= now);
-            self.waiting -= gone;
-            if gone > 0 {
-                expired.push((*at, user.clone()));
+        for (at, user) in self.contested.clone() {
+            let slot = self.slots[usize::from(at)].as_ref();
+            let overdue = slot.is_some_and(|slot| slot.is_overdue(&user, now));
+            if self.withdraw(at, &user, |claim| claim.until <= now) || overdue {
+                self.advance(at, &user, now);
             }
-        }
-        for (at, user) in expired {
-            self.advance(at, &user);
         }
     }
 
-    fn retry(&mut self, outstanding: Outstanding) {
+    fn retry(&mut self, outstanding: Outstanding, now: Instant) {
         match outstanding {
             Outstanding::Recover {
                 gate,
@@ -291,23 +296,13 @@ impl Owner {
             }
             Outstanding::StepDown(step) => {
                 let at = slot_of(&step.user);
-                if step.ask || !self.advance(at, &step.user) {
-                    self.step_down_again(step);
+                // A claim that waits asks by itself.
+                let waits = self.advance(at, &step.user, now);
+                let slot = self.slots[usize::from(at)].as_ref();
+                if !waits && slot.is_some_and(|slot| slot.has_to_ask(&self.gates, &step)) {
+                    self.call(Outstanding::StepDown(step));
                 }
             }
-        }
-    }
-
-    fn step_down_again(&mut self, step: StepDown) {
-        let slot = self.slots[usize::from(slot_of(&step.user))].as_ref();
-        let known = slot.is_some_and(|slot| {
-            let entries = slot.entries.of(&step.user);
-            entries
-                .iter()
-                .any(|entry| self.gates.place(entry) == step.place)
-        });
-        if known {
-            self.step_down(step);
         }
     }
 
@@ -322,9 +317,8 @@ impl Owner {
         }
     }
 
-    fn step_down(&mut self, step: StepDown) {
-        // A gate that is not in the view has ended its sessions, or ends them by itself.
-        if self.view.contains(&step.place.gate) {
+    fn step_down(&mut self, steps: Vec<StepDown>) {
+        for step in steps {
             self.call(Outstanding::StepDown(step));
         }
     }
@@ -344,6 +338,17 @@ impl Owner {
         slot.entries.clear(&mut self.gates);
     }
 
+    /// Drops the claims of gates that have left the view.
+    fn withdraw_departed(&mut self, now: Instant) {
+        let departed = std::mem::take(&mut self.departed);
+        for (at, user) in self.contested.clone() {
+            if self.withdraw(at, &user, |claim| departed.contains(&claim.place.gate)) {
+                self.advance(at, &user, now);
+            }
+        }
+        self.departed = departed;
+    }
+
     /// Forgets the sessions of gates that are neither in the view nor leaving, and goes on with what
     /// waited for them.
     fn forget_departed(&mut self, now: Instant) {
@@ -359,10 +364,10 @@ impl Owner {
             waiting.extend(slot.contested().into_iter().map(|user| (at, user)));
         }
         for at in 0..SLOTS as u16 {
-            self.serve(at);
+            self.serve(at, now);
         }
         for (at, user) in waiting {
-            self.advance(at, &user);
+            self.advance(at, &user, now);
         }
     }
 
@@ -376,10 +381,16 @@ impl Owner {
     }
 
     /// A gate has told what it has.
-    fn recovered(&mut self, gate: &NodeId, slots: &[u16], view: u64, holdings: &[Holding]) {
+    fn recovered(
+        &mut self,
+        gate: &NodeId,
+        slots: &[u16],
+        view: u64,
+        holdings: &[Holding],
+        now: Instant,
+    ) {
         let mut by_slot: BTreeMap<u16, Vec<&Holding>> = BTreeMap::new();
         for holding in holdings {
-            self.last_claim = self.last_claim.max(holding.claim);
             by_slot
                 .entry(slot_of(&holding.user))
                 .or_default()
@@ -394,58 +405,53 @@ impl Owner {
                 ask.extend(slot.reconcile(&mut self.gates, gate, &told));
             }
         }
-        for step in ask {
-            self.step_down(step);
-        }
+        self.step_down(ask);
         for at in slots {
-            self.serve(*at);
+            self.serve(*at, now);
         }
     }
 
     /// Serves what waited for a slot, if all gates have told what they have.
-    fn serve(&mut self, at: u16) {
+    fn serve(&mut self, at: u16, now: Instant) {
         let Some(slot) = &mut self.slots[usize::from(at)] else {
             return;
         };
         if !slot.is_complete() {
             return;
         }
-        let (locates, users) = (slot.take_locates(), slot.contested());
-        let superseded = slot.superseded(&self.gates);
-        self.waiting -= locates.len();
-        for (caller, user) in locates {
-            let slot = self.slots[usize::from(at)].as_ref();
-            let places = slot.map(|slot| slot.locate(&self.gates, &user));
-            self.reply(caller, OwnerReply::Located(places.unwrap_or_default()));
-        }
-        for step in superseded {
-            self.step_down(step);
-        }
+        let (users, superseded) = (slot.contested(), slot.superseded(&self.gates));
+        self.step_down(superseded);
         for user in users {
-            self.advance(at, &user);
+            self.advance(at, &user, now);
         }
     }
 
     /// A session has ended.
-    fn released(&mut self, user: &UserId, place: &Place, late: bool) {
+    fn released(&mut self, user: &UserId, place: &Place, ended: (bool, bool), now: Instant) {
         let at = slot_of(user);
         if let Some(slot) = &mut self.slots[usize::from(at)] {
-            slot.released(&mut self.gates, user, place, late);
-            self.advance(at, user);
+            slot.released(&mut self.gates, user, place, ended);
+            self.advance(at, user, now);
         }
     }
 
-    /// Forgets the claim of a session that has ended.
-    fn withdraw(&mut self, user: &UserId, place: &Place) {
-        if let Some(slot) = &mut self.slots[usize::from(slot_of(user))] {
-            self.waiting -= slot.withdraw(user, |claim| claim.place == *place);
+    /// Drops claims of a user, and lets them be made again. Returns whether there were some.
+    fn withdraw(&mut self, at: u16, user: &UserId, is_one: impl Fn(&Claim) -> bool) -> bool {
+        let Some(slot) = &mut self.slots[usize::from(at)] else {
+            return false;
+        };
+        let callers = slot.withdraw(user, is_one);
+        self.waiting -= callers.len();
+        for caller in &callers {
+            self.reply(*caller, OwnerReply::Retry);
         }
+        !callers.is_empty()
     }
 
-    /// Refuses the first claim of a user if it must not replace others.
-    fn refuse(&mut self, user: &UserId) {
-        let slot = self.slots[usize::from(slot_of(user))].as_mut();
-        if let Some(claim) = slot.and_then(|slot| slot.refuse(user)) {
+    /// Refuses the first claim of a user if it must not replace the session, which lives.
+    fn refuse(&mut self, lives: &StepDown) {
+        let slot = self.slots[usize::from(slot_of(&lives.user))].as_mut();
+        if let Some(claim) = slot.and_then(|slot| slot.refuse(&lives.user, &lives.place)) {
             self.waiting -= 1;
             self.reply(claim.caller, OwnerReply::Refused);
         }
@@ -453,42 +459,33 @@ impl Owner {
 
     /// Grants the claims of a user that nothing stands against. Tells the sessions that stand
     /// against the next one to end. Returns whether a claim waits.
-    fn advance(&mut self, at: u16, user: &UserId) -> bool {
+    fn advance(&mut self, at: u16, user: &UserId, now: Instant) -> bool {
         loop {
             let Some(slot) = &mut self.slots[usize::from(at)] else {
                 return false;
             };
-            match slot.next(&self.gates, user) {
+            match slot.next(&self.gates, user, now) {
                 Next::Idle => {
                     self.contested.remove(&(at, user.clone()));
                     return false;
                 }
                 Next::Wait => return true,
                 Next::End(steps) => {
-                    steps.into_iter().for_each(|step| self.step_down(step));
+                    self.step_down(steps);
                     return true;
                 }
-                Next::Grant(claim, _) if !self.view.contains(&claim.place.gate) => {
-                    // It has left, or is in a later view than this node.
+                Next::Grant(claim, ended, unconfirmed) => {
+                    let view = self.view.number();
+                    let number = slot.grant(&mut self.gates, view, user, &claim.place);
                     self.waiting -= 1;
-                    self.reply(claim.caller, OwnerReply::Retry);
-                }
-                Next::Grant(claim, ended) => {
-                    self.waiting -= 1;
-                    self.last_claim += 1;
-                    let holding = Holding {
-                        user: user.clone(),
-                        session: claim.place.session,
-                        claim: self.last_claim,
-                    };
-                    slot.grant(&mut self.gates, &claim.place.gate, &holding);
                     let granted = OwnerReply::Granted {
-                        view: self.view.number(),
-                        claim: self.last_claim,
+                        view,
+                        claim: number,
                         replaced: ended.replaced,
                         late: ended.late,
                     };
                     self.reply(claim.caller, granted);
+                    self.step_down(unconfirmed);
                 }
             }
         }

@@ -13,12 +13,14 @@ pub(crate) struct NodeId {
 
 /// The nodes of the directory under one view number, and the owner of each slot.
 ///
-/// Cheap to clone. Two nodes with the same view number have the same view.
+/// Cheap to clone. Two nodes with the same view number have the same view; number 0 means that no
+/// master has numbered it.
 #[derive(Clone)]
 pub(crate) struct View(Arc<Inner>);
 
 struct Inner {
     number: u64,
+    master: u64,
     /// Sorted.
     nodes: Vec<NodeId>,
     /// By slot, places in `nodes`; empty if there are no nodes.
@@ -26,24 +28,38 @@ struct Inner {
 }
 
 impl View {
-    /// Creates a view of at most 65,536 nodes. `number` is 0 where no master numbers views.
-    pub(crate) fn new(number: u64, mut nodes: Vec<NodeId>) -> Self {
+    /// Creates a view of at most 65,536 nodes.
+    ///
+    /// The node with the incarnation `master`, 0 for none, owns no slot unless it is the only node:
+    /// no view follows while the master is away, so its users could not log in for as long.
+    pub(crate) fn new(number: u64, mut nodes: Vec<NodeId>, master: u64) -> Self {
         nodes.sort();
         nodes.dedup();
-        let hashes: Vec<_> = nodes.iter().map(|node| node_hash(&node.address)).collect();
+        let is_owner = |node: &NodeId| node.incarnation != master;
+        let spared = nodes.iter().any(is_owner);
+        let owners = nodes.iter().zip(0_u16..);
+        let owners = owners.filter(|(node, _)| !spared || is_owner(node));
+        let hashes: Vec<_> = owners
+            .map(|(node, at)| (node_hash(&node.address), at))
+            .collect();
         let owner = |slot: u16| {
-            let weights = hashes.iter().map(|hash| weight(*hash, slot));
-            let heaviest = weights
-                .zip(0_u16..)
-                .max_by_key(|(weight, at)| (*weight, !at));
+            let weights = hashes.iter().map(|(hash, at)| (weight(*hash, slot), *at));
+            let heaviest = weights.max_by_key(|(weight, at)| (*weight, !at));
             heaviest.map(|(_, at)| at)
         };
         let owners = (0..SLOTS as u16).filter_map(owner).collect();
         Self(Arc::new(Inner {
             number,
+            master,
             nodes,
             owners,
         }))
+    }
+
+    /// Returns this view without one of its nodes.
+    pub(super) fn without(&self, node: &NodeId) -> Self {
+        let others = self.nodes().iter().filter(|other| *other != node);
+        Self::new(self.number(), others.cloned().collect(), self.0.master)
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -64,6 +80,13 @@ impl View {
     pub(crate) fn owner(&self, slot: u16) -> Option<&NodeId> {
         let at = *self.0.owners.get(usize::from(slot))?;
         self.0.nodes.get(usize::from(at))
+    }
+
+    /// Whether a node in this view goes on to `next`: it has a later number, or neither has a number
+    /// and their nodes differ.
+    pub(crate) fn yields_to(&self, next: &Self) -> bool {
+        let (number, next_number) = (self.number(), next.number());
+        next_number > number || (next_number, number) == (0, 0) && self.nodes() != next.nodes()
     }
 
     /// Whether `next` is the view right after this one, so that no other was in between. Views

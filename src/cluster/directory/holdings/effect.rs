@@ -14,23 +14,17 @@ pub(crate) enum Effect {
         to: NodeId,
         request: OwnerRequest,
     },
-    /// Send an owner a message without a reply, in order with calls about the same user.
+    /// Send an owner a message without a reply, in order with calls to it.
     Send { to: NodeId, notice: Notice },
     /// Answer an owner's call.
     Reply { caller: CallerId, reply: GateReply },
-    /// End a session. [`Holdings::closed`] and [`Holdings::callbacks_done`] follow.
-    End { session: i64, reason: EndReason },
+    /// End a session because another one of its user takes its place, and wait for its close
+    /// callbacks: [`Holdings::callbacks_done`] follows.
+    End { session: i64 },
+    /// Wait for the close callbacks of a session that has ended by itself.
+    AwaitEnd { session: i64 },
     /// A login has ended.
     LoggedIn { session: i64, outcome: Outcome },
-}
-
-/// Why the directory ends a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum EndReason {
-    /// Another session of the same user has taken its place.
-    Replaced,
-    /// The gate has lost the cluster for so long that another gate may have the user by now.
-    CutOff,
 }
 
 /// How a login has ended.
@@ -40,7 +34,8 @@ pub(crate) enum Outcome {
     Granted {
         /// Whether it has replaced another one.
         replaced: bool,
-        /// Whether a close callback of the replaced session still ran at its deadline.
+        /// Whether a close callback of a replaced session still ran at its deadline, or its gate
+        /// could not be asked by then.
         late: bool,
     },
     /// Another session of the user lives.

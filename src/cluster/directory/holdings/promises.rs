@@ -1,15 +1,17 @@
-//! Which owners a gate has promised to refuse.
+//! Which grants a gate has promised to refuse.
 
 use std::collections::BTreeMap;
 
-use crate::cluster::directory::{slots::SLOTS, view::NodeId};
+use crate::cluster::directory::{
+    slots::SLOTS,
+    view::{NodeId, View},
+};
 
-/// The latest owner that asked for each slot. Grants of earlier views are refused.
+/// The latest owner that asked for each slot, and the latest view the gate has heard of. Grants of
+/// earlier views are refused.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
     by_slot: BTreeMap<u16, Promise>,
-    /// The view to which the gate has returned after it may have been evicted: it has missed the
-    /// questions of owners before.
     joined: u64,
 }
 
@@ -20,9 +22,15 @@ struct Promise {
 }
 
 impl Promises {
-    /// Refuses grants of views before this one, for all slots.
+    /// Refuses grants of views before this one, for all slots: the gate may have been out of a view
+    /// before it, and has missed the questions of that view's owners.
     pub(super) fn join(&mut self, view: u64) {
         self.joined = self.joined.max(view);
+    }
+
+    #[cfg(test)]
+    pub(super) fn joined(&self) -> u64 {
+        self.joined
     }
 
     /// Promises the slots to an owner. Returns `false` and promises nothing if the owner of a later
@@ -45,11 +53,13 @@ impl Promises {
         view >= self.joined && promise.is_none_or(|promise| view >= promise.view)
     }
 
-    /// Returns the owner of a slot in a later view than this one, if it has asked.
-    pub(super) fn owner_after(&self, view: u64, slot: u16) -> Option<&NodeId> {
-        let promise = self.by_slot.get(&slot);
-        promise
-            .filter(|promise| promise.view > view)
-            .map(|promise| &promise.owner)
+    /// Returns the owner of a slot that has asked under a later view than this one: it is ahead of
+    /// the gate's table. Of views without a number the one that asked last counts.
+    pub(super) fn owner_after(&self, view: &View, slot: u16) -> Option<&NodeId> {
+        let ahead = |promise: &&Promise| {
+            promise.view > view.number() || view.number() == 0 && view.contains(&promise.owner)
+        };
+        let promise = self.by_slot.get(&slot).filter(ahead);
+        promise.map(|promise| &promise.owner)
     }
 }

@@ -14,44 +14,53 @@ pub(super) struct Record {
     pub(super) state: State,
 }
 
-/// How far a session is.
+/// How far a session is. What passes is boxed, so that the many that stay are small.
 #[derive(Debug)]
 pub(super) enum State {
     /// Bound, perhaps one of several.
     Bound,
-    /// A claim is under way, or due again at `retry`.
-    Claiming {
-        policy: Policy,
-        retry: Option<Instant>,
-        until: Instant,
-    },
+    /// A claim is under way.
+    Claiming(Box<Claiming>),
     /// The user's only session.
     Granted { claim: u64 },
     /// The session has ended, and its close callbacks run.
-    Closing {
-        claim: u64,
-        /// When waiting callers learn that the callbacks are late; `None` after that.
-        until: Option<Instant>,
-        waiting: Vec<CallerId>,
-    },
+    Closing(Box<Closing>),
+}
+
+/// A claim that is under way, or due again at `retry`.
+#[derive(Debug)]
+pub(super) struct Claiming {
+    pub(super) policy: Policy,
+    pub(super) retry: Option<Instant>,
+    pub(super) until: Instant,
+}
+
+/// A session that has ended.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) claim: u64,
+    /// When the session is forgotten, and waiting owners learn that the callbacks are late.
+    pub(super) until: Instant,
+    pub(super) waiting: Vec<CallerId>,
+    /// Whether it was ended for an owner.
+    pub(super) replaced: bool,
+    /// Whether the gate waits for the callbacks. It does so for the first owner that asks.
+    pub(super) awaited: bool,
 }
 
 impl Record {
     /// Returns the number of its claim; 0 if it has none.
     pub(super) fn claim(&self) -> u64 {
-        match self.state {
-            State::Granted { claim } | State::Closing { claim, .. } => claim,
-            State::Bound | State::Claiming { .. } => 0,
+        match &self.state {
+            State::Granted { claim } => *claim,
+            State::Closing(closing) => closing.claim,
+            State::Bound | State::Claiming(_) => 0,
         }
     }
 
-    /// Whether owners should know it: a claim under way is not decided, and a session whose close
-    /// callbacks are late delays no login any more.
+    /// Whether owners should know it: a claim under way is not decided.
     pub(super) fn is_held(&self) -> bool {
-        !matches!(
-            self.state,
-            State::Claiming { .. } | State::Closing { until: None, .. }
-        )
+        !matches!(self.state, State::Claiming(_))
     }
 
     /// Returns what owners know of it.

@@ -1,4 +1,4 @@
-//! The sessions of the users of one slot, and what they sum up to for each gate.
+//! The sessions of the users of one slot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,6 @@ struct Gate {
     node: NodeId,
     /// The number is free for another gate when it is 0.
     sessions: usize,
-    sum: u64,
 }
 
 /// One session of a user.
@@ -41,12 +40,6 @@ pub(super) struct Entries {
 }
 
 impl Gates {
-    /// Returns the sum of what a gate has here.
-    pub(super) fn sum(&self, node: &NodeId) -> u64 {
-        let found = self.0.iter().find(|gate| gate.node == *node);
-        found.map_or(0, |gate| gate.sum)
-    }
-
     /// Returns for each gate, by number, whether it is one of those.
     pub(super) fn which(&self, is_one: impl Fn(&NodeId) -> bool) -> Vec<bool> {
         let used = |gate: &Gate| gate.sessions > 0 && is_one(&gate.node);
@@ -72,7 +65,6 @@ impl Gates {
             let gate = Gate {
                 node: node.clone(),
                 sessions: 0,
-                sum: 0,
             };
             match self.0.get_mut(at) {
                 Some(free) => *free = gate,
@@ -82,25 +74,16 @@ impl Gates {
         at as u32
     }
 
-    fn add(&mut self, user: &UserId, entry: &Entry) {
-        let gate = &mut self.0[entry.gate as usize];
-        gate.sessions += 1;
-        gate.sum = gate.sum.wrapping_add(checksum(user, entry.session));
+    fn add(&mut self, entry: &Entry) {
+        self.0[entry.gate as usize].sessions += 1;
     }
 
-    fn subtract(&mut self, user: &UserId, entry: &Entry) {
-        let gate = &mut self.0[entry.gate as usize];
-        gate.sessions -= 1;
-        gate.sum = gate.sum.wrapping_sub(checksum(user, entry.session));
+    fn subtract(&mut self, entry: &Entry) {
+        self.0[entry.gate as usize].sessions -= 1;
     }
 }
 
 impl Entries {
-    /// Returns the number of users.
-    pub(super) fn len(&self) -> usize {
-        self.users.len()
-    }
-
     /// Returns the sessions of a user.
     pub(super) fn of(&self, user: &UserId) -> Vec<Entry> {
         let first = self.users.get(user);
@@ -127,7 +110,7 @@ impl Entries {
             known.claim = known.claim.max(entry.claim);
             return;
         }
-        gates.add(&holding.user, &entry);
+        gates.add(&entry);
         if self.users.contains_key(&holding.user) {
             self.more
                 .entry(holding.user.clone())
@@ -163,10 +146,8 @@ impl Entries {
 
     /// Forgets all sessions.
     pub(super) fn clear(&mut self, gates: &mut Gates) {
-        let more = self.more.iter();
-        let more = more.flat_map(|(user, more)| more.iter().map(move |entry| (user, entry)));
-        for (user, entry) in self.users.iter().chain(more) {
-            gates.subtract(user, entry);
+        for entry in self.users.values().chain(self.more.values().flatten()) {
+            gates.subtract(entry);
         }
         *self = Self::default();
     }
@@ -178,14 +159,30 @@ impl Entries {
 
     /// Returns the sessions that a gate has here.
     pub(super) fn at_gate(&self, gates: &Gates, node: &NodeId) -> Vec<(UserId, Entry)> {
-        let first = self.users.iter();
-        let more = self.more.iter();
-        let more = more.flat_map(|(user, more)| more.iter().map(move |entry| (user, entry)));
-        first
-            .chain(more)
-            .filter(|(_, entry)| gates.node(entry) == node)
+        let at_gate = self.iter_at_gate(gates, node);
+        at_gate
             .map(|(user, entry)| (user.clone(), *entry))
             .collect()
+    }
+
+    /// Returns the sum of what a gate has here.
+    pub(super) fn sum(&self, gates: &Gates, node: &NodeId) -> u64 {
+        let checksums = self
+            .iter_at_gate(gates, node)
+            .map(|(user, entry)| checksum(user, entry.session));
+        checksums.fold(0, u64::wrapping_add)
+    }
+
+    fn iter_at_gate(
+        &self,
+        gates: &Gates,
+        node: &NodeId,
+    ) -> impl Iterator<Item = (&UserId, &Entry)> {
+        let known = gates.0.iter().position(|gate| gate.node == *node);
+        let more = self.more.iter();
+        let more = more.flat_map(|(user, more)| more.iter().map(move |entry| (user, entry)));
+        let all = self.users.iter().chain(more);
+        all.filter(move |(_, entry)| Some(entry.gate as usize) == known)
     }
 
     /// Returns all sessions, with their users.
@@ -214,7 +211,7 @@ impl Entries {
             .into_iter()
             .partition(|entry| keep(gates, entry));
         for entry in &dropped {
-            gates.subtract(user, entry);
+            gates.subtract(entry);
         }
         self.more.remove(user);
         if kept.is_empty() {

@@ -25,6 +25,10 @@ impl Leaving {
             .extend(sessions.map(|holding| (gate.clone(), holding)));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.until.is_empty()
+    }
+
     pub(super) fn contains(&self, gate: &NodeId) -> bool {
         self.until.contains_key(gate)
     }

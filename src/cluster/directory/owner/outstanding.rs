@@ -99,6 +99,11 @@ impl Calls {
         self.retries.push_back((now + RETRY, outstanding));
     }
 
+    /// Whether a call has failed and is to be repeated.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.retries.is_empty()
+    }
+
     /// Takes a call that has failed and is due again.
     pub(super) fn next_due(&mut self, now: Instant) -> Option<Outstanding> {
         self.retries.front().filter(|(at, _)| *at <= now)?;

@@ -1,11 +1,14 @@
 //! One slot of an owner: its users, and the claims that wait for them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
 use super::{
-    entries::{Entries, Entry, Gates},
+    entries::{Entries, Gates},
     outstanding::StepDown,
 };
 use crate::{
@@ -19,6 +22,16 @@ use crate::{
 /// The most claims of one user that wait.
 const MAX_CLAIMS: usize = 16;
 
+/// How long a claim waits for gates to tell what they have. A gate that is dead has left the view
+/// before, unless no master runs.
+const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a claim waits for other sessions to end: the close callbacks have five seconds.
+const END_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Claims of one user in one view, before they have numbers of the next.
+const CLAIMS_PER_VIEW: u64 = 4096;
+
 /// A slot that this node owns.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -28,7 +41,6 @@ pub(super) struct Slot {
     pub(super) unanswered: BTreeSet<NodeId>,
     pub(super) entries: Entries,
     contests: BTreeMap<UserId, Contest>,
-    locates: Vec<(CallerId, UserId)>,
 }
 
 /// The claims of one user that wait, in the order they came.
@@ -48,6 +60,16 @@ pub(super) struct Claim {
     pub(super) place: Place,
     pub(super) policy: Policy,
     pub(super) until: Instant,
+    /// When it waits for gates, and for sessions, no longer; `None` if it has not begun to.
+    pub(super) limits: Limits,
+}
+
+/// How long the first claim of a user waits. An owner that gets no answer grants it all the same: no
+/// login fails because of a session that no gate confirms.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Limits {
+    collect: Option<Instant>,
+    end: Option<Instant>,
 }
 
 /// What to do about the claims of one user.
@@ -56,8 +78,9 @@ pub(super) enum Next {
     Idle,
     /// A claim waits for gates.
     Wait,
-    /// Nothing stands against this claim. It waits no more.
-    Grant(Claim, Replaced),
+    /// Nothing stands against this claim, or nothing that answers: the sessions in the third place
+    /// have yet to end. It waits no more.
+    Grant(Claim, Replaced, Vec<StepDown>),
     /// These sessions stand against a claim that waits.
     End(Vec<StepDown>),
 }
@@ -77,7 +100,6 @@ impl Slot {
             unanswered: unanswered.collect(),
             entries: Entries::default(),
             contests: BTreeMap::new(),
-            locates: Vec::new(),
         }
     }
 
@@ -86,54 +108,44 @@ impl Slot {
         self.unanswered.is_empty()
     }
 
-    /// Returns where the sessions of a user are.
-    pub(super) fn locate(&self, gates: &Gates, user: &UserId) -> Vec<Place> {
-        let entries = self.entries.of(user);
-        entries.iter().map(|entry| gates.place(entry)).collect()
-    }
-
-    /// Keeps a question until the slot is complete.
-    pub(super) fn locate_later(&mut self, caller: CallerId, user: UserId) {
-        self.locates.push((caller, user));
-    }
-
-    /// Takes the questions that have waited.
-    pub(super) fn take_locates(&mut self) -> Vec<(CallerId, UserId)> {
-        std::mem::take(&mut self.locates)
-    }
-
-    /// Adds a claim. One of the same session is in its place already: it was made again. Returns how
-    /// many more wait.
+    /// Adds a claim. One of the same session is in its place already if it was made again: returns
+    /// who waited for that one.
     ///
     /// # Errors
     /// Gives the claim back if too many of the user wait.
-    pub(super) fn claim(&mut self, user: &UserId, claim: Claim) -> Result<usize, Claim> {
+    pub(super) fn claim(&mut self, user: &UserId, claim: Claim) -> Result<Option<CallerId>, Claim> {
         let claims = &mut self.contests.entry(user.clone()).or_default().claims;
         if let Some(same) = claims.iter_mut().find(|same| same.place == claim.place) {
-            *same = claim;
-            return Ok(0);
+            let limits = same.limits;
+            let before = std::mem::replace(same, Claim { limits, ..claim });
+            return Ok(Some(before.caller));
         }
         if claims.len() >= MAX_CLAIMS {
             return Err(claim);
         }
         claims.push_back(claim);
-        Ok(1)
+        Ok(None)
     }
 
-    /// Drops claims of a user. Returns how many.
-    pub(super) fn withdraw(&mut self, user: &UserId, is_one: impl Fn(&Claim) -> bool) -> usize {
+    /// Drops claims of a user. Returns who waited for them.
+    pub(super) fn withdraw(
+        &mut self,
+        user: &UserId,
+        is_one: impl Fn(&Claim) -> bool,
+    ) -> Vec<CallerId> {
         let Some(contest) = self.contests.get_mut(user) else {
-            return 0;
+            return Vec::new();
         };
-        let before = contest.claims.len();
+        let dropped = contest.claims.iter().filter(|claim| is_one(claim));
+        let callers = dropped.map(|claim| claim.caller).collect();
         contest.claims.retain(|claim| !is_one(claim));
-        before - contest.claims.len()
+        callers
     }
 
-    /// Takes the first claim of a user if it must not replace others.
-    pub(super) fn refuse(&mut self, user: &UserId) -> Option<Claim> {
+    /// Takes the first claim of a user if it must not replace the session that lives.
+    pub(super) fn refuse(&mut self, user: &UserId, lives: &Place) -> Option<Claim> {
         let claims = &mut self.contests.get_mut(user)?.claims;
-        let rejects = |claim: &&Claim| claim.policy == Policy::Reject;
+        let rejects = |claim: &&Claim| claim.policy == Policy::Reject && claim.place != *lives;
         claims.front().filter(rejects)?;
         claims.pop_front()
     }
@@ -146,17 +158,22 @@ impl Slot {
     /// Returns all callers that wait.
     pub(super) fn callers(&self) -> Vec<CallerId> {
         let claims = self.contests.values().flat_map(|contest| &contest.claims);
-        let locates = self.locates.iter().map(|(caller, _)| *caller);
-        locates.chain(claims.map(|claim| claim.caller)).collect()
+        claims.map(|claim| claim.caller).collect()
     }
 
     /// Notes that a session has ended.
-    pub(super) fn released(&mut self, gates: &mut Gates, user: &UserId, place: &Place, late: bool) {
+    pub(super) fn released(
+        &mut self,
+        gates: &mut Gates,
+        user: &UserId,
+        place: &Place,
+        (replaced, late): (bool, bool),
+    ) {
         let known = self.entries.of(user);
         if let Some(contest) = self.contests.get_mut(user)
             && known.iter().any(|entry| gates.place(entry) == *place)
         {
-            contest.replaced = true;
+            contest.replaced |= replaced;
             contest.late |= late;
         }
         self.entries.remove(gates, user, place);
@@ -171,17 +188,29 @@ impl Slot {
         }
     }
 
+    /// Whether the first claim of a user has waited for long enough.
+    pub(super) fn is_overdue(&self, user: &UserId, now: Instant) -> bool {
+        let contest = self.contests.get(user);
+        let first = contest.and_then(|contest| contest.claims.front());
+        first.is_some_and(|claim| {
+            let Limits { collect, end } = claim.limits;
+            let limit = if self.is_complete() { end } else { collect };
+            limit.is_some_and(|limit| limit <= now)
+        })
+    }
+
     /// Returns what to do about the claims of a user.
-    pub(super) fn next(&mut self, gates: &Gates, user: &UserId) -> Next {
+    pub(super) fn next(&mut self, gates: &Gates, user: &UserId, now: Instant) -> Next {
         let complete = self.is_complete();
         let Some(contest) = self.contests.get_mut(user) else {
             return Next::Idle;
         };
-        let Some(first) = contest.claims.front() else {
+        let Some(first) = contest.claims.front_mut() else {
             self.contests.remove(user);
             return Next::Idle;
         };
-        if !complete {
+        let limits = &mut first.limits;
+        if !complete && now < *limits.collect.get_or_insert(now + COLLECT_TIMEOUT) {
             return Next::Wait;
         }
         let others = self.entries.of(user).into_iter().map(|entry| StepDown {
@@ -189,26 +218,44 @@ impl Slot {
             place: gates.place(&entry),
             ask: first.policy == Policy::Reject,
         });
-        let others: Vec<_> = others.filter(|step| step.place != first.place).collect();
-        if !others.is_empty() {
+        let mut others: Vec<_> = others.filter(|step| step.place != first.place).collect();
+        if !others.is_empty() && now < *limits.end.get_or_insert(now + END_TIMEOUT) {
             return Next::End(others);
         }
         let replaced = Replaced {
             replaced: contest.replaced,
-            late: contest.late,
+            late: contest.late || !complete || !others.is_empty(),
         };
+        others.iter_mut().for_each(|step| step.ask = false);
         match contest.claims.pop_front() {
-            Some(claim) => Next::Grant(claim, replaced),
+            Some(claim) => Next::Grant(claim, replaced, others),
             None => Next::Idle,
         }
     }
 
-    /// Makes a session the only one of its user.
-    pub(super) fn grant(&mut self, gates: &mut Gates, gate: &NodeId, holding: &Holding) {
-        self.entries.insert(gates, gate, holding);
-        if let Some(contest) = self.contests.get_mut(&holding.user) {
+    /// Makes a session the only one of its user, and returns the number of its claim.
+    ///
+    /// It is larger than that of every claim of the user that is known, and than those of earlier
+    /// views, which may not be known.
+    pub(super) fn grant(
+        &mut self,
+        gates: &mut Gates,
+        view: u64,
+        user: &UserId,
+        place: &Place,
+    ) -> u64 {
+        let known = self.entries.of(user).into_iter().map(|entry| entry.claim);
+        let earlier = view.saturating_mul(CLAIMS_PER_VIEW);
+        let holding = Holding {
+            user: user.clone(),
+            session: place.session,
+            claim: known.fold(earlier, u64::max).saturating_add(1),
+        };
+        self.entries.insert(gates, &place.gate, &holding);
+        if let Some(contest) = self.contests.get_mut(user) {
             (contest.replaced, contest.late) = (false, false);
         }
+        holding.claim
     }
 
     /// Takes what a gate has here. Returns the sessions that it did not name and may have got after
@@ -246,24 +293,34 @@ impl Slot {
         ask
     }
 
+    /// Whether a session still has to end, or with `ask` may be one that no gate has.
+    pub(super) fn has_to_ask(&self, gates: &Gates, step: &StepDown) -> bool {
+        if !step.ask {
+            return self.superseded_of(gates, &step.user).contains(step);
+        }
+        let known = self.entries.of(&step.user);
+        known.iter().any(|entry| gates.place(entry) == step.place)
+    }
+
     /// Returns the sessions whose claims are older than another one of the same user.
     pub(super) fn superseded(&self, gates: &Gates) -> Vec<StepDown> {
-        let claims_of = |user: UserId| {
-            let claimed = |entry: &Entry| entry.claim != 0;
-            let mut entries: Vec<_> = self.entries.of(&user).into_iter().filter(claimed).collect();
-            entries.sort_by_key(|entry| entry.claim);
-            entries.pop();
-            let steps = entries.into_iter().map(move |entry| StepDown {
-                user: user.clone(),
-                place: gates.place(&entry),
-                ask: false,
-            });
-            steps.collect::<Vec<_>>()
-        };
-        self.entries
-            .with_several()
-            .into_iter()
-            .flat_map(claims_of)
+        let users = self.entries.with_several().into_iter();
+        users
+            .flat_map(|user| self.superseded_of(gates, &user))
             .collect()
+    }
+
+    /// Returns the sessions of a user whose claims are older than another one.
+    pub(super) fn superseded_of(&self, gates: &Gates, user: &UserId) -> Vec<StepDown> {
+        let mut entries = self.entries.of(user);
+        entries.retain(|entry| entry.claim != 0);
+        entries.sort_by_key(|entry| entry.claim);
+        entries.pop();
+        let steps = entries.into_iter().map(|entry| StepDown {
+            user: user.clone(),
+            place: gates.place(&entry),
+            ask: false,
+        });
+        steps.collect()
     }
 }

@@ -1,6 +1,6 @@
 //! What the state machines of a node want done.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use rand::RngExt;
 
@@ -9,10 +9,13 @@ use super::{
     oracle::Key,
     world::{CALL_TIMEOUT, World},
 };
-use crate::cluster::directory::{
-    holdings::{self, EndReason, Outcome},
-    owner,
-    view::NodeId,
+use crate::{
+    cluster::directory::{
+        holdings::{self, Outcome},
+        owner,
+        view::NodeId,
+    },
+    session::UserId,
 };
 
 impl World {
@@ -122,12 +125,20 @@ impl World {
                 self.network
                     .send(node, target, Message::Notice { from, to, notice });
             }
-            holdings::Effect::End { session, reason } => {
-                if reason == EndReason::CutOff {
-                    self.oracle.cut_off += 1;
-                    self.oracle.finished((process, session));
+            holdings::Effect::End { session } => {
+                running.awaited.insert(session);
+                let is_bound = running.gate.all();
+                let user = is_bound.into_iter().find(|it| it.session == session);
+                if let Some(holding) = user {
+                    self.oracle.replaced(&holding.user, (process, session));
                 }
                 self.run_callbacks(node, process, session);
+            }
+            holdings::Effect::AwaitEnd { session } => {
+                running.awaited.insert(session);
+                if running.finished.contains(&session) {
+                    running.gate.callbacks_done(session, false);
+                }
             }
             holdings::Effect::LoggedIn { session, outcome } => {
                 self.network.log(&(process, session, outcome));
@@ -138,24 +149,29 @@ impl World {
 
     fn logged_in(&mut self, node: Node, process: u64, session: i64, outcome: Outcome) {
         let now = self.network.now;
-        let waitable = |(process, _): &Key| {
+        let waitable = |(process, session): &Key| {
             let mut running = self.nodes.iter().flatten();
-            running.any(|other| other.process() == *process && other.gate.has_lease(now))
+            running.any(|it| it.process() == *process && it.confirmed.contains(session))
         };
         self.oracle.pass(now);
         self.oracle.forget(|key| !waitable(key));
-        let Some(running) = &self.nodes[node] else {
+        let granted = matches!(outcome, Outcome::Granted { .. });
+        self.oracle.ends((process, session), granted, now);
+        let Some(running) = self.nodes[node].as_mut().filter(|it| !it.leaving) else {
             return;
         };
         match outcome {
             Outcome::Granted { replaced, late } => {
-                let holdings = running.gate.all();
-                let user = holdings
-                    .into_iter()
-                    .find(|holding| holding.session == session);
-                if let Some(holding) = user.filter(|_| !running.leaving) {
+                // Before it is in a view nothing is promised.
+                if !running.has_lease(now) {
+                    return;
+                }
+                running.confirmed.insert(session);
+                let (granted, _) = running.gate.granted();
+                if let Some((user, _)) = granted.into_iter().find(|(_, it)| *it == session) {
+                    self.disregard_silent(&user, (process, session));
                     self.oracle
-                        .granted(&holding.user, (process, session), replaced, late);
+                        .granted(&user, (process, session), replaced, late);
                 }
             }
             Outcome::TimedOut if self.network.calm_for() > Duration::from_secs(20) => {
@@ -164,6 +180,33 @@ impl World {
                 ));
             }
             Outcome::TimedOut | Outcome::Refused | Outcome::Ended => {}
+        }
+    }
+
+    /// Sessions at gates that an owner has waited for in vain are not confirmed.
+    fn disregard_silent(&mut self, user: &UserId, granted: Key) {
+        let owners = self.nodes.iter().flatten();
+        let silent: BTreeSet<_> = owners
+            .flat_map(|process| process.owner.unanswered(user))
+            .collect();
+        for process in self.nodes.iter_mut().flatten() {
+            let (sessions, _) = process.gate.granted();
+            for (other, session) in sessions {
+                let key = (process.process(), session);
+                if silent.contains(&process.id) && other == *user && key != granted {
+                    process.confirmed.remove(&session);
+                }
+            }
+        }
+    }
+
+    /// The close callbacks of a session have run. Its gate knows only if it waits for them.
+    pub(super) fn callbacks_ran(&mut self, node: Node, session: i64) {
+        if let Some(running) = &mut self.nodes[node] {
+            running.finished.insert(session);
+            if running.awaited.contains(&session) {
+                running.gate.callbacks_done(session, false);
+            }
         }
     }
 

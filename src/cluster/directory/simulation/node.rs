@@ -1,14 +1,18 @@
 //! One process: the real state machines of membership, owner and gate.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
+use super::lease::Lease;
 use crate::{
     cluster::{
         directory::{
             holdings::Holdings,
-            lease::Lease,
             owner::Owner,
             view::{NodeId, View},
         },
@@ -31,11 +35,17 @@ pub(super) struct Process {
     pub(super) table: MemberTable,
     pub(super) owner: Owner,
     pub(super) gate: Holdings,
+    pub(super) lease: Lease,
+    /// The sessions with claims that are confirmed.
+    pub(super) confirmed: BTreeSet<i64>,
     /// Who waits for an answer: node, and the number of its call.
     pub(super) callers: BTreeMap<u64, (NodeId, u64)>,
     pub(super) last_caller: u64,
     pub(super) next_session: i64,
     pub(super) leaving: bool,
+    /// Sessions whose close callbacks are waited for, and those whose callbacks have run before.
+    pub(super) awaited: BTreeSet<i64>,
+    pub(super) finished: BTreeSet<i64>,
     /// When the heartbeat was sent whose reply is awaited.
     pub(super) heartbeat_sent: Option<Instant>,
 }
@@ -57,24 +67,29 @@ impl Process {
             address: Arc::from(&*address),
             incarnation,
         };
-        let lease = match node {
-            0 => Lease::endless(),
-            _ => Lease::new(heartbeat().eviction_timeout(&member)),
-        };
-        Self {
+        let eviction = heartbeat().eviction_timeout(&member);
+        let mut process = Self {
             registry: (node == 0).then(|| Registry::new(member.clone(), heartbeat(), now)),
             registration: RegistrationState::new(heartbeat(), RETRY, now),
             table: MemberTable::new(address),
             owner: Owner::new(id.clone()),
-            gate: Holdings::new(lease, now),
+            gate: Holdings::new(),
+            lease: Lease::new((node != 0).then_some(eviction)),
+            confirmed: BTreeSet::new(),
             callers: BTreeMap::new(),
             last_caller: 0,
             next_session: 1,
             leaving: false,
+            awaited: BTreeSet::new(),
+            finished: BTreeSet::new(),
             heartbeat_sent: None,
             member,
             id,
+        };
+        if node == 0 {
+            process.set_view(0, &[], 0, now);
         }
+        process
     }
 
     pub(super) fn process(&self) -> u64 {
@@ -88,8 +103,9 @@ impl Process {
     }
 
     /// Goes on to the view of a table, unless it is there already.
-    pub(super) fn set_view(&mut self, number: u64, others: &[Member], now: Instant) {
-        if number <= self.owner.view().number() {
+    pub(super) fn set_view(&mut self, number: u64, others: &[Member], master: u64, now: Instant) {
+        let known = self.owner.view().number();
+        if number < known || number == known && number != 0 {
             return;
         }
         let members = others.iter().chain([&self.member]);
@@ -97,9 +113,16 @@ impl Process {
             address: member.address().into(),
             incarnation: member.incarnation(),
         });
-        let view = View::new(number, nodes.collect());
-        self.gate.set_view(view.clone());
-        self.owner.set_view(view, now);
+        let view = View::new(number, nodes.collect(), master);
+        if self.owner.view().yields_to(&view) {
+            self.gate.set_view(view.clone());
+            self.owner.set_view(view, now);
+        }
+    }
+
+    /// Whether the master counts this process as alive, in a view.
+    pub(super) fn has_lease(&self, now: Instant) -> bool {
+        !self.leaving && self.lease.is_valid(now) && self.owner.view().number() != 0
     }
 
     /// The master's own view.
@@ -108,9 +131,8 @@ impl Process {
             return;
         };
         let number = registry.view_for(self.member.address(), now).number;
-        if number != 0 {
-            let members = registry.members();
-            self.set_view(number, &members, now);
-        }
+        let members = registry.members();
+        let own = self.process();
+        self.set_view(number, &members, if number == 0 { 0 } else { own }, now);
     }
 }

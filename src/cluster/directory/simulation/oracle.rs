@@ -9,13 +9,27 @@ use crate::session::UserId;
 /// A session of the whole simulation: process, session.
 pub(super) type Key = (u64, i64);
 
+/// How long a claim may wait at an owner when the notice that its session has ended was lost.
+const OWNER_LAG: Duration = Duration::from_secs(20);
+
+/// When a login has begun, and when it was decided or its session has ended.
+#[derive(Debug)]
+struct Login {
+    begun: Instant,
+    until: Option<Instant>,
+    /// Whether it was granted at a gate in a view.
+    in_view: bool,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     /// The first thing that went wrong.
     pub(super) problem: Option<String>,
     pub(super) granted: usize,
-    pub(super) replaced: usize,
-    pub(super) cut_off: usize,
+    pub(super) took_over: usize,
+    /// Sessions that an owner has found again at a gate that was cut off.
+    pub(super) confirmed_again: usize,
+    logins: BTreeMap<UserId, BTreeMap<Key, Login>>,
     /// Sessions that had a user alone and whose close callbacks have not run.
     unfinished: BTreeMap<UserId, Vec<Key>>,
     /// Since when the close callbacks run.
@@ -39,10 +53,61 @@ impl Oracle {
         }
     }
 
+    /// A login begins.
+    pub(super) fn begins(&mut self, user: &UserId, key: Key, now: Instant) {
+        let logins = self.logins.entry(user.clone()).or_default();
+        let login = Login {
+            begun: now,
+            until: None,
+            in_view: false,
+        };
+        logins.insert(key, login);
+    }
+
+    /// A login has been granted, or has failed. An owner may not know yet that one has failed.
+    pub(super) fn ends(&mut self, key: Key, granted: bool, now: Instant) {
+        let until = if granted { now } else { now + OWNER_LAG };
+        for logins in self.logins.values_mut() {
+            if let Some(login) = logins.get_mut(&key) {
+                login.until.get_or_insert(until);
+            }
+        }
+    }
+
+    /// A session is ended for another one, which must be there: its login was under way after this one
+    /// was granted.
+    pub(super) fn replaced(&mut self, user: &UserId, key: Key) {
+        let logins = self.logins.entry(user.clone()).or_default();
+        let Some(login) = logins.get(&key).filter(|login| login.in_view) else {
+            return;
+        };
+        let since = login.until.unwrap_or(login.begun);
+        let later = |login: &Login| login.until.is_none_or(|until| since <= until);
+        let mut others = logins.iter().filter(|(other, _)| **other != key);
+        if !others.any(|(_, login)| later(login)) {
+            self.fail(format!(
+                "{key:?} of {user} is replaced, and no login came later"
+            ));
+        }
+    }
+
+    /// A session that was granted before is confirmed again.
+    pub(super) fn confirmed(&mut self, user: &UserId, key: Key) {
+        self.confirmed_again += 1;
+        let unfinished = self.unfinished.entry(user.clone()).or_default();
+        if !unfinished.contains(&key) {
+            unfinished.push(key);
+        }
+    }
+
     /// A login has been granted.
     pub(super) fn granted(&mut self, user: &UserId, key: Key, replaced: bool, late: bool) {
         self.granted += 1;
-        self.replaced += usize::from(replaced);
+        let logins = self.logins.entry(user.clone()).or_default();
+        if let Some(login) = logins.get_mut(&key) {
+            login.in_view = true;
+        }
+        self.took_over += usize::from(replaced);
         let unfinished = self.unfinished.entry(user.clone()).or_default();
         let others: Vec<_> = unfinished
             .iter()

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     cluster::{
-        directory::message::Policy,
+        directory::{
+            message::{Place, Policy},
+            owner::Owner,
+        },
         membership::{
             registration::{Call, Reply},
             registry::{MembershipDelta, Refusal},
@@ -55,20 +58,78 @@ impl World {
 
     pub(super) fn run(&mut self) {
         while let Some(event) = self.network.next() {
+            let is_tick = matches!(event, Event::Tick { .. });
             self.handle(event);
-            let now = self.network.now;
-            let running = self
-                .nodes
-                .iter()
-                .flatten()
-                .filter(|process| !process.leaving);
-            let in_force = running.flat_map(|process| {
-                let sessions = process.gate.in_force(now).into_iter();
-                sessions.map(|(user, session)| (user, (process.process(), session)))
+            if is_tick {
+                continue;
+            }
+            self.confirm();
+            let running = self.nodes.iter().flatten().filter(|it| !it.leaving);
+            let confirmed = running.flat_map(|process| {
+                let (granted, _) = process.gate.granted();
+                let confirmed = granted
+                    .into_iter()
+                    .filter(|(_, session)| process.confirmed.contains(session));
+                confirmed.map(|(user, session)| (user, (process.process(), session)))
             });
-            self.oracle.check(in_force);
+            self.oracle.check(confirmed);
             if self.oracle.problem.is_some() {
                 return;
+            }
+        }
+    }
+
+    /// Finds the sessions whose claims are confirmed, or no longer.
+    ///
+    /// A claim is confirmed from its grant until the lease of its gate runs out, and again when an
+    /// owner that has asked the gate has no other session of the user; not if its owner has granted
+    /// the user to another session, because the gate did not answer.
+    fn confirm(&mut self) {
+        let now = self.network.now;
+        let owners = self.nodes.iter().flatten();
+        let superseded: Vec<_> = owners
+            .flat_map(|process| {
+                let users = (1..=USERS).map(UserId::from);
+                users.flat_map(|user| process.owner.superseded(&user))
+            })
+            .collect();
+        for node in 0..self.nodes.len() {
+            let Some(process) = &mut self.nodes[node] else {
+                continue;
+            };
+            if !process.has_lease(now) {
+                process.confirmed.clear();
+            }
+            for place in superseded.iter().filter(|place| place.gate == process.id) {
+                process.confirmed.remove(&place.session);
+            }
+            let Some(process) = self.nodes[node].as_ref().filter(|it| it.has_lease(now)) else {
+                continue;
+            };
+            let (granted, joined) = process.gate.granted();
+            let mut again = Vec::new();
+            for (user, session) in granted {
+                let place = Place {
+                    gate: process.id.clone(),
+                    session,
+                };
+                let confirms = |owner: &Owner| {
+                    owner.view().number() >= joined
+                        && owner.view().contains(&place.gate)
+                        && owner.locate(std::slice::from_ref(&user)) == [Some(vec![place.clone()])]
+                };
+                let mut others = self.nodes.iter().flatten();
+                if !process.confirmed.contains(&session)
+                    && others.any(|other| confirms(&other.owner))
+                {
+                    again.push((user, session));
+                }
+            }
+            for (user, session) in again {
+                if let Some(process) = &mut self.nodes[node] {
+                    process.confirmed.insert(session);
+                    self.oracle.confirmed(&user, (process.process(), session));
+                }
             }
         }
     }
@@ -88,8 +149,16 @@ impl World {
             held.difference(&known).collect(),
             known.difference(&held).collect(),
         );
-        (missing.len() + stale.len() > 0)
-            .then(|| format!("owners do not know {missing:?}, and have {stale:?} in excess"))
+        if missing.len() + stale.len() > 0 {
+            return Some(format!(
+                "owners do not know {missing:?}, and have {stale:?} in excess"
+            ));
+        }
+        let mut claimed = BTreeSet::new();
+        let granted = self.nodes.iter().flatten();
+        let mut granted = granted.flat_map(|process| process.gate.granted().0);
+        let twice = granted.find(|(user, _)| !claimed.insert(user.clone()));
+        twice.map(|(user, session)| format!("user {user} has {session} and another session"))
     }
 
     pub(super) fn start(&mut self, node: Node) {
@@ -136,9 +205,7 @@ impl World {
                 session,
             } if self.runs(node, process) => {
                 self.oracle.finished((process, session));
-                if let Some(process) = &mut self.nodes[node] {
-                    process.gate.callbacks_done(session);
-                }
+                self.callbacks_ran(node, session);
                 self.flush(node);
             }
             Event::Exit { node, process } if self.runs(node, process) => {
@@ -300,15 +367,17 @@ impl World {
             None => running.registration.failed(now),
             Some(reply) => {
                 let stamp = match &reply {
-                    Reply::Heartbeat { reply, .. } => Some(reply.view),
+                    Reply::Heartbeat { reply, master } => Some((reply.view, *master)),
                     Reply::Registered(_) => None,
                 };
                 running.registration.replied(reply, &mut running.table, now);
-                if let Some(stamp) = stamp {
-                    running.gate.on_heartbeat(sent.0, stamp.number, now);
+                let members = running.table.list();
+                running.set_view(0, &members, 0, now);
+                if let Some((stamp, master)) = stamp {
+                    running.lease.renew(sent.0, now, stamp.number != 0);
+                    running.gate.on_heartbeat(stamp.number);
                     if stamp.number != 0 && running.table.digest() == stamp.digest {
-                        let members = running.table.list();
-                        running.set_view(stamp.number, &members, now);
+                        running.set_view(stamp.number, &members, master, now);
                     }
                 }
             }
@@ -350,7 +419,10 @@ impl World {
             running.next_session += 1;
             match action {
                 0 => running.gate.bind(session, user),
-                _ => running.gate.login(session, user, self.policy, now),
+                _ => {
+                    self.oracle.begins(&user, (process, session), now);
+                    running.gate.login(session, user, self.policy, now);
+                }
             }
             self.network.log(&(process, session, "begins"));
             return self.flush(node);
@@ -370,6 +442,7 @@ impl World {
         };
         let process = running.process();
         running.gate.closed(session, now);
+        self.oracle.ends((process, session), false, now);
         self.run_callbacks(node, process, session);
         self.flush(node);
     }

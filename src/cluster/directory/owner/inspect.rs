@@ -1,0 +1,32 @@
+//! What the simulation looks at.
+
+use super::Owner;
+use crate::{
+    cluster::directory::{message::Place, slots::slot_of, view::NodeId},
+    session::UserId,
+};
+
+impl Owner {
+    /// Returns the sessions of a user with claims older than another one.
+    pub(crate) fn superseded(&self, user: &UserId) -> Vec<Place> {
+        let slot = self.slots[usize::from(slot_of(user))].as_ref();
+        let steps = slot.into_iter();
+        let steps = steps.flat_map(|slot| slot.superseded_of(&self.gates, user));
+        steps.map(|step| step.place).collect()
+    }
+
+    /// Returns the gates that have yet to tell what they have of a user.
+    pub(crate) fn unanswered(&self, user: &UserId) -> Vec<NodeId> {
+        let slot = self.slots[usize::from(slot_of(user))].as_ref();
+        let unanswered = slot.into_iter().flat_map(|slot| &slot.unanswered);
+        unanswered.cloned().collect()
+    }
+
+    /// Returns all sessions that are known, with their users.
+    pub(crate) fn all(&self) -> Vec<(UserId, Place)> {
+        let owned = self.slots.iter().flatten();
+        owned
+            .flat_map(|slot| slot.entries.all(&self.gates))
+            .collect()
+    }
+}
