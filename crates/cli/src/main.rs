@@ -1,4 +1,5 @@
-//! `nano`: looks after running nodes.
+//! `nano`: looks after running nodes, and plays as a client, begins new
+//! projects.
 //!
 //! Each command is a module. Results go to the standard output, everything else to the standard
 //! error, and the exit code says how it ended: see [`failure`].
@@ -8,16 +9,20 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod actions;
+mod bots;
 mod members;
+mod new;
+mod repl;
 mod sessions;
 mod top;
 
 mod admin;
 mod duration;
 mod failure;
+mod play;
 mod table;
 
-/// Looks after running nano nodes.
+/// Looks after running nano nodes, plays as a client, begins new projects.
 #[derive(Debug, Parser)]
 #[command(name = "nano", version, propagate_version = true, after_help = EXIT_CODES)]
 struct Arguments {
@@ -38,6 +43,12 @@ enum Command {
     Kick(actions::Kick),
     /// Takes a node out of service, and stops it
     Drain(actions::Drain),
+    /// Connects to a node as a client: requests, notifies, pushes; by hand or from a script
+    Repl(repl::Repl),
+    /// Makes a project that builds, runs and has tests
+    New(new::New),
+    /// Lets many scripted players play, and reports how they fared
+    Bots(bots::Bots),
     /// Shows a node as it runs: rates, members, routes, schedulers, warnings
     Top(top::Top),
 }
@@ -49,6 +60,9 @@ async fn main() -> ExitCode {
         Command::Sessions(sessions) => sessions.run().await,
         Command::Kick(kick) => kick.run().await,
         Command::Drain(drain) => drain.run().await,
+        Command::Repl(repl) => repl.run().await,
+        Command::Bots(bots) => bots.run().await,
+        Command::New(new) => new.run(),
         Command::Top(top) => top.run().await,
     };
     match done {

@@ -1,5 +1,7 @@
 //! `nano` as its users run it: the program against real nodes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod beginning;
 mod operating;
+mod playing;
 mod program;

@@ -1,0 +1,52 @@
+//! What commands that play as clients have in common.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use nano_client::{Builder, Client, Error, code};
+use serde_json::Value;
+
+use crate::{duration, failure::Failure};
+
+/// How to connect.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Connect {
+    /// Trusts the certificates of this PEM file instead of the system's
+    #[arg(long)]
+    ca_file: Option<PathBuf>,
+    /// How long a request may wait for its response
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    timeout: Duration,
+    /// Returns to the session after a lost connection, where the server allows it
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+impl Connect {
+    /// The options of a connection. `user` is for the application's handshake check.
+    pub(crate) fn builder(&self, user: Value) -> Builder {
+        let builder = Client::builder()
+            .handshake_user(user)
+            .request_timeout(self.timeout)
+            .resume(self.resume);
+        match &self.ca_file {
+            Some(path) => builder.ca_file(path),
+            None => builder,
+        }
+    }
+}
+
+/// An argument in JSON.
+pub(crate) fn json(text: &str) -> Result<Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))
+}
+
+/// An error of a connection that was not made.
+pub(crate) fn not_connected(url: &str, error: &Error) -> Failure {
+    let text = format!("{url}: {error}");
+    match error.code() {
+        code::BAD_REQUEST | code::UNSUPPORTED => Failure::Usage(text),
+        code::UNAVAILABLE | code::TIMEOUT | code::CLOSED => Failure::Unreachable(text),
+        _ => Failure::Refused(text),
+    }
+}

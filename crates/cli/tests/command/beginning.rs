@@ -1,0 +1,77 @@
+//! `new`.
+
+use std::{env, fs, path::Path, process::Stdio};
+
+use tokio::process::Command;
+
+use crate::program::{program, run};
+
+fn checkout() -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().unwrap().to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_project_is_made_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = async |arguments: &[&str]| {
+        run(
+            program()
+                .arg("new")
+                .args(arguments)
+                .current_dir(folder.path()),
+            "",
+        )
+        .await
+    };
+    new(&["my-game"]).await.ok();
+    let manifest = fs::read_to_string(folder.path().join("my-game/Cargo.toml")).unwrap();
+    assert!(manifest.contains(&checkout()), "{manifest}");
+    new(&["my-game"]).await.failed(2, "there already");
+    new(&["My Game"]).await.failed(2, "no name for a project");
+    new(&["../game"]).await.failed(2, "no name for a project");
+    new(&["fn"]).await.failed(2, "something else");
+    new(&["game", "--path", "."]).await.failed(2, "no checkout");
+    assert!(!folder.path().join("game").exists());
+}
+
+/// Builds all of its dependencies, unless they are in the target directory of this workspace.
+#[tokio::test]
+#[ignore = "slow"]
+async fn a_new_project_passes_its_tests_and_its_lints() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut new = program();
+    new.args(["new", "my-game", "--path", &checkout()])
+        .current_dir(folder.path());
+    run(&mut new, "").await.ok();
+    let project = folder.path().join("my-game");
+    // The versions that were tested, without a network.
+    fs::copy(
+        Path::new(&checkout()).join("Cargo.lock"),
+        project.join("Cargo.lock"),
+    )
+    .unwrap();
+    let target = Path::new(env!("CARGO_BIN_EXE_nano"))
+        .ancestors()
+        .nth(2)
+        .unwrap();
+    for arguments in [
+        &["fmt", "--check"][..],
+        &["test"],
+        &["clippy", "--all-targets", "--", "-D", "warnings"],
+    ] {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(arguments)
+            .current_dir(&project)
+            .env("CARGO_TARGET_DIR", target)
+            .env("CARGO_NET_OFFLINE", "true")
+            .stdin(Stdio::null());
+        let output = cargo.output().await.unwrap();
+        assert!(
+            output.status.success(),
+            "cargo {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}

@@ -1,0 +1,287 @@
+//! `repl` and `bots`.
+
+use std::{fs, path::PathBuf};
+
+use nano::{Admin, App, Component, Error, Group, Handlers, Result, Session, testing::TestNode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::program::{Ended, nano, program, run};
+
+#[derive(Default)]
+struct Room(Group);
+
+impl Component for Room {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Echo", Self::echo)
+            .on("Say", Self::say)
+            .on("Fail", Self::fail)
+            .on("Leave", Self::leave)
+    }
+}
+
+impl Room {
+    fn echo(&self, _: &Session, body: Value) -> Result<Value> {
+        Ok(body)
+    }
+
+    fn say(&self, session: &Session, body: Value) -> Result {
+        self.0.add(session)?;
+        session.push("onSaid", &body)
+    }
+
+    fn fail(&self, _: &Session, _: Value) -> Result<Value> {
+        Err(Error::new("ROOM-1", "no \u{1b}[31mway"))
+    }
+
+    fn leave(&self, session: &Session, _: Value) -> Result {
+        session.kick("left");
+        Ok(())
+    }
+}
+
+async fn node() -> (TestNode, String) {
+    let app = App::new()
+        .component(Room::default())
+        .dictionary([("Room.Echo", 1)])
+        .tcp("127.0.0.1:0")
+        .admin(Admin::new("127.0.0.1:0").token("secret"));
+    let node = TestNode::start(app).await;
+    let url = format!("tcp://{}", node.client_address());
+    (node, url)
+}
+
+async fn repl(url: &str, flags: &[&str], script: &str) -> Ended {
+    run(program().args(["repl", url]).args(flags), script).await
+}
+
+#[tokio::test]
+async fn a_script_sends_messages_and_prints_what_comes_back() {
+    let (_node, url) = node().await;
+    let script = "
+        # comments and empty lines are left out
+        request Room.Echo {\"a\": [1, \"ü\"]}
+        on onSaid
+        notify Room.Say {\"n\": 1}
+        wait onSaid
+        off onSaid
+        notify Room.Say {\"n\": 2}
+        request Room.Echo
+        routes";
+    let out = repl(&url, &[], script).await.ok();
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "{\"a\":[1,\"ü\"]}",
+            "onSaid {\"n\":1}",
+            "null",
+            "Room.Echo",
+            "Room.Say"
+        ]
+    );
+
+    let out = repl(
+        &url,
+        &["--json"],
+        "r Room.Echo 7\non *\nn Room.Say 8\nwait *",
+    )
+    .await
+    .ok();
+    let lines: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&lines[0]["response"], &lines[0]["body"]),
+        (&json!("Room.Echo"), &json!(7))
+    );
+    assert_eq!(lines[1], json!({"push": "onSaid", "body": 8}));
+}
+
+#[tokio::test]
+async fn a_script_ends_with_its_first_failure() {
+    let (node, url) = node().await;
+    for (script, says) in [
+        ("request Room.Fail {}", "line 1: ROOM-1: no \\u{1b}[31mway"),
+        ("request Room.Echo 1\nrequest Room.None", "line 2: NANO-404"),
+        ("request Room.Echo {", "line 1: the body is not JSON"),
+        ("frobnicate", "no command"),
+        ("wait onSaid", "not printed"),
+        (
+            "on onSaid\nwait onSaid 50ms",
+            "no push onSaid within 50.0ms",
+        ),
+        ("request Room.Leave\nrequest Room.Echo", "kicked: left"),
+    ] {
+        let ended = repl(&url, &[], &format!("{script}\nrequest Room.Echo \"later\"")).await;
+        assert!(!ended.out.contains("later"), "{ended:?}");
+        ended.failed(1, says);
+    }
+    let ended = repl(
+        &url,
+        &["--keep-going"],
+        "request Room.Fail\nrequest Room.Echo 1",
+    )
+    .await;
+    assert_eq!(ended.out, "1\n");
+    ended.failed(1, "1 commands failed");
+
+    repl("tcp://127.0.0.1:1", &[], "")
+        .await
+        .failed(3, "refused");
+    repl("127.0.0.1", &[], "")
+        .await
+        .failed(2, "invalid address");
+    repl(&url, &["--user", "{"], "").await.failed(2, "not JSON");
+    let admin = format!("http://{}", node.handle().admin_address().unwrap());
+    let routes = repl(&url, &["--admin", &admin], "routes").await.ok();
+    assert_eq!(routes, "Room.Echo\nRoom.Fail\nRoom.Leave\nRoom.Say\n");
+}
+
+/// A script in a folder that is removed with it.
+fn script(text: &str) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bots.toml");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+async fn bots(url: &str, flags: &[&str], text: &str) -> Ended {
+    let (_folder, path) = script(text);
+    run(
+        program()
+            .arg("bots")
+            .arg(path)
+            .args(["--url", url])
+            .args(flags),
+        "",
+    )
+    .await
+}
+
+#[tokio::test]
+async fn bots_play_a_script_and_their_answers_are_checked() {
+    let (node, url) = node().await;
+    let text = r#"
+        players = { count = 20, ramp = "100ms" }
+        limits = { p99 = "9s" }
+        [[steps]]
+        request = "Room.Echo"
+        body = { name = "bot ${player}", n = "${player}" }
+        expect = { name = "bot ${player}" }
+        save = { number = "/n" }
+        [[steps]]
+        loop = 3
+        steps = [
+          { notify = "Room.Say", body = ["${turn}", "${number}"] },
+          { push = "onSaid", expect = ["${turn}", "${player}"] },
+          { wait = ["1ms", "5ms"] },
+        ]
+        [[steps]]
+        request = "Room.Fail"
+        error = "ROOM-1"
+    "#;
+    let report = bots(&url, &["--json"], text).await.json();
+    assert_eq!(
+        report["players"],
+        json!({"started": 20, "finished": 20, "lost": 0})
+    );
+    let steps = report["steps"].as_array().unwrap();
+    let counts: Vec<_> = steps
+        .iter()
+        .map(|step| (step["name"].as_str().unwrap(), &step["count"]))
+        .collect();
+    let (once, thrice) = (&json!(20), &json!(60));
+    let expected = [
+        ("connect", once),
+        ("Room.Echo", once),
+        ("notify Room.Say", thrice),
+        ("push onSaid", thrice),
+        ("Room.Fail", once),
+    ];
+    assert_eq!(counts, expected);
+    node.has_no_sessions().await;
+
+    let report = bots(&url, &["--players", "3"], text).await.ok();
+    assert!(
+        report.starts_with("3 players in 0s: 3 played to the end, 0 did not\n"),
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn bots_fail_with_their_limits() {
+    let (_node, url) = node().await;
+    let step = |step: &str| format!("limits = {{ failed = 0.4 }}\nsteps = [{step}]");
+    let echo = "{ request = \"Room.Echo\", body = 1, expect = 2 }";
+    // One of two steps: the connection is the other one.
+    let ended = bots(&url, &[], &step(echo)).await;
+    assert!(
+        ended.out.contains("Room.Echo: the body is 1, not 2"),
+        "{ended:?}"
+    );
+    ended.failed(1, "1 of 2 steps failed");
+    let ended = bots(
+        &url,
+        &[],
+        &step(&format!(
+            "{{ wait = \"1ms\" }}, {{ request = \"Room.Echo\" }}, {echo}"
+        )),
+    )
+    .await;
+    assert_eq!(ended.code, 0, "{ended:?}");
+
+    let kicked = "{ request = \"Room.Leave\" }, { request = \"Room.Echo\" }";
+    let ended = bots(&url, &["--json"], &step(kicked)).await;
+    assert!(
+        ended.out.contains("connection lost: kicked: left"),
+        "{ended:?}"
+    );
+    assert_eq!(ended.code, 1);
+    let unset = bots(
+        &url,
+        &[],
+        &step("{ notify = \"Room.Say\", body = \"${x}\" }"),
+    )
+    .await;
+    assert!(unset.out.contains("${x} has no value"), "{unset:?}");
+
+    let slow = "limits = { p99 = \"0.0001ms\" }\nsteps = [{ request = \"Room.Echo\" }]";
+    bots(&url, &[], slow)
+        .await
+        .failed(1, "Room.Echo has a p99 of");
+    let ended = bots(
+        &url,
+        &["--time", "200ms"],
+        "steps = [{ for = \"1h\", steps = [{ wait = \"5ms\" }] }]",
+    )
+    .await;
+    assert!(
+        ended.out.contains("0 played to the end, 1 did not"),
+        "{ended:?}"
+    );
+    let refused = bots("tcp://127.0.0.1:1", &["--players", "3"], &step(echo)).await;
+    assert!(refused.out.contains("cannot connect"), "{refused:?}");
+    refused.failed(1, "3 of 3 steps failed");
+}
+
+#[tokio::test]
+async fn a_script_that_is_not_valid_is_refused_with_the_place() {
+    bots("tcp://127.0.0.1:1", &[], "steps = [{}]")
+        .await
+        .failed(2, "steps[0]: a step has one of");
+    bots("tcp://127.0.0.1:1", &[], "url = 1")
+        .await
+        .failed(2, "line 1");
+    nano(&["bots", "/does/not/exist"])
+        .await
+        .failed(2, "/does/not/exist");
+    let (_folder, path) = script("steps = [{ wait = \"1ms\" }]");
+    nano(&["bots", path.to_str().unwrap()])
+        .await
+        .failed(2, "no `url`");
+    nano(&["bots", path.to_str().unwrap(), "--players", "0"])
+        .await
+        .failed(2, "invalid value");
+}
