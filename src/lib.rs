@@ -118,8 +118,8 @@ pub mod transport {
 // The wire format, shared with the client.
 #[doc(inline)]
 pub use nano_protocol::{
-    Decode, Encode, Error, Json, Protobuf, Raw, Result, Serializer, StdError, code, handshake,
-    kick, message, packet, resume,
+    Decode, Encode, Error, ErrorCode, Json, Protobuf, Raw, Result, Serializer, StdError, code,
+    handshake, kick, message, packet, resume,
 };
 use nano_protocol::{error, serialize};
 

@@ -246,7 +246,7 @@ impl SessionSink for MockSink {
                 format!("request {request} is answered already"),
             ));
         }
-        let answer = answer.map_err(|error| (error.code().to_owned(), error.message().to_owned()));
+        let answer = answer.map_err(|error| (error.code().to_string(), error.message().to_owned()));
         recorded.responses.push((request, answer));
         Ok(())
     }

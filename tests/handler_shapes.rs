@@ -117,7 +117,7 @@ impl Shapes {
     fn twice(&self, session: &Session, (): ()) -> Result<String> {
         session.respond("first")?;
         let second = session.respond("second").unwrap_err();
-        session.push("onSecond", second.code())?;
+        session.push("onSecond", second.code().as_str())?;
         Ok("third".to_owned())
     }
 
@@ -254,7 +254,7 @@ async fn an_error_has_the_code_its_type_chose() {
     for route in ["Shapes.Raise", "Shapes.WaitedAndFailed"] {
         let error = client.request::<(), _>(route, &4).await.unwrap_err();
         assert_eq!(
-            (error.code(), error.message()),
+            (error.code().as_str(), error.message()),
             ("ROOM-FULL", "the room is full"),
             "{route}"
         );

@@ -99,7 +99,7 @@ async fn a_whole_evening() {
         .await
         .unwrap_err();
     assert_eq!(
-        (refused.code(), refused.message()),
+        (refused.code().as_str(), refused.message()),
         ("DESK-FULL", "all seats are taken")
     );
 

@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn the_latest_services_without_a_member_are_remembered_and_no_more() {
         let table = PeerTable::default();
-        let code = |service: &str| table.missing(service, "x.Y").code().to_owned();
+        let code = |service: &str| table.missing(service, "x.Y").code().to_string();
         for number in 0..=MAX_AWAY {
             let member = Member::new(Info {
                 address: "a:1".to_owned(),

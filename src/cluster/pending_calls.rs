@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
+    ErrorCode,
     error::{Error, code},
     session::{CancelCall, ReplyTo},
 };
@@ -95,7 +96,7 @@ impl PendingCalls {
     fn fail(
         &self,
         is_over: impl Fn(StreamId, &ReplyTo) -> bool,
-        code: &'static str,
+        code: ErrorCode<'static>,
         text: &'static str,
     ) {
         let over: Vec<_> = self

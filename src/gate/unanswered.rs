@@ -59,7 +59,7 @@ impl Unanswered {
 /// Queues a refusal if the error's code is a number, as pomelo does: 501 is for a client that is
 /// too old. Otherwise the connection closes without a reply, as in Go nano.
 pub(super) fn refuse(handle: &ConnectionHandle, error: Error) -> Ending {
-    if let Ok(code) = error.code().parse() {
+    if let Ok(code) = error.code().as_str().parse() {
         let refusal = Reply::refusal(code, error.message()).encode();
         handle.send_control(Kind::Handshake, &refusal);
     }

@@ -2,16 +2,19 @@
 
 use metrics::Counter;
 
-use crate::error::{Error, code};
+use crate::{
+    ErrorCode,
+    error::{Error, code},
+};
 
 /// The values of the label `status`; the last stands for every other code.
-const STATUSES: [(&str, &str); 6] = [
-    ("ok", ""),
+const STATUSES: [(&str, ErrorCode<'static>); 6] = [
+    ("ok", ErrorCode::new("")),
     ("timeout", code::TIMEOUT),
     ("too_many", code::TOO_MANY),
     ("internal", code::INTERNAL),
     ("unavailable", code::UNAVAILABLE),
-    ("error", ""),
+    ("error", ErrorCode::new("")),
 ];
 
 /// One counter for each status.
@@ -48,7 +51,12 @@ mod tests {
         let statuses =
             Statuses::new(|status| Counter::from_arc(counts[at(status).unwrap()].clone()));
         statuses.count(None);
-        for code in [code::TIMEOUT, code::INTERNAL, "TILL-EMPTY", ""] {
+        for code in [
+            code::TIMEOUT.as_str(),
+            code::INTERNAL.as_str(),
+            "TILL-EMPTY",
+            "",
+        ] {
             statuses.count(Some(&Error::new(code, "")));
         }
         let counts = counts.map(|count| count.load(std::sync::atomic::Ordering::Relaxed));

@@ -126,7 +126,7 @@ impl HookError {
         let source = error.to_string();
         let error = error.expose();
         Error::new(
-            error.code().to_owned(),
+            error.code().to_string(),
             format!("{hook} of component {component}: {}", error.message()),
         )
         .with_source(source)

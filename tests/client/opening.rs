@@ -61,7 +61,10 @@ async fn a_refusal_is_an_error_with_its_code_and_message() {
     ))
     .await
     .unwrap_err();
-    assert_eq!((error.code(), error.message()), ("501", "update first"));
+    assert_eq!(
+        (error.code().as_str(), error.message()),
+        ("501", "update first")
+    );
     let error = answered(&encode(Kind::Handshake, br#"{"code":500}"#))
         .await
         .unwrap_err();

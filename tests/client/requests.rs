@@ -117,7 +117,7 @@ async fn an_error_reply_is_the_servers_error() {
         let error = client.request_raw("Room.Join", "").await.unwrap_err();
         assert_eq!(
             (
-                error.code(),
+                error.code().as_str(),
                 error.message(),
                 &error.metadata()["limit"][..]
             ),

@@ -66,7 +66,7 @@ impl Worker {
         assert!(session.is_cancelled());
         self.0.cancelled.fetch_add(1, Ordering::SeqCst);
         if let Err(error) = session.respond("too late") {
-            self.0.late.lock().push(error.code().to_owned());
+            self.0.late.lock().push(error.code().to_string());
         }
         unfinished.1 = true;
         Ok(())

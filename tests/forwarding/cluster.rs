@@ -348,5 +348,5 @@ pub(crate) fn text(body: &Bytes) -> &str {
 }
 
 pub(crate) fn code_of<T: std::fmt::Debug>(result: Result<T>) -> String {
-    result.unwrap_err().code().to_owned()
+    result.unwrap_err().code().to_string()
 }

@@ -64,7 +64,10 @@ async fn a_go_gate_takes_no_bindings_and_the_handler_learns_it() {
     let Call::Response(answer) = gate.message().await else {
         panic!("not a response")
     };
-    assert!(text(&answer.data).contains(code::UNSUPPORTED), "{answer:?}");
+    assert!(
+        text(&answer.data).contains(code::UNSUPPORTED.as_str()),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -124,7 +127,10 @@ async fn errors_travel_as_plain_responses() {
         panic!("not a response")
     };
     let error = Error::from_body(&answer.data);
-    assert_eq!((error.code(), error.message()), ("ROOM-FULL", "why"));
+    assert_eq!(
+        (error.code().as_str(), error.message()),
+        ("ROOM-FULL", "why")
+    );
     for route in ["Room.Nope", "Nope.Nope"] {
         let refused = client
             .handle_request(request(&gate, 1, 1, route, ""))

@@ -68,7 +68,11 @@ async fn what_fails_is_answered() {
         .await
         .unwrap_err();
     assert_eq!(
-        (error.code(), error.message(), &*error.metadata()["limit"]),
+        (
+            error.code().as_str(),
+            error.message(),
+            &*error.metadata()["limit"]
+        ),
         ("ROOM-FULL", "no room", "3")
     );
     assert_eq!(

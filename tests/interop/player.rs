@@ -85,7 +85,7 @@ impl Player {
                         .await
                         .unwrap_err()
                         .code()
-                        .to_owned(),
+                        .to_string(),
                 ),
                 Kind::Go => {
                     let answer = timeout(SILENCE, self.client.request_raw(route, "")).await;

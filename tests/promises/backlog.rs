@@ -154,7 +154,8 @@ async fn the_errors_of_a_shutdown_pass_the_pipeline_as_other_replies_do() {
     // The client of these tests takes what is no error body as the message.
     let error = error.unwrap_err();
     assert!(
-        error.message().starts_with("sealed:") && error.message().contains(code::UNAVAILABLE),
+        error.message().starts_with("sealed:")
+            && error.message().contains(code::UNAVAILABLE.as_str()),
         "{error}"
     );
     assert_eq!(

@@ -284,7 +284,7 @@ async fn a_task_pushed_to_a_full_scheduler_comes_back() {
     let codes: Vec<_> = results
         .lock()
         .iter()
-        .map(|result| result.as_ref().err().map(|error| error.code().to_owned()))
+        .map(|result| result.as_ref().err().map(|error| error.code().to_string()))
         .collect();
     assert_eq!(
         codes,
@@ -292,8 +292,8 @@ async fn a_task_pushed_to_a_full_scheduler_comes_back() {
             None,
             None,
             None,
-            Some(code::TOO_MANY.to_owned()),
-            Some(code::TOO_MANY.to_owned())
+            Some(code::TOO_MANY.to_string()),
+            Some(code::TOO_MANY.to_string())
         ]
     );
     desk.latch.open();

@@ -55,11 +55,11 @@ impl Room {
 
 /// Each route fails for another reason.
 const FAILURES: [(&str, &str, &str); 6] = [
-    ("Nope.Nope", "{}", code::NOT_FOUND),
-    ("Room.Nope", "{}", code::NOT_FOUND),
-    ("Room.Echo", "{", code::BAD_REQUEST),
+    ("Nope.Nope", "{}", code::NOT_FOUND.as_str()),
+    ("Room.Nope", "{}", code::NOT_FOUND.as_str()),
+    ("Room.Echo", "{", code::BAD_REQUEST.as_str()),
     ("Room.Fail", "null", "ROOM-FULL"),
-    ("Room.Panic", "null", code::INTERNAL),
+    ("Room.Panic", "null", code::INTERNAL.as_str()),
     ("Room.Echo", r#""refuse""#, "CENSORED"),
 ];
 

@@ -55,7 +55,7 @@ impl Filter for Scribe {
     fn after(&self, call: &Context<'_>, outcome: &mut Outcome<'_>) {
         let ran = outcome.took().is_some();
         self.write(match outcome.error() {
-            Some(error) => error.code(),
+            Some(error) => error.code().as_str(),
             None if ran => "after",
             None => "after an answer",
         });
@@ -140,7 +140,7 @@ const AROUND: [&str; 7] = [
 
 async fn echo(client: &Client, text: &str) -> Result<String, String> {
     let reply = client.request::<String, _>("Desk.Echo", text).await;
-    reply.map_err(|error| error.code().to_owned())
+    reply.map_err(|error| error.code().to_string())
 }
 
 #[tokio::test]
@@ -187,10 +187,18 @@ async fn the_filters_ahead_of_one_that_ends_a_message_see_its_end() {
     };
     for (text, reply, end) in [
         ("second refuse", Err("REFUSED"), "REFUSED"),
-        ("second panic", Err(code::INTERNAL), code::INTERNAL),
+        (
+            "second panic",
+            Err(code::INTERNAL.as_str()),
+            code::INTERNAL.as_str(),
+        ),
         ("second answer", Ok("answered"), "after an answer"),
         ("second bytes", Ok("bytes"), "after an answer"),
-        ("second number", Err(code::INTERNAL), code::INTERNAL),
+        (
+            "second number",
+            Err(code::INTERNAL.as_str()),
+            code::INTERNAL.as_str(),
+        ),
     ] {
         let expected = reply.map(str::to_owned).map_err(str::to_owned);
         assert_eq!(echo(&client, text).await, expected, "{text}");
@@ -209,7 +217,7 @@ async fn a_filter_may_change_the_message_the_reply_and_the_error() {
 
     for (text, code) in [
         ("service late refuse", "LATE"),
-        ("service late panic", code::INTERNAL),
+        ("service late panic", code::INTERNAL.as_str()),
     ] {
         assert_eq!(echo(&client, text).await.unwrap_err(), code);
         let log = taken(&log);
@@ -228,7 +236,7 @@ async fn a_filter_may_change_the_message_the_reply_and_the_error() {
 async fn every_filter_sees_the_end_of_a_handler_that_fails_once() {
     let (_node, client, log) = desk().await;
     for route in ["Desk.Echo", "Desk.Wait"] {
-        for (text, code) in [("fail", "FAILED"), ("panic", code::INTERNAL)] {
+        for (text, code) in [("fail", "FAILED"), ("panic", code::INTERNAL.as_str())] {
             let error = client.request::<String, _>(route, text).await.unwrap_err();
             assert_eq!(error.code(), code, "{route} {text}");
             let log = taken(&log);
@@ -374,17 +382,22 @@ async fn an_async_filter_may_refuse_answer_and_panic() {
     for (text, expected) in [
         ("slow refuse", Err("REFUSED")),
         ("slow answer", Ok("answered")),
-        ("slow panic", Err(code::INTERNAL)),
+        ("slow panic", Err(code::INTERNAL.as_str())),
         ("slow pass", Ok("slow pass")),
     ] {
         let reply = client.request::<String, _>("Book.Write", text).await;
-        let reply = reply.map_err(|error| error.code().to_owned());
+        let reply = reply.map_err(|error| error.code().to_string());
         let expected = expected.map(str::to_owned).map_err(str::to_owned);
         assert_eq!(reply, expected, "{text}");
     }
     assert_eq!(*book.lock(), ["slow pass"]);
     let after: Vec<_> = steps.lock().iter().skip(1).step_by(2).cloned().collect();
-    let ends = ["REFUSED", "after an answer", code::INTERNAL, "after"];
+    let ends = [
+        "REFUSED",
+        "after an answer",
+        code::INTERNAL.as_str(),
+        "after",
+    ];
     assert_eq!(after, ends.map(|end| format!("node {end}")));
 }
 

@@ -32,7 +32,7 @@ async fn room() -> (Node, Group, Vec<(Client, Session)>) {
 }
 
 fn code(result: Result) -> String {
-    result.unwrap_err().code().to_owned()
+    result.unwrap_err().code().to_string()
 }
 
 #[tokio::test]

@@ -246,7 +246,7 @@ impl Client {
 
     /// [`ask`](Client::ask) where an error is expected; its code.
     pub(crate) async fn ask_in_vain(&mut self, route: &str, body: impl Into<Bytes>) -> String {
-        self.ask(route, body).await.unwrap_err().code().to_owned()
+        self.ask(route, body).await.unwrap_err().code().to_string()
     }
 
     /// Waits for the answer of a request; other messages keep until they are asked for.

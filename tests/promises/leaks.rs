@@ -157,7 +157,7 @@ async fn a_closed_session_cannot_be_brought_back() {
 
     let code = |result: Result| {
         result
-            .map_err(|error: Error| error.code().to_owned())
+            .map_err(|error: Error| error.code().to_string())
             .unwrap_err()
     };
     assert_eq!(code(session.push("on", "x")), code::CLOSED);

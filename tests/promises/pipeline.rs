@@ -169,7 +169,7 @@ async fn the_outbound_pipeline_sees_messages_in_the_order_of_the_wire_error_repl
         let mut message = client.message().await;
         decode(&session, &mut message).unwrap();
         seen.push(if message.error {
-            Error::from_body(&message.body).code().to_owned()
+            Error::from_body(&message.body).code().to_string()
         } else {
             String::from_utf8(message.body.to_vec()).unwrap()
         });
@@ -178,7 +178,7 @@ async fn the_outbound_pipeline_sees_messages_in_the_order_of_the_wire_error_repl
         ("text", 40),
         ("pushed", 20),
         ("POST-FAIL", 20),
-        (code::NOT_FOUND, 20),
+        (code::NOT_FOUND.as_str(), 20),
     ] {
         assert_eq!(
             seen.iter().filter(|seen| *seen == text).count(),

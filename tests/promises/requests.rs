@@ -134,7 +134,7 @@ async fn an_error_of_a_handler_is_answered_with_its_code_message_and_metadata() 
     let error = client.ask("Table.Sit", "").await.unwrap_err();
     assert_eq!(
         (
-            error.code(),
+            error.code().as_str(),
             error.message(),
             error.metadata()["seats"].as_str()
         ),
@@ -252,7 +252,7 @@ async fn the_error_hook_sees_every_error_and_decides_what_the_client_gets() {
             log.lock().push((
                 session.request_id(),
                 route.to_owned(),
-                error.code().to_owned(),
+                error.code().to_string(),
             ));
             if error.source_as::<ParseIntError>().is_some() {
                 return Error::new("NOT-A-NUMBER", "chips are counted in digits");
@@ -280,12 +280,12 @@ async fn the_error_hook_sees_every_error_and_decides_what_the_client_gets() {
     client.ask("Table.Bet", r#"{"chips":1}"#).await.unwrap();
     assert_eq!(client.ask_in_vain("No.Where", "").await, code::NOT_FOUND);
     let expected = [
-        (1, "Table.Fold", code::INTERNAL),
-        (2, "Table.Panic", code::INTERNAL),
+        (1, "Table.Fold", code::INTERNAL.as_str()),
+        (2, "Table.Panic", code::INTERNAL.as_str()),
         (3, "Table.Sit", "TABLE-FULL"),
-        (4, "Table.Bet", code::BAD_REQUEST),
+        (4, "Table.Bet", code::BAD_REQUEST.as_str()),
         (0, "Table.Sit", "TABLE-FULL"),
-        (6, "No.Where", code::NOT_FOUND),
+        (6, "No.Where", code::NOT_FOUND.as_str()),
     ];
     assert_eq!(
         *seen.lock(),

@@ -50,7 +50,8 @@ async fn a_handler_over_its_time_limit_is_dropped_and_answered() {
     let app = App::new()
         .timeouts(Timeouts::new().request(None))
         .filter(filter::after(move |_, outcome| {
-            ends.lock().push(outcome.error().unwrap().code().to_owned());
+            ends.lock()
+                .push(outcome.error().unwrap().code().to_string());
         }))
         .filter(limits)
         .component(Forever(dropped.clone()));
@@ -68,7 +69,7 @@ async fn a_handler_over_its_time_limit_is_dropped_and_answered() {
     assert_eq!(*log.lock(), [code::TIMEOUT; 3]);
     node.stop().await;
     assert_eq!(dropped.load(Ordering::SeqCst), 4);
-    assert_eq!(log.lock().last().unwrap(), code::UNAVAILABLE);
+    assert_eq!(*log.lock().last().unwrap(), code::UNAVAILABLE);
 }
 
 /// Blocks its scheduler until a latch opens.

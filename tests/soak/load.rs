@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use nano::{Raw, client::Client, code};
+use nano::{ErrorCode, Raw, client::Client, code};
 use parking_lot::Mutex;
 use tokio::{task::JoinSet, time::Instant};
 
@@ -108,7 +108,7 @@ impl Outcome {
     /// How many were answered that their member went away, or cannot be reached; no other error is
     /// expected.
     pub(crate) fn unavailable(&self) -> usize {
-        let expected = [code::UNAVAILABLE, code::NOT_FOUND, code::TIMEOUT];
+        let expected = [code::UNAVAILABLE, code::NOT_FOUND, code::TIMEOUT].map(ErrorCode::as_str);
         assert!(
             self.failed
                 .keys()
@@ -116,7 +116,7 @@ impl Outcome {
             "{self:?}"
         );
         self.failed
-            .get(code::UNAVAILABLE)
+            .get(code::UNAVAILABLE.as_str())
             .copied()
             .unwrap_or_default()
     }
@@ -144,7 +144,7 @@ async fn ask(client: Client<Raw>, shared: Arc<Shared>) {
                     shared.answered.fetch_add(1, Relaxed);
                     assert_eq!(answer, &body, "its own answer");
                 }
-                Err(error) => *outcome.failed.entry(error.code().to_owned()).or_default() += 1,
+                Err(error) => *outcome.failed.entry(error.code().to_string()).or_default() += 1,
             }
         }
         if answer.is_err() {

@@ -5,38 +5,12 @@ use std::{any::Any, borrow::Cow, collections::BTreeMap, error, fmt};
 use bytes::Bytes;
 
 mod body;
+pub mod code;
+
+use code::ErrorCode;
 
 /// The result of handlers, hooks and most calls of this crate.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
-
-/// The codes of this crate's own errors. Applications choose theirs with [`Error::new`].
-pub mod code {
-    /// The message cannot be understood: an undecodable body, an invalid route or argument.
-    pub const BAD_REQUEST: &str = "NANO-400";
-    /// The session has no user, and did not get one in time.
-    pub const UNAUTHENTICATED: &str = "NANO-401";
-    /// Refused on purpose, for example a node without the cluster's token. Clients get it from
-    /// applications only.
-    pub const FORBIDDEN: &str = "NANO-403";
-    /// No such route, session or member.
-    pub const NOT_FOUND: &str = "NANO-404";
-    /// No response in time.
-    pub const TIMEOUT: &str = "NANO-408";
-    /// It exists already, or the request has its response already.
-    pub const CONFLICT: &str = "NANO-409";
-    /// The session, group or connection is closed.
-    pub const CLOSED: &str = "NANO-410";
-    /// Too large for the wire or for a configured limit.
-    pub const TOO_LARGE: &str = "NANO-413";
-    /// A limit is reached: requests in flight, tasks in a queue.
-    pub const TOO_MANY: &str = "NANO-429";
-    /// A handler failed or panicked. Every foreign error that `?` converts has this code.
-    pub const INTERNAL: &str = "NANO-500";
-    /// The other side does not offer this.
-    pub const UNSUPPORTED: &str = "NANO-501";
-    /// A scheduler, node or connection that is needed is missing or stopping.
-    pub const UNAVAILABLE: &str = "NANO-503";
-}
 
 /// An error with a code for the client.
 ///
@@ -139,8 +113,8 @@ impl Error {
     }
 
     /// The code, for example `NANO-404`.
-    pub fn code(&self) -> &str {
-        &self.0.code
+    pub fn code(&self) -> ErrorCode<'_> {
+        ErrorCode::new(&self.0.code)
     }
 
     /// The message that a client gets.
@@ -229,7 +203,7 @@ impl Error {
     /// Encodes the error as a JSON object.
     pub fn to_json(&self) -> Bytes {
         let body = body::Json {
-            code: Cow::Borrowed(self.code()),
+            code: Cow::Borrowed(self.code().as_str()),
             msg: Cow::Borrowed(self.message()),
             metadata: self.0.metadata.clone(),
         };
@@ -240,8 +214,8 @@ impl Error {
     pub fn to_protobuf(&self) -> Bytes {
         let body = body::Protobuf {
             // An empty string is not written, and the first byte tells the forms apart.
-            code: match self.code() {
-                "" => code::INTERNAL.to_owned(),
+            code: match &*self.0.code {
+                "" => code::INTERNAL.into(),
                 code => code.to_owned(),
             },
             msg: self.message().to_owned(),
@@ -394,86 +368,4 @@ impl fmt::Debug for Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failing() -> Result {
-        Err(Error::conflict("taken").with_source(fmt::Error))
-    }
-
-    #[test]
-    fn it_becomes_a_boxed_error_and_back_without_loss() {
-        fn boxed() -> Result<(), Box<dyn error::Error + Send + Sync>> {
-            Ok(failing()?)
-        }
-        fn local() -> Result<(), Box<dyn error::Error>> {
-            failing()?;
-            Ok(())
-        }
-        assert_eq!(local().unwrap_err().to_string(), "NANO-409: taken");
-        let error = boxed().unwrap_err();
-        assert!(
-            error
-                .source()
-                .is_some_and(|source| source.is::<fmt::Error>())
-        );
-        let back = Error::from(*error.downcast::<StdError>().unwrap());
-        assert_eq!((back.code(), back.message()), (code::CONFLICT, "taken"));
-        assert!(back.source_as::<fmt::Error>().is_some());
-    }
-
-    #[cfg(feature = "anyhow")]
-    #[test]
-    fn it_goes_into_anyhow_with_its_source() {
-        fn main() -> anyhow::Result<()> {
-            failing()?;
-            Ok(())
-        }
-        let error = main().unwrap_err();
-        assert_eq!(format!("{error:#}").split(": ").next(), Some("NANO-409"));
-        assert_eq!(
-            error.downcast_ref::<StdError>().unwrap().get().code(),
-            code::CONFLICT
-        );
-        assert_eq!(error.chain().count(), 2);
-    }
-
-    #[test]
-    fn a_body_is_read_in_both_forms_and_any_other_is_the_text_of_an_internal_error() {
-        let error = Error::not_found("no room").with_metadata("room", "7");
-        let json = br#"{"code":"NANO-404","msg":"no room","metadata":{"room":"7"}}"#;
-        let protobuf = b"\x0a\x08NANO-404\x12\x07no room\x1a\x09\x0a\x04room\x12\x017";
-        assert_eq!(error.to_body(), &json[..]);
-        assert_eq!(error.to_protobuf(), &protobuf[..]);
-        for body in [&json[..], &protobuf[..]] {
-            let read = Error::from_body(body);
-            assert_eq!((read.code(), read.message()), ("NANO-404", "no room"));
-            assert_eq!(read.metadata(), error.metadata());
-        }
-        for other in ["", "\n", "\n{}", "\x0a\x00", "[]", "\x0a\x7fcut"] {
-            let read = Error::from_body(other.as_bytes());
-            assert_eq!((read.code(), read.message()), (code::INTERNAL, other));
-        }
-        assert_eq!(
-            Error::from_body(&Error::new("", "x").to_protobuf()).code(),
-            code::INTERNAL
-        );
-    }
-
-    #[test]
-    fn a_fixed_body_stays_and_formats_encode_the_others() {
-        let protobuf = |error: &Error| Some(error.to_protobuf());
-        let fixed = Error::conflict("taken").with_body("mine");
-        assert_eq!(fixed.encoded_by(protobuf).to_body(), "mine");
-        let error = Error::conflict("taken").encoded_by(protobuf);
-        assert_eq!(error.to_body(), error.to_protobuf());
-        assert_eq!(Error::conflict("x").encoded_by(|_| None).to_body()[0], b'{');
-    }
-
-    #[test]
-    fn a_foreign_error_is_internal_and_kept_as_the_source() {
-        let error = Error::from(fmt::Error);
-        assert_eq!(error.code(), code::INTERNAL);
-        assert!(error.source().is_some() && error.source_as::<fmt::Error>().is_some());
-    }
-}
+mod tests;

@@ -28,7 +28,10 @@ pub mod serialize;
 pub use serialize::{Decode, Encode, Json, Protobuf, Raw, Serializer};
 
 pub mod error;
-pub use error::{Error, Result, StdError, code};
+pub use error::{
+    Error, Result, StdError,
+    code::{self, ErrorCode},
+};
 
 /// Re-exported, because their types are in signatures of this crate.
 pub use {bytes, bytestring, prost, serde_json};
