@@ -126,6 +126,16 @@ impl Cluster {
         self
     }
 
+    /// How long a link to another node may be open without need before it is closed. 60 s unless set;
+    /// `None` keeps links open.
+    ///
+    /// A link opens with the first message for the other node, and is needed while the nodes share a
+    /// session or wait for each other. The shorter time of two nodes counts.
+    pub fn link_idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.settings.data.link_idle_timeout = timeout.into();
+        self
+    }
+
     /// The pause between two attempts to join. 3 s unless set; not zero.
     #[doc(alias = "WithRetryInterval")]
     pub fn retry_interval(mut self, interval: Duration) -> Self {

@@ -62,6 +62,9 @@ impl Settings {
             };
         }
         self.check_addresses()?;
+        if self.data.link_idle_timeout.is_some_and(|it| it.is_zero()) {
+            return fail("cluster.link_idle_timeout must not be zero");
+        }
         if self.retry_interval.is_some_and(|it| it.is_zero()) {
             return fail("cluster.retry_interval must not be zero");
         }

@@ -5,14 +5,17 @@
 //! one order. A session always uses the same stream index.
 //!
 //! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two halves
-//! of `state`, which decides; `receive` decides what follows from a frame, and `call_frames` queues those about no session. `stream` locks the state,
-//! and `handler` applies its effects. `peer` is one incarnation of a node, `peers` all of them.
-//! `outbound`, `inbound` and `service` do the I/O.
+//! of `state`, which decides: `receive` what follows from a frame, `activity` when the link is open.
+//! `call_frames` queues frames about no session. `stream` locks the state, and `handler` applies its
+//! effects. `peer` is one incarnation of a node, `peers` all of them. `outbound`, `inbound` and
+//! `service` do the I/O; `failure_detector` probes the links that are in use.
 
+mod activity;
 mod call_frames;
 pub(super) mod closed_sessions;
 pub(super) mod config;
 pub(super) mod context;
+mod detector_wake;
 mod effect;
 pub(super) mod failure_detector;
 pub(super) mod flow;
@@ -28,6 +31,7 @@ mod receive;
 mod receiver;
 pub(super) mod remote;
 mod sender;
+mod sender_stream;
 mod served_session;
 pub(super) mod service;
 pub(super) mod session;

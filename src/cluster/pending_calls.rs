@@ -9,6 +9,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rustc_hash::FxHashSet;
 use tokio::time::Instant;
 
 use crate::{
@@ -40,7 +41,7 @@ pub(in crate::cluster) trait CallStream: Send + Sync {
 }
 
 /// The stream that a call went out on. Its reply is lost with the stream of the same id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::cluster) struct StreamId {
     pub(in crate::cluster) incarnation: u64,
     pub(in crate::cluster) index: usize,
@@ -82,6 +83,12 @@ impl PendingCalls {
             code::UNAVAILABLE,
             "the member went away before it answered",
         );
+    }
+
+    /// The streams that calls went out on.
+    pub(in crate::cluster) fn streams(&self) -> FxHashSet<StreamId> {
+        let pending = self.pending.lock();
+        pending.values().map(|call| call.stream.id()).collect()
     }
 
     /// How many calls wait whose callers still do.

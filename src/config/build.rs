@@ -105,6 +105,7 @@ pub(super) fn cluster(section: &ClusterSection) -> Option<Cluster> {
                 BalanceName::Uid => Balance::Uid,
             })
             .partition_grace(section.partition_grace)
+            .link_idle_timeout(section.link_idle_timeout)
             .retry_interval(section.retry_interval)
             .max_connections(section.max_connections)
             .max_connections_per_address(section.max_connections_per_address)

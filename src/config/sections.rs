@@ -137,6 +137,8 @@ section! {
         /// How long a gate and a backend may be unreachable for each other before the sessions they
         /// share end.
         partition_grace: Duration = seconds(10),
+        /// How long a link to another node may be open without need before it is closed.
+        link_idle_timeout: Option<Duration> = Some(seconds(60)),
         /// The pause between two attempts to join.
         retry_interval: Duration = seconds(3),
         /// The heartbeat interval between members and master. The clients' unless set.

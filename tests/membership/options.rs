@@ -99,6 +99,10 @@ async fn invalid_cluster_options_are_named() {
         ),
         (member().heartbeat(Duration::MAX), "cluster.heartbeat"),
         (
+            member().link_idle_timeout(Duration::ZERO),
+            "cluster.link_idle_timeout",
+        ),
+        (
             Cluster::join(["not an address"]).listen("127.0.0.1:0"),
             "cluster.join: invalid address \"not an address\"",
         ),

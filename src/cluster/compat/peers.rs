@@ -101,7 +101,7 @@ impl CompatPeers {
             unverified
         };
         if unverified {
-            let (peers, peer, grace) = (Arc::downgrade(self), peer.clone(), context.grace);
+            let (peers, peer, grace) = (Arc::downgrade(self), peer.clone(), context.options.grace);
             self.runtime.spawn(async move {
                 sleep(grace).await;
                 if let Some(peers) = peers.upgrade().filter(|_| !peer.is_member()) {

@@ -161,8 +161,14 @@ pub enum Kind {
     Goaway = 34,
     /// Answers GOAWAY: everything sent before the GOAWAY was known is ahead of this frame.
     Drained = 35,
-    /// Sent when nothing else was for a while, so that silence means a broken link.
+    /// Answers PING when nothing else is about to be sent, so that silence means a broken link.
     Keepalive = 36,
+    /// Sent by a node that waits for something and has received nothing for a while.
+    Ping = 40,
+    /// The last frame of a stream: the sender shares no session with the receiver, and neither waits for
+    /// the other. The receiver answers with IDLE on the answer stream. A stream that ends without both
+    /// is broken; after both, the next stream needs no RESYNC_DONE.
+    Idle = 41,
     /// The receiver's `stream` is over at the sender of this frame: what the receiver sends on it is
     /// lost, whether it knows that yet or not. Sent again on each new stream, until the receiver has
     /// opened another one.
@@ -210,6 +216,8 @@ impl Kind {
             Self::Goaway => "GOAWAY",
             Self::Drained => "DRAINED",
             Self::Keepalive => "KEEPALIVE",
+            Self::Ping => "PING",
+            Self::Idle => "IDLE",
             Self::StreamLost => "STREAM_LOST",
             Self::Cancel => "CANCEL",
             Self::Cordon => "CORDON",
@@ -244,6 +252,8 @@ impl Kind {
             "GOAWAY" => Some(Self::Goaway),
             "DRAINED" => Some(Self::Drained),
             "KEEPALIVE" => Some(Self::Keepalive),
+            "PING" => Some(Self::Ping),
+            "IDLE" => Some(Self::Idle),
             "STREAM_LOST" => Some(Self::StreamLost),
             "CANCEL" => Some(Self::Cancel),
             "CORDON" => Some(Self::Cordon),

@@ -49,17 +49,17 @@ pub(in crate::cluster) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Interval of HTTP/2 pings, and how long their answers may take.
 pub(super) const HTTP2_KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// Interval in which the failure detector probes all links.
+/// Interval in which the failure detector probes links while something is awaited or sent.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Probes without an outbound frame before a KEEPALIVE is sent.
-pub(super) const KEEPALIVE_AFTER: u32 = 2;
+/// Probes without an inbound frame before a waiting node sends a PING.
+pub(super) const PING_AFTER: u32 = 2;
 
-/// Probes without an inbound frame before the peer is suspect and new sessions prefer other members
-/// (800 ms). Any frame clears the suspicion.
+/// Probes without an inbound frame, while one is awaited, before the peer is suspect and new sessions
+/// prefer other members (800 ms). Any frame clears the suspicion.
 pub(super) const SUSPECT_AFTER: u32 = 8;
 
-/// Probes without an inbound frame before the stream is closed (3 s). HTTP/2 pings detect a peer
+/// Probes without an inbound frame, while one is awaited, before the stream is closed (3 s). HTTP/2 pings detect a peer
 /// that hangs earlier; this detects one that can be reached and cannot reach this node.
 pub(super) const DEAD_AFTER: u32 = 30;
 

@@ -8,12 +8,24 @@ use std::{
     time::Duration,
 };
 
+use super::detector_wake::DetectorWake;
 use crate::{
     cluster::{channel::Dialer, node_services::NodeServices, pending_calls::PendingCalls},
     dispatch::Dispatch,
     handle::Handle,
     metrics::LinkMetrics,
 };
+
+/// What an application may choose about links.
+#[derive(Clone, Copy)]
+pub(in crate::cluster) struct LinkOptions {
+    /// How long two nodes may be cut off from each other before the sessions they share end.
+    pub(in crate::cluster) grace: Duration,
+    /// How long a link may be open without need; `None` for ever.
+    pub(in crate::cluster) idle_timeout: Option<Duration>,
+    /// Whether this node has services, so that other nodes may choose it for new sessions.
+    pub(in crate::cluster) has_services: bool,
+}
 
 /// This node, as its links need it.
 pub(in crate::cluster) struct LinkContext {
@@ -25,8 +37,8 @@ pub(in crate::cluster) struct LinkContext {
     pub(in crate::cluster) node_services: Arc<NodeServices>,
     pub(in crate::cluster) calls: Arc<PendingCalls>,
     pub(in crate::cluster) metrics: LinkMetrics,
-    /// How long two nodes may be cut off from each other before the sessions they share end.
-    pub(in crate::cluster) grace: Duration,
+    pub(in crate::cluster) detector: Arc<DetectorWake>,
+    pub(in crate::cluster) options: LinkOptions,
     outside_nodes: AtomicBool,
 }
 
@@ -37,7 +49,7 @@ impl LinkContext {
         dispatch: Arc<Dispatch>,
         node: Handle,
         node_services: Arc<NodeServices>,
-        grace: Duration,
+        options: LinkOptions,
     ) -> Arc<Self> {
         Arc::new(Self {
             address: address.to_owned(),
@@ -48,7 +60,8 @@ impl LinkContext {
             node,
             node_services,
             calls: Arc::default(),
-            grace,
+            detector: Arc::default(),
+            options,
             outside_nodes: AtomicBool::new(false),
         })
     }

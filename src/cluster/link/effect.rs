@@ -78,6 +78,9 @@ pub(in crate::cluster) enum Effect<S> {
     CancelCalls,
     /// The peer drains or stops: choose other members from now on.
     PeerDraining,
+    /// The peer has closed its stream because nothing is shared or owed: do the same, unless this node
+    /// waits for calls of its own or serves some.
+    PeerIdle,
     /// No inbound frame for [`SUSPECT_AFTER`](super::config::SUSPECT_AFTER) probes.
     PeerSuspected,
     /// No inbound frame for [`DEAD_AFTER`](super::config::DEAD_AFTER) probes: the inbound stream is

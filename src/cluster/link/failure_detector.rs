@@ -1,23 +1,31 @@
-//! Probes all links in a fixed interval: keeps idle ones alive, suspects silent peers, closes dead
-//! streams, and ends what was cut off for too long.
+//! Probes links in a fixed interval while they are in use: suspects silent peers, closes dead streams
+//! and idle ones, and ends what was cut off for too long. Sleeps otherwise.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{config::PROBE_INTERVAL, peers::LinkPeers};
+use super::{config::PROBE_INTERVAL, detector_wake::DetectorWake, peers::LinkPeers};
 
 /// Probes until the node is gone.
-pub(in crate::cluster) async fn run(peers: Weak<LinkPeers>) {
-    let mut probes = interval(PROBE_INTERVAL);
-    probes.set_missed_tick_behavior(MissedTickBehavior::Skip);
+pub(in crate::cluster) async fn run(peers: Weak<LinkPeers>, wake: Arc<DetectorWake>) {
     loop {
-        probes.tick().await;
-        let Some(peers) = peers.upgrade() else { return };
+        sleep(PROBE_INTERVAL).await;
+        wake.arm();
         let now = Instant::now();
-        peers.context.calls.expire(now);
-        for peer in peers.list() {
-            peers.probe(&peer, now);
+        let next = match peers.upgrade() {
+            Some(peers) => peers.probe(now),
+            None => return,
+        };
+        match next {
+            Some(at) if at <= now + PROBE_INTERVAL => wake.disarm(),
+            Some(at) => {
+                tokio::select! {
+                    () = sleep_until(at - PROBE_INTERVAL) => {}
+                    () = wake.woken() => {}
+                }
+            }
+            None => wake.woken().await,
         }
     }
 }

@@ -133,6 +133,11 @@ impl SendQueue {
         }
     }
 
+    /// Whether a frame of this kind is queued.
+    pub(super) fn holds(&self, kind: Kind) -> bool {
+        self.iter().any(|frame| frame.kind() == kind)
+    }
+
     /// Returns the sessions whose SESSION_OPEN is queued.
     pub(super) fn sessions_opened(&self) -> HashSet<i64> {
         self.iter()

@@ -294,6 +294,19 @@ impl Frame {
         Self::of(Kind::Keepalive, 0)
     }
 
+    pub(super) fn ping() -> Self {
+        Self::of(Kind::Ping, 0)
+    }
+
+    pub(super) fn idle() -> Self {
+        Self::of(Kind::Idle, 0)
+    }
+
+    /// Whether it only shows that its sender is alive.
+    fn is_sign_of_life(&self) -> bool {
+        matches!(self.kind(), Kind::Keepalive | Kind::Ping | Kind::Idle)
+    }
+
     pub(super) fn stream_lost(stream: u64) -> Self {
         Self {
             stream,
@@ -369,6 +382,15 @@ impl Frame {
     /// Whether the receiver fails the request by itself when the stream breaks.
     pub(super) fn is_answer(&self) -> bool {
         matches!(self.kind(), Kind::Response | Kind::Reply)
+    }
+}
+
+/// Whether a batch carries more than a sign of life, which is sent alone.
+pub(super) fn is_traffic(batch: &[Frame]) -> bool {
+    match batch {
+        [] => false,
+        [frame] => !frame.is_sign_of_life(),
+        _ => true,
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
+    activity::OpenCalls,
     config::{PROBE_INTERVAL, SUSPECT_AFTER},
     context::LinkContext,
     effect::{Effect, EndCause},
@@ -114,6 +115,10 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
             // Publishes the health.
             stream.input(|_| ());
         }
+        Effect::PeerIdle => stream.peer_idle(OpenCalls {
+            sent: context.calls.streams().contains(&stream.id),
+            served: stream.serves_calls(),
+        }),
         Effect::PeerSuspected => {
             let silent_ms = (PROBE_INTERVAL * SUSPECT_AFTER).as_millis();
             warn!(peer = %peer.address, stream = index, silent_ms, "peer suspected");

@@ -10,6 +10,7 @@ use tracing::{debug, warn};
 
 use super::{
     effect::Effect,
+    frame::is_traffic,
     handler,
     peer::{InboundStream, LinkPeer},
     proto::Frame,
@@ -39,6 +40,7 @@ pub(super) async fn read(
     let mut effects = Vec::new();
     let result = stream.input(|state| state.accept(number, epoch, Instant::now(), &mut effects));
     handler::apply(peer, index, &mut effects);
+    peer.context.detector.wake();
     let refused = result.is_err();
     // If the peer has given up already, the first read fails.
     let _ = accepted.send(accept_status(result));
@@ -66,6 +68,7 @@ pub(super) async fn read(
         match next {
             Ok(Some(batch)) => frames = batch.frames,
             Ok(None) => break debug!(peer = %peer.address, stream = index, "peer ended its link"),
+            Err(_) if !stream.read(|state| state.is_current(number)) => break,
             Err(status) => {
                 break warn!(peer = %peer.address, stream = index, code = %status.code(), error = status.message(), "link lost");
             }
@@ -73,6 +76,7 @@ pub(super) async fn read(
     }
     stream.input(|state| state.inbound_down(number, Instant::now(), &mut effects));
     handler::apply(peer, index, &mut effects);
+    peer.context.detector.wake();
     None
 }
 
@@ -86,9 +90,13 @@ fn receive(
     effects: &mut Vec<Effect<Session>>,
 ) -> bool {
     let stream = &peer.streams[index];
-    if !stream.input(|state| state.hear(number)) {
+    let traffic = is_traffic(&frames);
+    let heard = stream.input(|state| state.hear(number, traffic, effects));
+    handler::apply(peer, index, effects);
+    if !heard {
         return false;
     }
+    peer.context.detector.wake();
     let received = &peer.context.metrics.frames_received;
     received.increment(frames.len() as u64);
     let remember = peer.context.has_outside_nodes();

@@ -13,9 +13,10 @@ use tracing::debug;
 
 use super::{
     config::{CONNECTION_WINDOW, EPOCH, HTTP2_KEEPALIVE, INCARNATION, MAX_BATCH, STREAM_WINDOW},
+    detector_wake::DetectorWake,
     handler,
     peer::LinkPeer,
-    proto::{Batch, Frame, link_client::LinkClient},
+    proto::{Batch, Frame, Kind, link_client::LinkClient},
     stream::LinkStream,
 };
 use crate::{
@@ -57,6 +58,7 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
         )),
         stream: stream.clone(),
         number,
+        detector: context.detector.clone(),
         batches_sent: context.metrics.batches_sent.clone(),
         frames_sent: context.metrics.frames_sent.clone(),
     };
@@ -69,10 +71,11 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
     let epoch = number_in(EPOCH).unwrap_or_default();
     let mut effects = Vec::new();
     if peer.context.node.readiness() == Readiness::Draining {
-        stream.cordon();
+        stream.cordon(true);
     }
     stream.input(|state| state.outbound_up(number, epoch, &mut effects));
     handler::apply(peer, index, &mut effects);
+    context.detector.wake();
     debug!(peer = %peer.address, stream = index, "link up");
     up();
     let _up = UpGauge::new(&context.metrics);
@@ -86,6 +89,9 @@ async fn read_answers(peer: &LinkPeer, index: usize, mut answers: Streaming<Batc
         for frame in &batch.frames {
             peer.streams[index].answer(frame, &mut effects)?;
             handler::apply(peer, index, &mut effects);
+            if frame.kind() == Kind::Idle {
+                return Ok(());
+            }
         }
     }
     Ok(())
@@ -126,6 +132,7 @@ struct Outgoing {
     hello: Option<Frame>,
     stream: Arc<LinkStream>,
     number: u64,
+    detector: Arc<DetectorWake>,
     batches_sent: Counter,
     frames_sent: Counter,
 }
@@ -143,6 +150,7 @@ impl Stream for Outgoing {
         if let Poll::Ready(Some(batch)) = &next {
             self.batches_sent.increment(1);
             self.frames_sent.increment(batch.frames.len() as u64);
+            self.detector.wake();
         }
         next
     }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
 };
@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::{
     config::{STREAMS, stream_index},
-    context::LinkContext,
+    context::{LinkContext, LinkOptions},
     health::Health,
     proto::{Batch, Frame, Kind},
     remote::RemoteSession,
@@ -43,8 +43,8 @@ pub(in crate::cluster) struct LinkPeer {
     pub(in crate::cluster) incarnation: u64,
     pub(super) context: Arc<LinkContext>,
     pub(super) streams: [Arc<LinkStream>; STREAMS],
-    /// Hands inbound streams to the one task that reads them.
-    inbound: [mpsc::UnboundedSender<InboundStream>; STREAMS],
+    /// Hands inbound streams to the one task that reads them, from the first stream on.
+    inbound: [OnceLock<mpsc::UnboundedSender<InboundStream>>; STREAMS],
     membership: AtomicU8,
     /// The later incarnation that a dial has found at the address, 0 for none.
     successor: AtomicU64,
@@ -73,31 +73,34 @@ pub(super) struct InboundStream {
     pub(super) accepted: oneshot::Sender<Result<(), Status>>,
 }
 
-/// The ends of [`LinkPeer::inbound`] from which streams are read.
-pub(super) type InboundStreams = [mpsc::UnboundedReceiver<InboundStream>; STREAMS];
-
 impl LinkPeer {
     pub(super) fn new(
         address: &str,
         incarnation: u64,
         epoch: u64,
         context: Arc<LinkContext>,
-    ) -> (Arc<Self>, InboundStreams) {
-        let channels: [_; STREAMS] = std::array::from_fn(|_| mpsc::unbounded_channel());
-        let inbound = std::array::from_fn(|index| channels[index].0.clone());
-        let peer = Self {
+    ) -> Arc<Self> {
+        let LinkOptions {
+            grace,
+            idle_timeout,
+            ..
+        } = context.options;
+        Arc::new(Self {
             address: address.into(),
             incarnation,
             streams: std::array::from_fn(|index| {
-                LinkStream::new(StreamId { incarnation, index }, epoch, context.grace)
+                LinkStream::new(
+                    StreamId { incarnation, index },
+                    epoch,
+                    (grace, idle_timeout),
+                )
             }),
             context,
-            inbound,
+            inbound: Default::default(),
             membership: AtomicU8::new(Membership::Unverified as u8),
             successor: AtomicU64::new(0),
             closed: watch::Sender::new(false),
-        };
-        (Arc::new(peer), channels.map(|(_, streams)| streams))
+        })
     }
 
     /// Checks that the node found at the address is this incarnation, and notes the other one.
@@ -137,10 +140,20 @@ impl LinkPeer {
         self.membership.load(Ordering::Acquire) == Membership::Member as u8
     }
 
-    /// Hands a stream to the task that reads this stream index.
-    pub(super) fn hand_over(&self, index: usize, stream: InboundStream) {
+    /// Hands a stream to the task that reads this stream index; `start` starts the task.
+    pub(super) fn hand_over(
+        &self,
+        index: usize,
+        stream: InboundStream,
+        start: impl FnOnce(mpsc::UnboundedReceiver<InboundStream>),
+    ) {
+        let reader = self.inbound[index].get_or_init(|| {
+            let (sender, streams) = mpsc::unbounded_channel();
+            start(streams);
+            sender
+        });
         // After the task has ended the drop of the stream refuses it.
-        let _ = self.inbound[index].send(stream);
+        let _ = reader.send(stream);
     }
 
     /// The worst health of the streams.
@@ -149,14 +162,14 @@ impl LinkPeer {
         health.max().unwrap_or(Health::Closed)
     }
 
-    /// Whether any stream is up, in either direction.
-    pub(super) fn is_linked(&self) -> bool {
-        self.any_stream(|stream| stream.is_linked())
-    }
-
     /// Whether a stream is broken, in either direction.
     pub(super) fn is_broken(&self) -> bool {
         self.any_stream(|stream| stream.is_broken())
+    }
+
+    /// Whether any stream is up or about to come up for the first time, in either direction.
+    pub(super) fn is_active(&self) -> bool {
+        self.any_stream(|stream| stream.is_active())
     }
 
     pub(super) fn is_sending(&self) -> bool {
@@ -170,7 +183,7 @@ impl LinkPeer {
     /// Whether all that the peer sent before it knew of this node's GOAWAY has arrived, or can never
     /// arrive.
     pub(super) fn is_drained(&self) -> bool {
-        !self.any_stream(|stream| !stream.is_drained()) || !self.is_linked()
+        !self.any_stream(|stream| !stream.is_drained()) || !self.is_active()
     }
 
     /// Requests of the peer's clients that wait for an answer of this node.

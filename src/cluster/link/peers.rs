@@ -5,14 +5,16 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    task::{Wake, Waker},
     time::Duration,
 };
 
 use parking_lot::RwLock;
 use tokio::{
+    runtime,
     sync::{mpsc::UnboundedReceiver, oneshot},
     time::{Instant, sleep},
 };
@@ -20,9 +22,10 @@ use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
 use super::{
+    activity::OpenCalls,
     context::LinkContext,
     handler, inbound, outbound,
-    peer::{InboundStream, InboundStreams, LinkPeer},
+    peer::{InboundStream, LinkPeer},
     proto::{Batch, Frame, Hello},
     stream::LinkStream,
 };
@@ -31,6 +34,7 @@ use crate::{
         backoff::Backoff,
         peer_table::{Authority, PeerTable},
     },
+    handle::Readiness,
     member::Member,
 };
 
@@ -51,6 +55,10 @@ pub(in crate::cluster) struct LinkPeers {
     peers: RwLock<HashMap<Arc<str>, Arc<LinkPeer>>>,
     /// The last number of a stream, or epoch of a link.
     last_number: AtomicU64,
+    /// Set when this node asks its peers for no new work.
+    goes_away: AtomicBool,
+    /// Where streams are opened.
+    runtime: runtime::Handle,
     /// Set under the lock of `peers`, so that no peer comes after the last look at all of them.
     stopped: AtomicBool,
 }
@@ -62,6 +70,8 @@ impl LinkPeers {
             table,
             peers: RwLock::default(),
             last_number: AtomicU64::new(0),
+            goes_away: AtomicBool::new(false),
+            runtime: runtime::Handle::current(),
             stopped: AtomicBool::new(false),
         })
     }
@@ -88,7 +98,7 @@ impl LinkPeers {
         let peer = self.get(member.address());
         if let Some(peer) = peer.filter(|peer| peer.incarnation == member.incarnation()) {
             peer.leave();
-            if !peer.is_linked() || peer.is_broken() {
+            if !peer.is_active() || peer.is_broken() {
                 self.close(&peer, "it left the cluster");
             }
         }
@@ -105,7 +115,7 @@ impl LinkPeers {
         incarnation: u64,
         authority: Authority,
     ) -> Result<Arc<LinkPeer>, Status> {
-        let (peer, streams, old) = {
+        let (peer, old) = {
             let mut peers = self.peers.write();
             if self.stopped.load(Ordering::Acquire) {
                 return Err(Status::unavailable("the node has stopped"));
@@ -122,15 +132,25 @@ impl LinkPeers {
                 }
             }
             let epoch = self.next_number();
-            let (peer, streams) = LinkPeer::new(address, incarnation, epoch, self.context.clone());
+            let peer = LinkPeer::new(address, incarnation, epoch, self.context.clone());
+            for (index, stream) in peer.streams.iter().enumerate() {
+                let opener = self.opener(&peer, index);
+                // Nothing is queued for it yet.
+                let _ = stream.input(|state| state.poll_open(&opener));
+            }
             let old = peers.insert(peer.address.clone(), peer.clone());
             self.table.insert(peer.address.clone(), peer.clone());
-            (peer, streams, old)
+            (peer, old)
         };
         if let Some(old) = old {
             self.close(&old, "it was started again");
         }
-        self.spawn_tasks(&peer, streams);
+        if self.context.node.readiness() == Readiness::Draining {
+            self.cordon_peer(&peer);
+        }
+        if self.goes_away.load(Ordering::Acquire) {
+            peer.streams.iter().for_each(|stream| stream.goaway(false));
+        }
         Ok(peer)
     }
 
@@ -138,19 +158,19 @@ impl LinkPeers {
         self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    fn spawn_tasks(self: &Arc<Self>, peer: &Arc<LinkPeer>, streams: InboundStreams) {
-        for (index, streams) in streams.into_iter().enumerate() {
-            tokio::spawn(self.clone().keep_connected(peer.clone(), index));
-            tokio::spawn(self.clone().read_streams(peer.clone(), index, streams));
-        }
-    }
-
-    /// Keeps an outbound stream up until the peer is closed.
+    /// Keeps an outbound stream up for as long as it is needed, or until the peer is closed. Runs
+    /// once for each stream index: the opener it leaves behind starts it again.
     async fn keep_connected(self: Arc<Self>, peer: Arc<LinkPeer>, index: usize) {
+        let opener = self.opener(&peer, index);
+        let stream = &peer.streams[index];
         let mut backoff = Backoff::new(RECONNECT.0, NEVER_CONNECTED);
         // The last failure, so that each is logged once.
         let mut known = None;
         while !peer.is_closed() {
+            if stream.input(|state| state.poll_open(&opener)).is_pending() {
+                return self.close_if_gone(&peer);
+            }
+            self.context.detector.wake();
             let number = self.next_number();
             let up = || {
                 backoff = Backoff::new(RECONNECT.0, RECONNECT.1);
@@ -160,7 +180,10 @@ impl LinkPeers {
                 result = outbound::run(&peer, index, number, up) => result,
                 () = peer.closed() => break,
             };
-            let stream = &peer.streams[index];
+            if stream.read(|state| state.has_retired()) {
+                debug!(peer = %peer.address, stream = index, "link idle, closed");
+                continue;
+            }
             let finished = result.is_ok() && stream.read(|state| state.is_finishing());
             match result {
                 Ok(()) => debug!(peer = %peer.address, stream = index, "link ended"),
@@ -176,6 +199,7 @@ impl LinkPeers {
             let mut effects = Vec::new();
             stream.input(|state| state.outbound_down(Instant::now(), &mut effects));
             handler::apply(&peer, index, &mut effects);
+            self.context.detector.wake();
             self.close_if_gone(&peer);
             if finished {
                 break;
@@ -185,6 +209,16 @@ impl LinkPeers {
                 () = peer.closed() => {}
             }
         }
+    }
+
+    /// A waker that opens an outbound stream.
+    fn opener(self: &Arc<Self>, peer: &Arc<LinkPeer>, index: usize) -> Waker {
+        Waker::from(Arc::new(Opener {
+            runtime: self.runtime.clone(),
+            peers: Arc::downgrade(self),
+            peer: Arc::downgrade(peer),
+            index,
+        }))
     }
 
     /// Reads the inbound streams of one index until the peer is closed.
@@ -233,6 +267,9 @@ impl LinkPeers {
                 batches,
                 accepted,
             },
+            |streams| {
+                tokio::spawn(self.clone().read_streams(peer.clone(), index, streams));
+            },
         );
         result
             .await
@@ -240,16 +277,31 @@ impl LinkPeers {
         Ok(peer.streams[index].clone())
     }
 
-    /// Probes one peer: see [`LinkState::probe`](super::state::LinkState::probe).
-    pub(super) fn probe(&self, peer: &Arc<LinkPeer>, now: Instant) {
-        for (index, stream) in peer.streams.iter().enumerate() {
-            let mut effects = Vec::new();
-            stream.input(|state| state.probe(now, &mut effects));
-            if !effects.is_empty() {
-                handler::apply(peer, index, &mut effects);
-                self.close_if_gone(peer);
+    /// Probes all links: see [`LinkState::probe`](super::state::LinkState::probe). Returns when to
+    /// do so again; `None` if not before something happens to a link.
+    pub(super) fn probe(&self, now: Instant) -> Option<Instant> {
+        self.context.calls.expire(now);
+        let sent = self.context.calls.streams();
+        let mut next: Option<Instant> = None;
+        let mut effects = Vec::new();
+        for peer in self.list() {
+            for (index, stream) in peer.streams.iter().enumerate() {
+                if stream.read(|state| state.is_idle()) {
+                    continue;
+                }
+                let calls = OpenCalls {
+                    sent: sent.contains(&stream.id),
+                    served: stream.serves_calls(),
+                };
+                let at = stream.input(|state| state.probe(now, calls, &mut effects));
+                next = next.into_iter().chain(at).min();
+                if !effects.is_empty() {
+                    handler::apply(&peer, index, &mut effects);
+                    self.close_if_gone(&peer);
+                }
             }
         }
+        next
     }
 
     /// Closes a peer that has left, or was never announced, when its last stream is gone.
@@ -262,7 +314,7 @@ impl LinkPeers {
             // The other stream still has frames to send.
             return;
         }
-        if stopped || (!peer.is_member() && peer.is_broken() && !peer.is_linked()) {
+        if stopped || (!peer.is_member() && !peer.is_active()) {
             self.close(peer, "its links ended");
         }
     }
@@ -294,16 +346,24 @@ impl LinkPeers {
     /// Asks all peers for no new sessions. Those that appear later learn of it from the handle, which
     /// says that the node drains.
     pub(in crate::cluster) fn cordon(&self) {
-        for peer in self.list() {
-            peer.streams.iter().for_each(|stream| stream.cordon());
+        self.list().iter().for_each(|peer| self.cordon_peer(peer));
+    }
+
+    /// A peer that may choose this node learns of it by one stream, open or not.
+    fn cordon_peer(&self, peer: &LinkPeer) {
+        for (index, stream) in peer.streams.iter().enumerate() {
+            stream.cordon(self.context.options.has_services && index == 0);
         }
     }
 
-    /// Asks all peers for no new work. Returns them.
+    /// Asks all peers for no new work. Returns them. Peers that may send some learn of it by all
+    /// streams, open or not: what they send before is behind none of them.
     pub(in crate::cluster) fn goaway(&self) -> Vec<Arc<LinkPeer>> {
+        self.goes_away.store(true, Ordering::Release);
         let peers = self.list();
+        let open = self.context.options.has_services;
         for peer in &peers {
-            peer.streams.iter().for_each(|stream| stream.goaway());
+            peer.streams.iter().for_each(|stream| stream.goaway(open));
         }
         peers
     }
@@ -351,6 +411,22 @@ impl LinkPeers {
     pub(in crate::cluster) fn close_all(&self, peers: &[Arc<LinkPeer>]) {
         for peer in peers {
             self.close(peer, "this node stops");
+        }
+    }
+}
+
+/// Opens an outbound stream when it is woken.
+struct Opener {
+    runtime: runtime::Handle,
+    peers: Weak<LinkPeers>,
+    peer: Weak<LinkPeer>,
+    index: usize,
+}
+
+impl Wake for Opener {
+    fn wake(self: Arc<Self>) {
+        if let (Some(peers), Some(peer)) = (self.peers.upgrade(), self.peer.upgrade()) {
+            self.runtime.spawn(peers.keep_connected(peer, self.index));
         }
     }
 }

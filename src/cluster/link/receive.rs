@@ -17,9 +17,23 @@ use crate::{
 };
 
 impl<S: LinkedSession> LinkState<S> {
-    /// A batch has arrived on an inbound stream. False if the stream is not the current one.
-    pub(super) fn hear(&mut self, stream: u64) -> bool {
-        self.receiver.hear(stream)
+    /// A batch has arrived on an inbound stream; `traffic` if it is [more than a sign of
+    /// life](super::frame::is_traffic). False if the stream is not the current one.
+    pub(super) fn hear(
+        &mut self,
+        stream: u64,
+        traffic: bool,
+        effects: &mut Vec<Effect<S>>,
+    ) -> bool {
+        let current = self.receiver.hear(stream);
+        if current {
+            self.sender.unheard = false;
+            if traffic {
+                self.sender.used = true;
+                effects.extend(self.sender.want().map(Effect::Wake));
+            }
+        }
+        current
     }
 
     /// Handles one frame of an inbound stream. False if the stream is not the current one any more.
@@ -117,6 +131,8 @@ impl<S: LinkedSession> LinkState<S> {
             }
             Kind::Drained => self.receiver.set_drained(),
             Kind::Keepalive => {}
+            Kind::Ping => self.handle_ping(effects),
+            Kind::Idle => self.handle_idle(effects),
             Kind::StreamLost => {
                 if self.sender.lose(frame.stream) {
                     self.outbound_down(now(), effects);
@@ -227,7 +243,7 @@ impl<S: LinkedSession> LinkState<S> {
     /// Handles a frame of the answer stream.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`] for any but CREDIT and SESSION_UNKNOWN.
+    /// [`code::BAD_REQUEST`] for any but CREDIT, SESSION_UNKNOWN and IDLE.
     pub(super) fn answer(&mut self, frame: &Frame, effects: &mut Vec<Effect<S>>) -> Result {
         match frame.kind() {
             Kind::Credit => {
@@ -238,6 +254,7 @@ impl<S: LinkedSession> LinkState<S> {
                 self.sender
                     .session_unknown(frame.session, frame.opened, effects);
             }
+            Kind::Idle => self.sender.retired(),
             _ => return Err(misplaced()),
         }
         Ok(())

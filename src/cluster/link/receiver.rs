@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     closed_sessions::ClosedSessions,
-    config::{CREDIT, DEAD_AFTER, SESSION_QUOTA, SUSPECT_AFTER},
+    config::{CREDIT, SESSION_QUOTA},
     effect::{Effect, EndCause},
     flow::Quota,
     proto::{Batch, Frame, SessionOpen},
@@ -29,12 +29,14 @@ const ANSWERS: usize = 256;
 
 /// What a node receives from one peer on one stream index.
 pub(super) struct Receiver<S> {
-    phase: Phase,
+    pub(super) phase: Phase,
     /// The number of the latest stream.
-    stream: u64,
+    pub(super) stream: u64,
+    /// The stream that the peer has closed in order, until that is answered; 0 for none.
+    pub(super) closed_in_order: u64,
     /// The epoch of the peer; 0 before the first stream, or if it has none.
     epoch: u64,
-    missed_probes: u32,
+    pub(super) missed_probes: u32,
     /// The largest number of a session that the peer has opened.
     opened: u64,
     /// By id. Ids are chosen by gates, so a fast hash is safe.
@@ -46,15 +48,15 @@ pub(super) struct Receiver<S> {
     /// Sessions that have ended, while nodes outside of links may still send messages for them.
     pub(super) closed_sessions: ClosedSessions,
     /// Frames for the answer stream. Bounded by what the peer sends.
-    answers: VecDeque<Frame>,
+    pub(super) answers: VecDeque<Frame>,
     answer_writer: Option<Waker>,
     /// Whether the peer, which knows that this node stops, has sent everything.
     drained: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Phase {
-    /// No stream has been accepted yet.
+pub(super) enum Phase {
+    /// No stream has been accepted yet, or the peer has closed the last one in order.
     #[default]
     Waiting,
     Up,
@@ -68,6 +70,7 @@ impl<S: LinkedSession> Receiver<S> {
         Self {
             phase: Phase::default(),
             stream: 0,
+            closed_in_order: 0,
             epoch: 0,
             missed_probes: 0,
             opened: 0,
@@ -96,10 +99,6 @@ impl<S: LinkedSession> Receiver<S> {
 
     pub(super) fn is_closed(&self) -> bool {
         self.phase == Phase::Closed
-    }
-
-    pub(super) fn is_suspect(&self) -> bool {
-        self.missed_probes >= SUSPECT_AFTER
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -138,6 +137,7 @@ impl<S: LinkedSession> Receiver<S> {
         let replaced = self.phase == Phase::Up;
         self.phase = Phase::Up;
         self.stream = stream;
+        self.closed_in_order = 0;
         self.missed_probes = 0;
         self.reset_answers(effects);
         Ok(replaced)
@@ -173,38 +173,18 @@ impl<S: LinkedSession> Receiver<S> {
     }
 
     /// Ends the answer stream: its frames belong to an inbound stream that is over.
-    fn reset_answers(&mut self, effects: &mut Vec<Effect<S>>) {
+    pub(super) fn reset_answers(&mut self, effects: &mut Vec<Effect<S>>) {
         self.answers.clear();
         effects.extend(self.answer_writer.take().map(Effect::Wake));
-    }
-
-    /// Counts a probe without an inbound frame. Returns the current stream if the peer is dead.
-    pub(super) fn probe(&mut self, effects: &mut Vec<Effect<S>>) -> Option<u64> {
-        self.missed_probes = self.missed_probes.saturating_add(1);
-        if self.phase != Phase::Up {
-            return None;
-        }
-        if self.missed_probes == SUSPECT_AFTER {
-            effects.push(Effect::PeerSuspected);
-        }
-        (self.missed_probes >= DEAD_AFTER).then_some(self.stream)
-    }
-
-    /// Whether the partition grace of a broken stream is over; true once.
-    pub(super) fn grace_is_over(&mut self, now: Instant) -> bool {
-        match self.phase {
-            Phase::Down(Some(detach_at)) if detach_at <= now => {
-                self.phase = Phase::Down(None);
-                true
-            }
-            _ => false,
-        }
     }
 
     /// The next frames of the answer stream; `None` when the stream is over.
     pub(super) fn poll_answers(&mut self, stream: u64, waker: &Waker) -> Poll<Option<Batch>> {
         if !self.is_current(stream) {
-            return Poll::Ready(None);
+            let closed = std::mem::take(&mut self.closed_in_order);
+            return Poll::Ready((closed == stream).then(|| Batch {
+                frames: vec![Frame::idle()],
+            }));
         }
         if self.answers.is_empty() {
             self.answer_writer = Some(waker.clone());

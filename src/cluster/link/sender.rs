@@ -3,16 +3,16 @@
 use std::{
     sync::Arc,
     task::{Poll, Waker},
-    time::Duration,
 };
 
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::{
-    config::{BATCH_BYTES, KEEPALIVE_AFTER},
+    config::BATCH_BYTES,
     effect::Effect,
     flow::{Quota, SendQueue},
+    frame::is_traffic,
     proto::{Batch, Frame, Kind},
     session::LinkedSession,
     session_window::SessionWindow,
@@ -26,20 +26,32 @@ use crate::{
 /// queued without a stream go out on the next one.
 pub(super) struct Sender<S> {
     pub(super) queue: SendQueue,
-    phase: Phase,
+    pub(super) phase: Phase,
     /// The stream that may take from the queue; 0 for none.
-    stream: u64,
+    pub(super) stream: u64,
     /// The epoch of the peer that accepted the stream; 0 if it has none.
-    accepted_by: u64,
+    pub(super) accepted_by: u64,
+    /// Whether the next stream is to name the sessions that still exist: the last one broke.
+    pub(super) resync: bool,
+    /// Whether a stream is to come up although nothing is queued: the peer has opened one, or sends.
+    pub(super) wanted: bool,
+    /// Whether the stream closes when the queue is empty, for nothing is shared or owed.
+    pub(super) retiring: bool,
+    /// Whether anything but signs of life was sent or received since the last probe.
+    pub(super) used: bool,
+    /// Whether anything but signs of life was sent since the last inbound frame.
+    pub(super) unheard: bool,
+    /// Requests in flight, of all windows.
+    pub(super) requests: usize,
     /// Probes since a frame was sent.
-    idle_probes: u32,
+    pub(super) idle_probes: u32,
     pub(super) windows: FxHashMap<i64, SessionWindow<S>>,
     pub(super) any_stale: bool,
     /// Sessions opened so far.
     opened: u64,
     pub(super) writer: Option<Waker>,
     /// Whether the stream ends when the queue is empty.
-    finishing: bool,
+    pub(super) finishing: bool,
     /// Whether the peer sent GOAWAY: no message follows the DRAINED.
     peer_draining: bool,
     /// Whether readers of sessions wait for room in the queue.
@@ -47,11 +59,15 @@ pub(super) struct Sender<S> {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Phase {
-    /// No stream has been up yet. Frames are queued.
+pub(super) enum Phase {
+    /// No stream is open, and none is needed. The first frame opens one.
     #[default]
-    Connecting,
+    Idle,
+    /// A stream is about to come up. Frames are queued.
+    Opening,
     Up,
+    /// IDLE was sent, and its answer is awaited. Frames are queued for the next stream.
+    Retiring,
     /// The stream broke. Messages are refused, other frames queued; at the time given, shared
     /// sessions are detached.
     Down(Option<Instant>),
@@ -75,6 +91,12 @@ impl<S: LinkedSession> Sender<S> {
             phase: Phase::default(),
             stream: 0,
             accepted_by: 0,
+            resync: true,
+            wanted: false,
+            retiring: false,
+            used: false,
+            unheard: false,
+            requests: 0,
             idle_probes: 0,
             windows: FxHashMap::default(),
             any_stale: false,
@@ -129,6 +151,7 @@ impl<S: LinkedSession> Sender<S> {
             windows,
             queue,
             opened,
+            requests,
             ..
         } = self;
         let window = windows.entry(session.id()).or_insert_with(|| {
@@ -141,11 +164,11 @@ impl<S: LinkedSession> Sender<S> {
         }
         window.refresh(queue);
         let frame = frame(message);
-        window.sent(if frame.kind() == Kind::Message {
+        *requests += usize::from(window.sent(if frame.kind() == Kind::Message {
             frame.request
         } else {
             0
-        });
+        }));
         queue.charge(frame, &window.quota);
         Ok(self.writer.take())
     }
@@ -195,77 +218,14 @@ impl<S: LinkedSession> Sender<S> {
         Ok(self.writer.take())
     }
 
-    /// A stream is about to come up. It gets nothing before it [is](Sender::up).
-    pub(super) fn connecting(&mut self, stream: u64) {
-        self.stream = stream;
-    }
-
-    /// A stream is up: every session of the last stream is named again, ahead of what is queued.
-    /// False if the stream is not the current one.
-    pub(super) fn up(&mut self, stream: u64, epoch: u64, effects: &mut Vec<Effect<S>>) -> bool {
-        if self.phase == Phase::Closed || self.stream != stream {
-            return false;
-        }
-        let unsent = self.queue.sessions_opened();
-        let mut resumed: Vec<_> = self
-            .windows
-            .values()
-            .filter(|window| !unsent.contains(&window.session.id()))
-            .collect();
-        resumed.sort_unstable_by_key(|window| window.number);
-        let frames: Vec<_> = resumed
-            .into_iter()
-            .map(|window| Frame::session_open(&window.session, window.number, window.binds, true))
-            .chain([Frame::resync_done()])
-            .collect();
-        for frame in frames.into_iter().rev() {
-            self.queue.push_front(frame);
-        }
-        self.phase = Phase::Up;
-        self.accepted_by = epoch;
-        effects.extend(self.writer.take().map(Effect::Wake));
-        true
-    }
-
     /// Queues BINDs and ROUTEs that the last stream may have lost.
     pub(super) fn repeat(&mut self, binds: Vec<Frame>) {
         self.queue.repeat(binds);
     }
 
-    /// The stream broke, or did not come up. Requests in flight are orphaned.
-    pub(super) fn down(&mut self, now: Instant, grace: Duration, effects: &mut Vec<Effect<S>>) {
-        if self.phase == Phase::Closed {
-            return;
-        }
-        // Requests that a peer waits for were failed there when the stream broke, so their answers
-        // are dropped. Answers given since are for requests that came later, and stay.
-        let was_up = self.phase == Phase::Up;
-        if !matches!(self.phase, Phase::Down(_)) {
-            self.phase = Phase::Down(now.checked_add(grace));
-        }
-        self.stream = 0;
-        self.queue
-            .retain(|frame| !(frame.is_request() || was_up && frame.is_answer()));
-        self.orphan_requests(effects);
-    }
-
-    /// The peer does not read this stream any more. Returns whether it is up. One that is about to
-    /// come up never does: the notice may overtake the acceptance, which is on another connection.
-    pub(super) fn lose(&mut self, stream: u64) -> bool {
-        let current = self.stream == stream;
-        if current && self.phase != Phase::Up {
-            self.stream = 0;
-        }
-        current && self.phase == Phase::Up
-    }
-
-    /// Whether the current stream is one that a peer which began anew with `epoch` does not read.
-    pub(super) fn is_of_earlier_epoch(&self, epoch: u64) -> bool {
-        self.phase == Phase::Up && (1..epoch).contains(&self.accepted_by)
-    }
-
     /// Fails every request in flight, and wakes all tasks that wait for this stream.
     pub(super) fn orphan_requests(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.requests = 0;
         let first = effects.len();
         for window in self.windows.values_mut() {
             let requests = window.orphan();
@@ -282,23 +242,6 @@ impl<S: LinkedSession> Sender<S> {
             _ => 0,
         });
         self.wake_all(effects);
-    }
-
-    /// Queues a KEEPALIVE if nothing was sent for a while. Returns whether the partition grace of a
-    /// broken stream is over.
-    pub(super) fn probe(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) -> bool {
-        self.idle_probes = self.idle_probes.saturating_add(1);
-        if self.phase == Phase::Up && self.idle_probes >= KEEPALIVE_AFTER && self.queue.is_empty() {
-            let writer = self.push(Frame::keepalive());
-            effects.extend(writer.map(Effect::Wake));
-        }
-        match self.phase {
-            Phase::Down(Some(detach_at)) if detach_at <= now => {
-                self.phase = Phase::Down(None);
-                true
-            }
-            _ => false,
-        }
     }
 
     /// Closes all windows and announces it to the peer, when it can be reached again. Returns their
@@ -326,6 +269,7 @@ impl<S: LinkedSession> Sender<S> {
     }
 
     fn take_windows(&mut self) -> Vec<SessionWindow<S>> {
+        self.requests = 0;
         let mut windows: Vec<_> = self.windows.drain().map(|(_, window)| window).collect();
         windows.sort_unstable_by_key(|window| window.number);
         windows
@@ -335,16 +279,6 @@ impl<S: LinkedSession> Sender<S> {
     pub(super) fn peer_draining(&mut self) -> Option<Waker> {
         self.peer_draining = true;
         self.push(Frame::drained())
-    }
-
-    /// Ends the stream in order, behind what is queued.
-    pub(super) fn finish(&mut self, effects: &mut Vec<Effect<S>>) {
-        self.finishing = true;
-        self.wake_all(effects);
-    }
-
-    pub(super) fn is_finishing(&self) -> bool {
-        self.finishing
     }
 
     /// The next batch for a stream; `None` when the stream is over. Readers that may go on are added
@@ -358,14 +292,23 @@ impl<S: LinkedSession> Sender<S> {
         if self.stream != stream || self.phase == Phase::Closed {
             return Poll::Ready(None);
         }
-        if self.queue.is_empty() && self.finishing && self.phase == Phase::Up {
+        if self.phase == Phase::Retiring {
             return Poll::Ready(None);
+        }
+        if self.queue.is_empty() && self.phase == Phase::Up {
+            if self.finishing {
+                return Poll::Ready(None);
+            }
+            if self.retiring {
+                return Poll::Ready(Some(self.retire()));
+            }
         }
         if self.queue.is_empty() || self.phase != Phase::Up {
             self.writer = Some(waker.clone());
             return Poll::Pending;
         }
         self.idle_probes = 0;
+        self.retiring = false;
         let mut frames = Vec::with_capacity(self.queue.len().min(256));
         let (mut bytes, before) = (0, self.queue.bytes());
         while bytes < BATCH_BYTES
@@ -384,6 +327,9 @@ impl<S: LinkedSession> Sender<S> {
         if self.queue_awaited && self.queue.has_shrunk(before) {
             self.queue_awaited = !self.queue.is_short();
             readers.extend(self.waiting_readers());
+        }
+        if is_traffic(&frames) {
+            (self.used, self.unheard) = (true, true);
         }
         Poll::Ready(Some(Batch { frames }))
     }
@@ -405,8 +351,10 @@ impl<S: LinkedSession> Sender<S> {
         always: bool,
     ) -> Option<Waker> {
         // The caller has another handle of the session, so this one's drop runs nothing.
-        let served = self.windows.remove(&session.id()).is_some();
-        (served || always).then(|| self.push(Frame::session_closed(session.id(), reason)))?
+        let window = self.windows.remove(&session.id());
+        self.requests -= window.as_ref().map_or(0, SessionWindow::in_flight);
+        (window.is_some() || always)
+            .then(|| self.push(Frame::session_closed(session.id(), reason)))?
     }
 
     /// A BIND of the peer with the number `binds`. False if it has been applied before: a
@@ -428,9 +376,11 @@ impl<S: LinkedSession> Sender<S> {
     /// Takes a request that the peer answers. `None` if it is not in flight.
     pub(super) fn answered(&mut self, session: i64, request: u64) -> Option<S> {
         let window = self.windows.get_mut(&session)?;
-        window
-            .answered(request)
-            .then(|| window.session.for_request(request))
+        if !window.answered(request) {
+            return None;
+        }
+        self.requests -= 1;
+        Some(window.session.for_request(request))
     }
 
     /// Reopens the window of a session. Returns the reader to wake.
@@ -449,6 +399,7 @@ impl<S: LinkedSession> Sender<S> {
         if known.is_some_and(|window| window.number <= opened)
             && let Some(window) = self.windows.remove(&session)
         {
+            self.requests -= window.in_flight();
             forget(window, effects);
         }
     }
@@ -459,7 +410,7 @@ impl<S: LinkedSession> Sender<S> {
             .filter_map(|window| window.reader.take())
     }
 
-    fn wake_all(&mut self, effects: &mut Vec<Effect<S>>) {
+    pub(super) fn wake_all(&mut self, effects: &mut Vec<Effect<S>>) {
         let writer = self.writer.take();
         effects.extend(
             writer

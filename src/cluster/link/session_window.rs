@@ -51,15 +51,24 @@ impl<S: LinkedSession> SessionWindow<S> {
         self.unfinished < WINDOW
     }
 
-    /// Counts a message that is sent. `request` is 0 for one without an answer.
-    pub(in crate::cluster) fn sent(&mut self, request: u64) {
+    /// Counts a message that is sent. `request` is 0 for one without an answer. Returns whether one
+    /// request more is in flight.
+    pub(in crate::cluster) fn sent(&mut self, request: u64) -> bool {
         self.unfinished += 1;
-        if request != 0 {
-            if self.requests.len() == MAX_REQUESTS {
-                self.requests.pop_front();
-            }
-            self.requests.push_back(request);
+        if request == 0 {
+            return false;
         }
+        let full = self.requests.len() == MAX_REQUESTS;
+        if full {
+            self.requests.pop_front();
+        }
+        self.requests.push_back(request);
+        !full
+    }
+
+    /// How many requests are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.requests.len()
     }
 
     /// Reopens the window by `finished` messages. Returns the reader to wake.

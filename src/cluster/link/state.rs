@@ -12,7 +12,8 @@
 //!   [`respond`](LinkState::respond), binds and closes, shared values in
 //!   `shared_data.rs`, and calls in `call_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
-//! - time: [`probe`](LinkState::probe), in a fixed interval;
+//! - in `activity.rs`: [`poll_open`](LinkState::poll_open) and [`peer_idle`](LinkState::peer_idle), and
+//!   time: [`probe`](LinkState::probe), in a fixed interval while it asks for that;
 //! - the end: [`cordon`](LinkState::cordon), [`goaway`](LinkState::goaway), [`finish`](LinkState::finish),
 //!   [`end_served`](LinkState::end_served), [`close`](LinkState::close).
 //!
@@ -30,6 +31,7 @@
 //!   answer, or as orphaned when a stream of either direction breaks, the peer does not serve the
 //!   session, or the peer is gone.
 //! - After a reconnect, a session exists on both sides or on none.
+//! - A stream that closes because it is idle loses no frame.
 //! - Queued bytes return to zero when the queue is empty, and windows reopen with every break.
 
 use std::{
@@ -46,7 +48,7 @@ use super::{
     effect::{Effect, EndCause},
     flow::Quota,
     health::Health,
-    proto::{Batch, Frame},
+    proto::{Batch, Frame, Kind},
     receiver::Receiver,
     sender::{Blocked, Sender},
     served_session::{NewSession, ServedRoute, unknown},
@@ -68,15 +70,23 @@ pub(in crate::cluster) struct LinkState<S> {
     cordoned: bool,
     /// Whether the peer takes none.
     pub(super) peer_cordoned: bool,
+    /// How long the outbound stream may be open without need; `None` for ever.
+    pub(super) idle_timeout: Option<Duration>,
+    /// Since when the outbound stream is open without need.
+    pub(super) unneeded_since: Option<Instant>,
     /// How long the nodes may be cut off from each other before the sessions they share end.
-    grace: Duration,
+    pub(super) grace: Duration,
     /// The share of the send queue for frames to several sessions, and for those about none.
     pub(super) multicast_quota: Arc<Quota>,
     pub(super) node_quota: Arc<Quota>,
 }
 
 impl<S: LinkedSession> LinkState<S> {
-    pub(in crate::cluster) fn new(index: usize, grace: Duration) -> Self {
+    pub(in crate::cluster) fn new(
+        index: usize,
+        grace: Duration,
+        idle_timeout: Option<Duration>,
+    ) -> Self {
         Self {
             sender: Sender::new(),
             receiver: Receiver::new(),
@@ -84,6 +94,8 @@ impl<S: LinkedSession> LinkState<S> {
             draining: false,
             cordoned: false,
             peer_cordoned: false,
+            idle_timeout,
+            unneeded_since: None,
             grace,
             multicast_quota: Quota::new(NODE_QUOTA),
             node_quota: Quota::new(NODE_QUOTA),
@@ -159,6 +171,9 @@ impl<S: LinkedSession> LinkState<S> {
             if self.cordoned {
                 self.sender.push(Frame::cordon());
             }
+            if self.is_draining() && !self.sender.queue.holds(Kind::Goaway) {
+                self.sender.push(Frame::goaway());
+            }
         }
     }
 
@@ -197,8 +212,9 @@ impl<S: LinkedSession> LinkState<S> {
         if unread {
             self.outbound_down(now, effects);
         }
+        effects.extend(self.sender.want().map(Effect::Wake));
         if (began_anew || unread) && self.draining {
-            effects.extend(self.goaway().map(Effect::Wake));
+            effects.extend(self.goaway(true).map(Effect::Wake));
         }
         Ok(())
     }
@@ -221,36 +237,19 @@ impl<S: LinkedSession> LinkState<S> {
         down
     }
 
-    fn answers_lost(&mut self, effects: &mut Vec<Effect<S>>) {
+    pub(super) fn answers_lost(&mut self, effects: &mut Vec<Effect<S>>) {
         self.sender.orphan_requests(effects);
         effects.extend([Effect::CancelCalls, Effect::FailCalls]);
     }
 
-    /// Counts a probe: sends a KEEPALIVE, suspects or gives up a silent peer, detaches sessions after
-    /// the partition grace.
-    ///
-    /// Silence is counted in probes, not read from the clock: a node that was itself suspended
-    /// probes less often, and suspects no peer for it.
-    pub(super) fn probe(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
-        if let Some(dead) = self.receiver.probe(effects) {
-            self.inbound_down(dead, now, effects);
-            effects.push(Effect::InboundClosed);
-        }
-        effects.extend(self.sender.refresh_stale().map(Effect::Wake));
-        let overdue = self.sender.probe(now, effects);
-        if self.receiver.grace_is_over(now) || overdue {
-            self.detach(effects);
-        }
-    }
-
-    fn detach_if_due(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
+    pub(super) fn detach_if_due(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
         if self.grace.is_zero() && (self.receiver.grace_is_over(now) || self.sender.is_down()) {
             self.detach(effects);
         }
     }
 
     /// Ends all shared sessions: the nodes were cut off from each other for too long.
-    fn detach(&mut self, effects: &mut Vec<Effect<S>>) {
+    pub(super) fn detach(&mut self, effects: &mut Vec<Effect<S>>) {
         let own = self.sender.detach(effects);
         let served = self
             .receiver
@@ -260,22 +259,35 @@ impl<S: LinkedSession> LinkState<S> {
         }
     }
 
-    /// Announces that this node takes no new sessions; again on each stream that comes up.
-    pub(super) fn cordon(&mut self) -> Option<Waker> {
+    /// Announces that this node takes no new sessions; again on each stream that comes up. Opens an
+    /// idle link for it with `open`.
+    pub(super) fn cordon(&mut self, open: bool) -> Option<Waker> {
         self.cordoned = true;
+        if self.is_idle() && !open {
+            return None;
+        }
         self.sender.push(Frame::cordon())
     }
 
-    /// Announces that this node is about to stop and takes no new messages.
-    pub(super) fn goaway(&mut self) -> Option<Waker> {
+    /// Announces that this node is about to stop and takes no new messages; again on each stream that
+    /// comes up. Opens an idle link for it with `open`.
+    pub(super) fn goaway(&mut self, open: bool) -> Option<Waker> {
         self.draining = true;
+        if self.is_idle() && !open {
+            return None;
+        }
         self.sender.push(Frame::goaway())
     }
 
-    /// Whether everything that the peer sent before it knew of the GOAWAY has arrived, or can never
-    /// arrive.
+    /// Whether this node is about to stop, and the peer may not know it.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining && !self.receiver.is_drained()
+    }
+
+    /// Whether everything that the peer sent before it knew of the GOAWAY has arrived, or nothing was
+    /// sent.
     pub(super) fn is_drained(&self) -> bool {
-        self.receiver.is_drained()
+        self.receiver.is_drained() || self.is_idle()
     }
 
     /// Ends the outbound stream in order, behind what is queued.

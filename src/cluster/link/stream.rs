@@ -16,6 +16,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, futures::Notified};
 
 use super::{
+    activity::OpenCalls,
     effect::Effect,
     frame::check_size,
     health::Health,
@@ -48,11 +49,15 @@ pub(in crate::cluster) struct LinkStream {
 }
 
 impl LinkStream {
-    pub(super) fn new(id: StreamId, epoch: u64, grace: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        id: StreamId,
+        epoch: u64,
+        (grace, idle_timeout): (Duration, Option<Duration>),
+    ) -> Arc<Self> {
         Arc::new(Self {
             id,
             epoch,
-            state: Mutex::new(LinkState::new(id.index, grace)),
+            state: Mutex::new(LinkState::new(id.index, grace, idle_timeout)),
             health: AtomicU8::new(Health::Good as u8),
             inbound_closed: Notify::new(),
             served_calls: Mutex::default(),
@@ -252,12 +257,22 @@ impl LinkStream {
         self.send(|state| state.reply(request, answer));
     }
 
-    pub(super) fn cordon(&self) {
-        self.send(LinkState::cordon);
+    /// Whether calls of the peer have not been answered.
+    pub(super) fn serves_calls(&self) -> bool {
+        !self.served_calls.lock().is_empty()
     }
 
-    pub(super) fn goaway(&self) {
-        self.send(LinkState::goaway);
+    /// The peer has closed its stream in order.
+    pub(super) fn peer_idle(&self, calls: OpenCalls) {
+        self.send(|state| state.peer_idle(calls));
+    }
+
+    pub(super) fn cordon(&self, open: bool) {
+        self.send(|state| state.cordon(open));
+    }
+
+    pub(super) fn goaway(&self, open: bool) {
+        self.send(|state| state.goaway(open));
     }
 
     /// The next batch of an outbound stream; `None` when the stream is over.

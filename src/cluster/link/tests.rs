@@ -14,6 +14,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
+    activity::OpenCalls,
     config::{CREDIT, FAIR_SHARE, WINDOW},
     effect::Effect,
     proto::{Frame, Kind},
@@ -76,7 +77,7 @@ fn up() -> Arc<LinkStream> {
         incarnation: 1,
         index: 0,
     };
-    let stream = LinkStream::new(id, 1, Duration::from_secs(10));
+    let stream = LinkStream::new(id, 1, (Duration::from_secs(10), None));
     feed(&stream, |state, effects| {
         state.connecting(1);
         state.outbound_up(1, 1, effects);
@@ -234,7 +235,11 @@ fn readers_are_woken_when_their_session_or_the_stream_ends() {
         |state, effects, _| state.outbound_down(Instant::now(), effects),
         |state, effects, _| {
             state.outbound_down(Instant::now(), effects);
-            state.probe(Instant::now() + Duration::from_secs(11), effects);
+            state.probe(
+                Instant::now() + Duration::from_secs(11),
+                OpenCalls::default(),
+                effects,
+            );
         },
         |state, effects, _| state.close(effects),
     ];
@@ -246,4 +251,65 @@ fn readers_are_woken_when_their_session_or_the_stream_ends() {
             assert_eq!(reader.woken(), 1);
         }
     }
+}
+
+#[test]
+fn a_link_that_is_not_needed_closes_in_order_and_the_next_frame_opens_it_again() {
+    let id = StreamId {
+        incarnation: 1,
+        index: 0,
+    };
+    let times = (Duration::from_secs(10), Some(Duration::from_secs(1)));
+    let stream = LinkStream::new(id, 1, times);
+    let woken = Arc::new(Woken::default());
+    let opener = Waker::from(woken.clone());
+    let opens = || stream.input(|state| state.poll_open(&opener)).is_ready();
+    let send = || {
+        let frame = Frame::message(Kind::NodeCall, 0, 0, "A.B".into(), Bytes::new());
+        stream.call(frame).unwrap();
+    };
+    let sent = |number| match stream.poll_batch(number, Waker::noop()) {
+        Poll::Ready(Some(batch)) => batch.frames.iter().map(|frame| frame.kind()).collect(),
+        Poll::Ready(None) => vec![Kind::None],
+        Poll::Pending => Vec::new(),
+    };
+    let begun = Instant::now();
+    let probe = |seconds| {
+        let now = begun + Duration::from_secs(seconds);
+        let mut next = None;
+        feed(&stream, |state, effects| {
+            next = state.probe(now, OpenCalls::default(), effects);
+        });
+        next.map(|at| at.duration_since(begun).as_secs())
+    };
+
+    assert!(!opens());
+    send();
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the first frame");
+    assert!(opens());
+    feed(&stream, |state, effects| {
+        state.connecting(1);
+        state.outbound_up(1, 1, effects);
+    });
+    assert_eq!(sent(1), [Kind::ResyncDone, Kind::NodeCall]);
+    feed(&stream, |state, effects| {
+        state.accept(1, 1, begun, effects).unwrap();
+        assert!(state.hear(1, true, effects));
+    });
+    assert_eq!(probe(0), Some(0), "soon, for it was used");
+    assert_eq!(probe(1), Some(2), "when it is to close");
+    assert_eq!(sent(1), []);
+    probe(2);
+    assert_eq!(sent(1), [Kind::Idle]);
+    send();
+    assert_eq!(sent(1), [Kind::None], "nothing follows IDLE");
+    feed(&stream, |state, effects| {
+        state.answer(&Frame::idle(), effects).unwrap();
+    });
+    assert!(opens());
+    feed(&stream, |state, effects| {
+        state.connecting(2);
+        state.outbound_up(2, 1, effects);
+    });
+    assert_eq!(sent(2), [Kind::NodeCall]);
 }

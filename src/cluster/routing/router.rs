@@ -13,7 +13,12 @@ use crate::{
     cluster::{
         channel::Dialer,
         compat::{peers::CompatPeers, remote::CompatSession},
-        link::{context::LinkContext, failure_detector, peers::LinkPeers, remote::RemoteSession},
+        link::{
+            context::{LinkContext, LinkOptions},
+            failure_detector,
+            peers::LinkPeers,
+            remote::RemoteSession,
+        },
         membership::subscriber::MembershipSubscriber,
         node_services::NodeServices,
         peer_table::{Candidate, PeerTable, unsupported},
@@ -47,6 +52,8 @@ pub(crate) struct Options {
     pub(crate) route_fn: Option<RouteFn>,
     /// The partition grace.
     pub(crate) grace: Duration,
+    /// How long a link may be open without need; `None` for ever.
+    pub(crate) link_idle_timeout: Option<Duration>,
     /// Whether nodes without links, and their clients, reach internal services.
     pub(crate) trust_unlinked: bool,
 }
@@ -57,6 +64,7 @@ impl Default for Options {
             balance: Balance::default(),
             route_fn: None,
             grace: Duration::from_secs(10),
+            link_idle_timeout: Some(Duration::from_secs(60)),
             trust_unlinked: false,
         }
     }
@@ -78,7 +86,11 @@ impl PeerRouter {
             dispatch.clone(),
             node,
             node_services,
-            options.grace,
+            LinkOptions {
+                grace: options.grace,
+                idle_timeout: options.link_idle_timeout,
+                has_services: !own.services().is_empty(),
+            },
         );
         let links = LinkPeers::new(context, table.clone());
         let router = Arc::new(Self {
@@ -90,7 +102,8 @@ impl PeerRouter {
         });
         let weak = Arc::downgrade(&router);
         dispatch.connect(weak);
-        tokio::spawn(failure_detector::run(Arc::downgrade(&router.links)));
+        let (links, wake) = (&router.links, &router.links.context.detector);
+        tokio::spawn(failure_detector::run(Arc::downgrade(links), wake.clone()));
         router
     }
 

@@ -238,7 +238,7 @@ impl World {
         self.trouble("draining");
         for index in 0..STREAMS {
             self.input(node, index, |link, _| {
-                link.goaway();
+                link.goaway(true);
             });
         }
         let incarnation = self.nodes[node].incarnation;

@@ -4,6 +4,7 @@ use rand::RngExt;
 
 use super::{event::Event, node::Handle, world::World};
 use crate::cluster::link::{
+    activity::OpenCalls,
     effect::Effect,
     proto::{Frame, Kind},
     session::LinkedSession,
@@ -80,6 +81,14 @@ impl World {
                     session: Some(session),
                     frame,
                 } => self.gate(node, &session, &frame),
+                Effect::PeerIdle => {
+                    let this = &mut self.nodes[node];
+                    let calls = OpenCalls {
+                        sent: this.calls.values().any(|of| *of == index),
+                        served: this.served_calls.values().any(|of| *of == index),
+                    };
+                    this.links[index].peer_idle(calls);
+                }
                 Effect::PeerSuspected => self.trouble("suspected"),
                 Effect::InboundClosed => {
                     self.trouble("dead peer");

@@ -114,11 +114,11 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(incarnation: u64, grace: Duration) -> Self {
+    pub(super) fn new(incarnation: u64, times: Times) -> Self {
         Self {
             incarnation,
             epoch: 1,
-            links: new_links(grace),
+            links: new_links(times),
             last_stream: 0,
             clients: BTreeMap::new(),
             served: BTreeMap::new(),
@@ -180,6 +180,9 @@ impl Node {
     }
 }
 
-pub(super) fn new_links(grace: Duration) -> [LinkState<Handle>; STREAMS] {
-    std::array::from_fn(|index| LinkState::new(index, grace))
+/// The partition grace and the idle timeout.
+pub(super) type Times = (Duration, Option<Duration>);
+
+pub(super) fn new_links((grace, idle): Times) -> [LinkState<Handle>; STREAMS] {
+    std::array::from_fn(|index| LinkState::new(index, grace, idle))
 }

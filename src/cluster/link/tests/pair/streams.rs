@@ -13,20 +13,39 @@ use super::{
     node::{Handle, Node, new_links},
     world::World,
 };
-use crate::cluster::link::{config::STREAMS, effect::Effect, proto::Kind, state::LinkState};
+use crate::cluster::link::{
+    config::STREAMS, effect::Effect, frame::is_traffic, proto::Kind, state::LinkState,
+};
 
 impl World {
-    pub(super) fn connect_all(&mut self, node: usize) {
-        for index in 0..STREAMS {
+    /// Opens an outbound stream if one is needed and none is on its way.
+    fn open(&mut self, node: usize, index: usize) {
+        let end = (node, index);
+        if self.pipes.contains_key(&end) || self.opening.contains(&end) {
+            return;
+        }
+        let opener = Waker::noop();
+        if self.nodes[node].links[index].poll_open(opener).is_ready() {
+            self.opening.insert(end);
+            self.note(|| format!("opens {end:?}"));
             let peer = self.known[node];
             self.soon(Event::Connect { node, index, peer });
         }
     }
 
+    /// Forgets the attempts of a node to open streams, and its probes.
+    fn forget_attempts(&mut self, node: usize) {
+        self.opening.retain(|(opener, _)| *opener != node);
+        self.quiet.retain(|(of, _), _| *of != node);
+    }
+
     pub(super) fn connect(&mut self, node: usize, index: usize, peer: u64) {
         let other = 1 - node;
-        if self.known[node] != peer || self.pipes.contains_key(&(node, index)) {
+        if self.known[node] != peer || !self.opening.contains(&(node, index)) {
             return;
+        }
+        if self.reopened.contains(&(node, index)) {
+            self.trouble("opened again");
         }
         self.nodes[node].last_stream += 1;
         let number = self.nodes[node].last_stream;
@@ -37,6 +56,7 @@ impl World {
         let accepted_by = self.nodes[other].epoch;
         self.pipes
             .insert((node, index), Pipe::new(number, accepted_by));
+        self.opening.remove(&(node, index));
         let (epoch, now) = (self.nodes[node].epoch, self.now);
         let mut accepted = false;
         if meets {
@@ -94,11 +114,24 @@ impl World {
             return;
         }
         self.pipes.remove(&(node, index));
-        let (now, peer) = (self.now, self.known[node]);
+        let now = self.now;
+        if self.nodes[node].links[index].is_retiring() {
+            self.trouble("broken while it closes");
+        }
         self.input(node, index, |link, effects| {
             link.outbound_down(now, effects)
         });
-        self.soon(Event::Connect { node, index, peer });
+    }
+
+    /// The other node has confirmed that it has received everything.
+    fn closed_in_order(&mut self, node: usize, index: usize) {
+        self.trouble("closed idle");
+        self.pipes.remove(&(node, index));
+        self.reopened.insert((node, index));
+        if self.pipes.contains_key(&(1 - node, index)) {
+            self.trouble("closed one way");
+        }
+        self.open(node, index);
     }
 
     /// Feeds an input, does what follows, and sends what is queued.
@@ -112,6 +145,7 @@ impl World {
         input(&mut self.nodes[node].links[index], &mut effects);
         self.apply(node, index, effects);
         self.flush(node, index);
+        self.open(node, index);
     }
 
     fn flush(&mut self, node: usize, index: usize) {
@@ -124,8 +158,9 @@ impl World {
             let mut readers = Vec::new();
             while let Poll::Ready(batch) = link.poll_batch(pipe.number, Waker::noop(), &mut readers)
             {
+                self.quiet.remove(&(node, index));
                 let Some(batch) = batch else {
-                    ended = !pipe.dead;
+                    ended = !pipe.dead && !link.is_retiring();
                     break;
                 };
                 if !pipe.dead {
@@ -170,7 +205,12 @@ impl World {
         else {
             return;
         };
-        if !self.nodes[node].links[index].hear(number) {
+        self.quiet.remove(&(node, index));
+        let (mut heard, traffic) = (false, is_traffic(&frames));
+        self.input(node, index, |link, effects| {
+            heard = link.hear(number, traffic, effects);
+        });
+        if !heard {
             return self.break_pipe(from, index);
         }
         for frame in frames {
@@ -184,7 +224,7 @@ impl World {
             assert!(current, "the stream ended within a batch");
             self.apply(node, index, effects);
         }
-        self.flush(node, index);
+        self.input(node, index, |_, _| ());
     }
 
     pub(super) fn answers(&mut self, from: usize, index: usize, number: u64) {
@@ -200,6 +240,9 @@ impl World {
             self.input(from, index, |link, effects| {
                 link.answer(&frame, effects).unwrap();
             });
+            if frame.kind() == Kind::Idle {
+                self.closed_in_order(from, index);
+            }
         }
     }
 
@@ -210,7 +253,8 @@ impl World {
         self.trouble("restart");
         let other = 1 - node;
         let next = incarnation + 1;
-        self.nodes[node] = Node::new(next, self.grace);
+        self.nodes[node] = Node::new(next, self.times);
+        self.forget_attempts(node);
         self.pipes.retain(|(opener, _), _| *opener != node);
         for index in 0..STREAMS {
             self.break_pipe(other, index);
@@ -220,7 +264,6 @@ impl World {
             node: other,
             incarnation: next,
         });
-        self.connect_all(node);
     }
 
     /// A node closes its links, and begins anew with the same incarnation of the other one: the
@@ -255,9 +298,9 @@ impl World {
             self.nodes[node].served.is_empty(),
             "sessions of a closed link"
         );
-        self.nodes[node].links = new_links(self.grace);
+        self.nodes[node].links = new_links(self.times);
+        self.forget_attempts(node);
         self.nodes[node].epoch += 1;
-        self.connect_all(node);
     }
 
     /// Closes the links to the incarnation that is gone, and begins with the new one.
@@ -274,9 +317,9 @@ impl World {
             self.nodes[node].served.is_empty(),
             "sessions of a gate that is gone"
         );
-        self.nodes[node].links = new_links(self.grace);
+        self.nodes[node].links = new_links(self.times);
+        self.forget_attempts(node);
         self.nodes[node].epoch += 1;
         self.known[node] = incarnation;
-        self.connect_all(node);
     }
 }

@@ -1,12 +1,20 @@
 //! The two nodes in virtual time: the queue of events, and what must hold once they have settled.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::{event::Event, network::Pipe, node::Node};
+use super::{
+    event::Event,
+    network::Pipe,
+    node::{Node, Times},
+};
 use crate::cluster::link::{
+    activity::OpenCalls,
     config::{CREDIT, PROBE_INTERVAL, stream_index},
     session::LinkedSession,
 };
@@ -21,16 +29,21 @@ const ENDS: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 /// How often each kind of trouble happened.
 pub(super) type Troubles = BTreeMap<&'static str, u32>;
 
-pub(super) const ALL_TROUBLES: [&str; 17] = [
+pub(super) const ALL_TROUBLES: [&str; 22] = [
     "begun anew",
+    "broken while it closes",
     "cancelled call",
     "closed by the member",
+    "closed idle",
+    "closed one way",
     "dead peer",
     "detached",
     "draining",
+    "all clients left",
     "half-open",
     "late reply",
     "lost stream",
+    "opened again",
     "overtaken",
     "refused message",
     "request failed",
@@ -46,13 +59,19 @@ pub(super) struct World {
     pub(super) random: StdRng,
     begun: Instant,
     pub(super) now: Instant,
-    pub(super) grace: Duration,
+    pub(super) times: Times,
     pub(super) events: BTreeMap<(Instant, u64), Event>,
     pub(super) count: u64,
     pub(super) nodes: [Node; 2],
     /// The incarnation of the other node that each node's links are for.
     pub(super) known: [u64; 2],
     pub(super) pipes: BTreeMap<(usize, usize), Pipe>,
+    /// Outbound streams that are about to be opened.
+    pub(super) opening: BTreeSet<(usize, usize)>,
+    /// Outbound streams that have closed in order.
+    pub(super) reopened: BTreeSet<(usize, usize)>,
+    /// Links that are not probed before the time given, or before something happens to them.
+    pub(super) quiet: BTreeMap<(usize, usize), Option<Instant>>,
     pub(super) last_id: i64,
     pub(super) last_call: u64,
     /// A hash of all that happened, if it is recorded.
@@ -63,28 +82,29 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
-        let (now, grace) = (
-            Instant::now(),
-            Duration::from_millis([0, 500, 5_000][random.random_range(0..3)]),
-        );
+        let now = Instant::now();
+        let grace = Duration::from_millis([0, 500, 5_000][random.random_range(0..3)]);
+        let idle = [None, Some(100), Some(300), Some(1_000)][random.random_range(0..4)];
+        let times = (grace, idle.map(Duration::from_millis));
         let mut world = Self {
             seed,
             random,
             begun: now,
             now,
-            grace,
+            times,
             events: BTreeMap::new(),
             count: 0,
-            nodes: [Node::new(1, grace), Node::new(1, grace)],
+            nodes: [Node::new(1, times), Node::new(1, times)],
             known: [1, 1],
             pipes: BTreeMap::new(),
+            opening: BTreeSet::new(),
+            reopened: BTreeSet::new(),
+            quiet: BTreeMap::new(),
             last_id: 0,
             last_call: 0,
             trace: None,
             troubles: Troubles::new(),
         };
-        world.connect_all(0);
-        world.connect_all(1);
         world.later(0, Event::Act);
         world.later(100, Event::Probe);
         world
@@ -155,17 +175,26 @@ impl World {
         match event {
             Event::Act => {
                 if !self.is_calm() {
-                    self.act();
-                    let pause = self.random.random_range(0..20);
+                    let pause = match self.random.random_range(0..300) {
+                        0 => self.leave_all(),
+                        _ => {
+                            self.act();
+                            20
+                        }
+                    };
+                    let pause = self.random.random_range(0..pause);
                     self.later(pause, Event::Act);
                 } else {
                     self.cancel_all();
+                    if self.random.random_bool(0.3) {
+                        self.leave_all();
+                    }
                 }
             }
             Event::Probe => {
                 let now = self.now;
                 for (node, index) in ENDS {
-                    self.input(node, index, |link, effects| link.probe(now, effects));
+                    self.probe(node, index);
                 }
                 self.at(now + PROBE_INTERVAL, Event::Probe);
             }
@@ -186,6 +215,7 @@ impl World {
                 number,
             } => {
                 let now = self.now;
+                self.quiet.remove(&(node, index));
                 self.input(node, index, |link, effects| {
                     link.inbound_down(number, now, effects);
                 });
@@ -221,13 +251,72 @@ impl World {
 }
 
 impl World {
+    /// Probes a link as the failure detector does: only if it has asked for that, or something has
+    /// happened to it.
+    fn probe(&mut self, node: usize, index: usize) {
+        let (now, end) = (self.now, (node, index));
+        if self.nodes[node].links[index].is_idle()
+            || self
+                .quiet
+                .get(&end)
+                .is_some_and(|at| at.is_none_or(|at| at > now))
+        {
+            return;
+        }
+        // Armed before the probe, so that what follows from it counts.
+        self.quiet.insert(end, None);
+        let calls = OpenCalls {
+            sent: self.nodes[node].calls.values().any(|of| *of == index),
+            served: self.nodes[node]
+                .served_calls
+                .values()
+                .any(|of| *of == index),
+        };
+        let mut next = None;
+        self.input(node, index, |link, effects| {
+            next = link.probe(now, calls, effects);
+        });
+        if next.is_some_and(|at| at <= now + PROBE_INTERVAL) {
+            self.quiet.remove(&end);
+        } else if let Some(armed) = self.quiet.get_mut(&end) {
+            *armed = next;
+        }
+    }
+
+    /// All clients leave, and all callers give up: the links may close.
+    fn leave_all(&mut self) -> u64 {
+        self.trouble("all clients left");
+        self.cancel_all();
+        for node in 0..2 {
+            for id in self.nodes[node].clients.keys().copied().collect::<Vec<_>>() {
+                self.close(node, id);
+            }
+        }
+        1_500
+    }
+}
+
+impl World {
     /// Checks what must hold when nothing has gone wrong for a while.
     fn check_settled(&self) {
         self.check_calls_settled();
         for (node, index) in ENDS {
             let (gate, member) = (&self.nodes[node], &self.nodes[1 - node]);
             let link = &gate.links[index];
-            assert!(link.is_outbound_up(), "node {node}, stream {index}: not up");
+            assert!(
+                link.is_outbound_up() || link.has_retired(),
+                "node {node}, stream {index}: not up"
+            );
+            assert!(
+                !link.is_broken() && !link.receiver().is_suspect(),
+                "node {node}, stream {index}: broken"
+            );
+            let is_free =
+                link.sender().windows().count() == 0 && link.receiver().sessions.is_empty();
+            assert!(
+                !is_free || self.times.1.is_none() || link.is_idle(),
+                "node {node}, stream {index}: still open"
+            );
             assert_eq!(link.queued_bytes(), 0, "queued bytes");
             for window in link.sender().windows() {
                 assert!(window.unfinished() < CREDIT, "credit is not restored");

@@ -1,0 +1,199 @@
+//! Links that open with the first message and close when they are not needed. In a process of its
+//! own: it counts the links of all its nodes, and a process has one recorder.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use nano::{
+    App, Cluster, Component, Handlers, Options, Raw, Result, Session, code,
+    metrics::CLUSTER_LINKS,
+    testing::{TestNode, eventually, within},
+};
+use tokio::time::Instant;
+
+const IDLE: Duration = Duration::from_millis(200);
+
+/// Answers with the number of its messages, in the order they came.
+#[derive(Clone, Default)]
+struct Counter(Arc<AtomicU64>);
+
+impl Counter {
+    fn next(&self, _: &Session<Raw>, body: Bytes) -> Result<Bytes> {
+        let number: u64 = std::str::from_utf8(&body)?.parse()?;
+        let before = self.0.swap(number, Ordering::Relaxed);
+        assert_eq!(before + 1, number, "a message is lost, or out of order");
+        Ok(body)
+    }
+}
+
+impl Component<Raw> for Counter {
+    fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
+        h.on("Next", Self::next)
+    }
+}
+
+/// The outbound streams of all nodes that are up.
+struct Streams {
+    snapshotter: Snapshotter,
+    up: f64,
+}
+
+impl Streams {
+    fn new() -> Self {
+        let recorder = DebuggingRecorder::new();
+        let snapshotter = recorder.snapshotter();
+        recorder.install().unwrap();
+        Self {
+            snapshotter,
+            up: 0.0,
+        }
+    }
+
+    fn up(&mut self) -> u64 {
+        for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
+            if key.key().name() == CLUSTER_LINKS
+                && let DebugValue::Gauge(change) = value
+            {
+                // A snapshot takes what it shows.
+                self.up += change.0;
+            }
+        }
+        self.up.round() as u64
+    }
+}
+
+async fn member(master: &TestNode, change: impl FnOnce(App) -> App) -> TestNode {
+    let cluster = Cluster::join([master.address()])
+        .listen("127.0.0.1:0")
+        .link_idle_timeout(IDLE);
+    TestNode::start(change(App::new().scheduler_threads(1)).cluster(cluster)).await
+}
+
+#[tokio::test]
+async fn members_hold_links_only_to_those_they_exchange_messages_with() {
+    let mut streams = Streams::new();
+    let master = Cluster::master()
+        .listen("127.0.0.1:0")
+        .link_idle_timeout(IDLE);
+    let master = TestNode::start(App::new().scheduler_threads(1).cluster(master)).await;
+    let counter = Counter::default();
+    let mut backend = member(&master, |app| {
+        app.component_with(counter.clone(), Options::new().name("Counter"))
+    })
+    .await;
+    let gate = member(&master, |app| app.tcp("127.0.0.1:0")).await;
+    let others = join_all((0..27).map(|_| member(&master, |app| app))).await;
+    for node in [&master, &backend, &gate].into_iter().chain(&others) {
+        node.knows(29).await;
+    }
+    assert_eq!(streams.up(), 0, "nothing was sent");
+
+    let mut sent = 0;
+    for _ in 0..3 {
+        let client = gate.client_of::<Raw>().await;
+        for _ in 0..20 {
+            sent += 1;
+            let answer = within(
+                "an answer",
+                client.request_raw("Counter.Next", sent.to_string()),
+            );
+            assert_eq!(answer.await.unwrap(), sent.to_string());
+        }
+        assert_eq!(streams.up(), 2, "one link, both ways");
+        client.close();
+        eventually("the link to close", || streams.up() == 0).await;
+    }
+
+    let client = gate.client_of::<Raw>().await;
+    backend.kill();
+    let begun = Instant::now();
+    let refused = client.request_raw("Counter.Next", "0").await.unwrap_err();
+    assert_eq!(refused.code(), code::UNAVAILABLE);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "the first message to a dead member fails at once: {:?}",
+        begun.elapsed()
+    );
+}
+
+/// What the process has used so far.
+struct Usage {
+    cpu: Duration,
+    memory_kib: u64,
+    descriptors: usize,
+}
+
+impl Usage {
+    #[cfg(target_os = "linux")]
+    fn now() -> Self {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+        // Behind the name of the program: user and system time are the 14th and 15th field.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks: u64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let resident = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let memory = resident.unwrap().split_whitespace().nth(1).unwrap();
+        Self {
+            cpu: Duration::from_millis(ticks * 10),
+            memory_kib: memory.parse().unwrap(),
+            descriptors: std::fs::read_dir("/proc/self/fd").unwrap().count(),
+        }
+    }
+}
+
+/// Prints a line for each size. `NANO_MEMBERS=10,62` chooses the sizes.
+#[tokio::test]
+#[ignore = "slow: a measurement"]
+#[cfg(target_os = "linux")]
+async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
+    let sizes = std::env::var("NANO_MEMBERS").unwrap_or_else(|_| "10,40,62".to_owned());
+    for size in sizes.split(',').map(|size| size.parse::<usize>().unwrap()) {
+        let empty = Usage::now();
+        let begun = Instant::now();
+        let master = Cluster::master().listen("127.0.0.1:0");
+        let master = TestNode::start(App::new().scheduler_threads(1).cluster(master)).await;
+        let members = join_all((1..size).map(|_| member(&master, |app| app))).await;
+        for node in std::iter::once(&master).chain(&members) {
+            node.knows(size - 1).await;
+        }
+        let joined = begun.elapsed();
+        // What joining has begun is over.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let before = Usage::now();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let after = Usage::now();
+        let each = 1.0 / size as f64;
+        let cpu = (after.cpu - before.cpu).as_secs_f64() / 10.0 * each;
+        println!(
+            "{size} members: joined in {joined:?}; each {:.3} % of a core and {:.2} MiB; {} descriptors",
+            cpu * 100.0,
+            (after.memory_kib - empty.memory_kib) as f64 / 1024.0 * each,
+            after.descriptors - empty.descriptors,
+        );
+        assert!(cpu < 0.01, "an idle member costs {cpu} of a core");
+        let begun = Instant::now();
+        let (leaver, rest) = members.split_first().unwrap();
+        leaver.stop().await;
+        for node in rest {
+            node.knows(size - 2).await;
+        }
+        println!(
+            "{size} members: a leave is known to all after {:?}",
+            begun.elapsed()
+        );
+    }
+}
