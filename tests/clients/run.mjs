@@ -25,6 +25,7 @@ const clients = [
   { ws: true, dicts: ['', pushes], program: node('jsclient.mjs') },
   { ws: true, dicts: ['', pushes], program: node('clientwebsocket.mjs') },
   { ws: true, dicts: ['', pushes], program: py('websockets_client.py') },
+  { ws: true, dicts: ['', pushes], program: py('aiohttp_client.py') },
   { ws: false, dicts: ['', requests], program: py('pypomelo_client.py') },
   { ws: false, dicts: ['', requests], program: node('libpomelo2.mjs') },
   { ws: false, dicts: ['', pushes], program: node('pitaya.mjs') },
