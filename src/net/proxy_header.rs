@@ -10,6 +10,8 @@ use super::address::canonical;
 /// What a header of version 2 begins with.
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const V1_SIGNATURE: &[u8; 6] = b"PROXY ";
+/// Version 2, and the command of a proxy that speaks for itself.
+const V2_LOCAL: u8 = 0x20;
 /// Signature, version, family and length of version 2, in bytes.
 const V2_HEAD: usize = 16;
 /// The longest header of version 1, in bytes.
@@ -33,11 +35,20 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr
     } else {
         return Err(invalid("no PROXY header"));
     }
+    parse(&header)
+}
+
+/// Parses a whole header; as [`read`].
+fn parse(header: &[u8]) -> io::Result<Option<SocketAddr>> {
+    if header.starts_with(V2_SIGNATURE) && header.get(V2_SIGNATURE.len()) == Some(&V2_LOCAL) {
+        // Family and addresses mean nothing then, whatever they are.
+        return Ok(None);
+    }
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()
     };
-    match ProxyHeader::parse(&header, config) {
+    match ProxyHeader::parse(header, config) {
         Ok((parsed, len)) if len == header.len() => {
             Ok(parsed.proxied_address().map(|it| canonical(it.source)))
         }
@@ -86,3 +97,6 @@ async fn read_v1(stream: &mut TcpStream, header: &mut Vec<u8>) -> io::Result<()>
 fn invalid(fault: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, fault)
 }
+
+#[cfg(test)]
+mod tests;

@@ -95,6 +95,9 @@ async fn the_client_is_the_one_in_the_header_however_its_bytes_arrive() {
         ),
         (v2(0, 0x00, b""), unknown),
         (v2(0, 0x11, &v4_addresses()), unknown),
+        // A proxy that speaks for itself may fill in anything.
+        (v2(0, 0x11, b"abc"), unknown),
+        (v2(0, 0x44, b"x"), unknown),
         (v2(1, 0x00, b""), unknown),
         (v2(1, 0x00, &fields()), unknown),
         (v2(1, 0x31, &[0; 216]), unknown),

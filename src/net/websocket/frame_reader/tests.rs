@@ -1,4 +1,21 @@
+use std::{fs, path::Path};
+
 use super::*;
+
+#[path = "../../../../fuzz/websocket.rs"]
+mod websocket;
+
+mod frame_reader {
+    pub(super) use super::super::{Event, Fault, FrameReader};
+}
+
+#[test]
+fn websocket_seeds_pass_the_websocket_check() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/websocket");
+    for seed in fs::read_dir(seeds).unwrap() {
+        websocket::websocket(&fs::read(seed.unwrap().path()).unwrap());
+    }
+}
 
 /// A masked frame; `first` is its first byte.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
