@@ -1,12 +1,16 @@
 //! WebSockets, whatever frames the server likes.
 
+use std::sync::Arc;
+
 use futures_util::{SinkExt, StreamExt};
 use nano::{
+    Accept, App, Listener,
     client::{Client, DisconnectReason},
     code,
     message::Message,
     packet::Kind,
 };
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -143,4 +147,46 @@ async fn an_upgrade_that_is_refused_is_an_error() {
     let error = client.unwrap_err();
     assert_eq!(error.code(), code::UNAVAILABLE);
     assert!(error.message().contains("404"), "{error}");
+}
+
+#[tokio::test]
+async fn the_upgrade_carries_headers_and_subprotocols_of_the_application() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = seen.clone();
+    let listener = Listener::websocket("127.0.0.1:0", "/nano").subprotocols(["nano"]);
+    let app = App::new().listen(listener).on_handshake(move |handshake| {
+        let upgrade = handshake.upgrade().unwrap();
+        let headers = ["authorization", "host", "sec-websocket-protocol"];
+        let headers = headers.map(|name| upgrade.header(name).map(str::to_owned));
+        *note.lock() = headers.to_vec();
+        Ok(Accept::new())
+    });
+    let node = app.start().await.unwrap();
+    let url = format!("ws://{}/nano", node.addresses()[0]);
+    let client = Client::builder()
+        .header("Authorization", "Bearer t")
+        .header("Host", "game.example")
+        .subprotocol("token.t")
+        .subprotocol("nano");
+    within(client.connect(&url)).await.unwrap();
+    let expected = ["Bearer t", "game.example", "token.t, nano"];
+    assert_eq!(*seen.lock(), expected.map(|header| Some(header.to_owned())));
+
+    for (builder, expected) in [
+        (Client::builder().subprotocol("other"), code::UNAVAILABLE),
+        (Client::builder().subprotocol("a\nb"), code::BAD_REQUEST),
+        (Client::builder().header("a b", "c"), code::BAD_REQUEST),
+        (
+            Client::builder().header("a", "b\r\nc: d"),
+            code::BAD_REQUEST,
+        ),
+        (Client::builder().header("Upgrade", "x"), code::BAD_REQUEST),
+        (
+            Client::builder().header("Sec-WebSocket-Key", "x"),
+            code::BAD_REQUEST,
+        ),
+    ] {
+        let error = within(builder.connect(&url)).await.unwrap_err();
+        assert_eq!(error.code(), expected, "{error}");
+    }
 }

@@ -17,6 +17,7 @@ use crate::{
     address::Address,
     client::Client,
     connection::Connection,
+    dial::Upgrade,
     reconnect::{Dialer, Event, OnEvent, Resumption},
     shared::Shared,
     subscription::{Listeners, Pushes, Subscription},
@@ -62,6 +63,7 @@ pub struct Builder<S: Serializer = Json> {
     user: Value,
     ca_file: Option<PathBuf>,
     server_name: Option<String>,
+    upgrade: Upgrade,
     request_timeout: Option<Duration>,
     connect_timeout: Duration,
     max_packet: usize,
@@ -77,6 +79,7 @@ impl Default for Builder {
             user: Value::Null,
             ca_file: None,
             server_name: None,
+            upgrade: Upgrade::default(),
             request_timeout: Some(Duration::from_secs(30)),
             connect_timeout: Duration::from_secs(10),
             max_packet: packet::MAX_BODY,
@@ -95,6 +98,7 @@ impl<S: Serializer> Builder<S> {
             user,
             ca_file,
             server_name,
+            upgrade,
             request_timeout,
             connect_timeout,
             max_packet,
@@ -107,6 +111,7 @@ impl<S: Serializer> Builder<S> {
             user,
             ca_file,
             server_name,
+            upgrade,
             request_timeout,
             connect_timeout,
             max_packet,
@@ -134,6 +139,24 @@ impl<S: Serializer> Builder<S> {
     /// `tls://` and `wss://` only.
     pub fn server_name(mut self, name: impl Into<String>) -> Self {
         self.server_name = Some(name.into());
+        self
+    }
+
+    /// Adds a header to the request that opens the WebSocket: a token, a cookie. `Host` replaces that
+    /// of the address. For `ws://` and `wss://` only.
+    ///
+    /// Sent again at each return of a client that [resumes](Builder::resume) its session. A header
+    /// that the upgrade itself sets, such as `Upgrade`, is an error of [`connect`](Builder::connect).
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.upgrade.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Offers this subprotocol of the WebSocket, behind earlier ones. For `ws://` and `wss://` only.
+    ///
+    /// A server that chooses none of those offered is refused, as by browsers.
+    pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
+        self.upgrade.subprotocols.push(name.into());
         self
     }
 
@@ -216,8 +239,8 @@ impl<S: Serializer> Builder<S> {
     /// `wss://host[:port]/path`, and completes when the server has accepted the handshake.
     ///
     /// # Errors
-    /// - [`code::BAD_REQUEST`] for an address of another form, an unusable certificate file, or an
-    ///   invalid handshake reply.
+    /// - [`code::BAD_REQUEST`] for an address of another form, an unusable certificate file, an
+    ///   invalid header or subprotocol, or an invalid handshake reply.
     /// - [`code::UNAVAILABLE`] when the server cannot be reached, or TLS or the WebSocket upgrade
     ///   fails.
     /// - [`code::CLOSED`] when the server closes the connection during the handshake.
@@ -247,6 +270,7 @@ impl<S: Serializer> Builder<S> {
             address,
             ca_file: self.ca_file,
             server_name: self.server_name,
+            upgrade: self.upgrade,
             max_packet: self.max_packet,
             request: Request::new(sys, self.user),
         };

@@ -14,7 +14,14 @@ use tokio::{
     task::JoinSet,
     time::sleep,
 };
-use tokio_tungstenite::client_async_with_config;
+use tokio_tungstenite::{
+    client_async_with_config,
+    tungstenite::{
+        client::IntoClientRequest,
+        handshake::client::Request,
+        http::{HeaderName, HeaderValue, Uri, header},
+    },
+};
 
 use crate::{
     address::Address,
@@ -25,10 +32,52 @@ use crate::{
 /// How long one address may take before the next is tried beside it (RFC 8305).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
+/// What the request that opens a WebSocket says beyond its address.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Upgrade {
+    pub(crate) headers: Vec<(String, String)>,
+    /// In the order of preference.
+    pub(crate) subprotocols: Vec<String>,
+}
+
+impl Upgrade {
+    /// # Errors
+    /// [`code::BAD_REQUEST`] names the header that is invalid, or that the upgrade itself sets.
+    fn request(&self, uri: &Uri) -> Result<Request> {
+        let invalid = |what: &str| Error::bad_request(format!("{what} of the upgrade is invalid"));
+        let request = uri.clone().into_client_request();
+        let mut request = request.map_err(|error| Error::bad_request(error.to_string()))?;
+        let headers = request.headers_mut();
+        for (name, value) in &self.headers {
+            let header = name.parse::<HeaderName>().ok();
+            let header = header.filter(|header| {
+                let upgrade = [header::CONNECTION, header::UPGRADE].contains(header);
+                !upgrade && !header.as_str().starts_with("sec-websocket-")
+            });
+            let header = header.ok_or_else(|| invalid(&format!("header {name:?}")))?;
+            let value = HeaderValue::from_str(value);
+            // The value may be a secret.
+            let value = value.map_err(|_| invalid(&format!("the value of header {name:?}")))?;
+            if header == header::HOST {
+                headers.insert(header, value);
+            } else {
+                headers.append(header, value);
+            }
+        }
+        if !self.subprotocols.is_empty() {
+            let names = HeaderValue::from_str(&self.subprotocols.join(", "));
+            let names = names.map_err(|_| invalid("a subprotocol"))?;
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, names);
+        }
+        Ok(request)
+    }
+}
+
 pub(crate) async fn dial(
     address: &Address,
     ca_file: Option<PathBuf>,
     server_name: Option<String>,
+    upgrade: &Upgrade,
     max_packet: usize,
 ) -> Result<Transport> {
     let tcp = connect(&address.host, address.port)
@@ -49,7 +98,8 @@ pub(crate) async fn dial(
     let Some(uri) = &address.websocket else {
         return Ok(Transport::stream(io));
     };
-    let (socket, _) = client_async_with_config(uri.clone(), io, Some(websocket_config(max_packet)))
+    let request = upgrade.request(uri)?;
+    let (socket, _) = client_async_with_config(request, io, Some(websocket_config(max_packet)))
         .await
         .map_err(|error| unavailable("WebSocket upgrade failed", address, error))?;
     Ok(Transport::websocket(socket))

@@ -23,7 +23,11 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
-    address::Address, dial, disconnect::DisconnectReason, handshake, shared::Shared,
+    address::Address,
+    dial::{self, Upgrade},
+    disconnect::DisconnectReason,
+    handshake,
+    shared::Shared,
     transport::Transport,
 };
 
@@ -58,6 +62,7 @@ pub(crate) struct Dialer {
     pub(crate) address: Address,
     pub(crate) ca_file: Option<PathBuf>,
     pub(crate) server_name: Option<String>,
+    pub(crate) upgrade: Upgrade,
     pub(crate) max_packet: usize,
     pub(crate) request: Request,
 }
@@ -80,6 +85,7 @@ impl Dialer {
             &self.address,
             self.ca_file.clone(),
             self.server_name.clone(),
+            &self.upgrade,
             self.max_packet,
         )
         .await?;
