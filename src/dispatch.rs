@@ -14,7 +14,7 @@ use crate::{
     component::{ErasedHandler, ErrorReporter, Service},
     error::{Error, Result, code},
     message::{Kind, Message},
-    metrics::CallMetrics,
+    metrics::{CallMetrics, Refusal},
     panic::catch_panic,
     pipeline::{Channel, Pipeline},
     session::{Call, CallRouter, CloseReason, Session, Sessions},
@@ -141,10 +141,12 @@ impl Dispatch {
         }
         let session = session.with_request(request_of(&message));
         let filtered = match message.kind {
-            Kind::Request | Kind::Notify => self.filter(&session, &mut message),
-            _ => Err(Error::new(
-                code::BAD_REQUEST,
-                "only servers send responses and pushes",
+            Kind::Request | Kind::Notify => self
+                .filter(&session, &mut message)
+                .map_err(|error| (Refusal::Pipeline, error)),
+            _ => Err((
+                Refusal::Kind,
+                Error::bad_request("only servers send responses and pushes"),
             )),
         };
         let route = message.route.clone();
@@ -155,7 +157,7 @@ impl Dispatch {
                 )),
                 _ => self.local(&session, &message, Origin::Client),
             })
-            .map_err(|error| self.refuse(&session, &route, error))
+            .map_err(|refused| self.refuse(&session, &route, refused))
             .ok()
     }
 
@@ -178,9 +180,9 @@ impl Dispatch {
         origin: Origin,
     ) -> Option<Dispatched> {
         self.local(session, message, origin)
-            .map_err(|error| {
+            .map_err(|refused| {
                 session.sink().done();
-                self.refuse(session, &message.route, error);
+                self.refuse(session, &message.route, refused);
             })
             .ok()
     }
@@ -230,7 +232,8 @@ impl Dispatch {
         match self.cluster() {
             Some(cluster) if !self.has(&message.route) => cluster.rpc(session, message),
             _ => self
-                .local(&session.with_request(0), &message, Origin::Node)?
+                .local(&session.with_request(0), &message, Origin::Node)
+                .map_err(|(_, error)| error)?
                 .try_submit(),
         }
     }
@@ -256,8 +259,8 @@ impl Dispatch {
         }
     }
 
-    fn refuse(&self, session: &Session, route: &str, error: Error) {
-        self.reporter.metrics.refused.increment(1);
+    fn refuse(&self, session: &Session, route: &str, (reason, error): (Refusal, Error)) {
+        self.reporter.metrics.refused.count(reason);
         let handler = self.handlers.get(route);
         let encode = handler.map(|handler| handler.encode_error);
         self.reporter.fail(session, route, error, encode);
@@ -275,22 +278,28 @@ impl Dispatch {
         )
     }
 
-    fn local(&self, session: &Session, message: &Message, origin: Origin) -> Result<Dispatched> {
+    fn local(
+        &self,
+        session: &Session,
+        message: &Message,
+        origin: Origin,
+    ) -> Result<Dispatched, (Refusal, Error)> {
         let handler = self
             .handlers
             .get(&message.route)
             .filter(|handler| origin == Origin::Node || !handler.is_internal())
             .ok_or_else(|| {
-                Error::new(
-                    code::NOT_FOUND,
-                    format!("route not found: {}", message.route),
-                )
+                let unknown = format!("route not found: {}", message.route);
+                (Refusal::Route, Error::new(code::NOT_FOUND, unknown))
             })?;
-        let scheduler = handler.scheduler(session)?;
+        let scheduler = handler
+            .scheduler(session)
+            .map_err(|error| (Refusal::Scheduler, error))?;
         let panics = &self.reporter.metrics.panics;
         let task = catch_panic(panics, "decoding the message panicked", || {
             handler.prepare(session, &scheduler, &message.body)
-        })?;
+        })
+        .map_err(|error| (Refusal::Body, error))?;
         Ok(Dispatched::Local(LocalCall::new(
             session.clone(),
             scheduler,

@@ -17,12 +17,16 @@ pub(crate) mod exposition;
 mod handles;
 #[cfg(feature = "admin")]
 pub(crate) mod histogram;
+mod refusals;
 #[cfg(feature = "admin")]
 pub(crate) mod registry;
 mod status;
 
-pub(crate) use self::handles::Handles;
 use self::status::Statuses;
+pub(crate) use self::{
+    handles::Handles,
+    refusals::{Refusal, Refusals},
+};
 
 /// Declares the names, and lists them with their descriptions.
 macro_rules! names {
@@ -81,8 +85,9 @@ names! {
     MEMORY_DISCONNECTS = "nano_memory_disconnects_total",
     /// Bytes queued for clients, as charged to the memory budget: in steps of 4 KiB for each client.
     MEMORY_QUEUED = "nano_memory_queued_bytes",
-    /// Messages that reached no handler: unknown route, undecodable body, refused by a pipeline or a
-    /// filter, or of a kind that only servers send.
+    /// Messages that reached no handler, with a label `reason`: `route` (unknown, or closed to clients),
+    /// `body` (does not decode), `scheduler` (the session is pinned to none), `pipeline`, `filter`,
+    /// `member` (none takes it), or `kind` (only servers send it).
     MESSAGES_REFUSED = "nano_messages_refused_total",
     /// Panics of handlers, pipelines, hooks and callbacks. Panics of other tasks and of timers are in
     /// [`Pool::panics`](crate::Pool::panics).
@@ -210,7 +215,7 @@ pub(crate) struct Metrics {
     pub(crate) pushes_dropped: Counter,
     pub(crate) memory_disconnects: Counter,
     pub(crate) memory_queued: Gauge,
-    pub(crate) refused: Counter,
+    pub(crate) refused: Refusals,
     pub(crate) panics: Counter,
     pub(crate) handler_seconds: Histogram,
     /// `None` unless the node has an admin address.
@@ -240,7 +245,9 @@ impl Metrics {
             pushes_dropped: node.counter(PUSHES_DROPPED),
             memory_disconnects: node.counter(MEMORY_DISCONNECTS),
             memory_queued: node.gauge(MEMORY_QUEUED),
-            refused: node.counter(MESSAGES_REFUSED),
+            refused: Refusals::new(|reason| {
+                node.counter_with(MESSAGES_REFUSED, &[("reason", reason)])
+            }),
             panics: node.counter(PANICS),
             handler_seconds: node.histogram(HANDLER_SECONDS),
             request_seconds: node.is_recorded().then(|| node.histogram(REQUEST_SECONDS)),

@@ -15,14 +15,15 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
-    App, Cluster, Component, Error, Handle, Handlers, Limits, Node, Pipeline, Responder, Result,
-    Session, SlowClient, Timeouts, code,
+    App, Cluster, Component, Error, Handle, Handlers, Limits, Node, Options, Pipeline, Responder,
+    Result, Session, SlowClient, Timeouts, code,
     filter::{self, Flow, LoadShed, RouteTiming},
+    message::Message,
     metrics as names,
 };
 use parking_lot::Mutex;
 
-use harness::{Client, start};
+use harness::{Client, data, start};
 use support::eventually;
 
 /// The recorder of this process. One test at a time uses it.
@@ -139,9 +140,19 @@ async fn every_metric_counts_what_its_name_says() {
             br#""refuse""# => Err(Error::new("REFUSED", "no")),
             _ => Ok(()),
         });
+    pipeline
+        .inbound()
+        .push_back(|_, message| match &*message.body {
+            br#""blocked""# => Err(Error::new("BLOCKED", "no")),
+            _ => Ok(()),
+        });
     let kept = Arc::new(Kept::default());
     let app = App::new()
         .component(Till(kept.clone()))
+        .component_with(
+            Till(kept.clone()),
+            Options::new().name("Pinned").scheduler("desk"),
+        )
         .pipeline(pipeline)
         .limits(
             Limits::new()
@@ -223,22 +234,35 @@ async fn every_metric_counts_what_its_name_says() {
         .await;
     client.ask_in_vain("No.Where", "").await;
     client.ask_in_vain("Till.Echo", "{").await;
-    counts
-        .expect(&series.named(names::MESSAGES_REFUSED), 2)
-        .await;
+    for reason in ["route", "body"] {
+        let refused = series.because(names::MESSAGES_REFUSED, reason);
+        counts.expect(&refused, 1).await;
+    }
     counts
         .expect(&series.named(names::REQUESTS_FAILED), 5)
         .await;
-    client.ask_in_vain("Till.Echo", r#""refuse""#).await;
+    client.send(&data(&Message::push("Till.Echo", "1"))).await;
+    let refused = series.because(names::MESSAGES_REFUSED, "kind");
+    counts.expect(&refused, 1).await;
+    client.notify("Till.Echo", r#""blocked""#).await;
+    let refused = series.because(names::MESSAGES_REFUSED, "pipeline");
+    counts.expect(&refused, 1).await;
+    client.ask_in_vain("Pinned.Echo", r#""x""#).await;
+    let refused = series.because(names::MESSAGES_REFUSED, "scheduler");
+    counts.expect(&refused, 1).await;
     counts
         .expect(&series.named(names::REQUESTS_FAILED), 6)
+        .await;
+    client.ask_in_vain("Till.Echo", r#""refuse""#).await;
+    counts
+        .expect(&series.named(names::REQUESTS_FAILED), 7)
         .await;
     assert_eq!(client.ask_in_vain("Till.Keep", "").await, code::TIMEOUT);
     counts
         .expect(&series.named(names::REQUESTS_TIMED_OUT), 1)
         .await;
     counts
-        .expect(&series.named(names::REQUESTS_FAILED), 7)
+        .expect(&series.named(names::REQUESTS_FAILED), 8)
         .await;
     kept.0.lock().remove(0).respond("late").unwrap_err();
     counts
@@ -493,7 +517,7 @@ async fn filters_count_panics_refusals_and_shed_messages_and_time_routes() {
     );
     counts.expect(&series.named(names::MESSAGES_SHED), 1).await;
     counts
-        .expect(&series.named(names::MESSAGES_REFUSED), 2)
+        .expect(&series.because(names::MESSAGES_REFUSED, "filter"), 2)
         .await;
     counts.expect(&route, 1).await;
 }

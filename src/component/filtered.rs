@@ -15,6 +15,7 @@ use super::{invocation::Invocation, signature::HandlerCall};
 use crate::{
     error::{Error, Result, code},
     filter::{Context, Ended, Flow, Outcome},
+    metrics::Refusal,
     scheduler::Scheduler,
     serialize::Serializer,
     session::Session,
@@ -183,7 +184,7 @@ impl<S: Serializer> Invocation<S> {
             Ok(Flow::Continue) => return,
             Err(error) => {
                 let metrics = &self.handler.service.reporter.metrics;
-                metrics.refused.increment(1);
+                metrics.refused.count(Refusal::Filter);
                 Err(error)
             }
         };

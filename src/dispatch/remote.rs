@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::cluster_router::{Capacity, ClusterRouter, ForwardError};
-use crate::{component::ErrorReporter, error::Result, message::Message, session::Session};
+use crate::{
+    component::ErrorReporter, error::Result, message::Message, metrics::Refusal, session::Session,
+};
 
 /// A message as it arrived, and the router that knows its member.
 pub(crate) struct RemoteCall {
@@ -46,7 +48,7 @@ impl RemoteCall {
                 Err((Self::new(session, message, router, reporter), capacity))
             }
             Err(ForwardError::Error(error)) => {
-                reporter.metrics.refused.increment(1);
+                reporter.metrics.refused.count(Refusal::Member);
                 reporter.fail(&session, &route, error, None);
                 Ok(())
             }
