@@ -34,6 +34,7 @@ mod connection_state;
 mod detached;
 mod encoding;
 mod ending;
+mod greeting;
 mod handle;
 mod handshake_check;
 mod http_upgrade;
@@ -45,6 +46,7 @@ mod memory;
 mod opening;
 mod origin;
 mod pages;
+mod pending;
 mod pressure;
 mod rate_limit;
 mod resume;
@@ -53,7 +55,6 @@ mod send_queue;
 mod shared;
 mod tunnel;
 mod tunnel_service;
-mod unanswered;
 mod upgrade_request;
 
 pub use self::{
@@ -64,7 +65,7 @@ pub use self::{
     upgrade_request::UpgradeRequest,
 };
 pub(crate) use self::{
-    config::{GateConfig, default_memory},
+    config::{GateConfig, OpenHook, default_memory},
     live_limits::LiveLimits,
 };
 
@@ -144,7 +145,8 @@ impl BoundListeners {
                     tokio::spawn(accept(gate.shared.clone(), socket, options.clone()))
                 })),
                 Accepting::Custom(acceptor) => {
-                    accepting.push(tokio::spawn(accept_custom(gate.shared.clone(), acceptor)));
+                    let accept = accept_custom(gate.shared.clone(), acceptor, options);
+                    accepting.push(tokio::spawn(accept));
                 }
             }
         }

@@ -49,6 +49,7 @@ pub(crate) use self::{
     close_state::{GroupRef, SessionKey},
     handle::{Call, CallRouter, SessionTable},
     push::GateMulticast,
+    registry::OnBind,
     reply_to::{Caller, CancelCall, ReplyTo},
     sequencer::{Place, Sequenced, SequencedTask, Ticket},
     shared_values::SharedValues,

@@ -85,11 +85,14 @@ impl Timeouts {
         self
     }
 
-    /// How long the check of a handshake may take ([`App::on_handshake_async`]). 5 s unless set. A
-    /// client whose check takes longer is refused with the code `504`. The time of the check does
-    /// not count against [`handshake`](Timeouts::handshake).
+    /// How long the check of a handshake may take ([`App::on_handshake_async`]), and the hook that
+    /// opens a session ([`App::on_session_open_async`]). 5 s unless set. A client whose check takes
+    /// longer is refused with the code `504`, one whose session does not open is kicked with
+    /// [`code::TIMEOUT`](crate::code::TIMEOUT). The time they take does not count against
+    /// [`handshake`](Timeouts::handshake).
     ///
     /// [`App::on_handshake_async`]: crate::App::on_handshake_async
+    /// [`App::on_session_open_async`]: crate::App::on_session_open_async
     pub fn handshake_check(mut self, timeout: Duration) -> Self {
         self.handshake_check = timeout;
         self

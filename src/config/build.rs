@@ -120,6 +120,9 @@ pub(super) fn listener(section: &ListenerSection) -> Listener {
         Some(path) => Listener::websocket(address, path),
         None => Listener::tcp(address),
     };
+    if let Some(name) = &section.name.value {
+        listener = listener.name(name);
+    }
     if let (Some(certificate), Some(key)) = (&section.tls_certificate.value, &section.tls_key.value)
     {
         listener = listener.tls(certificate, key);

@@ -173,6 +173,8 @@ section! {
     ListenerSection {
         /// The address to listen on; ":3250" is all addresses of the machine.
         address: Unset<String> = Unset::like("\"0.0.0.0:3250\""),
+        /// A name for checks of handshakes. The address unless set.
+        name: Unset<String> = Unset::like("\"public\""),
         /// The path of a WebSocket. TCP unless set.
         websocket: Unset<String> = Unset::like("\"/nano\""),
         /// A certificate chain for TLS, a PEM file; needs tls_key. Read again when it has changed,

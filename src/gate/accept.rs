@@ -62,7 +62,7 @@ pub(super) async fn accept(
         }
         let ip = remote.ip();
         let is_proxy = options.expects_proxy_header(ip) || options.is_forwarder(ip);
-        let Some(mut origin) = Origin::admit(&gate, Some(remote), is_proxy) else {
+        let Some(mut origin) = Origin::admit(&gate, &options.name, Some(remote), is_proxy) else {
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
@@ -90,7 +90,11 @@ pub(super) async fn accept(
 }
 
 /// Accepts connections of a custom transport for ever, each in a task of its own.
-pub(super) async fn accept_custom(gate: Arc<Shared>, mut acceptor: Box<dyn DynAcceptor>) {
+pub(super) async fn accept_custom(
+    gate: Arc<Shared>,
+    mut acceptor: Box<dyn DynAcceptor>,
+    options: Arc<ConnectionOptions>,
+) {
     let mut errors = AcceptErrors::default();
     loop {
         let Accepted { transport, remote } = match acceptor.accept().await {
@@ -101,7 +105,8 @@ pub(super) async fn accept_custom(gate: Arc<Shared>, mut acceptor: Box<dyn DynAc
             }
         };
         errors.accepted();
-        let Some(mut origin) = Origin::admit(&gate, remote.map(canonical), false) else {
+        let Some(mut origin) = Origin::admit(&gate, &options.name, remote.map(canonical), false)
+        else {
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
@@ -285,10 +290,10 @@ async fn serve<T: Transport>(
         end: None,
         unused: false,
     };
-    let begun = opening.begun;
+    let (begun, listener) = (opening.begun, origin.listener.clone());
     // Run in place: as an argument of a future it would lie in the task's memory twice, and an idle
     // connection take 2.6 KB instead of 2.3.
-    let mut connection = Connection::new(gate, handle, session, transport, opening);
+    let mut connection = Connection::new(gate, handle, session, transport, opening, listener);
     if origin.must_return {
         connection.resumption = Resumption::Required;
     }

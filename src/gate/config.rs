@@ -1,21 +1,27 @@
 //! The gate's options, resolved.
 
-use std::{fmt, time::Duration};
+use std::{fmt, pin::Pin, time::Duration};
 
-use serde_json::Value;
-
-use super::{handshake_check::CheckHandshake, rate_limit::RateLimit};
+use super::{
+    handshake_check::{CheckHandshake, OnHandshake},
+    rate_limit::RateLimit,
+};
 use crate::{
     error::{Error, Result},
-    handshake::Request,
     net::machine_memory::machine_memory,
     packet,
     session::Session,
 };
 
-/// Checks a client's handshake: returns the user data for the reply, or refuses with an error.
-pub(crate) type OnHandshake =
-    Box<dyn Fn(&Session, &Request, &[u8]) -> Result<Option<Value>> + Send + Sync>;
+/// Sees a session that opens, and may refuse it.
+pub(crate) enum OpenHook {
+    /// On the connection's thread.
+    Sync(Box<dyn Fn(&Session) -> Result + Send + Sync>),
+    /// On the application's runtime.
+    Async(Box<OpenAsync>),
+}
+
+type OpenAsync = dyn Fn(Session) -> Pin<Box<dyn Future<Output = Result> + Send>> + Send + Sync;
 
 /// Sees a session whose client is away, or has returned.
 pub(crate) type OnResume = Box<dyn Fn(&Session) + Send + Sync>;
@@ -68,7 +74,8 @@ pub(crate) struct GateConfig {
     pub(crate) on_handshake: Option<OnHandshake>,
     /// Runs behind `on_handshake`, on the application's runtime.
     pub(crate) check_handshake: Option<CheckHandshake>,
-    /// How long that may take.
+    pub(crate) on_session_open: Option<OpenHook>,
+    /// How long a check or a hook on the application's runtime may take.
     pub(crate) check_timeout: Duration,
     /// How long a session may stay unbound after its handshake.
     pub(crate) login_timeout: Option<Duration>,
@@ -143,6 +150,7 @@ impl Default for GateConfig {
             silent: false,
             on_handshake: None,
             check_handshake: None,
+            on_session_open: None,
             check_timeout: Duration::from_secs(5),
             login_timeout: None,
             resume_window: Some(Duration::from_secs(60)),

@@ -3,39 +3,33 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    mem,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
-use tracing::debug;
 
 use super::{
     client_state::{Blocked, Output},
     compressed_body,
     ending::Ending,
     handle::ConnectionHandle,
-    handshake_check::{Handshake, PendingCheck},
     liveness::{Liveness, Step, Tick},
     opening::Opening,
+    pending::Pending,
     rate_limit::Bucket,
-    resumption::{Offer, Resumption},
+    resumption::Resumption,
     shared::Shared,
-    unanswered::{Unanswered, refuse},
     upgrade_request::UpgradeRequest,
 };
 use crate::{
     dispatch::{self, Dispatched},
     error::{Error, code},
-    handshake::Request,
     message::{self, Message, MessageError, RouteFault},
     net::{deadline::DeadlineTimer, stream::Transport},
     packet::{Decoder, Kind, Packet, PacketError},
-    panic::catch_panic,
     session::{CloseReason, Session, SessionSink},
 };
 
@@ -54,10 +48,14 @@ pub(super) struct Connection<T> {
     pub(super) deferred: Option<dispatch::Blocked>,
     /// No packet is decoded until then: the client exceeded its rate.
     pub(super) throttled_until: Option<Instant>,
-    /// A handshake whose check is under way. No packet is decoded meanwhile.
-    pub(super) check: Option<Box<Unanswered>>,
+    /// A check of the client that is under way. No packet is decoded meanwhile.
+    pub(super) check: Option<Box<Pending>>,
+    /// The name of the listener.
+    pub(super) listener: Arc<str>,
     /// The request that opened the WebSocket, until a handshake is acknowledged.
     pub(super) request: Option<Arc<UpgradeRequest>>,
+    /// Whether the application has let the session open.
+    pub(super) opened: bool,
     /// When the session must be bound to a user.
     pub(super) login_by: Option<Instant>,
     /// Whether the task waits for the client, and not for room.
@@ -78,6 +76,7 @@ impl<T: Transport> Connection<T> {
         session: Session,
         transport: T,
         opening: Opening,
+        listener: Arc<str>,
     ) -> Self {
         let (config, now) = (&gate.config, Instant::now());
         let begun = opening.begun;
@@ -88,7 +87,9 @@ impl<T: Transport> Connection<T> {
             bucket: None,
             deferred: None,
             check: None,
+            listener,
             request: opening.request,
+            opened: false,
             login_by: None,
             throttled_until: None,
             reading: true,
@@ -236,28 +237,6 @@ impl<T: Transport> Connection<T> {
         }
     }
 
-    /// Ready when no check of a handshake is under way. Answers a handshake that was checked.
-    fn poll_check(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ending>> {
-        let Some(unanswered) = &mut self.check else {
-            return Poll::Ready(Ok(()));
-        };
-        let (transport, decoder) = (&mut self.transport, &mut self.decoder);
-        let result = ready!(unanswered.poll(cx, transport, decoder, &self.gate))?;
-        self.now = Instant::now();
-        let spent = unanswered.check.elapsed(self.now);
-        self.liveness.extend(spent, self.now);
-        let offer = mem::take(&mut unanswered.offer);
-        self.check = None;
-        if self.handle.is_away() {
-            // The client has returned on another connection: the check was of this one.
-            return Poll::Ready(Err(CloseReason::Client.into()));
-        }
-        let user = result.and_then(|accept| accept.bind_to(&self.session));
-        let user = user.map_err(|error| refuse(&self.handle, error))?;
-        self.reply(user.as_ref(), offer);
-        Poll::Ready(Ok(()))
-    }
-
     /// Ready when no message waits for its scheduler or peer.
     pub(super) fn poll_deferred(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(deferred) = &mut self.deferred {
@@ -276,82 +255,11 @@ impl<T: Transport> Connection<T> {
         }
         match self.liveness.receive(packet.kind, self.now) {
             Step::Handshake => self.shake_hands(packet.body),
-            Step::Acknowledged => {
-                self.resumption.check_required(&self.gate)?;
-                self.handle.acknowledge();
-                self.request = None;
-                if self.resumption.is_allowed() {
-                    self.gate.resumable.confirm(self.session.id());
-                }
-                // A return gives the client no more time.
-                let login = self.gate.config.login_timeout;
-                self.login_by = self.login_by.or(login.map(|timeout| self.now + timeout));
-                Ok(())
-            }
+            Step::Acknowledged => self.acknowledged(),
             Step::Data => self.limit_rate().and_then(|()| self.data(packet.body)),
             Step::Nothing => Ok(()),
             Step::Close(reason) => Err(reason.into()),
         }
-    }
-
-    fn shake_hands(&mut self, body: Bytes) -> Result<(), Ending> {
-        let request = Request::decode(&body);
-        // Before any check: a client that returns was checked when its session was opened.
-        let offer = self
-            .resumption
-            .read(&request, &self.handle, &self.gate, &body);
-        if let Offer::Return = offer {
-            return Err(CloseReason::Client.into());
-        }
-        self.resumption.check_required(&self.gate)?;
-        self.check_handshake(request, body, offer)
-    }
-
-    /// Checks the handshake of a client that does not return, and answers it.
-    pub(super) fn check_handshake(
-        &mut self,
-        request: Request,
-        body: Bytes,
-        offer: Offer,
-    ) -> Result<(), Ending> {
-        self.handle.set_error_flag(request.sys.knows_error_flag());
-        if let Some(fault) = &request.unread {
-            debug!(
-                session = self.session.id(),
-                fault, "handshake partly unread"
-            );
-        }
-        let user = match &self.gate.config.on_handshake {
-            Some(hook) => catch_panic(&self.gate.metrics.panics, "panicked", || {
-                hook(&self.session, &request, &body)
-            }),
-            None => Ok(None),
-        };
-        let user = user.map_err(|error| refuse(&self.handle, error))?;
-        let Some(check) = &self.gate.config.check_handshake else {
-            self.reply(user.as_ref(), offer);
-            return Ok(());
-        };
-        let handshake = Handshake {
-            session: self.session.clone(),
-            request,
-            body,
-            upgrade: self.request.clone(),
-        };
-        let (check, within) = (check.clone(), self.gate.config.check_timeout);
-        let runtime = self.gate.node.pool().runtime();
-        let check = PendingCheck::start(runtime, check, handshake, user, within, self.now);
-        self.check = Some(Box::new(Unanswered { check, offer }));
-        Ok(())
-    }
-
-    /// Queues the handshake reply.
-    pub(super) fn reply(&mut self, user: Option<&Value>, offer: Offer) {
-        let grant = self
-            .resumption
-            .grant(offer, &self.session, &self.handle, &self.gate);
-        let reply = self.gate.handshake_reply(user, grant.as_ref());
-        self.handle.send_control(Kind::Handshake, &reply);
     }
 
     fn limit_rate(&mut self) -> Result<(), Ending> {

@@ -246,6 +246,8 @@ impl<T: Transport> Connection<T> {
             request: None,
             reading: true,
             flush_by: None,
+            listener: self.listener,
+            opened: self.opened,
             gate: self.gate,
             handle: self.handle,
             session: self.session,

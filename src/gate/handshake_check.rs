@@ -1,44 +1,33 @@
-//! Checks of a handshake that may wait: on the application's runtime, with a deadline.
+//! A client's handshake as the application's checks see it, and their answer.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use metrics::Counter;
 use serde_json::Value;
-use tokio::{
-    runtime::Handle,
-    task::{JoinError, JoinHandle},
-    time::{Instant, timeout},
-};
 
 use super::upgrade_request::UpgradeRequest;
 use crate::{
-    error::{Error, Result, code},
+    error::Result,
     handshake::Request,
     session::{Session, UserId},
 };
 
-/// The code of a refusal whose check took too long, as of an HTTP gateway.
-const CHECK_TIMED_OUT: &str = "504";
+/// Checks a client's handshake at once.
+pub(crate) type OnHandshake = Box<dyn Fn(&Handshake) -> Result<Accept> + Send + Sync>;
 
 /// Checks a client's handshake and may wait.
 pub(crate) type CheckHandshake =
     Arc<dyn Fn(Handshake) -> Pin<Box<dyn Future<Output = Result<Accept>> + Send>> + Send + Sync>;
 
-/// A client's handshake, for [`App::on_handshake_async`](crate::App::on_handshake_async).
+/// A client's handshake, for [`App::on_handshake`](crate::App::on_handshake) and
+/// [`App::on_handshake_async`](crate::App::on_handshake_async).
 #[derive(Clone)]
 pub struct Handshake {
     pub(super) session: Session,
     pub(super) request: Request,
     pub(super) body: Bytes,
     pub(super) upgrade: Option<Arc<UpgradeRequest>>,
+    pub(super) listener: Arc<str>,
 }
 
 impl Handshake {
@@ -63,6 +52,12 @@ impl Handshake {
         self.session.remote_addr()
     }
 
+    /// The name of the listener: that of [`Listener::name`](crate::Listener::name), or else its
+    /// address as it was given.
+    pub fn listener(&self) -> &str {
+        &self.listener
+    }
+
     /// The HTTP request that opened the WebSocket; `None` for a client by TCP.
     pub fn upgrade(&self) -> Option<&UpgradeRequest> {
         self.upgrade.as_deref()
@@ -74,6 +69,7 @@ impl fmt::Debug for Handshake {
         f.debug_struct("Handshake")
             .field("session", &self.session.id())
             .field("remote", &self.remote_addr())
+            .field("listener", &self.listener)
             .field("upgrade", &self.upgrade)
             .finish_non_exhaustive()
     }
@@ -112,78 +108,19 @@ impl Accept {
         self
     }
 
+    /// Fills what this one leaves out from another.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            user: self.user.or(other.user),
+            bound: self.bound.or(other.bound),
+        }
+    }
+
     /// Binds the session to the user, if there is one, and returns the user data of the reply.
     pub(super) fn bind_to(self, session: &Session) -> Result<Option<Value>> {
         if let Some(user) = self.bound {
             session.bind(user)?;
         }
         Ok(self.user)
-    }
-}
-
-/// One check under way. Dropping it cancels the check.
-pub(super) struct PendingCheck {
-    task: JoinHandle<Result<Accept>>,
-    begun: Instant,
-    /// Bytes of input that were read meanwhile.
-    read_ahead: usize,
-}
-
-impl PendingCheck {
-    /// Starts the check on the application's runtime. `user` is the user data of a reply for which
-    /// it sets none.
-    pub(super) fn start(
-        runtime: &Handle,
-        check: CheckHandshake,
-        handshake: Handshake,
-        user: Option<Value>,
-        within: Duration,
-        now: Instant,
-    ) -> Self {
-        let check = async move {
-            let result = timeout(within, check(handshake)).await;
-            let timed_out = || Error::new(CHECK_TIMED_OUT, "the handshake check timed out");
-            let mut accept = result.map_err(|_| timed_out())??;
-            accept.user = accept.user.or(user);
-            Ok(accept)
-        };
-        Self {
-            task: runtime.spawn(check),
-            begun: now,
-            read_ahead: 0,
-        }
-    }
-
-    /// Ready with the result of the check. A panic is counted and refuses the client.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, panics: &Counter) -> Poll<Result<Accept>> {
-        let result = ready!(Pin::new(&mut self.task).poll(cx));
-        Poll::Ready(result.unwrap_or_else(|error: JoinError| {
-            if error.is_panic() {
-                panics.increment(1);
-                return Err(Error::new(code::INTERNAL, "panicked"));
-            }
-            Err(Error::new(code::UNAVAILABLE, "the runtime has shut down"))
-        }))
-    }
-
-    /// How long the check has taken.
-    pub(super) fn elapsed(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.begun)
-    }
-
-    /// Whether more input may be read while the check runs, to notice a client that goes.
-    pub(super) fn reads_ahead(&self, limit: usize) -> bool {
-        self.read_ahead < limit
-    }
-
-    /// Counts input that was read while the check runs.
-    pub(super) fn add_input(&mut self, bytes: usize) {
-        self.read_ahead += bytes;
-    }
-}
-
-impl Drop for PendingCheck {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }

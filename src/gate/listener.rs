@@ -44,6 +44,7 @@ type CheckOrigin = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 #[derive(Clone)]
 pub struct Listener {
     source: Source,
+    name: Option<String>,
     tls: Option<Tls>,
     client_authorities: Option<PathBuf>,
     proxies: Option<NetworkSet>,
@@ -132,9 +133,18 @@ impl Listener {
         Self::new(Source::Custom(Arc::new(Mutex::new(Some(acceptor)))))
     }
 
+    /// Names the listener, for checks of handshakes: [`Handshake::listener`](crate::Handshake::listener).
+    /// Its address as it was given, unless set.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     fn new(source: Source) -> Self {
         Self {
             source,
+            name: None,
             tls: None,
             client_authorities: None,
             proxies: None,
@@ -337,12 +347,13 @@ impl Listener {
             };
         Ok(BoundListener {
             socket,
-            address,
             options: ConnectionOptions {
+                name: self.name.unwrap_or_else(|| address.clone()).into(),
                 tls,
                 proxies: self.proxies,
                 websocket: self.websocket,
             },
+            address,
         })
     }
 }
@@ -377,6 +388,7 @@ pub(super) struct BoundListener {
 
 /// What the connections of a listener share.
 pub(super) struct ConnectionOptions {
+    pub(super) name: Arc<str>,
     pub(super) tls: Option<Arc<ServerTls>>,
     /// The proxies that begin with a PROXY header.
     pub(super) proxies: Option<NetworkSet>,

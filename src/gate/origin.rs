@@ -1,6 +1,6 @@
 //! Where a connection comes from, and whether it may come: proxies, deny list, limits by address.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
@@ -16,6 +16,8 @@ pub(super) struct Origin {
     /// The client's address, behind trusted proxies too. A custom transport may have none.
     pub(super) remote: Option<SocketAddr>,
     pub(super) certificates: Option<ClientCertificates>,
+    /// The name of the listener.
+    pub(super) listener: Arc<str>,
     /// Whether the connection is one too many, unless its client returns to a session: then an
     /// earlier connection of it is about to end.
     pub(super) must_return: bool,
@@ -25,7 +27,12 @@ pub(super) struct Origin {
 impl Origin {
     /// Admits a connection, unless its address is denied or has too many. Those of a trusted proxy
     /// are counted once the client behind it is known.
-    pub(super) fn admit(gate: &Shared, remote: Option<SocketAddr>, is_proxy: bool) -> Option<Self> {
+    pub(super) fn admit(
+        gate: &Shared,
+        listener: &Arc<str>,
+        remote: Option<SocketAddr>,
+        is_proxy: bool,
+    ) -> Option<Self> {
         let ip = remote.map(|remote| remote.ip());
         if ip.is_some_and(|ip| gate.node.is_denied(ip)) {
             gate.metrics.connection_refused("denied");
@@ -53,6 +60,7 @@ impl Origin {
         Some(Self {
             remote,
             certificates: None,
+            listener: listener.clone(),
             must_return,
             _permit: permit,
         })
@@ -60,7 +68,7 @@ impl Origin {
 
     /// Continues as a client behind this proxy; see [`admit`](Self::admit).
     pub(super) fn behind(self, gate: &Shared, client: SocketAddr, is_proxy: bool) -> Option<Self> {
-        let admitted = Self::admit(gate, Some(client), is_proxy)?;
+        let admitted = Self::admit(gate, &self.listener, Some(client), is_proxy)?;
         Some(Self {
             certificates: self.certificates,
             must_return: self.must_return || admitted.must_return,

@@ -15,7 +15,7 @@ use crate::{
     handle::{Handle, Unique},
     net::network::Network,
     pipeline::Pipeline,
-    session::{CloseReason, Session},
+    session::{CloseReason, OnBind, Session},
 };
 
 /// The longest duration of an option, so that adding one to an instant cannot overflow.
@@ -44,6 +44,8 @@ pub(crate) struct NodeConfig {
     pub(crate) on_error: Option<OnError>,
     pub(crate) expose_errors: bool,
     pub(crate) on_session_closed: Vec<OnSessionClosed>,
+    /// May refuse a user of a session.
+    pub(crate) on_bind: Option<OnBind>,
     /// What a login does while its user has another session.
     pub(crate) unique_users: Option<Unique>,
     /// I/O threads of the node's own; 0 uses the caller's runtime.

@@ -76,7 +76,8 @@ impl Running {
         if let Some(seconds) = metrics.turn_seconds() {
             handle.pool().record_turns(seconds);
         }
-        handle.sessions().count_panics(metrics.panics.clone());
+        let panics = metrics.panics.clone();
+        handle.sessions().set_hooks(panics, config.on_bind);
         let reporter = Arc::new(ErrorReporter {
             on_error: config.on_error,
             expose_errors: config.expose_errors,

@@ -12,12 +12,29 @@ impl<S: Serializer> Session<S> {
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) for a number below 1, and for a text that is
-    /// empty or over 255 bytes.
+    /// empty or over 255 bytes; the refusal of [`App::on_bind`](crate::App::on_bind).
     pub fn bind(&self, user: impl Into<UserId>) -> Result {
         let user = user.into();
-        user.check()?;
-        self.inner().sink.bind(&self.typed(), Some(user));
+        self.check_bind(&user)?;
+        self.bind_checked(user);
         Ok(())
+    }
+
+    /// Checks that the session may be bound to a user.
+    ///
+    /// # Errors
+    /// As [`bind`](Session::bind).
+    pub(crate) fn check_bind(&self, user: &UserId) -> Result {
+        user.check()?;
+        match self.inner().table() {
+            Some(table) => table.check_bind(&self.typed(), user),
+            None => Ok(()),
+        }
+    }
+
+    /// Binds the session to a user that was checked.
+    pub(crate) fn bind_checked(&self, user: UserId) {
+        self.inner().sink.bind(&self.typed(), Some(user));
     }
 
     /// The members that serve the session, by service.

@@ -395,6 +395,12 @@ pub(crate) trait SessionTable: Send + Sync {
     /// gets the user alone.
     fn rebind(&self, session: &SessionInner, user: Option<UserId>);
 
+    /// Asks the application whether a session may be bound to a user.
+    ///
+    /// # Errors
+    /// The refusal of its hook.
+    fn check_bind(&self, session: &Session, user: &UserId) -> Result;
+
     /// The node's call router.
     ///
     /// # Errors

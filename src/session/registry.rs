@@ -63,10 +63,20 @@ pub struct Sessions {
     endings: Arc<Endings>,
     /// Carries the calls of the sessions. Weak, because it owns this table.
     call_router: OnceLock<Weak<dyn CallRouter>>,
-    /// Counts close callbacks that panicked; set when the node starts.
-    panics: OnceLock<Counter>,
+    /// Set when the node starts.
+    hooks: OnceLock<Hooks>,
     /// The inside of the node's handle, which is above this module.
     node: Weak<dyn Any + Send + Sync>,
+}
+
+/// May refuse to bind a session to a user.
+pub(crate) type OnBind = Box<dyn Fn(&Session, &UserId) -> Result + Send + Sync>;
+
+/// Code of the application that the table calls.
+struct Hooks {
+    /// Counts close callbacks and hooks that panicked.
+    panics: Counter,
+    on_bind: Option<OnBind>,
 }
 
 #[derive(Default)]
@@ -89,7 +99,7 @@ impl Sessions {
             all_closed: Notify::new(),
             endings: Arc::default(),
             call_router: OnceLock::new(),
-            panics: OnceLock::new(),
+            hooks: OnceLock::new(),
             node,
         })
     }
@@ -229,9 +239,9 @@ impl Sessions {
         Session::of(inner, 0)
     }
 
-    /// Counts panics of close callbacks with `panics`. Called once.
-    pub(crate) fn count_panics(&self, panics: Counter) {
-        let _ = self.panics.set(panics);
+    /// Sets what counts panics of callbacks and hooks, and the hook of binds. Called once.
+    pub(crate) fn set_hooks(&self, panics: Counter, on_bind: Option<OnBind>) {
+        let _ = self.hooks.set(Hooks { panics, on_bind });
     }
 
     pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {
@@ -328,6 +338,16 @@ impl SessionTable for Sessions {
         }
     }
 
+    fn check_bind(&self, session: &Session, user: &UserId) -> Result {
+        match self.hooks.get() {
+            Some(Hooks {
+                panics,
+                on_bind: Some(hook),
+            }) => catch_panic(panics, "panicked", || hook(session, user)),
+            _ => Ok(()),
+        }
+    }
+
     fn call_router(&self) -> Result<Arc<dyn CallRouter>> {
         self.call_router
             .get()
@@ -404,8 +424,8 @@ impl Closing {
     /// Runs one callback. A panic ends that callback alone.
     fn call(&self, callback: impl FnOnce(&Session)) {
         let session = self.ticket.session();
-        let panics = self.sessions.panics.get().cloned();
-        let panics = panics.unwrap_or_else(Counter::noop);
+        let hooks = self.sessions.hooks.get();
+        let panics = hooks.map_or_else(Counter::noop, |hooks| hooks.panics.clone());
         let run = || {
             callback(session);
             Ok(())

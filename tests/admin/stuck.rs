@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nano::{App, Component, Handlers, Result, Session};
+use nano::{Accept, App, Component, Handlers, Result, Session};
 
 use crate::{
     harness::{Client, Latch, greeting, start},
@@ -66,9 +66,9 @@ async fn blocked_io_threads_do_not_stop_it() {
     let app = App::new()
         .admin("127.0.0.1:0")
         .io_threads(1)
-        .on_handshake(move |_, _, _| {
+        .on_handshake(move |_| {
             hold.wait();
-            Ok(None)
+            Ok(Accept::new())
         });
     let node = start(app).await;
     let mut client = Client::dial(node.addresses()[0]).await;

@@ -139,7 +139,7 @@ fn every_option_that_is_data_has_a_key() {
     ];
     let mut missing = Vec::new();
     for (file, of) in [
-        ("src/app.rs", "App"),
+        ("src/app/builder.rs", "App"),
         ("src/app/limits.rs", "Limits"),
         ("src/app/timeouts.rs", "Timeouts"),
         ("src/app/cluster.rs", "Cluster"),

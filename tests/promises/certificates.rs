@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use nano::{App, ClientCertificates, Listener, Node};
+use nano::{Accept, App, ClientCertificates, Listener, Node};
 use parking_lot::Mutex;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tokio::net::TcpStream;
@@ -148,10 +148,14 @@ async fn a_listener_may_ask_for_client_certificates_which_the_hook_sees() {
     let app = App::new()
         .component(Echo)
         .listen(listener)
-        .on_handshake(move |session, _, _| {
-            let shown = session.extensions().get::<ClientCertificates>().unwrap();
+        .on_handshake(move |handshake| {
+            let shown = handshake
+                .session()
+                .extensions()
+                .get::<ClientCertificates>()
+                .unwrap();
             hook_seen.lock().extend(shown.chain().to_vec());
-            Ok(None)
+            Ok(Accept::new())
         });
     let node = app.start().await.unwrap();
     let own = signed(&ours);

@@ -3,8 +3,8 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use nano::{
-    App, CloseReason, Component, Error, Group, Handle, Handlers, Limits, Node, Result, Session,
-    code,
+    Accept, App, CloseReason, Component, Error, Group, Handle, Handlers, Limits, Node, Result,
+    Session, code,
     message::Message,
     packet::{self, Kind},
 };
@@ -160,12 +160,14 @@ async fn a_panic_of_a_close_callback_does_not_keep_the_others_from_running() {
 
 #[tokio::test]
 async fn a_panic_of_the_handshake_hook_refuses_one_client() {
-    let (app, ends) = Ends::of(App::new().component(Mine::default()).on_handshake(
-        |_, request, _| match &*request.sys.kind {
-            "test" => Ok(None),
-            _ => panic!("a test's panic"),
-        },
-    ));
+    let (app, ends) = Ends::of(
+        App::new()
+            .component(Mine::default())
+            .on_handshake(|handshake| match &*handshake.request().sys.kind {
+                "test" => Ok(Accept::new()),
+                _ => panic!("a test's panic"),
+            }),
+    );
     let node = start(app).await;
     let mut refused = Client::dial(node.addresses()[0]).await;
     refused.send(&greeting()).await;

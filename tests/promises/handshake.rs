@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use nano::{
-    App, CloseReason, Limits, Listener, Node, Pipeline, Timeouts, code, message::Kind,
+    Accept, App, CloseReason, Limits, Listener, Node, Pipeline, Timeouts, code, message::Kind,
     message::Message, packet,
 };
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -17,10 +17,10 @@ use crate::{
 
 /// A node whose handshake hook pushes twice.
 fn pushing() -> App {
-    App::new().component(Echo).on_handshake(|session, _, _| {
-        session.push_raw("onFirst", "1")?;
-        session.push_raw("onSecond", "2")?;
-        Ok(None)
+    App::new().component(Echo).on_handshake(|handshake| {
+        handshake.session().push_raw("onFirst", "1")?;
+        handshake.session().push_raw("onSecond", "2")?;
+        Ok(Accept::new())
     })
 }
 
@@ -131,7 +131,7 @@ async fn a_connection_without_a_byte_opens_no_session() {
     let app = App::new()
         .component(Echo)
         .listen(tls)
-        .on_handshake(|_, _, _| Ok(None));
+        .on_handshake(|_| Ok(Accept::new()));
     let (app, ends) = Ends::of(app.timeouts(Timeouts::new().handshake(Duration::from_millis(200))));
     let node = start(app).await;
     let [encrypted, plain] = node.addresses() else {

@@ -1,6 +1,7 @@
 //! Checks of a handshake that wait, and the deadline for a login.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -8,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use nano::{Accept, App, CloseReason, Error, Handshake, Timeouts, handshake::Reply, packet};
+use nano::{
+    Accept, App, CloseReason, Error, Handshake, Listener, Node, Result, Timeouts, handshake::Reply,
+    packet,
+};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -113,34 +117,42 @@ async fn a_client_that_goes_cancels_its_check() {
 }
 
 #[tokio::test]
-async fn a_check_sees_the_request_and_binds_the_session() {
-    let app = App::new()
-        .component(Echo)
-        .on_handshake_async(|handshake: Handshake| async move {
-            let user = handshake.request().user["token"]
-                .as_str()
-                .map(str::to_owned);
-            let upgrade = handshake.upgrade();
-            let token = upgrade.and_then(|request| request.cookie("token"));
-            let query = upgrade.and_then(|request| request.query());
-            let remote = handshake
-                .remote_addr()
-                .map(|remote| remote.ip().is_loopback());
-            assert_eq!(remote, Some(true));
-            Ok(Accept::new().bind(7).user(json!([user, token, query])))
-        });
-    let server = Server::start(app).await;
+async fn both_checks_see_the_request_and_bind_the_session() {
+    fn check(handshake: &Handshake) -> Result<Accept> {
+        let user = handshake.request().user["token"].as_str();
+        let upgrade = handshake.upgrade();
+        let token = upgrade.and_then(|request| request.cookie("token"));
+        let query = upgrade.and_then(|request| request.query());
+        let remote = handshake.remote_addr().unwrap();
+        assert!(remote.ip().is_loopback());
+        let seen = json!([user, token, query, handshake.listener()]);
+        Ok(Accept::new().bind(7).user(seen))
+    }
+    let app = || App::new().component(Echo);
+    for app in [
+        app().on_handshake(check),
+        app().on_handshake_async(|handshake| async move { check(&handshake) }),
+    ] {
+        let websocket = Listener::websocket("127.0.0.1:0", "/nano").name("web");
+        let node = start(app.listen(websocket)).await;
+        let [tcp, websocket] = *node.addresses() else {
+            panic!("two listeners")
+        };
+        sees_the_request(&node, tcp, websocket).await;
+    }
+}
 
-    let mut tcp = RawClient::tcp(server.tcp).await;
+async fn sees_the_request(node: &Node, tcp: SocketAddr, web: SocketAddr) {
+    let mut client = RawClient::tcp(tcp).await;
     let body = br#"{"sys":{},"user":{"token":"t"}}"#;
-    tcp.send_packet(packet::Kind::Handshake, body).await;
-    let body = tcp.packet_of(packet::Kind::Handshake).await;
+    client.send_packet(packet::Kind::Handshake, body).await;
+    let body = client.packet_of(packet::Kind::Handshake).await;
     let accepted = Reply::decode(&body).unwrap();
-    assert_eq!(accepted.user, Some(json!(["t", null, null])));
-    assert_eq!(server.node.handle().sessions_by_uid(7).len(), 1);
+    assert_eq!(accepted.user, Some(json!(["t", null, null, "127.0.0.1:0"])));
+    assert_eq!(node.handle().sessions_by_uid(7).len(), 1);
 
     let upgrade = websocket::upgrade("/nano?room=9", "Cookie: a=b; token=c\r\n");
-    let (mut stream, _) = websocket::http(server.websocket, &upgrade).await;
+    let (mut stream, _) = websocket::http(web, &upgrade).await;
     let handshake = websocket::Frame::binary(packet(packet::Kind::Handshake, b"{}"));
     tokio::io::AsyncWriteExt::write_all(&mut stream, &handshake.encode())
         .await
@@ -148,8 +160,8 @@ async fn a_check_sees_the_request_and_binds_the_session() {
     let first = tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap();
     let frame = websocket::Frame::read(&mut stream, first).await;
     let accepted = Reply::decode(&frame.payload[packet::HEADER..]).unwrap();
-    assert_eq!(accepted.user, Some(json!([null, "c", "room=9"])));
-    assert_eq!(server.node.handle().sessions_by_uid(7).len(), 2);
+    assert_eq!(accepted.user, Some(json!([null, "c", "room=9", "web"])));
+    assert_eq!(node.handle().sessions_by_uid(7).len(), 2);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use nano::{App, Listener, Session, Timeouts};
+use nano::{Accept, App, Listener, Session, Timeouts};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -236,9 +236,10 @@ async fn the_handshake_tells_heartbeat_time_dictionary_and_what_the_hook_says() 
         .component(Echo)
         .timeouts(Timeouts::new().heartbeat(std::time::Duration::from_millis(1_500)))
         .dictionary_from_routes(["onNews"])
-        .on_handshake(|session, request, bytes| {
-            session.set("type", request.sys.kind.clone());
-            Ok(Some(serde_json::json!({ "bytes": bytes.len() })))
+        .on_handshake(|handshake| {
+            let kind = handshake.request().sys.kind.clone();
+            handshake.session().set("type", kind);
+            Ok(Accept::new().user(serde_json::json!({ "bytes": handshake.body().len() })))
         });
     let node = start(app).await;
     let mut client = Client::dial(node.addresses()[0]).await;
@@ -286,7 +287,7 @@ async fn a_refused_handshake_is_silent_unless_it_has_a_number() {
         let (app, ends) = crate::harness::Ends::of(
             App::new()
                 .component(Echo)
-                .on_handshake(move |_, _, _| Err(nano::Error::new(code, "too old"))),
+                .on_handshake(move |_| Err(nano::Error::new(code, "too old"))),
         );
         let node = start(app).await;
         let mut client = Client::dial(node.addresses()[0]).await;

@@ -34,6 +34,7 @@ mod pipeline;
 mod proxied;
 mod requests;
 mod serial;
+mod session_hooks;
 mod sessions;
 mod shutdown;
 mod silence;

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, Component, Error, Group, Handlers, Node, Options, Raw, Session, Timeouts, code,
+    Accept, App, Component, Error, Group, Handlers, Node, Options, Raw, Session, Timeouts, code,
     message::Message, packet::Kind,
 };
 use tokio::{
@@ -178,12 +178,12 @@ async fn watched(threads: usize) -> (Node, mpsc::Receiver<(ThreadId, Option<Stri
     let app = App::new()
         .component(Name("node"))
         .io_threads(threads)
-        .on_handshake(move |_, _, _| {
+        .on_handshake(move |_| {
             ALIVE.set(Some(keep.clone()));
             let thread = thread::current();
             say.send((thread.id(), thread.name().map(str::to_owned)))
                 .unwrap();
-            Ok(None)
+            Ok(Accept::new())
         });
     (start(app).await, said, kept)
 }
@@ -373,11 +373,11 @@ async fn a_node_stops_in_time_even_if_its_network_thread_is_blocked() {
     let app = App::new()
         .io_threads(1)
         .timeouts(Timeouts::new().shutdown(Duration::from_millis(100)))
-        .on_handshake(move |_, _, _| {
+        .on_handshake(move |_| {
             entered.send(()).unwrap();
             // Ends when the test does.
             let _ = blocked.lock().recv();
-            Ok(None)
+            Ok(Accept::new())
         });
     let node = start(app).await;
     let mut client = Client::dial(node.addresses()[0]).await;

@@ -1,6 +1,6 @@
 //! A session that cannot be resumed ends, and its client learns why.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nano::{
     Accept, Limits, Node, Result, Timeouts,
@@ -9,6 +9,7 @@ use nano::{
     testing::websocket::{Frame, opcode},
 };
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{
     harness::{Log, MINUTE, Returning, app, come_back, greet, session},
@@ -129,6 +130,45 @@ async fn a_user_who_was_banned_while_away_is_kicked_by_the_hook() {
     })
     .await;
     assert_eq!(lost(&node, &away.token, json!(0)).await, "closed");
+}
+
+#[tokio::test]
+async fn a_return_opens_no_session_and_begins_a_cancelled_hook_anew() {
+    let (app, log) = app(MINUTE);
+    let (opens, notes) = (Arc::new(Notify::new()), log.clone());
+    let waits = opens.clone();
+    let app = app.on_session_open_async(move |_| {
+        notes.add("opens");
+        let waits = waits.clone();
+        async move {
+            waits.notified().await;
+            Ok(())
+        }
+    });
+    let node = app.tcp("127.0.0.1:0").start().await.unwrap();
+    let first = Returning::connect(&node).await;
+    eventually("the hook runs", || log.lines() == ["opens"]).await;
+    let Returning { client, token } = first;
+    drop(client);
+    eventually("it is away", || log.lines().len() == 2).await;
+    let (back, granted) = come_back(&node, &token, json!(0)).await;
+    eventually("the hook runs again", || {
+        log.lines() == ["opens", "detached", "resumed", "opens"]
+    })
+    .await;
+    opens.notify_one();
+    let token = granted["token"].as_str().unwrap().to_owned();
+    let mut second = Returning {
+        client: back,
+        token,
+    };
+    assert_eq!(second.client.call(1, "Game.Echo", "x").await, "x");
+    let mut third = second.again(&node, 2).await;
+    assert_eq!(third.client.call(2, "Game.Echo", "x").await, "x");
+    assert_eq!(
+        log.lines().iter().filter(|line| *line == "opens").count(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    Component, Group, Handle, Handlers, Options, Raw, Result, Session, SessionSink,
-    handshake::Request, testing::TestNode,
+    Accept, Component, Group, Handle, Handlers, Handshake, Options, Raw, Result, Session,
+    SessionSink, testing::TestNode,
 };
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
@@ -151,9 +151,9 @@ async fn come_and_go(count: usize) {
     let at_gate = seen.clone();
     let cluster = cluster(&[], move |app| {
         let seen = at_gate.clone();
-        let note = move |session: &Session, _: &Request, _: &[u8]| {
-            seen.note(session);
-            Ok(None)
+        let note = move |handshake: &Handshake| {
+            seen.note(handshake.session());
+            Ok(Accept::new())
         };
         app.tcp("0.0.0.0:0").app(|app| app.on_handshake(note))
     })

@@ -86,20 +86,21 @@ impl<S: Serializer> Session<S> {
     /// [`code::CONFLICT`] with [`Unique::Reject`](crate::Unique::Reject) while the user has another session,
     /// [`code::BAD_REQUEST`] for an illegal id, [`code::CLOSED`] when the session has ended,
     /// [`code::TIMEOUT`] or [`code::UNAVAILABLE`] when nothing could be decided, and
-    /// [`code::UNSUPPORTED`] for a session at a gate of Go nano. The session keeps the user it had.
+    /// [`code::UNSUPPORTED`] for a session at a gate of Go nano; the refusal of
+    /// [`App::on_bind`](crate::App::on_bind). The session keeps the user it had.
     pub fn login(
         &self,
         user: impl Into<UserId>,
     ) -> Pin<Box<dyn Future<Output = Result<Login>> + Send>> {
         let (session, user) = (self.typed(), user.into());
         Box::pin(async move {
-            user.check()?;
             if session.closed().is_some() {
                 return Err(Error::new(code::CLOSED, "the session is closed"));
             }
+            session.check_bind(&user)?;
             // A session of no node, as in unit tests, has no others beside it.
             if session.inner().table().is_none() {
-                session.bind(user)?;
+                session.bind_checked(user);
                 return Ok(Login::default());
             }
             let users = session.node()?.user_router();

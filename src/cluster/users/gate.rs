@@ -75,7 +75,8 @@ impl Gate {
         Ok(KickReply { found })
     }
 
-    /// Binds a session of this gate to the user that it claimed.
+    /// Binds a session of this gate to the user that it claimed. The node that claims has asked the
+    /// hook of binds.
     ///
     /// # Errors
     /// [`code::CLOSED`].
@@ -83,7 +84,7 @@ impl Gate {
         let user = user(request.user.as_ref())?;
         let session = self.0.sessions.find_local(request.session);
         let session = session.ok_or_else(closed)?;
-        session.bind(user)?;
+        session.bind_checked(user);
         Ok(GrantReply {})
     }
 
