@@ -135,7 +135,7 @@ async fn both_checks_see_the_request_and_bind_the_session() {
     ] {
         let websocket = Listener::websocket("127.0.0.1:0", "/nano").name("web");
         let node = start(app.listen(websocket)).await;
-        let [tcp, websocket] = *node.addresses() else {
+        let [websocket, tcp] = *node.addresses() else {
             panic!("two listeners")
         };
         sees_the_request(&node, tcp, websocket).await;
