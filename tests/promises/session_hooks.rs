@@ -142,15 +142,15 @@ struct Accounts;
 impl Component for Accounts {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
         h.on("Bind", |_: &Self, session: &Session, user: i64| {
-            session.bind(user)
+            session.bind(user).map(|()| true)
         })
         .on("Login", Self::login)
     }
 }
 
 impl Accounts {
-    async fn login(self: Arc<Self>, session: Session, user: i64) -> Result {
-        session.login(user).await.map(drop)
+    async fn login(self: Arc<Self>, session: Session, user: i64) -> Result<bool> {
+        session.login(user).await.map(|_| true)
     }
 }
 

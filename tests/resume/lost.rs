@@ -162,8 +162,10 @@ async fn a_return_opens_no_session_and_begins_a_cancelled_hook_anew() {
         client: back,
         token,
     };
+    second.client.push("onResumed").await;
     assert_eq!(second.client.call(1, "Game.Echo", "x").await, "x");
     let mut third = second.again(&node, 2).await;
+    third.client.push("onResumed").await;
     assert_eq!(third.client.call(2, "Game.Echo", "x").await, "x");
     assert_eq!(
         log.lines().iter().filter(|line| *line == "opens").count(),
