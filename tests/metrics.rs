@@ -2,6 +2,8 @@
 //! process has one recorder.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "metrics/counts.rs"]
+mod counts;
 #[path = "promises/harness.rs"]
 #[allow(
     dead_code,
@@ -11,101 +13,20 @@ mod harness;
 #[path = "support/mod.rs"]
 mod support;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
-    App, Cluster, Component, Error, Handle, Handlers, Limits, Node, Options, Pipeline, Responder,
-    Result, Session, SlowClient, Timeouts, code,
+    App, Cluster, Component, Error, Handle, Handlers, Limits, Options, Pipeline, Responder, Result,
+    Session, SlowClient, Timeouts, code,
     filter::{self, Flow, LoadShed, RouteTiming},
     message::Message,
     metrics as names,
 };
 use parking_lot::Mutex;
 
+use counts::{Counts, Series};
 use harness::{Client, data, start};
 use support::eventually;
-
-/// The recorder of this process. One test at a time uses it.
-static RECORDER: tokio::sync::Mutex<Option<Snapshotter>> = tokio::sync::Mutex::const_new(None);
-
-/// What was counted so far, by name and labels. A histogram counts its samples.
-struct Counts {
-    snapshotter: Snapshotter,
-    totals: BTreeMap<String, f64>,
-    _alone: tokio::sync::MutexGuard<'static, Option<Snapshotter>>,
-}
-
-impl Counts {
-    async fn start() -> Self {
-        let mut recorder = RECORDER.lock().await;
-        let snapshotter = recorder.get_or_insert_with(|| {
-            let recorder = DebuggingRecorder::new();
-            let snapshotter = recorder.snapshotter();
-            recorder.install().unwrap();
-            snapshotter
-        });
-        // Drops what an earlier test counted.
-        snapshotter.snapshot();
-        Self {
-            snapshotter: snapshotter.clone(),
-            totals: BTreeMap::new(),
-            _alone: recorder,
-        }
-    }
-
-    fn update(&mut self) {
-        // A snapshot takes what it shows, so each is the difference to the one before.
-        for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
-            let key = key.key();
-            let labels: Vec<_> = key
-                .labels()
-                .map(|label| format!("{{{}={}}}", label.key(), label.value()))
-                .collect();
-            *self
-                .totals
-                .entry(format!("{}{}", key.name(), labels.concat()))
-                .or_default() += match value {
-                DebugValue::Counter(count) => count as f64,
-                DebugValue::Gauge(value) => value.0,
-                DebugValue::Histogram(samples) => samples.len() as f64,
-            };
-        }
-    }
-
-    fn total(&self, name: &str) -> usize {
-        self.totals.get(name).copied().unwrap_or_default() as usize
-    }
-
-    async fn expect(&mut self, name: &str, count: usize) {
-        eventually(&format!("{name} is {count}"), || {
-            self.update();
-            self.total(name) == count
-        })
-        .await;
-    }
-}
-
-/// The series of one node: its name with the label of the node.
-struct Series(String);
-
-impl Series {
-    fn of(node: &Node) -> Self {
-        let name = match node.handle().member() {
-            Some(member) => member.address().to_owned(),
-            None => node.addresses()[0].to_string(),
-        };
-        Self(format!("{{node={name}}}"))
-    }
-
-    fn named(&self, name: &str) -> String {
-        format!("{name}{}", self.0)
-    }
-
-    fn because(&self, name: &str, reason: &str) -> String {
-        format!("{name}{}{{reason={reason}}}", self.0)
-    }
-}
 
 #[derive(Default)]
 struct Kept(Mutex<Vec<Responder>>);
