@@ -43,8 +43,8 @@ fn refusal(number: usize) -> Result {
 const REFUSALS: [(&str, &str); 3] = [
     ("GAME-FULL", "no room"),
     // The text of a foreign error is not for clients.
-    (code::INTERNAL, "internal error"),
-    (code::INTERNAL, "panicked"),
+    (code::INTERNAL.as_str(), "internal error"),
+    (code::INTERNAL.as_str(), "panicked"),
 ];
 
 #[tokio::test]
@@ -172,7 +172,10 @@ async fn a_user_that_is_refused_is_not_bound_and_the_caller_gets_the_error() {
         client.ask("Accounts.Login", "5").await.unwrap();
         for route in ["Accounts.Bind", "Accounts.Login"] {
             let error = client.ask(route, "666").await.unwrap_err();
-            assert_eq!((error.code(), error.message()), ("BANNED", "for good"));
+            assert_eq!(
+                (error.code().as_str(), error.message()),
+                ("BANNED", "for good")
+            );
             let error = client.ask(route, "667").await.unwrap_err();
             assert_eq!(error.code(), code::INTERNAL);
             assert_eq!(session.uid(), 5, "{route}");
