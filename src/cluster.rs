@@ -89,6 +89,7 @@ pub(crate) use self::{
     config::Settings,
     node_caller::NodeCaller,
     node_services::{NodeCall, NodeService, NodeServices},
+    players::{TunnelChunk, TunnelOpen, TunnelOpened},
     routing::router::PeerRouter,
     server::ClusterListener,
     users::Users,

@@ -23,12 +23,12 @@ use super::{
     linger::linger,
     liveness::Liveness,
     opening::Opening,
-    resume::{registry::Arrival, transport::Replaceable},
+    resume::{disconnected::Disconnected, registry::Arrival},
     resumption::Offer,
     shared::{Shared, Vacated},
 };
 use crate::{
-    net::{deadline::DeadlineTimer, stream::Transport},
+    net::{deadline::DeadlineTimer, stream::Transport, transport::BoxTransport},
     packet::{Decoder, Kind},
     panic::catch_panic,
     resume::Lost,
@@ -46,7 +46,7 @@ pub(super) struct End {
     /// Why its client cannot return, where that says more.
     pub(super) lost: Option<Lost>,
     /// The last connection, if there is one.
-    pub(super) connection: Connection<Replaceable>,
+    pub(super) connection: Connection<BoxTransport>,
 }
 
 /// Keeps a session whose connection has ended for this reason, and serves its client on every
@@ -58,7 +58,7 @@ pub(super) async fn keep<T: Transport>(
 ) -> End {
     let gate = connection.gate.clone();
     let (mut connection, socket) = connection.without_transport();
-    let mut socket: Box<dyn Transport> = Box::new(socket);
+    let mut socket: BoxTransport = Box::new(socket);
     // The socket it was accepted with is closed. Later ones are counted by the tasks that accept
     // them.
     let _vacated = Vacated::new(gate.clone());
@@ -125,7 +125,7 @@ impl Drop for DetachedGauge<'_> {
 /// # Errors
 /// Why the session ends instead.
 async fn returned(
-    connection: &mut Connection<Replaceable>,
+    connection: &mut Connection<BoxTransport>,
     gate: &Shared,
     window: Duration,
     socket: Box<dyn Transport>,
@@ -181,7 +181,7 @@ async fn returned(
 /// # Errors
 /// Why the session ends instead.
 fn attach(
-    connection: &mut Connection<Replaceable>,
+    connection: &mut Connection<BoxTransport>,
     gate: &Shared,
     arrival: Arrival,
 ) -> Result<oneshot::Sender<()>, Ending> {
@@ -236,9 +236,9 @@ impl<T: Transport> Connection<T> {
 
     /// Goes on without the socket, and returns it. What is on its way to the client is kept elsewhere,
     /// and what is not decoded yet is not counted, so that the client sends it again.
-    fn without_transport(self) -> (Connection<Replaceable>, T) {
+    fn without_transport(self) -> (Connection<BoxTransport>, T) {
         let detached = Connection {
-            transport: Replaceable(None),
+            transport: Box::new(Disconnected) as BoxTransport,
             decoder: Decoder::new(self.gate.limits.max_packet()),
             outgoing: VecDeque::new(),
             throttled_until: None,
@@ -285,7 +285,7 @@ impl<T: Transport> Connection<T> {
     }
 }
 
-impl Connection<Replaceable> {
+impl Connection<BoxTransport> {
     /// Does what is due while the client is away. Returns why the session is closed, if it is, and
     /// when there is more to do.
     fn poll_away(&mut self, cx: &mut Context<'_>) -> (Option<Ending>, Option<Instant>) {
@@ -304,7 +304,7 @@ impl Connection<Replaceable> {
         let (config, opening) = (&self.gate.config, arrival.opening);
         self.liveness = Liveness::new(config.heartbeat, config.handshake_timeout, opening.begun);
         self.liveness.receive(Kind::Handshake, opening.begun);
-        self.transport = Replaceable(Some(arrival.transport));
+        self.transport = arrival.transport;
         self.decoder = opening.decoder;
         self.request = opening.request;
         self.reply(None, Offer::Grant(None));

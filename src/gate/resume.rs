@@ -5,7 +5,7 @@
 //! window ends. The client returns on another connection; the task of that one checks the token
 //! in `registry` and hands its socket over. `replay` is what the client may have to be sent again.
 
+pub(super) mod disconnected;
 pub(super) mod registry;
 pub(super) mod replay;
 pub(super) mod token;
-pub(super) mod transport;

@@ -239,7 +239,7 @@ pub struct ChannelJoined {
     pub channel: ::prost::alloc::string::String,
     #[prost(uint64, tag = "2")]
     pub join: u64,
-    /// Absent if the sender does not own the channel.
+    /// Absent if the sender does not own the channel, or takes no more.
     #[prost(message, optional, tag = "3")]
     pub position: ::core::option::Option<ChannelPosition>,
     /// Whether `missed` is all that a returning member has missed.
@@ -247,6 +247,9 @@ pub struct ChannelJoined {
     pub recovered: bool,
     #[prost(message, repeated, tag = "5")]
     pub missed: ::prost::alloc::vec::Vec<ChannelPublication>,
+    /// Whether the owner takes no more.
+    #[prost(bool, tag = "6")]
+    pub refused: bool,
 }
 /// Channels.Deliver, from the owner to a gate with members.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -272,6 +275,9 @@ pub struct ChannelHeld {
     /// Whether this is the last part.
     #[prost(bool, tag = "3")]
     pub last: bool,
+    /// How many channels the parts before have named.
+    #[prost(uint64, tag = "4")]
+    pub before: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeldChannel {
@@ -279,6 +285,70 @@ pub struct HeldChannel {
     pub channel: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "2")]
     pub seen: ::core::option::Option<ChannelPosition>,
+}
+/// Channels.Handover, from a former owner to the next one: the history of a channel.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ChannelHandover {
+    /// The view in which the channel has another owner.
+    #[prost(fixed64, tag = "1")]
+    pub view: u64,
+    #[prost(string, tag = "2")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "3")]
+    pub last: ::core::option::Option<ChannelPosition>,
+    /// The latest publications, up to the last one.
+    #[prost(message, repeated, tag = "4")]
+    pub kept: ::prost::alloc::vec::Vec<ChannelKept>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChannelKept {
+    #[prost(message, optional, tag = "1")]
+    pub publication: ::core::option::Option<ChannelPublication>,
+    /// How long it is kept still.
+    #[prost(uint64, tag = "2")]
+    pub left_ms: u64,
+}
+/// Tunnel.Open, from the gate to which a client has returned, to the gate that holds its session;
+/// answered by TunnelOpened.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelOpen {
+    /// The id, chosen by the gate that asks.
+    #[prost(fixed64, tag = "1")]
+    pub tunnel: u64,
+    #[prost(string, tag = "2")]
+    pub token: ::prost::alloc::string::String,
+    /// The data packets the client has received, if it says so.
+    #[prost(uint64, optional, tag = "3")]
+    pub received: ::core::option::Option<u64>,
+    /// The client's address; empty if it has none.
+    #[prost(string, tag = "4")]
+    pub remote: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelOpened {
+    /// Why the session is lost; empty if it goes on.
+    #[prost(string, tag = "1")]
+    pub lost: ::prost::alloc::string::String,
+}
+/// Tunnel.Carry, in both directions: bytes of packets, or the end of them. Answered when it is
+/// consumed.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelChunk {
+    #[prost(fixed64, tag = "1")]
+    pub tunnel: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+    /// Whether nothing follows.
+    #[prost(bool, tag = "3")]
+    pub end: bool,
+    /// Of the client's end: whether it does not come back.
+    #[prost(bool, tag = "4")]
+    pub final_close: bool,
+    /// Of the session's end: the code of the close frame; 0 for none.
+    #[prost(uint32, tag = "5")]
+    pub close_code: u32,
+    #[prost(string, tag = "6")]
+    pub close_reason: ::prost::alloc::string::String,
 }
 /// Clients.Broadcast, to a gate: a push to its clients whose sessions use this stream of a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
