@@ -60,7 +60,8 @@ pub struct Channel<S: Serializer = Json> {
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 pub struct Position {
-    /// Changes when the channel gets another owner, or was not used for a while.
+    /// Changes when the channel gets another owner that has no history of it, or was not used for a
+    /// while.
     pub epoch: u64,
     /// The number of the publication in its epoch, from 1 on.
     pub offset: u64,
@@ -74,6 +75,24 @@ pub struct Rejoined {
     /// Whether the session was sent everything that it had missed up to there; otherwise it was sent
     /// nothing of it.
     pub recovered: bool,
+}
+
+/// How many channels there may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChannelLimits {
+    /// Of one owner.
+    pub(crate) most: usize,
+    /// Of one session.
+    pub(crate) per_session: usize,
+}
+
+impl Default for ChannelLimits {
+    fn default() -> Self {
+        Self {
+            most: 100_000,
+            per_session: 1_000,
+        }
+    }
 }
 
 /// A result that other nodes are waited for.
@@ -134,8 +153,12 @@ impl<S: Serializer> Channel<S> {
     ///
     /// The owner keeps the last `count` publications, 1,000 and 1 MiB at most, each for `ttl`, a day
     /// at most; the histories of all channels of one owner have 64 MiB. A publication by a handle
-    /// without history ends what is kept. A channel that gets another owner, because a node joins or
-    /// leaves, begins with an empty one.
+    /// without history ends what is kept.
+    ///
+    /// When the channel gets another owner because a node joins or stops in order, the history goes
+    /// there, within 8 MiB for each pair of nodes, and [positions](Position) go on. After a crash, or
+    /// when several nodes join or leave at once, the channel begins a new epoch with an empty history,
+    /// and members that return learn that they cannot have what they missed.
     #[must_use]
     pub fn with_history(mut self, count: usize, ttl: Duration) -> Self {
         self.keep = Some((count.min(MAX_KEPT), ttl.min(MAX_TTL)));
@@ -148,7 +171,9 @@ impl<S: Serializer> Channel<S> {
     /// # Errors
     /// [`code::BAD_REQUEST`] for a name that is empty or over 255 bytes, [`code::CLOSED`] when the
     /// session has closed, [`code::TIMEOUT`] when the owner does not answer, [`code::UNAVAILABLE`]
-    /// when a node cannot be reached or this one does not run.
+    /// when a node cannot be reached or this one does not run, [`code::TOO_MANY`] when the session is
+    /// in as many channels as it [may be](crate::Limits::max_channels_per_session), or the owner
+    /// takes no more.
     pub async fn join<T: Serializer>(&self, session: &Session<T>) -> Result<Position> {
         let network = self.network()?;
         let joined = network.join(self.name.clone(), session.typed(), None);

@@ -263,7 +263,13 @@ impl Config {
         let node = old.node.changed(&new.node).into_iter();
         let node = node.filter(|key| !live.contains(key)).map(String::from);
         let limits = old.limits.changed(&new.limits).into_iter();
-        let limits = limits.filter(|key| ["memory", "scheduler_capacity"].contains(key));
+        let fixed = [
+            "memory",
+            "scheduler_capacity",
+            "max_channels",
+            "max_channels_per_session",
+        ];
+        let limits = limits.filter(|key| fixed.contains(key));
         let timeouts = old.timeouts.changed(&new.timeouts).into_iter();
         let cluster = old.cluster.changed(&new.cluster).into_iter();
         let admin = old.admin.changed(&new.admin).into_iter();

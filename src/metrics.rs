@@ -145,6 +145,20 @@ names! {
     /// `replaced`, `late` (replaced, and close callbacks had not finished in time), `refused`, or
     /// `failed`.
     LOGINS = "nano_logins_total",
+    /// Channels that this node owns: with members on any gate, or a history.
+    CHANNELS = "nano_channels",
+    /// Members of all channels that are clients of this gate; a session counts once in each channel.
+    CHANNEL_MEMBERS = "nano_channel_members",
+    /// Publications that this node has ordered as the owner of their channels.
+    CHANNEL_PUBLICATIONS = "nano_channel_publications_total",
+    /// Publications that members missed, with a label `reason`: `late` (the gate had delivered later
+    /// ones, or the owner had changed), or `link` (the owner could not send it to a gate).
+    CHANNEL_DROPPED = "nano_channel_publications_dropped_total",
+    /// Joins that a gate, and publications that an owner refused because a bound was reached.
+    CHANNEL_REFUSED = "nano_channel_refused_total",
+    /// Members that returned to a channel, with a label `outcome`: `recovered` (they got what they had
+    /// missed), or `lost`.
+    CHANNEL_RECOVERIES = "nano_channel_recoveries_total",
     /// Messages that handlers finished, with labels `route` and `status`: `ok`, `timeout`, `too_many`,
     /// `internal`, `unavailable`, or `error` for any other code. Recorded on nodes with an admin
     /// address.
@@ -418,6 +432,36 @@ impl UserMetrics {
             late: login("late"),
             refused: login("refused"),
             failed: login("failed"),
+        }
+    }
+}
+
+/// The metrics of channels.
+#[derive(Debug)]
+pub(crate) struct ChannelMetrics {
+    pub(crate) channels: Gauge,
+    pub(crate) members: Gauge,
+    pub(crate) publications: Counter,
+    pub(crate) dropped_late: Counter,
+    pub(crate) dropped_by_link: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) recovered: Counter,
+    pub(crate) lost: Counter,
+}
+
+impl ChannelMetrics {
+    pub(crate) fn new(node: &Handles) -> Self {
+        let dropped = |reason| node.counter_with(CHANNEL_DROPPED, &[("reason", reason)]);
+        let recoveries = |outcome| node.counter_with(CHANNEL_RECOVERIES, &[("outcome", outcome)]);
+        Self {
+            channels: node.gauge(CHANNELS),
+            members: node.gauge(CHANNEL_MEMBERS),
+            publications: node.counter(CHANNEL_PUBLICATIONS),
+            dropped_late: dropped("late"),
+            dropped_by_link: dropped("link"),
+            refused: node.counter(CHANNEL_REFUSED),
+            recovered: recoveries("recovered"),
+            lost: recoveries("lost"),
         }
     }
 }

@@ -2,6 +2,8 @@
 //! process has one recorder.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "metrics/channels.rs"]
+mod channels;
 #[path = "metrics/counts.rs"]
 mod counts;
 #[path = "promises/harness.rs"]

@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use super::admin::Admin;
 use super::{cluster::Cluster, limits::Limits, timeouts::Timeouts};
 use crate::{
+    channel::ChannelLimits,
     cluster as cluster_node,
     component::{Component, Options, Service},
     error::{Error, Result},
@@ -68,6 +69,7 @@ impl App {
                 io_threads: (cores / 2).max(1),
                 scheduler_threads: cores.max(2),
                 scheduler_capacity: 16 * 1024,
+                channels: ChannelLimits::default(),
                 timer_precision: Duration::from_secs(1),
                 shutdown_timeout: Duration::from_secs(10),
                 drain: None,
@@ -149,6 +151,7 @@ impl App {
     pub fn limits(mut self, limits: Limits) -> Self {
         limits.apply_to(&mut self.config.settings);
         self.config.scheduler_capacity = limits.scheduler_capacity;
+        self.config.channels = limits.channels;
         self
     }
 

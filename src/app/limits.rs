@@ -1,6 +1,9 @@
 //! What one client and one scheduler may use.
 
-use crate::gate::{GateConfig, RateLimit, SlowClient, default_memory};
+use crate::{
+    channel::ChannelLimits,
+    gate::{GateConfig, RateLimit, SlowClient, default_memory},
+};
 
 /// The bounds of a node: what one client, one scheduler and all clients together may use.
 ///
@@ -28,6 +31,7 @@ pub struct Limits {
     pub(super) send_queue_messages: usize,
     pub(super) slow_client: SlowClient,
     pub(super) scheduler_capacity: usize,
+    pub(super) channels: ChannelLimits,
     /// The outer `None` is the default.
     memory: Option<Option<usize>>,
 }
@@ -45,6 +49,7 @@ impl Limits {
             send_queue_messages: 64 * 1024,
             slow_client: SlowClient::default(),
             scheduler_capacity: 16 * 1024,
+            channels: ChannelLimits::default(),
             memory: None,
         }
     }
@@ -130,6 +135,24 @@ impl Limits {
     /// Beyond it connections stop reading, and tasks the application pushes are refused.
     pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
         self.scheduler_capacity = tasks;
+        self
+    }
+
+    /// How many [channels](crate::Channel) this node may own at a time, with members on any gate or a
+    /// history. 100,000 unless set; not zero.
+    ///
+    /// A join or publication that would make one more fails with
+    /// [`code::TOO_MANY`](crate::code::TOO_MANY). A channel that has members already when this node
+    /// becomes its owner is not refused.
+    pub fn max_channels(mut self, channels: usize) -> Self {
+        self.channels.most = channels;
+        self
+    }
+
+    /// How many [channels](crate::Channel) each session of this gate may be in. 1,000 unless set; not
+    /// zero. Further joins fail with [`code::TOO_MANY`](crate::code::TOO_MANY).
+    pub fn max_channels_per_session(mut self, channels: usize) -> Self {
+        self.channels.per_session = channels;
         self
     }
 }

@@ -4,14 +4,20 @@
 //! publications their order and sends each once to the gates that have members; the [`gate`] hands it
 //! to them. Both are state machines without I/O; the driver feeds them.
 
+mod collection;
 mod driver;
+mod epochs;
 mod gate;
+mod handed;
 mod history;
 mod message;
 mod owner;
+mod request;
 mod service;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 mod view;
 mod wire;
 

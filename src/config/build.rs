@@ -39,6 +39,8 @@ pub(super) fn limits(section: &LimitsSection) -> Limits {
         .send_queue_messages(section.send_queue_messages)
         .slow_client(section.slow_client)
         .scheduler_capacity(section.scheduler_capacity)
+        .max_channels(section.max_channels)
+        .max_channels_per_session(section.max_channels_per_session)
 }
 
 pub(super) fn timeouts(section: &TimeoutsSection) -> Timeouts {

@@ -37,7 +37,8 @@ section! {
 }
 
 section! {
-    /// Bounds of clients and schedulers. Taken by a reload, but for memory and scheduler_capacity.
+    /// Bounds of clients and schedulers. Taken by a reload, but for memory, scheduler_capacity and
+    /// those of channels.
     LimitsSection {
         /// The longest packet body a client may send. At most 16777215 bytes. After a reload for
         /// new connections.
@@ -67,6 +68,11 @@ section! {
         memory: Unset<Size> = Unset::like("\"256MiB\""),
         /// How many tasks may wait on one scheduler.
         scheduler_capacity: usize = 16384,
+        /// How many channels this node may own at a time, with members or a history. Not taken by a
+        /// reload.
+        max_channels: usize = 100000,
+        /// How many channels each session of this gate may be in. Not taken by a reload.
+        max_channels_per_session: usize = 1000,
     }
 }
 

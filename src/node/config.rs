@@ -7,6 +7,7 @@ use bytestring::ByteString;
 #[cfg(feature = "admin")]
 use crate::admin;
 use crate::{
+    channel::ChannelLimits,
     cluster,
     component::{ErrorReporter, Service},
     error::{Error, Result, code},
@@ -53,6 +54,7 @@ pub(crate) struct NodeConfig {
     /// Scheduler threads of the node's own; 0 uses the caller's runtime.
     pub(crate) scheduler_threads: usize,
     pub(crate) scheduler_capacity: usize,
+    pub(crate) channels: ChannelLimits,
     pub(crate) timer_precision: Duration,
     pub(crate) shutdown_timeout: Duration,
     /// How long SIGTERM lets players leave.
@@ -80,6 +82,11 @@ impl NodeConfig {
     pub(super) fn check(&mut self) -> Result {
         self.check_durations()?;
         not_zero("limits.scheduler_capacity", self.scheduler_capacity == 0)?;
+        not_zero("limits.max_channels", self.channels.most == 0)?;
+        not_zero(
+            "limits.max_channels_per_session",
+            self.channels.per_session == 0,
+        )?;
         self.settings.check_limits()?;
         self.cluster.check()
     }

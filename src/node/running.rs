@@ -156,7 +156,7 @@ impl Running {
             config.unique_users,
             &handles,
         );
-        let channels = Channels::start(&handle, &node_services, caller);
+        let channels = Channels::start(&handle, &node_services, caller, config.channels, &handles);
         handle.set_channels(Some(channels.network()));
         let mut running = Self {
             handle: handle.clone(),

@@ -1,11 +1,15 @@
 //! Channels whose owner stops or dies, and members behind a gate of Go nano.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use nano::{
     Handle, Position, Result,
     client::{Client, Subscription},
     code,
+    testing::TestNode,
 };
 
 use crate::{
@@ -164,6 +168,60 @@ async fn nothing_fails_and_nothing_is_lost_when_the_owner_stops() {
     for received in guilds.received().await {
         assert_eq!(received, guilds.published);
     }
+}
+
+/// Publishes to channels with a history, lets `end` end a node of two, and returns for each channel
+/// whether it has another epoch and whether a member that returns got what it had missed.
+async fn returns_after(end: impl AsyncFnOnce(TestNode)) -> Vec<(bool, bool)> {
+    let mut nodes = Nodes::start(1, 1).await;
+    let gate = nodes.gates.pop().unwrap();
+    let channel = |at| {
+        let channel = gate.handle().channel(name(at));
+        channel.with_history(10, Duration::from_secs(60))
+    };
+    let mut since = Vec::new();
+    for at in 0..CHANNELS {
+        let mut positions = Vec::new();
+        for number in 0..3 {
+            positions.push(channel(at).publish("on", &(at, number)).await.unwrap());
+        }
+        since.push(positions[0]);
+    }
+    end(nodes.backends.pop().unwrap()).await;
+    gate.knows(1).await;
+
+    let (client, session) = client(&gate).await;
+    let mut on = client.subscribe("on");
+    let mut returns = Vec::new();
+    for (at, since) in since.into_iter().enumerate() {
+        let back = channel(at).rejoin(&session, since).await.unwrap();
+        // Behind what was missed, if anything is.
+        let last = channel(at).publish("on", &(at, 3)).await.unwrap();
+        let expected: Vec<_> = if back.recovered { 1..=3 } else { 3..=3 }.collect();
+        let got = numbers(&mut on, expected.len()).await;
+        let expected: Vec<_> = expected.into_iter().map(|number| (at, number)).collect();
+        assert_eq!(got, expected, "channel {at}");
+        returns.push((last.epoch != since.epoch, back.recovered));
+    }
+    returns
+}
+
+#[tokio::test]
+async fn a_history_goes_to_the_next_owner_when_the_owner_stops() {
+    let returns = returns_after(async |node| node.stop().await).await;
+    assert_eq!(returns, [(false, true); CHANNELS]);
+}
+
+#[tokio::test]
+async fn a_member_that_returns_after_the_owner_died_learns_that_its_history_is_lost() {
+    let returns = returns_after(async |mut node| node.kill()).await;
+    let lost = returns.iter().filter(|back| **back == (true, false));
+    let kept = returns.iter().filter(|back| **back == (false, true));
+    let (lost, kept) = (lost.count(), kept.count());
+    assert!(
+        lost > 0 && kept > 0 && lost + kept == CHANNELS,
+        "{returns:?}"
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use nano::{
-    Component, Handle, Handlers, Options, Position, Rejoined, Result, Session, UserId,
+    Component, Handle, Handlers, Limits, Options, Position, Rejoined, Result, Session, UserId,
     client::{Client, Subscription},
     code,
     testing::{TestNode, within},
@@ -310,6 +310,46 @@ async fn what_a_channel_cannot_do_is_an_error() {
     );
     assert_eq!(code_of(handle.broadcast("on", &1)), code::UNAVAILABLE);
     gate.kill();
+}
+
+#[tokio::test]
+async fn a_bound_on_channels_refuses_more_and_changes_nothing() {
+    let limits = Limits::new().max_channels(3).max_channels_per_session(2);
+    let app = nano::App::new().tcp("127.0.0.1:0").limits(limits);
+    let node = TestNode::start(app).await;
+    let (ann, of_ann) = client(&node).await;
+    let (ben, of_ben) = client(&node).await;
+    let channel = |name: &str| node.handle().channel(name);
+    let mut on = ann.subscribe("on");
+    for name in ["a", "b", "a"] {
+        channel(name).join(&of_ann).await.unwrap();
+    }
+    // Of one session, which others do not suffer for.
+    assert_eq!(code_of(channel("c").join(&of_ann).await), code::TOO_MANY);
+    let since = Position::default();
+    let error = channel("c").rejoin(&of_ann, since).await;
+    assert_eq!(code_of(error), code::TOO_MANY);
+    channel("c").join(&of_ben).await.unwrap();
+
+    // Of the owner: no more members, and no history; a channel that keeps nothing takes no room.
+    assert_eq!(code_of(channel("d").join(&of_ben).await), code::TOO_MANY);
+    let kept = channel("d").with_history(1, Duration::from_secs(9));
+    assert_eq!(code_of(kept.publish("on", &1).await), code::TOO_MANY);
+    channel("d").publish("on", &(0, 0)).await.unwrap();
+    assert_eq!(channel("d").count().await.unwrap(), 0);
+    channel("a").publish("on", &(0, 1)).await.unwrap();
+    assert_eq!(numbers(&mut on, 1).await, [(0, 1)]);
+
+    // What ends makes room.
+    assert!(channel("b").leave(&of_ann).await.unwrap());
+    channel("d").join(&of_ann).await.unwrap();
+    ben.close();
+    within("room for one more", async {
+        while channel("e").join(&of_ann).await.is_err() {
+            channel("d").leave(&of_ann).await.unwrap();
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -112,6 +112,11 @@ async fn options_of_zero() {
             "limits.max_packet",
         ),
         (limits().scheduler_capacity(0), "limits.scheduler_capacity"),
+        (limits().max_channels(0), "limits.max_channels"),
+        (
+            limits().max_channels_per_session(0),
+            "limits.max_channels_per_session",
+        ),
         (limits().send_queue_bytes(0), "limits.send_queue_bytes"),
         (
             limits().send_queue_messages(0),

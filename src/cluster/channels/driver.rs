@@ -21,19 +21,21 @@ use tracing::debug;
 
 use super::{
     gate::{Gate, GateEffect},
-    message::{Name, Publication, ToGate},
-    owner::{Owner, OwnerEffect, Request},
+    message::{Name, Publication, ToGate, ToOwner},
+    owner::Owner,
+    request::{OwnerEffect, Request},
     view::{Address, View},
     wire::{self, Encoded},
 };
 use crate::{
-    channel::{Position, Rejoined},
+    channel::{ChannelLimits, Position, Rejoined},
     cluster::{
         node_caller::NodeCaller,
         node_services::NodeCall,
         players::{ChannelGates, ChannelMembers, ChannelUser},
     },
     error::{Error, Result, code},
+    metrics::ChannelMetrics,
     session::{GroupRef, Push, Session, SessionKey, UserId},
 };
 
@@ -61,8 +63,10 @@ pub(super) enum Input {
     },
     /// A session has ended.
     Ended(SessionKey),
+    /// What the owner is asked.
+    Ask(Request<NodeCall>),
     /// A message for the owner.
-    Owner(Request<NodeCall>),
+    Owner { from: Address, message: ToOwner },
     /// A message of an owner.
     Gate { from: Address, message: ToGate },
     /// Which members does this gate have?
@@ -114,6 +118,8 @@ impl GroupRef for Inbox {
 /// A join that waits for the owner.
 struct JoinCall {
     session: SessionKey,
+    /// Whether it asked for what it has missed.
+    returns: bool,
     reply: JoinReply,
 }
 
@@ -128,6 +134,7 @@ pub(super) struct Driver {
     inputs: UnboundedReceiver<(Input, usize)>,
     queued: Arc<AtomicUsize>,
     views: watch::Receiver<View>,
+    metrics: ChannelMetrics,
 }
 
 impl Driver {
@@ -136,6 +143,8 @@ impl Driver {
         caller: NodeCaller,
         started: u64,
         views: watch::Receiver<View>,
+        limits: ChannelLimits,
+        metrics: ChannelMetrics,
     ) -> (Self, Arc<Inbox>) {
         let (sender, inputs) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
@@ -144,14 +153,20 @@ impl Driver {
             queued: queued.clone(),
         });
         let driver = Self {
-            owner: Owner::new(caller.own_address().into(), started),
-            gate: Gate::new(),
+            owner: Owner::new(
+                caller.own_address().into(),
+                started,
+                limits.most,
+                Instant::now(),
+            ),
+            gate: Gate::new(limits.per_session),
             sessions: HashMap::new(),
             caller,
             inbox: Arc::downgrade(&inbox),
             inputs,
             queued,
             views,
+            metrics,
         };
         (driver, inbox)
     }
@@ -231,6 +246,7 @@ impl Driver {
                 }
                 let call = JoinCall {
                     session: key,
+                    returns: since.is_some(),
                     reply,
                 };
                 self.gate.join(&channel, key, since, call, now, &mut gate);
@@ -247,7 +263,10 @@ impl Driver {
                 self.gate.close(&session, &mut gate);
                 self.sessions.remove(&session);
             }
-            Input::Owner(request) => self.owner.request(request, now, &mut owner),
+            Input::Ask(request) => self.owner.request(request, now, &mut owner),
+            Input::Owner { from, message } => {
+                self.owner.receive(&from, message, now, &mut owner);
+            }
             Input::Gate { from, message } => self.gate.receive(&from, message, now, &mut gate),
             Input::Members { channel, call } => self.members(&channel, call),
         }
@@ -300,8 +319,17 @@ impl Driver {
     ) {
         for effect in owner {
             match effect {
-                OwnerEffect::Send { to, message } => self.send(&to, message.encode()),
+                OwnerEffect::Send { to, message } => {
+                    let delivers = matches!(message, ToGate::Deliver { .. });
+                    if !self.send(&to, message.encode()) && delivers {
+                        self.metrics.dropped_by_link.increment(1);
+                    }
+                }
+                OwnerEffect::HandOver { to, handover } => {
+                    self.send(&to, ToOwner::Handover(handover).encode());
+                }
                 OwnerEffect::Published { call, position } => {
+                    self.metrics.publications.increment(1);
                     let position = wire::position(position).encode_to_vec();
                     call.respond(Ok(position.into()));
                 }
@@ -310,12 +338,17 @@ impl Driver {
                     let gates = ChannelGates { addresses }.encode_to_vec();
                     call.respond(Ok(gates.into()));
                 }
-                OwnerEffect::Fail { call, error } => call.fail(error),
+                OwnerEffect::Fail { call, error } => {
+                    self.count_refused(&error);
+                    call.fail(error);
+                }
             }
         }
         for effect in gate {
             match effect {
-                GateEffect::Send { to, message } => self.send(&to, message.encode()),
+                GateEffect::Send { to, message } => {
+                    self.send(&to, message.encode());
+                }
                 GateEffect::Push {
                     members,
                     publication,
@@ -324,21 +357,46 @@ impl Driver {
                     if result.is_err() && !self.gate.has(&call.session) {
                         self.forget(call.session);
                     }
+                    match &result {
+                        Ok((_, recovered)) if call.returns => self.count_return(*recovered),
+                        Ok(_) => {}
+                        Err(error) => self.count_refused(error),
+                    }
                     (call.reply)(result.map(|(position, recovered)| Rejoined {
                         position,
                         recovered,
                     }));
                 }
                 GateEffect::Left(session) => self.forget(session),
+                GateEffect::Dropped => self.metrics.dropped_late.increment(1),
             }
+        }
+        self.metrics.channels.set(self.owner.channels() as f64);
+        self.metrics.members.set(self.gate.memberships() as f64);
+    }
+
+    fn count_refused(&self, error: &Error) {
+        if error.code() == code::TOO_MANY {
+            self.metrics.refused.increment(1);
         }
     }
 
-    /// A message that is lost leaves a gap, or is sent again by the state machines.
-    fn send(&self, to: &str, (method, body): Encoded) {
-        if let Err(error) = self.caller.send_encoded(to, KEY, method, Bytes::from(body)) {
+    fn count_return(&self, recovered: bool) {
+        let outcome = match recovered {
+            true => &self.metrics.recovered,
+            false => &self.metrics.lost,
+        };
+        outcome.increment(1);
+    }
+
+    /// Returns whether a message is on its way. One that is lost leaves a gap, or is sent again by the
+    /// state machines.
+    fn send(&self, to: &str, (method, body): Encoded) -> bool {
+        let sent = self.caller.send_encoded(to, KEY, method, Bytes::from(body));
+        if let Err(error) = &sent {
             debug!(to, method, %error, "message of a channel not sent");
         }
+        sent.is_ok()
     }
 
     fn push(&self, members: &[SessionKey], publication: &Publication) {

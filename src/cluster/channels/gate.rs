@@ -11,7 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    message::{JoinedAt, Name, Publication, ToGate, ToOwner},
+    message::{JoinAnswer, JoinedAt, Name, Publication, ToGate, ToOwner},
     view::{Address, View},
 };
 use crate::{
@@ -28,8 +28,8 @@ const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// The pause before a join is sent again that another node refused.
 const MOVED_RETRY: Duration = Duration::from_millis(20);
 
-/// Channels in one [`ToOwner::Held`].
-const HELD: usize = 5_000;
+/// Channels in one [`ToOwner::Held`]. Few in tests, so that answers have several parts.
+const HELD: usize = if cfg!(test) { 1 } else { 5_000 };
 
 /// The members of channels at one node. `M` is a member, `T` names a join that waits.
 pub(super) struct Gate<M, T> {
@@ -42,9 +42,10 @@ pub(super) struct Gate<M, T> {
     /// Owners that asked for the members of a view that is not known here yet.
     asked: BTreeMap<Address, u64>,
     last_join: u64,
-    /// Publications that were not newer than what the gate had seen.
-    #[cfg(test)]
-    dropped: u64,
+    /// The number of members of all channels.
+    memberships: usize,
+    /// The most channels of one member.
+    max_per_member: usize,
 }
 
 struct Joined<M, T> {
@@ -82,10 +83,12 @@ pub(super) enum GateEffect<M, T> {
     },
     /// The member is in no channel any more.
     Left(M),
+    /// A publication came too late: others behind it had been delivered, or its owner had changed.
+    Dropped,
 }
 
 impl<M: Clone + Eq + Hash, T> Gate<M, T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(max_per_member: usize) -> Self {
         Self {
             view: View::default(),
             channels: HashMap::new(),
@@ -93,15 +96,14 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             waiting: BTreeSet::new(),
             asked: BTreeMap::new(),
             last_join: 0,
-            #[cfg(test)]
-            dropped: 0,
+            memberships: 0,
+            max_per_member,
         }
     }
 
-    /// The number of publications that were dropped because later ones had been delivered.
-    #[cfg(test)]
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped
+    /// The number of members of all channels; a session counts once in each.
+    pub(super) fn memberships(&self) -> usize {
+        self.memberships
     }
 
     /// The members of a channel here.
@@ -149,8 +151,22 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         now: Instant,
         effects: &mut Vec<GateEffect<M, T>>,
     ) {
-        let channels = self.by_member.get(&member);
-        let is_member = channels.is_some_and(|channels| channels.contains(channel));
+        let channels = self.by_member.get(&member).map_or(&[][..], Vec::as_slice);
+        let is_member = channels.contains(channel);
+        let refused = if is_member && since.is_some() {
+            Some(Error::new(
+                code::CONFLICT,
+                "the session is a member already",
+            ))
+        } else if !is_member && channels.len() >= self.max_per_member {
+            Some(too_many())
+        } else {
+            None
+        };
+        if let Some(error) = refused {
+            let result = Err(error);
+            return effects.push(GateEffect::Joined { call, result });
+        }
         let joined = self
             .channels
             .entry(channel.clone())
@@ -159,16 +175,9 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
                 pending: Vec::new(),
                 seen: Position::default(),
             });
-        if is_member && since.is_some() {
-            let error = Error::new(code::CONFLICT, "the session is a member already");
-            effects.push(GateEffect::Joined {
-                call,
-                result: Err(error),
-            });
-            return;
-        }
         if since.is_none() && !joined.members.is_empty() {
             if !is_member {
+                self.memberships += 1;
                 Arc::make_mut(&mut joined.members).push(member.clone());
                 self.by_member
                     .entry(member)
@@ -215,6 +224,7 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         }
         let at = joined.members.iter().position(|other| other == member);
         if let Some(at) = at {
+            self.memberships -= 1;
             Arc::make_mut(&mut joined.members).swap_remove(at);
         }
         if let Some(channels) = self.by_member.get_mut(member) {
@@ -249,12 +259,12 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             ToGate::Joined {
                 channel,
                 join,
-                joined,
+                answer,
             } => {
                 // A former owner does not count: it will hear of no change of the members.
                 let is_owner = self.view.owner(&channel) == Some(from);
-                let joined = joined.filter(|_| is_owner);
-                self.joined(&channel, join, joined, now, effects);
+                let answer = if is_owner { answer } else { JoinAnswer::Moved };
+                self.joined(&channel, join, answer, now, effects);
             }
             ToGate::Deliver {
                 channel,
@@ -268,49 +278,73 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         &mut self,
         channel: &Name,
         join: u64,
-        answer: Option<JoinedAt>,
+        answer: JoinAnswer,
         now: Instant,
         effects: &mut Vec<GateEffect<M, T>>,
     ) {
         let Some(joined) = self.channels.get_mut(channel) else {
             return;
         };
-        let Some(at) = joined
-            .pending
-            .iter()
-            .position(|pending| pending.join == join)
-        else {
+        let pending = &mut joined.pending;
+        let Some(at) = pending.iter().position(|pending| pending.join == join) else {
             return;
         };
-        let pending = &mut joined.pending[at];
-        let answer = answer.filter(|answer| {
+        match answer {
             // What a former owner says is of no use to a member that has missed something.
-            answer.position >= joined.seen || pending.since.is_none()
-        });
-        let Some(JoinedAt { position, missed }) = answer else {
-            pending.retry_at = now + MOVED_RETRY;
+            JoinAnswer::At(JoinedAt { position, .. })
+                if position < joined.seen && pending[at].since.is_some() =>
+            {
+                pending[at].retry_at = now + MOVED_RETRY;
+            }
+            JoinAnswer::Moved => pending[at].retry_at = now + MOVED_RETRY,
+            JoinAnswer::At(answer) => {
+                let pending = pending.remove(at);
+                self.enter(channel, pending, answer, effects);
+            }
+            JoinAnswer::Full => {
+                let call = pending.remove(at).call;
+                let result = Err(Error::new(code::TOO_MANY, "the owner takes no more"));
+                effects.push(GateEffect::Joined { call, result });
+            }
+        }
+        self.settle(channel, effects);
+    }
+
+    /// Makes a session a member that the owner has answered.
+    fn enter(
+        &mut self,
+        channel: &Name,
+        pending: Pending<M, T>,
+        answer: JoinedAt,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) {
+        let Pending { member, call, .. } = pending;
+        let Some(joined) = self.channels.get_mut(channel) else {
             return;
         };
-        let pending = joined.pending.remove(at);
+        let channels = self.by_member.entry(member.clone()).or_default();
+        let is_member = channels.contains(channel);
+        // Other joins under way have been answered meanwhile.
+        if !is_member && channels.len() >= self.max_per_member {
+            let result = Err(too_many());
+            return effects.push(GateEffect::Joined { call, result });
+        }
+        let JoinedAt { position, missed } = answer;
         joined.seen = joined.seen.max(position);
         let recovered = missed.is_some();
-        let member = Arc::new(vec![pending.member.clone()]);
-        for publication in missed.into_iter().flatten() {
-            effects.push(GateEffect::Push {
-                members: member.clone(),
-                publication,
-            });
-        }
-        let channels = self.by_member.entry(pending.member.clone()).or_default();
-        if !channels.contains(channel) {
+        let only = Arc::new(vec![member.clone()]);
+        let missed = missed.into_iter().flatten();
+        effects.extend(missed.map(|publication| GateEffect::Push {
+            members: only.clone(),
+            publication,
+        }));
+        if !is_member {
+            self.memberships += 1;
             channels.push(channel.clone());
-            Arc::make_mut(&mut joined.members).push(pending.member);
+            Arc::make_mut(&mut joined.members).push(member);
         }
-        effects.push(GateEffect::Joined {
-            call: pending.call,
-            result: Ok((joined.seen, recovered)),
-        });
-        self.settle(channel, effects);
+        let result = Ok((joined.seen, recovered));
+        effects.push(GateEffect::Joined { call, result });
     }
 
     fn deliver(
@@ -330,12 +364,13 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         if joined.members.is_empty() {
             return;
         }
-        if publication.position <= joined.seen {
-            #[cfg(test)]
-            {
-                self.dropped += 1;
-            }
-            return;
+        // A former owner may end its epoch, and not begin one: the owner has received what the gate has
+        // seen, and could stay behind for ever.
+        let position = publication.position;
+        let is_owner = self.view.owner(&channel) == Some(from);
+        let is_late = position <= joined.seen;
+        if is_late || (position.epoch != joined.seen.epoch && !is_owner) {
+            return effects.push(GateEffect::Dropped);
         }
         joined.seen = publication.position;
         effects.push(GateEffect::Push {
@@ -359,19 +394,23 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             .collect();
         channels.sort();
         let mut parts: Vec<_> = channels.chunks(HELD).map(<[_]>::to_vec).collect();
-        let rest = parts.pop().unwrap_or_default();
-        let parts = parts.into_iter().map(|part| (part, false));
-        effects.extend(parts.chain([(rest, true)]).map(|(channels, last)| {
-            let message = ToOwner::Held {
-                view,
-                channels,
-                last,
-            };
-            GateEffect::Send {
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let (mut before, count) = (0, parts.len());
+        for (at, channels) in parts.into_iter().enumerate() {
+            let named = channels.len() as u64;
+            effects.push(GateEffect::Send {
                 to: from.clone(),
-                message,
-            }
-        }));
+                message: ToOwner::Held {
+                    view,
+                    before,
+                    channels,
+                    last: at + 1 == count,
+                },
+            });
+            before += named;
+        }
     }
 
     /// The time of the next [`tick`](Gate::tick).
@@ -440,4 +479,8 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             }));
         }
     }
+}
+
+fn too_many() -> Error {
+    Error::new(code::TOO_MANY, "the session is in too many channels")
 }

@@ -67,6 +67,39 @@ impl History {
         }
     }
 
+    /// What another owner goes on with, and how long each is kept still.
+    pub(super) fn into_kept(self, now: Instant) -> Vec<(Publication, Duration)> {
+        let kept = self.kept.into_iter();
+        kept.map(|(publication, expires)| (publication, expires - now))
+            .collect()
+    }
+
+    /// What a former owner had, within the bounds. Empty if there are gaps before `last`, which is the
+    /// last position of the channel.
+    pub(super) fn of_kept(
+        kept: Vec<(Publication, Duration)>,
+        last: Position,
+        now: Instant,
+    ) -> Self {
+        let mut history = Self::default();
+        let mut offsets = (1..=last.offset).rev();
+        let whole = kept.iter().rev().all(|(publication, _)| {
+            let offset = offsets.next();
+            offset.is_some_and(|offset| publication.position == Position { offset, ..last })
+        });
+        if !whole || last.epoch == 0 {
+            return history;
+        }
+        for (publication, left) in kept {
+            let keep = Keep {
+                count: MAX_KEPT,
+                ttl: left.min(MAX_TTL),
+            };
+            history.push(publication, keep, now);
+        }
+        history
+    }
+
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }
@@ -137,6 +170,29 @@ mod tests {
         history.clear();
         assert_eq!(offsets(&history, at(4), 5), None);
         assert_eq!(offsets(&history, at(5), 5), Some(vec![]));
+    }
+
+    #[test]
+    fn another_owner_goes_on_with_what_is_kept_and_refuses_gaps() {
+        let (mut history, now) = (History::default(), Instant::now());
+        for offset in 1..=5 {
+            history.push(publication(offset, 10), KEEP, now);
+        }
+        let later = now + Duration::from_secs(4);
+        let kept = history.into_kept(later);
+        let moved = History::of_kept(kept.clone(), at(5), later);
+        assert_eq!(offsets(&moved, at(2), 5), Some(vec![3, 4, 5]));
+        assert_eq!(offsets(&moved, at(1), 5), None);
+        assert_eq!(moved.expires(), Some(now + KEEP.ttl));
+        for (kept, last) in [
+            (kept.clone(), at(6)),
+            (kept.clone(), at(2)),
+            (kept.clone(), Position::default()),
+            (vec![kept[0].clone(), kept[2].clone()], at(5)),
+            (kept.iter().rev().cloned().collect(), at(5)),
+        ] {
+            assert!(History::of_kept(kept, last, later).is_empty(), "{last:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What owners and gates of channels send each other.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -43,20 +43,24 @@ pub(super) enum ToOwner {
     /// A part of the channels that the gate has members of, which answers [`ToGate::Collect`].
     Held {
         view: u64,
+        /// How many channels the parts before have named.
+        before: u64,
         channels: Vec<(Name, Position)>,
         /// Whether this is the last part.
         last: bool,
     },
+    /// Of a former owner.
+    Handover(Handover),
 }
 
 /// From an owner to a gate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ToGate {
-    /// Answers a join. `None` if the sender does not own the channel.
+    /// Answers a join.
     Joined {
         channel: Name,
         join: u64,
-        joined: Option<JoinedAt>,
+        answer: JoinAnswer,
     },
     Deliver {
         channel: Name,
@@ -66,10 +70,32 @@ pub(super) enum ToGate {
     Collect { view: u64 },
 }
 
+/// How an owner answers a join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum JoinAnswer {
+    At(JoinedAt),
+    /// The sender does not own the channel.
+    Moved,
+    /// The owner takes no more.
+    Full,
+}
+
 /// Where a member begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct JoinedAt {
     pub(super) position: Position,
     /// What a returning member has missed, up to the position; `None` if that is not known.
     pub(super) missed: Option<Vec<Publication>>,
+}
+
+/// A channel that a former owner gives to the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Handover {
+    /// The view in which the channel has another owner.
+    pub(super) view: u64,
+    pub(super) channel: Name,
+    /// Its last position.
+    pub(super) last: Position,
+    /// Its latest publications, up to the last one, and how long each is kept still.
+    pub(super) kept: Vec<(Publication, Duration)>,
 }

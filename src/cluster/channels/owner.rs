@@ -3,33 +3,24 @@
 //!
 //! An owner keeps soft state: the gates know their members. When the view has changed, the first use
 //! of any channel makes the owner ask all nodes which channels they have members of; what arrives
-//! meanwhile waits. A channel that gets another owner begins a larger epoch there, so that gates can
-//! drop what a former owner sends late.
+//! meanwhile waits. A node that loses a channel with a history to another one hands it over, and the
+//! channel goes on in its epoch. Otherwise a larger epoch begins, so that gates can drop what a
+//! former owner sends late, and members that return learn that they cannot have what they missed.
 
-use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use bytes::Bytes;
-use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
+    collection::Collection,
+    epochs::Epochs,
+    handed::Handed,
     history::{History, Keep},
-    message::{JoinedAt, Name, Publication, ToGate, ToOwner},
-    view::{Address, View, hash},
+    message::{Handover, JoinAnswer, JoinedAt, Name, Publication, ToGate, ToOwner},
+    request::{Join, OwnerEffect, Publish, Refusal, Request},
+    view::{Address, View},
 };
-use crate::{
-    channel::Position,
-    error::{Error, Result, code},
-};
-
-/// How long an owner waits for nodes that do not say which channels they have members of.
-const COLLECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The pause before a node that did not answer is asked again.
-const COLLECT_RETRY: Duration = Duration::from_secs(1);
+use crate::channel::Position;
 
 /// Messages that wait until all nodes have answered, at most.
 const MAX_WAITING: usize = 10_000;
@@ -37,10 +28,9 @@ const MAX_WAITING: usize = 10_000;
 /// The bytes of the histories of all channels, at most.
 const MAX_HISTORY: usize = 64 * 1024 * 1024;
 
-/// An epoch is a time in milliseconds above these bits, which tell incarnations apart. It
-/// stays below 2^53,
-/// which a JavaScript number holds exactly.
-const TAG_BITS: u32 = 12;
+/// The bytes of histories that one change of the view hands over to one node, at most. Below what a
+/// link queues for a node, so that publications are not refused for it.
+const MAX_HANDED: usize = 8 * 1024 * 1024;
 
 /// The channels that one node owns. `T` names a call that waits for an answer.
 pub(super) struct Owner<T> {
@@ -48,112 +38,210 @@ pub(super) struct Owner<T> {
     view: View,
     collection: Collection,
     channels: HashMap<Name, Owned>,
+    /// The most channels, apart from those that have members already when their owner changes.
+    max_channels: usize,
     waiting: VecDeque<Request<T>>,
-    last_epoch: u64,
+    epochs: Epochs,
     history_bytes: usize,
+    /// What former owners have handed over under a view that is not known here yet.
+    handed: Handed,
     /// When histories are to be searched for what has expired.
     prune_at: Option<Instant>,
 }
 
-/// Which nodes have said which channels they have members of, in this view.
-#[derive(Debug, Default)]
-struct Collection {
-    /// Nodes that have not; none before the first use of a channel.
-    missing: BTreeSet<Address>,
-    begun: bool,
-    /// Until when messages wait for the missing.
-    until: Option<Instant>,
-    ask_at: Option<Instant>,
-}
-
 #[derive(Debug, Default)]
 struct Owned {
+    /// The last position; of epoch 0 before the first use.
     last: Position,
+    /// The last position that a gate has seen.
+    seen: Position,
+    /// Whether a former owner's epoch goes on.
+    handed: bool,
     gates: BTreeSet<Address>,
     history: History,
 }
 
-/// What an owner is asked.
-pub(super) enum Request<T> {
-    Gate {
-        from: Address,
-        message: ToOwner,
-    },
-    Publish {
-        call: T,
-        publish: Publish,
-    },
-    /// Which gates have members.
-    Gates {
-        call: T,
-        channel: Name,
-    },
-}
-
-/// A publication without its place.
-#[derive(Clone, Debug)]
-pub(super) struct Publish {
-    pub(super) channel: Name,
-    pub(super) route: ByteString,
-    pub(super) body: Bytes,
-    /// How much of the channel is kept; `None` for nothing.
-    pub(super) keep: Option<Keep>,
-}
-
-/// What an owner asks its driver to do, in order.
-#[derive(Debug)]
-pub(super) enum OwnerEffect<T> {
-    Send { to: Address, message: ToGate },
-    Published { call: T, position: Position },
-    Gates { call: T, gates: Vec<Address> },
-    Fail { call: T, error: Error },
-}
-
-impl<T> Request<T> {
-    fn channel(&self) -> Option<&Name> {
-        match self {
-            Self::Gate { message, .. } => match message {
-                ToOwner::Join { channel, .. } | ToOwner::Part { channel } => Some(channel),
-                ToOwner::Held { .. } => None,
-            },
-            Self::Publish { publish, .. } => Some(&publish.channel),
-            Self::Gates { channel, .. } => Some(channel),
-        }
+impl Owned {
+    /// Whether nothing of the channel is left to keep.
+    fn is_idle(&self) -> bool {
+        self.gates.is_empty() && self.history.is_empty()
     }
 }
 
 impl<T> Owner<T> {
-    /// `started` is the time in milliseconds, larger for each incarnation.
-    pub(super) fn new(own: Address, started: u64) -> Self {
-        let tag = hash(&format!("{own} {started}")) & ((1 << TAG_BITS) - 1);
+    /// `started` is the time in milliseconds at `now`.
+    pub(super) fn new(own: Address, started: u64, max_channels: usize, now: Instant) -> Self {
         Self {
+            epochs: Epochs::new(&own, started, now),
             own,
             view: View::default(),
             collection: Collection::default(),
             channels: HashMap::new(),
+            max_channels,
             waiting: VecDeque::new(),
-            last_epoch: (started << TAG_BITS) | tag,
             history_bytes: 0,
+            handed: Handed::default(),
             prune_at: None,
         }
     }
 
-    /// The members have changed. Channels that have another owner now are forgotten.
+    /// The number of channels.
+    pub(super) fn channels(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The gates of a channel.
+    #[cfg(test)]
+    pub(super) fn gates(&self, channel: &str) -> Option<&BTreeSet<Address>> {
+        self.channels.get(channel).map(|owned| &owned.gates)
+    }
+
+    /// The members have changed. Channels that have another owner now are handed over, or forgotten.
     pub(super) fn set_view(&mut self, view: View, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
         if view.digest() == self.view.digest() {
             return;
         }
-        let own = &self.own;
-        self.channels
-            .retain(|channel, _| view.owner(channel) == Some(own));
-        for channel in self.channels.values_mut() {
-            channel.gates.retain(|gate| view.has(gate));
-        }
-        self.history_bytes = self.channels.values().map(|it| it.history.bytes()).sum();
         self.view = view;
+        self.hand_over(now, effects);
+        for channel in self.channels.values_mut() {
+            channel.gates.retain(|gate| self.view.has(gate));
+        }
+        self.channels.retain(|_, owned| !owned.is_idle());
         self.collection = Collection::default();
+        for handover in self.handed.take(self.view.digest()) {
+            self.adopt(handover, now);
+        }
         for request in std::mem::take(&mut self.waiting) {
             self.request(request, now, effects);
+        }
+    }
+
+    /// Gives up the channels that have another owner now. Their histories go there, as far as the
+    /// link takes them.
+    fn hand_over(&mut self, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
+        let (own, view) = (&self.own, &self.view);
+        let mut budgets = BTreeMap::new();
+        let moved = self
+            .channels
+            .extract_if(|channel, _| view.owner(channel) != Some(own));
+        // In the order of names, so that a seed gives one trace.
+        for (channel, mut owned) in moved.collect::<BTreeMap<_, _>>() {
+            self.history_bytes -= owned.history.bytes();
+            owned.history.expire(now);
+            let (Some(to), false) = (view.owner(&channel), owned.history.is_empty()) else {
+                continue;
+            };
+            let budget = budgets.entry(to.clone()).or_insert(MAX_HANDED);
+            let Some(left) = budget.checked_sub(owned.history.bytes()) else {
+                continue;
+            };
+            *budget = left;
+            let handover = Handover {
+                view: view.digest(),
+                channel,
+                last: owned.last,
+                kept: owned.history.into_kept(now),
+            };
+            effects.push(OwnerEffect::HandOver {
+                to: to.clone(),
+                handover,
+            });
+        }
+    }
+
+    /// Goes on with the epoch of a former owner, if the channel has not been used here yet.
+    fn adopt(&mut self, handover: Handover, now: Instant) {
+        if self.view.owner(&handover.channel) != Some(&self.own) {
+            return;
+        }
+        let Handover {
+            channel,
+            last,
+            kept,
+            ..
+        } = handover;
+        let history = History::of_kept(kept, last, now);
+        let fits = self.history_bytes + history.bytes() <= MAX_HISTORY
+            && (self.channels.len() < self.max_channels || self.channels.contains_key(&channel));
+        if history.is_empty() || !fits {
+            return;
+        }
+        let owned = self.channels.entry(channel.clone()).or_default();
+        if owned.last.epoch == 0 {
+            (owned.last, owned.history, owned.handed) = (last, history, true);
+            self.epochs.observe(last.epoch);
+            self.history_bytes += owned.history.bytes();
+            self.plan_prune(&channel);
+        } else if owned.handed && owned.last.epoch != last.epoch {
+            // Two former owners: it cannot be told which was the last one.
+            owned.seen = owned.seen.max(owned.last).max(last);
+            self.history_bytes -= owned.history.bytes();
+            owned.history.clear();
+            owned.last = Position::default();
+        }
+    }
+
+    /// A message of a gate, or of a former owner.
+    pub(super) fn receive(
+        &mut self,
+        from: &Address,
+        message: ToOwner,
+        now: Instant,
+        effects: &mut Vec<OwnerEffect<T>>,
+    ) {
+        match message {
+            ToOwner::Join {
+                channel,
+                join,
+                since,
+                seen,
+            } => {
+                let from = from.clone();
+                let join = Join {
+                    from,
+                    channel,
+                    join,
+                    since,
+                    seen,
+                };
+                self.request(Request::Join(join), now, effects);
+            }
+            // Neither waits for other nodes: a part that is noted behind a later answer of its gate
+            // would put members out that have joined since.
+            ToOwner::Part { channel } => self.part(&channel, from),
+            ToOwner::Held {
+                view,
+                before,
+                channels,
+                last,
+            } => {
+                // What it says of another view does not count.
+                if view == self.view.digest() && self.collection.has_begun() {
+                    let named = (before, channels.len() as u64);
+                    self.held(from, channels);
+                    if self.collection.answered(from, named, last) {
+                        self.serve_waiting(now, effects);
+                    }
+                }
+            }
+            ToOwner::Handover(handover) => {
+                if handover.view == self.view.digest() {
+                    self.adopt(handover, now);
+                } else {
+                    self.handed.put(handover);
+                }
+            }
+        }
+    }
+
+    /// A gate has members of these channels, and has seen these positions.
+    fn held(&mut self, from: &Address, channels: Vec<(Name, Position)>) {
+        for (channel, seen) in channels {
+            if self.view.owner(&channel) == Some(&self.own) {
+                let owned = self.channels.entry(channel).or_default();
+                owned.gates.insert(from.clone());
+                owned.seen = owned.seen.max(seen);
+            }
         }
     }
 
@@ -164,35 +252,31 @@ impl<T> Owner<T> {
         now: Instant,
         effects: &mut Vec<OwnerEffect<T>>,
     ) {
-        let Some(channel) = request.channel() else {
-            return self.held(request, now, effects);
-        };
-        if self.view.owner(channel) != Some(&self.own) {
-            return refuse(request, moved(), effects);
+        if self.view.owner(request.channel()) != Some(&self.own) {
+            return Refusal::Moved.refuse(request, effects);
         }
-        self.collect(now, effects);
-        if self.collection.until.is_none() {
+        let missing = self.collection.begin(&self.view, now);
+        self.ask(missing, effects);
+        if !self.collection.is_waiting() {
             return self.serve(request, now, effects);
         }
         if self.waiting.len() >= MAX_WAITING {
-            let error = Error::new(code::TOO_MANY, "too many messages wait for the channel");
-            return refuse(request, error, effects);
+            return Refusal::Waiting.refuse(request, effects);
         }
         self.waiting.push_back(request);
     }
 
     /// The time of the next [`tick`](Owner::tick).
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let Collection { until, ask_at, .. } = self.collection;
-        [until, ask_at, self.prune_at].into_iter().flatten().min()
+        let collection = self.collection.next_deadline();
+        collection.into_iter().chain(self.prune_at).min()
     }
 
     /// Does what is due.
     pub(super) fn tick(&mut self, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
-        if self.collection.ask_at.is_some_and(|at| at <= now) {
-            self.ask(now, effects);
-        }
-        if self.collection.until.is_some_and(|until| until <= now) {
+        let missing = self.collection.due(now);
+        self.ask(missing, effects);
+        if self.collection.is_over(now) {
             self.serve_waiting(now, effects);
         }
         if self.prune_at.is_some_and(|at| at <= now) {
@@ -200,90 +284,28 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Asks all nodes what members they have, once in each view.
-    fn collect(&mut self, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
-        if std::mem::replace(&mut self.collection.begun, true) {
-            return;
-        }
-        self.collection.missing = self.view.nodes().iter().cloned().collect();
-        self.collection.until = Some(now + COLLECT_TIMEOUT);
-        self.ask(now, effects);
-    }
-
-    fn ask(&mut self, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
+    /// Asks nodes what members they have.
+    fn ask(&self, nodes: Vec<Address>, effects: &mut Vec<OwnerEffect<T>>) {
         let view = self.view.digest();
-        let missing = self.collection.missing.iter();
-        effects.extend(missing.map(|node| OwnerEffect::Send {
-            to: node.clone(),
+        effects.extend(nodes.into_iter().map(|to| OwnerEffect::Send {
+            to,
             message: ToGate::Collect { view },
         }));
-        let again = !self.collection.missing.is_empty();
-        self.collection.ask_at = again.then(|| now + COLLECT_RETRY);
-    }
-
-    /// A node has said what members it has. What it said of another view does not count.
-    fn held(&mut self, request: Request<T>, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
-        let Request::Gate {
-            from,
-            message:
-                ToOwner::Held {
-                    view,
-                    channels,
-                    last,
-                },
-        } = request
-        else {
-            return;
-        };
-        if view != self.view.digest() || !self.collection.begun {
-            return;
-        }
-        for (channel, seen) in channels {
-            if self.view.owner(&channel) == Some(&self.own) {
-                self.gate_of(&channel, from.clone(), seen);
-            }
-        }
-        if last && self.collection.missing.remove(&from) && self.collection.missing.is_empty() {
-            self.collection.ask_at = None;
-            self.serve_waiting(now, effects);
-        }
     }
 
     fn serve_waiting(&mut self, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
-        self.collection.until = None;
         for request in std::mem::take(&mut self.waiting) {
             self.serve(request, now, effects);
         }
     }
 
     fn serve(&mut self, request: Request<T>, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
+        let is_full = self.channels.len() >= self.max_channels;
+        if is_full && request.makes_channel() && !self.channels.contains_key(request.channel()) {
+            return Refusal::Full.refuse(request, effects);
+        }
         match request {
-            Request::Gate { from, message } => match message {
-                ToOwner::Join {
-                    channel,
-                    join,
-                    since,
-                    seen,
-                } => {
-                    let owned = self.gate_of(&channel, from.clone(), seen);
-                    owned.history.expire(now);
-                    let missed = since.and_then(|since| owned.history.after(since, owned.last));
-                    let joined = Some(JoinedAt {
-                        position: owned.last,
-                        missed,
-                    });
-                    effects.push(OwnerEffect::Send {
-                        to: from,
-                        message: ToGate::Joined {
-                            channel,
-                            join,
-                            joined,
-                        },
-                    });
-                }
-                ToOwner::Part { channel } => self.part(&channel, &from),
-                ToOwner::Held { .. } => {}
-            },
+            Request::Join(join) => self.join(join, now, effects),
             Request::Publish { call, publish } => self.publish(call, publish, now, effects),
             Request::Gates { call, channel } => {
                 let owned = self.channels.get(&channel);
@@ -296,29 +318,26 @@ impl<T> Owner<T> {
         }
     }
 
-    /// Notes that a gate has members, which have seen a position. If that is not in the channel's
-    /// past, a former owner has gone on meanwhile: a larger epoch begins.
-    fn gate_of(&mut self, channel: &Name, gate: Address, seen: Position) -> &mut Owned {
-        let known = self.channels.get(channel);
-        if known.is_none_or(|owned| owned.last < seen) {
-            let epoch = self.next_epoch(seen.epoch);
-            let owned = self.channels.entry(channel.clone()).or_default();
-            owned.last = Position { epoch, offset: 0 };
-            self.history_bytes -= owned.history.bytes();
-            owned.history.clear();
-        }
-        let owned = self.channels.entry(channel.clone()).or_default();
-        owned.gates.insert(gate);
-        owned
-    }
-
-    fn part(&mut self, channel: &Name, gate: &Address) {
-        if let Some(owned) = self.channels.get_mut(channel) {
-            owned.gates.remove(gate);
-            if owned.gates.is_empty() && owned.history.is_empty() {
-                self.channels.remove(channel);
-            }
-        }
+    fn join(&mut self, join: Join, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
+        let Join {
+            from,
+            channel,
+            join,
+            since,
+            seen,
+        } = join;
+        let owned = self.use_channel(&channel, seen, now);
+        owned.gates.insert(from.clone());
+        let missed = since.and_then(|since| owned.history.after(since, owned.last));
+        let position = owned.last;
+        effects.push(OwnerEffect::Send {
+            to: from,
+            message: ToGate::Joined {
+                channel,
+                join,
+                answer: JoinAnswer::At(JoinedAt { position, missed }),
+            },
+        });
     }
 
     fn publish(
@@ -334,20 +353,7 @@ impl<T> Owner<T> {
             body,
             keep,
         } = publish;
-        if !self.channels.contains_key(&channel) {
-            let last = Position {
-                epoch: self.next_epoch(0),
-                offset: 0,
-            };
-            let owned = Owned {
-                last,
-                ..Owned::default()
-            };
-            self.channels.insert(channel.clone(), owned);
-        }
-        let Some(owned) = self.channels.get_mut(&channel) else {
-            return;
-        };
+        let owned = self.use_channel(&channel, Position::default(), now);
         owned.last.offset += 1;
         let publication = Publication {
             position: owned.last,
@@ -365,20 +371,59 @@ impl<T> Owner<T> {
             call,
             position: owned.last,
         });
+        self.keep(&channel, publication, keep, now);
+    }
 
-        self.history_bytes -= owned.history.bytes();
-        let fits = self.history_bytes + owned.history.bytes() + publication.weight() <= MAX_HISTORY;
+    /// Adds a publication to the history of its channel, and drops a channel of which nothing is left.
+    fn keep(&mut self, channel: &Name, publication: Publication, keep: Option<Keep>, now: Instant) {
+        let Some(owned) = self.channels.get_mut(channel) else {
+            return;
+        };
+        let others = self.history_bytes - owned.history.bytes();
+        let fits = others + owned.history.bytes() + publication.weight() <= MAX_HISTORY;
         match keep.filter(|keep| fits && keep.count > 0) {
             Some(keep) => owned.history.push(publication, keep, now),
             // Nothing before a gap is of use.
             None => owned.history.clear(),
         }
-        self.history_bytes += owned.history.bytes();
-        match owned.history.expires() {
-            Some(at) => self.prune_at = Some(self.prune_at.map_or(at, |prune| prune.min(at))),
-            None if owned.gates.is_empty() => drop(self.channels.remove(&channel)),
-            None => {}
+        self.history_bytes = others + owned.history.bytes();
+        if owned.is_idle() {
+            self.channels.remove(channel);
+        } else {
+            self.plan_prune(channel);
         }
+    }
+
+    /// The channel, made if need be, with an epoch and without what has expired. If a gate has seen a
+    /// position that is not in the channel's past, a former owner has gone on meanwhile: a larger
+    /// epoch begins.
+    fn use_channel(&mut self, channel: &Name, seen: Position, now: Instant) -> &mut Owned {
+        let owned = self.channels.entry(channel.clone()).or_default();
+        let others = self.history_bytes - owned.history.bytes();
+        owned.history.expire(now);
+        owned.seen = owned.seen.max(seen);
+        if owned.last.epoch == 0 || owned.last < owned.seen {
+            let epoch = self.epochs.next(owned.seen.epoch, now);
+            owned.last = Position { epoch, offset: 0 };
+            owned.history.clear();
+        }
+        self.history_bytes = others + owned.history.bytes();
+        owned
+    }
+
+    fn part(&mut self, channel: &Name, gate: &Address) {
+        if let Some(owned) = self.channels.get_mut(channel) {
+            owned.gates.remove(gate);
+            if owned.is_idle() {
+                self.channels.remove(channel);
+            }
+        }
+    }
+
+    fn plan_prune(&mut self, channel: &Name) {
+        let owned = self.channels.get(channel);
+        let expires = owned.and_then(|owned| owned.history.expires());
+        self.prune_at = self.prune_at.into_iter().chain(expires).min();
     }
 
     /// Forgets what has expired, and channels of which nothing is left.
@@ -386,51 +431,9 @@ impl<T> Owner<T> {
         for owned in self.channels.values_mut() {
             owned.history.expire(now);
         }
-        self.channels
-            .retain(|_, owned| !owned.gates.is_empty() || !owned.history.is_empty());
+        self.channels.retain(|_, owned| !owned.is_idle());
         let channels = self.channels.values();
         self.history_bytes = channels.clone().map(|it| it.history.bytes()).sum();
         self.prune_at = channels.filter_map(|it| it.history.expires()).min();
     }
-
-    /// An epoch above all that this node has given, and above another one.
-    fn next_epoch(&mut self, above: u64) -> u64 {
-        let tag = self.last_epoch & ((1 << TAG_BITS) - 1);
-        let next = (self.last_epoch.max(above) >> TAG_BITS) + 1;
-        self.last_epoch = (next << TAG_BITS) | tag;
-        self.last_epoch
-    }
-}
-
-fn refuse<T>(request: Request<T>, error: Error, effects: &mut Vec<OwnerEffect<T>>) {
-    match request {
-        Request::Publish { call, .. } | Request::Gates { call, .. } => {
-            effects.push(OwnerEffect::Fail { call, error });
-        }
-        Request::Gate {
-            from,
-            message: ToOwner::Join { channel, join, .. },
-        } => effects.push(OwnerEffect::Send {
-            to: from,
-            message: ToGate::Joined {
-                channel,
-                join,
-                joined: None,
-            },
-        }),
-        Request::Gate { .. } => {}
-    }
-}
-
-/// The error of a node that does not own a channel, in its view. Nothing was published.
-pub(super) fn moved() -> Error {
-    Error::new(MOVED, "the channel has another owner")
-}
-
-/// The code of [`moved`].
-pub(super) const MOVED: &str = "CHANNEL-MOVED";
-
-/// Whether a call failed with [`moved`].
-pub(super) fn is_moved<R>(result: &Result<R>) -> bool {
-    matches!(result, Err(error) if error.code() == MOVED)
 }

@@ -18,12 +18,12 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{
     driver::{Driver, Inbox, Input, KEY},
     message::{Name, ToGate, ToOwner},
-    owner::{Publish, Request, is_moved},
+    request::{Publish, Request, is_moved},
     view::View,
     wire::{decode, from_position, position},
 };
 use crate::{
-    channel::{ChannelNetwork, Pending, Position, Rejoined, check_name},
+    channel::{ChannelLimits, ChannelNetwork, Pending, Position, Rejoined, check_name},
     cluster::{
         broadcast::Broadcaster,
         node_caller::NodeCaller,
@@ -35,6 +35,7 @@ use crate::{
     },
     error::{Error, Result, code},
     handle::Handle,
+    metrics::{ChannelMetrics, Handles},
     session::{Push, Session, Sessions, UserId},
 };
 
@@ -61,11 +62,18 @@ struct Network {
 
 impl Channels {
     /// Starts the tasks, and adds the services that other nodes call.
-    pub(crate) fn start(node: &Handle, services: &NodeServices, caller: NodeCaller) -> Self {
+    pub(crate) fn start(
+        node: &Handle,
+        services: &NodeServices,
+        caller: NodeCaller,
+        limits: ChannelLimits,
+        metrics: &Handles,
+    ) -> Self {
         let started = SystemTime::now().duration_since(UNIX_EPOCH);
         let started = started.map_or(0, |since| since.as_millis() as u64);
         let (sender, views) = watch::channel(view(node, &caller));
-        let (driver, inbox) = Driver::new(caller.clone(), started, views.clone());
+        let metrics = ChannelMetrics::new(metrics);
+        let (driver, inbox) = Driver::new(caller.clone(), started, views.clone(), limits, metrics);
         services.insert(
             "Channels",
             Arc::new(ChannelService {
@@ -146,8 +154,9 @@ impl NodeService for ChannelService {
                 code::TOO_MANY,
                 "too much waits for the channels of this node",
             )),
-            "Join" | "Part" | "Held" => ToOwner::decode(method, body)
-                .map(|message| Input::Owner(Request::Gate { from, message })),
+            "Join" | "Part" | "Held" | "Handover" => {
+                ToOwner::decode(method, body).map(|message| Input::Owner { from, message })
+            }
             "Joined" | "Deliver" | "Collect" => {
                 ToGate::decode(method, body).map(|message| Input::Gate { from, message })
             }
@@ -171,7 +180,7 @@ impl ChannelService {
         let body = call.body.clone();
         let input = match method {
             "Publish" => match Publish::decode(body) {
-                Ok(publish) => Input::Owner(Request::Publish { call, publish }),
+                Ok(publish) => Input::Ask(Request::Publish { call, publish }),
                 Err(error) => return Err((call, error)),
             },
             "Gates" | "Members" => match decode::<ChannelName>(body) {
@@ -179,7 +188,7 @@ impl ChannelService {
                 Ok(ChannelName { channel }) => {
                     let channel = channel.into();
                     match method {
-                        "Gates" => Input::Owner(Request::Gates { call, channel }),
+                        "Gates" => Input::Ask(Request::Gates { call, channel }),
                         _ => Input::Members { channel, call },
                     }
                 }

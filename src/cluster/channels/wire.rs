@@ -1,19 +1,21 @@
 //! The messages of channels between nodes, as `proto/players.proto` has them.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message;
 
 use super::{
     history::Keep,
-    message::{JoinedAt, Publication, ToGate, ToOwner},
-    owner::Publish,
+    message::{Handover, JoinAnswer, JoinedAt, Publication, ToGate, ToOwner},
+    request::Publish,
 };
 use crate::{
     channel::{Position, check_name},
     cluster::players::{
-        ChannelCollect, ChannelDeliver, ChannelHeld, ChannelJoin, ChannelJoined, ChannelName,
-        ChannelPosition, ChannelPublication, ChannelPublish, HeldChannel,
+        ChannelCollect, ChannelDeliver, ChannelHandover, ChannelHeld, ChannelJoin, ChannelJoined,
+        ChannelKept, ChannelName, ChannelPosition, ChannelPublication, ChannelPublish, HeldChannel,
     },
     error::{Error, Result, code},
 };
@@ -66,6 +68,7 @@ impl ToOwner {
             }
             Self::Held {
                 view,
+                before,
                 channels,
                 last,
             } => {
@@ -78,8 +81,22 @@ impl ToOwner {
                     view,
                     channels,
                     last,
+                    before,
                 };
                 ("Channels.Held", message.encode_to_vec())
+            }
+            Self::Handover(handover) => {
+                let kept = handover.kept.into_iter().map(|(kept, left)| ChannelKept {
+                    publication: Some(publication(kept)),
+                    left_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+                });
+                let message = ChannelHandover {
+                    view: handover.view,
+                    channel: handover.channel.to_string(),
+                    last: Some(position(handover.last)),
+                    kept: kept.collect(),
+                };
+                ("Channels.Handover", message.encode_to_vec())
             }
         }
     }
@@ -114,9 +131,25 @@ impl ToOwner {
                 }
                 Ok(Self::Held {
                     view: message.view,
+                    before: message.before,
                     channels,
                     last: message.last,
                 })
+            }
+            "Handover" => {
+                let message: ChannelHandover = decode(body)?;
+                check_name(&message.channel)?;
+                let kept = message.kept.into_iter().map(|kept| {
+                    let publication = kept.publication.ok_or_else(malformed)?;
+                    let left = Duration::from_millis(kept.left_ms);
+                    Ok((from_publication(publication)?, left))
+                });
+                Ok(Self::Handover(Handover {
+                    view: message.view,
+                    channel: message.channel.into(),
+                    last: message.last.map(from_position).unwrap_or_default(),
+                    kept: kept.collect::<Result<_>>()?,
+                }))
             }
             _ => Err(malformed()),
         }
@@ -129,8 +162,13 @@ impl ToGate {
             Self::Joined {
                 channel,
                 join,
-                joined,
+                answer,
             } => {
+                let refused = answer == JoinAnswer::Full;
+                let joined = match answer {
+                    JoinAnswer::At(joined) => Some(joined),
+                    JoinAnswer::Moved | JoinAnswer::Full => None,
+                };
                 let at = joined.as_ref().map(|joined| position(joined.position));
                 let missed = joined.and_then(|joined| joined.missed);
                 let message = ChannelJoined {
@@ -139,6 +177,7 @@ impl ToGate {
                     position: at,
                     recovered: missed.is_some(),
                     missed: missed.into_iter().flatten().map(publication).collect(),
+                    refused,
                 };
                 ("Channels.Joined", message.encode_to_vec())
             }
@@ -165,14 +204,18 @@ impl ToGate {
                 let missed: Result<Vec<_>> =
                     message.missed.into_iter().map(from_publication).collect();
                 let missed = missed?;
-                let joined = message.position.map(|position| JoinedAt {
-                    position: from_position(position),
-                    missed: message.recovered.then_some(missed),
-                });
+                let answer = match message.position {
+                    Some(position) => JoinAnswer::At(JoinedAt {
+                        position: from_position(position),
+                        missed: message.recovered.then_some(missed),
+                    }),
+                    None if message.refused => JoinAnswer::Full,
+                    None => JoinAnswer::Moved,
+                };
                 Ok(Self::Joined {
                     channel: message.channel.into(),
                     join: message.join,
-                    joined,
+                    answer,
                 })
             }
             "Deliver" => {
@@ -199,7 +242,7 @@ impl Publish {
         check_name(&message.channel)?;
         let keep = Keep {
             count: message.keep as usize,
-            ttl: std::time::Duration::from_millis(message.keep_ms),
+            ttl: Duration::from_millis(message.keep_ms),
         };
         Ok(Self {
             channel: message.channel.into(),

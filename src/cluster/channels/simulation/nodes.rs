@@ -1,13 +1,25 @@
 //! The nodes, what travels between them, and what happens to them.
 
+use std::{collections::VecDeque, time::Duration};
+
 use tokio::time::Instant;
 
-use crate::cluster::channels::{
-    gate::Gate,
-    message::{ToGate, ToOwner},
-    owner::{Owner, Publish},
-    view::{Address, View},
+use crate::{
+    channel::Position,
+    cluster::channels::{
+        gate::Gate,
+        message::{ToGate, ToOwner},
+        owner::Owner,
+        request::Publish,
+        view::{Address, View},
+    },
 };
+
+/// The channels of one owner and of one member: bounds that are not reached.
+const MOST: usize = 100;
+
+/// How far the clock of each node is ahead, in milliseconds.
+const CLOCKS: [u64; 4] = [0, 9_000, 300, 14_000];
 
 /// A member: a session, unique for ever.
 pub(super) type Member = u64;
@@ -16,8 +28,12 @@ pub(super) struct Node {
     pub(super) address: Address,
     pub(super) incarnation: u64,
     pub(super) alive: bool,
+    /// Whether it is about to leave: no owner in its own view.
+    pub(super) leaving: bool,
     /// Nothing is done before.
     pub(super) paused: Instant,
+    /// What arrives while it is paused, in order.
+    pub(super) inbox: VecDeque<Event>,
     pub(super) owner: Owner<Call>,
     pub(super) gate: Gate<Member, Member>,
     pub(super) view: View,
@@ -38,7 +54,7 @@ pub(super) enum Packet {
     ToGate(ToGate),
     Publish(Call, Publish),
     /// The position, or `None` if the node is not the owner.
-    Published(Call, Option<()>),
+    Published(Call, Option<Position>),
 }
 
 #[derive(Clone, Debug)]
@@ -61,6 +77,10 @@ pub(super) enum Event {
     Tick {
         node: usize,
     },
+    /// A node may go on after a pause.
+    Wake {
+        node: usize,
+    },
     /// A publisher makes its next attempt.
     Attempt {
         publisher: usize,
@@ -73,27 +93,42 @@ pub(super) enum Event {
     Restart {
         node: usize,
     },
+    /// What is under way between two nodes is lost.
+    Cut(usize, usize),
+    /// A node that was about to leave is gone.
+    Gone {
+        node: usize,
+        incarnation: u64,
+    },
 }
 
 /// Publishes numbered messages, one after the other.
+#[derive(Clone, Copy)]
 pub(super) struct Publisher {
     pub(super) node: usize,
     pub(super) channel: usize,
     pub(super) number: u64,
     pub(super) attempt: u64,
     pub(super) kept: bool,
+    /// The last position that was reported in its channel when the attempt began.
+    pub(super) behind: Position,
 }
 
 impl Node {
-    pub(super) fn new(index: usize, incarnation: u64, now: Instant) -> Self {
+    /// `since` is the time that has passed in the world.
+    pub(super) fn new(index: usize, incarnation: u64, now: Instant, since: Duration) -> Self {
         let address = Address::from(format!("node {index}"));
+        // Clocks differ by many seconds.
+        let clock = 1_000_000 + CLOCKS[index] + since.as_millis() as u64;
         Self {
-            owner: Owner::new(address.clone(), 1_000 * incarnation),
-            gate: Gate::new(),
+            owner: Owner::new(address.clone(), clock, MOST, now),
+            gate: Gate::new(MOST),
             address,
             incarnation,
             alive: true,
+            leaving: false,
             paused: now,
+            inbox: VecDeque::new(),
             view: View::default(),
             view_number: 0,
         }

@@ -5,19 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::nodes::Member;
 use crate::{channel::Position, cluster::channels::message::Publication};
 
-pub(super) const ALL_EVENTS: [&str; 11] = [
+pub(super) const ALL_EVENTS: [&str; 17] = [
     "broken link",
     "crash",
     "dropped by a gate",
     "epoch changed",
     "given up",
+    "handed over",
     "join failed",
+    "leave",
     "lost history",
     "moved",
+    "partition",
     "pause",
     "recovered",
+    "recovered after a move",
+    "recovered many",
     "session closed",
+    "session left",
 ];
+
+/// A node and its incarnation.
+pub(super) type Owner = (usize, u64);
 
 /// The publisher and its number.
 pub(super) type Payload = (u64, u64);
@@ -27,6 +36,14 @@ pub(super) struct Oracle {
     /// What each place in the order of a channel holds.
     order: BTreeMap<(String, Position), Payload>,
     pub(super) sessions: BTreeMap<Member, Seen>,
+    /// Sessions that have left their channel, or failed to join.
+    ended: BTreeSet<Member>,
+    /// The owner of each place, and the last place that each owner has given in a channel, while it
+    /// owns it.
+    published: BTreeMap<(String, Position), Owner>,
+    pub(super) last_of: BTreeMap<(String, Owner), Position>,
+    /// The last place of each channel, when all was calm.
+    pub(super) last: BTreeMap<String, Position>,
     pub(super) events: BTreeMap<&'static str, u64>,
     pub(super) trace: u64,
 }
@@ -56,6 +73,34 @@ impl Oracle {
             });
     }
 
+    /// A session gets nothing from now on.
+    pub(super) fn left(&mut self, member: Member) -> Seen {
+        self.ended.insert(member);
+        self.sessions.remove(&member).unwrap()
+    }
+
+    /// Checks that no place is given twice, and that an owner gives larger ones. `behind` is what was
+    /// published before the publication began: it comes behind that if all is `settled`.
+    pub(super) fn published(
+        &mut self,
+        channel: &str,
+        by: Owner,
+        at: Position,
+        behind: Position,
+        settled: bool,
+    ) {
+        let other = self.published.insert((channel.to_owned(), at), by);
+        assert_eq!(other, None, "two publications at {at:?} of {channel}");
+        let before = self.last_of.insert((channel.to_owned(), by), at);
+        assert!(before < Some(at), "{channel}: {at:?} behind {before:?}");
+        // What an owner reports that does not know yet that there is another one can be larger.
+        if settled {
+            assert!(behind < at, "{channel}: {at:?} is not behind {behind:?}");
+            let last = self.last.entry(channel.to_owned()).or_default();
+            *last = at.max(*last);
+        }
+    }
+
     /// Checks that a publication is the one at its place, and comes behind what each member has.
     pub(super) fn received(&mut self, members: &[Member], publication: &Publication) {
         let at = publication.position;
@@ -67,9 +112,10 @@ impl Oracle {
         let Some(channel) = known.next().map(|seen| seen.channel.clone()) else {
             return;
         };
-        let known = *self.order.entry((channel, at)).or_insert(payload);
+        let known = *self.order.entry((channel.clone(), at)).or_insert(payload);
         assert_eq!(known, payload, "two publications at {at:?}");
         for member in members {
+            assert!(!self.ended.contains(member), "session {member} has left");
             let Some(seen) = self.sessions.get_mut(member) else {
                 continue;
             };
@@ -100,8 +146,19 @@ impl Oracle {
         let Some(since) = seen.since else {
             return;
         };
+        let channel = seen.channel.clone();
         if !recovered {
+            // What came ahead of the answer would be a part of what was missed.
+            assert!(seen.received.is_empty(), "session {member} got a part");
             return self.count("lost history");
+        }
+        if received_many(seen) {
+            *self.events.entry("recovered many").or_default() += 1;
+        }
+        let places = (since.offset..=position.offset).map(|offset| Position { offset, ..since });
+        let owners = places.filter_map(|at| self.published.get(&(channel.clone(), at)));
+        if owners.collect::<BTreeSet<_>>().len() > 1 {
+            *self.events.entry("recovered after a move").or_default() += 1;
         }
         let received: BTreeSet<_> = seen.received.iter().map(|(at, _)| *at).collect();
         let missed =
@@ -114,4 +171,8 @@ impl Oracle {
         );
         self.count("recovered");
     }
+}
+
+fn received_many(seen: &Seen) -> bool {
+    seen.received.len() > 1
 }

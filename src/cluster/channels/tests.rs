@@ -1,0 +1,297 @@
+//! What owners and gates do with messages that are late, lost in part, or of another view: cases that
+//! the simulation seldom makes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{
+    gate::{Gate, GateEffect},
+    history::Keep,
+    message::{Handover, JoinAnswer, JoinedAt, Name, Publication, ToGate, ToOwner},
+    owner::Owner,
+    request::{OwnerEffect, Publish, Request},
+    view::{Address, View},
+};
+use crate::channel::Position;
+
+const KEEP: Keep = Keep {
+    count: 10,
+    ttl: Duration::from_secs(60),
+};
+
+fn view(nodes: &[&str]) -> View {
+    View::new(nodes.iter().map(|node| (Address::from(*node), 1)).collect())
+}
+
+/// A channel with these owners in these views.
+fn channel(owners: &[(&View, &str)]) -> Name {
+    let mut names = (0..).map(|number| Name::from(format!("guild.{number}")));
+    let owns = |(view, node): &(&View, &str), name: &Name| {
+        let owner = view.owner(name);
+        owner.is_some_and(|owner| **owner == **node)
+    };
+    let name = names.find(|name| owners.iter().all(|it| owns(it, name)));
+    name.unwrap()
+}
+
+/// An owner, and what it did.
+struct Node {
+    owner: Owner<u32>,
+    effects: Vec<OwnerEffect<u32>>,
+    now: Instant,
+}
+
+impl Node {
+    fn new(own: &str, view: &View) -> Self {
+        let now = Instant::now();
+        let mut node = Self {
+            owner: Owner::new(own.into(), 1_000, 100, now),
+            effects: Vec::new(),
+            now,
+        };
+        node.set_view(view);
+        node
+    }
+
+    fn set_view(&mut self, view: &View) {
+        self.owner
+            .set_view(view.clone(), self.now, &mut self.effects);
+    }
+
+    fn receive(&mut self, from: &str, message: ToOwner) {
+        self.owner
+            .receive(&from.into(), message, self.now, &mut self.effects);
+    }
+
+    fn publish(&mut self, channel: &Name) {
+        let publish = Publish {
+            channel: channel.clone(),
+            route: "on".into(),
+            body: Bytes::new(),
+            keep: Some(KEEP),
+        };
+        let request = Request::Publish { call: 1, publish };
+        self.owner.request(request, self.now, &mut self.effects);
+    }
+
+    /// The positions of publications since the last call.
+    fn published(&mut self) -> Vec<Position> {
+        let effects = std::mem::take(&mut self.effects).into_iter();
+        let position = |effect| match effect {
+            OwnerEffect::Published { position, .. } => Some(position),
+            _ => None,
+        };
+        effects.filter_map(position).collect()
+    }
+
+    fn gates(&self, channel: &str) -> Vec<&str> {
+        let gates = self.owner.gates(channel).into_iter().flatten();
+        gates.map(|gate| &**gate).collect()
+    }
+}
+
+fn held(view: &View, before: u64, channels: &[&Name], last: bool) -> ToOwner {
+    let seen = Position {
+        epoch: 1,
+        offset: 1,
+    };
+    ToOwner::Held {
+        view: view.digest(),
+        before,
+        channels: channels
+            .iter()
+            .map(|name| ((*name).clone(), seen))
+            .collect(),
+        last,
+    }
+}
+
+fn publication(epoch: u64, offset: u64) -> Publication {
+    Publication {
+        position: Position { epoch, offset },
+        route: "on".into(),
+        body: Bytes::new(),
+    }
+}
+
+#[test]
+fn an_answer_for_another_view_does_not_count() {
+    let (old, new) = (view(&["a", "b"]), view(&["a", "b", "c"]));
+    let channel = channel(&[(&old, "a"), (&new, "a")]);
+    let mut a = Node::new("a", &old);
+    a.publish(&channel);
+    a.set_view(&new);
+    for node in ["a", "b", "c"] {
+        a.receive(node, held(&old, 0, &[], true));
+    }
+    assert!(a.published().is_empty());
+    a.receive("b", held(&new, 0, &[&channel], true));
+    a.receive("a", held(&new, 0, &[], true));
+    assert!(a.published().is_empty());
+    a.receive("c", held(&new, 0, &[], true));
+    assert_eq!(a.published().len(), 1);
+    assert_eq!(a.gates(&channel), ["b"]);
+}
+
+#[test]
+fn an_answer_of_which_a_part_was_lost_does_not_count() {
+    let view = view(&["a", "b"]);
+    let channel = channel(&[(&view, "a")]);
+    let mut a = Node::new("a", &view);
+    a.publish(&channel);
+    a.receive("a", held(&view, 0, &[], true));
+    a.receive("b", held(&view, 1, &[], true));
+    assert!(a.published().is_empty());
+    a.receive("b", held(&view, 0, &[&channel], false));
+    a.receive("b", held(&view, 1, &[], true));
+    assert_eq!(a.published().len(), 1);
+    assert_eq!(a.gates(&channel), ["b"]);
+}
+
+#[test]
+fn a_part_is_not_noted_behind_a_later_answer_of_its_gate() {
+    let view = view(&["a", "b", "c"]);
+    let channel = channel(&[(&view, "a")]);
+    let mut a = Node::new("a", &view);
+    a.publish(&channel);
+    let name = channel.clone();
+    a.receive("b", ToOwner::Part { channel: name });
+    a.receive("b", held(&view, 0, &[&channel], true));
+    for node in ["a", "c"] {
+        a.receive(node, held(&view, 0, &[], true));
+    }
+    assert_eq!(a.published().len(), 1);
+    assert_eq!(a.gates(&channel), ["b"]);
+}
+
+/// What the owner of `old` hands over under `new`.
+fn handover(channel: &Name, old: &View, new: &View) -> Handover {
+    let mut b = Node::new("b", old);
+    b.publish(channel);
+    for node in old.nodes() {
+        b.receive(node, held(old, 0, &[], true));
+    }
+    b.publish(channel);
+    b.set_view(new);
+    let handed = b.effects.into_iter().find_map(|effect| match effect {
+        OwnerEffect::HandOver { to, handover } => Some((to, handover)),
+        _ => None,
+    });
+    let (to, handover) = handed.unwrap();
+    assert_eq!((&*to, handover.kept.len()), ("a", 2));
+    handover
+}
+
+#[test]
+fn a_channel_goes_on_with_what_was_handed_over_for_the_view_and_before_its_first_use() {
+    let (old, new) = (view(&["b", "c"]), view(&["a", "b", "c"]));
+    let other = view(&["a", "b"]);
+    let channel = channel(&[(&old, "b"), (&new, "a"), (&other, "a")]);
+    let handed = handover(&channel, &old, &new);
+    let last = handed.last;
+    let next = |a: &mut Node, view: &View| {
+        a.publish(&channel);
+        for node in view.nodes() {
+            a.receive(node, held(view, 0, &[], true));
+        }
+        a.published()[0]
+    };
+    let following = Position {
+        offset: last.offset + 1,
+        ..last
+    };
+
+    let mut a = Node::new("a", &new);
+    a.receive("b", ToOwner::Handover(handed.clone()));
+    assert_eq!(next(&mut a, &new), following);
+
+    // Ahead of the view, and of another view.
+    let mut a = Node::new("a", &old);
+    a.receive("b", ToOwner::Handover(handed.clone()));
+    a.set_view(&new);
+    assert_eq!(next(&mut a, &new), following);
+    let mut a = Node::new("a", &old);
+    a.receive("b", ToOwner::Handover(handed.clone()));
+    a.set_view(&other);
+    assert_eq!(next(&mut a, &other).offset, 1);
+    a.set_view(&new);
+    assert_eq!(next(&mut a, &new).offset, 2);
+
+    // Too late: the channel is in use.
+    let mut a = Node::new("a", &new);
+    let first = next(&mut a, &new);
+    a.receive("b", ToOwner::Handover(handed));
+    a.publish(&channel);
+    let after = Position { offset: 2, ..first };
+    assert_eq!(a.published(), [after]);
+}
+
+/// A gate with one member that has joined at an owner.
+fn gate(channel: &Name, view: &View, owner: &str) -> Gate<u32, u32> {
+    let (mut gate, now, mut effects) = (Gate::new(10), Instant::now(), Vec::new());
+    gate.set_view(view.clone(), now, &mut effects);
+    gate.join(channel, 7, None, 7, now, &mut effects);
+    let joined = answer(
+        channel,
+        Position {
+            epoch: 5,
+            offset: 1,
+        },
+    );
+    gate.receive(&owner.into(), joined, now, &mut effects);
+    gate
+}
+
+fn answer(channel: &Name, position: Position) -> ToGate {
+    ToGate::Joined {
+        channel: channel.clone(),
+        join: 1,
+        answer: JoinAnswer::At(JoinedAt {
+            position,
+            missed: None,
+        }),
+    }
+}
+
+#[test]
+fn a_former_owner_may_end_its_epoch_and_begin_none() {
+    let (old, new) = (view(&["a", "b"]), view(&["a", "b", "c"]));
+    let channel = channel(&[(&old, "b"), (&new, "c")]);
+    let mut gate = gate(&channel, &old, "b");
+    assert_eq!(gate.members(&channel), [7]);
+    let now = Instant::now();
+    gate.set_view(new, now, &mut Vec::new());
+    let mut pushed = |from: &str, epoch, offset| {
+        let mut effects = Vec::new();
+        let message = ToGate::Deliver {
+            channel: channel.clone(),
+            publication: publication(epoch, offset),
+        };
+        gate.receive(&from.into(), message, now, &mut effects);
+        matches!(effects[..], [GateEffect::Push { .. }])
+    };
+    assert!(pushed("b", 5, 2));
+    assert!(!pushed("b", 9, 1));
+    assert!(pushed("c", 6, 1));
+    assert!(!pushed("b", 5, 3));
+    assert!(pushed("c", 6, 2));
+}
+
+#[test]
+fn no_session_joins_at_a_former_owner() {
+    let (old, new) = (view(&["a", "b"]), view(&["a", "b", "c"]));
+    let channel = channel(&[(&old, "b"), (&new, "c")]);
+    let mut gate = gate(&channel, &new, "b");
+    assert!(gate.members(&channel).is_empty());
+    let joined = answer(
+        &channel,
+        Position {
+            epoch: 6,
+            offset: 0,
+        },
+    );
+    gate.receive(&"c".into(), joined, Instant::now(), &mut Vec::new());
+    assert_eq!(gate.members(&channel), [7]);
+}
