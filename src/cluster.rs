@@ -39,8 +39,6 @@ mod channel;
 mod channels;
 mod compat;
 mod config;
-#[cfg(test)]
-#[expect(dead_code, reason = "what only a driver asks for")]
 mod directory;
 #[cfg(feature = "admin")]
 mod health;
@@ -58,6 +56,7 @@ mod routing;
 mod server;
 mod stable_hash;
 mod transport;
+mod user_ids;
 mod users;
 
 pub(crate) use self::channels::Channels;
@@ -78,6 +77,7 @@ use self::{
         registration::RegistrationState,
         registry::Registry,
         service::{MasterService, MemberService},
+        standing::Standing,
         state::{ClusterState, MasterState},
     },
     peer_table::PeerTable,
@@ -94,6 +94,7 @@ pub(crate) use self::{
     server::ClusterListener,
     users::Users,
 };
+pub(crate) use self::{directory::driver::Directory, users::ClusterPlace};
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
@@ -110,6 +111,7 @@ pub(crate) struct BoundCluster {
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
     members: watch::Sender<Arc<MemberSet>>,
+    standing: watch::Sender<Standing>,
     heartbeat: HeartbeatConfig,
     retry: Duration,
     is_master: bool,
@@ -194,6 +196,7 @@ impl BoundCluster {
             handle: handle.clone(),
             dialer: Arc::new(dialer),
             members,
+            standing: watch::Sender::default(),
             heartbeat: HeartbeatConfig::new(settings.heartbeat.unwrap_or(heartbeat)),
             retry: settings.retry_interval.unwrap_or(DEFAULT_RETRY),
             is_master: settings.master,
@@ -209,9 +212,14 @@ impl BoundCluster {
         NodeCaller::new(self.own.address(), services, &self.peer_table)
     }
 
-    /// The other members, as they change.
-    pub(crate) fn members(&self) -> watch::Receiver<Arc<MemberSet>> {
-        self.members.subscribe()
+    /// What users need of the cluster.
+    pub(crate) fn place(&self) -> ClusterPlace {
+        ClusterPlace {
+            incarnation: self.own.incarnation(),
+            is_master: self.is_master,
+            members: self.members.subscribe(),
+            standing: self.standing.subscribe(),
+        }
     }
 
     /// Creates the data plane.
@@ -253,7 +261,7 @@ impl BoundCluster {
             self.handle,
             self.dialer,
             self.metrics,
-            self.members,
+            (self.members, self.standing),
             peers.clone(),
             master,
         ));

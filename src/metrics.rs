@@ -130,7 +130,7 @@ names! {
     CLUSTER_LINKS_BROKEN = "nano_cluster_links_broken_total",
     /// Frames of other nodes that were dropped: of a session that has ended, or of an unexpected kind.
     CLUSTER_FRAMES_REFUSED = "nano_cluster_frames_refused_total",
-    /// Users that were looked for by asking other nodes: of pushes to users whose location was not
+    /// Users that were looked for by asking their owners: of pushes to users whose location was not
     /// known, or who had moved, and of each [`User::locate`](crate::User::locate) and kick.
     USERS_LOOKED_UP = "nano_users_looked_up_total",
     /// Users of pushes whose location was known.

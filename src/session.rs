@@ -31,6 +31,7 @@ mod user_id;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::handle::SessionInner;
+pub(crate) use self::registry::UserObserver;
 pub use self::{
     call::{ByNode, BySession, CallBuilder},
     close_reason::CloseReason,

@@ -53,7 +53,9 @@
 //!
 //! *No login fails because of a record that no gate confirms.* A gate in the view that does not
 //! answer for five or six seconds is waited for no longer: the claim is granted, late, and sessions
-//! there that the user has are superseded, not confirmed.
+//! there that the user has are superseded, not confirmed. An owner that has not heard of the gate's
+//! view, because the master has died before, is waited for three seconds; its grant is late, and not
+//! confirmed.
 //!
 //! *A session ends only for a later claim of its user.* Claims whose gate was cut off are compared
 //! with what was granted meanwhile when the gate is back; the earlier ones end.
@@ -80,10 +82,14 @@
 //! view, ends one of the two sessions. Sessions on Go gates are unknown to the directory.
 
 mod checksum;
+pub(crate) mod driver;
+pub(crate) mod follow;
 pub(crate) mod holdings;
 pub(crate) mod message;
-pub(crate) mod owner;
+mod owner;
+pub(crate) mod service;
 #[cfg(test)]
 mod simulation;
-pub(crate) mod slots;
+mod slots;
 pub(crate) mod view;
+mod wire;

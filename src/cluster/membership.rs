@@ -13,6 +13,7 @@ pub(super) mod registry;
 pub(super) mod service;
 #[cfg(test)]
 mod simulation;
+pub(super) mod standing;
 pub(super) mod state;
 pub(super) mod subscriber;
 pub(super) mod table;

@@ -1,9 +1,9 @@
 //! Users of the whole cluster: found, pushed to, kicked, and logged in from any node.
 //!
-//! Gates hold the truth about their sessions. A node that looks for a user asks them, and keeps where
-//! it was found. A login goes from the node of the handler to the [gate] of the session, and from
-//! there to the [owner](claims) of the user, which has the user's other sessions ended at their gates
-//! before it grants the claim.
+//! Gates hold the truth about their sessions, and tell it to the owners of the
+//! [directory](super::directory). A node that looks for a user asks the user's owner, and keeps where
+//! it was found. A login goes from the node of the handler to the [gate] of the session, which
+//! [claims](claims) the user.
 //!
 //! All of it goes by node calls. A standalone node calls itself.
 
@@ -14,14 +14,18 @@ mod lookup;
 
 mod context;
 mod locations;
-mod user_ids;
 
-use std::{any::Any, pin::Pin, sync::Arc};
+use std::{
+    any::Any,
+    pin::Pin,
+    sync::{Arc, Weak},
+};
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use prost::Message;
 use tokio::{runtime, sync::watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use self::{
     claims::Claims,
@@ -31,6 +35,12 @@ use self::{
 };
 use super::{
     compat::remote::CompatSession,
+    directory::{
+        driver::{Directory, GateSessions},
+        follow::{ClusterViews, follow},
+        service::DirectoryService,
+    },
+    membership::standing::Standing,
     node_caller::NodeCaller,
     node_services::{NodeCall, NodeService, NodeServices, unknown},
     players::{LoginReply, LoginRequest},
@@ -41,10 +51,19 @@ use crate::{
     kick::Kick,
     member::MemberSet,
     metrics::{Handles, UserMetrics},
-    session::{Session, UserId},
+    session::{Session, UserId, UserObserver},
 };
 
 type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What users need of the cluster that the node is in.
+pub(crate) struct ClusterPlace {
+    pub(crate) incarnation: u64,
+    pub(crate) is_master: bool,
+    /// The other members.
+    pub(crate) members: watch::Receiver<Arc<MemberSet>>,
+    pub(crate) standing: watch::Receiver<Standing>,
+}
 
 /// What a node does for users, for its own code and for other nodes.
 pub(crate) struct Users {
@@ -52,19 +71,26 @@ pub(crate) struct Users {
     gate: Gate,
     lookup: Lookup,
     claims: Claims,
+    directory: Arc<Directory>,
+    /// Ends sessions for the directory, which does not own it.
+    _sessions: Arc<dyn GateSessions>,
+    _follow: AbortOnDropHandle<()>,
 }
 
 impl Users {
-    /// Adds the service to a node. Called on a runtime that lives as long
-    /// as the node.
+    /// Adds the services to a node, and returns its directory. Called on a runtime that lives as long
+    /// as the node. `place` is `None` for a standalone node.
     pub(crate) fn start(
         caller: NodeCaller,
         services: &NodeServices,
         handle: &Handle,
-        members: Option<watch::Receiver<Arc<MemberSet>>>,
+        place: Option<ClusterPlace>,
         unique: Option<Unique>,
         metrics: &Handles,
-    ) {
+    ) -> Arc<Directory> {
+        let incarnation = place.as_ref().map_or(0, |place| place.incarnation);
+        let members = place.as_ref().map(|place| place.members.clone());
+        let directory = Directory::new(caller.clone(), incarnation);
         let context = Arc::new(UserContext {
             caller,
             sessions: handle.sessions().clone(),
@@ -73,14 +99,32 @@ impl Users {
             metrics: UserMetrics::new(metrics),
             runtime: runtime::Handle::current(),
         });
+        let gate = Gate(context.clone());
+        let sessions: Arc<dyn GateSessions> = Arc::new(gate.clone());
+        directory.serve(Arc::downgrade(&sessions));
+        let views = place.map(|place| ClusterViews {
+            is_master: place.is_master,
+            members: place.members,
+            standing: place.standing,
+        });
         let users = Arc::new(Self {
-            gate: Gate(context.clone()),
-            lookup: Lookup::new(context.clone()),
-            claims: Claims::new(context.clone()),
+            gate,
+            _sessions: sessions,
+            _follow: follow(&directory, views),
+            lookup: Lookup::new(context.clone(), directory.clone()),
+            claims: Claims {
+                context: context.clone(),
+                directory: directory.clone(),
+            },
+            directory: directory.clone(),
             context,
         });
+        let observer: Weak<dyn UserObserver> = Arc::downgrade(&(users.clone() as Arc<_>));
+        handle.sessions().observe(observer);
+        services.insert("Directory", Arc::new(DirectoryService(directory.clone())));
         services.insert("Users", users.clone());
         handle.set_users(users);
+        directory
     }
 
     fn spawn<Answer: Message>(
@@ -97,19 +141,26 @@ impl Users {
 
 impl NodeService for Users {
     fn answer(&self, method: &str, call: NodeCall) {
-        let (body, from) = (call.body.clone(), call.from.clone());
+        let body = call.body.clone();
         let (gate, claims) = (self.gate.clone(), self.claims.clone());
         match method {
             "Find" => respond(call, decode(body).and_then(|request| gate.find(&request))),
             "Push" => respond(call, decode(body).and_then(|request| gate.push(&request))),
             "Kick" => respond(call, decode(body).and_then(|request| gate.kick(&request))),
-            "Grant" => respond(call, decode(body).and_then(|request| gate.grant(&request))),
             "Ended" => self.spawn(call, async move { gate.ended(decode(body)?).await }),
-            "StepDown" => self.spawn(call, async move { gate.step_down(decode(body)?).await }),
             "Login" => self.spawn(call, async move { claims.login(decode(body)?).await }),
-            "Claim" => self.spawn(call, async move { claims.claim(from, decode(body)?).await }),
             other => call.fail(unknown(&format!("Users.{other}"))),
         }
+    }
+}
+
+impl UserObserver for Users {
+    fn on_bound(&self, session: i64, user: &dyn Fn() -> Option<UserId>) {
+        self.directory.bound(session, user);
+    }
+
+    fn on_closed(&self, session: i64) {
+        self.directory.closed(session);
     }
 }
 

@@ -107,7 +107,8 @@ impl User {
 
     /// Where the user's sessions are; none when the user is not online.
     ///
-    /// Asks the other nodes, and waits for their answers. A user may have moved when this returns.
+    /// Asks the user's owner, or all gates if it does not answer. A user may have moved when this
+    /// returns. One that was bound a moment ago, without a login, may not be found yet.
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] for an illegal id, or why a node could not be asked when no other has

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     cluster::{
-        BoundCluster, Channels, Cluster, ClusterListener, NodeCaller, NodeServices, PeerRouter,
-        Users,
+        BoundCluster, Channels, Cluster, ClusterListener, Directory, NodeCaller, NodeServices,
+        PeerRouter, Users,
     },
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
@@ -41,6 +41,7 @@ pub(super) struct Running {
     services: Arc<Vec<Service>>,
     /// What other nodes may ask of this one.
     node_services: Arc<NodeServices>,
+    directory: Arc<Directory>,
     /// Ended with this.
     _channels: Channels,
     cluster: Option<Cluster>,
@@ -148,11 +149,11 @@ impl Running {
         if bound_cluster.is_some() {
             gate.connect(caller.clone(), &node_services);
         }
-        Users::start(
+        let directory = Users::start(
             caller.clone(),
             &node_services,
             &handle,
-            bound_cluster.as_ref().map(BoundCluster::members),
+            bound_cluster.as_ref().map(BoundCluster::place),
             config.unique_users,
             &handles,
         );
@@ -163,6 +164,7 @@ impl Running {
             gate,
             services: Arc::new(services),
             node_services,
+            directory,
             _channels: channels,
             cluster: None,
             peers: None,
@@ -213,6 +215,7 @@ impl Running {
         let begun = Instant::now();
         let (grace, deadline) = (begun + within / 2, begun + within);
         info!(sessions = self.handle.sessions().count(), "node stopping");
+        self.directory.leave();
         if let Some(cluster) = &mut self.cluster
             && timeout_at(grace, cluster.leave()).await.is_err()
         {

@@ -34,6 +34,15 @@ const ID_LIMIT: i64 = 1 << 53;
 
 type Callback = Arc<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
+/// Learns of the users of a node's own clients. Called without the table's lock.
+pub(crate) trait UserObserver: Send + Sync {
+    /// The session is bound to another user, or to none: to the one that `user` returns.
+    fn on_bound(&self, session: i64, user: &dyn Fn() -> Option<UserId>);
+
+    /// The session has ended. Its close callbacks may still run.
+    fn on_closed(&self, session: i64);
+}
+
 /// The sessions of one node, by id and by user, and the callbacks that run when one ends.
 ///
 /// Holds the sessions of the node's own clients, and in a cluster those of other gates' clients
@@ -61,6 +70,8 @@ pub struct Sessions {
     closing: AtomicUsize,
     all_closed: Notify,
     endings: Arc<Endings>,
+    /// Set when the node starts.
+    observer: OnceLock<Weak<dyn UserObserver>>,
     /// Carries the calls of the sessions. Weak, because it owns this table.
     call_router: OnceLock<Weak<dyn CallRouter>>,
     /// Set when the node starts.
@@ -98,6 +109,7 @@ impl Sessions {
             closing: AtomicUsize::new(0),
             all_closed: Notify::new(),
             endings: Arc::default(),
+            observer: OnceLock::new(),
             call_router: OnceLock::new(),
             hooks: OnceLock::new(),
             node,
@@ -244,6 +256,16 @@ impl Sessions {
         let _ = self.hooks.set(Hooks { panics, on_bind });
     }
 
+    /// Sets what learns of the users of the node's own clients. Called once.
+    pub(crate) fn observe(&self, observer: Weak<dyn UserObserver>) {
+        let _ = self.observer.set(observer);
+    }
+
+    fn observer(&self, session: &SessionInner) -> Option<Arc<dyn UserObserver>> {
+        let observer = self.observer.get().filter(|_| !session.remote)?;
+        observer.upgrade()
+    }
+
     pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {
         // Set once, when the node starts.
         let _ = self.call_router.set(call_router);
@@ -274,6 +296,9 @@ impl Sessions {
         };
         // Counted before it leaves the table, so that `callbacks_done` cannot miss it in between.
         self.closing.fetch_add(1, Ordering::AcqRel);
+        if let Some(observer) = self.observer(session.inner()) {
+            observer.on_closed(session.id());
+        }
         self.table.write().remove(session.inner());
         for group in groups {
             group.forget(session.key());
@@ -330,10 +355,19 @@ impl SessionTable for Sessions {
         if old == user {
             return;
         }
-        if let Some(session) = table.entry(session).cloned() {
-            table.forget_user(old, &session);
-            if let Some(user) = user {
-                table.by_user.entry(user).or_default().push(session);
+        let Some(entry) = table.entry(session).cloned() else {
+            return;
+        };
+        table.forget_user(old, &entry);
+        if let Some(user) = user {
+            table.by_user.entry(user).or_default().push(entry);
+        }
+        drop(table);
+        if let Some(observer) = self.observer(session) {
+            observer.on_bound(session.id, &|| session.user());
+            if session.close_state.closed().is_some() {
+                // It may have ended before the observer had it.
+                observer.on_closed(session.id);
             }
         }
     }

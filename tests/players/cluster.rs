@@ -1,7 +1,7 @@
 //! Gates and backends that offer the recorded server's service `U`.
 
 use nano::{
-    App, Balance, Options, Result,
+    App, Balance, Cluster, Location, Options, Result, UserId,
     client::{Client, Subscription},
     testing::{TestCluster, TestNode, eventually, within},
 };
@@ -23,16 +23,8 @@ fn service(app: App, name: &str) -> App {
 impl Players {
     pub(crate) async fn start(change: impl Fn(App) -> App) -> Self {
         let cluster = TestCluster::start().await;
-        let gate = async |name| {
-            let options = cluster.member_options().balance(Balance::RoundRobin);
-            let app = service(service(App::new(), "Gate"), name).tcp("127.0.0.1:0");
-            TestNode::start(change(app).cluster(options)).await
-        };
-        let backend = async |name| {
-            cluster
-                .add(change(service(service(App::new(), "U"), name)))
-                .await
-        };
+        let gate = async |name| gate(cluster.member_options(), name, &change).await;
+        let backend = async |name| backend(&cluster, name, &change).await;
         let players = Self {
             gates: [gate("GateA").await, gate("GateB").await],
             backends: [backend("A").await, backend("B").await],
@@ -43,6 +35,23 @@ impl Players {
         players.cluster.converged(&[a, b, c, d]).await;
         players
     }
+}
+
+/// Starts a gate that offers `U` as `Gate`, and under its name.
+pub(crate) async fn gate(options: Cluster, name: &str, change: impl Fn(App) -> App) -> TestNode {
+    let options = options.balance(Balance::RoundRobin);
+    let app = service(service(App::new(), "Gate"), name).tcp("127.0.0.1:0");
+    TestNode::start(change(app).cluster(options)).await
+}
+
+/// Starts a backend that offers `U`, and the same under its name.
+pub(crate) async fn backend(
+    cluster: &TestCluster,
+    name: &str,
+    change: impl Fn(App) -> App,
+) -> TestNode {
+    let app = service(service(App::new(), "U"), name);
+    cluster.add(change(app)).await
 }
 
 impl Players {
@@ -73,4 +82,19 @@ pub(crate) async fn next(pushes: &mut Subscription) -> Value {
     })
     .await;
     serde_json::from_slice(&body.unwrap()).unwrap()
+}
+
+/// Waits until a node finds so many sessions of a user: an owner hears of a bind a moment later.
+pub(crate) async fn found(node: &TestNode, user: impl Into<UserId>, count: usize) -> Vec<Location> {
+    let user = node.handle().user(user);
+    let found = async {
+        loop {
+            let found = user.locate().await.unwrap();
+            if found.len() == count {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the sessions to be found", found).await
 }

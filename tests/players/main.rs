@@ -6,6 +6,7 @@ mod channels;
 mod channels_everywhere;
 mod cluster;
 mod logins;
+mod members;
 #[path = "../fixtures/peer/players.rs"]
 mod players;
 mod user_ids;

@@ -5,7 +5,7 @@ use nano::{
 use serde_json::json;
 
 use crate::{
-    cluster::{Players, ask, next},
+    cluster::{Players, ask, found, next},
     players::U,
 };
 
@@ -21,8 +21,7 @@ async fn any_node_finds_a_user_pushes_to_it_and_kicks_it() {
     let nodes = players.nodes();
     for (at, node) in nodes.iter().enumerate() {
         let user = node.handle().user("ann");
-        let found = within("locate", user.locate()).await.unwrap();
-        assert_eq!(found.len(), 1);
+        let found = found(node, "ann", 1).await;
         assert_eq!(found[0].gate, gate.address());
         within("push", user.push("onNews", &at)).await.unwrap();
         assert_eq!(next(&mut news).await, at);
@@ -45,12 +44,7 @@ async fn any_node_finds_a_user_pushes_to_it_and_kicks_it() {
     within("the end", ann.closed()).await;
     assert_eq!(ann.kick().unwrap().reason, "enough");
     gate.has_no_sessions().await;
-    assert_eq!(
-        within("locate", nodes[3].handle().user("ann").locate())
-            .await
-            .unwrap(),
-        []
-    );
+    found(nodes[3], "ann", 0).await;
 }
 
 #[tokio::test]
@@ -64,6 +58,9 @@ async fn a_push_to_users_reaches_all_that_are_online_once_and_names_the_others()
             .unwrap();
         let pushes = client.subscribe("onNews");
         clients.push((client, pushes));
+    }
+    for number in 1..=40 {
+        found(players.nodes()[0], number, 1).await;
     }
     let offline = [UserId::from(99), "ann".into()];
     for (round, node) in players
@@ -99,6 +96,7 @@ async fn a_user_that_has_moved_is_found_at_the_next_gate() {
             .unwrap();
         let mut news = ann.subscribe("onNews");
         let user = a.handle().user("ann");
+        found(a, "ann", 1).await;
         within("push", user.push("onNews", &turn)).await.unwrap();
         assert_eq!(next(&mut news).await, turn);
         drop((ann, news));

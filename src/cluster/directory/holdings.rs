@@ -10,7 +10,7 @@ use tokio::time::Instant;
 pub(crate) use self::effect::{Effect, Outcome};
 use self::{
     promises::Promises,
-    record::{Claiming, Closing, Record, State},
+    record::{Call, Claiming, Closing, Record, State},
 };
 use super::{
     checksum::checksum,
@@ -54,14 +54,6 @@ pub(crate) struct Holdings {
     changed: BTreeSet<u16>,
     compare_at: Option<Instant>,
     effects: Vec<Effect>,
-}
-
-/// A call of an owner that has no reply yet.
-#[derive(Debug)]
-enum Call {
-    /// The claim of a session.
-    Claim(i64),
-    Compare(Vec<u16>),
 }
 
 impl Holdings {
@@ -126,6 +118,7 @@ impl Holdings {
             user: user.clone(),
             session,
             claim: 0,
+            closing: false,
         };
         self.notify(bound, Notice::Bound);
         let state = State::Bound;
@@ -144,11 +137,8 @@ impl Holdings {
         if !self.is_current(session, &user) {
             self.unbind(session);
         }
-        let state = State::Claiming(Box::new(Claiming {
-            policy,
-            retry: Some(now),
-            until: now + LOGIN_TIMEOUT,
-        }));
+        let claiming = Claiming::new(policy, now, now + LOGIN_TIMEOUT);
+        let state = State::Claiming(Box::new(claiming));
         self.sessions.insert(session, Record { user, state });
         self.timed.insert(session);
         self.claim(session, now);
@@ -185,7 +175,8 @@ impl Holdings {
             replaced: false,
             awaited: false,
         }));
-        self.changed.insert(slot_of(&record.user));
+        let closing = record.holding(session);
+        self.notify(closing, Notice::Bound);
         self.timed.insert(session);
         if claiming {
             self.logged_in(session, Outcome::Ended);
@@ -246,9 +237,16 @@ impl Holdings {
                 claim,
                 replaced,
                 late,
-            }) if self.promises.allow(slot, view) => {
+            }) => {
+                let (replaced, late) = claiming.note(replaced, late);
+                let allowed = self.promises.allow(slot, view);
+                if !allowed && !claiming.takes_stale(now) {
+                    claiming.retry = Some(now + RETRY);
+                    return;
+                }
                 record.state = State::Granted { claim };
                 self.changed.insert(slot);
+                let late = late || !allowed;
                 Outcome::Granted { replaced, late }
             }
             Some(OwnerReply::Refused) => {

@@ -25,6 +25,8 @@ pub(crate) struct Holding {
     pub(crate) session: i64,
     /// The number of its claim; 0 if it is only bound.
     pub(crate) claim: u64,
+    /// Whether it has ended, and its close callbacks may still run.
+    pub(crate) closing: bool,
 }
 
 /// Where a session of a user is.
@@ -71,7 +73,7 @@ pub(crate) enum OwnerReply {
 /// A message of a gate to an owner that has no reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// Sessions were bound.
+    /// Sessions were bound, or have ended while their close callbacks still run.
     Bound(Vec<Holding>),
     /// Sessions have ended, their close callbacks too, or have another user.
     Released(Vec<Holding>),

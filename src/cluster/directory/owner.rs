@@ -129,12 +129,13 @@ impl Owner {
         self.forget_departed(now);
     }
 
-    /// Returns where the sessions of users are; `None` for those of other owners, and of slots that
+    /// Returns where the open sessions of users are; `None` for those of other owners, and of slots that
     /// wait for gates.
     pub(crate) fn locate(&self, users: &[UserId]) -> Vec<Option<Vec<Place>>> {
         let locate = |user| {
             let slot = self.slots[usize::from(slot_of(user))].as_ref()?;
-            let entries = slot.is_complete().then(|| slot.entries.of(user))?;
+            let mut entries = slot.is_complete().then(|| slot.entries.of(user))?;
+            entries.retain(|entry| !entry.closing);
             Some(entries.iter().map(|it| self.gates.place(it)).collect())
         };
         users.iter().map(locate).collect()

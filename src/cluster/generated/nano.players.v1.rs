@@ -7,7 +7,7 @@ pub struct UserId {
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
-/// `Users.Find`: which sessions of these users the node has, as their gate.
+/// `Users.Find`, for users whose owners do not answer, and without numbered views: which sessions of these users the node has, as their gate.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct FindRequest {
     #[prost(message, repeated, tag = "1")]
@@ -85,46 +85,172 @@ pub struct EndedRequest {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EndedReply {}
-/// `Users.Claim`, of a gate to the owner of a user: answered when the session is bound to it.
+/// A session that a gate has for a user.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ClaimRequest {
+pub struct Holding {
     #[prost(message, optional, tag = "1")]
     pub user: ::core::option::Option<UserId>,
     #[prost(int64, tag = "2")]
     pub session: i64,
+    /// The number of its claim; 0 for none.
+    #[prost(uint64, tag = "3")]
+    pub claim: u64,
+    /// Whether it has ended, and its close callbacks may still run.
+    #[prost(bool, tag = "4")]
+    pub closing: bool,
+}
+/// `Directory.Claim`, of a gate to the owner of a user.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimRequest {
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    #[prost(message, optional, tag = "3")]
+    pub user: ::core::option::Option<UserId>,
+    #[prost(int64, tag = "4")]
+    pub session: i64,
     /// Whether the claim fails while another session of the user lives.
-    #[prost(bool, tag = "3")]
+    #[prost(bool, tag = "5")]
     pub reject: bool,
 }
-/// `Users.StepDown`, of an owner to all gates: ends all sessions of the user but one, and is answered
-/// when their close callbacks have run. With `ask` it ends none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ClaimReply {
+    /// None of the two: the claim has to be made again.
+    #[prost(bool, tag = "1")]
+    pub granted: bool,
+    #[prost(bool, tag = "2")]
+    pub refused: bool,
+    /// Of a granted claim: the view, the number, whether sessions were ended for it, and whether
+    /// close callbacks of those may still run.
+    #[prost(uint64, tag = "3")]
+    pub view: u64,
+    #[prost(uint64, tag = "4")]
+    pub claim: u64,
+    #[prost(bool, tag = "5")]
+    pub replaced: bool,
+    #[prost(bool, tag = "6")]
+    pub late: bool,
+}
+/// `Directory.Compare`, of a gate to an owner: the sums of what the gate has in slots that have
+/// changed. A sum is that of the checksums of the slot's sessions.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CompareRequest {
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub sums: ::prost::alloc::vec::Vec<SlotSum>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SlotSum {
+    #[prost(uint32, tag = "1")]
+    pub slot: u32,
+    #[prost(fixed64, tag = "2")]
+    pub sum: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CompareReply {
+    /// The slots whose sums are the same at the owner.
+    #[prost(uint32, repeated, tag = "1")]
+    pub equal: ::prost::alloc::vec::Vec<u32>,
+}
+/// `Directory.Notice`, of a gate to an owner, without a reply.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct DirectoryNotice {
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    /// Bound, or closing.
+    #[prost(message, repeated, tag = "3")]
+    pub bound: ::prost::alloc::vec::Vec<Holding>,
+    #[prost(message, repeated, tag = "4")]
+    pub released: ::prost::alloc::vec::Vec<Holding>,
+    /// The gate leaves the cluster, and has these sessions.
+    #[prost(bool, tag = "5")]
+    pub leaving: bool,
+    #[prost(message, repeated, tag = "6")]
+    pub left: ::prost::alloc::vec::Vec<Holding>,
+}
+/// `Directory.StepDown`, of an owner to a gate: ends a session, and is answered when its close
+/// callbacks have run. With `ask` it ends nothing.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepDownRequest {
-    #[prost(message, optional, tag = "1")]
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    #[prost(message, optional, tag = "3")]
     pub user: ::core::option::Option<UserId>,
-    #[prost(int64, tag = "2")]
-    pub except: i64,
-    #[prost(bool, tag = "3")]
+    #[prost(int64, tag = "4")]
+    pub session: i64,
+    #[prost(bool, tag = "5")]
     pub ask: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepDownReply {
-    /// Whether there was one.
     #[prost(bool, tag = "1")]
-    pub found: bool,
+    pub lives: bool,
+    /// Whether the session was ended for this call, and had not ended by itself.
     #[prost(bool, tag = "2")]
+    pub replaced: bool,
+    #[prost(bool, tag = "3")]
     pub late: bool,
 }
-/// `Users.Grant`, of an owner to the gate of a claim: binds the session to the user.
+/// `Directory.Recover`, of a new owner to a gate: what it has in these slots. The gate accepts no
+/// grant of an earlier view for them from then on.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GrantRequest {
-    #[prost(message, optional, tag = "1")]
-    pub user: ::core::option::Option<UserId>,
+pub struct RecoverRequest {
+    #[prost(uint64, tag = "1")]
+    pub from: u64,
+    #[prost(uint64, tag = "2")]
+    pub to: u64,
+    #[prost(uint64, tag = "3")]
+    pub view: u64,
+    #[prost(uint32, repeated, tag = "4")]
+    pub slots: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct RecoverReply {
+    /// The gate has answered the owner of a later view.
+    #[prost(bool, tag = "1")]
+    pub stale: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub holdings: ::prost::alloc::vec::Vec<Holding>,
+}
+/// `Directory.Locate`, of any node to an owner: where the open sessions of users are.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocateRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub users: ::prost::alloc::vec::Vec<UserId>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocateReply {
+    /// In the order of the request.
+    #[prost(message, repeated, tag = "1")]
+    pub users: ::prost::alloc::vec::Vec<LocatedUser>,
+    /// The addresses of gates.
+    #[prost(string, repeated, tag = "2")]
+    pub gates: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LocatedUser {
+    /// Whether the node owns the user, and has asked all gates.
+    #[prost(bool, tag = "1")]
+    pub known: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub places: ::prost::alloc::vec::Vec<UserPlace>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct UserPlace {
+    /// The gate's place in the list.
+    #[prost(uint32, tag = "1")]
+    pub gate: u32,
     #[prost(int64, tag = "2")]
     pub session: i64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct GrantReply {}
 /// A place in the order of a channel. Later ones are larger, by epoch and then by offset.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChannelPosition {

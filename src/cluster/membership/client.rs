@@ -105,9 +105,26 @@ impl MembershipClient {
         }
     }
 
+    /// Waits until a call is due. One is due early when the master has announced a change, because the
+    /// reply brings the number of the view; at most ten times as often as usual.
+    async fn wait_for_call(&mut self) {
+        let due = self.registration.due();
+        if !self.registration.joined() || self.registration.has_go_master() {
+            return sleep_until(due).await;
+        }
+        let announced = async {
+            self.state.announced().await;
+            sleep_until(self.registration.early_due()).await;
+        };
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = announced => {}
+        }
+    }
+
     /// Makes one call when it is due. Returns `false` if joining has failed for good.
     async fn call_when_due(&mut self) -> bool {
-        sleep_until(self.registration.due()).await;
+        self.wait_for_call().await;
         let call = self
             .state
             .change(|table| (self.registration.begin_call(table), Vec::new()));
@@ -171,8 +188,17 @@ impl MembershipClient {
 
     fn on_reply(&mut self, reply: Reply, now: Instant) {
         let failures = self.registration.failures();
+        let view = match &reply {
+            Reply::Heartbeat { reply, master } => Some((reply.view, *master)),
+            Reply::Registered(_) => None,
+        };
         self.state
             .change(|table| ((), self.registration.replied(reply, table, now)));
+        match view {
+            _ if self.registration.has_go_master() => self.state.has_go_master(),
+            Some((view, master)) => self.state.heard_of_view(view, master),
+            None => self.state.ask_for_view(),
+        }
         let master = self.masters.address();
         if failures > 0 {
             info!(master, failures, "master answers again");

@@ -65,6 +65,13 @@ impl RegistrationState {
         self.due
     }
 
+    /// Returns when to call the master next if it has a reason to be called early.
+    pub(crate) fn early_due(&self) -> Instant {
+        self.due
+            .checked_sub(self.interval() * 9 / 10)
+            .unwrap_or(self.due)
+    }
+
     pub(crate) fn joined(&self) -> bool {
         self.joined
     }

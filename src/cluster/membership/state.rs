@@ -4,15 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{Notify, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use tracing::{error, info, warn};
 
 use super::{
     broadcaster::MembershipBroadcaster,
-    heartbeat::HeartbeatReply,
+    heartbeat::{HeartbeatReply, ViewStamp},
     registry::{MembershipDelta, Refusal, Registry, Removal},
+    standing::{NumberedView, Standing},
     subscriber::MembershipSubscriber,
     table::{Change, MemberTable},
 };
@@ -41,6 +42,10 @@ pub(crate) struct ClusterState {
     table: Mutex<MemberTable>,
     /// The table as everything else in the node reads it. Written with `table` locked.
     members: watch::Sender<Arc<MemberSet>>,
+    /// The latest view. Written with `table` locked.
+    standing: watch::Sender<Standing>,
+    /// Notified when the master has announced a change: the next heartbeat brings its view.
+    announced: Notify,
     subscriber: Arc<dyn MembershipSubscriber>,
     master: Option<MasterState>,
 }
@@ -58,7 +63,7 @@ impl ClusterState {
         handle: Handle,
         dialer: Arc<Dialer>,
         metrics: Arc<ClusterMetrics>,
-        members: watch::Sender<Arc<MemberSet>>,
+        (members, standing): (watch::Sender<Arc<MemberSet>>, watch::Sender<Standing>),
         subscriber: Arc<dyn MembershipSubscriber>,
         master: Option<MasterState>,
     ) -> Self {
@@ -69,6 +74,8 @@ impl ClusterState {
             dialer,
             metrics,
             members,
+            standing,
+            announced: Notify::new(),
             subscriber,
             master,
         }
@@ -93,11 +100,52 @@ impl ClusterState {
     /// Applies a join announced by the master.
     pub(crate) fn on_member_added(&self, member: Member) {
         self.change(|table| ((), table.join(member)));
+        self.announced.notify_one();
     }
 
     /// Applies a leave announced by the master.
     pub(crate) fn on_member_removed(&self, address: &str, incarnation: u64) {
         self.change(|table| ((), table.leave(address, incarnation).into_iter().collect()));
+        self.announced.notify_one();
+    }
+
+    /// Lets [`announced`](Self::announced) return.
+    pub(crate) fn ask_for_view(&self) {
+        self.announced.notify_one();
+    }
+
+    /// Waits until the master has announced a change.
+    pub(crate) async fn announced(&self) {
+        self.announced.notified().await;
+    }
+
+    /// Notes the view of a master of this incarnation. The node is in it if it has its table.
+    pub(crate) fn heard_of_view(&self, view: ViewStamp, master: u64) {
+        let table = self.table.lock();
+        let is_in = view.number != 0 && table.digest() == view.digest;
+        self.standing.send_if_modified(|standing| {
+            let known = standing.view.as_ref().map_or(0, |view| view.number);
+            let enters = is_in && known != view.number;
+            if enters {
+                standing.view = Some(NumberedView {
+                    number: view.number,
+                    master,
+                    members: Arc::new(MemberSet::new(table.list())),
+                });
+            }
+            let hears = standing.heard < view.number;
+            standing.heard = standing.heard.max(view.number);
+            enters || hears || std::mem::take(&mut standing.go_master)
+        });
+    }
+
+    /// Notes that the master is one of Go nano, which numbers no views.
+    pub(crate) fn has_go_master(&self) {
+        self.standing.send_if_modified(|standing| {
+            standing.heard = 0;
+            standing.view = None;
+            !std::mem::replace(&mut standing.go_master, true)
+        });
     }
 
     /// Changes the table, publishes it and notifies subscribers.
@@ -202,6 +250,7 @@ impl ClusterState {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.publish_own_view(master, &self.table.lock());
             let silent = master.registry.lock().tick(Instant::now());
             for removal in silent {
                 warn!(
@@ -266,7 +315,27 @@ impl ClusterState {
                 }
             }
             self.publish(&table, &changes);
+            self.publish_own_view(master, &table);
         }
         Some(result)
+    }
+
+    /// Publishes the view that the master itself is in.
+    fn publish_own_view(&self, master: &MasterState, table: &MemberTable) {
+        let registry = master.registry.lock();
+        let number = registry.view_for(self.own.address(), Instant::now()).number;
+        drop(registry);
+        self.standing.send_if_modified(|standing| {
+            let is_new = number > standing.heard;
+            if is_new {
+                standing.heard = number;
+                standing.view = Some(NumberedView {
+                    number,
+                    master: self.own.incarnation(),
+                    members: Arc::new(MemberSet::new(table.list())),
+                });
+            }
+            is_new
+        });
     }
 }

@@ -12,11 +12,8 @@ use crate::{
 /// How long another node has for what takes it no time.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the close callbacks of a session may keep the next login of its user waiting.
-pub(super) const CALLBACK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a login may take, with the callbacks of the sessions it replaces.
-pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the gate of a session may take for a login: a little longer than the directory does.
+pub(super) const LOGIN_TIMEOUT: Duration = Duration::from_secs(16);
 
 /// The node, as far as its users are concerned.
 pub(in crate::cluster) struct UserContext {

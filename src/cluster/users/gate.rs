@@ -1,20 +1,20 @@
 //! What a node does for the users whose clients it has, as their gate.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
-use super::context::{CALLBACK_TIMEOUT, UserContext, all};
-use super::user_ids::user;
+use super::context::{UserContext, all};
 use crate::{
     cluster::{
+        directory::{driver::GateSessions, holdings::CALLBACK_TIMEOUT},
         link::config::stream_index,
         players::{
-            EndedReply, EndedRequest, FindReply, FindRequest, FoundSession, GrantReply,
-            GrantRequest, KickReply, KickRequest, PushReply, PushRequest, StepDownReply,
-            StepDownRequest,
+            EndedReply, EndedRequest, FindReply, FindRequest, FoundSession, KickReply, KickRequest,
+            PushReply, PushRequest,
         },
+        user_ids::user,
     },
     error::{Error, Result, code},
     kick::{Kick, Reconnect},
@@ -75,57 +75,27 @@ impl Gate {
         Ok(KickReply { found })
     }
 
-    /// Binds a session of this gate to the user that it claimed. The node that claims has asked the
-    /// hook of binds.
-    ///
-    /// # Errors
-    /// [`code::CLOSED`].
-    pub(super) fn grant(&self, request: &GrantRequest) -> Result<GrantReply> {
-        let user = user(request.user.as_ref())?;
-        let session = self.0.sessions.find_local(request.session);
-        let session = session.ok_or_else(closed)?;
-        session.bind_checked(user);
-        Ok(GrantReply {})
-    }
-
     /// Answers when the close callbacks of a session that this node served have run.
     pub(super) async fn ended(self, request: EndedRequest) -> Result<EndedReply> {
         self.0.sessions.ended(request.session).await;
         Ok(EndedReply {})
     }
 
-    /// Ends the sessions of a user but one, and waits for their close callbacks on all nodes.
-    pub(super) async fn step_down(self, request: StepDownRequest) -> Result<StepDownReply> {
-        let mut sessions = self.sessions_of(&user(request.user.as_ref())?);
-        sessions.retain(|session| session.id() != request.except);
-        if request.ask || sessions.is_empty() {
-            let found = !sessions.is_empty();
-            return Ok(StepDownReply { found, late: false });
-        }
-        let kick = Kick::new(REPLACED, "logged in elsewhere").with_reconnect(Reconnect::Never);
-        let ends = sessions.into_iter().map(|session| {
-            session.kick_with(kick.clone());
-            self.clone().end(session)
-        });
-        let ends = all(&self.0.runtime, ends).await;
-        Ok(StepDownReply {
-            found: true,
-            late: ends.into_iter().any(|late| late.unwrap_or(true)),
-        })
-    }
-
     /// Waits until the close callbacks of a session of this gate have run, here and on all nodes that
-    /// served it. Returns whether some had not by the deadline.
-    async fn end(self, session: Session) -> bool {
+    /// served it. `open` is `None` if it has ended. Returns whether some had not by the deadline.
+    async fn ended_everywhere(self, id: i64, open: Option<Session>) -> bool {
         let deadline = Instant::now() + CALLBACK_TIMEOUT;
-        let id = session.id();
-        let signal = session.close_signal();
         let here = async {
-            signal.cancelled().await;
+            if let Some(session) = &open {
+                session.close_signal().cancelled().await;
+            }
             self.0.sessions.ended(id).await;
         };
         if timeout_at(deadline, here).await.is_err() {
-            warn!(session = id, user = ?session.user(), "replaced session or its close callbacks not done at the deadline");
+            warn!(
+                session = id,
+                "replaced session or its close callbacks not done at the deadline"
+            );
             return true;
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -138,7 +108,10 @@ impl Gate {
             .into_iter()
             .any(|ended| ended.is_none_or(|ended| !ended));
         if late {
-            warn!(session = id, user = ?session.user(), "close callbacks of a replaced session on other nodes not done at the deadline");
+            warn!(
+                session = id,
+                "close callbacks of a replaced session on other nodes not done at the deadline"
+            );
         }
         late
     }
@@ -153,6 +126,17 @@ impl Gate {
             // It has left, with its sessions.
             Err(error) => error.code() == code::NOT_FOUND,
         }
+    }
+}
+
+impl GateSessions for Gate {
+    fn ended(&self, session: i64, kick: bool) -> Pin<Box<dyn Future<Output = bool> + Send>> {
+        let open = self.0.sessions.find_local(session);
+        if let Some(open) = open.as_ref().filter(|_| kick) {
+            let kick = Kick::new(REPLACED, "logged in elsewhere");
+            open.kick_with(kick.with_reconnect(Reconnect::Never));
+        }
+        Box::pin(self.clone().ended_everywhere(session, open))
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,10 +17,11 @@ use super::{
 use crate::{
     cluster::{
         compat::remote::CompatSession,
+        directory::{driver::Directory, view::NodeId},
         link::config::stream_index,
         players::{
-            FindReply, FindRequest, KickReply, KickRequest, PushReply, PushRequest,
-            UserId as ProtoUser,
+            FindReply, FindRequest, KickReply, KickRequest, LocateReply, LocateRequest, PushReply,
+            PushRequest, UserId as ProtoUser,
         },
     },
     error::{Error, Result, code},
@@ -27,10 +29,14 @@ use crate::{
     session::{Push, Session, UserId},
 };
 
+/// How long the owner of a user has to answer before all gates are asked.
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Finds users from any node.
 #[derive(Clone)]
 pub(super) struct Lookup {
     context: Arc<UserContext>,
+    directory: Arc<Directory>,
     /// A leaf lock.
     locations: Arc<Mutex<Locations>>,
 }
@@ -51,9 +57,10 @@ pub(super) struct Missed {
 }
 
 impl Lookup {
-    pub(super) fn new(context: Arc<UserContext>) -> Self {
+    pub(super) fn new(context: Arc<UserContext>, directory: Arc<Directory>) -> Self {
         Self {
             context,
+            directory,
             locations: Arc::default(),
         }
     }
@@ -72,7 +79,7 @@ impl Lookup {
                 Some(Place { gate, session })
             })
             .collect();
-        let found = self.ask(vec![user]).await;
+        let found = self.find(vec![user]).await;
         places.extend(
             found
                 .places
@@ -110,7 +117,7 @@ impl Lookup {
         unknown.extend(self.push_to(known, route, &body).await);
         let (mut missed, mut error) = (Vec::new(), None);
         if !unknown.is_empty() {
-            let found = self.ask(unknown.clone()).await;
+            let found = self.find(unknown.clone()).await;
             let known: HashSet<_> = found.places.iter().map(|(user, _)| user.clone()).collect();
             missed.extend(unknown.into_iter().filter(|user| !known.contains(user)));
             missed.extend(self.push_to(found.places, route, &body).await);
@@ -134,7 +141,7 @@ impl Lookup {
         for session in &served {
             session.kick_with(kick.clone());
         }
-        let found = self.ask(vec![user.clone()]).await;
+        let found = self.find(vec![user.clone()]).await;
         let request = KickRequest {
             user: Some((&user).into()),
             kick: kick.encode().into(),
@@ -171,40 +178,27 @@ impl Lookup {
         sessions
     }
 
-    /// Asks all nodes, and keeps what they say.
-    async fn ask(&self, users: Vec<UserId>) -> Found {
+    /// Asks the owners of users, and adds what this node serves itself. Keeps where they are.
+    ///
+    /// Asks all gates for users whose owners do not answer, and for all without numbered views.
+    async fn find(&self, users: Vec<UserId>) -> Found {
         self.context.metrics.looked_up.increment(users.len() as u64);
-        let request = FindRequest {
-            users: users.iter().map(ProtoUser::from).collect(),
-        };
-        let nodes = self.context.nodes();
-        let calls = nodes.iter().map(|node| {
-            let caller = &self.context.caller;
-            caller.call::<_, FindReply>(node, 0, "Users.Find", &request, CALL_TIMEOUT)
-        });
-        let replies = all(&self.context.runtime, calls).await;
         let mut places = vec![Vec::new(); users.len()];
-        let mut found = Found::default();
-        for (node, reply) in nodes.iter().zip(replies) {
-            match reply {
-                Some(Ok(reply)) => {
-                    for session in reply.sessions {
-                        if let Some(places) = places.get_mut(session.user as usize) {
-                            places.push(Place {
-                                gate: node.clone(),
-                                session: session.session,
-                            });
-                        }
-                    }
-                }
-                // It has left meanwhile, or is of a version without users.
-                Some(Err(error)) if is_absent(&error) => {}
-                Some(Err(error)) => found.error = Some(error),
-                None => found.error = Some(Error::new(code::UNAVAILABLE, "the node stops")),
-            }
-        }
+        let left = match self.directory.owners(&users) {
+            Some(owners) => self.ask_owners(&users, owners, &mut places).await,
+            None => (0..users.len()).collect(),
+        };
+        let error = match left.is_empty() {
+            true => None,
+            false => self.ask_gates(&users, left, &mut places).await,
+        };
+        let mut found = Found {
+            places: Vec::new(),
+            error,
+        };
         let mut locations = self.locations.lock();
-        for (user, places) in users.into_iter().zip(places) {
+        for (user, mut places) in users.into_iter().zip(places) {
+            self.add_own(&user, &mut places);
             if places.is_empty() {
                 locations.forget(&user);
                 continue;
@@ -215,6 +209,104 @@ impl Lookup {
         }
         self.context.metrics.locations.set(locations.len() as f64);
         found
+    }
+
+    /// Asks the owners of users. Returns the users, by their place in the list, that are left to ask
+    /// for.
+    async fn ask_owners(
+        &self,
+        users: &[UserId],
+        owners: HashMap<NodeId, Vec<usize>>,
+        places: &mut [Vec<Place>],
+    ) -> Vec<usize> {
+        let calls = owners.iter().map(|(owner, asked)| {
+            let request = LocateRequest {
+                users: asked.iter().map(|at| (&users[*at]).into()).collect(),
+            };
+            let caller = &self.context.caller;
+            let (to, method) = (&owner.address, "Directory.Locate");
+            caller.call::<_, LocateReply>(to, 0, method, &request, LOCATE_TIMEOUT)
+        });
+        let replies = all(&self.context.runtime, calls).await;
+        let mut left = Vec::new();
+        for (asked, reply) in owners.into_values().zip(replies) {
+            let reply = reply.and_then(Result::ok).unwrap_or_default();
+            let gates: Vec<Arc<str>> = reply
+                .gates
+                .iter()
+                .map(|gate| gate.as_str().into())
+                .collect();
+            let mut answers = reply.users.into_iter();
+            for at in asked {
+                let Some(answer) = answers.next().filter(|answer| answer.known) else {
+                    left.push(at);
+                    continue;
+                };
+                let found = answer.places.iter().filter_map(|place| {
+                    let gate = gates.get(place.gate as usize)?.clone();
+                    let session = place.session;
+                    Some(Place { gate, session })
+                });
+                places[at].extend(found);
+            }
+        }
+        left
+    }
+
+    /// Asks all gates for some users, by their place in the list.
+    async fn ask_gates(
+        &self,
+        users: &[UserId],
+        asked: Vec<usize>,
+        places: &mut [Vec<Place>],
+    ) -> Option<Error> {
+        let request = FindRequest {
+            users: asked.iter().map(|at| (&users[*at]).into()).collect(),
+        };
+        let nodes = self.context.nodes();
+        let calls = nodes.iter().map(|node| {
+            let caller = &self.context.caller;
+            caller.call::<_, FindReply>(node, 0, "Users.Find", &request, CALL_TIMEOUT)
+        });
+        let replies = all(&self.context.runtime, calls).await;
+        let mut error = None;
+        for (node, reply) in nodes.iter().zip(replies) {
+            match reply {
+                Some(Ok(reply)) => {
+                    for session in reply.sessions {
+                        let at = asked.get(session.user as usize);
+                        if let Some(places) = at.and_then(|at| places.get_mut(*at)) {
+                            places.push(Place {
+                                gate: node.clone(),
+                                session: session.session,
+                            });
+                        }
+                    }
+                }
+                // It has left meanwhile, or is of a version without users.
+                Some(Err(failed)) if is_absent(&failed) => {}
+                Some(Err(failed)) => error = Some(failed),
+                None => error = Some(Error::new(code::UNAVAILABLE, "the node stops")),
+            }
+        }
+        error
+    }
+
+    /// Adds the sessions that this node has or serves: an owner may not have them yet.
+    fn add_own(&self, user: &UserId, places: &mut Vec<Place>) {
+        for session in self.context.sessions.find_by_user(user) {
+            if go_gate(&session).is_some() {
+                continue;
+            }
+            let gate = session.sink().gate_address();
+            let place = Place {
+                gate: gate.unwrap_or_else(|| self.context.own()),
+                session: session.id(),
+            };
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
     }
 
     /// Pushes to users at these places. Returns those that no gate had, and forgets where they were.

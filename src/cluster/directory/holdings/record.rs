@@ -1,5 +1,7 @@
 //! One session of a gate.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::{
@@ -33,6 +35,46 @@ pub(super) struct Claiming {
     pub(super) policy: Policy,
     pub(super) retry: Option<Instant>,
     pub(super) until: Instant,
+    /// What owners have said of grants that were refused.
+    replaced: bool,
+    late: bool,
+}
+
+/// How much of the time of a claim is left when a grant of an earlier view is taken after all: the
+/// owner stays behind while no master runs, and is better than none.
+const STALE_BEFORE: Duration = Duration::from_secs(12);
+
+impl Claiming {
+    pub(super) fn new(policy: Policy, now: Instant, until: Instant) -> Self {
+        Self {
+            policy,
+            retry: Some(now),
+            until,
+            replaced: false,
+            late: false,
+        }
+    }
+
+    /// Whether the claim has waited so long that it takes a grant of an earlier view.
+    pub(super) fn takes_stale(&self, now: Instant) -> bool {
+        self.until <= now + STALE_BEFORE
+    }
+
+    /// Returns whether sessions were replaced by this grant or one before that was refused, and
+    /// whether that was late.
+    pub(super) fn note(&mut self, replaced: bool, late: bool) -> (bool, bool) {
+        self.replaced |= replaced;
+        self.late |= late;
+        (self.replaced, self.late)
+    }
+}
+
+/// A call of an owner that has no reply yet.
+#[derive(Debug)]
+pub(super) enum Call {
+    /// The claim of a session.
+    Claim(i64),
+    Compare(Vec<u16>),
 }
 
 /// A session that has ended.
@@ -69,6 +111,7 @@ impl Record {
             user: self.user.clone(),
             session,
             claim: self.claim(),
+            closing: matches!(self.state, State::Closing(_)),
         }
     }
 }

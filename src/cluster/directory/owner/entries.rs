@@ -28,6 +28,8 @@ pub(super) struct Entry {
     gate: u32,
     pub(super) session: i64,
     pub(super) claim: u64,
+    /// Whether the session has ended, and its close callbacks may still run.
+    pub(super) closing: bool,
 }
 
 /// The users of one slot. A sorted map, because it wastes less than a hash table that has grown.
@@ -91,12 +93,13 @@ impl Entries {
         first.into_iter().chain(more).copied().collect()
     }
 
-    /// Adds a session, or raises its claim.
+    /// Adds a session, or raises its claim, or notes that it has ended.
     pub(super) fn insert(&mut self, gates: &mut Gates, node: &NodeId, holding: &Holding) {
         let entry = Entry {
             gate: gates.number(node),
             session: holding.session,
             claim: holding.claim,
+            closing: holding.closing,
         };
         let same = |known: &&mut Entry| (known.gate, known.session) == (entry.gate, entry.session);
         let more = self.more.get_mut(&holding.user).into_iter().flatten();
@@ -108,6 +111,7 @@ impl Entries {
             .find(same)
         {
             known.claim = known.claim.max(entry.claim);
+            known.closing |= entry.closing;
             return;
         }
         gates.add(&entry);

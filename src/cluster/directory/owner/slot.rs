@@ -250,6 +250,7 @@ impl Slot {
             user: user.clone(),
             session: place.session,
             claim: known.fold(earlier, u64::max).saturating_add(1),
+            closing: false,
         };
         self.entries.insert(gates, &place.gate, &holding);
         if let Some(contest) = self.contests.get_mut(user) {

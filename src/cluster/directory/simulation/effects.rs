@@ -166,7 +166,9 @@ impl World {
                 if !running.has_lease(now) {
                     return;
                 }
-                running.confirmed.insert(session);
+                if !late {
+                    running.confirmed.insert(session);
+                }
                 let (granted, _) = running.gate.granted();
                 if let Some((user, _)) = granted.into_iter().find(|(_, it)| *it == session) {
                     self.disregard_silent(&user, (process, session));

@@ -1,0 +1,425 @@
+//! Runs the directory of one node: calls, and the lock around the state machines.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use prost::Message;
+use tokio::{
+    runtime,
+    sync::{Notify, oneshot},
+    time::Instant,
+};
+
+use super::{
+    holdings::{self, Holdings, LOGIN_TIMEOUT, Outcome},
+    message::{CallerId, GateReply, GateRequest, Notice, OwnerReply, OwnerRequest, Place, Policy},
+    owner::{self, Owner},
+    view::{NodeId, View},
+    wire::{self, Runs},
+};
+use crate::{
+    cluster::{node_caller::NodeCaller, node_services::NodeCall},
+    error::{Result, code},
+    session::UserId,
+};
+
+/// How long a gate may take to end a session, with its close callbacks.
+const STEP_DOWN_TIMEOUT: Duration = Duration::from_secs(7);
+
+/// How long a node may take for what takes it no time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All messages from one node to another keep their order.
+const KEY: u64 = 0;
+
+/// What the directory needs of the sessions of its node.
+pub(crate) trait GateSessions: Send + Sync {
+    /// Waits until the close callbacks of a session have run on all nodes that served it, or their
+    /// deadline has passed. Returns whether it has. With `kick` the session is ended first.
+    fn ended(&self, session: i64, kick: bool) -> Pin<Box<dyn Future<Output = bool> + Send>>;
+}
+
+/// The directory of one node, as a gate and as an owner.
+pub(crate) struct Directory {
+    own: NodeId,
+    caller: NodeCaller,
+    runtime: runtime::Handle,
+    sessions: OnceLock<Weak<dyn GateSessions>>,
+    /// No call is made and no session is touched while it is held.
+    state: Mutex<State>,
+    /// Notified when the state machines need the clock again.
+    busy: Arc<Notify>,
+}
+
+struct State {
+    owner: Owner,
+    holdings: Holdings,
+    /// Calls of other nodes that wait for an answer.
+    callers: HashMap<CallerId, NodeCall>,
+    last_caller: CallerId,
+    /// Logins of this gate that wait, by session.
+    logins: HashMap<i64, oneshot::Sender<Outcome>>,
+    /// Whether the state machines need the clock.
+    busy: bool,
+    /// What is to be done, in order, by the thread that is `applying`.
+    effects: VecDeque<Effect>,
+    applying: bool,
+}
+
+enum Effect {
+    Owner(owner::Effect),
+    Gate(holdings::Effect),
+}
+
+impl Directory {
+    /// Creates the directory of a node, without a view. A standalone node has no incarnation.
+    pub(crate) fn new(caller: NodeCaller, incarnation: u64) -> Arc<Self> {
+        let own = NodeId {
+            address: caller.own_address().into(),
+            incarnation,
+        };
+        Arc::new(Self {
+            state: Mutex::new(State {
+                owner: Owner::new(own.clone()),
+                holdings: Holdings::new(),
+                callers: HashMap::new(),
+                last_caller: 0,
+                logins: HashMap::new(),
+                busy: false,
+                effects: VecDeque::new(),
+                applying: false,
+            }),
+            own,
+            caller,
+            runtime: runtime::Handle::current(),
+            sessions: OnceLock::new(),
+            busy: Arc::default(),
+        })
+    }
+
+    /// Sets what ends sessions. Called once, before the first login.
+    pub(crate) fn serve(&self, sessions: Weak<dyn GateSessions>) {
+        // A node starts once.
+        let _ = self.sessions.set(sessions);
+    }
+
+    /// Claims a user for a session of this gate.
+    ///
+    /// The claim is made by this call; the future only waits.
+    pub(crate) fn login(
+        self: &Arc<Self>,
+        session: i64,
+        user: UserId,
+        policy: Policy,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        let (sender, outcome) = oneshot::channel();
+        self.step(|state, now| {
+            state.logins.insert(session, sender);
+            state.holdings.login(session, user, policy, now);
+        });
+        async move { outcome.await.unwrap_or(Outcome::Ended) }
+    }
+
+    /// Notes that a session of this gate is bound to the user that `user` returns, or to none.
+    pub(crate) fn bound(self: &Arc<Self>, session: i64, user: &dyn Fn() -> Option<UserId>) {
+        // Read under the lock, so that of two binds at a time the last one counts.
+        self.step(|state, _| match user() {
+            Some(user) => state.holdings.bind(session, user),
+            None => state.holdings.unbind(session),
+        });
+    }
+
+    /// Notes that a session of this gate has ended.
+    pub(crate) fn closed(self: &Arc<Self>, session: i64) {
+        self.step(|state, now| state.holdings.closed(session, now));
+    }
+
+    /// Gives up the slots of this node: it is about to leave the cluster.
+    pub(crate) fn leave(self: &Arc<Self>) {
+        self.step(|state, _| state.holdings.leave(&self.own));
+    }
+
+    /// Returns this node.
+    pub(super) fn own(&self) -> &NodeId {
+        &self.own
+    }
+
+    /// Returns the owners of users by address, with the users' places in the list. `None` while the
+    /// node has no numbered view.
+    pub(crate) fn owners(&self, users: &[UserId]) -> Option<HashMap<NodeId, Vec<usize>>> {
+        let state = self.state.lock();
+        if state.owner.view().number() == 0 {
+            return None;
+        }
+        let mut owners: HashMap<NodeId, Vec<usize>> = HashMap::new();
+        for (at, user) in users.iter().enumerate() {
+            let owner = state.holdings.owner(user)?;
+            owners.entry(owner.clone()).or_default().push(at);
+        }
+        Some(owners)
+    }
+
+    /// Returns where sessions of users are, as their owner; `None` for those of other owners.
+    pub(super) fn locate(&self, users: &[UserId]) -> Vec<Option<Vec<Place>>> {
+        self.state.lock().owner.locate(users)
+    }
+
+    /// Returns the view of the node.
+    pub(super) fn view(&self) -> View {
+        self.state.lock().owner.view().clone()
+    }
+
+    pub(super) fn set_view(self: &Arc<Self>, view: View) {
+        self.step(|state, now| {
+            state.holdings.set_view(view.clone());
+            state.owner.set_view(view, now);
+        });
+    }
+
+    /// Notes that the master has told this node of a view, which it may not be in yet.
+    pub(super) fn heard_of(self: &Arc<Self>, view: u64) {
+        self.step(|state, _| state.holdings.on_heartbeat(view));
+    }
+
+    /// Lets the state machines look at the clock. Returns whether they need it again.
+    pub(super) fn tick(self: &Arc<Self>) -> bool {
+        self.step(|state, now| {
+            state.holdings.tick(now);
+            state.owner.tick(now);
+        });
+        self.state.lock().busy
+    }
+
+    /// Returns what is notified when the state machines need the clock.
+    pub(super) fn busy(&self) -> Arc<Notify> {
+        self.busy.clone()
+    }
+
+    /// Takes the call of a gate.
+    pub(super) fn on_owner_call(
+        self: &Arc<Self>,
+        from: &NodeId,
+        request: OwnerRequest,
+        call: NodeCall,
+    ) {
+        self.step(|state, now| {
+            let caller = state.expect(call);
+            state.owner.on_call(from, caller, request, now);
+        });
+    }
+
+    /// Takes the call of an owner.
+    pub(super) fn on_gate_call(
+        self: &Arc<Self>,
+        from: &NodeId,
+        request: GateRequest,
+        call: NodeCall,
+    ) {
+        self.step(|state, now| {
+            let caller = state.expect(call);
+            state.holdings.on_call(from, caller, request, now);
+        });
+    }
+
+    /// Takes the notices of a gate.
+    pub(super) fn on_notices(self: &Arc<Self>, from: &NodeId, notices: Vec<Notice>) {
+        self.step(|state, now| {
+            for notice in notices {
+                state.owner.on_notice(from, notice, now);
+            }
+        });
+    }
+
+    /// Feeds the state machines, and does what they want, in order and without the lock: by the thread
+    /// that is at it already, if there is one.
+    fn step(self: &Arc<Self>, act: impl FnOnce(&mut State, Instant)) {
+        let mut state = self.state.lock();
+        act(&mut state, Instant::now());
+        let State {
+            owner, holdings, ..
+        } = &mut *state;
+        let busy = !(owner.is_idle() && holdings.is_idle());
+        let owner = owner.take_effects().into_iter().map(Effect::Owner);
+        let gate = holdings.take_effects().into_iter().map(Effect::Gate);
+        state.effects.extend(owner.chain(gate));
+        if busy && !state.busy {
+            self.busy.notify_one();
+        }
+        state.busy = busy;
+        if std::mem::replace(&mut state.applying, true) {
+            return;
+        }
+        while let Some(effect) = state.effects.pop_front() {
+            MutexGuard::unlocked(&mut state, || match effect {
+                Effect::Owner(effect) => self.apply_owner(effect),
+                Effect::Gate(effect) => self.apply_gate(effect),
+            });
+        }
+        state.applying = false;
+    }
+
+    fn apply_owner(self: &Arc<Self>, effect: owner::Effect) {
+        match effect {
+            owner::Effect::Reply { caller, reply } => {
+                let reply = match &reply {
+                    OwnerReply::Compared(_) => wire::compare_reply(&reply).encode_to_vec(),
+                    _ => wire::claim_reply(&reply).encode_to_vec(),
+                };
+                self.respond(caller, reply.into());
+            }
+            owner::Effect::Call { call, to, request } => {
+                let runs = self.runs(&to);
+                let take = move |state: &mut State, reply: Option<GateReply>, now: Instant| {
+                    state.owner.on_reply(call, reply, now);
+                };
+                match request {
+                    GateRequest::StepDown { user, session, ask } => {
+                        let request = wire::step_down(runs, &user, session, ask);
+                        let within = STEP_DOWN_TIMEOUT;
+                        let reply = self.call(&to, "Directory.StepDown", &request, within);
+                        let read = |reply: Result<_>| match reply {
+                            Ok(reply) => Some(wire::stepped_down(&reply)),
+                            // This run of the gate is gone, with its sessions.
+                            Err(error) if error.code() == code::NOT_FOUND => {
+                                let (replaced, late) = (false, true);
+                                Some(GateReply::SteppedDown { replaced, late })
+                            }
+                            Err(_) => None,
+                        };
+                        self.feed(reply, read, take);
+                    }
+                    GateRequest::Recover { view, slots } => {
+                        let request = wire::recover(runs, view, &slots);
+                        let reply = self.call(&to, "Directory.Recover", &request, CALL_TIMEOUT);
+                        let read = |reply: Result<_>| wire::recovered(&reply.ok()?).ok();
+                        self.feed(reply, read, take);
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply_gate(self: &Arc<Self>, effect: holdings::Effect) {
+        match effect {
+            holdings::Effect::Call { call, to, request } => {
+                let runs = self.runs(&to);
+                let take = move |state: &mut State, reply: Option<OwnerReply>, now: Instant| {
+                    state.holdings.on_reply(call, reply, now);
+                };
+                match request {
+                    OwnerRequest::Claim {
+                        user,
+                        session,
+                        policy,
+                    } => {
+                        let request = wire::claim(runs, &user, session, policy);
+                        let reply = self.call(&to, "Directory.Claim", &request, LOGIN_TIMEOUT);
+                        let read = |reply: Result<_>| Some(wire::claimed(&reply.ok()?));
+                        self.feed(reply, read, take);
+                    }
+                    OwnerRequest::Compare(sums) => {
+                        let request = wire::compare(runs, &sums);
+                        let reply = self.call(&to, "Directory.Compare", &request, CALL_TIMEOUT);
+                        let read = |reply: Result<_>| Some(wire::compared(&reply.ok()?));
+                        self.feed(reply, read, take);
+                    }
+                }
+            }
+            holdings::Effect::Send { to, notice } => {
+                let message = wire::notice(self.runs(&to), &notice);
+                // A comparison finds what is lost.
+                let _ = self
+                    .caller
+                    .send(&to.address, KEY, "Directory.Notice", &message);
+            }
+            holdings::Effect::Reply { caller, reply } => {
+                let reply = match &reply {
+                    GateReply::SteppedDown { .. } | GateReply::Lives => {
+                        wire::step_down_reply(&reply).encode_to_vec()
+                    }
+                    GateReply::Holdings(_) | GateReply::Stale => {
+                        wire::recover_reply(&reply).encode_to_vec()
+                    }
+                };
+                self.respond(caller, reply.into());
+            }
+            holdings::Effect::End { session } => self.wait_for_end(session, true),
+            holdings::Effect::AwaitEnd { session } => self.wait_for_end(session, false),
+            holdings::Effect::LoggedIn { session, outcome } => {
+                let waiting = self.state.lock().logins.remove(&session);
+                if let Some(waiting) = waiting {
+                    // The claim stays if its caller has gone.
+                    let _ = waiting.send(outcome);
+                }
+            }
+        }
+    }
+
+    fn wait_for_end(self: &Arc<Self>, session: i64, kick: bool) {
+        let Some(sessions) = self.sessions.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        let (directory, ended) = (Arc::downgrade(self), sessions.ended(session, kick));
+        self.runtime.spawn(async move {
+            let late = ended.await;
+            if let Some(directory) = directory.upgrade() {
+                directory.step(|state, _| state.holdings.callbacks_done(session, late));
+            }
+        });
+    }
+
+    fn runs(&self, to: &NodeId) -> Runs {
+        Runs {
+            from: self.own.incarnation,
+            to: to.incarnation,
+        }
+    }
+
+    fn respond(&self, caller: CallerId, reply: Bytes) {
+        let call = self.state.lock().callers.remove(&caller);
+        if let Some(call) = call {
+            call.respond(Ok(reply));
+        }
+    }
+
+    fn call<Request: Message, Reply: Message + Default>(
+        &self,
+        to: &NodeId,
+        method: &'static str,
+        request: &Request,
+        within: Duration,
+    ) -> impl Future<Output = Result<Reply>> + Send + use<Request, Reply> {
+        self.caller.call(&to.address, KEY, method, request, within)
+    }
+
+    /// Waits for a reply, and feeds it to the state machines; `None` if the call has failed.
+    fn feed<Wire: Send + 'static, Reply: Send + 'static>(
+        self: &Arc<Self>,
+        reply: impl Future<Output = Result<Wire>> + Send + 'static,
+        read: impl FnOnce(Result<Wire>) -> Option<Reply> + Send + 'static,
+        take: impl FnOnce(&mut State, Option<Reply>, Instant) + Send + 'static,
+    ) {
+        let directory = Arc::downgrade(self);
+        self.runtime.spawn(async move {
+            let reply = read(reply.await);
+            if let Some(directory) = directory.upgrade() {
+                directory.step(|state, now| take(state, reply, now));
+            }
+        });
+    }
+}
+
+impl State {
+    fn expect(&mut self, call: NodeCall) -> CallerId {
+        self.last_caller += 1;
+        self.callers.insert(self.last_caller, call);
+        self.last_caller
+    }
+}

@@ -1,0 +1,115 @@
+//! Follows the clock and the views of the cluster for as long as the directory lives.
+
+use std::{
+    future::pending,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    driver::Directory,
+    view::{NodeId, View},
+};
+use crate::{cluster::membership::standing::Standing, member::MemberSet};
+
+/// How often the state machines look at the clock while they wait for something.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What the directory needs to know of the cluster that its node is in.
+pub(crate) struct ClusterViews {
+    /// Whether this node is the master.
+    pub(crate) is_master: bool,
+    /// The other members.
+    pub(crate) members: watch::Receiver<Arc<MemberSet>>,
+    pub(crate) standing: watch::Receiver<Standing>,
+}
+
+/// Runs a directory for as long as the node lives. A standalone node has no views to follow.
+pub(crate) fn follow(
+    directory: &Arc<Directory>,
+    views: Option<ClusterViews>,
+) -> AbortOnDropHandle<()> {
+    if views.is_none() {
+        let alone = vec![directory.own().clone()];
+        directory.set_view(View::new(1, alone, 0));
+    }
+    let run = run(Arc::downgrade(directory), directory.busy(), views);
+    AbortOnDropHandle::new(tokio::spawn(run))
+}
+
+async fn run(directory: Weak<Directory>, busy: Arc<Notify>, mut views: Option<ClusterViews>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let Some(alive) = directory.upgrade() else {
+            return;
+        };
+        if let Some(views) = &mut views {
+            set_latest_view(&alive, views);
+        }
+        let is_busy = alive.tick();
+        drop(alive);
+        let changed = async {
+            let Some(views) = &mut views else {
+                return pending().await;
+            };
+            tokio::select! {
+                changed = views.members.changed() => changed.is_ok(),
+                changed = views.standing.changed() => changed.is_ok(),
+            }
+        };
+        tokio::select! {
+            is_open = changed => if !is_open {
+                // The node has left its cluster: no view follows.
+                views = None;
+            },
+            () = busy.notified(), if !is_busy => {}
+            _ = ticks.tick(), if is_busy => {}
+        }
+    }
+}
+
+/// Goes on to the latest view.
+fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
+    let standing = views.standing.borrow_and_update().clone();
+    let members = views.members.borrow_and_update().clone();
+    directory.heard_of(standing.heard);
+    let known = directory.view().number();
+    let view = |number, members: &MemberSet, master| {
+        let linked = members.iter().filter(|member| member.info().link);
+        let nodes = linked.map(|member| NodeId {
+            address: member.address().into(),
+            incarnation: member.incarnation(),
+        });
+        View::new(
+            number,
+            nodes.chain([directory.own().clone()]).collect(),
+            master,
+        )
+    };
+    match &standing.view {
+        _ if standing.go_master => {
+            let table = view(0, &members, 0);
+            if known != 0 || directory.view().yields_to(&table) {
+                directory.set_view(table);
+            }
+        }
+        Some(numbered) if numbered.number > known => {
+            directory.set_view(view(numbered.number, &numbered.members, numbered.master));
+        }
+        // A node that has not joined yet is no cluster of its own.
+        _ if known == 0 && (views.is_master || members.iter().next().is_some()) => {
+            let table = view(0, &members, 0);
+            if directory.view().yields_to(&table) {
+                directory.set_view(table);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,26 @@
+//! What a node knows of the views of its cluster.
+
+use std::sync::Arc;
+
+use crate::member::MemberSet;
+
+/// The latest view of a node.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Standing {
+    /// The latest view the master has told this node of; the node may not be in it yet. 0 for none.
+    pub(crate) heard: u64,
+    /// The latest view that this node was in.
+    pub(crate) view: Option<NumberedView>,
+    /// Whether the master is one of Go nano, which numbers no views.
+    pub(crate) go_master: bool,
+}
+
+/// A state of the member table with a number.
+#[derive(Debug, Clone)]
+pub(crate) struct NumberedView {
+    pub(crate) number: u64,
+    /// The incarnation of the master.
+    pub(crate) master: u64,
+    /// The other members.
+    pub(crate) members: Arc<MemberSet>,
+}
