@@ -45,6 +45,7 @@ impl World {
             834..836 => self.begin_anew(node),
             836..896 => self.call(node, index),
             896..916 => self.cancel_one(node),
+            916..956 => self.call_one_way(node, index),
             _ => {}
         }
     }
@@ -216,6 +217,7 @@ impl World {
         };
         if pipe.up && !pipe.dead {
             pipe.dead = true;
+            self.lossy.insert((node, index));
             let number = pipe.number;
             self.trouble("half-open");
             let noticed = self.random.random_range(1_000..5_000);

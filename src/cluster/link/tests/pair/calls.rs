@@ -23,6 +23,39 @@ impl World {
         }
     }
 
+    /// Sends a call without an answer, with the next number of its stream.
+    pub(super) fn call_one_way(&mut self, node: usize, index: usize) {
+        let number = self
+            .one_way_sent
+            .get(&(node, index))
+            .map_or(1, |sent| sent + 1);
+        let mut refused = false;
+        self.input(node, index, |link, _| {
+            let body = Bytes::copy_from_slice(&number.to_le_bytes());
+            let frame = Frame::message(Kind::NodeCall, 0, 0, "Store.Note".into(), body);
+            refused = link.call(frame).is_err();
+        });
+        if !refused {
+            self.one_way_sent.insert((node, index), number);
+        }
+    }
+
+    /// Checks that none is missing, unless a stream broke or a node was started again.
+    pub(super) fn one_way_arrived(&mut self, from: usize, index: usize, number: u64) {
+        let end = (from, index);
+        let lossy = self.lossy.remove(&end);
+        let last = self.one_way_arrived.insert(end, number).unwrap_or(0);
+        assert!(
+            last + 1 == number || lossy && last < number,
+            "{end:?}: one-way call {number} behind {last}"
+        );
+    }
+
+    /// What is under way or queued may be lost.
+    pub(super) fn may_lose_all(&mut self) {
+        self.lossy.extend([(0, 0), (0, 1), (1, 0), (1, 1)]);
+    }
+
     /// The caller of one call gives up.
     pub(super) fn cancel_one(&mut self, node: usize) {
         let calls = &self.nodes[node].calls;

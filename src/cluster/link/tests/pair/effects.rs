@@ -96,6 +96,10 @@ impl World {
                 }
                 Effect::Detached { .. } => self.trouble("detached"),
                 Effect::Refused(_) => self.trouble("overtaken"),
+                Effect::NodeCall { frame, .. } if frame.request == 0 => {
+                    let number = u64::from_le_bytes(frame.body[..].try_into().unwrap());
+                    self.one_way_arrived(1 - node, index, number);
+                }
                 Effect::DeliverCall { frame, .. } | Effect::NodeCall { frame, .. } => {
                     self.serve_call(node, index, frame.request)
                 }

@@ -92,6 +92,7 @@ impl World {
             return;
         };
         pipe.dead = true;
+        self.lossy.insert((node, index));
         let number = pipe.number;
         self.soon(Event::OutboundBroken {
             node,
@@ -251,6 +252,7 @@ impl World {
             return;
         }
         self.trouble("restart");
+        self.may_lose_all();
         let other = 1 - node;
         let next = incarnation + 1;
         self.nodes[node] = Node::new(next, self.times);
@@ -273,6 +275,7 @@ impl World {
             return;
         }
         self.trouble("begun anew");
+        self.may_lose_all();
         for index in 0..STREAMS {
             self.input(node, index, |link, effects| link.close(effects));
             self.break_pipe(node, index);
@@ -309,6 +312,7 @@ impl World {
         if self.nodes[1 - node].incarnation != incarnation || self.known[node] == incarnation {
             return;
         }
+        self.may_lose_all();
         for index in 0..STREAMS {
             self.input(node, index, |link, effects| link.close(effects));
             self.pipes.remove(&(node, index));

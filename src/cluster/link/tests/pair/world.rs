@@ -72,6 +72,11 @@ pub(super) struct World {
     pub(super) reopened: BTreeSet<(usize, usize)>,
     /// Links that are not probed before the time given, or before something happens to them.
     pub(super) quiet: BTreeMap<(usize, usize), Option<Instant>>,
+    /// The number of the last one-way call that each end has sent, and of the last that arrived.
+    pub(super) one_way_sent: BTreeMap<(usize, usize), u64>,
+    pub(super) one_way_arrived: BTreeMap<(usize, usize), u64>,
+    /// Ends of which something may have been lost since then.
+    pub(super) lossy: BTreeSet<(usize, usize)>,
     pub(super) last_id: i64,
     pub(super) last_call: u64,
     /// A hash of all that happened, if it is recorded.
@@ -100,6 +105,9 @@ impl World {
             opening: BTreeSet::new(),
             reopened: BTreeSet::new(),
             quiet: BTreeMap::new(),
+            one_way_sent: BTreeMap::new(),
+            one_way_arrived: BTreeMap::new(),
+            lossy: BTreeSet::new(),
             last_id: 0,
             last_call: 0,
             trace: None,
@@ -303,6 +311,11 @@ impl World {
         for (node, index) in ENDS {
             let (gate, member) = (&self.nodes[node], &self.nodes[1 - node]);
             let link = &gate.links[index];
+            let (end, sent) = ((node, index), &self.one_way_sent);
+            assert!(
+                self.lossy.contains(&end) || sent.get(&end) == self.one_way_arrived.get(&end),
+                "{end:?}: a one-way call never arrives"
+            );
             assert!(
                 link.is_outbound_up() || link.has_retired(),
                 "node {node}, stream {index}: not up"
