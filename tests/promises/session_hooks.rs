@@ -35,7 +35,7 @@ fn refusal(number: usize) -> Result {
     match number {
         0 => Ok(()),
         1 => Err(Error::new("GAME-FULL", "no room")),
-        2 => Err(io::Error::other("table players")).map_err(Error::from),
+        2 => Err(Error::from(io::Error::other("table players"))),
         _ => panic!("a test's panic"),
     }
 }
