@@ -1,15 +1,23 @@
 //! What the simulation looks at.
 
 use super::{Holdings, record::State};
-use crate::{cluster::directory::message::Holding, session::UserId};
+use crate::{
+    cluster::directory::{message::Holding, slots::slot_of},
+    session::UserId,
+};
 
 impl Holdings {
-    /// Returns the sessions that have claims, and the latest view the gate has heard of.
-    pub(crate) fn granted(&self) -> (Vec<(UserId, i64)>, u64) {
+    /// Returns the sessions that have claims.
+    pub(crate) fn granted(&self) -> Vec<(UserId, i64)> {
         let sessions = self.sessions.iter();
         let granted = sessions.filter(|(_, record)| matches!(record.state, State::Granted { .. }));
         let granted = granted.map(|(session, record)| (record.user.clone(), *session));
-        (granted.collect(), self.promises.joined())
+        granted.collect()
+    }
+
+    /// Returns the earliest view whose grants of a user are accepted.
+    pub(crate) fn earliest(&self, user: &UserId) -> u64 {
+        self.promises.earliest(slot_of(user))
     }
 
     /// Returns what the gate has.

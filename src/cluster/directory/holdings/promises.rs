@@ -28,9 +28,11 @@ impl Promises {
         self.joined = self.joined.max(view);
     }
 
+    /// Returns the earliest view whose grants are accepted.
     #[cfg(test)]
-    pub(super) fn joined(&self) -> u64 {
-        self.joined
+    pub(super) fn earliest(&self, slot: u16) -> u64 {
+        let promise = self.by_slot.get(&slot);
+        promise.map_or(self.joined, |promise| promise.view.max(self.joined))
     }
 
     /// Promises the slots to an owner. Returns `false` and promises nothing if the owner of a later

@@ -169,7 +169,7 @@ impl World {
                 if !late {
                     running.confirmed.insert(session);
                 }
-                let (granted, _) = running.gate.granted();
+                let granted = running.gate.granted();
                 if let Some((user, _)) = granted.into_iter().find(|(_, it)| *it == session) {
                     self.disregard_silent(&user, (process, session));
                     self.oracle
@@ -192,7 +192,7 @@ impl World {
             .flat_map(|process| process.owner.unanswered(user))
             .collect();
         for process in self.nodes.iter_mut().flatten() {
-            let (sessions, _) = process.gate.granted();
+            let sessions = process.gate.granted();
             for (other, session) in sessions {
                 let key = (process.process(), session);
                 if silent.contains(&process.id) && other == *user && key != granted {

@@ -66,7 +66,7 @@ impl World {
             self.confirm();
             let running = self.nodes.iter().flatten().filter(|it| !it.leaving);
             let confirmed = running.flat_map(|process| {
-                let (granted, _) = process.gate.granted();
+                let granted = process.gate.granted();
                 let confirmed = granted
                     .into_iter()
                     .filter(|(_, session)| process.confirmed.contains(session));
@@ -106,7 +106,7 @@ impl World {
             let Some(process) = self.nodes[node].as_ref().filter(|it| it.has_lease(now)) else {
                 continue;
             };
-            let (granted, joined) = process.gate.granted();
+            let granted = process.gate.granted();
             let mut again = Vec::new();
             for (user, session) in granted {
                 let place = Place {
@@ -114,7 +114,7 @@ impl World {
                     session,
                 };
                 let confirms = |owner: &Owner| {
-                    owner.view().number() >= joined
+                    owner.view().number() >= process.gate.earliest(&user)
                         && owner.view().contains(&place.gate)
                         && owner.locate(std::slice::from_ref(&user)) == [Some(vec![place.clone()])]
                 };
@@ -156,7 +156,7 @@ impl World {
         }
         let mut claimed = BTreeSet::new();
         let granted = self.nodes.iter().flatten();
-        let mut granted = granted.flat_map(|process| process.gate.granted().0);
+        let mut granted = granted.flat_map(|process| process.gate.granted());
         let twice = granted.find(|(user, _)| !claimed.insert(user.clone()));
         twice.map(|(user, session)| format!("user {user} has {session} and another session"))
     }
