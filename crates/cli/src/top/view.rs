@@ -294,7 +294,7 @@ fn warnings(now: &Sample) -> Section {
         Line {
             text: printable(&text),
             style: match warning["level"].as_str() {
-                Some("ERROR") => Style::Bad,
+                Some("error") => Style::Bad,
                 _ => Style::Plain,
             },
         }
