@@ -7,6 +7,7 @@
 mod access;
 mod actions;
 mod busiest;
+mod lists;
 mod metrics;
 mod pages;
 mod reports;

@@ -98,6 +98,27 @@ impl Default for ChannelLimits {
 /// A result that other nodes are waited for.
 pub(crate) type Pending<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
+/// Channels with members on this node, for the admin server.
+#[cfg(feature = "admin")]
+#[derive(Debug)]
+pub(crate) struct ChannelPage {
+    pub(crate) channels: Vec<ChannelReport>,
+    /// The number of all of them.
+    pub(crate) total: usize,
+}
+
+#[cfg(feature = "admin")]
+#[derive(Debug)]
+pub(crate) struct ChannelReport {
+    pub(crate) channel: Arc<str>,
+    /// Members whose gate is this node.
+    pub(crate) members: usize,
+    /// The address of the node that orders the publications.
+    pub(crate) owner: Option<Arc<str>>,
+    /// The number of the last publication that this node has seen.
+    pub(crate) offset: u64,
+}
+
 /// The nodes of the cluster, as channels need them.
 pub(crate) trait ChannelNetwork: Send + Sync {
     fn join(&self, name: Arc<str>, session: Session, since: Option<Position>) -> Pending<Rejoined>;
@@ -115,6 +136,10 @@ pub(crate) trait ChannelNetwork: Send + Sync {
 
     /// The number of members, and the users among them.
     fn members(&self, name: Arc<str>) -> Pending<(usize, Vec<UserId>)>;
+
+    /// The channels with members on this node whose names come after `after`.
+    #[cfg(feature = "admin")]
+    fn list(&self, after: String, limit: usize) -> Pending<ChannelPage>;
 
     /// Pushes to all clients of all gates. Returns the members whose clients may have missed it.
     ///

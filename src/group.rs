@@ -322,8 +322,8 @@ impl GroupRef for Inner {
     }
 
     #[cfg(feature = "admin")]
-    fn name(&self) -> &str {
-        &self.name
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
     }
 }
 

@@ -294,6 +294,12 @@ impl Handle {
         network.broadcast(&Push::new(route, body.into()))
     }
 
+    /// The channels of a node that runs.
+    #[cfg(feature = "admin")]
+    pub(crate) fn channel_network(&self) -> Option<Arc<dyn ChannelNetwork>> {
+        self.0.channels.read().clone()
+    }
+
     /// Connects channels and broadcasts, or with `None` disconnects them.
     pub(crate) fn set_channels(&self, network: Option<Arc<dyn ChannelNetwork>>) {
         let old = std::mem::replace(&mut *self.0.channels.write(), network);

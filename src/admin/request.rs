@@ -80,6 +80,10 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "MEDIA_TYPE", message)
     }
 
+    pub(super) fn unavailable(message: &'static str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "UNAVAILABLE", message)
+    }
+
     pub(super) fn timeout() -> Self {
         let message = "the body took too long";
         Self::new(StatusCode::REQUEST_TIMEOUT, "TIMEOUT", message)

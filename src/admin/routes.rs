@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     access::{Credentials, Need},
-    actions, metrics,
+    actions, lists, metrics,
     pages::{self, File},
     reports,
     request::{Answer, ApiError, MAX_URI, Query, json as json_answer, text},
@@ -30,6 +30,8 @@ enum Target {
     Metrics,
     Read(fn(&AdminState, &Query, &str) -> Result<Value, ApiError>),
     Act(fn(&AdminState, &actions::Request<'_>) -> Result<Value, ApiError>),
+    /// The one read that waits, for the task of the channels.
+    Channels,
     /// The one action that waits, for files.
     Reload,
 }
@@ -91,6 +93,17 @@ const ROUTES: &[Route] = &[
         Target::Read(|state, _, _| Ok(sessions::busiest(state))),
     ),
     route(
+        "/api/v1/users",
+        lists::PARAMETERS,
+        Target::Read(|state, query, _| lists::users(state, query)),
+    ),
+    route(
+        "/api/v1/groups",
+        lists::PARAMETERS,
+        Target::Read(|state, query, _| lists::groups(state, query)),
+    ),
+    route("/api/v1/channels", lists::PARAMETERS, Target::Channels),
+    route(
         "/api/v1/schedulers",
         &["limit"],
         Target::Read(|state, query, _| reports::schedulers(state, query)),
@@ -131,7 +144,7 @@ impl Route {
     fn need(&self) -> Need {
         match self.target {
             Target::File(_) | Target::Health | Target::Ready => Need::Nothing,
-            Target::Metrics | Target::Read(_) => Need::Read,
+            Target::Metrics | Target::Read(_) | Target::Channels => Need::Read,
             Target::Act(_) | Target::Reload => Need::Act,
         }
     }
@@ -255,6 +268,7 @@ impl Accepted<'_> {
             Target::Ready => Ok(ready(state)),
             Target::Metrics => Ok(metrics::scrape(state, head.header(&header::ACCEPT))),
             Target::Read(read) => read(state, &self.query, self.parameter).map(ok),
+            Target::Channels => lists::channels(state, &self.query).await.map(ok),
             Target::Act(act) => act(state, &request).map(ok),
             Target::Reload => actions::reload(state, &request).await.map(ok),
         }

@@ -24,9 +24,9 @@ pub(crate) trait GroupRef: Send + Sync {
     /// Removes the member with this key.
     fn forget(&self, member: SessionKey);
 
-    /// The group's name.
+    /// The group's name; `None` for what is no group of the application's.
     #[cfg(feature = "admin")]
-    fn name(&self) -> &str;
+    fn name(&self) -> Option<&str>;
 }
 
 /// What remains to be done for a session that has ended.
@@ -116,7 +116,8 @@ impl<C> CloseState<C> {
             state.groups.iter().filter_map(Weak::upgrade).collect()
         };
         // Without the lock: the last reference to a group drops its members.
-        groups.iter().map(|group| group.name().to_owned()).collect()
+        let names = groups.iter().filter_map(|group| group.name());
+        names.map(str::to_owned).collect()
     }
 
     pub(crate) fn leave(&self, group: &Weak<dyn GroupRef>) {

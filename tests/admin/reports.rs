@@ -142,3 +142,86 @@ async fn the_client_that_sends_most_is_first_among_the_busiest() {
     }
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn users_groups_and_channels_are_listed_in_pages() {
+    let node = start(App::new().admin("127.0.0.1:0").component(Echo)).await;
+    let (room, unnamed): (Group, Group) = (Group::new("room"), Group::new(""));
+    let mut clients = Vec::new();
+    for number in 0..5 {
+        let client = Client::connect(&node).await;
+        let session = client.session(&node).await;
+        match number {
+            0 | 1 => session.bind(7).unwrap(),
+            2 => session.bind(12).unwrap(),
+            3 => session.bind("7").unwrap(),
+            _ => {}
+        }
+        room.add(&session).unwrap();
+        let lobby = node.handle().channel("lobby");
+        lobby.join(&session).await.unwrap();
+        clients.push((client, session));
+    }
+    let first = &clients[0].1;
+    unnamed.add(first).unwrap();
+    let guild = node.handle().channel("guild");
+    guild.join(first).await.unwrap();
+    guild.publish("onNews", &1).await.unwrap();
+
+    let get = async |path: &str| get(admin(&node), &format!("/api/v1/{path}")).await;
+    let users = get("users?limit=2").await.ok();
+    let ids = [first.id(), clients[1].1.id()];
+    assert_eq!(users["users"][0], json!({"user": 7, "sessions": ids}));
+    assert_eq!(users["users"][1]["user"], 12);
+    assert_eq!((&users["next"], &users["total"]), (&json!("12"), &json!(3)));
+    let rest = get("users?limit=2&after=12").await.ok();
+    assert_eq!(rest["users"][0]["user"], "7");
+    assert_eq!(rest["users"].as_array().unwrap().len(), 1);
+    assert_eq!(rest["next"], Value::Null);
+    let none = get("users?after=%227%22").await.ok();
+    assert_eq!(none["users"], json!([]));
+
+    let groups = get("groups").await.ok();
+    let expected = json!([{"group": "", "members": 1}, {"group": "room", "members": 5}]);
+    assert_eq!(
+        (&groups["groups"], &groups["complete"]),
+        (&expected, &json!(true))
+    );
+    let page = get("groups?limit=1").await.ok();
+    assert_eq!(page["next"], "");
+    let page = get("groups?limit=1&after=").await.ok();
+    assert_eq!(page["groups"][0]["group"], "room");
+    let inspected = get(&format!("sessions/{}", first.id())).await.ok();
+    assert_eq!(inspected["groups"], json!(["room", ""]));
+
+    let channels = get("channels").await.ok();
+    assert_eq!(channels["total"], 2);
+    let (guild, lobby) = (&channels["channels"][0], &channels["channels"][1]);
+    assert_eq!(
+        (&guild["channel"], &guild["members"]),
+        (&json!("guild"), &json!(1))
+    );
+    assert_eq!(
+        (&lobby["channel"], &lobby["members"]),
+        (&json!("lobby"), &json!(5))
+    );
+    assert_eq!(guild["offset"], 1);
+    assert!(guild["owner"].is_string(), "{guild}");
+    let page = get("channels?limit=1&after=guild").await.ok();
+    assert_eq!(
+        (&page["channels"][0]["channel"], &page["next"]),
+        (&json!("lobby"), &json!("lobby"))
+    );
+
+    for path in [
+        "users?after=ann",
+        "users?after=%7B%7D",
+        "users?limit=0",
+        "groups?limit=501",
+        "channels?limit=x",
+        "channels?user=7",
+    ] {
+        assert_eq!(get(path).await.code(), "BAD_REQUEST", "{path}");
+    }
+    node.shutdown().await;
+}

@@ -81,6 +81,26 @@ byId('more').addEventListener('click', () => {
   list().catch(failed)
 })
 
+let lists = { kind: 'users', entries: [], next: null }
+
+/** Adds the next page to a list. It is not repeated: some lists look at every session. */
+async function more() {
+  const { kind, next } = lists
+  const after = next === null ? '' : `&after=${encodeURIComponent(next)}`
+  const answer = await ask(`${kind}?limit=${PAGE}${after}`)
+  lists = { kind, entries: [...lists.entries, ...answer[kind]], next: answer.next }
+  views.listed(kind, lists.entries, answer.total, inspect)
+  byId('list-more').hidden = answer.next === null
+}
+
+byId('list-form').addEventListener('submit', (event) => {
+  event.preventDefault()
+  lists = { kind: byId('list-of').value, entries: [], next: null }
+  more().catch(failed)
+})
+
+byId('list-more').addEventListener('click', () => more().catch(failed))
+
 /**
  * Opens a dialog. `act` gets the text of its field, if it has one, and keeps the dialog open when it throws.
  */

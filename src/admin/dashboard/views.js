@@ -112,6 +112,23 @@ export function sessions(page, inspect) {
   show('sessions', table(columns, page.sessions, 'No session matches.'))
 }
 
+/** Users, groups or channels, which are asked for by hand. */
+export function listed(kind, entries, total, inspect) {
+  const ids = (sessions) => sessions.flatMap((id) => [el('button', { type: 'button', class: 'link', onclick: () => inspect(id) }, String(id)), ' '])
+  const columns = {
+    users: [['User', ({ user }) => JSON.stringify(user), 'break'], ['Sessions', ({ sessions }) => el('span', {}, ids(sessions)), 'break']],
+    groups: [['Group', ({ group }) => group || 'without a name', 'break'], ['Members', ({ members }) => count(members), 'n']],
+    channels: [
+      ['Channel', ({ channel }) => channel, 'break'],
+      ['Owner', ({ owner }) => (owner ? el('code', {}, owner) : null)],
+      ['Publications', ({ offset }) => count(offset), 'n'],
+      ['Members', ({ members }) => count(members), 'n'],
+    ],
+  }
+  show('list-count', `${count(total)} ${kind} on this node`)
+  show('listed', table(columns[kind], entries, 'There are none.'))
+}
+
 /** What is known of one session. */
 export function session(report) {
   const rows = [

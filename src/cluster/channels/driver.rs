@@ -10,6 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
+#[cfg(feature = "admin")]
+use tokio::sync::oneshot;
 use tokio::{
     sync::{
         mpsc::{self, UnboundedReceiver, UnboundedSender},
@@ -27,6 +29,8 @@ use super::{
     view::{Address, View},
     wire::{self, Encoded},
 };
+#[cfg(feature = "admin")]
+use crate::channel::ChannelPage;
 use crate::{
     channel::{ChannelLimits, Position, Rejoined},
     cluster::{
@@ -71,6 +75,13 @@ pub(super) enum Input {
     Gate { from: Address, message: ToGate },
     /// Which members does this gate have?
     Members { channel: Name, call: NodeCall },
+    /// Which channels have members here?
+    #[cfg(feature = "admin")]
+    List {
+        after: String,
+        limit: usize,
+        reply: oneshot::Sender<ChannelPage>,
+    },
 }
 
 pub(super) type JoinReply = Box<dyn FnOnce(Result<Rejoined>) + Send>;
@@ -110,8 +121,8 @@ impl GroupRef for Inbox {
 
     /// Stands for all channels of a session.
     #[cfg(feature = "admin")]
-    fn name(&self) -> &str {
-        "channels"
+    fn name(&self) -> Option<&str> {
+        None
     }
 }
 
@@ -269,6 +280,15 @@ impl Driver {
             }
             Input::Gate { from, message } => self.gate.receive(&from, message, now, &mut gate),
             Input::Members { channel, call } => self.members(&channel, call),
+            #[cfg(feature = "admin")]
+            Input::List {
+                after,
+                limit,
+                reply,
+            } => {
+                // An error means that the admin server waits no longer.
+                let _ = reply.send(self.gate.list(&after, limit));
+            }
         }
         self.apply(owner, gate);
     }

@@ -14,6 +14,8 @@ use super::{
     message::{JoinAnswer, JoinedAt, Name, Publication, ToGate, ToOwner},
     view::{Address, View},
 };
+#[cfg(feature = "admin")]
+use crate::channel::{ChannelPage, ChannelReport};
 use crate::{
     channel::Position,
     error::{Error, Result, code},
@@ -104,6 +106,29 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
     /// The number of members of all channels; a session counts once in each.
     pub(super) fn memberships(&self) -> usize {
         self.memberships
+    }
+
+    /// The channels with members here whose names come after `after`, the lowest `limit` of them,
+    /// sorted.
+    #[cfg(feature = "admin")]
+    pub(super) fn list(&self, after: &str, limit: usize) -> ChannelPage {
+        let all = self.channels.iter();
+        let mut found: Vec<_> = all.filter(|(name, _)| &***name > after).collect();
+        if found.len() > limit && limit > 0 {
+            found.select_nth_unstable_by_key(limit - 1, |(name, _)| *name);
+            found.truncate(limit);
+        }
+        found.sort_unstable_by_key(|(name, _)| *name);
+        let channels = found.into_iter().map(|(name, joined)| ChannelReport {
+            channel: name.clone(),
+            members: joined.members.len(),
+            owner: self.view.owner(name).cloned(),
+            offset: joined.seen.offset,
+        });
+        ChannelPage {
+            channels: channels.collect(),
+            total: self.channels.len(),
+        }
     }
 
     /// The members of a channel here.

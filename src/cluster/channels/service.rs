@@ -22,6 +22,8 @@ use super::{
     view::View,
     wire::{decode, from_position, position},
 };
+#[cfg(feature = "admin")]
+use crate::channel::ChannelPage;
 use crate::{
     channel::{ChannelLimits, ChannelNetwork, Pending, Position, Rejoined, check_name},
     cluster::{
@@ -397,6 +399,21 @@ impl ChannelNetwork for Network {
                 users.extend(members.filter_map(|user| UserId::of_parts(user.uid, &user.text)));
             }
             Ok((count, users))
+        })
+    }
+
+    #[cfg(feature = "admin")]
+    fn list(&self, after: String, limit: usize) -> Pending<ChannelPage> {
+        let (reply, page) = oneshot::channel();
+        let list = Input::List {
+            after,
+            limit,
+            reply,
+        };
+        let sent = self.inbox.push(list, 0);
+        Box::pin(async move {
+            sent?;
+            page.await.map_err(|_| stopped())
         })
     }
 
