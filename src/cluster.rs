@@ -23,6 +23,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tracing::{info, warn};
 
 use crate::{
+    component::ErrorReporter,
     dispatch::Dispatch,
     error::{Error, Result, code},
     handle::Handle,
@@ -39,6 +40,7 @@ mod channel;
 mod channels;
 mod compat;
 mod config;
+mod data_plane;
 mod directory;
 #[cfg(feature = "admin")]
 mod health;
@@ -68,7 +70,6 @@ pub use self::{auth::ClusterTls, routing::balance::Balance};
 use self::{
     auth::{AuthInterceptor, Credentials},
     channel::Dialer,
-    compat::service::CompatService,
     link::service::LinkService,
     membership::{
         broadcaster::MembershipBroadcaster,
@@ -82,11 +83,11 @@ use self::{
     },
     peer_table::PeerTable,
     proto::{master_server::MasterServer, member_server::MemberServer},
-    routing::router,
     server::{ClusterServer, ServerConfig},
 };
 pub(crate) use self::{
     config::Settings,
+    data_plane::{DataPlane, Outbound},
     node_caller::NodeCaller,
     node_services::{NodeCall, NodeService, NodeServices},
     players::{TunnelChunk, TunnelOpen, TunnelOpened},
@@ -117,8 +118,9 @@ pub(crate) struct BoundCluster {
     is_master: bool,
     masters: Vec<String>,
     on_unregister: Option<OnMember>,
-    data: Option<router::Options>,
     peer_table: Arc<PeerTable>,
+    /// Until it is taken.
+    data: data_plane::Options,
 }
 
 impl BoundCluster {
@@ -202,8 +204,8 @@ impl BoundCluster {
             is_master: settings.master,
             masters: settings.masters,
             on_unregister: settings.on_unregister,
-            data: Some(settings.data),
             peer_table: Arc::default(),
+            data: settings.data,
         })
     }
 
@@ -222,19 +224,20 @@ impl BoundCluster {
         }
     }
 
-    /// Creates the data plane.
-    pub(crate) fn peers(
+    /// Creates what sends to other nodes, from the options given. Called once, before dispatch is
+    /// created, which owns its router.
+    pub(crate) fn outbound(
         &mut self,
-        dispatch: &Arc<Dispatch>,
+        reporter: Arc<ErrorReporter>,
         node_services: Arc<NodeServices>,
-    ) -> Arc<PeerRouter> {
-        PeerRouter::new(
+    ) -> Outbound {
+        Outbound::new(
             &self.own,
             self.peer_table.clone(),
             self.dialer.clone(),
-            dispatch.clone(),
+            reporter,
             (self.handle.clone(), node_services),
-            self.data.take().unwrap_or_default(),
+            std::mem::take(&mut self.data),
         )
     }
 
@@ -242,7 +245,8 @@ impl BoundCluster {
     ///
     /// # Errors
     /// Another program listens on the address by now.
-    pub(crate) fn serve(self, peers: &Arc<PeerRouter>) -> Result<Cluster> {
+    pub(crate) fn serve(self, outbound: Outbound, dispatch: Arc<Dispatch>) -> Result<Cluster> {
+        let data_plane = DataPlane::new(outbound, dispatch);
         let master = self.is_master.then(|| MasterState {
             registry: Mutex::new(Registry::new(
                 self.own.clone(),
@@ -262,19 +266,19 @@ impl BoundCluster {
             self.dialer,
             self.metrics,
             (self.members, self.standing),
-            peers.clone(),
+            data_plane.clone(),
             master,
         ));
         let mut services = Routes::default()
             .add_service(MemberServer::with_interceptor(
                 MemberService {
                     state: state.clone(),
-                    data: CompatService(peers.compat().clone()),
+                    data: data_plane.compat_service(),
                 },
                 auth.clone(),
             ))
             .add_service(InterceptedService::new(
-                LinkService::new(peers.links()),
+                LinkService::new(data_plane.links()),
                 auth.clone(),
             ));
         // Without the interceptor: probes carry no token, and what they learn is no secret.
@@ -295,6 +299,7 @@ impl BoundCluster {
         );
         Ok(Cluster {
             state,
+            data_plane,
             server: Some(server),
             membership: None,
             leave: CancellationToken::new(),
@@ -308,6 +313,7 @@ impl BoundCluster {
 /// A node of a cluster. Dropping it stops everything without unregistering.
 pub(crate) struct Cluster {
     state: Arc<ClusterState>,
+    data_plane: Arc<DataPlane>,
     server: Option<ClusterServer>,
     /// The task that keeps this node registered, or as master evicts silent members.
     membership: Option<AbortOnDropHandle<()>>,
@@ -365,6 +371,10 @@ impl Cluster {
             // An error is a panic, which has been printed.
             let _ = membership.await;
         }
+    }
+
+    pub(crate) fn data_plane(&self) -> &Arc<DataPlane> {
+        &self.data_plane
     }
 
     /// Stops serving other nodes, and waits for calls under way, at most `within`.

@@ -2,8 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak, atomic::Ordering},
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytestring::ByteString;
@@ -37,12 +36,10 @@ pub(crate) struct Dispatch {
     handlers: FxHashMap<ByteString, Arc<ErasedHandler>>,
     pipeline: Arc<Pipeline>,
     reporter: Arc<ErrorReporter>,
-    /// How long requests of clients, and calls, wait for their answer.
-    request_timeout: Option<Duration>,
     /// The table of the node, through which the session of a node's call finds the node.
     sessions: Arc<Sessions>,
-    /// The rest of the cluster. Weak, since inbound traffic owns this dispatch.
-    cluster: OnceLock<Weak<dyn ClusterRouter>>,
+    /// The way to the other nodes; `None` outside of a cluster.
+    cluster: Option<Arc<dyn ClusterRouter>>,
 }
 
 /// The sender of a message: clients cannot reach internal handlers.
@@ -59,8 +56,8 @@ impl Dispatch {
         services: &[Service],
         pipeline: Arc<Pipeline>,
         reporter: Arc<ErrorReporter>,
-        request_timeout: Option<Duration>,
         sessions: Arc<Sessions>,
+        cluster: Option<Arc<dyn ClusterRouter>>,
     ) -> Result<Self> {
         let mut handlers = FxHashMap::default();
         for (at, service) in services.iter().enumerate() {
@@ -84,19 +81,9 @@ impl Dispatch {
             handlers,
             pipeline,
             reporter,
-            request_timeout,
             sessions,
-            cluster: OnceLock::new(),
+            cluster,
         })
-    }
-
-    /// Connects the node to its cluster. Only the first call counts: a node joins one cluster.
-    pub(crate) fn connect(&self, cluster: Weak<dyn ClusterRouter>) {
-        let _ = self.cluster.set(cluster);
-    }
-
-    fn cluster(&self) -> Option<Arc<dyn ClusterRouter>> {
-        self.cluster.get()?.upgrade()
     }
 
     /// Returns all routes, sorted.
@@ -115,11 +102,6 @@ impl Dispatch {
                 .is_some_and(|handler| !handler.is_internal())
         });
         routes
-    }
-
-    /// How long requests of clients, and calls, wait for their answer.
-    pub(crate) fn request_timeout(&self) -> Option<Duration> {
-        self.request_timeout
     }
 
     pub(crate) fn outbound(&self) -> &Channel {
@@ -151,10 +133,15 @@ impl Dispatch {
         };
         let route = message.route.clone();
         filtered
-            .and_then(|()| match self.cluster() {
-                Some(cluster) if !self.has(&message.route) => Ok(Dispatched::Remote(
-                    RemoteCall::new(session.clone(), message, cluster, self.reporter.clone()),
-                )),
+            .and_then(|()| match &self.cluster {
+                Some(cluster) if !self.has(&message.route) => {
+                    Ok(Dispatched::Remote(RemoteCall::new(
+                        session.clone(),
+                        message,
+                        cluster.clone(),
+                        self.reporter.clone(),
+                    )))
+                }
                 _ => self.local(&session, &message, Origin::Client),
             })
             .map_err(|refused| self.refuse(&session, &route, refused))
@@ -214,47 +201,28 @@ impl Dispatch {
         self.filter(session, message)
     }
 
-    /// Fails the request that `session` carries, for a message no handler will see.
-    pub(crate) fn fail(&self, session: &Session, error: Error) {
-        self.reporter.fail(session, "", error, None);
-    }
-
     /// Whether this node has the route.
     pub(crate) fn has(&self, route: &str) -> bool {
         self.handlers.contains_key(route)
     }
 
-    /// Sends a one-way message on behalf of a session.
-    ///
-    /// # Errors
-    /// No node has the route, or the node that has it cannot take the message.
-    pub(crate) fn rpc(&self, session: &Session, message: Message) -> Result {
-        match self.cluster() {
-            Some(cluster) if !self.has(&message.route) => cluster.rpc(session, message),
-            _ => self
-                .local(&session.with_request(0), &message, Origin::Node)
-                .map_err(|(_, error)| error)?
-                .try_submit(),
-        }
-    }
-
     /// Tells the members that serve this session its user id.
     pub(crate) fn bound(&self, session: &Session) {
-        if let Some(cluster) = self.cluster() {
+        if let Some(cluster) = &self.cluster {
             cluster.bound(session);
         }
     }
 
     /// Tells the members that serve this session its shared value under a key.
     pub(crate) fn shared(&self, session: &Session, key: &str) {
-        if let Some(cluster) = self.cluster() {
+        if let Some(cluster) = &self.cluster {
             cluster.shared(session, key);
         }
     }
 
     /// Tells the members that serve this session that it has ended.
     pub(crate) fn closed(&self, session: &Session, reason: &CloseReason) {
-        if let Some(cluster) = self.cluster() {
+        if let Some(cluster) = &self.cluster {
             cluster.closed(session, reason);
         }
     }
@@ -319,14 +287,13 @@ fn request_of(message: &Message) -> u64 {
 
 impl CallRouter for Dispatch {
     fn call(&self, call: Call) {
-        let cluster = self.cluster();
-        let here = match (&call.to, &cluster) {
+        let here = match (&call.to, &self.cluster) {
             (Some(to), Some(cluster)) => cluster.is_here(to),
             // The address of a node outside of a cluster.
             (Some(to), None) => to.is_empty(),
             (None, _) => self.has(&call.route),
         };
-        if !here && let Some(cluster) = cluster {
+        if !here && let Some(cluster) = &self.cluster {
             return cluster.call(call);
         }
         if !here && let Some(to) = &call.to {
@@ -336,9 +303,19 @@ impl CallRouter for Dispatch {
         self.answer(call);
     }
 
+    fn rpc(&self, session: &Session, message: Message) -> Result {
+        match &self.cluster {
+            Some(cluster) if !self.has(&message.route) => cluster.rpc(session, message),
+            _ => self
+                .local(&session.with_request(0), &message, Origin::Node)
+                .map_err(|(_, error)| error)?
+                .try_submit(),
+        }
+    }
+
     fn nodes_with(&self, route: &str) -> Vec<String> {
         let here = self.has(route);
-        match self.cluster() {
+        match &self.cluster {
             Some(cluster) => cluster.nodes_with(route, here),
             None => here.then(String::new).into_iter().collect(),
         }
@@ -350,7 +327,7 @@ impl CallRouter for Dispatch {
             name == Some(service)
         };
         let here = self.handlers.keys().any(is_of_service);
-        let nodes = match self.cluster() {
+        let nodes = match &self.cluster {
             Some(cluster) => cluster.nodes_with(&format!("{service}."), here),
             None => here.then(String::new).into_iter().collect(),
         };
@@ -363,7 +340,9 @@ impl CallRouter for Dispatch {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.request_timeout.map(|timeout| Instant::now() + timeout)
+        self.reporter
+            .request_timeout
+            .map(|timeout| Instant::now() + timeout)
     }
 
     fn metrics(&self) -> Option<&CallMetrics> {

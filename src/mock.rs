@@ -251,10 +251,8 @@ impl SessionSink for MockSink {
         Ok(())
     }
 
-    fn rpc(&self, _: &Session, route: &str, body: Bytes) -> Result {
-        let mut recorded = self.recorded.lock();
-        recorded.rpcs.push((route.to_owned(), body));
-        Ok(())
+    fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
+        CallRouter::rpc(self, session, Message::notify(route, body))
     }
 
     fn close(&self, reason: CloseReason) {
@@ -292,6 +290,14 @@ impl CallRouter for MockSink {
         };
         // Fails only for a call that is answered already, and this one is new.
         drop(call.caller.answer(reply));
+    }
+
+    fn rpc(&self, _: &Session, message: Message) -> Result {
+        let mut recorded = self.recorded.lock();
+        recorded
+            .rpcs
+            .push((message.route.to_string(), message.body));
+        Ok(())
     }
 
     fn nodes_with(&self, _: &str) -> Vec<String> {

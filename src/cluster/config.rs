@@ -6,7 +6,7 @@ use tonic::transport::Server;
 
 use super::{
     address, admission::ConnectionLimits, auth::ClusterTls, channel::ConfigureEndpoint,
-    routing::router,
+    data_plane::Options,
 };
 use crate::{
     error::{Error, Result, code},
@@ -38,7 +38,7 @@ pub(crate) struct Settings {
     pub(crate) on_joined: Vec<OnMember>,
     pub(crate) on_left: Vec<OnMember>,
     pub(crate) on_unregister: Option<OnMember>,
-    pub(crate) data: router::Options,
+    pub(crate) data: Options,
     pub(crate) configure_endpoint: Option<ConfigureEndpoint>,
     pub(crate) configure_server: Option<ConfigureServer>,
 }

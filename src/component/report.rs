@@ -29,6 +29,11 @@ pub(crate) struct ErrorReporter {
 }
 
 impl ErrorReporter {
+    /// Ends a message that no handler of this node sees, with the error of what carried it.
+    pub(crate) fn fail_unhandled(&self, session: &Session, error: Error) {
+        self.fail(session, "", error, None);
+    }
+
     /// Ends a message with an error, and answers the request that `session` carries, if any.
     ///
     /// [`code::INTERNAL`] is logged as a warning. All other codes are logged at debug level, since

@@ -20,7 +20,7 @@ use crate::{
     message::{Kind, Message},
     packet::{self, PacketError},
     panic::catch_panic,
-    session::{CloseReason, Push, Session, SessionSink, UserId},
+    session::{CallRouter, CloseReason, Push, Session, SessionSink, UserId},
 };
 
 /// Lets any thread queue packets for a client and close it; the connection's task writes them.
@@ -421,9 +421,8 @@ impl SessionSink for ConnectionHandle {
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
-        self.gate
-            .dispatch
-            .rpc(session, Message::notify(route, body))
+        let message = Message::notify(route, body);
+        self.gate.dispatch.rpc(session, message)
     }
 
     fn close(&self, reason: CloseReason) {

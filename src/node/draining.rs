@@ -9,7 +9,7 @@ use super::{
     drain::{Drain, Step},
     hooks::{self, Hook},
 };
-use crate::{cluster::PeerRouter, component::Service, gate::Gate, handle::Handle};
+use crate::{cluster::DataPlane, component::Service, gate::Gate, handle::Handle};
 
 /// How often the sessions are counted and the deadline is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -19,7 +19,7 @@ pub(super) struct Draining {
     pub(super) node: Handle,
     pub(super) gate: Arc<Gate>,
     pub(super) services: Arc<Vec<Service>>,
-    pub(super) peers: Option<Arc<PeerRouter>>,
+    pub(super) data_plane: Option<Arc<DataPlane>>,
     /// How long listeners stay open.
     pub(super) delay: Duration,
 }
@@ -29,8 +29,8 @@ impl Draining {
     pub(super) async fn run(self) {
         self.node.lifecycle().drain_requested().await;
         // Other members learn of it at once: unlike load balancers they need no delay.
-        if let Some(peers) = &self.peers {
-            peers.cordon();
+        if let Some(data_plane) = &self.data_plane {
+            data_plane.cordon();
         }
         let hook = async {
             let called = hooks::call(Hook::BeforeDrain, &self.node, &self.services).await;

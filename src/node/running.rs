@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     cluster::{
-        BoundCluster, Channels, Cluster, ClusterListener, Directory, NodeCaller, NodeServices,
-        PeerRouter, Users,
+        BoundCluster, Channels, Cluster, ClusterListener, DataPlane, Directory, NodeCaller,
+        NodeServices, Users,
     },
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
@@ -39,13 +39,12 @@ pub(super) struct Running {
     handle: Handle,
     pub(super) gate: Arc<Gate>,
     services: Arc<Vec<Service>>,
-    /// What other nodes may ask of this one.
+    /// What other nodes may ask of this one. They hold it weakly.
     node_services: Arc<NodeServices>,
     directory: Arc<Directory>,
     /// Ended with this.
     _channels: Channels,
     cluster: Option<Cluster>,
-    peers: Option<Arc<PeerRouter>>,
 }
 
 impl Running {
@@ -90,22 +89,8 @@ impl Running {
             .into_iter()
             .map(|build| build(&handle, &reporter, &config.filters))
             .collect::<Result<_>>()?;
-        let dispatch = Arc::new(Dispatch::new(
-            &services,
-            config.pipeline,
-            reporter,
-            config.settings.request_timeout,
-            handle.sessions().clone(),
-        )?);
-        let call_router = Arc::downgrade(&dispatch);
-        handle.sessions().connect(call_router);
-        let dictionary = match config.dictionary {
-            DictionarySource::Given(entries) => Dictionary::new(entries)?,
-            DictionarySource::Routes(pushes) => {
-                Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?
-            }
-        };
-        let bound_cluster = if let Some(listener) = cluster_listener {
+        let node_services = Arc::<NodeServices>::default();
+        let mut bound_cluster = if let Some(listener) = cluster_listener {
             let mut names: Vec<_> = services
                 .iter()
                 .map(|service| service.name.clone())
@@ -124,6 +109,26 @@ impl Running {
         } else {
             None
         };
+        let outbound = bound_cluster
+            .as_mut()
+            .map(|bound| bound.outbound(reporter.clone(), node_services.clone()));
+        let dispatch = Arc::new(Dispatch::new(
+            &services,
+            config.pipeline,
+            reporter,
+            handle.sessions().clone(),
+            outbound
+                .as_ref()
+                .map(|outbound| outbound.router().clone() as _),
+        )?);
+        let call_router = Arc::downgrade(&dispatch);
+        handle.sessions().connect(call_router);
+        let dictionary = match config.dictionary {
+            DictionarySource::Given(entries) => Dictionary::new(entries)?,
+            DictionarySource::Routes(pushes) => {
+                Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?
+            }
+        };
 
         for callback in config.on_session_closed {
             handle.on_session_closed(callback);
@@ -141,7 +146,6 @@ impl Running {
             let limits = gate.limits().clone();
             handle.set_reload(move |node| reload(node, &limits));
         }
-        let node_services = Arc::<NodeServices>::default();
         let caller = match &bound_cluster {
             Some(bound) => bound.node_caller(&node_services),
             None => NodeCaller::standalone(&name, &node_services),
@@ -167,7 +171,6 @@ impl Running {
             directory,
             _channels: channels,
             cluster: None,
-            peers: None,
         };
         for hook in [Hook::Init, Hook::AfterInit] {
             hooks::call(hook, &running.handle, &running.services)
@@ -175,12 +178,9 @@ impl Running {
                 .map_err(hooks::HookError::into_error)?;
         }
         handle.started(Step::Components);
-        if let Some(mut bound) = bound_cluster {
-            let peers = running
-                .peers
-                .insert(bound.peers(&dispatch, running.node_services.clone()));
-            admin.set_peers(peers);
-            let cluster = running.cluster.insert(bound.serve(peers)?);
+        if let Some((bound, outbound)) = bound_cluster.zip(outbound) {
+            admin.set_peers(outbound.router());
+            let cluster = running.cluster.insert(bound.serve(outbound, dispatch)?);
             cluster.join().await?;
         }
         handle.started(Step::Cluster);
@@ -195,13 +195,17 @@ impl Running {
         Ok((running, addresses))
     }
 
+    fn data_plane(&self) -> Option<&Arc<DataPlane>> {
+        self.cluster.as_ref().map(Cluster::data_plane)
+    }
+
     /// What a drain needs of it.
     pub(super) fn draining(&self, delay: Duration) -> Draining {
         Draining {
             node: self.handle.clone(),
             gate: self.gate.clone(),
             services: self.services.clone(),
-            peers: self.peers.clone(),
+            data_plane: self.data_plane().cloned(),
             delay,
         }
     }
@@ -225,9 +229,9 @@ impl Running {
         if timeout_at(deadline, self.close_components()).await.is_err() {
             error!("shutdown deadline passed, dropping what is left");
         }
-        if let Some(peers) = &self.peers {
+        if let Some(data_plane) = self.data_plane() {
             let flushed_by = Instant::now() + FLUSH_TIMEOUT;
-            peers.finish(flushed_by.min(deadline)).await;
+            data_plane.finish(flushed_by.min(deadline)).await;
         }
         if let Some(cluster) = &mut self.cluster {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -251,8 +255,8 @@ impl Running {
         self.gate.close_listeners().await;
         self.gate.close_sessions();
         let peers_drained = async {
-            if let Some(peers) = &self.peers {
-                peers.drain(grace).await;
+            if let Some(data_plane) = self.data_plane() {
+                data_plane.drain(grace).await;
             }
         };
         let (closed, ()) = tokio::join!(

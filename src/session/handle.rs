@@ -35,7 +35,8 @@ use super::{
     user_id::UserId,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result, code},
+    message::Message,
     metrics::CallMetrics,
     serialize::{Json, Serializer},
 };
@@ -288,6 +289,17 @@ impl SessionInner {
         }
     }
 
+    /// The call router of the session's node.
+    ///
+    /// # Errors
+    /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) for a session of no node, and as
+    /// [`SessionTable::call_router`].
+    pub(crate) fn call_router(&self) -> Result<Arc<dyn CallRouter>> {
+        self.table()
+            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the session belongs to no node"))?
+            .call_router()
+    }
+
     /// The node's table; `None` when the node is gone, or there never was one.
     pub(crate) fn table(&self) -> Option<Arc<dyn SessionTable>> {
         self.table.as_ref()?.upgrade()
@@ -412,10 +424,16 @@ pub(crate) trait SessionTable: Send + Sync {
     fn node(&self) -> Option<Arc<dyn Any + Send + Sync>>;
 }
 
-/// Delivers calls; dispatch implements it, and the mock.
+/// Delivers what sessions and nodes send to services; dispatch implements it, and the mock.
 pub(crate) trait CallRouter: Send + Sync {
     /// Delivers a call to its handler. Answers it with an error if that fails.
     fn call(&self, call: Call);
+
+    /// Delivers a one-way message on behalf of a session.
+    ///
+    /// # Errors
+    /// No node has the route, or the node that has it cannot take the message.
+    fn rpc(&self, session: &Session, message: Message) -> Result;
 
     /// The addresses of all nodes that have the route, this one included.
     fn nodes_with(&self, route: &str) -> Vec<String>;

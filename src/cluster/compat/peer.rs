@@ -147,7 +147,8 @@ impl CompatPeer {
                 if let Some(request) = item.call.request()
                     && let Some(session) = self.queues[index].answered(item.session, request)
                 {
-                    self.context.dispatch.fail(&session, into_error(status));
+                    let reporter = &self.context.reporter;
+                    reporter.fail_unhandled(&session, into_error(status));
                 }
             }
             self.queues[index].sent(&item);
@@ -200,9 +201,8 @@ impl CompatPeer {
             for request in requests {
                 let error =
                     Error::new(code::UNAVAILABLE, "the member went away before it answered");
-                self.context
-                    .dispatch
-                    .fail(&session.with_request(request), error);
+                let session = session.with_request(request);
+                self.context.reporter.fail_unhandled(&session, error);
             }
         }
     }

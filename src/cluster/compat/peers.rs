@@ -10,7 +10,7 @@ use super::{
     call_queue::OutboundCall, peer::CompatPeer, remote::CompatSession, served::ServedSession,
 };
 use crate::{
-    cluster::{link::peers::LinkPeers, peer_table::PeerTable, proto::NotifyMessage},
+    cluster::{link::context::LinkContext, peer_table::PeerTable, proto::NotifyMessage},
     error::{Error, Result, code},
     member::Member,
     message::Message,
@@ -22,7 +22,7 @@ const MAX_UNVERIFIED: usize = 256;
 
 /// All nodes without links.
 pub(in crate::cluster) struct CompatPeers {
-    links: Arc<LinkPeers>,
+    pub(super) context: Arc<LinkContext>,
     /// Where the router finds those that are members.
     table: Arc<PeerTable>,
     /// Locked before `table`.
@@ -34,21 +34,17 @@ pub(in crate::cluster) struct CompatPeers {
 
 impl CompatPeers {
     pub(in crate::cluster) fn new(
-        links: Arc<LinkPeers>,
+        context: Arc<LinkContext>,
         table: Arc<PeerTable>,
         trust: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
-            links,
+            context,
             table,
             peers: RwLock::default(),
             runtime: runtime::Handle::current(),
             trust,
         })
-    }
-
-    pub(super) fn links(&self) -> &LinkPeers {
-        &self.links
     }
 
     pub(super) fn trusts_clients(&self) -> bool {
@@ -81,7 +77,7 @@ impl CompatPeers {
         if let Some(peer) = self.peers.read().get(address) {
             return Ok(peer.clone());
         }
-        let context = &self.links.context;
+        let context = &self.context;
         let peer = CompatPeer::new(address, context.clone(), self.runtime.clone())?;
         let unverified = {
             let mut peers = self.peers.write();
@@ -122,7 +118,7 @@ impl CompatPeers {
             {
                 peers.remove(&peer.address);
             }
-            self.links.context.set_outside_nodes(!peers.is_empty());
+            self.context.set_outside_nodes(!peers.is_empty());
             self.table.remove(&**peer);
         }
         let served = peer.close();
@@ -137,7 +133,7 @@ impl CompatPeers {
 
     fn end(&self, served: &ServedSession, reason: &CloseReason) {
         served.requests.end();
-        let node = &self.links.context.node;
+        let node = &self.context.node;
         node.sessions()
             .close(&served.session, reason, node.scheduler());
     }

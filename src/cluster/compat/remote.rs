@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     cluster::proto::{PushMessage, ResponseMessage},
-    dispatch::Dispatch,
     error::{Error, Result, code},
     message::Message,
     session::{CloseReason, Push, Session, SessionSink},
@@ -22,22 +21,11 @@ pub(in crate::cluster) struct CompatSession {
     id: i64,
     gate: Arc<CompatPeer>,
     requests: Arc<ServedRequests>,
-    dispatch: Arc<Dispatch>,
 }
 
 impl CompatSession {
-    pub(super) fn new(
-        id: i64,
-        gate: Arc<CompatPeer>,
-        requests: Arc<ServedRequests>,
-        dispatch: Arc<Dispatch>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            id,
-            gate,
-            requests,
-            dispatch,
-        })
+    pub(super) fn new(id: i64, gate: Arc<CompatPeer>, requests: Arc<ServedRequests>) -> Arc<Self> {
+        Arc::new(Self { id, gate, requests })
     }
 
     /// The address of its gate, which every message on its behalf carries.
@@ -74,7 +62,8 @@ impl SessionSink for CompatSession {
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
         self.requests.check_open()?;
-        self.dispatch.rpc(session, Message::notify(route, body))
+        let message = Message::notify(route, body);
+        session.inner().call_router()?.rpc(session, message)
     }
 
     fn close(&self, _: CloseReason) {

@@ -9,10 +9,10 @@ use tonic::Status;
 use super::{peer::CompatPeer, peers::CompatPeers, remote::CompatSession, served::ServedSession};
 use crate::{
     cluster::{
-        link::context::LinkContext,
+        link::{context::LinkContext, peers::LinkPeers},
         proto::{NotifyMessage, PushMessage, RequestMessage, ResponseMessage},
     },
-    dispatch::Origin,
+    dispatch::{Dispatch, Origin},
     error::{Error, code},
     message::Message,
     session::{CloseReason, Push, Session},
@@ -26,11 +26,16 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// Whatever it answers, it answers soon: Go nodes wait for the response without a deadline, some of
 /// them with everything they do.
-pub(in crate::cluster) struct CompatService(pub(in crate::cluster) Arc<CompatPeers>);
+pub(in crate::cluster) struct CompatService {
+    pub(in crate::cluster) peers: Arc<CompatPeers>,
+    /// Peers of this crate, for whose clients a Go node may send something first.
+    pub(in crate::cluster) links: Arc<LinkPeers>,
+    pub(in crate::cluster) dispatch: Arc<Dispatch>,
+}
 
 impl CompatService {
     fn context(&self) -> &LinkContext {
-        &self.0.links().context
+        &self.peers.context
     }
 
     /// A message for a handler of this node, acknowledged when it is queued.
@@ -42,7 +47,7 @@ impl CompatService {
         route: String,
         data: Bytes,
     ) -> Result<(), Status> {
-        let dispatch = &self.context().dispatch;
+        let dispatch = &self.dispatch;
         if !dispatch.has(&route) {
             return Err(Status::unknown(format!(
                 "service not found in current node: {route}"
@@ -55,13 +60,13 @@ impl CompatService {
         };
         let session = self.session(gate, session, id)?.with_request(id);
         // Go's messages do not say whether a client or a node sent them.
-        let origin = if self.0.trusts_clients() {
+        let origin = if self.peers.trusts_clients() {
             Origin::Node
         } else {
             Origin::Client
         };
         if let Err(error) = dispatch.filter_inbound(&session, &mut message) {
-            dispatch.fail(&session, error);
+            dispatch.reporter().fail_unhandled(&session, error);
             return Ok(());
         }
         let Some(mut job) = dispatch.accept(&session, &message, origin) else {
@@ -87,10 +92,10 @@ impl CompatService {
             // On behalf of a client of this very node.
             return self.client(id);
         }
-        if let Some(peer) = self.0.links().get(gate) {
+        if let Some(peer) = self.links.get(gate) {
             return peer.serve_unannounced(id).map_err(unknown);
         }
-        let gate = self.0.get_or_create(gate).map_err(unknown)?;
+        let gate = self.peers.get_or_create(gate).map_err(unknown)?;
         let served = gate.served(id, || self.open(&gate, id)).map_err(unknown)?;
         if request != 0 {
             served.requests.expect(request);
@@ -101,12 +106,7 @@ impl CompatService {
     fn open(&self, gate: &Arc<CompatPeer>, id: i64) -> ServedSession {
         let context = self.context();
         let requests = Arc::default();
-        let sink = CompatSession::new(
-            id,
-            gate.clone(),
-            Arc::clone(&requests),
-            context.dispatch.clone(),
-        );
+        let sink = CompatSession::new(id, gate.clone(), Arc::clone(&requests));
         ServedSession {
             session: context.node.sessions().open_remote(id, sink),
             requests,
@@ -173,7 +173,7 @@ impl CompatService {
         if message.id == 0 {
             return Err(Status::unknown("current session working on notify mode"));
         }
-        self.0.answered(message.session_id, message.id);
+        self.peers.answered(message.session_id, message.id);
         match session.with_request(message.id).answer(Ok(message.data)) {
             Err(error) if error.code() == code::CLOSED => {
                 Err(Status::unknown("broken low-level pipe"))
@@ -185,7 +185,7 @@ impl CompatService {
 
     pub(in crate::cluster) fn session_closed(&self, session: i64) {
         // A Go node sends no reason.
-        self.0.closed(session, &CloseReason::Client);
+        self.peers.closed(session, &CloseReason::Client);
     }
 
     pub(in crate::cluster) fn close_session(&self, session: i64) {

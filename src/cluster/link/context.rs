@@ -11,7 +11,7 @@ use std::{
 use super::detector_wake::DetectorWake;
 use crate::{
     cluster::{channel::Dialer, node_services::NodeServices, pending_calls::PendingCalls},
-    dispatch::Dispatch,
+    component::ErrorReporter,
     handle::Handle,
     metrics::LinkMetrics,
 };
@@ -27,12 +27,12 @@ pub(in crate::cluster) struct LinkOptions {
     pub(in crate::cluster) has_services: bool,
 }
 
-/// This node, as its links need it.
+/// This node, as what sends to its peers needs it.
 pub(in crate::cluster) struct LinkContext {
     pub(in crate::cluster) address: String,
     pub(in crate::cluster) incarnation: u64,
     pub(in crate::cluster) dialer: Arc<Dialer>,
-    pub(in crate::cluster) dispatch: Arc<Dispatch>,
+    pub(in crate::cluster) reporter: Arc<ErrorReporter>,
     pub(in crate::cluster) node: Handle,
     pub(in crate::cluster) node_services: Arc<NodeServices>,
     pub(in crate::cluster) calls: Arc<PendingCalls>,
@@ -46,7 +46,7 @@ impl LinkContext {
     pub(in crate::cluster) fn new(
         (address, incarnation): (&str, u64),
         dialer: Arc<Dialer>,
-        dispatch: Arc<Dispatch>,
+        reporter: Arc<ErrorReporter>,
         node: Handle,
         node_services: Arc<NodeServices>,
         options: LinkOptions,
@@ -55,8 +55,8 @@ impl LinkContext {
             address: address.to_owned(),
             incarnation,
             dialer,
-            metrics: LinkMetrics::new(dispatch.reporter().metrics.handles()),
-            dispatch,
+            metrics: LinkMetrics::new(reporter.metrics.handles()),
+            reporter,
             node,
             node_services,
             calls: Arc::default(),

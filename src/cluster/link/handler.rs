@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     cluster::node_services::NodeCall,
+    dispatch::Dispatch,
     error::{Error, Result, code},
     message::Message,
     session::{Call, CallRouter, CloseReason, Push, ReplyTo, Session},
@@ -23,16 +24,26 @@ use crate::{
 
 /// Applies effects in order, and empties the vector for the next input. Called without any lock: a
 /// message is decoded here, which is the application's code.
-pub(super) fn apply(peer: &LinkPeer, index: usize, effects: &mut Vec<Effect<Session>>) {
+pub(super) fn apply(
+    dispatch: &Dispatch,
+    peer: &LinkPeer,
+    index: usize,
+    effects: &mut Vec<Effect<Session>>,
+) {
     for effect in effects.drain(..) {
-        if let Err(error) = apply_one(peer, index, effect) {
+        if let Err(error) = apply_one(dispatch, peer, index, effect) {
             peer.context.metrics.frames_refused.increment(1);
             debug!(peer = %peer.address, stream = index, %error, "frame refused");
         }
     }
 }
 
-fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
+fn apply_one(
+    dispatch: &Dispatch,
+    peer: &LinkPeer,
+    index: usize,
+    effect: Effect<Session>,
+) -> Result {
     let (context, stream) = (&*peer.context, &peer.streams[index]);
     match effect {
         Effect::Deliver {
@@ -47,15 +58,13 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
             } else {
                 Message::notify(route, body)
             };
-            context
-                .dispatch
-                .deliver(&session.with_request(request), &message, origin);
+            dispatch.deliver(&session.with_request(request), &message, origin);
         }
         Effect::DeliverCall {
             session,
             frame,
             route,
-        } => context.dispatch.answer(Call {
+        } => dispatch.answer(Call {
             session,
             to: None,
             route,
@@ -74,14 +83,16 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
             );
         }
         Effect::Respond { session, frame } => return session.answer(frame.into_answer()),
-        Effect::Gate { session, frame } => return for_gate(context, stream, session, frame),
+        Effect::Gate { session, frame } => {
+            return for_gate((dispatch, context), stream, session, frame);
+        }
         Effect::Bind { session, id, user } => {
             let session = local(context, session, id)?;
             if let Some(user) = user {
                 session.inner().rebind(user);
             }
             // To every peer, that one too, so that all end with the same user.
-            context.dispatch.bound(&session);
+            dispatch.bound(&session);
         }
         Effect::Route {
             session,
@@ -96,7 +107,7 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
             session,
             id,
             values,
-        } => share(context, &local(context, session, id)?, values),
+        } => share((dispatch, context), &local(context, session, id)?, values),
         Effect::Multicast { sessions, frame } => return multicast(context, sessions, frame),
         Effect::Reply(frame) => {
             let caller = context.calls.take(frame.request);
@@ -138,7 +149,7 @@ fn apply_one(peer: &LinkPeer, index: usize, effect: Effect<Session>) -> Result {
 
 /// A frame for a session of this gate.
 fn for_gate(
-    context: &LinkContext,
+    (dispatch, context): (&Dispatch, &LinkContext),
     stream: &Arc<LinkStream>,
     session: Option<Session>,
     mut frame: Frame,
@@ -152,7 +163,7 @@ fn for_gate(
             Err(error) => return caller.answer(Err(error)),
         };
         let (to, route) = (frame.take_target(), frame.take_route()?);
-        context.dispatch.call(Call {
+        dispatch.call(Call {
             session: Some(session),
             to,
             route,
@@ -169,9 +180,7 @@ fn for_gate(
         }
         Kind::Relay => {
             let route = frame.take_route()?;
-            return context
-                .dispatch
-                .rpc(&session, Message::notify(route, frame.body));
+            return dispatch.rpc(&session, Message::notify(route, frame.body));
         }
         Kind::Kick => match frame.take_kick() {
             None => session.kick(frame.take_close().detail),
@@ -203,14 +212,18 @@ fn multicast(
 
 /// Changes values of a session of this gate. One that does not fit is left as it is, of which the
 /// peers learn as of a change.
-fn share(context: &LinkContext, session: &Session, values: Vec<SharedValue>) {
+fn share(
+    (dispatch, context): (&Dispatch, &LinkContext),
+    session: &Session,
+    values: Vec<SharedValue>,
+) {
     for SharedValue { key, value } in values {
         let value = (!value.is_empty()).then_some(value);
         if let Err(error) = session.inner().shared.set(&key, value) {
             context.metrics.frames_refused.increment(1);
             debug!(session = session.id(), key, %error, "shared value refused");
         }
-        context.dispatch.shared(session, &key);
+        dispatch.shared(session, &key);
     }
 }
 
@@ -253,6 +266,7 @@ fn end_session(context: &LinkContext, peer: &LinkPeer, session: &Session, cause:
 fn fail(context: &LinkContext, session: &Session, requests: VecDeque<u64>) {
     for request in requests {
         let error = Error::new(code::UNAVAILABLE, "the member went away before it answered");
-        context.dispatch.fail(&session.with_request(request), error);
+        let session = session.with_request(request);
+        context.reporter.fail_unhandled(&session, error);
     }
 }

@@ -16,6 +16,7 @@ use super::{
     proto::Frame,
 };
 use crate::{
+    dispatch::Dispatch,
     error::{Result, code},
     session::Session,
 };
@@ -24,6 +25,7 @@ use crate::{
 ///
 /// It waits for nothing but frames, so that no session delays another.
 pub(super) async fn read(
+    dispatch: &Dispatch,
     peer: &Arc<LinkPeer>,
     index: usize,
     inbound: InboundStream,
@@ -39,7 +41,7 @@ pub(super) async fn read(
     let stream = &peer.streams[index];
     let mut effects = Vec::new();
     let result = stream.input(|state| state.accept(number, epoch, Instant::now(), &mut effects));
-    handler::apply(peer, index, &mut effects);
+    handler::apply(dispatch, peer, index, &mut effects);
     peer.context.detector.wake();
     let refused = result.is_err();
     // If the peer has given up already, the first read fails.
@@ -49,7 +51,7 @@ pub(super) async fn read(
     }
     debug!(peer = %peer.address, stream = index, "link accepted");
     loop {
-        if !receive(peer, index, number, frames, &mut effects) {
+        if !receive(dispatch, peer, index, (number, frames), &mut effects) {
             return None;
         }
         let next = loop {
@@ -75,7 +77,7 @@ pub(super) async fn read(
         }
     }
     stream.input(|state| state.inbound_down(number, Instant::now(), &mut effects));
-    handler::apply(peer, index, &mut effects);
+    handler::apply(dispatch, peer, index, &mut effects);
     peer.context.detector.wake();
     None
 }
@@ -83,10 +85,10 @@ pub(super) async fn read(
 /// Feeds the frames of one batch and applies what follows from each. False when the stream is not
 /// the current one any more.
 fn receive(
+    dispatch: &Dispatch,
     peer: &Arc<LinkPeer>,
     index: usize,
-    number: u64,
-    frames: Vec<Frame>,
+    (number, frames): (u64, Vec<Frame>),
     effects: &mut Vec<Effect<Session>>,
 ) -> bool {
     let stream = &peer.streams[index];
@@ -108,7 +110,7 @@ fn receive(
                 peer.open_session(&new)
             })
         });
-        handler::apply(peer, index, effects);
+        handler::apply(dispatch, peer, index, effects);
         if !current {
             return false;
         }

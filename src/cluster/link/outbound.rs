@@ -20,6 +20,7 @@ use super::{
     stream::LinkStream,
 };
 use crate::{
+    dispatch::Dispatch,
     error::{Error, Result, code},
     handle::Readiness,
     metrics::LinkMetrics,
@@ -29,7 +30,13 @@ use crate::{
 ///
 /// # Errors
 /// [`code::UNAVAILABLE`] when it does not come up, or breaks.
-pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnOnce()) -> Result {
+pub(super) async fn run(
+    dispatch: &Dispatch,
+    peer: &LinkPeer,
+    index: usize,
+    number: u64,
+    up: impl FnOnce(),
+) -> Result {
     let (context, stream) = (&*peer.context, &peer.streams[index]);
     let endpoint = context
         .dialer
@@ -74,21 +81,26 @@ pub(super) async fn run(peer: &LinkPeer, index: usize, number: u64, up: impl FnO
         stream.cordon(true);
     }
     stream.input(|state| state.outbound_up(number, epoch, &mut effects));
-    handler::apply(peer, index, &mut effects);
+    handler::apply(dispatch, peer, index, &mut effects);
     context.detector.wake();
     debug!(peer = %peer.address, stream = index, "link up");
     up();
     let _up = UpGauge::new(&context.metrics);
-    read_answers(peer, index, answer.into_inner()).await
+    read_answers(dispatch, peer, index, answer.into_inner()).await
 }
 
 /// Feeds the frames of the answer stream.
-async fn read_answers(peer: &LinkPeer, index: usize, mut answers: Streaming<Batch>) -> Result {
+async fn read_answers(
+    dispatch: &Dispatch,
+    peer: &LinkPeer,
+    index: usize,
+    mut answers: Streaming<Batch>,
+) -> Result {
     let mut effects = Vec::new();
     while let Some(batch) = answers.message().await.map_err(|status| refused(&status))? {
         for frame in &batch.frames {
             peer.streams[index].answer(frame, &mut effects)?;
-            handler::apply(peer, index, &mut effects);
+            handler::apply(dispatch, peer, index, &mut effects);
             if frame.kind() == Kind::Idle {
                 return Ok(());
             }

@@ -215,7 +215,6 @@ impl LinkPeer {
             self.streams[stream_index(new.id)].clone(),
             self.address.clone(),
             new.client_address,
-            self.context.dispatch.clone(),
         );
         self.context.node.sessions().open_remote(new.id, sink)
     }
@@ -316,11 +315,8 @@ impl PeerTransport for LinkPeer {
         origin: Origin,
     ) -> Result<(), ForwardError> {
         let id = session.id();
-        let timeout = self
-            .context
-            .dispatch
-            .request_timeout()
-            .filter(|_| message.id != 0);
+        let timeout = self.context.reporter.request_timeout;
+        let timeout = timeout.filter(|_| message.id != 0);
         let kind = match origin {
             Origin::Client => Kind::Message,
             Origin::Node => Kind::Rpc,

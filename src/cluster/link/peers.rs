@@ -24,6 +24,7 @@ use tracing::{debug, info, warn};
 use super::{
     activity::OpenCalls,
     context::LinkContext,
+    effect::Effect,
     handler, inbound, outbound,
     peer::{InboundStream, LinkPeer},
     proto::{Batch, Frame, Hello},
@@ -34,8 +35,10 @@ use crate::{
         backoff::Backoff,
         peer_table::{Authority, PeerTable},
     },
+    dispatch::Dispatch,
     handle::Readiness,
     member::Member,
+    session::Session,
 };
 
 /// Pauses between attempts to open a stream.
@@ -50,6 +53,8 @@ const MAX_UNVERIFIED: usize = 64;
 /// All peers that are reached by links.
 pub(in crate::cluster) struct LinkPeers {
     pub(in crate::cluster) context: Arc<LinkContext>,
+    /// Takes what the peers send.
+    dispatch: Arc<Dispatch>,
     /// Where the router finds the peers. Locked within `peers`.
     table: Arc<PeerTable>,
     peers: RwLock<HashMap<Arc<str>, Arc<LinkPeer>>>,
@@ -64,9 +69,14 @@ pub(in crate::cluster) struct LinkPeers {
 }
 
 impl LinkPeers {
-    pub(in crate::cluster) fn new(context: Arc<LinkContext>, table: Arc<PeerTable>) -> Arc<Self> {
+    pub(in crate::cluster) fn new(
+        context: Arc<LinkContext>,
+        dispatch: Arc<Dispatch>,
+        table: Arc<PeerTable>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             context,
+            dispatch,
             table,
             peers: RwLock::default(),
             last_number: AtomicU64::new(0),
@@ -74,6 +84,10 @@ impl LinkPeers {
             runtime: runtime::Handle::current(),
             stopped: AtomicBool::new(false),
         })
+    }
+
+    fn apply(&self, peer: &LinkPeer, index: usize, effects: &mut Vec<Effect<Session>>) {
+        handler::apply(&self.dispatch, peer, index, effects);
     }
 
     pub(in crate::cluster) fn list(&self) -> Vec<Arc<LinkPeer>> {
@@ -177,7 +191,7 @@ impl LinkPeers {
                 known = None;
             };
             let result = tokio::select! {
-                result = outbound::run(&peer, index, number, up) => result,
+                result = outbound::run(&self.dispatch, &peer, index, number, up) => result,
                 () = peer.closed() => break,
             };
             if stream.read(|state| state.has_retired()) {
@@ -198,7 +212,7 @@ impl LinkPeers {
             }
             let mut effects = Vec::new();
             stream.input(|state| state.outbound_down(Instant::now(), &mut effects));
-            handler::apply(&peer, index, &mut effects);
+            self.apply(&peer, index, &mut effects);
             self.context.detector.wake();
             self.close_if_gone(&peer);
             if finished {
@@ -237,7 +251,7 @@ impl LinkPeers {
                     () = peer.closed() => return,
                 },
             };
-            next = inbound::read(&peer, index, stream, &mut streams).await;
+            next = inbound::read(&self.dispatch, &peer, index, stream, &mut streams).await;
             if next.is_none() {
                 self.close_if_gone(&peer);
             }
@@ -296,7 +310,7 @@ impl LinkPeers {
                 let at = stream.input(|state| state.probe(now, calls, &mut effects));
                 next = next.into_iter().chain(at).min();
                 if !effects.is_empty() {
-                    handler::apply(&peer, index, &mut effects);
+                    self.apply(&peer, index, &mut effects);
                     self.close_if_gone(&peer);
                 }
             }
@@ -335,7 +349,7 @@ impl LinkPeers {
         for (index, stream) in peer.streams.iter().enumerate() {
             let mut effects = Vec::new();
             stream.input(|state| state.close(&mut effects));
-            handler::apply(peer, index, &mut effects);
+            self.apply(peer, index, &mut effects);
         }
         info!(peer = %peer.address, reason, "peer gone");
     }
@@ -376,12 +390,12 @@ impl LinkPeers {
     }
 
     /// Ends all sessions of these peers.
-    pub(in crate::cluster) fn end_sessions(peers: &[Arc<LinkPeer>]) {
+    pub(in crate::cluster) fn end_sessions(&self, peers: &[Arc<LinkPeer>]) {
         for peer in peers {
             for (index, stream) in peer.streams.iter().enumerate() {
                 let mut effects = Vec::new();
                 stream.input(|state| state.end_served(&mut effects));
-                handler::apply(peer, index, &mut effects);
+                self.apply(peer, index, &mut effects);
             }
         }
     }
@@ -397,7 +411,7 @@ impl LinkPeers {
             for (index, stream) in peer.streams.iter().enumerate() {
                 let mut effects = Vec::new();
                 stream.input(|state| state.finish(&mut effects));
-                handler::apply(peer, index, &mut effects);
+                self.apply(peer, index, &mut effects);
             }
         }
         peers

@@ -10,7 +10,6 @@ use super::{
     stream::LinkStream,
 };
 use crate::{
-    dispatch::Dispatch,
     error::Result,
     message::Message,
     session::{CloseReason, GateMulticast, Push, Session, SessionSink, UserId},
@@ -25,7 +24,6 @@ pub(in crate::cluster) struct RemoteSession {
     stream: Arc<LinkStream>,
     gate: Arc<str>,
     client_address: Option<SocketAddr>,
-    dispatch: Arc<Dispatch>,
 }
 
 impl RemoteSession {
@@ -34,7 +32,6 @@ impl RemoteSession {
         stream: Arc<LinkStream>,
         gate: Arc<str>,
         client_address: &str,
-        dispatch: Arc<Dispatch>,
     ) -> Arc<Self> {
         Arc::new(Self {
             id,
@@ -42,7 +39,6 @@ impl RemoteSession {
             stream,
             gate,
             client_address: client_address.parse().ok(),
-            dispatch,
         })
     }
 
@@ -100,7 +96,8 @@ impl SessionSink for RemoteSession {
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
         self.check_open()?;
-        self.dispatch.rpc(session, Message::notify(route, body))
+        let message = Message::notify(route, body);
+        session.inner().call_router()?.rpc(session, message)
     }
 
     fn close(&self, reason: CloseReason) {

@@ -1,118 +1,51 @@
 //! Which member a message goes to: the one its session is bound to, else the application's choice,
 //! else that of the balance policy.
 
-use std::{any::Any, fmt, sync::Arc, time::Duration};
-
-use tokio::time::{Instant, sleep, timeout_at};
-use tracing::warn;
+use std::{any::Any, fmt, sync::Arc};
 
 use super::balance::{Balance, Balancer, RouteFn};
 #[cfg(feature = "admin")]
 use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
-        channel::Dialer,
         compat::{peers::CompatPeers, remote::CompatSession},
-        link::{
-            context::{LinkContext, LinkOptions},
-            failure_detector,
-            peers::LinkPeers,
-            remote::RemoteSession,
-        },
-        membership::subscriber::MembershipSubscriber,
-        node_services::NodeServices,
+        link::{context::LinkContext, remote::RemoteSession},
         peer_table::{Candidate, PeerTable, unsupported},
         pending_calls::PendingCalls,
         transport::{PeerStatus, PeerTransport, into_error},
     },
-    dispatch::{ClusterRouter, Dispatch, ForwardError, Origin},
+    dispatch::{ClusterRouter, ForwardError, Origin},
     error::{Error, Result, code},
-    handle::Handle,
-    member::Member,
     message::Message,
     panic::catch_panic,
     session::{Call, CloseReason, Session, SessionSink},
 };
 
-/// How often a stopping node looks whether all is done.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
-
-/// The other nodes, as dispatch sees them.
+/// The way to the other nodes, which dispatch owns. It only sends: what peers send arrives at the
+/// [data plane](crate::cluster::data_plane), which owns dispatch.
 pub(crate) struct PeerRouter {
+    context: Arc<LinkContext>,
     table: Arc<PeerTable>,
-    links: Arc<LinkPeers>,
+    /// Sends on behalf of sessions of Go gates.
     compat: Arc<CompatPeers>,
     balancer: Balancer,
     route_fn: Option<RouteFn>,
 }
 
-/// What an application may choose about messages between nodes.
-pub(crate) struct Options {
-    pub(crate) balance: Balance,
-    pub(crate) route_fn: Option<RouteFn>,
-    /// The partition grace.
-    pub(crate) grace: Duration,
-    /// How long a link may be open without need; `None` for ever.
-    pub(crate) link_idle_timeout: Option<Duration>,
-    /// Whether nodes without links, and their clients, reach internal services.
-    pub(crate) trust_unlinked: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            balance: Balance::default(),
-            route_fn: None,
-            grace: Duration::from_secs(10),
-            link_idle_timeout: Some(Duration::from_secs(60)),
-            trust_unlinked: false,
-        }
-    }
-}
-
 impl PeerRouter {
-    /// Creates the router of a node and connects dispatch to it.
     pub(in crate::cluster) fn new(
-        own: &Member,
+        context: Arc<LinkContext>,
         table: Arc<PeerTable>,
-        dialer: Arc<Dialer>,
-        dispatch: Arc<Dispatch>,
-        (node, node_services): (Handle, Arc<NodeServices>),
-        options: Options,
+        compat: Arc<CompatPeers>,
+        (balance, route_fn): (Balance, Option<RouteFn>),
     ) -> Arc<Self> {
-        let context = LinkContext::new(
-            (own.address(), own.incarnation()),
-            dialer,
-            dispatch.clone(),
-            node,
-            node_services,
-            LinkOptions {
-                grace: options.grace,
-                idle_timeout: options.link_idle_timeout,
-                has_services: !own.services().is_empty(),
-            },
-        );
-        let links = LinkPeers::new(context, table.clone());
-        let router = Arc::new(Self {
-            compat: CompatPeers::new(links.clone(), table.clone(), options.trust_unlinked),
+        Arc::new(Self {
+            context,
             table,
-            balancer: Balancer::new(options.balance),
-            route_fn: options.route_fn,
-            links,
-        });
-        let weak = Arc::downgrade(&router);
-        dispatch.connect(weak);
-        let (links, wake) = (&router.links, &router.links.context.detector);
-        tokio::spawn(failure_detector::run(Arc::downgrade(links), wake.clone()));
-        router
-    }
-
-    pub(in crate::cluster) fn links(&self) -> &Arc<LinkPeers> {
-        &self.links
-    }
-
-    pub(in crate::cluster) fn compat(&self) -> &Arc<CompatPeers> {
-        &self.compat
+            compat,
+            balancer: Balancer::new(balance),
+            route_fn,
+        })
     }
 
     /// All peers at this moment.
@@ -122,10 +55,6 @@ impl PeerRouter {
         self.table
             .each(|transport| reports.push(transport.report()));
         reports
-    }
-
-    fn context(&self) -> &LinkContext {
-        &self.links.context
     }
 
     /// The transport for a message of the session, which is bound to it from now on.
@@ -198,7 +127,7 @@ impl PeerRouter {
         service: &str,
         candidates: &[Candidate],
     ) -> Result<usize> {
-        let panics = &self.context().dispatch.reporter().metrics.panics;
+        let panics = &self.context.reporter.metrics.panics;
         catch_panic(panics, "choosing a member panicked", || {
             self.choose(session, service, candidates)
         })
@@ -243,7 +172,7 @@ impl PeerRouter {
 
     /// A call on behalf of a session of another gate goes by way of that gate.
     fn call_by_gate(&self, remote: &RemoteSession, call: Call) {
-        let calls = &self.context().calls;
+        let calls = &self.context.calls;
         let id = calls.next_id();
         calls.insert(id, remote.stream(), call.caller.clone());
         let message = Message::request(id, call.route, call.body);
@@ -262,78 +191,11 @@ impl PeerRouter {
     }
 }
 
-/// How traffic ends when this node stops.
-impl PeerRouter {
-    /// Asks the other nodes for no new sessions; those that are bound to this one stay.
-    pub(crate) fn cordon(&self) {
-        self.links.cordon();
-    }
-
-    /// Asks the other nodes for no more work and finishes what there is. Returns when all requests
-    /// are answered and everything has been sent, or at the deadline; then all sessions of other
-    /// gates end.
-    pub(crate) async fn drain(&self, deadline: Instant) {
-        let (peers, calls) = (self.links.goaway(), &self.context().calls);
-        let finished = async {
-            loop {
-                let now = Instant::now();
-                if LinkPeers::are_drained(&peers, now)
-                    && calls.waiting(now) == 0
-                    && self.compat.is_drained()
-                {
-                    return;
-                }
-                sleep(POLL_INTERVAL).await;
-            }
-        };
-        if timeout_at(deadline, finished).await.is_err() {
-            warn!("drain took too long, requests of other nodes are given up");
-        }
-        self.compat.end_sessions(&CloseReason::Shutdown);
-        LinkPeers::end_sessions(&peers);
-    }
-
-    /// Sends what is queued, at most until the deadline, and ends all links.
-    pub(crate) async fn finish(&self, deadline: Instant) {
-        let peers = self.links.finish();
-        let sent = async {
-            while !LinkPeers::are_flushed(&peers) || !self.compat.is_flushed() {
-                sleep(POLL_INTERVAL).await;
-            }
-        };
-        // A peer that does not read now finds out by itself that this node is gone.
-        let _ = timeout_at(deadline, sent).await;
-        self.links.close_all(&peers);
-        self.compat.close_all("this node stops");
-    }
-}
-
-impl MembershipSubscriber for PeerRouter {
-    fn on_member_added(self: Arc<Self>, member: &Member) {
-        self.table.insert_member(member);
-        if member.info().link {
-            self.links.joined(member);
-        } else {
-            self.compat.joined(member);
-        }
-    }
-
-    fn on_member_removed(self: Arc<Self>, member: &Member) {
-        self.table.remove_member(member);
-        // Sessions that are bound to it are free.
-        for session in self.context().node.sessions().list_local() {
-            session.inner().bindings.forget(member.address());
-        }
-        self.compat.left(member);
-        self.links.left(member);
-    }
-}
-
 impl ClusterRouter for PeerRouter {
     fn forward(&self, session: &Session, message: Message) -> Result<(), ForwardError> {
         self.route(Some(session), &message.route)?
             .send(session, message, Origin::Client)?;
-        self.context().metrics.forwarded.increment(1);
+        self.context.metrics.forwarded.increment(1);
         Ok(())
     }
 
@@ -373,7 +235,7 @@ impl ClusterRouter for PeerRouter {
     }
 
     fn is_here(&self, address: &str) -> bool {
-        self.context().address == address
+        self.context.address == address
     }
 
     fn nodes_with(&self, route: &str, here: bool) -> Vec<String> {
@@ -382,7 +244,7 @@ impl ClusterRouter for PeerRouter {
         };
         let mut nodes = self.table.addresses(service);
         if here {
-            nodes.insert(0, self.context().address.clone());
+            nodes.insert(0, self.context.address.clone());
         }
         nodes
     }
@@ -429,8 +291,6 @@ fn unavailable(service: &str) -> Error {
 
 impl fmt::Debug for PeerRouter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PeerRouter")
-            .field("links", &self.links)
-            .finish_non_exhaustive()
+        f.debug_struct("PeerRouter").finish_non_exhaustive()
     }
 }
