@@ -74,7 +74,7 @@ use self::{
     client_state::FLUSH_TIMEOUT,
     listener::{Accepting, BoundListener},
     shared::Shared,
-    tunnel::{client::TunnelClient, inboxes::Inboxes, wire},
+    tunnel::{client::TunnelClient, wire},
     tunnel_service::TunnelService,
 };
 
@@ -155,15 +155,26 @@ impl BoundListeners {
 }
 
 impl Gate {
-    /// Creates a gate without listeners; on the runtime of its connections.
+    /// Creates a gate without listeners; on the runtime of its connections. With the way to the
+    /// other gates of its cluster clients can return on any of them.
     pub(crate) fn new(
         config: GateConfig,
         dispatch: Arc<Dispatch>,
         dictionary: Dictionary,
         metrics: Arc<Metrics>,
         node: Handle,
+        others: Option<(NodeCaller, &NodeServices)>,
     ) -> Arc<Self> {
-        let shared = Shared::new(config, dispatch, dictionary, metrics, node);
+        let tunnels = others.as_ref().map(|(caller, _)| TunnelClient {
+            caller: caller.clone(),
+            inboxes: Arc::default(),
+        });
+        let shared = Shared::new(config, dispatch, dictionary, metrics, node, tunnels);
+        if let (Some((_, services)), Some(tunnels)) = (others, &shared.tunnels) {
+            let (caller, inboxes) = (tunnels.caller.clone(), tunnels.inboxes.clone());
+            let service = TunnelService::new(&shared, caller, inboxes);
+            services.insert(wire::SERVICE, Arc::new(service));
+        }
         Arc::new(Self {
             accepting: Mutex::new(vec![tokio::spawn(pressure::run(Arc::downgrade(&shared)))]),
             shared,
@@ -173,15 +184,6 @@ impl Gate {
     /// The limits of clients, which may change at any time.
     pub(crate) fn limits(&self) -> &Arc<LiveLimits> {
         &self.shared.limits
-    }
-
-    /// Connects it to the other gates of its cluster, so that clients can return on any of them.
-    pub(crate) fn connect(&self, caller: NodeCaller, services: &NodeServices) {
-        let inboxes = Arc::<Inboxes>::default();
-        let service = TunnelService::new(&self.shared, caller.clone(), inboxes.clone());
-        services.insert(wire::SERVICE, Arc::new(service));
-        // A gate is connected once.
-        let _ = self.shared.tunnels.set(TunnelClient { caller, inboxes });
     }
 
     /// Stops accepting, and waits until the addresses are free.

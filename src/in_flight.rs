@@ -56,15 +56,20 @@ impl<T> InFlight<T> {
         self.entries.remove(at).map(|entry| entry.deadline)
     }
 
-    /// Returns the ids of all requests whose deadline is at or before `now`, in order of arrival.
-    /// They stay in flight until they are [taken](InFlight::take), so that a late answer and its
-    /// timeout cannot both win.
-    pub(crate) fn expired(&self, now: Instant) -> Vec<u64> {
+    /// Returns the payload of a request that is in flight.
+    pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut T> {
+        let at = self.position(id)?;
+        self.entries.get_mut(at).map(|entry| &mut entry.payload)
+    }
+
+    /// Returns all requests whose deadline is at or before `now`, in order of arrival. They stay in
+    /// flight until they are [taken](InFlight::take), so that a late answer and its timeout cannot
+    /// both win.
+    pub(crate) fn expired(&self, now: Instant) -> impl Iterator<Item = (u64, &T)> {
         self.entries
             .iter()
-            .filter(|entry| entry.is_expired(now))
-            .map(|entry| entry.id)
-            .collect()
+            .filter(move |entry| entry.is_expired(now))
+            .map(|entry| (entry.id, &entry.payload))
     }
 
     /// Removes the oldest requests up to the first that has not expired at `now`. With one timeout
@@ -171,11 +176,14 @@ mod tests {
         table.insert(2, None, ());
         table.insert(3, Some(at(1)), ());
         assert_eq!(table.next_deadline(), Some(at(1)));
-        assert_eq!(table.expired(at(0)), [0; 0]);
-        assert_eq!(table.expired(at(1)), [3]);
-        assert_eq!(table.expired(at(9)), [1, 3]);
+        let expired = |table: &InFlight, seconds| -> Vec<u64> {
+            table.expired(at(seconds)).map(|(id, ())| id).collect()
+        };
+        assert_eq!(expired(&table, 0), [0; 0]);
+        assert_eq!(expired(&table, 1), [3]);
+        assert_eq!(expired(&table, 9), [1, 3]);
         assert_eq!(table.take(3), Some(()));
-        assert_eq!(table.expired(at(9)), [1]);
+        assert_eq!(expired(&table, 9), [1]);
         assert_eq!(table.next_deadline(), Some(at(3)));
         table.take(1);
         assert_eq!(table.next_deadline(), None);

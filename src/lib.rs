@@ -70,6 +70,7 @@ mod member;
 pub use member::Member;
 
 mod in_flight;
+mod log_limit;
 mod panic;
 
 pub mod metrics;

@@ -60,6 +60,7 @@ use tokio::time::Instant;
 
 use crate::{
     error::{Error, Result, code},
+    message::Message,
     serialize::{Decode, Encode, Json},
     session::{Call, CallRouter, CloseReason, Push, Session, SessionInner, SessionSink, Sessions},
 };

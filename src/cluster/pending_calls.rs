@@ -1,4 +1,7 @@
 //! Calls of this node that wait for a peer's reply.
+//!
+//! A hash map, not an [`InFlight`](crate::in_flight::InFlight): replies of all peers come in any
+//! order, and the calls of one stream end together.
 
 use std::{
     collections::HashMap,

@@ -1,14 +1,32 @@
 //! Hashes that nodes of all versions must agree on. Golden values pin what is built on them.
 
-/// What 64-bit FNV-1a begins with.
-const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0100_0000_01b3;
+/// 64-bit FNV-1a over parts.
+pub(in crate::cluster) struct Fnv1a(u64);
+
+impl Fnv1a {
+    /// Adds bytes. Parts of variable length need their length before them.
+    pub(in crate::cluster) fn write<'a>(&mut self, bytes: impl IntoIterator<Item = &'a u8>) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+
+    pub(in crate::cluster) fn finish(self) -> u64 {
+        self.0
+    }
+}
+
+impl Default for Fnv1a {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
 
 /// 64-bit FNV-1a.
 pub(in crate::cluster) fn fnv1a<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> u64 {
-    bytes.into_iter().fold(OFFSET, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(PRIME)
-    })
+    let mut hash = Fnv1a::default();
+    hash.write(bytes);
+    hash.finish()
 }
 
 /// Spreads the bits: the finalizer of MurmurHash3.

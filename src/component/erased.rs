@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::{
     placement::ResolvedPlacement,
@@ -31,7 +32,7 @@ pub(super) type Prepare = dyn Fn(&Arc<ErasedHandler>, &Session, &Scheduler, &Byt
 
 /// One route of this node.
 pub(crate) struct ErasedHandler {
-    pub(super) route: String,
+    pub(super) route: ByteString,
     /// Names the route when a call blocks its scheduler.
     pub(super) label: TaskLabel,
     pub(super) service: Arc<ServiceConfig>,

@@ -3,6 +3,7 @@
 use std::{fmt, marker::PhantomData, sync::Arc};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::{
     erased::{ErasedHandler, Prepare, ServiceConfig},
@@ -235,7 +236,7 @@ impl<C: Send + Sync + 'static, S: Serializer> Handlers<C, S> {
         let name = self
             .rename
             .map_or_else(|| name.to_owned(), |rename| rename(name));
-        let route = format!("{}.{name}", self.service.name);
+        let route = ByteString::from(format!("{}.{name}", self.service.name));
         let erased = handler.erase(self.component.clone());
         self.handlers.push(ErasedHandler {
             label: TaskLabel::new(&route),

@@ -383,7 +383,7 @@ async fn reach(
     to: &Distant,
     remote: Option<SocketAddr>,
 ) -> Result<Tunnel, Option<Lost>> {
-    let tunnels = gate.tunnels.get().ok_or(None)?;
+    let tunnels = gate.tunnels.as_ref().ok_or(None)?;
     let opened = gate.unless_stopped(tunnels.open(to, remote)).await;
     let opened = opened.unwrap_or(Err(None));
     match &opened {

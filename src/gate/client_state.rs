@@ -13,6 +13,7 @@
 use std::{collections::VecDeque, mem, time::Duration};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
@@ -46,7 +47,8 @@ pub(super) struct ClientState {
     pub(super) queue: SendQueue,
     /// Messages that wait for the acknowledgement.
     held: Option<Box<SendQueue>>,
-    pub(super) in_flight: InFlight,
+    /// Each with the route, once its handler has returned without an answer.
+    pub(super) in_flight: InFlight<Option<ByteString>>,
     /// Set for a client that may return after a lost connection.
     pub(super) replay: Option<Box<Replay>>,
 }

@@ -227,7 +227,7 @@ impl<T: Transport> Connection<T> {
     /// Handles the deadlines that count without a connection too, if they have passed.
     pub(super) fn on_session_deadline(&mut self) {
         if self.requests_by.is_some_and(|by| by <= self.now) {
-            self.requests_by = self.handle.expire(self.now);
+            self.requests_by = self.handle.expire(&self.session, self.now);
         }
         if self.login_by.take_if(|by| *by <= self.now).is_some() && self.session.user().is_none() {
             self.handle.close(CloseReason::LoginTimeout);

@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc, task::Context};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -50,7 +51,7 @@ impl ConnectionHandle {
         let mut state = self.state.lock();
         let limit = self.gate.limits.max_in_flight();
         let full = state.client.in_flight.len() >= limit;
-        state.client.in_flight.insert(id, deadline, ());
+        state.client.in_flight.insert(id, deadline, None);
         if full {
             Err(Error::new(
                 code::TOO_MANY,
@@ -62,13 +63,30 @@ impl ConnectionHandle {
     }
 
     /// Answers every request whose deadline has passed with a timeout, and returns the next
-    /// deadline.
-    pub(super) fn expire(&self, now: Instant) -> Option<Instant> {
-        let expired = self.state.lock().client.in_flight.expired(now);
-        for id in expired {
+    /// deadline. The log names the route of one whose handler has returned; one that still runs, or
+    /// blocks a scheduler, is logged by the invocation or the watch.
+    pub(super) fn expire(&self, session: &Session, now: Instant) -> Option<Instant> {
+        let expired: Vec<_> = {
+            let state = self.state.lock();
+            let expired = state.client.in_flight.expired(now);
+            expired.map(|(id, route)| (id, route.clone())).collect()
+        };
+        for (id, route) in expired {
             self.gate.metrics.timed_out.increment(1);
             // A response that came in between wins.
             let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
+            if let Some(held_back) = self.gate.timeout_log.pass() {
+                let route = route.as_deref().unwrap_or_default();
+                let (session, uid) = (session.id(), session.uid());
+                warn!(
+                    session,
+                    uid,
+                    route,
+                    request = id,
+                    held_back,
+                    "request timed out"
+                );
+            }
         }
         self.state.lock().client.in_flight.next_deadline()
     }
@@ -224,7 +242,7 @@ impl ConnectionHandle {
             return;
         }
         let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
-        for (id, ()) in client.in_flight.drain() {
+        for (id, _) in client.in_flight.drain() {
             self.gate.metrics.failed.increment(1);
             if self.has_pipeline() {
                 let reply = Message::response(id, true, body.clone());
@@ -418,6 +436,13 @@ impl SessionSink for ConnectionHandle {
                 .messages()
                 .write(|out| response(request, flagged, &body, out))?)
         })
+    }
+
+    fn unanswered(&self, request: u64, route: &ByteString) {
+        let mut state = self.state.lock();
+        if let Some(known) = state.client.in_flight.get_mut(request) {
+            *known = Some(route.clone());
+        }
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {

@@ -212,7 +212,7 @@ impl Resumption {
 /// node, or one that is no member.
 fn holder(token: &str, gate: &Shared) -> Option<String> {
     let incarnation = token::node(token)?;
-    gate.tunnels.get()?;
+    gate.tunnels.as_ref()?;
     let own = gate.node.member().map(Member::incarnation);
     if own == Some(incarnation) {
         return None;

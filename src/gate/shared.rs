@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -19,6 +19,7 @@ use crate::{
     dispatch::Dispatch,
     handle::Handle,
     handshake::ReplyTemplate,
+    log_limit::LogLimit,
     message::Dictionary,
     metrics::Metrics,
     net::wake_batch::WakeBatcher,
@@ -43,12 +44,14 @@ pub(super) struct Shared {
     pub(super) address_limit: Arc<AddressLimit>,
     /// What is queued for all clients.
     pub(super) memory: Memory,
+    /// For requests that time out.
+    pub(super) timeout_log: LogLimit,
     /// The sessions whose clients may return.
     pub(super) resumable: Registry,
     /// Those without a user whose clients are away, by their last address.
     pub(super) anonymous_away: Arc<AddressLimit>,
-    /// Set in a cluster.
-    pub(super) tunnels: OnceLock<TunnelClient>,
+    /// To the other gates of the cluster, if the node is in one.
+    pub(super) tunnels: Option<TunnelClient>,
 }
 
 impl Shared {
@@ -58,6 +61,7 @@ impl Shared {
         dictionary: Dictionary,
         metrics: Arc<Metrics>,
         node: Handle,
+        tunnels: Option<TunnelClient>,
     ) -> Arc<Self> {
         Arc::new(Self {
             handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
@@ -72,9 +76,10 @@ impl Shared {
             connections: AtomicUsize::new(0),
             closed: Notify::new(),
             wakes: WakeBatcher::new(),
+            timeout_log: LogLimit::default(),
             resumable: Registry::default(),
             anonymous_away: AddressLimit::new(),
-            tunnels: OnceLock::new(),
+            tunnels,
         })
     }
 

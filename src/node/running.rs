@@ -40,7 +40,7 @@ pub(super) struct Running {
     pub(super) gate: Arc<Gate>,
     services: Arc<Vec<Service>>,
     /// What other nodes may ask of this one. They hold it weakly.
-    node_services: Arc<NodeServices>,
+    _node_services: Arc<NodeServices>,
     directory: Arc<Directory>,
     /// Ended with this.
     _channels: Channels,
@@ -135,23 +135,22 @@ impl Running {
         }
         handle.name_routes(dispatch.routes());
         let handles = metrics.handles().clone();
+        let caller = match &bound_cluster {
+            Some(bound) => bound.node_caller(&node_services),
+            None => NodeCaller::standalone(&name, &node_services),
+        };
+        let others = bound_cluster.is_some().then(|| caller.clone());
         let gate = Gate::new(
             config.settings,
             dispatch.clone(),
             dictionary,
             metrics,
             handle.clone(),
+            others.map(|others| (others, &*node_services)),
         );
         if let Some(reload) = config.reload {
             let limits = gate.limits().clone();
             handle.set_reload(move |node| reload(node, &limits));
-        }
-        let caller = match &bound_cluster {
-            Some(bound) => bound.node_caller(&node_services),
-            None => NodeCaller::standalone(&name, &node_services),
-        };
-        if bound_cluster.is_some() {
-            gate.connect(caller.clone(), &node_services);
         }
         let directory = Users::start(
             caller.clone(),
@@ -167,7 +166,7 @@ impl Running {
             handle: handle.clone(),
             gate,
             services: Arc::new(services),
-            node_services,
+            _node_services: node_services,
             directory,
             _channels: channels,
             cluster: None,

@@ -371,6 +371,13 @@ pub trait SessionSink: Any + Send + Sync {
         session.inner().shared.set(key, value).map(drop)
     }
 
+    /// Notes that the handler of a request has returned and leaves the answer to other code. Called
+    /// also if that has answered already.
+    #[doc(hidden)]
+    fn unanswered(&self, request: u64, route: &ByteString) {
+        let _ = (request, route);
+    }
+
     /// Bytes that wait to be sent to the client, and its requests in flight, where they are known.
     #[doc(hidden)]
     fn backlog(&self) -> Option<(usize, usize)> {
@@ -412,6 +419,10 @@ pub(crate) trait SessionTable: Send + Sync {
     /// # Errors
     /// The refusal of its hook.
     fn check_bind(&self, session: &Session, user: &UserId) -> Result;
+
+    /// Whether to log that a request was dropped: see
+    /// [`LogLimit::pass`](crate::log_limit::LogLimit::pass).
+    fn log_dropped(&self) -> Option<u64>;
 
     /// The node's call router.
     ///

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 
 use super::{
     handle::{Session, SessionSink},
@@ -61,6 +62,14 @@ impl<S: Serializer> Session<S> {
     /// As [`respond`](Session::respond).
     pub fn respond_error(&self, error: Error) -> Result {
         self.answer(Err(error.encoded_by(S::encode_error)))
+    }
+
+    /// Notes that the handler of this handle's request has returned without an answer of its own.
+    pub(crate) fn note_unanswered(&self, route: &ByteString) {
+        // A call has its own table, on the side of the caller.
+        if self.request_id() != 0 && self.reply_to.is_none() {
+            self.inner().sink.unanswered(self.request_id(), route);
+        }
     }
 
     /// Answers the request, or the call, this handle carries.

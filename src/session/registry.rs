@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
+    log_limit::LogLimit,
     panic::catch_panic,
     scheduler::Scheduler,
 };
@@ -74,6 +75,7 @@ pub struct Sessions {
     observer: OnceLock<Weak<dyn UserObserver>>,
     /// Carries the calls of the sessions. Weak, because it owns this table.
     call_router: OnceLock<Weak<dyn CallRouter>>,
+    dropped_log: LogLimit,
     /// Set when the node starts.
     hooks: OnceLock<Hooks>,
     /// The inside of the node's handle, which is above this module.
@@ -111,6 +113,7 @@ impl Sessions {
             endings: Arc::default(),
             observer: OnceLock::new(),
             call_router: OnceLock::new(),
+            dropped_log: LogLimit::default(),
             hooks: OnceLock::new(),
             node,
         })
@@ -403,6 +406,10 @@ impl SessionTable for Sessions {
             }) => catch_panic(panics, "panicked", || hook(session, user)),
             _ => Ok(()),
         }
+    }
+
+    fn log_dropped(&self) -> Option<u64> {
+        self.dropped_log.pass()
     }
 
     fn call_router(&self) -> Result<Arc<dyn CallRouter>> {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use tracing::warn;
+
 use super::handle::Session;
 use crate::{
     error::{Error, Result, code},
@@ -74,12 +76,22 @@ impl<S: Serializer> Responder<S> {
 
 impl<S: Serializer> Drop for Responder<S> {
     fn drop(&mut self) {
-        if !self.answered && self.session.request_id() != 0 {
-            // Fails when the connection is gone or the request has timed out.
-            let _ = self.session.respond_error(Error::new(
-                code::INTERNAL,
-                "the request was dropped without an answer",
-            ));
+        let session = &self.session;
+        let request = session.request_id();
+        if self.answered || request == 0 {
+            return;
+        }
+        let error = Error::new(code::INTERNAL, "the request was dropped without an answer");
+        // Fails when the connection is gone, or the request has timed out or was answered.
+        if session.respond_error(error).is_ok()
+            && let Some(table) = session.inner().table()
+            && let Some(held_back) = table.log_dropped()
+        {
+            let (session, uid) = (session.id(), session.uid());
+            warn!(
+                session,
+                uid, request, held_back, "request dropped without an answer"
+            );
         }
     }
 }

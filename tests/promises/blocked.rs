@@ -1,16 +1,13 @@
 //! A handler that blocks its scheduler for long is logged while it blocks.
 
-use std::{
-    io,
-    sync::{Arc, mpsc},
-};
+use std::sync::{Arc, mpsc};
 
 use nano::{App, Component, Handlers, Result, Session};
 use parking_lot::Mutex;
-use tracing::Level;
 
 use crate::{
     harness::{Client, start},
+    log::Log,
     support::eventually,
 };
 
@@ -40,42 +37,10 @@ impl Deadlock {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// The number of lines about this route.
-    fn count(&self, route: &str) -> usize {
-        let log = self.0.lock();
-        String::from_utf8_lossy(&log)
-            .lines()
-            .filter(|line| line.contains("handler still running") && line.contains(route))
-            .count()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn blocked_handler_is_logged_once_with_its_route_while_it_blocks() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(Level::WARN)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).unwrap();
-
+    let log = Log::captured();
+    let lines = |route| log.count(&["handler still running", route]);
     let mut blocked = Vec::new();
     for (threads, route) in [(Some(1), "Deadlock.Call"), (None, "Deadlock.Poll")] {
         let (release, receiver) = mpsc::channel();
@@ -87,12 +52,12 @@ async fn blocked_handler_is_logged_once_with_its_route_while_it_blocks() {
         blocked.push((route, node, client, request, release));
     }
     for (route, ..) in &blocked {
-        eventually("the handler is logged", || log.count(route) > 0).await;
+        eventually("the handler is logged", || lines(route) > 0).await;
     }
     for (route, _node, mut client, request, release) in blocked {
         drop(release);
         assert_eq!(client.answer(request).await.unwrap(), "true");
         client.ask("Deadlock.Echo", r#""free""#).await.unwrap();
-        assert_eq!(log.count(route), 1, "{route}");
+        assert_eq!(lines(route), 1, "{route}");
     }
 }

@@ -27,6 +27,7 @@ mod kicks;
 mod leaks;
 mod lifecycle;
 mod listeners;
+mod log;
 mod memory;
 mod nodes;
 mod order;

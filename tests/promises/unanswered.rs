@@ -2,12 +2,15 @@
 
 use std::{sync::Arc, thread, time::Duration};
 
-use nano::{App, Component, Handlers, Limits, Node, Responder, Result, Session, Timeouts, code};
+use nano::{
+    App, Component, Handlers, Limits, Node, Options, Responder, Result, Session, Timeouts, code,
+};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
 use crate::{
     harness::{Client, start},
+    log::Log,
     support::eventually,
 };
 
@@ -242,4 +245,41 @@ async fn too_many_requests_in_flight_are_answered_and_no_more_when_some_have_end
         client.ask("Mail.Echo", r#""hello""#).await.unwrap(),
         r#""hello""#
     );
+}
+
+#[tokio::test]
+async fn timed_out_and_dropped_requests_are_logged_once_a_second_with_session_and_route() {
+    let log = Log::captured();
+    let timeouts = Timeouts::new().request(Duration::from_millis(50));
+    let inbox = Arc::new(Inbox::default());
+    let app = App::new()
+        .component_with(Mail(inbox), Options::new().name("Logged"))
+        .timeouts(timeouts);
+    let node = start(app).await;
+    let mut client = Client::connect(&node).await;
+    let session = node.handle().sessions().list()[0].clone();
+    session.bind(770_077).unwrap();
+    let uid = "uid=770077";
+
+    for _ in 0..3 {
+        let code = client.ask_in_vain("Logged.Keep", "").await;
+        assert_eq!(code, code::TIMEOUT);
+    }
+    let timed_out = || log.count(&["request timed out", "Logged.Keep", uid]);
+    assert_eq!(timed_out(), 1, "the others came within a second");
+
+    for _ in 0..3 {
+        let code = client.ask_in_vain("Logged.Drop", "").await;
+        assert_eq!(code, code::INTERNAL);
+    }
+    let dropped = || log.count(&["request dropped without an answer", uid]);
+    eventually("the drop is logged", || dropped() > 0).await;
+    assert_eq!(dropped(), 1);
+
+    // Answered by itself, a request is neither.
+    assert_eq!(
+        client.ask("Logged.Thread", r#""x""#).await.unwrap(),
+        r#""x""#
+    );
+    assert_eq!(timed_out() + dropped(), 2);
 }

@@ -94,7 +94,7 @@ fn receive(
     let stream = &peer.streams[index];
     let traffic = is_traffic(&frames);
     let heard = stream.input(|state| state.hear(number, traffic, effects));
-    handler::apply(peer, index, effects);
+    handler::apply(dispatch, peer, index, effects);
     if !heard {
         return false;
     }

@@ -1,4 +1,7 @@
 //! What a gate keeps of one of its sessions for one member that serves it. No I/O.
+//!
+//! Its requests are ids alone: their deadlines are in the gate's own table, an
+//! [`InFlight`](crate::in_flight::InFlight).
 
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::member::Member;
+use crate::{
+    cluster::stable_hash::{Fnv1a, mix},
+    member::Member,
+};
 
 /// One change of a member table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,14 +159,13 @@ pub(super) fn digest<'a>(members: impl Iterator<Item = &'a Member>) -> u64 {
         .max(1)
 }
 
-/// FNV-1a over every field, each preceded by its length, then a finalizer that spreads the bits,
-/// so that the sums of similar members differ.
+/// FNV-1a over every field, each preceded by its length, then [`mix`], so that the sums of similar
+/// members differ.
 fn fingerprint(member: &Member) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hash = Fnv1a::default();
     let mut write = |bytes: &[u8]| {
-        for byte in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
+        hash.write(&(bytes.len() as u64).to_le_bytes());
+        hash.write(bytes);
     };
     write(member.address().as_bytes());
     write(member.label().as_bytes());
@@ -181,8 +183,7 @@ fn fingerprint(member: &Member) -> u64 {
     if !member.info().unknown.is_empty() {
         write(&member.info().unknown);
     }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    hash ^ (hash >> 33)
+    mix(hash.finish())
 }
 
 #[cfg(test)]
