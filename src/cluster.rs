@@ -355,7 +355,7 @@ impl Cluster {
         };
         tokio::select! {
             outcome = outcome => outcome.unwrap_or_else(|_| Err(stopped())),
-            () = self.state.handle.shutdown_requested() => Err(stopped()),
+            () = self.state.handle.lifecycle().shutdown_requested() => Err(stopped()),
         }
     }
 

@@ -391,11 +391,8 @@ impl Handle {
     #[cfg(feature = "admin")]
     pub(crate) fn missing(&self) -> Vec<&'static str> {
         let ends = matches!(self.readiness(), Readiness::Draining | Readiness::Stopping);
-        self.0
-            .start
-            .missing()
-            .chain(ends.then_some("draining"))
-            .collect()
+        let missing = self.0.start.missing();
+        missing.chain(ends.then_some("draining")).collect()
     }
 
     /// The bound address of the node's [admin server](crate::App::admin), if it has one.
@@ -464,11 +461,6 @@ impl Handle {
 
     pub(crate) fn name_routes(&self, routes: Vec<ByteString>) {
         *self.0.routes.write() = routes;
-    }
-
-    /// Waits for a call of [`shutdown`](Handle::shutdown).
-    pub(crate) async fn shutdown_requested(&self) {
-        self.0.lifecycle.shutdown_requested().await;
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {

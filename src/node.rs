@@ -63,7 +63,7 @@ impl Node {
                 let draining = running.draining(delay.unwrap_or_default());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = node.shutdown_requested() => {}
+                        () = node.lifecycle().shutdown_requested() => {}
                         () = draining.run() => {}
                     }
                     stop(&io, running, &node, shutdown_timeout).await;

@@ -13,6 +13,7 @@ mod registry;
 mod responder;
 mod router;
 mod shared;
+mod table;
 
 mod handle;
 

@@ -128,7 +128,7 @@ impl Shared {
     pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             result = work => Some(result),
-            () = self.node.shutdown_requested() => None,
+            () = self.node.lifecycle().shutdown_requested() => None,
         }
     }
 }

@@ -98,7 +98,7 @@ impl Lifecycle {
     }
 
     /// Waits until a shutdown is asked for.
-    pub(super) async fn shutdown_requested(&self) {
+    pub(crate) async fn shutdown_requested(&self) {
         let _ = self.shutdown.subscribe().wait_for(|asked| *asked).await;
     }
 }

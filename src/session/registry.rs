@@ -2,8 +2,7 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
-    fmt, mem, ptr,
+    fmt, mem,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicI64, AtomicUsize, Ordering},
@@ -21,6 +20,7 @@ use super::{
     endings::{EndHold, Endings},
     handle::{CallRouter, OnClosed, Session, SessionInner, SessionSink, SessionTable},
     sequencer::{Sequenced, SequencedTask, Ticket},
+    table::Table,
     user_id::UserId,
 };
 use crate::{
@@ -90,15 +90,6 @@ struct Hooks {
     /// Counts close callbacks and hooks that panicked.
     panics: Counter,
     on_bind: Option<OnBind>,
-}
-
-#[derive(Default)]
-struct Table {
-    local: HashMap<i64, Arc<SessionInner>>,
-    /// Several under one id, because gates of Go nano may give an id twice.
-    remote: HashMap<i64, Vec<Arc<SessionInner>>>,
-    remote_count: usize,
-    by_user: HashMap<UserId, Vec<Arc<SessionInner>>>,
 }
 
 impl Sessions {
@@ -421,48 +412,6 @@ impl SessionTable for Sessions {
 
     fn node(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.node.upgrade()
-    }
-}
-
-impl Table {
-    fn entry(&self, inner: &SessionInner) -> Option<&Arc<SessionInner>> {
-        if inner.remote {
-            self.remote
-                .get(&inner.id)?
-                .iter()
-                .find(|entry| ptr::eq(&***entry, inner))
-        } else {
-            self.local
-                .get(&inner.id)
-                .filter(|entry| ptr::eq(&***entry, inner))
-        }
-    }
-
-    fn remove(&mut self, inner: &SessionInner) {
-        if self.entry(inner).is_none() {
-            return;
-        }
-        self.forget_user(inner.user(), inner);
-        if !inner.remote {
-            self.local.remove(&inner.id);
-        } else if let Some(sessions) = self.remote.get_mut(&inner.id) {
-            sessions.retain(|entry| !ptr::eq(&**entry, inner));
-            self.remote_count -= 1;
-            if sessions.is_empty() {
-                self.remote.remove(&inner.id);
-            }
-        }
-    }
-
-    fn forget_user(&mut self, user: Option<UserId>, inner: &SessionInner) {
-        if let Some(user) = user
-            && let Some(bound) = self.by_user.get_mut(&user)
-        {
-            bound.retain(|entry| !ptr::eq(&**entry, inner));
-            if bound.is_empty() {
-                self.by_user.remove(&user);
-            }
-        }
     }
 }
 

@@ -18,8 +18,12 @@ use super::{
 use crate::channel::{ChannelPage, ChannelReport};
 use crate::{
     channel::Position,
-    error::{Error, Result, code},
+    error::{Error, code},
 };
+
+mod effect;
+
+pub(super) use self::effect::GateEffect;
 
 /// How long a join waits for the owner.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,29 +68,6 @@ struct Pending<M, T> {
     call: T,
     retry_at: Instant,
     deadline: Instant,
-}
-
-/// What a gate asks its driver to do, in order.
-#[derive(Debug)]
-pub(super) enum GateEffect<M, T> {
-    Send {
-        to: Address,
-        message: ToOwner,
-    },
-    Push {
-        members: Arc<Vec<M>>,
-        publication: Publication,
-    },
-    /// A join has ended. A member that asked for what it has missed got it ahead of this, if
-    /// `recovered`.
-    Joined {
-        call: T,
-        result: Result<(Position, bool)>,
-    },
-    /// The member is in no channel any more.
-    Left(M),
-    /// A publication came too late: others behind it had been delivered, or its owner had changed.
-    Dropped,
 }
 
 impl<M: Clone + Eq + Hash, T> Gate<M, T> {

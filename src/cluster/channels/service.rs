@@ -135,7 +135,7 @@ async fn follow(node: Handle, caller: NodeCaller, views: watch::Sender<View>) {
         let stopping = node.is_shutting_down();
         tokio::select! {
             open = changed => if !open { return },
-            () = node.shutdown_requested(), if !stopping => {}
+            () = node.lifecycle().shutdown_requested(), if !stopping => {}
         }
         views.send_replace(view(&node, &caller));
     }

@@ -1,0 +1,35 @@
+//! Effects of the gate's state machine.
+
+use std::sync::Arc;
+
+use crate::{
+    channel::Position,
+    cluster::channels::{
+        message::{Publication, ToOwner},
+        view::Address,
+    },
+    error::Result,
+};
+
+/// What a gate asks its driver to do, in order.
+#[derive(Debug)]
+pub(in crate::cluster::channels) enum GateEffect<M, T> {
+    Send {
+        to: Address,
+        message: ToOwner,
+    },
+    Push {
+        members: Arc<Vec<M>>,
+        publication: Publication,
+    },
+    /// A join has ended. A member that asked for what it has missed got it ahead of this, if
+    /// `recovered`.
+    Joined {
+        call: T,
+        result: Result<(Position, bool)>,
+    },
+    /// The member is in no channel any more.
+    Left(M),
+    /// A publication came too late: others behind it had been delivered, or its owner had changed.
+    Dropped,
+}
