@@ -185,8 +185,8 @@ impl App {
     }
 
     /// Calls `hook` when the connection of a session is lost and its client may return; see
-    /// [`Timeouts::resume_window`](crate::Timeouts::resume_window). The session stays open: it ends, with its close callbacks, when
-    /// the client stays away for too long.
+    /// [`Timeouts::resume_window`](crate::Timeouts::resume_window). The session stays open: it ends,
+    /// with its close callbacks, when the client stays away for too long.
     ///
     /// Called on a thread that does the network's work: it must not block. Not called when the
     /// client is back before the loss was noticed.
