@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::{Players, ask, backend, found, gate};
+use crate::cluster::{Players, ask, backend, found, gate, views_are_numbered};
 
 /// Logs all users in from gates at random, all at once. Some logins fail while members change.
 async fn log_all_in(players: &Players, users: i64, random: &mut StdRng) -> Vec<(i64, Client)> {
@@ -112,6 +112,7 @@ async fn a_master_that_dies_costs_no_player_the_session_and_no_login() {
     for node in &gates {
         node.knows(2).await;
     }
+    views_are_numbered().await;
     let mut clients = Vec::new();
     for user in 1..=8 {
         let client = gates[user % 2].client().await;
