@@ -39,7 +39,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr
 }
 
 /// Parses a whole header; as [`read`].
-fn parse(header: &[u8]) -> io::Result<Option<SocketAddr>> {
+pub(super) fn parse(header: &[u8]) -> io::Result<Option<SocketAddr>> {
     if header.starts_with(V2_SIGNATURE) && header.get(V2_SIGNATURE.len()) == Some(&V2_LOCAL) {
         // Family and addresses mean nothing then, whatever they are.
         return Ok(None);

@@ -27,7 +27,7 @@ fn no_user_ever_has_two_confirmed_sessions() {
 #[test]
 #[ignore = "slow"]
 fn no_user_ever_has_two_confirmed_sessions_with_many_seeds() {
-    check(seeds(0..400));
+    check(seeds(0..200));
 }
 
 #[test]
