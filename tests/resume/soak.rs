@@ -157,9 +157,15 @@ async fn nothing_is_lost_repeated_or_reordered_over_connections_that_are_lost() 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow"]
 async fn nothing_is_lost_repeated_or_reordered_for_minutes() {
+    // What two cores play without falling behind; 30 with optimizations.
+    let (count, seconds) = if cfg!(debug_assertions) {
+        (6, 60)
+    } else {
+        (30, 120)
+    };
     let mut clients = JoinSet::new();
-    for seed in 100..130 {
-        clients.spawn(play(seed, Duration::from_secs(120), seed % 2 == 1));
+    for seed in 100..100 + count {
+        clients.spawn(play(seed, Duration::from_secs(seconds), seed % 2 == 1));
     }
     let losses = clients.join_all().await;
     println!("{} connections lost", losses.iter().sum::<usize>());
