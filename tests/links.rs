@@ -161,7 +161,7 @@ impl Usage {
 #[ignore = "slow: a measurement"]
 #[cfg(target_os = "linux")]
 async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
-    let sizes = std::env::var("NANO_MEMBERS").unwrap_or_else(|_| "10".to_owned());
+    let sizes = std::env::var("NANO_MEMBERS").unwrap_or_else(|_| "10,30".to_owned());
     for size in sizes.split(',').map(|size| size.parse::<usize>().unwrap()) {
         let empty = Usage::now();
         let begun = Instant::now();

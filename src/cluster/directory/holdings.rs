@@ -37,7 +37,7 @@ pub(crate) const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The pause before a claim is made again.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// How long after a change a gate compares what it has with what the owner knows.
+/// How long after a change a gate compares what it has with what the owner has.
 const COMPARE_AFTER: Duration = Duration::from_secs(5);
 
 /// The sessions of one gate that have a user.

@@ -1,4 +1,4 @@
-//! What a node knows of the views of its cluster.
+//! The view that a node is in, and the one its master has stated.
 
 use std::sync::Arc;
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::world::{CHANNELS, World, channel_name};
 
 impl World {
-    /// Checks that the owner of each channel, and no other node, knows the gates with members, and that
+    /// Checks that the owner of each channel, and no other node, has the gates with members, and that
     /// they know the sessions of theirs.
     fn check_gates(&self) {
         for channel in 0..CHANNELS {

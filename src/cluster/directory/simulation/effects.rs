@@ -202,7 +202,7 @@ impl World {
         }
     }
 
-    /// The close callbacks of a session have run. Its gate knows only if it waits for them.
+    /// The close callbacks of a session have run. Its gate has to wait for them to note it.
     pub(super) fn callbacks_ran(&mut self, node: Node, session: i64) {
         if let Some(running) = &mut self.nodes[node] {
             running.finished.insert(session);
