@@ -38,6 +38,7 @@ mod backoff;
 mod broadcast;
 mod channel;
 mod channels;
+mod codec;
 mod compat;
 mod config;
 mod data_plane;

@@ -23,6 +23,7 @@ fn generated_code_is_what_the_protos_say() {
         .collect();
     let descriptors = protox::compile(&sources, [protos]).unwrap();
     tonic_prost_build::configure()
+        .codec_path("super::Codec")
         // Bodies stay slices of what the network read.
         .bytes(".")
         // A fixed order, so that equal members encode equally.

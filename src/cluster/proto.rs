@@ -19,6 +19,8 @@ mod generated {
         unreachable_pub,
         rust_2018_idioms
     )]
+    use crate::cluster::codec::NodeCodec as Codec;
+
     include!("generated/clusterpb.rs");
 }
 

@@ -10,6 +10,8 @@ use crate::support::within;
 
 #[allow(clippy::all, unreachable_pub, rust_2018_idioms)]
 pub(crate) mod proto {
+    use tonic_prost::ProstCodec as Codec;
+
     include!("../../src/cluster/generated/nano.link.v1.rs");
 }
 

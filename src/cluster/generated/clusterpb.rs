@@ -216,7 +216,7 @@ pub mod master_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Master/Register",
             );
@@ -239,7 +239,7 @@ pub mod master_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Master/Unregister",
             );
@@ -263,7 +263,7 @@ pub mod master_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Master/Heartbeat",
             );
@@ -413,7 +413,7 @@ pub mod master_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RegisterSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -456,7 +456,7 @@ pub mod master_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UnregisterSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -499,7 +499,7 @@ pub mod master_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HeartbeatSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -649,7 +649,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/HandleRequest",
             );
@@ -673,7 +673,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/HandleNotify",
             );
@@ -697,7 +697,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/HandlePush",
             );
@@ -721,7 +721,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/HandleResponse",
             );
@@ -745,7 +745,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/NewMember",
             );
@@ -769,7 +769,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/DelMember",
             );
@@ -793,7 +793,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/SessionClosed",
             );
@@ -817,7 +817,7 @@ pub mod member_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static(
                 "/clusterpb.Member/CloseSession",
             );
@@ -1002,7 +1002,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HandleRequestSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1045,7 +1045,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HandleNotifySvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1088,7 +1088,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HandlePushSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1131,7 +1131,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = HandleResponseSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1174,7 +1174,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = NewMemberSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1217,7 +1217,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = DelMemberSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1262,7 +1262,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SessionClosedSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,
@@ -1307,7 +1307,7 @@ pub mod member_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CloseSessionSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

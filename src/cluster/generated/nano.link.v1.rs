@@ -361,7 +361,7 @@ pub mod link_client {
                         format!("Service was not ready: {}", e.into()),
                     )
                 })?;
-            let codec = tonic_prost::ProstCodec::default();
+            let codec = super::Codec::default();
             let path = http::uri::PathAndQuery::from_static("/nano.link.v1.Link/Open");
             let mut req = request.into_streaming_request();
             req.extensions_mut().insert(GrpcMethod::new("nano.link.v1.Link", "Open"));
@@ -500,7 +500,7 @@ pub mod link_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = OpenSvc(inner);
-                        let codec = tonic_prost::ProstCodec::default();
+                        let codec = super::Codec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
                                 accept_compression_encodings,

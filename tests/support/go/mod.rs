@@ -30,6 +30,8 @@ mod service;
 pub(crate) mod proto {
     #![allow(clippy::all, missing_docs, unreachable_pub, rust_2018_idioms)]
     pub(crate) use super::MemberInfo;
+    use tonic_prost::ProstCodec as Codec;
+
     include!("../../../src/cluster/generated/clusterpb.rs");
 }
 
