@@ -12,6 +12,8 @@
 
 use metrics::{Counter, Gauge, Histogram};
 
+use crate::error::Error;
+
 #[cfg(feature = "admin")]
 pub(crate) mod exposition;
 mod handles;
@@ -22,11 +24,11 @@ mod refusals;
 pub(crate) mod registry;
 mod status;
 
-use self::status::Statuses;
 pub(crate) use self::{
     handles::Handles,
     refusals::{Refusal, Refusals},
 };
+use self::{refusals::FrameRefusals, status::Statuses};
 
 /// Declares the names, and lists them with their descriptions.
 macro_rules! names {
@@ -77,9 +79,11 @@ names! {
     REQUESTS_FAILED = "nano_requests_failed_total",
     /// Requests that no handler answered within the request timeout.
     REQUESTS_TIMED_OUT = "nano_requests_timed_out_total",
-    /// Responses dropped because the request was answered already, had timed out, or never existed.
+    /// Responses dropped, with a label `reason`: `late` (the request was answered already, has timed
+    /// out, or never existed), or `closed` (the connection has ended).
     RESPONSES_DROPPED = "nano_responses_dropped_total",
-    /// Pushes dropped because the client is slow and the node's policy is to drop.
+    /// Pushes dropped because the client is slow and the node's policy is to drop, with a label
+    /// `reason`: `queue` (its send queue is full), or `memory` (the node's budget is used up).
     PUSHES_DROPPED = "nano_pushes_dropped_total",
     /// Clients disconnected because the node's memory budget was used up; closed as slow clients.
     MEMORY_DISCONNECTS = "nano_memory_disconnects_total",
@@ -128,7 +132,9 @@ names! {
     CLUSTER_LINKS = "nano_cluster_links",
     /// Streams to other nodes that broke, or did not come up.
     CLUSTER_LINKS_BROKEN = "nano_cluster_links_broken_total",
-    /// Frames of other nodes that were dropped: of a session that has ended, or of an unexpected kind.
+    /// Frames of other nodes that were dropped, with a label `reason`: `ended` (the session, or what
+    /// waited for the answer), `malformed`, `limit` (the client or the session takes no more), or
+    /// `other`.
     CLUSTER_FRAMES_REFUSED = "nano_cluster_frames_refused_total",
     /// Users that were looked for by asking their owners: of pushes to users whose location was not
     /// known, or who had moved, and of each [`User::locate`](crate::User::locate) and kick.
@@ -225,8 +231,10 @@ pub(crate) struct Metrics {
     pub(crate) bytes_sent: Counter,
     pub(crate) failed: Counter,
     pub(crate) timed_out: Counter,
-    pub(crate) responses_dropped: Counter,
-    pub(crate) pushes_dropped: Counter,
+    pub(crate) responses_late: Counter,
+    pub(crate) responses_closed: Counter,
+    pub(crate) pushes_over_queue: Counter,
+    pub(crate) pushes_over_memory: Counter,
     pub(crate) memory_disconnects: Counter,
     pub(crate) memory_queued: Gauge,
     pub(crate) refused: Refusals,
@@ -255,8 +263,10 @@ impl Metrics {
             bytes_sent: node.counter(BYTES_SENT),
             failed: node.counter(REQUESTS_FAILED),
             timed_out: node.counter(REQUESTS_TIMED_OUT),
-            responses_dropped: node.counter(RESPONSES_DROPPED),
-            pushes_dropped: node.counter(PUSHES_DROPPED),
+            responses_late: node.counter_with(RESPONSES_DROPPED, &[("reason", "late")]),
+            responses_closed: node.counter_with(RESPONSES_DROPPED, &[("reason", "closed")]),
+            pushes_over_queue: node.counter_with(PUSHES_DROPPED, &[("reason", "queue")]),
+            pushes_over_memory: node.counter_with(PUSHES_DROPPED, &[("reason", "memory")]),
             memory_disconnects: node.counter(MEMORY_DISCONNECTS),
             memory_queued: node.gauge(MEMORY_QUEUED),
             refused: Refusals::new(|reason| {
@@ -383,7 +393,7 @@ pub(crate) struct LinkMetrics {
     pub(crate) forwarded: Counter,
     pub(crate) up: Gauge,
     pub(crate) broken: Counter,
-    pub(crate) frames_refused: Counter,
+    frames_refused: FrameRefusals,
     pub(crate) batches_sent: Counter,
     pub(crate) frames_sent: Counter,
     pub(crate) frames_received: Counter,
@@ -395,11 +405,18 @@ impl LinkMetrics {
             forwarded: node.counter(CLUSTER_FORWARDED),
             up: node.gauge(CLUSTER_LINKS),
             broken: node.counter(CLUSTER_LINKS_BROKEN),
-            frames_refused: node.counter(CLUSTER_FRAMES_REFUSED),
+            frames_refused: FrameRefusals::new(|reason| {
+                node.counter_with(CLUSTER_FRAMES_REFUSED, &[("reason", reason)])
+            }),
             batches_sent: node.counter(CLUSTER_BATCHES_SENT),
             frames_sent: node.counter(CLUSTER_FRAMES_SENT),
             frames_received: node.counter(CLUSTER_FRAMES_RECEIVED),
         }
+    }
+
+    /// Counts a frame that was dropped, by its error.
+    pub(crate) fn frame_refused(&self, error: &Error) {
+        self.frames_refused.count(error);
     }
 }
 

@@ -4,16 +4,38 @@
 
 #[path = "metrics/channels.rs"]
 mod channels;
+#[path = "metrics/connections.rs"]
+mod connections;
 #[path = "metrics/counts.rs"]
 mod counts;
+#[path = "support/go/mod.rs"]
+mod go;
 #[path = "promises/harness.rs"]
 #[allow(
     dead_code,
     reason = "shared with the tests of the promises, which use all of it"
 )]
 mod harness;
+#[path = "metrics/named.rs"]
+mod named;
+#[path = "metrics/nodes.rs"]
+mod nodes;
+#[path = "forwarding/raw_link.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of links, which use all of it"
+)]
+mod raw_link;
+#[path = "resume/harness.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the tests of resumed sessions, which use all of it"
+)]
+mod returning;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "metrics/users.rs"]
+mod users;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +55,7 @@ use support::eventually;
 #[derive(Default)]
 struct Kept(Mutex<Vec<Responder>>);
 
+#[derive(Default)]
 struct Till(Arc<Kept>);
 
 impl Component for Till {
@@ -189,7 +212,7 @@ async fn every_metric_counts_what_its_name_says() {
         .await;
     kept.0.lock().remove(0).respond("late").unwrap_err();
     counts
-        .expect(&series.named(names::RESPONSES_DROPPED), 1)
+        .expect(&series.because(names::RESPONSES_DROPPED, "late"), 1)
         .await;
 
     let sent = counts.total(&series.named(names::MESSAGES_SENT));
@@ -206,7 +229,7 @@ async fn every_metric_counts_what_its_name_says() {
         .count();
     assert_eq!(refused, 7);
     counts
-        .expect(&series.named(names::PUSHES_DROPPED), refused)
+        .expect(&series.because(names::PUSHES_DROPPED, "queue"), refused)
         .await;
 
     session.kick("enough");

@@ -342,15 +342,18 @@ impl ConnectionHandle {
     fn admit(&self, client: &mut ClientState, len: usize, droppable: bool) -> Result {
         let limits = &self.gate.limits;
         let memory = &self.gate.memory;
+        let metrics = &self.gate.metrics;
         let pressed = droppable && memory.is_pressed();
-        let admitted = if pressed && memory.is_slow(client.queued_bytes()) {
-            client.refuse(droppable, limits)
+        let (admitted, dropped) = if pressed && memory.is_slow(client.queued_bytes()) {
+            let refused = client.refuse(droppable, limits);
+            (refused, &metrics.pushes_over_memory)
         } else {
-            client.admit(len, droppable, limits)
+            let admitted = client.admit(len, droppable, limits);
+            (admitted, &metrics.pushes_over_queue)
         };
         admitted.map_err(|refusal| {
             if refusal == Refusal::Dropped {
-                self.gate.metrics.pushes_dropped.increment(1);
+                dropped.increment(1);
             }
             refusal.into()
         })
@@ -407,9 +410,13 @@ impl SessionSink for ConnectionHandle {
             Err(error) => (true, error.to_body()),
         };
         self.change(|state| {
-            state.client.check_output()?;
+            let metrics = &self.gate.metrics;
+            state
+                .client
+                .check_output()
+                .inspect_err(|_| metrics.responses_closed.increment(1))?;
             let Some(deadline) = state.client.in_flight.take_deadline(request) else {
-                self.gate.metrics.responses_dropped.increment(1);
+                metrics.responses_late.increment(1);
                 return Err(Error::new(
                     code::CONFLICT,
                     format!("request {request} does not wait for an answer"),
@@ -417,7 +424,7 @@ impl SessionSink for ConnectionHandle {
             };
             self.measure(deadline);
             if failed {
-                self.gate.metrics.failed.increment(1);
+                metrics.failed.increment(1);
                 if self.gate.config.silent {
                     return Ok(());
                 }

@@ -1,6 +1,8 @@
-//! Counters of messages that reached no handler.
+//! Counters of messages that reached no handler, and of frames of other nodes that were dropped.
 
 use metrics::Counter;
+
+use crate::error::{Error, code};
 
 /// Why a message reached no handler; the label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,42 @@ impl Refusals {
     /// Counts a refused message.
     pub(crate) fn count(&self, reason: Refusal) {
         self.0[reason as usize].increment(1);
+    }
+}
+
+/// Why frames of other nodes are dropped: one counter for each value of the label `reason`.
+#[derive(Debug)]
+pub(crate) struct FrameRefusals {
+    ended: Counter,
+    malformed: Counter,
+    limit: Counter,
+    other: Counter,
+}
+
+impl FrameRefusals {
+    /// Creates the counters; `counter` makes the one of a reason.
+    pub(crate) fn new(counter: impl Fn(&'static str) -> Counter) -> Self {
+        Self {
+            ended: counter("ended"),
+            malformed: counter("malformed"),
+            limit: counter("limit"),
+            other: counter("other"),
+        }
+    }
+
+    /// Counts a frame by the error that it ended with.
+    pub(crate) fn count(&self, error: &Error) {
+        let is = |codes: &[_]| codes.iter().any(|code| error.code() == *code);
+        let counter = if is(&[code::NOT_FOUND, code::CLOSED, code::CONFLICT]) {
+            &self.ended
+        } else if is(&[code::BAD_REQUEST]) {
+            &self.malformed
+        } else if is(&[code::TOO_MANY, code::TOO_LARGE]) {
+            &self.limit
+        } else {
+            &self.other
+        };
+        counter.increment(1);
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nano::{
     App, Cluster, Component, Handlers, Node, Result, Session, metrics as names,
+    testing::TestNode,
     tonic::{Code, transport::Channel},
 };
 use serde_json::Value;
@@ -14,6 +15,7 @@ use tonic_health::pb::{
 use crate::{
     harness::{Client, start},
     http::{admin, get},
+    metrics::{expect, values},
     support::{DEADLINE, eventually, within},
 };
 
@@ -100,7 +102,8 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(!line.ends_with(" 0"), "{line}");
     }
-    assert!(text.contains("state=\"good\"} 1"), "{text}");
+    let good = format!("{}{{state=\"good\"}}", names::CLUSTER_PEERS);
+    expect(&gate, &good, 1.0).await;
     let text = get(admin(&room), "/metrics").await.body;
     let name = names::CLUSTER_FRAMES_RECEIVED;
     let line = text.lines().find(|line| line.starts_with(name)).unwrap();
@@ -108,6 +111,37 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     room.shutdown().await;
     eventually("the room has left", || gate.handle().members().is_empty()).await;
     assert_eq!(members(&gate).await.len(), 1);
+    gate.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_a_member_that_crashed_is_measured() {
+    // Slow enough that the member is not evicted.
+    let slow = |cluster: Cluster| {
+        cluster
+            .listen("127.0.0.1:0")
+            .heartbeat(Duration::from_secs(5))
+    };
+    let app = App::new().admin("127.0.0.1:0");
+    let gate = start(app.cluster(slow(Cluster::master()))).await;
+    let master = gate.handle().member().unwrap().address().to_owned();
+    let room = App::new()
+        .component(Room)
+        .cluster(slow(Cluster::join([master])));
+    let mut room = TestNode::start(room).await;
+    eventually("the room is known", || gate.handle().members().len() == 1).await;
+    let mut client = Client::connect(&gate).await;
+    client.ask("Room.Join", "7").await.unwrap();
+    expect(&gate, names::CLUSTER_QUEUE_BYTES, 0.0).await;
+    room.kill();
+    let broken = format!("{}{{state=\"broken\"}}", names::CLUSTER_PEERS);
+    expect(&gate, &broken, 1.0).await;
+    // The member is to learn of it when it is back.
+    drop(client);
+    within("a queued frame", async {
+        while values(admin(&gate)).await[names::CLUSTER_QUEUE_BYTES] == 0.0 {}
+    })
+    .await;
     gate.shutdown().await;
 }
 

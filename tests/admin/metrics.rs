@@ -35,7 +35,7 @@ impl Component for Shop {
 }
 
 /// The values of a node at one moment, by name and labels without `node`.
-async fn values(address: SocketAddr) -> BTreeMap<String, f64> {
+pub(crate) async fn values(address: SocketAddr) -> BTreeMap<String, f64> {
     let text = get(address, "/metrics").await.body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     samples
@@ -56,7 +56,7 @@ async fn values(address: SocketAddr) -> BTreeMap<String, f64> {
         .collect()
 }
 
-async fn expect(node: &Node, series: &str, expected: f64) {
+pub(crate) async fn expect(node: &Node, series: &str, expected: f64) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
         let value = values(admin(node)).await.get(series).copied();
@@ -106,6 +106,7 @@ async fn routes_count_messages_by_status_and_measure_them() {
     assert_eq!(values[&format!("{}_count", names::CALL_SECONDS)], 2.0);
     assert!(values[&format!("{}_count", names::TURN_SECONDS)] >= 7.0);
     assert_eq!(values[names::READY], 1.0);
+    assert!(values[names::UPTIME_SECONDS] > 0.0);
     assert_eq!(
         values[&format!("{}{{client=\"local\"}}", names::SESSIONS)],
         1.0

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use nano::{Accept, App, Component, Handlers, Result, Session};
+use nano::{Accept, App, Component, Handlers, Result, Session, metrics as names};
 
 use crate::{
     harness::{Client, Latch, greeting, start},
     http::{admin, get},
+    metrics::{expect, values},
     support::eventually,
 };
 
@@ -47,7 +48,10 @@ async fn the_handler_that_holds_a_scheduler_is_named() {
     assert_eq!(held["waiting"], 2);
     assert_eq!(get(address, "/healthz").await.status, 200);
     assert_eq!(get(address, "/readyz").await.status, 200);
-    assert_eq!(get(address, "/metrics").await.status, 200);
+    expect(&node, names::SCHEDULER_TASKS_LONGEST, 2.0).await;
+    // It counts as blocked after a second.
+    expect(&node, names::SCHEDULERS_BLOCKED, 1.0).await;
+    assert!(values(address).await[names::SCHEDULER_BLOCKED_SECONDS] > 0.0);
     let sessions = get(address, "/api/v1/sessions").await.ok();
     assert_eq!(sessions["total"], 1);
     latch.open();
@@ -55,6 +59,7 @@ async fn the_handler_that_holds_a_scheduler_is_named() {
         node.handle().scheduler().is_empty()
     })
     .await;
+    expect(&node, names::SCHEDULERS_BLOCKED, 0.0).await;
     node.shutdown().await;
 }
 

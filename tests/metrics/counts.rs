@@ -58,6 +58,14 @@ impl Counts {
         self.totals.get(name).copied().unwrap_or_default() as usize
     }
 
+    pub(crate) async fn expect_at_least(&mut self, name: &str, count: usize) {
+        eventually(&format!("{name} is at least {count}"), || {
+            self.update();
+            self.total(name) >= count
+        })
+        .await;
+    }
+
     pub(crate) async fn expect(&mut self, name: &str, count: usize) {
         eventually(&format!("{name} is {count}"), || {
             self.update();

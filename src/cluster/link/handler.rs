@@ -32,7 +32,7 @@ pub(super) fn apply(
 ) {
     for effect in effects.drain(..) {
         if let Err(error) = apply_one(dispatch, peer, index, effect) {
-            peer.context.metrics.frames_refused.increment(1);
+            peer.context.metrics.frame_refused(&error);
             debug!(peer = %peer.address, stream = index, %error, "frame refused");
         }
     }
@@ -220,7 +220,7 @@ fn share(
     for SharedValue { key, value } in values {
         let value = (!value.is_empty()).then_some(value);
         if let Err(error) = session.inner().shared.set(&key, value) {
-            context.metrics.frames_refused.increment(1);
+            context.metrics.frame_refused(&error);
             debug!(session = session.id(), key, %error, "shared value refused");
         }
         dispatch.shared(session, &key);

@@ -1,0 +1,199 @@
+//! What is counted of connections: clients that return, clients that do not read, HTTP that does
+//! not go on.
+
+use std::{
+    collections::VecDeque,
+    future::pending,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use nano::{
+    App, Limits, Listener, SlowClient, Timeouts, metrics as names,
+    packet::Decoder,
+    transport::{Accepted, Acceptor, Transport},
+};
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
+
+use crate::{
+    Till,
+    counts::{Counts, Series},
+    harness::{Client, start},
+    returning::{Returning, come_back},
+    support::eventually,
+};
+
+#[tokio::test]
+async fn sessions_that_wait_return_and_are_lost_are_counted() {
+    let mut counts = Counts::start().await;
+    let timeouts = Timeouts::new().resume_window(Duration::from_secs(60));
+    let node = start(App::new().timeouts(timeouts)).await;
+    let series = Series::of(&node);
+    let away = series.named(names::SESSIONS_DETACHED);
+    let mut client = Returning::connect(&node).await;
+    client.client.finish().await;
+    counts.expect(&away, 1).await;
+    let _client = client.again(&node, 0).await;
+    counts.expect(&away, 0).await;
+    counts
+        .expect(&series.named(names::SESSIONS_RESUMED), 1)
+        .await;
+    come_back(&node, "nonsense", json!(0)).await;
+    counts
+        .expect(&series.because(names::SESSIONS_LOST, "unknown"), 1)
+        .await;
+}
+
+#[tokio::test]
+async fn requests_that_do_not_arrive_in_time_are_counted() {
+    let mut counts = Counts::start().await;
+    let timeouts = Timeouts::new().handshake(Duration::from_millis(200));
+    let listener = Listener::websocket("127.0.0.1:0", "/nano");
+    let node = App::new().timeouts(timeouts).listen(listener).start().await;
+    let node = node.unwrap();
+    let mut stream = TcpStream::connect(node.addresses()[0]).await.unwrap();
+    stream.write_all(b"GET /nano HTTP/1.1\r\n").await.unwrap();
+    counts
+        .expect(&Series::of(&node).named(names::HTTP_TIMEOUTS), 1)
+        .await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn responses_and_pushes_that_are_dropped_are_counted_by_reason() {
+    let mut counts = Counts::start().await;
+    let kept = Arc::<crate::Kept>::default();
+    let limits = Limits::new()
+        .send_queue_bytes(64 * 1024)
+        .memory(64 * 1024)
+        .slow_client(SlowClient::DropPushes);
+    let node = start(App::new().component(Till(kept.clone())).limits(limits)).await;
+    let series = Series::of(&node);
+    let mut client = Client::connect(&node).await;
+    let other = Client::connect(&node).await;
+    let sessions = [client.session(&node).await, other.session(&node).await];
+    // Without a pause the connections' tasks do not get to run, so the queues fill up: together they
+    // have more than the budget, and neither is full.
+    let body = vec![b'x'; 15 * 1024];
+    let push = |session: &nano::Session| session.push_raw("on", body.clone());
+    let refused = (0..6).flat_map(|_| sessions.each_ref().map(push));
+    let refused = refused.filter(Result::is_err).count();
+    let dropped = |reason| series.because(names::PUSHES_DROPPED, reason);
+    assert!(refused > 0);
+    counts.expect(&dropped("memory"), refused).await;
+    assert_eq!(counts.total(&dropped("queue")), 0);
+
+    let request = nano::message::Message::request(7, "Till.Keep", "null");
+    client.send(&crate::harness::data(&request)).await;
+    eventually("a request to be kept", || !kept.0.lock().is_empty()).await;
+    drop((client, other));
+    eventually("the sessions to end", || {
+        node.handle().sessions().count() == 0
+    })
+    .await;
+    let responder = kept.0.lock().pop().unwrap();
+    responder.respond("late").unwrap_err();
+    counts
+        .expect(&series.because(names::RESPONSES_DROPPED, "closed"), 1)
+        .await;
+    node.shutdown().await;
+}
+
+/// A client that takes the handshake reply and nothing else.
+struct Deaf {
+    input: Bytes,
+    greeted: Arc<AtomicBool>,
+}
+
+impl Transport for Deaf {
+    fn poll_read(&mut self, _: &mut Context<'_>, into: &mut Decoder) -> Poll<io::Result<usize>> {
+        let input = std::mem::take(&mut self.input);
+        if input.is_empty() {
+            return Poll::Pending;
+        }
+        into.feed(&input);
+        Poll::Ready(Ok(input.len()))
+    }
+
+    fn poll_write(
+        &mut self,
+        _: &mut Context<'_>,
+        from: &mut VecDeque<Bytes>,
+        written: &mut u64,
+    ) -> Poll<io::Result<()>> {
+        if self.greeted.swap(true, Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        *written += from.drain(..).map(|chunk| chunk.len() as u64).sum::<u64>();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+struct Clients(UnboundedReceiver<Accepted<Deaf>>);
+
+impl Acceptor for Clients {
+    type Transport = Deaf;
+
+    async fn accept(&mut self) -> io::Result<Accepted<Deaf>> {
+        match self.0.recv().await {
+            Some(client) => Ok(client),
+            None => pending().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_memory_budget_and_who_it_costs_the_connection_are_counted() {
+    let mut counts = Counts::start().await;
+    let (connect, clients) = unbounded_channel();
+    let limits = Limits::new()
+        .send_queue_bytes(128 * 1024)
+        .memory(128 * 1024);
+    let node = App::new()
+        .limits(limits)
+        .tcp("127.0.0.1:0")
+        .listen(Listener::custom(Clients(clients)))
+        .start()
+        .await
+        .unwrap();
+    let series = Series::of(&node);
+    for _ in 0..4 {
+        let greeted = Arc::<AtomicBool>::default();
+        let client = Deaf {
+            input: Bytes::from_static(b"\x01\0\0\x02{}\x02\0\0\0"),
+            greeted: greeted.clone(),
+        };
+        assert!(connect.send(Accepted::new(client)).is_ok());
+        eventually("a handshake reply", || greeted.load(Ordering::Relaxed)).await;
+    }
+    let queued = series.named(names::MEMORY_QUEUED);
+    let disconnects = series.named(names::MEMORY_DISCONNECTS);
+    let mut most = 0;
+    eventually("a client is disconnected", || {
+        for session in node.handle().sessions().list() {
+            session.push_raw("on", vec![b'x'; 200 * 1024]).ok();
+        }
+        counts.update();
+        most = most.max(counts.total(&queued));
+        counts.total(&disconnects) > 0
+    })
+    .await;
+    assert!(most > 64 * 1024, "{most}");
+    node.shutdown().await;
+    counts.expect(&queued, 0).await;
+}

@@ -1,0 +1,186 @@
+//! What is counted of other members and of the links to them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use nano::{
+    App, Cluster, Error, code, metrics as names,
+    testing::{TestCluster, TestNode},
+};
+use tonic::Code;
+
+use crate::{
+    counts::{Counts, Series},
+    go::{
+        MasterClient, channel,
+        proto::{RegisterRequest, UnregisterRequest},
+    },
+    harness::Client,
+    raw_link::{
+        RawLink, frame, hello, link,
+        proto::{Frame, Kind, Share, SharedValue},
+    },
+};
+
+/// Slow enough that no member is evicted during a test.
+const SLOW: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn members_that_join_leave_and_crash_are_counted() {
+    let mut counts = Counts::start().await;
+    let cluster = TestCluster::start().await;
+    let series = Series::of(cluster.master().node());
+    let first = cluster.add(App::new()).await;
+    let mut second = cluster.add(App::new()).await;
+    counts.expect(&series.named(names::CLUSTER_JOINED), 2).await;
+    first.stop().await;
+    counts.expect(&series.named(names::CLUSTER_LEFT), 1).await;
+    second.kill();
+    counts
+        .expect(&series.named(names::CLUSTER_EVICTED), 1)
+        .await;
+    counts.expect(&series.named(names::CLUSTER_LEFT), 2).await;
+}
+
+#[tokio::test]
+async fn calls_between_the_master_and_members_that_fail_are_counted() {
+    let mut counts = Counts::start().await;
+    let options = TestCluster::master_options().heartbeat(SLOW);
+    let mut master = TestNode::start(App::new().cluster(options)).await;
+    let member = async |heartbeat| {
+        let options = Cluster::join([master.address()]).listen("127.0.0.1:0");
+        TestNode::start(App::new().cluster(options.heartbeat(heartbeat))).await
+    };
+    let mut crashed = member(SLOW).await;
+    crashed.kill();
+    let other = member(Duration::from_millis(100)).await;
+    let failed = Series::of(master.node()).named(names::CLUSTER_ANNOUNCEMENTS_FAILED);
+    counts.expect_at_least(&failed, 1).await;
+    master.kill();
+    let failed = Series::of(other.node()).named(names::CLUSTER_HEARTBEATS_FAILED);
+    counts.expect_at_least(&failed, 1).await;
+}
+
+#[tokio::test]
+async fn refused_calls_of_nodes_are_counted_by_reason() {
+    let mut counts = Counts::start().await;
+    let options = TestCluster::master_options().token("secret");
+    let guarded = TestNode::start(App::new().cluster(options)).await;
+    let refused =
+        |node: &TestNode, reason| Series::of(node.node()).because(names::CLUSTER_REFUSED, reason);
+    let stranger = link(&guarded, vec![vec![hello(0, 1)]]).await;
+    assert_eq!(stranger.unwrap_err(), Code::Unauthenticated);
+    counts
+        .expect(&refused(&guarded, "unauthenticated"), 1)
+        .await;
+
+    let cluster = TestCluster::start().await;
+    let master = cluster.master();
+    let mut client = MasterClient::new(channel(&master.address()));
+    client
+        .register(RegisterRequest::default())
+        .await
+        .unwrap_err();
+    counts.expect(&refused(master, "malformed"), 1).await;
+    let unknown = UnregisterRequest {
+        service_addr: "127.0.0.1:1".to_owned(),
+        ..UnregisterRequest::default()
+    };
+    client.unregister(unknown).await.unwrap_err();
+    counts.expect(&refused(master, "membership"), 1).await;
+}
+
+#[tokio::test]
+async fn frames_that_are_dropped_are_counted_by_reason_and_so_are_broken_links() {
+    let mut counts = Counts::start().await;
+    let app = App::new().tcp("127.0.0.1:0");
+    let node = TestNode::start(app.cluster(TestCluster::master_options())).await;
+    let series = Series::of(node.node());
+    let refused = |reason| series.because(names::CLUSTER_FRAMES_REFUSED, reason);
+    let raw = RawLink::new(&node, hello(0, 1)).await;
+    raw.send(vec![Frame {
+        session: 8,
+        route: Bytes::from_static(b"Room.Say"),
+        ..frame(Kind::Message)
+    }]);
+    counts.expect(&refused("ended"), 1).await;
+    raw.send(vec![frame(Kind::Credit), frame(Kind::None)]);
+    counts.expect(&refused("malformed"), 2).await;
+    let value = SharedValue {
+        key: "bag".to_owned(),
+        value: Bytes::from(format!("\"{}\"", "x".repeat(100_000))),
+    };
+    let share = Share {
+        values: vec![value],
+        all: false,
+    };
+    let client = Client::connect(node.node()).await;
+    let session = client.session(node.node()).await.id();
+    raw.send(vec![Frame {
+        session,
+        binds: 1,
+        share: Some(Box::new(share)),
+        ..frame(Kind::Share)
+    }]);
+    counts.expect(&refused("limit"), 1).await;
+    // Nothing listens where the peer says it is.
+    let broken = series.named(names::CLUSTER_LINKS_BROKEN);
+    counts.expect_at_least(&broken, 1).await;
+}
+
+#[tokio::test]
+async fn messages_that_no_member_takes_are_counted() {
+    let mut counts = Counts::start().await;
+    let options = TestCluster::master_options()
+        .select_member(|_, _, _| Err(Error::new(code::UNAVAILABLE, "closed for tonight")));
+    let app = App::new().tcp("127.0.0.1:0");
+    let cluster = TestCluster::with_master(app, options).await;
+    let backend = cluster
+        .add(App::new().component(crate::Till::default()))
+        .await;
+    cluster.converged(&[&backend]).await;
+    let gate = cluster.master().node();
+    let mut client = Client::connect(gate).await;
+    let code = client.ask_in_vain("Till.Echo", r#""x""#).await;
+    assert_eq!(code, code::UNAVAILABLE);
+    let refused = Series::of(gate).because(names::MESSAGES_REFUSED, "member");
+    counts.expect(&refused, 1).await;
+}
+
+#[tokio::test]
+async fn publications_that_a_gate_misses_are_counted() {
+    let mut counts = Counts::start().await;
+    let options = TestCluster::master_options().heartbeat(SLOW);
+    let cluster = TestCluster::with_master(App::new(), options).await;
+    let options = cluster.member_options().heartbeat(SLOW);
+    let app = App::new().tcp("127.0.0.1:0").cluster(options);
+    let mut gate = TestNode::start(app).await;
+    cluster.converged(&[&gate]).await;
+    let _client = Client::connect(gate.node()).await;
+    let session = gate.handle().sessions().list().pop().unwrap();
+    // Each node owns some of them.
+    let channels = (0..60).map(|at| format!("guild.{at}"));
+    let channels: Vec<_> = channels.collect();
+    for name in &channels {
+        gate.handle()
+            .channel(name.as_str())
+            .join(&session)
+            .await
+            .unwrap();
+    }
+    let links = Series::of(gate.node()).named(names::CLUSTER_LINKS);
+    counts.expect_at_least(&links, 1).await;
+    gate.kill();
+    let master = cluster.master();
+    // Together more than may wait for a gate that is away.
+    let body = "x".repeat(1_000_000);
+    let publish = channels.iter().map(|name| {
+        let channel = master.handle().channel(name.as_str());
+        let body = &body;
+        async move { channel.publish("on", body).await.is_ok() }
+    });
+    let published = futures_util::future::join_all(publish).await;
+    assert!(published.contains(&true));
+    let dropped = Series::of(master.node()).because(names::CHANNEL_DROPPED, "link");
+    counts.expect_at_least(&dropped, 1).await;
+}
