@@ -1,7 +1,7 @@
-//! npm's `pomelo-protocol` and our codec agree: on the bytes of whatever is sent, and on what bytes
-//! mean.
+//! npm's `pomelo-protocol` and `pinus-protocol` and our codec agree: on the bytes of whatever is sent,
+//! and on what bytes mean.
 //!
-//! It runs under Node (`tests/clients/codec.mjs`). Without Node or without `npm ci` in
+//! They run under Node (`tests/clients/codec.mjs`). Without Node or without `npm ci` in
 //! `tests/clients` there is nothing to agree with, and the test says so in one line.
 #![allow(missing_docs, clippy::unwrap_used)]
 
@@ -22,16 +22,17 @@ use nano::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 
+/// Both read and write alike.
+const PACKAGES: [&str; 2] = ["pomelo-protocol", "pinus-protocol"];
 const MESSAGES: usize = 5_000;
 const PACKETS: usize = 1_000;
 /// How long the whole exchange may take.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// Ids from here on overflow the 32-bit shifts with which `pomelo-protocol` reads and measures
-/// them.
+/// Ids from here on overflow the 32-bit shifts with which they read and measure them.
 const ID_LIMIT: u64 = 1 << 31;
 
 #[test]
-fn pomelo_protocol_writes_and_reads_the_same_bytes() {
+fn pomelo_protocol_and_pinus_protocol_write_and_read_the_same_bytes() {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients");
     if let Some(missing) = missing(&clients) {
         // Straight to stderr: the harness would swallow `eprintln!` of a test that passes.
@@ -63,14 +64,17 @@ fn pomelo_protocol_writes_and_reads_the_same_bytes() {
         questions.push(json!({"op": "packet.decode", "hex": hex(&stream(pair))}));
     }
 
-    let answers = ask(&clients, &questions);
-    assert_eq!(answers.len(), questions.len());
-    let (of_messages, of_packets) = answers.split_at(2 * MESSAGES);
-    for (message, answers) in messages.iter().zip(of_messages.chunks(2)) {
-        message_agrees(message, &dictionary, &answers[0], &answers[1]);
-    }
-    for (pair, answers) in packets.chunks(2).zip(of_packets.chunks(2)) {
-        packets_agree(pair, &answers[0], &answers[1]);
+    for package in PACKAGES {
+        println!("{package}");
+        let answers = ask(&clients, package, &questions);
+        assert_eq!(answers.len(), questions.len());
+        let (of_messages, of_packets) = answers.split_at(2 * MESSAGES);
+        for (message, answers) in messages.iter().zip(of_messages.chunks(2)) {
+            message_agrees(message, &dictionary, &answers[0], &answers[1]);
+        }
+        for (pair, answers) in packets.chunks(2).zip(of_packets.chunks(2)) {
+            packets_agree(pair, &answers[0], &answers[1]);
+        }
     }
 }
 
@@ -209,17 +213,19 @@ fn missing(clients: &Path) -> Option<&'static str> {
         .status();
     match node {
         Ok(status) if status.success() => {
-            let installed = clients.join("node_modules/pomelo-protocol").is_dir();
-            (!installed)
-                .then_some("pomelo-protocol is not installed, see `npm ci` in tests/clients")
+            let modules = clients.join("node_modules");
+            let installed = PACKAGES
+                .iter()
+                .all(|package| modules.join(package).is_dir());
+            (!installed).then_some("a package is not installed, see `npm ci` in tests/clients")
         }
         _ => Some("there is no node here"),
     }
 }
 
 /// All answers, in the order of the questions. Fails after [`DEADLINE`].
-fn ask(clients: &Path, questions: &[Value]) -> Vec<Value> {
-    let (mut codec, output) = Codec::start(clients.join("codec.mjs"));
+fn ask(clients: &Path, package: &str, questions: &[Value]) -> Vec<Value> {
+    let (mut codec, output) = Codec::start(clients.join("codec.mjs"), package);
     let lines: String = questions
         .iter()
         .map(|question| format!("{question}\n"))
@@ -246,9 +252,10 @@ fn ask(clients: &Path, questions: &[Value]) -> Vec<Value> {
 struct Codec(Child);
 
 impl Codec {
-    fn start(script: PathBuf) -> (Self, ChildStdout) {
+    fn start(script: PathBuf, package: &str) -> (Self, ChildStdout) {
         let mut child = Command::new("node")
             .arg(script)
+            .arg(package)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

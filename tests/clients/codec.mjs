@@ -1,4 +1,4 @@
-// npm's pomelo-protocol as a line service: a question in JSON per line on stdin, an answer in JSON per line on stdout, bytes in hex.
+// npm's pomelo-protocol or pinus-protocol as a line service: a question in JSON per line on stdin, an answer in JSON per line on stdout, bytes in hex.
 //
 //   {"op": "packet.encode", "type": 4, "body": "0102"}                          -> {"hex": "040000020102"}
 //   {"op": "packet.decode", "hex": "040000020102"}                              -> {"packets": [{"type": 4, "body": "0102"}]}
@@ -7,12 +7,13 @@
 //   {"op": "message.decode", "hex": "000103612e62"}                             -> {"kind": 0, "id": 1, "route": "a.b", "body": ""}
 //
 // What it throws becomes {"error": ".."}.
+// usage: node codec.mjs <package>
 import { createRequire } from 'node:module'
 import { createInterface } from 'node:readline'
 
-// It still calls `new Buffer`.
+// pomelo-protocol still calls `new Buffer`.
 process.noDeprecation = true
-const { Package, Message } = createRequire(import.meta.url)('pomelo-protocol')
+const { Package, Message } = createRequire(import.meta.url)(process.argv[2])
 
 const bytes = (hex) => Buffer.from(hex, 'hex')
 const hex = (bytes) => Buffer.from(bytes ?? []).toString('hex')

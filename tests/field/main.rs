@@ -8,5 +8,6 @@ mod support;
 mod broken_frames;
 mod compressed;
 mod cut_and_glued;
+mod old_clients;
 mod pushes;
 mod table;
