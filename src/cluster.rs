@@ -65,6 +65,8 @@ mod users;
 pub(crate) use self::channels::Channels;
 #[cfg(feature = "admin")]
 use self::health::HealthService;
+#[cfg(fuzzing)]
+pub(crate) use self::link::fuzzing::check as check_link;
 #[cfg(feature = "admin")]
 pub(crate) use self::transport::PeerReport;
 pub use self::{auth::ClusterTls, routing::balance::Balance};

@@ -142,6 +142,16 @@ pub use {axum, bytes, prost};
 /// The version of this crate.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// Entry points of fuzz targets to code that is not public.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Runs a link between nodes whose peer sends anything.
+    pub fn link(data: &[u8]) {
+        crate::cluster::check_link(data);
+    }
+}
+
 // The samples in it are tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -20,6 +20,8 @@ mod effect;
 pub(super) mod failure_detector;
 pub(super) mod flow;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod handler;
 mod health;
 mod inbound;

@@ -1,6 +1,8 @@
 //! Link states: input by input here, in pairs with faults in `pair`.
 
 use std::{
+    fs,
+    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -28,6 +30,14 @@ use crate::{
 };
 
 mod pair;
+
+#[test]
+fn link_seeds_pass_the_link_check() {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/link");
+    for seed in fs::read_dir(seeds).unwrap() {
+        super::fuzzing::check(&fs::read(seed.unwrap().path()).unwrap());
+    }
+}
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
