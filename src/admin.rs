@@ -19,4 +19,7 @@ mod state;
 mod warnings;
 
 pub use self::warnings::WarningLog;
-pub(crate) use self::{server::AdminServer, state::Settings};
+pub(crate) use self::{
+    server::{AdminServer, BoundAdmin},
+    state::{AdminNode, Settings},
+};

@@ -26,7 +26,7 @@ use crate::{
     component::ErrorReporter,
     dispatch::Dispatch,
     error::{Error, Result, code},
-    handle::Handle,
+    handle::{ClusterMembership, Handle},
     member::{Info, Member, MemberSet, OnMember},
     metrics::{ClusterMetrics, Metrics},
 };
@@ -84,7 +84,6 @@ use self::{
         standing::Standing,
         state::{ClusterState, MasterState},
     },
-    peer_table::PeerTable,
     proto::{master_server::MasterServer, member_server::MemberServer},
     server::{ClusterServer, ServerConfig},
 };
@@ -93,12 +92,11 @@ pub(crate) use self::{
     data_plane::{DataPlane, Outbound},
     node_caller::NodeCaller,
     node_services::{NodeCall, NodeService, NodeServices},
+    peer_table::PeerTable,
     players::{TunnelChunk, TunnelOpen, TunnelOpened},
-    routing::router::PeerRouter,
     server::ClusterListener,
-    users::Users,
+    users::{ClusterPlace, Users},
 };
-pub(crate) use self::{directory::driver::Directory, users::ClusterPlace};
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
@@ -111,7 +109,7 @@ pub(crate) struct BoundCluster {
     listener: ClusterListener,
     server: ServerConfig,
     own: Member,
-    handle: Handle,
+    node_metrics: Arc<Metrics>,
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
     members: watch::Sender<Arc<MemberSet>>,
@@ -121,13 +119,15 @@ pub(crate) struct BoundCluster {
     is_master: bool,
     masters: Vec<String>,
     on_unregister: Option<OnMember>,
+    on_joined: Vec<OnMember>,
+    on_left: Vec<OnMember>,
     peer_table: Arc<PeerTable>,
     /// Until it is taken.
     data: data_plane::Options,
 }
 
 impl BoundCluster {
-    /// Reads the security options, and makes the member known to the node's handle.
+    /// Reads the security options, and makes the member that this node is.
     ///
     /// `services` are the names of the node's services, sorted; `heartbeat` is the interval unless
     /// the options set one; `admin` is where other members find the node's admin server.
@@ -139,7 +139,6 @@ impl BoundCluster {
         listener: ClusterListener,
         services: Vec<String>,
         heartbeat: Duration,
-        handle: &Handle,
         node_metrics: &Arc<Metrics>,
         admin: Option<String>,
     ) -> Result<Self> {
@@ -185,31 +184,40 @@ impl BoundCluster {
         proto::member(Some((&own).into())).map_err(|invalid| {
             Error::new(code::BAD_REQUEST, format!("cluster: {}", invalid.reason()))
         })?;
-        let members = watch::Sender::default();
-        handle.set_cluster(own.clone(), members.subscribe(), node_metrics.clone());
-        for callback in settings.on_joined {
-            handle.on_member_joined(move |member| callback(member));
-        }
-        for callback in settings.on_left {
-            handle.on_member_left(move |member| callback(member));
-        }
         Ok(Self {
             server,
             metrics,
             listener,
             own,
-            handle: handle.clone(),
+            node_metrics: node_metrics.clone(),
             dialer: Arc::new(dialer),
-            members,
+            members: watch::Sender::default(),
             standing: watch::Sender::default(),
             heartbeat: HeartbeatConfig::new(settings.heartbeat.unwrap_or(heartbeat)),
             retry: settings.retry_interval.unwrap_or(DEFAULT_RETRY),
             is_master: settings.master,
             masters: settings.masters,
             on_unregister: settings.on_unregister,
+            on_joined: settings.on_joined,
+            on_left: settings.on_left,
             peer_table: Arc::default(),
             data: settings.data,
         })
+    }
+
+    /// What the node's handle knows of the cluster.
+    pub(crate) fn membership(&self) -> ClusterMembership {
+        ClusterMembership {
+            own: self.own.clone(),
+            members: self.members.subscribe(),
+            metrics: self.node_metrics.clone(),
+        }
+    }
+
+    /// What is known of other nodes.
+    #[cfg(feature = "admin")]
+    pub(crate) fn peer_table(&self) -> Arc<PeerTable> {
+        self.peer_table.clone()
     }
 
     /// What calls services of this node and of others.
@@ -227,19 +235,26 @@ impl BoundCluster {
         }
     }
 
-    /// Creates what sends to other nodes, from the options given. Called once, before dispatch is
-    /// created, which owns its router.
+    /// Creates what sends to other nodes, from the options given, and registers their callbacks.
+    /// Called once, before dispatch is created, which owns its router.
     pub(crate) fn outbound(
         &mut self,
+        handle: &Handle,
         reporter: Arc<ErrorReporter>,
         node_services: Arc<NodeServices>,
     ) -> Outbound {
+        for callback in std::mem::take(&mut self.on_joined) {
+            handle.on_member_joined(move |member| callback(member));
+        }
+        for callback in std::mem::take(&mut self.on_left) {
+            handle.on_member_left(move |member| callback(member));
+        }
         Outbound::new(
             &self.own,
             self.peer_table.clone(),
             self.dialer.clone(),
             reporter,
-            (self.handle.clone(), node_services),
+            (handle.clone(), node_services),
             std::mem::take(&mut self.data),
         )
     }
@@ -249,6 +264,7 @@ impl BoundCluster {
     /// # Errors
     /// Another program listens on the address by now.
     pub(crate) fn serve(self, outbound: Outbound, dispatch: Arc<Dispatch>) -> Result<Cluster> {
+        let handle = outbound.node().clone();
         let data_plane = DataPlane::new(outbound, dispatch);
         let master = self.is_master.then(|| MasterState {
             registry: Mutex::new(Registry::new(
@@ -265,7 +281,7 @@ impl BoundCluster {
         };
         let state = Arc::new(ClusterState::new(
             self.own,
-            self.handle,
+            handle,
             self.dialer,
             self.metrics,
             (self.members, self.standing),

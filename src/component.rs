@@ -5,7 +5,7 @@ use std::{any::type_name, marker::PhantomData, sync::Arc};
 use crate::{
     error::Result,
     filter::AnyFilter,
-    handle::Handle,
+    handle::{Handle, Schedulers},
     panic::catch_panic,
     serialize::{Json, Serializer},
 };
@@ -152,7 +152,7 @@ impl Service {
     pub(crate) fn register<S: Serializer, C: Component<S>>(
         component: Arc<C>,
         options: &Options,
-        node: &Handle,
+        schedulers: &Schedulers,
         reporter: &Arc<ErrorReporter>,
         filters: &[AnyFilter],
     ) -> Result<Self> {
@@ -161,7 +161,7 @@ impl Service {
             None => short_name(C::type_path()).to_owned(),
         };
         let config = Arc::new(ServiceConfig {
-            placement: options.placement.resolve(&name, node)?,
+            placement: options.placement.resolve(&name, schedulers)?,
             reporter: reporter.clone(),
             name: name.clone(),
         });

@@ -103,9 +103,10 @@ impl BoundListeners {
         Ok(Self { listeners: bound })
     }
 
-    /// Returns the address of the first listener, if there is one.
-    pub(crate) fn first_address(&self) -> Option<SocketAddr> {
-        self.listeners.first()?.local_addr()
+    /// Returns the addresses in the order of the listeners; transports without one are left out.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.listeners.iter().filter_map(BoundListener::local_addr);
+        addresses.collect()
     }
 
     /// Starts to listen and to accept; returns the addresses in the order of the listeners.

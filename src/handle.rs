@@ -1,6 +1,7 @@
 //! The handle of a running node, for its components and the rest of the program.
 
 use std::{
+    any::Any,
     fmt,
     net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock, Weak},
@@ -9,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use parking_lot::RwLock;
 use serde::Serialize;
 use tokio::{sync::watch, task::spawn_blocking};
 
@@ -17,27 +17,34 @@ use crate::{
     channel::{Channel, ChannelNetwork},
     error::{Error, Result, code},
     member::{Member, MemberSet, OnMember},
-    metrics::Metrics,
     scheduler::{Pool, PushError, Scheduler},
     serialize::{Encode, Json, Serializer},
-    session::{ByNode, CallBuilder, CloseReason, Push, Session, Sessions},
+    session::{
+        ByNode, CallBuilder, CallRouter, CloseReason, Push, Session, SessionOwner, Sessions,
+        UserObserver,
+    },
 };
 
 mod call;
 mod certificates;
+mod config;
 mod deny_list;
 mod lifecycle;
 mod membership;
+mod schedulers;
 mod start_steps;
 mod users;
 
 pub use call::CallAllBuilder;
 use certificates::Certificates;
+pub(crate) use config::HandleConfig;
 use deny_list::Denied;
 pub use deny_list::DenyList;
 use lifecycle::Lifecycle;
 pub use lifecycle::Readiness;
+pub(crate) use membership::ClusterMembership;
 use membership::Membership;
+pub(crate) use schedulers::Schedulers;
 use start_steps::StartSteps;
 pub(crate) use start_steps::Step;
 use users::Running as UsersOfNode;
@@ -67,59 +74,68 @@ pub use users::{Location, Login, Unique, User, Users};
 pub struct Handle(Arc<Inner>);
 
 struct Inner {
-    pool: Pool,
-    scheduler: Scheduler,
-    capacity: usize,
+    schedulers: Schedulers,
     sessions: Arc<Sessions>,
-    routes: RwLock<Vec<ByteString>>,
+    routes: Vec<ByteString>,
     denied: Arc<Denied>,
     certificates: Certificates,
     membership: Membership,
-    /// Set while the node runs. Emptied when it stops, for what is in it owns this.
-    channels: RwLock<Option<Arc<dyn ChannelNetwork>>>,
-    /// Set when the node starts.
-    users: OnceLock<Arc<dyn UserRouter>>,
-    /// Set once, before the components' hooks run, if there is a configuration to read again.
-    reload: OnceLock<Reload>,
     start: StartSteps,
-    admin: OnceLock<SocketAddr>,
+    admin: Option<SocketAddr>,
     lifecycle: Lifecycle,
+    /// Set once, before the components' hooks run.
+    parts: OnceLock<NodeParts>,
 }
 
 /// Reads the configuration again and applies what can change. Blocks on the file system.
 type Reload = Arc<dyn Fn(&Handle) -> Result + Send + Sync>;
 
+/// The parts of a running node that its handle calls.
+///
+/// They are made from the handle, which components get too, so that none of them can exist before
+/// it. Weak, because the node owns them: they are gone when it has stopped.
+pub(crate) struct NodeParts {
+    pub(crate) call_router: Weak<dyn CallRouter>,
+    pub(crate) users: Weak<dyn UserRouter>,
+    pub(crate) user_observer: Weak<dyn UserObserver>,
+    pub(crate) channels: Weak<dyn ChannelNetwork>,
+    /// `None` unless there is a configuration to read again.
+    pub(crate) reload: Option<Reload>,
+}
+
 impl Handle {
-    pub(crate) fn new(pool: Pool, capacity: usize) -> Self {
+    pub(crate) fn new(config: HandleConfig) -> Self {
         // Sessions find their node through the table, which the node owns.
         Self(Arc::new_cyclic(|this: &Weak<Inner>| Inner {
-            scheduler: pool.scheduler("node", capacity),
-            pool,
-            capacity,
-            sessions: Sessions::new(this.clone()),
-            routes: RwLock::default(),
+            schedulers: config.schedulers,
+            sessions: Sessions::new(this.clone(), config.hooks),
+            routes: config.routes,
             denied: Arc::default(),
             certificates: Certificates::default(),
-            membership: Membership::default(),
-            channels: RwLock::default(),
-            users: OnceLock::new(),
-            reload: OnceLock::new(),
+            membership: Membership::new(config.cluster),
             start: StartSteps::default(),
-            admin: OnceLock::new(),
+            admin: config.admin,
             lifecycle: Lifecycle::default(),
+            parts: OnceLock::new(),
         }))
+    }
+
+    /// Completes the handle with the parts of the node that were made from it. Called once.
+    pub(crate) fn attach(&self, parts: NodeParts) {
+        // A handle belongs to one node, which is started once.
+        let _ = self.0.parts.set(parts);
     }
 
     /// The node's default scheduler. Handlers and close callbacks run on it unless a component has
     /// another one.
     pub fn scheduler(&self) -> &Scheduler {
-        &self.0.scheduler
+        self.0.schedulers.default()
     }
 
     /// Makes a scheduler on the node's threads, for a room or a desk. It lives as long as its
     /// handles.
     pub fn new_scheduler(&self, name: impl Into<Arc<str>>) -> Scheduler {
-        self.0.pool.scheduler(name, self.0.capacity)
+        self.0.schedulers.create(name)
     }
 
     /// Runs a task on the default scheduler: [`Scheduler::push_task`].
@@ -127,7 +143,7 @@ impl Handle {
     /// # Errors
     /// Gives the task back when the queue is full, or the node has stopped.
     pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), PushError> {
-        self.0.scheduler.push_task(task)
+        self.scheduler().push_task(task)
     }
 
     /// The node's table of sessions.
@@ -181,7 +197,7 @@ impl Handle {
     /// files that are: then the rest has changed. [`code::NOT_FOUND`] if the node was not started
     /// with a configuration from a file or the environment.
     pub async fn reload(&self) -> Result {
-        let reload = self.0.reload.get().cloned().ok_or_else(|| {
+        let reload = self.0.reload().cloned().ok_or_else(|| {
             Error::new(
                 code::NOT_FOUND,
                 "the node was started without a configuration",
@@ -196,22 +212,16 @@ impl Handle {
 
     /// Whether there is a configuration to read again.
     pub(crate) fn can_reload(&self) -> bool {
-        self.0.reload.get().is_some()
-    }
-
-    /// Sets what a reload does. Called once.
-    pub(crate) fn set_reload(&self, reload: impl Fn(&Self) -> Result + Send + Sync + 'static) {
-        // A handle belongs to one node, which is started once.
-        let _ = self.0.reload.set(Arc::new(reload));
+        self.0.reload().is_some()
     }
 
     pub(crate) fn certificates(&self) -> &Certificates {
         &self.0.certificates
     }
 
-    /// The routes of this node's own handlers, sorted. Complete from `after_init` on.
+    /// The routes of this node's own handlers, sorted.
     pub fn routes(&self) -> Vec<ByteString> {
-        self.0.routes.read().clone()
+        self.0.routes.clone()
     }
 
     /// Calls a service of the cluster on behalf of the node.
@@ -253,7 +263,7 @@ impl Handle {
     /// }
     /// ```
     pub fn channel(&self, name: impl Into<Arc<str>>) -> Channel {
-        Channel::new(name.into(), self.0.channels.read().clone())
+        Channel::new(name.into(), self.channel_network())
     }
 
     /// Pushes a JSON message to all clients of all gates of the cluster, without a wait for them.
@@ -288,30 +298,20 @@ impl Handle {
     /// # Errors
     /// As [`broadcast`](Handle::broadcast).
     pub fn broadcast_raw(&self, route: &str, body: impl Into<Bytes>) -> Result<Vec<String>> {
-        let network = self.0.channels.read().clone();
+        let network = self.channel_network();
         let network =
             network.ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))?;
         network.broadcast(&Push::new(route, body.into()))
     }
 
     /// The channels of a node that runs.
-    #[cfg(feature = "admin")]
     pub(crate) fn channel_network(&self) -> Option<Arc<dyn ChannelNetwork>> {
-        self.0.channels.read().clone()
-    }
-
-    /// Connects channels and broadcasts, or with `None` disconnects them.
-    pub(crate) fn set_channels(&self, network: Option<Arc<dyn ChannelNetwork>>) {
-        let old = std::mem::replace(&mut *self.0.channels.write(), network);
-        drop(old);
-    }
-
-    pub(crate) fn set_users(&self, users: Arc<dyn UserRouter>) {
-        let _ = self.0.users.set(users);
+        self.0.parts.get()?.channels.upgrade()
     }
 
     pub(crate) fn user_router(&self) -> UsersOfNode {
-        UsersOfNode(self.0.users.get().cloned())
+        let users = self.0.parts.get().map(|parts| parts.users.upgrade());
+        UsersOfNode(users.flatten())
     }
 
     /// This node as the other members know it; `None` for a standalone node.
@@ -397,13 +397,7 @@ impl Handle {
 
     /// The bound address of the node's [admin server](crate::App::admin), if it has one.
     pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.0.admin.get().copied()
-    }
-
-    #[cfg(feature = "admin")]
-    pub(crate) fn set_admin_address(&self, address: SocketAddr) {
-        // Set once, when the node starts.
-        let _ = self.0.admin.set(address);
+        self.0.admin
     }
 
     /// Notes that a step of the start is done.
@@ -416,21 +410,12 @@ impl Handle {
         self.0.membership.sets()
     }
 
-    pub(crate) fn set_cluster(
-        &self,
-        own: Member,
-        members: watch::Receiver<Arc<MemberSet>>,
-        metrics: Arc<Metrics>,
-    ) {
-        self.0.membership.set_cluster(own, members, metrics);
-    }
-
     pub(crate) fn notify_member_joined(&self, member: &Member) {
-        self.0.membership.notify_joined(&self.0.scheduler, member);
+        self.0.membership.notify_joined(self.scheduler(), member);
     }
 
     pub(crate) fn notify_member_left(&self, member: &Member) {
-        self.0.membership.notify_left(&self.0.scheduler, member);
+        self.0.membership.notify_left(self.scheduler(), member);
     }
 
     /// Queues a membership callback on the default scheduler. A panic is counted. `done` is dropped
@@ -442,29 +427,43 @@ impl Handle {
         member: &Member,
         done: impl Send + 'static,
     ) {
-        let scheduler = &self.0.scheduler;
         self.0
             .membership
-            .call_back(scheduler, hook, callback, member, done);
+            .call_back(self.scheduler(), hook, callback, member, done);
     }
 
     /// Drops all callbacks of a stopped node: one that owns its handle would keep both alive.
     pub(crate) fn forget_callbacks(&self) {
-        self.set_channels(None);
         self.0.membership.forget_callbacks();
         self.0.sessions.forget_callbacks();
     }
 
     pub(crate) fn pool(&self) -> &Pool {
-        &self.0.pool
-    }
-
-    pub(crate) fn name_routes(&self, routes: Vec<ByteString>) {
-        *self.0.routes.write() = routes;
+        self.0.schedulers.pool()
     }
 
     pub(crate) fn lifecycle(&self) -> &Lifecycle {
         &self.0.lifecycle
+    }
+}
+
+impl Inner {
+    fn reload(&self) -> Option<&Reload> {
+        self.parts.get()?.reload.as_ref()
+    }
+}
+
+impl SessionOwner for Inner {
+    fn call_router(self: Arc<Self>) -> Option<Arc<dyn CallRouter>> {
+        self.parts.get()?.call_router.upgrade()
+    }
+
+    fn user_observer(&self) -> Option<Arc<dyn UserObserver>> {
+        self.parts.get()?.user_observer.upgrade()
+    }
+
+    fn node(self: Arc<Self>) -> Option<Arc<dyn Any + Send + Sync>> {
+        Some(self)
     }
 }
 

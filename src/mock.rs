@@ -43,6 +43,7 @@
 //! ```
 
 use std::{
+    any::Any,
     collections::HashMap,
     fmt, mem,
     net::SocketAddr,
@@ -54,6 +55,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use metrics::Counter;
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
@@ -62,7 +64,10 @@ use crate::{
     error::{Error, Result, code},
     message::Message,
     serialize::{Decode, Encode, Json},
-    session::{Call, CallRouter, CloseReason, Push, Session, SessionInner, SessionSink, Sessions},
+    session::{
+        Call, CallRouter, CloseReason, Push, Session, SessionHooks, SessionInner, SessionOwner,
+        SessionSink, Sessions, UserObserver,
+    },
 };
 
 /// Makes a session, and the sink that records what is sent to it.
@@ -74,11 +79,13 @@ pub fn session() -> (Session, Arc<MockSink>) {
     static NEXT_ID: AtomicI64 = AtomicI64::new(1);
 
     let sink = Arc::new_cyclic(|this: &Weak<MockSink>| {
-        let sessions = Sessions::new(Weak::<()>::new());
-        sessions.connect(this.clone());
+        let hooks = SessionHooks {
+            panics: Counter::noop(),
+            on_bind: None,
+        };
         MockSink {
             recorded: Mutex::default(),
-            sessions,
+            sessions: Sessions::new(this.clone(), hooks),
             session: OnceLock::new(),
         }
     });
@@ -95,7 +102,7 @@ pub fn session() -> (Session, Arc<MockSink>) {
 /// its groups, its close callbacks run (at once, on the calling thread), and pushes fail.
 pub struct MockSink {
     recorded: Mutex<Recorded>,
-    /// Carries the session's calls to this sink.
+    /// The table of the session, whose calls it carries to this sink.
     sessions: Arc<Sessions>,
     /// Weak, because the session owns the sink.
     session: OnceLock<Weak<SessionInner>>,
@@ -270,6 +277,20 @@ impl SessionSink for MockSink {
 
     fn spawn(&self, work: Spawned) {
         self.recorded.lock().spawned.push(work);
+    }
+}
+
+impl SessionOwner for MockSink {
+    fn call_router(self: Arc<Self>) -> Option<Arc<dyn CallRouter>> {
+        Some(self)
+    }
+
+    fn user_observer(&self) -> Option<Arc<dyn UserObserver>> {
+        None
+    }
+
+    fn node(self: Arc<Self>) -> Option<Arc<dyn Any + Send + Sync>> {
+        None
     }
 }
 

@@ -1,19 +1,25 @@
 //! One running node.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle as RuntimeHandle, sync::watch, time::timeout};
 use tracing::error;
 
 use self::{
-    admin::AdminPart,
+    bound::BoundAddresses,
     running::{FLUSH_TIMEOUT, Running},
     runtime::IoRuntime,
     signals::{Hangups, Interrupts, Signal},
 };
-use crate::{error::Result, handle::Handle, scheduler::Pool};
+use crate::{
+    error::{Error, Result},
+    handle::Handle,
+    metrics::Metrics,
+    scheduler::Pool,
+};
 
 mod admin;
+mod bound;
 mod config;
 mod drain;
 mod draining;
@@ -48,18 +54,28 @@ impl Node {
     pub(crate) async fn start(mut config: NodeConfig) -> Result<Self> {
         config.check()?;
         let io = IoRuntime::new(config.io_threads)?;
-        let pool = Pool::new("nano", config.scheduler_threads, RuntimeHandle::current())?
-            .with_precision(config.timer_precision)?;
-        let handle = Handle::new(pool, config.scheduler_capacity);
+        let bind = async move {
+            let bound = BoundAddresses::bind(&mut config).await?;
+            Ok::<_, Error>((config, bound))
+        };
+        let (config, bound) = io.run(bind).await?;
+        let metrics = Arc::new(Metrics::new(bound.admin.handles(&bound.name())));
+        let pool = Pool::with_turn_seconds(
+            "nano",
+            config.scheduler_threads,
+            RuntimeHandle::current(),
+            metrics.turn_seconds(),
+        )?
+        .with_precision(config.timer_precision)?;
         let shutdown_timeout = config.shutdown_timeout;
         let (drain, delay) = (config.drain, config.shutdown_delay);
-        let admin = AdminPart::start(&mut config, &handle).await?;
-        let part = admin.clone();
-        match io.run(Running::start(config, handle.clone(), part)).await {
+        let start = Running::start(config, bound, metrics, pool.clone());
+        match io.run(start).await {
             Ok((running, addresses)) => {
                 let (stopped_tx, stopped) = watch::channel(false);
+                let handle = running.handle.clone();
                 let node = handle.clone();
-                let gate = running.gate.clone();
+                let (gate, admin) = (running.gate.clone(), running.admin.clone());
                 let draining = running.draining(delay.unwrap_or_default());
                 tokio::spawn(async move {
                     tokio::select! {
@@ -82,10 +98,7 @@ impl Node {
                 })
             }
             Err(error) => {
-                handle.shutdown();
-                handle.pool().shutdown(shutdown_timeout).await;
-                handle.forget_callbacks();
-                admin.stop().await;
+                pool.shutdown(shutdown_timeout).await;
                 Err(error)
             }
         }

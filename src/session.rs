@@ -32,7 +32,6 @@ mod user_id;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::handle::SessionInner;
-pub(crate) use self::registry::UserObserver;
 pub use self::{
     call::{ByNode, BySession, CallBuilder},
     close_reason::CloseReason,
@@ -51,7 +50,7 @@ pub(crate) use self::{
     close_state::{GroupRef, SessionKey},
     handle::{Call, CallRouter, SessionTable},
     push::GateMulticast,
-    registry::OnBind,
+    registry::{OnBind, SessionHooks, SessionOwner, UserObserver},
     reply_to::{Caller, CancelCall, ReplyTo},
     sequencer::{Place, Sequenced, SequencedTask, Ticket},
     shared_values::SharedValues,

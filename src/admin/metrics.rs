@@ -36,7 +36,7 @@ pub(super) fn routes(state: &AdminState) -> Json {
     for route in state.handle.routes() {
         routes.insert(route.to_string(), Map::new());
     }
-    for sample in state.registry().read() {
+    for sample in state.registry.read() {
         let Some(route) = sample
             .label("route")
             .and_then(|route| routes.get_mut(route))
@@ -104,17 +104,14 @@ fn distribution(seconds: &Distribution) -> Json {
 /// All samples, sorted, those among them that are computed now.
 fn samples(state: &AdminState) -> Vec<Sample> {
     update(state);
-    state.registry().read()
+    state.registry.read()
 }
 
 /// Sets the gauges that are computed for each scrape.
 fn update(state: &AdminState) {
-    let (handle, registry) = (&state.handle, state.registry());
-    let Some(node) = state.name() else {
-        return;
-    };
+    let (handle, registry) = (&state.handle, &state.registry);
     let set = |name, label: Option<(&'static str, &'static str)>, value: f64| {
-        let labels = [("node", node.to_owned().into())].into_iter();
+        let labels = [("node", state.name.clone().into())].into_iter();
         let more = label.map(|(label, value)| (label, value.into()));
         let gauge = registry.gauge(name, labels.chain(more).collect(), Gauge::noop());
         gauge.set(value);

@@ -24,7 +24,7 @@ pub(super) fn node(state: &AdminState) -> Value {
     let (all, local) = (handle.sessions().count(), handle.sessions().local_count());
     let missing = handle.missing();
     json!({
-        "name": state.name(),
+        "name": state.name,
         "version": env!("CARGO_PKG_VERSION"),
         "process": process::id(),
         "role": own_role(state),

@@ -28,11 +28,11 @@ use super::{
     access::Access,
     request::{Answer, ApiError},
     routes::Head,
-    state::{AdminState, Settings},
+    state::{AdminNode, AdminState, Settings},
 };
 use crate::{
     error::{Error, Result, code},
-    handle::Handle,
+    metrics::registry::Registry,
 };
 
 /// Connections open at once. At the bound the oldest is closed.
@@ -58,27 +58,31 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the thread may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// An admin server that has its address, and answers no request yet.
+pub(crate) struct BoundAdmin {
+    listener: StdListener,
+    address: SocketAddr,
+    access: Access,
+    settings: Settings,
+    registry: Arc<Registry>,
+}
+
 /// A running admin server. Dropping it ends its thread.
 pub(crate) struct AdminServer {
     address: SocketAddr,
-    state: Arc<AdminState>,
     /// Set to end the thread.
     stop: watch::Sender<bool>,
     stopped: watch::Receiver<bool>,
 }
 
-impl AdminServer {
-    /// Listens at the address of the options, and serves until it is stopped. `masters` are those
-    /// that the node joins; `None` if it is one, or stands alone.
+impl BoundAdmin {
+    /// Takes the address of the options.
     ///
     /// # Errors
     /// Names the address that cannot be listened on, or the option that is not valid.
-    pub(crate) async fn start(
-        settings: Settings,
-        handle: Handle,
-        masters: Option<Vec<String>>,
-    ) -> Result<Self> {
-        let access = Access::new(settings.token, settings.hosts)?;
+    pub(crate) async fn bind(mut settings: Settings) -> Result<Self> {
+        let hosts = std::mem::take(&mut settings.hosts);
+        let access = Access::new(settings.token.take(), hosts)?;
         let listener = bind(&settings.address).await.map_err(|error| {
             let address = &settings.address;
             let message = format!("admin: cannot listen on {address}: {error}");
@@ -88,31 +92,12 @@ impl AdminServer {
         if !address.ip().is_loopback() && !access.has_token() {
             warn!(%address, "admin server has no token: other machines can only ask for its health");
         }
-        let state = Arc::new(AdminState::new(
-            handle,
-            access,
-            masters,
-            settings.log_filter,
-            settings.warnings,
-        ));
-        let (stop, stopping) = watch::channel(false);
-        let (ended, stopped) = watch::channel(false);
-        let serving = state.clone();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        thread::Builder::new()
-            .name("nano-admin".to_owned())
-            .spawn(move || {
-                runtime.block_on(serve(listener, serving, stopping));
-                // What is left of connections ends with the runtime.
-                drop(runtime);
-                ended.send_replace(true);
-            })?;
-        info!(%address, "serving operators");
         Ok(Self {
+            listener,
             address,
-            state,
-            stop,
-            stopped,
+            access,
+            settings,
+            registry: Arc::default(),
         })
     }
 
@@ -120,10 +105,44 @@ impl AdminServer {
         self.address
     }
 
-    pub(crate) fn state(&self) -> &Arc<AdminState> {
-        &self.state
+    /// Keeps the metrics that the server shows.
+    pub(crate) fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
+    /// Serves until the server is stopped.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub(crate) fn serve(self, node: AdminNode) -> Result<AdminServer> {
+        let (listener, address) = (self.listener, self.address);
+        let Settings {
+            log_filter,
+            warnings,
+            ..
+        } = self.settings;
+        let state = AdminState::new(node, self.access, self.registry, log_filter, warnings);
+        let (stop, stopping) = watch::channel(false);
+        let (ended, stopped) = watch::channel(false);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        thread::Builder::new()
+            .name("nano-admin".to_owned())
+            .spawn(move || {
+                runtime.block_on(serve(listener, Arc::new(state), stopping));
+                // What is left of connections ends with the runtime.
+                drop(runtime);
+                ended.send_replace(true);
+            })?;
+        info!(%address, "serving operators");
+        Ok(AdminServer {
+            address,
+            stop,
+            stopped,
+        })
+    }
+}
+
+impl AdminServer {
     /// Stops the server, and waits until its address is free.
     pub(crate) async fn stop(&self) {
         self.stop.send_replace(true);

@@ -1,16 +1,12 @@
 //! What the admin server knows of its node.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    sync::{Arc, OnceLock, Weak},
-};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use tokio::time::Instant;
 
 use super::{access::Access, busiest::Busiest, warnings::WarningLog};
 use crate::{
-    cluster::{PeerReport, PeerRouter},
+    cluster::{PeerReport, PeerTable},
     error::Result,
     handle::Handle,
     metrics::registry::Registry,
@@ -40,77 +36,66 @@ impl Settings {
     }
 }
 
+/// The node that an admin server shows.
+pub(crate) struct AdminNode {
+    pub(crate) handle: Handle,
+    /// The label of its metrics.
+    pub(crate) name: String,
+    /// The addresses for clients.
+    pub(crate) listeners: Vec<SocketAddr>,
+    /// The masters it joins; `None` for a master, and for a standalone node.
+    pub(crate) masters: Option<Vec<String>>,
+    pub(crate) peers: Arc<PeerTable>,
+}
+
 /// The node, as the admin server sees it. Nothing in it waits.
-pub(crate) struct AdminState {
+pub(super) struct AdminState {
     pub(super) handle: Handle,
+    pub(super) name: String,
+    pub(super) masters: Option<Vec<String>>,
     pub(super) access: Access,
     pub(super) started: Instant,
     pub(super) log_filter: Option<ChangeLogFilter>,
     pub(super) warnings: Option<WarningLog>,
-    /// The masters this node joins; `None` for a master, and for a standalone node.
-    pub(super) masters: Option<Vec<String>>,
     pub(super) busiest: Busiest,
-    registry: Arc<Registry>,
-    /// The label of the node's metrics; set when its addresses are bound.
-    name: OnceLock<String>,
-    /// Set when clients can connect.
-    listeners: OnceLock<Vec<SocketAddr>>,
-    /// Set when the node has a data plane.
-    peers: OnceLock<Weak<PeerRouter>>,
+    pub(super) registry: Arc<Registry>,
+    listeners: Vec<SocketAddr>,
+    peers: Arc<PeerTable>,
 }
 
 impl AdminState {
     pub(super) fn new(
-        handle: Handle,
+        node: AdminNode,
         access: Access,
-        masters: Option<Vec<String>>,
+        registry: Arc<Registry>,
         log_filter: Option<ChangeLogFilter>,
         warnings: Option<WarningLog>,
     ) -> Self {
         Self {
-            handle,
+            handle: node.handle,
+            name: node.name,
+            masters: node.masters,
             access,
             started: Instant::now(),
             log_filter,
             warnings,
-            masters,
             busiest: Busiest::default(),
-            registry: Arc::default(),
-            name: OnceLock::new(),
-            listeners: OnceLock::new(),
-            peers: OnceLock::new(),
+            registry,
+            listeners: node.listeners,
+            peers: node.peers,
         }
     }
 
-    pub(crate) fn set_name(&self, name: &str) {
-        // A node starts once.
-        let _ = self.name.set(name.to_owned());
-    }
-
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.get().map(String::as_str)
-    }
-
-    pub(crate) fn registry(&self) -> Arc<Registry> {
-        self.registry.clone()
-    }
-
-    pub(crate) fn set_listeners(&self, addresses: &[SocketAddr]) {
-        // A node starts once.
-        let _ = self.listeners.set(addresses.to_vec());
-    }
-
-    pub(crate) fn set_peers(&self, peers: &Arc<PeerRouter>) {
-        let _ = self.peers.set(Arc::downgrade(peers));
-    }
-
+    /// The addresses that clients can connect to now.
     pub(super) fn listeners(&self) -> &[SocketAddr] {
-        self.listeners.get().map_or(&[], Vec::as_slice)
+        match self.handle.missing().contains(&"listeners") {
+            true => &[],
+            false => &self.listeners,
+        }
     }
 
     pub(super) fn peers(&self) -> Vec<PeerReport> {
-        let peers = self.peers.get().and_then(Weak::upgrade);
-        peers.map(|peers| peers.reports()).unwrap_or_default()
+        self.peers.reports()
     }
 }
 

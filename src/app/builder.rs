@@ -95,8 +95,8 @@ impl App {
         let component = Arc::new(component);
         self.config
             .components
-            .push(Box::new(move |node, reporter, filters| {
-                Service::register(component, &options, node, reporter, filters)
+            .push(Box::new(move |schedulers, reporter, filters| {
+                Service::register(component, &options, schedulers, reporter, filters)
             }));
         self
     }

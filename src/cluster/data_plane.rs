@@ -99,6 +99,10 @@ impl Outbound {
     pub(crate) fn router(&self) -> &Arc<PeerRouter> {
         &self.router
     }
+
+    pub(super) fn node(&self) -> &Handle {
+        &self.context.node
+    }
 }
 
 /// All traffic with other nodes.

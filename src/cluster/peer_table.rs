@@ -6,6 +6,8 @@ use parking_lot::RwLock;
 use rustc_hash::FxHashMap;
 use tonic::Status;
 
+#[cfg(feature = "admin")]
+use super::transport::PeerReport;
 use super::transport::PeerTransport;
 use crate::{
     error::{Error, Result, code},
@@ -19,7 +21,7 @@ const MAX_AWAY: usize = 256;
 /// What the router knows of other nodes. Filled by the control plane, which knows the members, and by
 /// those who make transports.
 #[derive(Default)]
-pub(in crate::cluster) struct PeerTable(RwLock<Table>);
+pub(crate) struct PeerTable(RwLock<Table>);
 
 #[derive(Default)]
 struct Table {
@@ -84,6 +86,14 @@ impl PeerTable {
 
     pub(in crate::cluster) fn get(&self, address: &str) -> Option<Arc<dyn PeerTransport>> {
         self.0.read().transports.get(address).cloned()
+    }
+
+    /// All peers at this moment.
+    #[cfg(feature = "admin")]
+    pub(crate) fn reports(&self) -> Vec<PeerReport> {
+        let mut reports = Vec::new();
+        self.each(|transport| reports.push(transport.report()));
+        reports
     }
 
     /// Looks at every transport under the lock: `look` must not take long.

@@ -15,11 +15,7 @@ mod lookup;
 mod context;
 mod locations;
 
-use std::{
-    any::Any,
-    pin::Pin,
-    sync::{Arc, Weak},
-};
+use std::{any::Any, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -36,7 +32,7 @@ use self::{
 use super::{
     compat::remote::CompatSession,
     directory::{
-        driver::{Directory, GateSessions},
+        driver::Directory,
         follow::{ClusterViews, follow},
         service::DirectoryService,
     },
@@ -72,14 +68,12 @@ pub(crate) struct Users {
     lookup: Lookup,
     claims: Claims,
     directory: Arc<Directory>,
-    /// Ends sessions for the directory, which does not own it.
-    _sessions: Arc<dyn GateSessions>,
     _follow: AbortOnDropHandle<()>,
 }
 
 impl Users {
-    /// Adds the services to a node, and returns its directory. Called on a runtime that lives as long
-    /// as the node. `place` is `None` for a standalone node.
+    /// Adds the services to a node. Called on a runtime that lives as long as the node. `place` is
+    /// `None` for a standalone node.
     pub(crate) fn start(
         caller: NodeCaller,
         services: &NodeServices,
@@ -87,12 +81,11 @@ impl Users {
         place: Option<ClusterPlace>,
         unique: Option<Unique>,
         metrics: &Handles,
-    ) -> Arc<Directory> {
+    ) -> Arc<Self> {
         let incarnation = place.as_ref().map_or(0, |place| place.incarnation);
         let members = place.as_ref().map(|place| place.members.clone());
-        let directory = Directory::new(caller.clone(), incarnation);
         let context = Arc::new(UserContext {
-            caller,
+            caller: caller.clone(),
             sessions: handle.sessions().clone(),
             members,
             unique,
@@ -100,8 +93,7 @@ impl Users {
             runtime: runtime::Handle::current(),
         });
         let gate = Gate(context.clone());
-        let sessions: Arc<dyn GateSessions> = Arc::new(gate.clone());
-        directory.serve(Arc::downgrade(&sessions));
+        let directory = Directory::new(caller, incarnation, Arc::new(gate.clone()));
         let views = place.map(|place| ClusterViews {
             is_master: place.is_master,
             members: place.members,
@@ -109,7 +101,6 @@ impl Users {
         });
         let users = Arc::new(Self {
             gate,
-            _sessions: sessions,
             _follow: follow(&directory, views),
             lookup: Lookup::new(context.clone(), directory.clone()),
             claims: Claims {
@@ -119,12 +110,13 @@ impl Users {
             directory: directory.clone(),
             context,
         });
-        let observer: Weak<dyn UserObserver> = Arc::downgrade(&(users.clone() as Arc<_>));
-        handle.sessions().observe(observer);
-        services.insert("Directory", Arc::new(DirectoryService(directory.clone())));
+        services.insert("Directory", Arc::new(DirectoryService(directory)));
         services.insert("Users", users.clone());
-        handle.set_users(users);
-        directory
+        users
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
     }
 
     fn spawn<Answer: Message>(

@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result, code},
-    handle::Handle,
+    handle::Schedulers,
     scheduler::Scheduler,
     session::Session,
 };
@@ -33,9 +33,13 @@ impl Placement {
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] for a spread over 0 schedulers.
-    pub(super) fn resolve(&self, service: &str, node: &Handle) -> Result<ResolvedPlacement> {
+    pub(super) fn resolve(
+        &self,
+        service: &str,
+        schedulers: &Schedulers,
+    ) -> Result<ResolvedPlacement> {
         match self {
-            Self::Default => Ok(ResolvedPlacement::Default(node.scheduler().clone())),
+            Self::Default => Ok(ResolvedPlacement::Default(schedulers.default().clone())),
             Self::Pinned(name) => Ok(ResolvedPlacement::Pinned(name.clone())),
             Self::Spread(0) => Err(Error::new(
                 code::BAD_REQUEST,
@@ -43,7 +47,7 @@ impl Placement {
             )),
             Self::Spread(count) => Ok(ResolvedPlacement::Spread(
                 (0..*count)
-                    .map(|n| node.new_scheduler(format!("{service}-{n}")))
+                    .map(|n| schedulers.create(format!("{service}-{n}")))
                     .collect(),
             )),
         }

@@ -1,9 +1,6 @@
 //! The other members of the node's cluster, and the callbacks for joins and leaves.
 
-use std::{
-    mem,
-    sync::{Arc, OnceLock},
-};
+use std::{mem, sync::Arc};
 
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -19,29 +16,38 @@ use crate::{
 /// What a node's handle knows of the cluster.
 ///
 /// The locks guard the two lists alone. Callbacks run without them, on the scheduler.
-#[derive(Default)]
 pub(super) struct Membership {
-    /// Set once, before the components' hooks run, if the node is part of a cluster.
-    cluster: OnceLock<Cluster>,
+    /// `None` for a standalone node.
+    cluster: Option<ClusterMembership>,
     on_joined: RwLock<Vec<OnMember>>,
     on_left: RwLock<Vec<OnMember>>,
 }
 
-struct Cluster {
-    own: Member,
-    members: watch::Receiver<Arc<MemberSet>>,
-    metrics: Arc<Metrics>,
+/// A node in its cluster.
+pub(crate) struct ClusterMembership {
+    pub(crate) own: Member,
+    /// The other members.
+    pub(crate) members: watch::Receiver<Arc<MemberSet>>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Membership {
+    pub(super) fn new(cluster: Option<ClusterMembership>) -> Self {
+        Self {
+            cluster,
+            on_joined: RwLock::default(),
+            on_left: RwLock::default(),
+        }
+    }
+
     /// This node; `None` for a standalone node.
     pub(super) fn own(&self) -> Option<&Member> {
-        Some(&self.cluster.get()?.own)
+        Some(&self.cluster.as_ref()?.own)
     }
 
     /// The other members; empty for a standalone node.
     pub(super) fn others(&self) -> Vec<Member> {
-        let Some(cluster) = self.cluster.get() else {
+        let Some(cluster) = &self.cluster else {
             return Vec::new();
         };
         cluster.members.borrow().to_vec()
@@ -49,7 +55,7 @@ impl Membership {
 
     /// The latest set of members, and those that follow; `None` for a standalone node.
     pub(super) fn sets(&self) -> Option<watch::Receiver<Arc<MemberSet>>> {
-        Some(self.cluster.get()?.members.clone())
+        Some(self.cluster.as_ref()?.members.clone())
     }
 
     pub(super) fn on_joined(&self, callback: OnMember) {
@@ -58,22 +64,6 @@ impl Membership {
 
     pub(super) fn on_left(&self, callback: OnMember) {
         self.on_left.write().push(callback);
-    }
-
-    /// Makes this the membership of a node in a cluster. Called once.
-    pub(super) fn set_cluster(
-        &self,
-        own: Member,
-        members: watch::Receiver<Arc<MemberSet>>,
-        metrics: Arc<Metrics>,
-    ) {
-        let cluster = Cluster {
-            own,
-            members,
-            metrics,
-        };
-        // A handle belongs to one node, which is in one cluster.
-        let _ = self.cluster.set(cluster);
     }
 
     pub(super) fn notify_joined(&self, scheduler: &Scheduler, member: &Member) {
@@ -99,7 +89,7 @@ impl Membership {
         done: impl Send + 'static,
     ) {
         // Callbacks run on nodes of a cluster only.
-        let Some(cluster) = self.cluster.get() else {
+        let Some(cluster) = &self.cluster else {
             return;
         };
         let (member, metrics) = (member.clone(), cluster.metrics.clone());

@@ -1,11 +1,23 @@
 //! The node's admin server, if it has one: the one place that knows of the feature.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+#[cfg(feature = "admin")]
+use std::sync::Arc;
 
 use super::config::NodeConfig;
 #[cfg(feature = "admin")]
-use crate::admin::AdminServer;
-use crate::{cluster::PeerRouter, error::Result, handle::Handle, metrics::Handles};
+use crate::admin::{AdminNode, AdminServer, BoundAdmin};
+use crate::{cluster::BoundCluster, error::Result, handle::Handle, metrics::Handles};
+
+/// The bound address of the admin server; it does nothing without one.
+#[derive(Default)]
+pub(super) struct BoundAdminPart {
+    #[cfg(feature = "admin")]
+    bound: Option<BoundAdmin>,
+    /// The masters this node joins; `None` for a master.
+    #[cfg(feature = "admin")]
+    masters: Option<Vec<String>>,
+}
 
 /// A handle to the admin server; it does nothing without one.
 #[derive(Clone, Default)]
@@ -15,40 +27,35 @@ pub(super) struct AdminPart {
 }
 
 #[cfg(feature = "admin")]
-impl AdminPart {
-    /// Starts the server of the options.
+impl BoundAdminPart {
+    /// Takes the address of the options.
     ///
     /// # Errors
-    /// Its address cannot be listened on, or its token is invalid.
-    pub(super) async fn start(config: &mut NodeConfig, handle: &Handle) -> Result<Self> {
+    /// It cannot be listened on, or the token is invalid.
+    pub(super) async fn bind(config: &mut NodeConfig) -> Result<Self> {
         let Some(settings) = config.admin.take() else {
             return Ok(Self::default());
         };
         let cluster = &config.cluster;
-        let masters = match cluster.master {
-            true => None,
-            false => Some(cluster.masters.clone()),
-        };
-        let server = AdminServer::start(settings, handle.clone(), masters).await?;
-        handle.set_admin_address(server.address());
         Ok(Self {
-            server: Some(Arc::new(server)),
+            bound: Some(BoundAdmin::bind(settings).await?),
+            masters: (!cluster.master).then(|| cluster.masters.clone()),
         })
+    }
+
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.bound.as_ref().map(BoundAdmin::address)
     }
 
     /// The metrics of the node with this name.
     pub(super) fn handles(&self, name: &str) -> Handles {
-        let state = self.server.as_ref().map(|server| server.state());
-        if let Some(state) = state {
-            state.set_name(name);
-        }
-        let registry = state.map(|state| state.registry());
+        let registry = self.bound.as_ref().map(|bound| bound.registry().clone());
         Handles::new(name).with_registry(registry)
     }
 
     /// Where other members find the server; `own` is the address they call the node by.
     pub(super) fn advertised(&self, own: &str) -> Option<String> {
-        let address = self.server.as_ref()?.address();
+        let address = self.address()?;
         let host = match address.ip().is_unspecified() {
             true => own
                 .rsplit_once(':')
@@ -60,18 +67,35 @@ impl AdminPart {
         Some(format!("{host}:{}", address.port()))
     }
 
-    pub(super) fn set_peers(&self, peers: &Arc<PeerRouter>) {
-        if let Some(server) = &self.server {
-            server.state().set_peers(peers);
-        }
+    /// Serves, also while the node still starts.
+    ///
+    /// # Errors
+    /// The system refuses a thread.
+    pub(super) fn serve(
+        self,
+        name: String,
+        handle: Handle,
+        listeners: Vec<SocketAddr>,
+        cluster: Option<&BoundCluster>,
+    ) -> Result<AdminPart> {
+        let Some(bound) = self.bound else {
+            return Ok(AdminPart::default());
+        };
+        let server = bound.serve(AdminNode {
+            handle,
+            name,
+            listeners,
+            masters: self.masters,
+            peers: cluster.map(BoundCluster::peer_table).unwrap_or_default(),
+        })?;
+        Ok(AdminPart {
+            server: Some(Arc::new(server)),
+        })
     }
+}
 
-    pub(super) fn set_listeners(&self, addresses: &[SocketAddr]) {
-        if let Some(server) = &self.server {
-            server.state().set_listeners(addresses);
-        }
-    }
-
+#[cfg(feature = "admin")]
+impl AdminPart {
     /// Stops the server, and waits until its address is free.
     pub(super) async fn stop(&self) {
         if let Some(server) = &self.server {
@@ -81,9 +105,13 @@ impl AdminPart {
 }
 
 #[cfg(not(feature = "admin"))]
-impl AdminPart {
-    pub(super) async fn start(_: &mut NodeConfig, _: &Handle) -> Result<Self> {
+impl BoundAdminPart {
+    pub(super) async fn bind(_: &mut NodeConfig) -> Result<Self> {
         Ok(Self::default())
+    }
+
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        None
     }
 
     pub(super) fn handles(&self, name: &str) -> Handles {
@@ -94,9 +122,18 @@ impl AdminPart {
         None
     }
 
-    pub(super) fn set_peers(&self, _: &Arc<PeerRouter>) {}
+    pub(super) fn serve(
+        self,
+        _: String,
+        _: Handle,
+        _: Vec<SocketAddr>,
+        _: Option<&BoundCluster>,
+    ) -> Result<AdminPart> {
+        Ok(AdminPart::default())
+    }
+}
 
-    pub(super) fn set_listeners(&self, _: &[SocketAddr]) {}
-
+#[cfg(not(feature = "admin"))]
+impl AdminPart {
     pub(super) async fn stop(&self) {}
 }

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result, code},
     filter::AnyFilter,
     gate::{GateConfig, Listener, LiveLimits},
-    handle::{Handle, Unique},
+    handle::{Handle, Schedulers, Unique},
     net::network::Network,
     pipeline::Pipeline,
     session::{CloseReason, OnBind, Session},
@@ -22,9 +22,9 @@ use crate::{
 /// The longest duration of an option, so that adding one to an instant cannot overflow.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Registers one component, once there is a handle to give it.
+/// Registers one component, once there are schedulers to run its handlers.
 type BuildService =
-    Box<dyn FnOnce(&Handle, &Arc<ErrorReporter>, &[AnyFilter]) -> Result<Service> + Send>;
+    Box<dyn FnOnce(&Schedulers, &Arc<ErrorReporter>, &[AnyFilter]) -> Result<Service> + Send>;
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 /// Reads the configuration again and applies what can change.
 pub(crate) type Reload = Box<dyn Fn(&Handle, &LiveLimits) -> Result + Send + Sync>;

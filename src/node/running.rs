@@ -2,27 +2,30 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use bytestring::ByteString;
 use tokio::time::{Instant, timeout_at};
 use tracing::{error, info, warn};
 
 use super::{
     admin::AdminPart,
+    bound::BoundAddresses,
     config::{DictionarySource, NodeConfig},
     draining::Draining,
     hooks::{self, Hook},
 };
 use crate::{
     cluster::{
-        BoundCluster, Channels, Cluster, ClusterListener, DataPlane, Directory, NodeCaller,
-        NodeServices, Users,
+        BoundCluster, Channels, Cluster, DataPlane, NodeCaller, NodeServices, Outbound, Users,
     },
     component::{ErrorReporter, Service},
     dispatch::Dispatch,
     error::Result,
     gate::{BoundListeners, Gate},
-    handle::{Handle, Step},
+    handle::{Handle, HandleConfig, NodeParts, Schedulers, Step},
     message::Dictionary,
     metrics::Metrics,
+    scheduler::Pool,
+    session::SessionHooks,
 };
 
 /// The heartbeat between nodes where clients have none to derive it from; that of nano.
@@ -36,48 +39,63 @@ const MIN_POOL_SHUTDOWN: Duration = Duration::from_millis(10);
 
 /// What a shutdown has to stop.
 pub(super) struct Running {
-    handle: Handle,
+    pub(super) handle: Handle,
     pub(super) gate: Arc<Gate>,
+    pub(super) admin: AdminPart,
     services: Arc<Vec<Service>>,
     /// What other nodes may ask of this one. They hold it weakly.
     _node_services: Arc<NodeServices>,
-    directory: Arc<Directory>,
+    /// The handle holds the next three weakly.
+    dispatch: Arc<Dispatch>,
+    users: Arc<Users>,
     /// Ended with this.
     _channels: Channels,
     cluster: Option<Cluster>,
 }
 
+/// What a node opens when its components are initialized.
+struct Opening {
+    listeners: BoundListeners,
+    cluster: Option<(BoundCluster, Outbound)>,
+}
+
 impl Running {
     /// Starts everything: components, hooks, the cluster, and clients' listeners last.
     ///
-    /// Addresses are bound before the hooks run, so that a wrong one fails early, and listened on
-    /// when there is something to serve.
-    ///
     /// # Errors
-    /// Names the invalid option, or is what a hook returned.
+    /// Names the invalid option, or is what a hook returned. Nothing but the pool is left running.
     pub(super) async fn start(
         config: NodeConfig,
-        handle: Handle,
-        admin: AdminPart,
+        bound: BoundAddresses,
+        metrics: Arc<Metrics>,
+        pool: Pool,
     ) -> Result<(Self, Vec<SocketAddr>)> {
-        handle.deny_list().set(config.denied);
-        let listeners = BoundListeners::bind(config.listeners).await?;
-        let cluster_listener = if config.cluster.is_cluster() {
-            Some(ClusterListener::bind(&config.cluster).await?)
-        } else {
-            None
-        };
-        let name = match (&cluster_listener, listeners.first_address()) {
-            (Some(listener), _) => listener.address().to_owned(),
-            (None, Some(address)) => address.to_string(),
-            (None, None) => "standalone".to_owned(),
-        };
-        let metrics = Arc::new(Metrics::new(admin.handles(&name)));
-        if let Some(seconds) = metrics.turn_seconds() {
-            handle.pool().record_turns(seconds);
+        let (mut running, opening) = Self::assemble(config, bound, metrics, pool)?;
+        match running.open(opening).await {
+            Ok(addresses) => Ok((running, addresses)),
+            Err(error) => {
+                running.handle.shutdown();
+                running.handle.forget_callbacks();
+                running.admin.stop().await;
+                Err(error)
+            }
         }
-        let panics = metrics.panics.clone();
-        handle.sessions().set_hooks(panics, config.on_bind);
+    }
+
+    /// Makes all parts of the node from the bottom up. Only the admin server answers yet.
+    fn assemble(
+        config: NodeConfig,
+        bound: BoundAddresses,
+        metrics: Arc<Metrics>,
+        pool: Pool,
+    ) -> Result<(Self, Opening)> {
+        let name = bound.name();
+        let BoundAddresses {
+            listeners,
+            cluster,
+            admin,
+        } = bound;
+        let schedulers = Schedulers::new(pool, config.scheduler_capacity);
         let reporter = Arc::new(ErrorReporter {
             on_error: config.on_error,
             expose_errors: config.expose_errors,
@@ -87,59 +105,60 @@ impl Running {
         let services: Vec<_> = config
             .components
             .into_iter()
-            .map(|build| build(&handle, &reporter, &config.filters))
+            .map(|build| build(&schedulers, &reporter, &config.filters))
             .collect::<Result<_>>()?;
-        let node_services = Arc::<NodeServices>::default();
-        let mut bound_cluster = if let Some(listener) = cluster_listener {
-            let mut names: Vec<_> = services
-                .iter()
-                .map(|service| service.name.clone())
-                .collect();
-            names.sort();
-            let heartbeat = config.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT);
-            Some(BoundCluster::new(
+        let mut cluster = match cluster {
+            Some(listener) => Some(BoundCluster::new(
                 config.cluster,
                 listener,
-                names,
-                heartbeat,
-                &handle,
+                names(&services),
+                config.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
                 &metrics,
                 admin.advertised(&name),
-            )?)
-        } else {
-            None
+            )?),
+            None => None,
         };
-        let outbound = bound_cluster
+        let handle = Handle::new(HandleConfig {
+            schedulers,
+            hooks: SessionHooks {
+                panics: metrics.panics.clone(),
+                on_bind: config.on_bind,
+            },
+            routes: routes(&services),
+            cluster: cluster.as_ref().map(BoundCluster::membership),
+            admin: admin.address(),
+        });
+        handle.deny_list().set(config.denied);
+        for callback in config.on_session_closed {
+            handle.on_session_closed(callback);
+        }
+
+        let node_services = Arc::<NodeServices>::default();
+        let outbound = cluster
             .as_mut()
-            .map(|bound| bound.outbound(reporter.clone(), node_services.clone()));
+            .map(|cluster| cluster.outbound(&handle, reporter.clone(), node_services.clone()));
+        let router = outbound
+            .as_ref()
+            .map(|outbound| outbound.router().clone() as _);
         let dispatch = Arc::new(Dispatch::new(
             &services,
             config.pipeline,
             reporter,
             handle.sessions().clone(),
-            outbound
-                .as_ref()
-                .map(|outbound| outbound.router().clone() as _),
+            router,
         )?);
-        let call_router = Arc::downgrade(&dispatch);
-        handle.sessions().connect(call_router);
         let dictionary = match config.dictionary {
             DictionarySource::Given(entries) => Dictionary::new(entries)?,
             DictionarySource::Routes(pushes) => {
                 Dictionary::from_routes(dispatch.open_routes().into_iter().chain(pushes))?
             }
         };
-
-        for callback in config.on_session_closed {
-            handle.on_session_closed(callback);
-        }
-        handle.name_routes(dispatch.routes());
         let handles = metrics.handles().clone();
-        let caller = match &bound_cluster {
-            Some(bound) => bound.node_caller(&node_services),
+        let caller = match &cluster {
+            Some(cluster) => cluster.node_caller(&node_services),
             None => NodeCaller::standalone(&name, &node_services),
         };
-        let others = bound_cluster.is_some().then(|| caller.clone());
+        let others = cluster.is_some().then(|| caller.clone());
         let gate = Gate::new(
             config.settings,
             dispatch.clone(),
@@ -148,50 +167,71 @@ impl Running {
             handle.clone(),
             others.map(|others| (others, &*node_services)),
         );
-        if let Some(reload) = config.reload {
-            let limits = gate.limits().clone();
-            handle.set_reload(move |node| reload(node, &limits));
-        }
-        let directory = Users::start(
+        let users = Users::start(
             caller.clone(),
             &node_services,
             &handle,
-            bound_cluster.as_ref().map(BoundCluster::place),
+            cluster.as_ref().map(BoundCluster::place),
             config.unique_users,
             &handles,
         );
         let channels = Channels::start(&handle, &node_services, caller, config.channels, &handles);
-        handle.set_channels(Some(channels.network()));
-        let mut running = Self {
-            handle: handle.clone(),
+        let limits = gate.limits().clone();
+        let reload = config
+            .reload
+            .map(|reload| Arc::new(move |node: &Handle| reload(node, &limits)) as _);
+        handle.attach(NodeParts {
+            call_router: Arc::downgrade(&(dispatch.clone() as _)),
+            users: Arc::downgrade(&(users.clone() as _)),
+            user_observer: Arc::downgrade(&(users.clone() as _)),
+            channels: Arc::downgrade(&channels.network()),
+            reload,
+        });
+        let admin = admin.serve(
+            name,
+            handle.clone(),
+            listeners.addresses(),
+            cluster.as_ref(),
+        )?;
+        let running = Self {
+            handle,
             gate,
+            admin,
             services: Arc::new(services),
             _node_services: node_services,
-            directory,
+            dispatch,
+            users,
             _channels: channels,
             cluster: None,
         };
+        let opening = Opening {
+            listeners,
+            cluster: cluster.zip(outbound),
+        };
+        Ok((running, opening))
+    }
+
+    /// Initializes the components, joins the cluster, and lets clients connect.
+    async fn open(&mut self, opening: Opening) -> Result<Vec<SocketAddr>> {
         for hook in [Hook::Init, Hook::AfterInit] {
-            hooks::call(hook, &running.handle, &running.services)
+            hooks::call(hook, &self.handle, &self.services)
                 .await
                 .map_err(hooks::HookError::into_error)?;
         }
-        handle.started(Step::Components);
-        if let Some((bound, outbound)) = bound_cluster.zip(outbound) {
-            admin.set_peers(outbound.router());
-            let cluster = running.cluster.insert(bound.serve(outbound, dispatch)?);
-            cluster.join().await?;
+        self.handle.started(Step::Components);
+        if let Some((bound, outbound)) = opening.cluster {
+            let cluster = bound.serve(outbound, self.dispatch.clone())?;
+            self.cluster.insert(cluster).join().await?;
         }
-        handle.started(Step::Cluster);
-        let addresses = listeners.open(&running.gate)?;
-        admin.set_listeners(&addresses);
-        handle.started(Step::Listeners);
+        self.handle.started(Step::Cluster);
+        let addresses = opening.listeners.open(&self.gate)?;
+        self.handle.started(Step::Listeners);
         info!(
-            services = running.services.len(),
-            routes = handle.routes().len(),
+            services = self.services.len(),
+            routes = self.handle.routes().len(),
             "node started"
         );
-        Ok((running, addresses))
+        Ok(addresses)
     }
 
     fn data_plane(&self) -> Option<&Arc<DataPlane>> {
@@ -218,7 +258,7 @@ impl Running {
         let begun = Instant::now();
         let (grace, deadline) = (begun + within / 2, begun + within);
         info!(sessions = self.handle.sessions().count(), "node stopping");
-        self.directory.leave();
+        self.users.directory().leave();
         if let Some(cluster) = &mut self.cluster
             && timeout_at(grace, cluster.leave()).await.is_err()
         {
@@ -280,4 +320,22 @@ impl Running {
             }
         }
     }
+}
+
+/// The names of the services, sorted.
+fn names(services: &[Service]) -> Vec<String> {
+    let mut names: Vec<_> = services
+        .iter()
+        .map(|service| service.name.clone())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The routes of the services, sorted.
+fn routes(services: &[Service]) -> Vec<ByteString> {
+    let handlers = services.iter().flat_map(|service| &service.handlers);
+    let mut routes: Vec<_> = handlers.map(|handler| handler.route().into()).collect();
+    routes.sort();
+    routes
 }

@@ -6,7 +6,7 @@ use std::{
     hint, io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -56,8 +56,8 @@ pub(super) struct Executor {
     /// where a late read runs one more task.
     ended: AtomicBool,
     panics: AtomicU64,
-    /// Takes the duration of each turn, if it is set.
-    pub(super) turn_seconds: OnceLock<Histogram>,
+    /// Takes the duration of each turn.
+    pub(super) turn_seconds: Option<Histogram>,
 }
 
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl RunQueue {
 
 impl Executor {
     /// Makes an executor without threads; `simulated` ones get none.
-    pub(super) fn new(simulated: bool, runtime: Handle) -> Self {
+    pub(super) fn new(simulated: bool, runtime: Handle, turn_seconds: Option<Histogram>) -> Self {
         Self {
             clock: if simulated {
                 Clock::simulated(&runtime)
@@ -105,7 +105,7 @@ impl Executor {
             suspended: Suspended::default(),
             watch: Arc::default(),
             panics: AtomicU64::new(0),
-            turn_seconds: OnceLock::new(),
+            turn_seconds,
             runtime,
         }
     }

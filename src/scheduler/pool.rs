@@ -57,12 +57,22 @@ impl Pool {
     /// # Errors
     /// The operating system refuses a thread.
     pub fn new(name: impl Into<String>, threads: usize, runtime: Handle) -> io::Result<Self> {
+        Self::with_turn_seconds(name, threads, runtime, None)
+    }
+
+    /// A [`new`](Self::new) pool that records the duration of each turn.
+    pub(crate) fn with_turn_seconds(
+        name: impl Into<String>,
+        threads: usize,
+        runtime: Handle,
+        turn_seconds: Option<Histogram>,
+    ) -> io::Result<Self> {
         // If a thread fails to start, dropping the pool ends those that did.
         let pool = Self {
             owner: Arc::new(Owner {
                 name: name.into(),
                 threads,
-                executor: Arc::new(Executor::new(threads == 0, runtime)),
+                executor: Arc::new(Executor::new(threads == 0, runtime, turn_seconds)),
             }),
             precision: PRECISION,
         };
@@ -123,11 +133,6 @@ impl Pool {
     /// holds it. Answers also while all threads are blocked.
     pub fn schedulers(&self) -> Vec<SchedulerStatus> {
         self.executor().watch.statuses(Instant::now())
-    }
-
-    /// Records the duration of each turn from now on. Only the first call counts.
-    pub(crate) fn record_turns(&self, seconds: Histogram) {
-        let _ = self.executor().turn_seconds.set(seconds);
     }
 
     pub(super) fn precision(&self) -> Duration {

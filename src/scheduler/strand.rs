@@ -200,7 +200,7 @@ impl Strand {
         CURRENT.set(outer);
         let took = began.elapsed();
         self.progress.end_turn(took);
-        if let Some(seconds) = self.executor.turn_seconds.get() {
+        if let Some(seconds) = &self.executor.turn_seconds {
             seconds.record(took);
         }
         self.end_turn(took, count)

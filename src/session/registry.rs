@@ -4,7 +4,7 @@ use std::{
     any::Any,
     fmt, mem,
     sync::{
-        Arc, OnceLock, Weak,
+        Arc, Weak,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
 };
@@ -71,30 +71,36 @@ pub struct Sessions {
     closing: AtomicUsize,
     all_closed: Notify,
     endings: Arc<Endings>,
-    /// Set when the node starts.
-    observer: OnceLock<Weak<dyn UserObserver>>,
-    /// Carries the calls of the sessions. Weak, because it owns this table.
-    call_router: OnceLock<Weak<dyn CallRouter>>,
     dropped_log: LogLimit,
-    /// Set when the node starts.
-    hooks: OnceLock<Hooks>,
-    /// The inside of the node's handle, which is above this module.
-    node: Weak<dyn Any + Send + Sync>,
+    hooks: SessionHooks,
+    /// Weak, because it owns the table.
+    owner: Weak<dyn SessionOwner>,
+}
+
+/// The owner of a table of sessions: a node.
+pub(crate) trait SessionOwner: Send + Sync {
+    /// Carries the calls of the sessions; `None` unless the node runs.
+    fn call_router(self: Arc<Self>) -> Option<Arc<dyn CallRouter>>;
+
+    /// Learns of the users of the node's own clients; `None` unless the node runs.
+    fn user_observer(&self) -> Option<Arc<dyn UserObserver>>;
+
+    /// The inside of the node's handle, which is above this module; `None` without a node.
+    fn node(self: Arc<Self>) -> Option<Arc<dyn Any + Send + Sync>>;
 }
 
 /// May refuse to bind a session to a user.
 pub(crate) type OnBind = Box<dyn Fn(&Session, &UserId) -> Result + Send + Sync>;
 
 /// Code of the application that the table calls.
-struct Hooks {
+pub(crate) struct SessionHooks {
     /// Counts close callbacks and hooks that panicked.
-    panics: Counter,
-    on_bind: Option<OnBind>,
+    pub(crate) panics: Counter,
+    pub(crate) on_bind: Option<OnBind>,
 }
 
 impl Sessions {
-    /// `node` is the owner of the table.
-    pub(crate) fn new(node: Weak<dyn Any + Send + Sync>) -> Arc<Self> {
+    pub(crate) fn new(owner: Weak<dyn SessionOwner>, hooks: SessionHooks) -> Arc<Self> {
         Arc::new(Self {
             next_id: AtomicI64::new(rand::random_range(1..ID_LIMIT)),
             table: RwLock::default(),
@@ -102,11 +108,9 @@ impl Sessions {
             closing: AtomicUsize::new(0),
             all_closed: Notify::new(),
             endings: Arc::default(),
-            observer: OnceLock::new(),
-            call_router: OnceLock::new(),
             dropped_log: LogLimit::default(),
-            hooks: OnceLock::new(),
-            node,
+            hooks,
+            owner,
         })
     }
 
@@ -268,24 +272,12 @@ impl Sessions {
         Session::of(inner, 0)
     }
 
-    /// Sets what counts panics of callbacks and hooks, and the hook of binds. Called once.
-    pub(crate) fn set_hooks(&self, panics: Counter, on_bind: Option<OnBind>) {
-        let _ = self.hooks.set(Hooks { panics, on_bind });
-    }
-
-    /// Sets what learns of the users of the node's own clients. Called once.
-    pub(crate) fn observe(&self, observer: Weak<dyn UserObserver>) {
-        let _ = self.observer.set(observer);
-    }
-
+    /// Returns what learns of the user of a session; `None` for those of other gates' clients.
     fn observer(&self, session: &SessionInner) -> Option<Arc<dyn UserObserver>> {
-        let observer = self.observer.get().filter(|_| !session.remote)?;
-        observer.upgrade()
-    }
-
-    pub(crate) fn connect(&self, call_router: Weak<dyn CallRouter>) {
-        // Set once, when the node starts.
-        let _ = self.call_router.set(call_router);
+        match session.remote {
+            true => None,
+            false => self.owner.upgrade()?.user_observer(),
+        }
     }
 
     fn new_id(&self) -> i64 {
@@ -390,12 +382,9 @@ impl SessionTable for Sessions {
     }
 
     fn check_bind(&self, session: &Session, user: &UserId) -> Result {
-        match self.hooks.get() {
-            Some(Hooks {
-                panics,
-                on_bind: Some(hook),
-            }) => catch_panic(panics, "panicked", || hook(session, user)),
-            _ => Ok(()),
+        match &self.hooks.on_bind {
+            Some(hook) => catch_panic(&self.hooks.panics, "panicked", || hook(session, user)),
+            None => Ok(()),
         }
     }
 
@@ -404,14 +393,14 @@ impl SessionTable for Sessions {
     }
 
     fn call_router(&self) -> Result<Arc<dyn CallRouter>> {
-        self.call_router
-            .get()
-            .and_then(Weak::upgrade)
+        let owner = self.owner.upgrade();
+        owner
+            .and_then(|owner| owner.call_router())
             .ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
     }
 
     fn node(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        self.node.upgrade()
+        self.owner.upgrade()?.node()
     }
 }
 
@@ -437,13 +426,12 @@ impl Closing {
     /// Runs one callback. A panic ends that callback alone.
     fn call(&self, callback: impl FnOnce(&Session)) {
         let session = self.ticket.session();
-        let hooks = self.sessions.hooks.get();
-        let panics = hooks.map_or_else(Counter::noop, |hooks| hooks.panics.clone());
+        let panics = &self.sessions.hooks.panics;
         let run = || {
             callback(session);
             Ok(())
         };
-        if catch_panic(&panics, "close callback panicked", run).is_err() {
+        if catch_panic(panics, "close callback panicked", run).is_err() {
             error!(
                 session = session.id(),
                 user = ?session.user(),

@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     future::Future,
     pin::Pin,
-    sync::{Arc, OnceLock, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -51,7 +51,7 @@ pub(crate) struct Directory {
     own: NodeId,
     caller: NodeCaller,
     runtime: runtime::Handle,
-    sessions: OnceLock<Weak<dyn GateSessions>>,
+    sessions: Arc<dyn GateSessions>,
     /// No call is made and no session is touched while it is held.
     state: Mutex<State>,
     /// Notified when the state machines need the clock again.
@@ -80,7 +80,11 @@ enum Effect {
 
 impl Directory {
     /// Creates the directory of a node, without a view. A standalone node has no incarnation.
-    pub(crate) fn new(caller: NodeCaller, incarnation: u64) -> Arc<Self> {
+    pub(crate) fn new(
+        caller: NodeCaller,
+        incarnation: u64,
+        sessions: Arc<dyn GateSessions>,
+    ) -> Arc<Self> {
         let own = NodeId {
             address: caller.own_address().into(),
             incarnation,
@@ -99,15 +103,9 @@ impl Directory {
             own,
             caller,
             runtime: runtime::Handle::current(),
-            sessions: OnceLock::new(),
+            sessions,
             busy: Arc::default(),
         })
-    }
-
-    /// Sets what ends sessions. Called once, before the first login.
-    pub(crate) fn serve(&self, sessions: Weak<dyn GateSessions>) {
-        // A node starts once.
-        let _ = self.sessions.set(sessions);
     }
 
     /// Claims a user for a session of this gate.
@@ -363,10 +361,7 @@ impl Directory {
     }
 
     fn wait_for_end(self: &Arc<Self>, session: i64, kick: bool) {
-        let Some(sessions) = self.sessions.get().and_then(Weak::upgrade) else {
-            return;
-        };
-        let (directory, ended) = (Arc::downgrade(self), sessions.ended(session, kick));
+        let (directory, ended) = (Arc::downgrade(self), self.sessions.ended(session, kick));
         self.runtime.spawn(async move {
             let late = ended.await;
             if let Some(directory) = directory.upgrade() {

@@ -4,8 +4,6 @@
 use std::{any::Any, fmt, sync::Arc};
 
 use super::balance::{Balance, Balancer, RouteFn};
-#[cfg(feature = "admin")]
-use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
         compat::{peers::CompatPeers, remote::CompatSession},
@@ -46,15 +44,6 @@ impl PeerRouter {
             balancer: Balancer::new(balance),
             route_fn,
         })
-    }
-
-    /// All peers at this moment.
-    #[cfg(feature = "admin")]
-    pub(crate) fn reports(&self) -> Vec<PeerReport> {
-        let mut reports = Vec::new();
-        self.table
-            .each(|transport| reports.push(transport.report()));
-        reports
     }
 
     /// The transport for a message of the session, which is bound to it from now on.

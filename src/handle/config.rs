@@ -1,0 +1,20 @@
+//! What is known of a node before it has a handle.
+
+use std::net::SocketAddr;
+
+use bytestring::ByteString;
+
+use super::{membership::ClusterMembership, schedulers::Schedulers};
+use crate::session::SessionHooks;
+
+/// What a [`Handle`](super::Handle) is made from.
+pub(crate) struct HandleConfig {
+    pub(crate) schedulers: Schedulers,
+    pub(crate) hooks: SessionHooks,
+    /// The routes of all handlers, sorted.
+    pub(crate) routes: Vec<ByteString>,
+    /// `None` for a standalone node.
+    pub(crate) cluster: Option<ClusterMembership>,
+    /// The bound address of the admin server.
+    pub(crate) admin: Option<SocketAddr>,
+}
