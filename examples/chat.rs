@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tower_http::services::ServeFile;
 
-const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 
 #[tokio::main]
 async fn main() -> Result {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tower_http::services::ServeFile;
 
-const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 /// Where [`Manager`] leaves a name in the session for [`World`].
 const NAME: &str = "name";
 

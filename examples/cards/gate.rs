@@ -4,7 +4,7 @@ use axum::{Router, response::Redirect, routing::get};
 use nano::{App, Cluster, Listener, Unique};
 use tower_http::services::ServeFile;
 
-const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 
 pub(crate) fn app(listen: &str) -> App {
     let file = |name: &str| ServeFile::new(format!("{WEB}/{name}"));

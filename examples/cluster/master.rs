@@ -11,7 +11,7 @@ use tower_http::services::ServeFile;
 
 use super::protocol::{JoinRoom, NewUser, Stats};
 
-const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 
 /// The balance of a new user. A message costs 1.
 const BALANCE: i64 = 1000;

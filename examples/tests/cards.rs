@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{program::Program, support::within};
 
-#[path = "../../examples/cards/main.rs"]
+#[path = "../cards/main.rs"]
 #[allow(dead_code)]
 mod example;
 

@@ -23,8 +23,8 @@ async fn any_node_is_killed_and_started_again_and_people_chat_on() {
     let mut tree = Tree::start().await;
     let mut ann = Person::log_in(&tree.gate, "Ann").await;
     assert_eq!(ann.members().await, "");
-    ann.say("is anybody here?").await.unwrap();
-    ann.hears("Ann", "is anybody here?").await;
+    ann.say("is the room empty?").await.unwrap();
+    ann.hears("Ann", "is the room empty?").await;
     let mut ben = Person::log_in(&tree.gate, "Ben").await;
     assert_eq!(ben.members().await, "Ann");
     ben.say_until_heard_by("me", &mut ann).await;

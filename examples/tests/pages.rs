@@ -9,15 +9,15 @@ use tokio::io::AsyncReadExt;
 
 use crate::support::{RawClient, websocket, within};
 
-#[path = "../../examples/chat.rs"]
+#[path = "../chat.rs"]
 #[allow(dead_code)]
 mod chat;
 
-#[path = "../../examples/tadpole.rs"]
+#[path = "../tadpole.rs"]
 #[allow(dead_code)]
 mod tadpole;
 
-const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 const JOINED: &str = r#"{"code":0,"result":"success"}"#;
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 
 mod cards;
 mod cluster;
-#[path = "../../examples/custom_route.rs"]
+#[path = "../custom_route.rs"]
 #[allow(dead_code)]
 mod custom_route;
 mod filters;
@@ -12,5 +12,5 @@ mod pages;
 mod program;
 mod rooms;
 mod routes;
-#[path = "../support/mod.rs"]
+#[path = "../../tests/support/mod.rs"]
 mod support;

@@ -38,8 +38,8 @@ async fn all_devices_of_a_player_come_to_one_room_and_both_rooms_are_used() {
     together.sort();
     assert_eq!(together, [[1, 3, 5], [2, 4, 6]]);
 
-    let stranger: Result<Value> = connect(&gate).await.request("Room.Where", &()).await;
-    assert_eq!(stranger.unwrap_err().code(), code::FORBIDDEN);
+    let unbound: Result<Value> = connect(&gate).await.request("Room.Where", &()).await;
+    assert_eq!(unbound.unwrap_err().code(), code::FORBIDDEN);
     for node in [&red, &blue, &gate] {
         within("the end of a node", node.shutdown()).await;
     }

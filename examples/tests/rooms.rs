@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{program::Program, support::within};
 
-#[path = "../../examples/rooms.rs"]
+#[path = "../rooms.rs"]
 #[allow(dead_code)]
 mod example;
 
