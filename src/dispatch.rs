@@ -135,6 +135,8 @@ impl Dispatch {
         filtered
             .and_then(|()| match &self.cluster {
                 Some(cluster) if !self.has(&message.route) => {
+                    // A copy: the message's own would keep all that was read with it.
+                    session.note_unanswered(&*message.route);
                     Ok(Dispatched::Remote(RemoteCall::new(
                         session.clone(),
                         message,

@@ -63,6 +63,18 @@ pub use self::{
 ///
 /// A panic in a task, a future or a timer's callback ends that call alone; it is logged and counted
 /// in [`Pool::panics`].
+///
+/// ```
+/// use nano::{Handle, Result};
+/// use std::time::Duration;
+///
+/// fn open_room(node: &Handle) -> Result {
+///     let room = node.new_scheduler("room-42");
+///     room.push_task(|| println!("runs alone on the room's scheduler"))?;
+///     room.delay(Duration::from_secs(60), || println!("so does this, a minute later"));
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Scheduler(Arc<Strand>);
 
@@ -107,6 +119,11 @@ impl Scheduler {
     /// Labels the task that the calling thread runs, for reports of tasks that block for long.
     pub(crate) fn label_task(label: TaskLabel) {
         Strand::label_task(label);
+    }
+
+    /// The label of the task that the calling thread runs; none outside of tasks.
+    pub(crate) fn task_label() -> TaskLabel {
+        Strand::task_label()
     }
 
     /// Queues a task.

@@ -63,8 +63,8 @@ impl ConnectionHandle {
     }
 
     /// Answers every request whose deadline has passed with a timeout, and returns the next
-    /// deadline. The log names the route of one whose handler has returned; one that still runs, or
-    /// blocks a scheduler, is logged by the invocation or the watch.
+    /// deadline. The log names the route of one whose handler has returned, or is another member's; one that
+    /// still runs here, or blocks a scheduler, is logged by the invocation or the watch.
     pub(super) fn expire(&self, session: &Session, now: Instant) -> Option<Instant> {
         let expired: Vec<_> = {
             let state = self.state.lock();
@@ -445,10 +445,10 @@ impl SessionSink for ConnectionHandle {
         })
     }
 
-    fn unanswered(&self, request: u64, route: &ByteString) {
+    fn unanswered(&self, request: u64, route: ByteString) {
         let mut state = self.state.lock();
         if let Some(known) = state.client.in_flight.get_mut(request) {
-            *known = Some(route.clone());
+            *known = Some(route);
         }
     }
 

@@ -119,6 +119,14 @@ impl Strand {
         });
     }
 
+    /// Returns the label of the task that the calling thread runs.
+    pub(super) fn task_label() -> TaskLabel {
+        CURRENT.with_borrow(|current| {
+            let progress = current.as_ref().map(|strand| &strand.progress);
+            progress.map_or(TaskLabel::NONE, |progress| progress.task_label())
+        })
+    }
+
     pub(super) fn is_current(&self) -> bool {
         CURRENT.with_borrow(|current| {
             current

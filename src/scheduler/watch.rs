@@ -32,7 +32,7 @@ pub(crate) struct TaskLabel(u32);
 
 impl TaskLabel {
     /// A task without a name.
-    const NONE: Self = Self(0);
+    pub(super) const NONE: Self = Self(0);
 
     /// Returns the label of a text, such as the route of a handler. Equal texts share a label.
     pub(crate) fn new(text: &str) -> Self {
@@ -45,7 +45,7 @@ impl TaskLabel {
         u32::try_from(index + 1).map_or(Self::NONE, Self)
     }
 
-    fn text(self) -> Option<Arc<str>> {
+    pub(crate) fn text(self) -> Option<Arc<str>> {
         let index = (self.0 as usize).checked_sub(1)?;
         LABELS.lock().get(index).cloned()
     }
@@ -121,7 +121,7 @@ impl Progress {
         (turn % 2 == 1).then_some(RunningTask { turn, waiting })
     }
 
-    fn task_label(&self) -> TaskLabel {
+    pub(super) fn task_label(&self) -> TaskLabel {
         TaskLabel((self.tasks.load(Ordering::Relaxed) >> 32) as u32)
     }
 }

@@ -374,7 +374,7 @@ pub trait SessionSink: Any + Send + Sync {
     /// Notes that the handler of a request has returned and leaves the answer to other code. Called
     /// also if that has answered already.
     #[doc(hidden)]
-    fn unanswered(&self, request: u64, route: &ByteString) {
+    fn unanswered(&self, request: u64, route: ByteString) {
         let _ = (request, route);
     }
 

@@ -64,11 +64,13 @@ impl<S: Serializer> Session<S> {
         self.answer(Err(error.encoded_by(S::encode_error)))
     }
 
-    /// Notes that the handler of this handle's request has returned without an answer of its own.
-    pub(crate) fn note_unanswered(&self, route: &ByteString) {
+    /// Notes that the answer of this handle's request comes later: its handler has returned without
+    /// one, or the message goes to another member. The log of a timeout names the route then.
+    pub(crate) fn note_unanswered(&self, route: impl Into<ByteString>) {
         // A call has its own table, on the side of the caller.
         if self.request_id() != 0 && self.reply_to.is_none() {
-            self.inner().sink.unanswered(self.request_id(), route);
+            let sink = &self.inner().sink;
+            sink.unanswered(self.request_id(), route.into());
         }
     }
 

@@ -7,7 +7,7 @@ use tracing::warn;
 use super::handle::Session;
 use crate::{
     error::{Error, Result, code},
-    scheduler::Scheduler,
+    scheduler::{Scheduler, TaskLabel},
     serialize::{Encode, Json, Serializer},
 };
 
@@ -29,6 +29,8 @@ use crate::{
 /// ```
 pub struct Responder<S: Serializer = Json> {
     session: Session<S>,
+    /// The route of the handler that made it, for the log.
+    label: TaskLabel,
     answered: bool,
 }
 
@@ -36,6 +38,7 @@ impl<S: Serializer> Responder<S> {
     fn new(session: Session<S>) -> Self {
         Self {
             session,
+            label: Scheduler::task_label(),
             answered: false,
         }
     }
@@ -88,9 +91,11 @@ impl<S: Serializer> Drop for Responder<S> {
             && let Some(held_back) = table.log_dropped()
         {
             let (session, uid) = (session.id(), session.uid());
+            let route = self.label.text();
+            let route = route.as_deref().unwrap_or_default();
             warn!(
                 session,
-                uid, request, held_back, "request dropped without an answer"
+                uid, route, request, held_back, "request dropped without an answer"
             );
         }
     }

@@ -3,7 +3,8 @@
 use std::{sync::Arc, thread, time::Duration};
 
 use nano::{
-    App, Component, Handlers, Limits, Node, Options, Responder, Result, Session, Timeouts, code,
+    App, Cluster, Component, Handlers, Limits, Node, Options, Responder, Result, Session, Timeouts,
+    code,
 };
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
@@ -218,7 +219,7 @@ async fn a_response_needs_a_request_and_a_connection() {
     drop(client);
     eventually("the session closes", || session.closed().is_some()).await;
     assert_eq!(
-        responder.respond("to nobody").unwrap_err().code(),
+        responder.respond("too late").unwrap_err().code(),
         code::CLOSED
     );
 }
@@ -272,7 +273,7 @@ async fn timed_out_and_dropped_requests_are_logged_once_a_second_with_session_an
         let code = client.ask_in_vain("Logged.Drop", "").await;
         assert_eq!(code, code::INTERNAL);
     }
-    let dropped = || log.count(&["request dropped without an answer", uid]);
+    let dropped = || log.count(&["request dropped without an answer", "Logged.Drop", uid]);
     eventually("the drop is logged", || dropped() > 0).await;
     assert_eq!(dropped(), 1);
 
@@ -282,4 +283,32 @@ async fn timed_out_and_dropped_requests_are_logged_once_a_second_with_session_an
         r#""x""#
     );
     assert_eq!(timed_out() + dropped(), 2);
+}
+
+#[tokio::test]
+async fn forwarded_requests_that_time_out_or_are_dropped_are_logged_with_their_routes() {
+    let log = Log::captured();
+    let timeouts = || Timeouts::new().request(Duration::from_millis(300));
+    let master = Cluster::master().listen("127.0.0.1:0");
+    let gate = start(App::new().cluster(master).timeouts(timeouts())).await;
+    let address = gate.handle().member().unwrap().address().to_owned();
+    let app = App::new()
+        .cluster(Cluster::join([address]).listen("127.0.0.1:0"))
+        .component_with(Mail(Arc::default()), Options::new().name("Remote"))
+        .timeouts(timeouts());
+    let _member = start(app).await;
+    let mut client = Client::connect(&gate).await;
+
+    let code = client.ask_in_vain("Remote.Keep", "").await;
+    assert_eq!(code, code::TIMEOUT);
+    eventually("the timeout is logged", || {
+        log.count(&["request timed out", "Remote.Keep"]) == 1
+    })
+    .await;
+    let code = client.ask_in_vain("Remote.Drop", "").await;
+    assert_eq!(code, code::INTERNAL);
+    eventually("the drop is logged", || {
+        log.count(&["request dropped without an answer", "Remote.Drop"]) == 1
+    })
+    .await;
 }
