@@ -362,7 +362,7 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
     let mut new = Config::read(current.source.clone())?;
     new.on_reload.clone_from(&current.on_reload);
     let mut gate = GateConfig::default();
-    new.limits().apply_to(&mut gate);
+    new.limits().apply_to_gate(&mut gate);
     gate.check_limits()?;
     for hook in &new.on_reload {
         hook(&new)?;

@@ -149,27 +149,14 @@ impl App {
     /// Sets the bounds of clients and schedulers. Replaces earlier ones as a whole.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
-        limits.apply_to(&mut self.config.settings);
-        self.config.scheduler_capacity = limits.scheduler_capacity;
-        self.config.channels = limits.channels;
+        limits.apply_to(&mut self.config);
         self
     }
 
     /// Sets the heartbeat interval and the deadlines. Replaces earlier ones as a whole.
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
-        let gate = &mut self.config.settings;
-        gate.heartbeat = timeouts.heartbeat;
-        gate.handshake_timeout = timeouts.handshake;
-        gate.check_timeout = timeouts.handshake_check;
-        gate.login_timeout = timeouts.login;
-        gate.request_timeout = timeouts.request;
-        gate.resume_window = timeouts.resume_window;
-        gate.reconnect_window = timeouts.reconnect_window;
-        gate.tcp_keepalive = timeouts.tcp_keepalive;
-        self.config.shutdown_timeout = timeouts.shutdown;
-        self.config.drain = timeouts.drain;
-        self.config.shutdown_delay = timeouts.shutdown_delay;
+        timeouts.apply_to(&mut self.config);
         self
     }
 

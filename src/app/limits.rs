@@ -3,6 +3,7 @@
 use crate::{
     channel::ChannelLimits,
     gate::{GateConfig, RateLimit, SlowClient, default_memory},
+    node::NodeConfig,
 };
 
 /// The bounds of a node: what one client, one scheduler and all clients together may use.
@@ -22,16 +23,16 @@ use crate::{
 #[non_exhaustive]
 #[must_use = "has no effect until it is given to `App::limits`"]
 pub struct Limits {
-    pub(super) max_packet: usize,
-    pub(super) max_connections: Option<usize>,
-    pub(super) max_connections_per_address: Option<usize>,
-    pub(super) max_in_flight: usize,
-    pub(super) rate_limit: Option<RateLimit>,
-    pub(super) send_queue_bytes: usize,
-    pub(super) send_queue_messages: usize,
-    pub(super) slow_client: SlowClient,
-    pub(super) scheduler_capacity: usize,
-    pub(super) channels: ChannelLimits,
+    max_packet: usize,
+    max_connections: Option<usize>,
+    max_connections_per_address: Option<usize>,
+    max_in_flight: usize,
+    rate_limit: Option<RateLimit>,
+    send_queue_bytes: usize,
+    send_queue_messages: usize,
+    slow_client: SlowClient,
+    scheduler_capacity: usize,
+    channels: ChannelLimits,
     /// The outer `None` is the default.
     memory: Option<Option<usize>>,
 }
@@ -158,8 +159,14 @@ impl Limits {
 }
 
 impl Limits {
-    /// Sets those of clients.
-    pub(crate) fn apply_to(&self, gate: &mut GateConfig) {
+    pub(super) fn apply_to(&self, config: &mut NodeConfig) {
+        self.apply_to_gate(&mut config.settings);
+        config.scheduler_capacity = self.scheduler_capacity;
+        config.channels = self.channels;
+    }
+
+    /// Sets those of clients, which a reload may change.
+    pub(crate) fn apply_to_gate(&self, gate: &mut GateConfig) {
         gate.max_packet = self.max_packet;
         gate.max_connections = self.max_connections.unwrap_or(usize::MAX);
         gate.max_connections_per_address = self.max_connections_per_address;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::node::NodeConfig;
+
 /// The heartbeat interval and the deadlines of a node. `None` switches one off, where that is
 /// possible. None may be zero or longer than a year.
 ///
@@ -20,17 +22,17 @@ use std::time::Duration;
 #[non_exhaustive]
 #[must_use = "has no effect until it is given to `App::timeouts`"]
 pub struct Timeouts {
-    pub(super) heartbeat: Option<Duration>,
-    pub(super) handshake: Duration,
-    pub(super) tcp_keepalive: Option<Duration>,
-    pub(super) handshake_check: Duration,
-    pub(super) login: Option<Duration>,
-    pub(super) request: Option<Duration>,
-    pub(super) shutdown: Duration,
-    pub(super) resume_window: Option<Duration>,
-    pub(super) drain: Option<Duration>,
-    pub(super) shutdown_delay: Option<Duration>,
-    pub(super) reconnect_window: Option<Duration>,
+    heartbeat: Option<Duration>,
+    handshake: Duration,
+    tcp_keepalive: Option<Duration>,
+    handshake_check: Duration,
+    login: Option<Duration>,
+    request: Option<Duration>,
+    shutdown: Duration,
+    resume_window: Option<Duration>,
+    drain: Option<Duration>,
+    shutdown_delay: Option<Duration>,
+    reconnect_window: Option<Duration>,
 }
 
 impl Timeouts {
@@ -161,6 +163,23 @@ impl Timeouts {
     pub fn reconnect_window(mut self, window: impl Into<Option<Duration>>) -> Self {
         self.reconnect_window = window.into();
         self
+    }
+}
+
+impl Timeouts {
+    pub(super) fn apply_to(&self, config: &mut NodeConfig) {
+        let gate = &mut config.settings;
+        gate.heartbeat = self.heartbeat;
+        gate.handshake_timeout = self.handshake;
+        gate.check_timeout = self.handshake_check;
+        gate.login_timeout = self.login;
+        gate.request_timeout = self.request;
+        gate.resume_window = self.resume_window;
+        gate.reconnect_window = self.reconnect_window;
+        gate.tcp_keepalive = self.tcp_keepalive;
+        config.shutdown_timeout = self.shutdown;
+        config.drain = self.drain;
+        config.shutdown_delay = self.shutdown_delay;
     }
 }
 
