@@ -6,9 +6,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tracing::Level;
 
-/// Warnings and errors of all tests.
+/// Warnings and errors of all tests, with the messages they were logged in.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -16,7 +15,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(Level::WARN)
+        .with_env_filter("warn,nano::message=info")
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();

@@ -28,6 +28,7 @@ mod leaks;
 mod lifecycle;
 mod listeners;
 mod log;
+mod log_context;
 mod memory;
 mod nodes;
 mod order;
