@@ -288,7 +288,7 @@ async fn an_error_has_the_code_its_type_chose() {
 }
 
 #[tokio::test]
-async fn a_handler_that_waits_holds_nobody_up() {
+async fn a_handler_that_waits_delays_no_other_session() {
     let (node, client) = serve(App::new().component(Shapes::default())).await;
     let mut order = client.subscribe("onWaited");
     let (slow, fast, id) = tokio::join!(

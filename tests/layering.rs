@@ -103,10 +103,7 @@ fn every_file_is_declared_by_its_parent() {
             };
             let text = fs::read_to_string(root().join(parent)).unwrap_or_default();
             let declared = text.contains(&format!("mod {};", file.file_stem().unwrap().display()))
-                || text.contains(&format!(
-                    "path = \"{}\"",
-                    file.file_name().unwrap().display()
-                ));
+                || text.contains(&format!("{}\"]", file.file_name().unwrap().display()));
             if file != lib && !declared {
                 forgotten.push(file);
             }
@@ -143,6 +140,75 @@ fn no_file_is_long() {
         source[source.len() / 2],
         source[source.len() - 1]
     );
+}
+
+#[test]
+fn every_lock_is_in_the_table_of_locks() {
+    let document = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let (_, table) = document.split_once("\n## Locks\n").unwrap();
+    let (table, _) = table.split_once("\n## ").unwrap();
+    let listed: BTreeSet<_> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let of_tests = |file: &Path| {
+        file.iter().any(|part| {
+            let part = part.to_string_lossy();
+            ["test", "simulation", "mock"]
+                .iter()
+                .any(|name| part.starts_with(name))
+        })
+    };
+    let with_locks: BTreeSet<_> = files("src", &["rs"])
+        .into_iter()
+        .filter(|file| !of_tests(file) && has_lock(file))
+        .map(|file| {
+            let parts: Vec<_> = file.iter().map(|part| part.to_str().unwrap()).collect();
+            let (last, folders) = parts.split_last().unwrap();
+            let last = last.strip_suffix(".rs").unwrap();
+            match folders.last() {
+                Some(&folder) if folder != "src" => format!("{folder}::{last}"),
+                _ => last.to_owned(),
+            }
+        })
+        .collect();
+    let with_locks: BTreeSet<_> = with_locks.iter().map(String::as_str).collect();
+    let missing: Vec<_> = with_locks.difference(&listed).collect();
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+    // Locks of other modules, taken while one is held, are named in the same words.
+    let stale: Vec<_> = listed.difference(&with_locks).collect();
+    assert!(stale.is_empty(), "no locks in: {stale:?}");
+}
+
+#[test]
+fn every_suite_is_in_the_readme_of_tests() {
+    let readme = fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let named: BTreeSet<_> = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(|name| name.trim_end_matches('/').rsplit('/').next().unwrap())
+        .collect();
+    let mut missing = Vec::new();
+    for file in files("tests", &["rs"]) {
+        let mut parts = file.iter().skip(1).map(|part| part.to_str().unwrap());
+        let (first, second) = (parts.next().unwrap(), parts.next());
+        let is_suite = second.is_none_or(|file| file == "main.rs") && first != "fixtures";
+        if is_suite && !named.contains(first) {
+            missing.push(file);
+        }
+    }
+    assert!(missing.is_empty(), "not in the table: {missing:?}");
+}
+
+/// Whether a file names the type of a lock outside of comments and of its unit tests.
+fn has_lock(file: &Path) -> bool {
+    let text = fs::read_to_string(root().join(file)).unwrap();
+    let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
+    code.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .any(|line| line.contains("Mutex<") || line.contains("RwLock<"))
 }
 
 /// The roots of all crates that are checked.

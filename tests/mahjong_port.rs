@@ -208,7 +208,7 @@ async fn a_login_replaces_the_session_before_without_going_offline() {
     // What the first one hears comes in order, so an offline would be there by now.
     assert_eq!(online.next::<Value>().await, json!({ "acId": 2 }));
     assert!(offline.nothing_more());
-    assert_eq!(world.everybody.count(), 4);
+    assert_eq!(world.everyone.count(), 4);
 
     // The same connection may log in twice, too; but it is in the group already.
     let twice = again
@@ -317,9 +317,9 @@ async fn a_pipeline_that_refuses_answers() {
             "{body}"
         );
     }
-    let stranger = guest.ask("DeskManager.CreateDesk").await.unwrap_err();
+    let unbound = guest.ask("DeskManager.CreateDesk").await.unwrap_err();
     assert_eq!(
-        (stranger.code(), stranger.message()),
+        (unbound.code(), unbound.message()),
         (code::FORBIDDEN, "log in first")
     );
     node.shutdown().await;
@@ -340,7 +340,7 @@ async fn a_foreign_thread_reaches_players() {
     let web = thread::spawn(move || {
         assert!(tokio::runtime::Handle::try_current().is_err());
         shared
-            .everybody
+            .everyone
             .broadcast("onBroadcast", "the shop is open")
             .unwrap();
         let maps = shared.clone();

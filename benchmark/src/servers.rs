@@ -13,9 +13,9 @@ mod bare;
 mod framing;
 mod hop;
 mod nano_app;
-mod outbox;
 mod recorder;
 mod rooms;
+mod send_queue;
 mod services;
 mod stream;
 mod stream_rpc;
@@ -27,7 +27,7 @@ pub(crate) enum Server {
     /// A baseline: tokio and the same packets, answered where they are read.
     Bare(Listen),
     /// A baseline: each message is a boxed task of one scheduler, a thread of its own, and its answer
-    /// goes through an outbox.
+    /// goes through a send queue.
     Hop {
         #[command(flatten)]
         listen: Listen,

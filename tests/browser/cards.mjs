@@ -64,12 +64,12 @@ run(async ({ url, open, shoot }) => {
   await admin.fill('#text', 'A break of ten minutes at eight')
   await admin.click('#announce button')
   for (const page of [again, ben, admin]) await see(page, '#news:visible', 'A break of ten minutes at eight')
-  const stranger = await open()
-  await stranger.goto(`${url}?admin=guess`)
-  await join(stranger, 'Eve')
-  await stranger.fill('#text', 'nonsense')
-  await stranger.click('#announce button')
-  await see(stranger, '#news:visible', 'wrong password')
+  const intruder = await open()
+  await intruder.goto(`${url}?admin=guess`)
+  await join(intruder, 'Eve')
+  await intruder.fill('#text', 'nonsense')
+  await intruder.click('#announce button')
+  await see(intruder, '#news:visible', 'wrong password')
 
   while (await again.isHidden('#play')) {
     for (const page of [again, ben]) {

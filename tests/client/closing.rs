@@ -208,7 +208,7 @@ async fn heartbeats_are_sent_and_silence_closes() {
 }
 
 #[test]
-fn a_runtime_that_shuts_down_leaves_nobody_waiting() {
+fn a_runtime_that_shuts_down_ends_every_wait() {
     let [serving, dialing] = [(); 2].map(|()| Runtime::new().unwrap());
     let (client, peer) = dialing.block_on(connected());
     let waiting = serving.spawn({

@@ -67,7 +67,7 @@ async fn callbacks_run_in_order_and_may_use_the_client() {
         }
     });
     for (route, body) in [
-        ("onMore", "nobody listens yet"),
+        ("onMore", "no subscriber yet"),
         ("onNews", "a"),
         ("onMore", "b"),
         ("onNews", "c"),
@@ -151,7 +151,8 @@ async fn a_dropped_subscription_leaves_the_others_alone() {
     peer.send(Message::push("onNews", "still here")).await;
     assert_eq!(within(first.recv()).await.unwrap(), "still here");
     drop(first);
-    peer.send(Message::push("onNews", "to nobody")).await;
+    peer.send(Message::push("onNews", "without a subscriber"))
+        .await;
     settle(&client, &mut peer).await;
     client.close();
     assert_eq!(within(client.closed()).await, DisconnectReason::Local);

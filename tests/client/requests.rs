@@ -136,7 +136,7 @@ async fn an_error_reply_is_the_servers_error() {
 }
 
 #[tokio::test]
-async fn a_late_answer_and_one_to_nobody_are_dropped() {
+async fn late_answers_and_answers_without_a_request_are_dropped() {
     let (client, mut peer) = connected_with(
         Client::builder().request_timeout(Duration::from_secs(1)),
         REPLY,
@@ -261,7 +261,7 @@ async fn a_server_that_does_not_read_makes_senders_wait_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_connection_that_closes() {
+async fn a_connection_that_closes_ends_every_wait() {
     let (client, peer) = connected().await;
     let calls = join_all((0..10).map(|_| client.request_raw("Echo.Echo", "")));
     let close = async {

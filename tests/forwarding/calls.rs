@@ -15,7 +15,7 @@ impl Store {
         Ok(format!("{}={}", text(&key), session.uid()).into())
     }
 
-    /// Answers too late, if anybody says for how long it may take.
+    /// Answers too late for a caller that sets a timeout.
     fn late(&self, session: &Session<Raw>, _: bytes::Bytes) -> Result<()> {
         let deadline = session
             .deadline()

@@ -77,7 +77,7 @@ async fn new_sessions_avoid_a_dead_member_at_once() {
         RoomCluster::configured(&["a", "b"], |app| app.heartbeat(Duration::from_secs(5))).await;
     cluster.backends[0].node.kill();
     let probe = cluster.client().await;
-    // Long before anybody misses its heartbeat.
+    // Long before any heartbeat is missed.
     within("the broken link to be seen", async {
         for _ in 0..20 {
             while probe.request_raw("Room.Who", "").await.is_err() {
@@ -255,10 +255,10 @@ async fn a_slow_member_holds_up_the_session_that_fills_it_and_no_other() {
         cluster.backends[0].room.held().len() >= 1000
     })
     .await;
-    let modest = cluster.client().await;
+    let other = cluster.client().await;
     assert_eq!(
         text(
-            &within("an answer", modest.request_raw("Room.Who", ""))
+            &within("an answer", other.request_raw("Room.Who", ""))
                 .await
                 .unwrap()
         ),

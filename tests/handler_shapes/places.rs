@@ -28,8 +28,8 @@ impl Component for Meeting {
 }
 
 impl Meeting {
-    fn meet(&self, _: &Session, patience: u64) -> Result<bool> {
-        let end = Instant::now() + Duration::from_millis(patience);
+    fn meet(&self, _: &Session, wait_ms: u64) -> Result<bool> {
+        let end = Instant::now() + Duration::from_millis(wait_ms);
         self.inside.fetch_add(1, Ordering::SeqCst);
         while self.inside.load(Ordering::SeqCst) < 2 && Instant::now() < end {
             thread::yield_now();
@@ -42,13 +42,13 @@ impl Meeting {
     }
 }
 
-async fn meet(app: App, patience: u64) -> (bool, bool) {
+async fn meet(app: App, wait_ms: u64) -> (bool, bool) {
     let (node, client) = serve(app.scheduler_threads(2)).await;
     // Ids count up, so that these two sessions are neighbours.
     let other = connect(&node).await;
     let (one, two) = tokio::join!(
-        client.request::<bool, _>("Meeting.Meet", &patience),
-        other.request::<bool, _>("Meeting.Meet", &patience)
+        client.request::<bool, _>("Meeting.Meet", &wait_ms),
+        other.request::<bool, _>("Meeting.Meet", &wait_ms)
     );
     node.shutdown().await;
     (one.unwrap(), two.unwrap())

@@ -168,7 +168,7 @@ impl InteropCluster {
         player.offered().await
     }
 
-    /// Whether this defect is to be met here. Who asks shows that it is.
+    /// Whether this defect occurs here. A caller that asks proves that it does.
     pub(crate) fn meets(&mut self, defect: Defect) -> bool {
         let meets = Defect::of(self.kinds).contains(&defect);
         if meets {

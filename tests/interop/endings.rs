@@ -131,8 +131,8 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
         sleep(2 * HEARTBEAT).await;
         assert!(!joining.has_joined());
     } else {
-        let before_anybody_is_removed = 3 * HEARTBEAT;
-        timeout(before_anybody_is_removed, joining.settled())
+        let before_any_removal = 3 * HEARTBEAT;
+        timeout(before_any_removal, joining.settled())
             .await
             .unwrap();
     }
@@ -192,12 +192,12 @@ pub(crate) async fn gates_end(cluster: &mut InteropCluster, late: Player) {
 }
 
 /// No session is left, and all nodes stop when asked to.
-pub(crate) async fn everybody_stops(cluster: &mut InteropCluster) {
+pub(crate) async fn all_nodes_stop(cluster: &mut InteropCluster) {
     for node in [&cluster.gate, &cluster.backend, &cluster.master] {
         for uid in [1, 2, 8, 9] {
             assert!(
                 node.closed(uid) <= 1,
-                "{} was told of the end of {uid} more than once",
+                "{} was notified of the end of {uid} more than once",
                 node.role.label
             );
         }

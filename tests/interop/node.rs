@@ -153,7 +153,7 @@ impl Node {
         .await;
     }
 
-    /// Waits until it has been told that this member has left.
+    /// Waits until it has learned that this member has left.
     pub(crate) async fn is_told_of_the_end_of(&self, address: &str) {
         match &self.run {
             Run::Here(node, _) => {

@@ -10,7 +10,7 @@ use crate::{cannot::Defect, cluster::InteropCluster, node::Kind, player::Player}
 const NUMBERS: u64 = 10_000;
 
 /// A player of the later gate, who stays.
-pub(crate) async fn everybody_has_joined(cluster: &InteropCluster) -> Player {
+pub(crate) async fn all_nodes_have_joined(cluster: &InteropCluster) -> Player {
     cluster.knows(&[&cluster.late_role.address]).await;
     let player = cluster.player().await;
     assert_eq!(

@@ -26,7 +26,7 @@ async fn play(master: Kind, gate: Kind, backend: Kind) {
         },
     )
     .await;
-    let late = traffic::everybody_has_joined(&cluster).await;
+    let late = traffic::all_nodes_have_joined(&cluster).await;
     traffic::messages_of_every_kind(&mut cluster).await;
     traffic::rpc(&cluster).await;
     traffic::order(&cluster).await;
@@ -35,7 +35,7 @@ async fn play(master: Kind, gate: Kind, backend: Kind) {
     endings::the_master_is_started_again(&mut cluster).await;
     endings::a_backend_is_killed(&mut cluster).await;
     endings::gates_end(&mut cluster, late).await;
-    endings::everybody_stops(&mut cluster).await;
+    endings::all_nodes_stop(&mut cluster).await;
     cluster.met_all();
 }
 

@@ -63,7 +63,7 @@ impl Manager {
             before.kick(REPLACED);
         }
         session.bind(player.uid)?;
-        if !self.0.everybody.add(session)? {
+        if !self.0.everyone.add(session)? {
             return Err(Error::new(code::CONFLICT, "logged in already"));
         }
         Ok(LoggedIn {
@@ -224,7 +224,7 @@ impl DeskManager {
         Ok(json!({ "code": 0 }))
     }
 
-    /// Bytes nobody looks into.
+    /// Bytes without a meaning.
     fn voice_message(&self, session: &Session, voice: Bytes) -> Result {
         Player::of(session)?
             .desk()?

@@ -156,7 +156,7 @@ impl Desk {
                     hand.cards.extend([seat * 10 + 1, seat * 10 + 2]);
                     player.session().push("onDeal", &hand).unwrap();
                 }
-                // Had the pushes not been written where they were made, everybody would see this.
+                // Had the pushes not been written where they were made, all players would see this.
                 hand.cards.clear();
             }
             Operation::Discard {

@@ -15,7 +15,7 @@ use crate::desk::Desk;
 pub(crate) const REPLACED: &str = "logged in elsewhere";
 
 pub(crate) struct World {
-    pub(crate) everybody: Group,
+    pub(crate) everyone: Group,
     node: OnceLock<Handle>,
     state: Mutex<State>,
 }
@@ -31,7 +31,7 @@ struct State {
 impl World {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            everybody: Group::new("everybody"),
+            everyone: Group::new("everyone"),
             node: OnceLock::new(),
             state: Mutex::default(),
         })

@@ -1,4 +1,4 @@
-//! The cluster token and TLS keep strangers out.
+//! The cluster token and TLS keep other programs out.
 
 use std::{fs, path::PathBuf, time::Duration};
 

@@ -123,8 +123,8 @@ async fn silent(address: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStream>
     socket.bind(address).unwrap();
     let listener = socket.listen(1).unwrap();
     let mut fillers = Vec::new();
-    let patience = Duration::from_millis(200);
-    while let Ok(stream) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+    let window = Duration::from_millis(200);
+    while let Ok(stream) = tokio::time::timeout(window, TcpStream::connect(address)).await {
         fillers.push(stream.unwrap());
     }
     (listener, fillers)

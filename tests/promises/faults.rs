@@ -153,7 +153,7 @@ async fn a_panic_of_a_close_callback_does_not_keep_the_others_from_running() {
         let mut client = Client::connect(&node).await;
         client.ask("Mine.Callback", "").await.unwrap();
     }
-    eventually("both are told", || ends.count() == 2).await;
+    eventually("both callbacks have run", || ends.count() == 2).await;
     expect_alive(&mut Client::connect(&node).await).await;
     node.shutdown().await;
 }

@@ -115,7 +115,7 @@ async fn a_closed_group_refuses_everything() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_an_error_of_the_sender_and_reaches_nobody() {
+async fn what_cannot_be_sent_is_an_error_of_the_sender_and_reaches_no_member() {
     let (_node, group, mut members) = room().await;
     let long = "r".repeat(256);
     assert_eq!(code(group.broadcast(&long, "x")), code::TOO_LARGE);

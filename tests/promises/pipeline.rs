@@ -194,7 +194,7 @@ async fn a_pipeline_can_change_messages_and_be_changed_while_the_node_runs() {
     let (_node, mut client) = post(pipeline.clone()).await;
     assert_eq!(client.ask("Post.Echo", "x").await.unwrap(), "x");
     pipeline.inbound().push_back(|session, message| {
-        session.set("sender", "somebody");
+        session.set("sender", "player");
         message.route = "Post.Echo".into();
         Ok(())
     });
@@ -207,5 +207,5 @@ async fn a_pipeline_can_change_messages_and_be_changed_while_the_node_runs() {
         .into();
         Ok(())
     });
-    assert_eq!(client.ask("No.Where", "x").await.unwrap(), "x of somebody");
+    assert_eq!(client.ask("No.Where", "x").await.unwrap(), "x of player");
 }

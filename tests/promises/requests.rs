@@ -86,7 +86,7 @@ async fn an_unknown_route_is_answered() {
     let (_node, mut client) = table().await;
     for route in [
         "Table.Nothing",
-        "Nobody.Bet",
+        "Missing.Bet",
         "Table",
         "table.Bet",
         "",

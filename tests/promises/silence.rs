@@ -15,12 +15,12 @@ use crate::{
     support::{eventually, within},
 };
 
-const PATIENCE: Duration = Duration::from_millis(100);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_millis(100);
 
 fn app() -> App {
     App::new()
         .component(Echo)
-        .timeouts(Timeouts::new().handshake(PATIENCE))
+        .timeouts(Timeouts::new().handshake(HANDSHAKE_TIMEOUT))
 }
 
 /// Says something on a new connection, then nothing, and expects to be cut off: not too early, and
@@ -35,7 +35,11 @@ async fn expect_end(address: SocketAddr, words: &[u8]) {
         stream.read_to_end(&mut Vec::new()),
     )
     .await;
-    assert!(begun.elapsed() >= PATIENCE, "{:?}", begun.elapsed());
+    assert!(
+        begun.elapsed() >= HANDSHAKE_TIMEOUT,
+        "{:?}",
+        begun.elapsed()
+    );
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::{
 /// Slow enough that no member is evicted on a busy machine.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// A cluster with two gates, and what the application of the first was told.
+/// A cluster with two gates, and what the application of the first observed.
 async fn gates(heartbeat: Duration) -> (TestCluster, [TestNode; 2], Log) {
     let master = TestCluster::master_options().heartbeat(heartbeat);
     let cluster = TestCluster::with_master(App::new(), master).await;

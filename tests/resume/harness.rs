@@ -10,7 +10,7 @@ use nano::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-/// What the application was told, in order.
+/// What the application observed, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<String>>>);
 

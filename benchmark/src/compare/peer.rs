@@ -58,7 +58,7 @@ pub(crate) struct Peers {
     go: std::result::Result<PathBuf, String>,
     certificate: PathBuf,
     key: PathBuf,
-    /// What the servers complain about.
+    /// What the servers write to their standard error.
     log: PathBuf,
 }
 

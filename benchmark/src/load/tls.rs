@@ -11,7 +11,7 @@ use rustls::{
 };
 
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AnyCertificate(Arc<CryptoProvider>);
 
 pub(crate) fn config() -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(ring::default_provider());
@@ -20,7 +20,7 @@ pub(crate) fn config() -> Result<Arc<ClientConfig>, Error> {
     Ok(Arc::new(
         config
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth(),
     ))
 }
@@ -33,7 +33,7 @@ pub(crate) fn connection(config: &Arc<ClientConfig>) -> Result<ClientConnection,
     Ok(connection)
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -18,7 +18,7 @@ use tonic_prost::ProstCodec;
 
 use super::{
     framing::{respond, take},
-    outbox::{Outbox, Writing},
+    send_queue::{SendQueue, Writing},
     stream_rpc::{Batch, Batches, Frame, METHOD, Open},
 };
 
@@ -26,7 +26,7 @@ use super::{
 const BATCH: usize = 1_024;
 const QUEUE: usize = 16 * 1_024;
 
-type Clients = Arc<RwLock<HashMap<u64, Arc<Outbox>>>>;
+type Clients = Arc<RwLock<HashMap<u64, Arc<SendQueue>>>>;
 
 pub(crate) async fn backend(listener: TcpListener) -> Result {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -101,18 +101,18 @@ async fn deliver(mut answers: Streaming<Batch>, clients: Clients) {
     while let Ok(Some(batch)) = answers.message().await {
         let clients = clients.read();
         for frame in batch.frames {
-            if let Some(outbox) = clients.get(&frame.client) {
-                outbox.append(|out| respond(frame.id, &frame.body, out));
+            if let Some(send_queue) = clients.get(&frame.client) {
+                send_queue.append(|out| respond(frame.id, &frame.body, out));
             }
         }
     }
 }
 
 async fn serve(socket: TcpStream, client: u64, frames: mpsc::Sender<Frame>, clients: Clients) {
-    let outbox = Arc::new(Outbox::default());
-    clients.write().insert(client, outbox.clone());
+    let send_queue = Arc::new(SendQueue::default());
+    clients.write().insert(client, send_queue.clone());
     // A client that goes is the end of its task and nothing else.
-    receive(socket, client, &outbox, &frames)
+    receive(socket, client, &send_queue, &frames)
         .await
         .unwrap_or_default();
     clients.write().remove(&client);
@@ -121,12 +121,12 @@ async fn serve(socket: TcpStream, client: u64, frames: mpsc::Sender<Frame>, clie
 async fn receive(
     mut socket: TcpStream,
     client: u64,
-    outbox: &Outbox,
+    send_queue: &SendQueue,
     frames: &mpsc::Sender<Frame>,
 ) -> std::io::Result<()> {
     let (mut held, mut writing) = (Vec::new(), Writing::default());
     let (mut greeting, mut requests) = (Vec::new(), Vec::new());
-    while outbox
+    while send_queue
         .exchange(&mut socket, &mut held, &mut writing)
         .await?
     {
@@ -145,7 +145,7 @@ async fn receive(
             }
         }
         if !greeting.is_empty() {
-            outbox.append(|out| out.append(&mut greeting));
+            send_queue.append(|out| out.append(&mut greeting));
         }
     }
     Ok(())

@@ -121,7 +121,7 @@ fn conversations(recording: &Recording) -> Vec<(Vec<u8>, Vec<Frame>)> {
 }
 
 /// What a Go member wrote is understood by our master, to the byte: registration, heartbeats,
-/// goodbye.
+/// removal.
 #[tokio::test]
 async fn s28_a_go_members_bytes() {
     let recording = Recording::load("s28_raw_http2_bytes");

@@ -121,8 +121,8 @@ async fn s11_the_backend_of_a_session_leaves() {
             matches!(step.what, What::IsCalled(Call::Request(_)))
         })
         .collect();
-    let goodbye = recording.place(766, |what| matches!(what, What::Calls { .. }));
-    let after = recording.steps.split_off(goodbye);
+    let unregister = recording.place(766, |what| matches!(what, What::Calls { .. }));
+    let after = recording.steps.split_off(unregister);
     assert!(matches!(
         &after[0].what,
         What::Calls {
@@ -232,7 +232,7 @@ async fn s13_a_member_hangs() {
 }
 
 /// A client that does not read: pushes succeed until what waits for it is too much. Defect 10: then
-/// nano keeps it for ever, and says so to each push; ours is gone, and its backends are told.
+/// nano keeps it for ever, and says so to each push; ours is gone, and its backends are notified.
 #[tokio::test]
 async fn s17_a_client_does_not_read() {
     let mut recording = Recording::load("s17_gate_slow_client_push");
@@ -344,7 +344,7 @@ async fn s19_a_backend_is_dead() {
     assert_eq!((id, answer), (2, recorded));
 }
 
-/// A gate that stops says goodbye to its master. It also says what nano does not: to its clients,
+/// A gate that stops unregisters at its master. It also says what nano does not: to its clients,
 /// why; to its members, that their sessions end.
 #[tokio::test]
 async fn s20_a_gate_stops() {

@@ -15,7 +15,7 @@ use crate::{
     support::{Peer, RawClient, eventually, within},
 };
 
-/// It registers, calls every interval from one interval later on, and says goodbye.
+/// It registers, calls every interval from one interval later on, and unregisters.
 #[tokio::test]
 async fn s01_a_member_joins_and_leaves() {
     let recording = Recording::load("s01_member_joins_and_leaves_SIGTERM");
@@ -81,7 +81,7 @@ async fn s02_the_master_is_not_there_yet() {
     stage.play().await;
 }
 
-/// Registrations, announcements, goodbyes and refusals.
+/// Registrations, announcements, removals and refusals.
 #[tokio::test]
 async fn s03_a_master_and_its_members() {
     let mut recording = Recording::load("s03_register_newmember_unregister_real_master");
@@ -296,7 +296,7 @@ async fn s22_a_member_pauses() {
         a.calls()[before..]
             .iter()
             .all(|call| *call != Call::Del(a.address.clone())),
-        "no member is told of its own removal"
+        "no member is notified of its own removal"
     );
     eventually("it knows all members once", || {
         a.table() == [master.node(), gate.node()]

@@ -128,7 +128,7 @@ impl Recording {
     }
 
     /// Puts a client between the nodes. It is recorded by a clock of its own; its first message was
-    /// seen on another node at this time. It goes just before that node was told so.
+    /// seen on another node at this time. It goes just before that node was notified.
     pub(crate) fn with_client(&mut self, name: &str, first: u64, gone: Option<u64>) {
         let events = transcript::steps(self.clients[name].as_array().unwrap());
         let own = |event: &transcript::Step| event.at.as_millis() as u64;

@@ -184,12 +184,12 @@ impl GoNode {
 
     pub(crate) async fn leave(&self, master: &str) {
         self.fall_silent();
-        let goodbye = UnregisterRequest {
+        let unregister = UnregisterRequest {
             service_addr: self.address.clone(),
             incarnation: 0,
         };
         MasterClient::new(channel(master))
-            .unregister(goodbye)
+            .unregister(unregister)
             .await
             .unwrap();
     }

@@ -37,7 +37,7 @@ pub(crate) struct Case {
 impl Case {
     /// Sets up a case on the current runtime.
     pub(crate) async fn new(name: &str) -> Result<Self> {
-        let json = br#"{"name":"somebody","score":1234567,"tags":["a","b","c"],"alive":true}"#;
+        let json = br#"{"name":"player12","score":1234567,"tags":["a","b","c"],"alive":true}"#;
         match name {
             "echo-1" => {
                 Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 1).await

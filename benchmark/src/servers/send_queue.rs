@@ -14,7 +14,7 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 use super::framing::poll_read;
 
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct SendQueue {
     queued: Mutex<Vec<u8>>,
     task: AtomicWaker,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Writing {
     written: usize,
 }
 
-impl Outbox {
+impl SendQueue {
     /// Lets `write` append, and the task know if it may be waiting.
     pub(crate) fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let was_empty = {
