@@ -58,6 +58,12 @@ mod proto;
 mod routing;
 mod server;
 mod stable_hash;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "cluster/no_tls.rs"]
+mod tls;
+mod tls_options;
 mod transport;
 mod user_ids;
 mod users;
@@ -69,7 +75,6 @@ use self::health::HealthService;
 pub(crate) use self::link::fuzzing::check as check_link;
 #[cfg(feature = "admin")]
 pub(crate) use self::transport::PeerReport;
-pub use self::{auth::ClusterTls, routing::balance::Balance};
 use self::{
     auth::{AuthInterceptor, Credentials},
     channel::Dialer,
@@ -97,6 +102,7 @@ pub(crate) use self::{
     server::ClusterListener,
     users::{ClusterPlace, Users},
 };
+pub use self::{routing::balance::Balance, tls_options::ClusterTls};
 
 /// How long a node waits after a failed attempt to join, unless the options say otherwise.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
@@ -146,7 +152,7 @@ impl BoundCluster {
             warn_of_loopback(&mut settings, listener.address());
         }
         let credentials = Credentials::new(settings.token)?;
-        let tls = settings.tls.as_ref().map(ClusterTls::read).transpose()?;
+        let tls = settings.tls.as_ref().map(tls::read).transpose()?;
         let (server_tls, client_tls) = tls.unzip();
         let local = listener.local();
         if !local.ip().is_loopback() && server_tls.is_none() && !credentials.has_token() {

@@ -76,7 +76,9 @@ mod panic;
 pub mod metrics;
 
 mod net;
-pub use net::{network::Network, tls::ClientCertificates};
+pub use net::network::Network;
+#[cfg(feature = "tls")]
+pub use net::tls::ClientCertificates;
 
 /// What carries packets: for transports that this crate does not bring, such as QUIC, KCP or
 /// WebTransport.
@@ -133,6 +135,7 @@ pub use nano_client as client;
 pub use tonic;
 
 /// The TLS library, in the version whose types [`Listener::tls_config`] names.
+#[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
 
 /// Crates whose types are in signatures: [`axum`] in [`Listener`], [`prost`] in [`Protobuf`], and

@@ -11,6 +11,10 @@ pub(crate) mod machine_memory;
 pub(crate) mod network;
 pub(crate) mod proxy_header;
 pub(crate) mod stream;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "net/no_tls.rs"]
 pub(crate) mod tls;
 pub(crate) mod transport;
 pub(crate) mod wake_batch;

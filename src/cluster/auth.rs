@@ -1,13 +1,12 @@
-//! Who may call a node of the cluster: the shared token and TLS.
+//! Who may call a node of the cluster: the shared token.
 
-use std::{env, fmt, fs, path::PathBuf, sync::Arc};
+use std::{env, sync::Arc};
 
 use subtle::ConstantTimeEq;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::Interceptor,
-    transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig},
 };
 use tracing::warn;
 
@@ -108,88 +107,5 @@ impl Interceptor for AuthInterceptor {
         Err(Status::unauthenticated(format!(
             "{reason}: this cluster requires one"
         )))
-    }
-}
-
-/// TLS between the nodes of a cluster: encryption, and certificates of the cluster's own authority.
-#[derive(Clone)]
-pub struct ClusterTls {
-    certificate: PathBuf,
-    key: PathBuf,
-    authority: PathBuf,
-    server_name: Option<String>,
-    mutual: bool,
-}
-
-impl ClusterTls {
-    /// Mutual TLS from PEM files: this node's certificate chain, its private key, and the
-    /// certificate of the authority that signs the nodes' certificates.
-    ///
-    /// Each node presents its own certificate and verifies the other's. The files are read when
-    /// the node starts.
-    pub fn new(
-        certificate: impl Into<PathBuf>,
-        key: impl Into<PathBuf>,
-        authority: impl Into<PathBuf>,
-    ) -> Self {
-        Self {
-            certificate: certificate.into(),
-            key: key.into(),
-            authority: authority.into(),
-            server_name: None,
-            mutual: true,
-        }
-    }
-
-    /// Sets the name that every node's certificate is issued for. Default: the host in the node's
-    /// address.
-    #[must_use]
-    pub fn server_name(mut self, name: impl Into<String>) -> Self {
-        self.server_name = Some(name.into());
-        self
-    }
-
-    /// Does not ask callers for a certificate: the connection is encrypted, and only the cluster
-    /// token tells members from other nodes.
-    #[must_use]
-    pub fn without_client_certificates(mut self) -> Self {
-        self.mutual = false;
-        self
-    }
-
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// Names the file that cannot be read.
-    pub(crate) fn read(&self) -> Result<(ServerTlsConfig, ClientTlsConfig)> {
-        let read = |file: &PathBuf| {
-            fs::read(file).map_err(|error| {
-                Error::new(
-                    code::BAD_REQUEST,
-                    format!("cluster.tls: {}: {error}", file.display()),
-                )
-            })
-        };
-        let identity = Identity::from_pem(read(&self.certificate)?, read(&self.key)?);
-        let authority = Certificate::from_pem(read(&self.authority)?);
-        let mut server = ServerTlsConfig::new().identity(identity.clone());
-        let mut client = ClientTlsConfig::new().ca_certificate(authority.clone());
-        if self.mutual {
-            server = server.client_ca_root(authority);
-            client = client.identity(identity);
-        }
-        if let Some(name) = &self.server_name {
-            client = client.domain_name(name);
-        }
-        Ok((server, client))
-    }
-}
-
-impl fmt::Debug for ClusterTls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClusterTls")
-            .field("certificate", &self.certificate)
-            .field("mutual", &self.mutual)
-            .finish_non_exhaustive()
     }
 }

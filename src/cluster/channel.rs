@@ -4,13 +4,14 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tonic::{
     service::interceptor::InterceptedService,
-    transport::{Channel, ClientTlsConfig, Endpoint},
+    transport::{Channel, Endpoint},
 };
 
 use super::{
     address,
     auth::Credentials,
     proto::{master_client::MasterClient, member_client::MemberClient},
+    tls::{self, ClientTlsConfig},
 };
 use crate::error::{Error, Result, code};
 
@@ -56,12 +57,9 @@ impl Dialer {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let endpoint = Endpoint::from_shared(format!("{scheme}://{}", address::to_dial(address)))
             .map_err(|error| invalid(&error))?;
-        let mut endpoint = endpoint.connect_timeout(CALL_TIMEOUT);
-        if let Some(tls) = &self.tls {
-            endpoint = endpoint
-                .tls_config(tls.clone())
-                .map_err(|error| invalid(&error))?;
-        }
+        let endpoint = endpoint.connect_timeout(CALL_TIMEOUT);
+        let endpoint =
+            tls::secure_endpoint(endpoint, self.tls.as_ref()).map_err(|error| invalid(&error))?;
         Ok(self
             .configure
             .as_ref()

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use tonic::transport::Server;
 
 use super::{
-    address, admission::ConnectionLimits, auth::ClusterTls, channel::ConfigureEndpoint,
-    data_plane::Options,
+    address, admission::ConnectionLimits, channel::ConfigureEndpoint, data_plane::Options,
+    tls_options::ClusterTls,
 };
 use crate::{
     error::{Error, Result, code},

@@ -24,11 +24,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Extensions,
-    transport::server::{Connected, TcpIncoming, TlsConnectInfo},
+    transport::server::{Connected, TcpIncoming},
 };
 use tracing::{debug, warn};
 
-use super::admission::{Admitted, ConnectionLimits, ConnectionTable};
+use super::{
+    admission::{Admitted, ConnectionLimits, ConnectionTable},
+    tls,
+};
 use crate::{
     metrics::ClusterMetrics,
     net::{
@@ -220,7 +223,7 @@ impl ConnectionInfo {
     pub(super) fn of(extensions: &Extensions) -> Option<&Self> {
         let plain = extensions.get::<Arc<Self>>();
         plain
-            .or_else(|| Some(extensions.get::<TlsConnectInfo<Arc<Self>>>()?.get_ref()))
+            .or_else(|| tls::connect_info(extensions))
             .map(Arc::as_ref)
     }
 

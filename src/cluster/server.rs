@@ -7,7 +7,7 @@ use tokio::{net::TcpSocket, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
     service::Routes,
-    transport::{Server, ServerTlsConfig, server::Router},
+    transport::{Server, server::Router},
 };
 use tracing::{debug, error};
 
@@ -16,6 +16,7 @@ use super::{
     config::{ConfigureServer, Settings},
     incoming::{Incoming, NodeConnection},
     link,
+    tls::{self, ServerTlsConfig},
 };
 use crate::{
     error::{Error, Result, code},
@@ -121,7 +122,7 @@ impl ServerConfig {
         authentication_timeout: Duration,
         metrics: Arc<ClusterMetrics>,
     ) -> Result<Self> {
-        let mut server = Server::builder()
+        let server = Server::builder()
             .initial_stream_window_size(link::config::STREAM_WINDOW)
             .initial_connection_window_size(link::config::CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
@@ -132,14 +133,12 @@ impl ServerConfig {
             .http2_keepalive_interval(Some(HTTP2_KEEPALIVE))
             .http2_keepalive_timeout(Some(HTTP2_KEEPALIVE_TIMEOUT))
             .timeout(CALL_TIMEOUT);
-        if let Some(tls) = tls {
-            server = server.tls_config(tls).map_err(|error| {
-                Error::new(
-                    code::BAD_REQUEST,
-                    format!("cluster.tls: certificate, key or authority: {error:?}"),
-                )
-            })?;
-        }
+        let server = tls::secure_server(server, tls).map_err(|error| {
+            Error::new(
+                code::BAD_REQUEST,
+                format!("cluster.tls: certificate, key or authority: {error:?}"),
+            )
+        })?;
         Ok(Self {
             server,
             configure,

@@ -34,7 +34,6 @@ use crate::{
         accept_errors::{AcceptErrors, AcceptStep},
         address::canonical,
         stream::{Stream, Transport},
-        tls::ClientCertificates,
         transport::{Accepted, DynAcceptor},
         websocket::WebSocket,
     },
@@ -169,15 +168,14 @@ async fn open(
         return Box::pin(speak(gate, stream, options, origin)).await;
     };
     let remote = origin.remote;
-    let handshake = timeout(gate.config.handshake_timeout, tls.acceptor().accept(stream));
-    let stream = match Box::pin(gate.unless_stopped(handshake)).await {
-        Some(Ok(Ok(stream))) => stream,
+    let handshake = timeout(gate.config.handshake_timeout, tls.accept(stream));
+    let (stream, certificates) = match Box::pin(gate.unless_stopped(handshake)).await {
+        Some(Ok(Ok(accepted))) => accepted,
         Some(Ok(Err(error))) => return debug!(?remote, %error, "TLS handshake failed"),
         Some(Err(_)) => return debug!(?remote, "TLS handshake timed out"),
         None => return,
     };
-    let shown = stream.get_ref().1.peer_certificates();
-    origin.certificates = shown.map(ClientCertificates::new);
+    origin.certificates = certificates;
     Box::pin(speak(gate, stream, options, origin)).await;
 }
 

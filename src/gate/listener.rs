@@ -10,6 +10,7 @@ use std::{
 use axum::{Router, http::request::Parts};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
+#[cfg(feature = "tls")]
 use tokio_rustls::rustls::ServerConfig;
 
 use super::pages::{Pages, merge};
@@ -65,6 +66,7 @@ enum Source {
 enum Tls {
     /// Certificate chain and private key.
     Files(PathBuf, PathBuf),
+    #[cfg(feature = "tls")]
     Config(Arc<ServerConfig>),
 }
 
@@ -235,6 +237,7 @@ impl Listener {
     ///     App::new().listen(Listener::tcp("0.0.0.0:3250").tls_config(config))
     /// }
     /// ```
+    #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls_config(mut self, config: impl Into<Arc<ServerConfig>>) -> Self {
         self.tls = Some(Tls::Config(config.into()));
@@ -312,6 +315,7 @@ impl Listener {
                     file.display()
                 )));
             }
+            #[cfg(feature = "tls")]
             (Some(Tls::Config(config)), None) => Some(ServerTls::new(config)),
             (None, None) => None,
         };

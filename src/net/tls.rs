@@ -3,11 +3,13 @@
 use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -16,6 +18,7 @@ use tokio_rustls::{
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
         server::{VerifierBuilderError, WebPkiClientVerifier},
     },
+    server::TlsStream,
 };
 
 use crate::error::{Error, Result};
@@ -37,7 +40,7 @@ use crate::error::{Error, Result};
 pub struct ClientCertificates(Vec<CertificateDer<'static>>);
 
 impl ClientCertificates {
-    pub(crate) fn new(chain: &[CertificateDer<'_>]) -> Self {
+    fn new(chain: &[CertificateDer<'_>]) -> Self {
         let owned = chain.iter().map(|it| it.clone().into_owned());
         Self(owned.collect())
     }
@@ -98,9 +101,19 @@ impl ServerTls {
         }))
     }
 
-    /// The acceptor of the next connection.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.lock().config.clone())
+    /// Does the handshake of a connection. Returns what the client has shown, if it was asked.
+    ///
+    /// # Errors
+    /// The handshake fails, or the connection breaks.
+    pub(crate) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: S,
+    ) -> io::Result<(TlsStream<S>, Option<ClientCertificates>)> {
+        let acceptor = TlsAcceptor::from(self.current.lock().config.clone());
+        let stream = acceptor.accept(stream).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let certificates = shown.map(ClientCertificates::new);
+        Ok((stream, certificates))
     }
 
     /// Whether there are files to read again.
