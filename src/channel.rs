@@ -56,6 +56,14 @@ pub struct Channel<S: Serializer = Json> {
 /// A place in the order of a channel. Later ones are larger.
 ///
 /// Both numbers stay below 2^53, so a client may keep them, and show them when it returns.
+///
+/// ```
+/// use nano::{Channel, Position, Result, Session};
+///
+/// async fn come_back(guild: &Channel, session: &Session, last_seen: Position) -> Result<bool> {
+///     Ok(guild.rejoin(session, last_seen).await?.recovered)
+/// }
+/// ```
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

@@ -9,6 +9,18 @@ pub(crate) type OnMember = Arc<dyn Fn(&Member) + Send + Sync>;
 ///
 /// A cheap handle to data that never changes: a node that restarts, perhaps with other services, is
 /// another member.
+///
+/// ```
+/// use nano::{Handle, Member};
+///
+/// /// The address of the member that has rooms and the most free seats.
+/// fn emptiest(node: &Handle) -> Option<String> {
+///     let seats = |member: &Member| member.metadata().get("seats")?.parse::<u32>().ok();
+///     let members = node.members();
+///     let with_rooms = members.iter().filter(|member| member.services().iter().any(|it| it == "Rooms"));
+///     with_rooms.max_by_key(|member| seats(member)).map(|member| member.address().to_owned())
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Member(Arc<Info>);
 

@@ -16,6 +16,17 @@ use crate::{
 /// One message on its way to its handler.
 ///
 /// In `before` it holds the decoded message; in `after` the handler has taken it.
+///
+/// ```
+/// use nano::{Error, Result, filter::{Context, Flow}};
+///
+/// fn only_players(call: &mut Context<'_>) -> Result<Flow> {
+///     match call.session().uid() {
+///         0 => Err(Error::new("401", format!("{} needs a login", call.route()))),
+///         _ => Ok(Flow::Continue),
+///     }
+/// }
+/// ```
 pub struct Context<'a> {
     session: &'a Session,
     route: &'a str,
@@ -192,6 +203,16 @@ impl<R: 'static> Ended<R> {
 }
 
 /// What became of a message: the reply or the error, and the time the handler took.
+///
+/// ```
+/// use nano::filter::{Context, Outcome};
+///
+/// fn note_failures(call: &Context<'_>, outcome: &Outcome<'_>) {
+///     if let Some(error) = outcome.error() {
+///         println!("{} failed after {:?}: {error}", call.route(), outcome.took());
+///     }
+/// }
+/// ```
 pub struct Outcome<'a> {
     result: Result<&'a mut dyn Any>,
     took: Option<Duration>,

@@ -21,6 +21,18 @@ pub(crate) type CheckHandshake =
 
 /// A client's handshake, for [`App::on_handshake`](crate::App::on_handshake) and
 /// [`App::on_handshake_async`](crate::App::on_handshake_async).
+///
+/// ```
+/// use nano::{App, Error};
+///
+/// let app = App::new().on_handshake(|handshake| {
+///     match handshake.request().sys.version.as_str() {
+///         "1.0" => Err(Error::new("426", "please update the game")),
+///         _ => Ok(Default::default()),
+///     }
+/// });
+/// # let _ = app;
+/// ```
 #[derive(Clone)]
 pub struct Handshake {
     pub(super) session: Session,

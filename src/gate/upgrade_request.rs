@@ -9,6 +9,16 @@ use axum::http::{HeaderMap, Method, Uri, header, request::Parts};
 ///
 /// Browsers cannot set headers of a WebSocket. They send a token in the query, in a cookie or as a
 /// subprotocol.
+///
+/// ```
+/// use nano::{Handshake, Result, Error};
+///
+/// fn token(handshake: &Handshake) -> Result<String> {
+///     let query = handshake.upgrade().and_then(|request| request.query()).unwrap_or_default();
+///     let token = query.split('&').find_map(|pair| pair.strip_prefix("token="));
+///     token.map(str::to_owned).ok_or_else(|| Error::new("401", "no token"))
+/// }
+/// ```
 pub struct UpgradeRequest {
     method: Method,
     uri: Uri,

@@ -20,6 +20,17 @@ use crate::{
 /// The futures fail with [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) when this node is not
 /// running, and with the format's error for a message it cannot write. The error of one call is in
 /// the list.
+///
+/// ```
+/// use nano::{Handle, Result};
+/// use std::time::Duration;
+///
+/// async fn players(node: &Handle) -> Result<u64> {
+///     let call = node.call_all("Rooms.Players").timeout(Duration::from_secs(2));
+///     let counts = call.json::<u64, _>(&()).await?;
+///     Ok(counts.into_iter().filter_map(|(_, count)| count.ok()).sum())
+/// }
+/// ```
 #[derive(Debug)]
 #[must_use = "a call is sent when it gets its message"]
 pub struct CallAllBuilder {

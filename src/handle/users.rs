@@ -16,6 +16,13 @@ type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What a login does while the user has another session:
 /// [`App::unique_users`](crate::App::unique_users).
+///
+/// ```
+/// use nano::{App, Unique};
+///
+/// let app = App::new().unique_users(Unique::Reject);
+/// # let _ = app;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unique {
     /// The new session replaces the others. They are kicked with the code `LOGIN-REPLACED`, and the
@@ -26,6 +33,17 @@ pub enum Unique {
 }
 
 /// What a [`login`](Session::login) found.
+///
+/// ```
+/// use nano::{Result, Session};
+///
+/// async fn log_in(session: &Session, uid: i64) -> Result {
+///     if session.login(uid).await?.replaced {
+///         println!("player {uid} has changed the device");
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Login {
@@ -38,6 +56,15 @@ pub struct Login {
 }
 
 /// Where a session of a user is.
+///
+/// ```
+/// use nano::{Handle, Result};
+///
+/// async fn gates_of(node: &Handle, uid: i64) -> Result<Vec<String>> {
+///     let locations = node.user(uid).locate().await?;
+///     Ok(locations.into_iter().map(|location| location.gate).collect())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Location {
@@ -90,6 +117,14 @@ impl Running {
 ///
 /// Sessions are found at all gates of this crate. Those at gates of Go nano are found on the nodes
 /// that serve them, and nowhere else: such gates know no users.
+///
+/// ```
+/// use nano::{Handle, Result};
+///
+/// async fn gift(node: &Handle, uid: i64) -> Result {
+///     node.user(uid).push("onGift", &"a sword").await
+/// }
+/// ```
 #[derive(Clone)]
 pub struct User {
     router: Running,
@@ -171,6 +206,16 @@ impl User {
 }
 
 /// Users of the cluster: [`Handle::users`](crate::Handle::users).
+///
+/// ```
+/// use nano::{Handle, Result};
+///
+/// async fn invite(node: &Handle, friends: Vec<i64>) -> Result {
+///     let missed = node.users(friends).push("onInvite", &"a match").await?;
+///     println!("{} friends are away", missed.len());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Users {
     router: Running,

@@ -5,6 +5,16 @@ use std::fmt;
 use crate::kick::Kick;
 
 /// Why a session ended.
+///
+/// ```
+/// use nano::{App, CloseReason};
+///
+/// let app = App::new().on_session_closed(|session, reason| match reason {
+///     CloseReason::Client | CloseReason::Shutdown => {}
+///     other => println!("player {} was cut off: {other}", session.uid()),
+/// });
+/// # let _ = app;
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {

@@ -95,6 +95,18 @@ impl<S: Serializer> Session<S> {
 }
 
 /// A callback registered with [`Session::on_closed`]. Dropping this does not withdraw it.
+///
+/// ```
+/// use nano::{CloseCallback, Session};
+///
+/// fn sit_down(session: &Session) -> CloseCallback {
+///     session.on_closed(|session, _| println!("seat of {} is free", session.uid()))
+/// }
+///
+/// fn stand_up(seat: CloseCallback) -> bool {
+///     seat.cancel() // false if the session has closed
+/// }
+/// ```
 #[derive(Default)]
 pub struct CloseCallback {
     session: Weak<SessionInner>,

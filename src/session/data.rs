@@ -9,6 +9,17 @@ type Value = Arc<dyn Any + Send + Sync>;
 /// A snapshot of a session's data under keys, to restore it later or on another session.
 ///
 /// Values are shared, not copied.
+///
+/// ```
+/// use nano::{Session, State};
+///
+/// /// Moves what a player has on an old session to the new one.
+/// fn take_over(old: &Session, new: &Session) {
+///     let mut state: State = old.state();
+///     state.set("taken over", true);
+///     new.restore(state);
+/// }
+/// ```
 #[derive(Clone, Default)]
 pub struct State(HashMap<String, Value>);
 

@@ -9,6 +9,19 @@ use crate::app::{App, Cluster};
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// A master, and the options with which further nodes join it.
+///
+/// ```
+/// use nano::{App, testing::TestCluster};
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let cluster = TestCluster::start().await;
+/// let gate = cluster.add(App::new().tcp("127.0.0.1:0")).await;
+/// let rooms = cluster.add(App::new()).await;
+/// cluster.converged(&[&gate, &rooms]).await;
+/// assert_eq!(gate.handle().members().len(), 2);
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TestCluster {
     master: TestNode,

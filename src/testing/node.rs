@@ -19,6 +19,17 @@ use crate::{
 /// A node on a runtime of its own, so that it can crash while the test goes on.
 ///
 /// Dropping it crashes it too. [`stop`](TestNode::stop) shuts it down in order.
+///
+/// ```
+/// use nano::{App, testing::TestNode};
+///
+/// # #[tokio::main]
+/// # async fn main() {
+/// let node = TestNode::start(App::new().tcp("127.0.0.1:0")).await;
+/// assert!(node.handle().is_ready());
+/// assert_ne!(node.client_address().port(), 0);
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct TestNode {
     node: Arc<Node>,

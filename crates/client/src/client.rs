@@ -26,6 +26,21 @@ use crate::{
 /// that is queued. While the queue is full, senders wait. All futures are cancellation safe: a
 /// future dropped before its message is queued sends nothing, one dropped later ignores the
 /// response.
+///
+/// ```
+/// use nano::client::Client;
+///
+/// async fn play() -> nano::Result {
+///     let client = Client::connect("ws://127.0.0.1:3251/nano").await?;
+///     let mut messages = client.subscribe("onMessage");
+///     let members: Vec<i64> = client.request("Room.Join", &()).await?;
+///     client.notify("Room.Say", &"hello").await?;
+///     if let Some(message) = messages.recv_as::<String>().await {
+///         println!("{} are here, one said {}", members.len(), message?);
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Client<S: Serializer = Json> {
     handle: Arc<Handle>,
     format: PhantomData<fn() -> S>,

@@ -3,6 +3,19 @@
 use std::{fmt, io};
 
 /// Why a client's connection ended.
+///
+/// ```
+/// use nano::client::{Client, DisconnectReason};
+///
+/// /// Whether to connect again.
+/// async fn ended(client: &Client) -> bool {
+///     match client.closed().await {
+///         DisconnectReason::Local | DisconnectReason::Kicked(_) => false,
+///         DisconnectReason::Broken(_) | DisconnectReason::HeartbeatTimeout => true,
+///         _ => true,
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DisconnectReason {

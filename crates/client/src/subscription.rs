@@ -166,6 +166,18 @@ impl Listener {
 /// [`missed`](Subscription::missed), so a slow reader delays neither responses nor other listeners.
 /// A subscription does not keep the connection open, and after the connection has closed it still
 /// hands out what it holds. As a [`Stream`] it yields the bodies.
+///
+/// ```
+/// use nano::client::Client;
+///
+/// async fn print_scores(client: &Client) -> nano::Result {
+///     let mut scores = client.subscribe("onScore");
+///     while let Some(score) = scores.recv_as::<u32>().await {
+///         println!("{} points, {} pushes missed", score?, scores.missed());
+///     }
+///     Ok(())
+/// }
+/// ```
 #[must_use = "a dropped subscription receives nothing"]
 pub struct Subscription<S: Serializer = Json> {
     route: String,
@@ -297,6 +309,21 @@ impl<S: Serializer> fmt::Debug for Pushes<S> {
 }
 
 /// One push of [`Pushes`]: its route, and its body in the format `S`.
+///
+/// ```
+/// use nano::client::Client;
+///
+/// async fn follow(client: &Client) {
+///     let mut pushes = client.pushes();
+///     while let Some(push) = pushes.recv().await {
+///         match push.route() {
+///             "onDeal" => println!("new cards: {:?}", push.body()),
+///             "onTurn" => println!("my turn"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// ```
 pub struct Push<S: Serializer = Json> {
     raw: RawPush,
     format: PhantomData<fn() -> S>,

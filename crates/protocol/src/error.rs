@@ -282,6 +282,16 @@ impl<E: error::Error + Send + Sync + 'static> From<E> for Error {
 /// An [`Error`] as a [`std::error::Error`], for APIs that ask for one.
 ///
 /// `downcast_ref::<StdError>()` finds it in an `anyhow::Error` or a `Box<dyn Error>`.
+///
+/// ```
+/// use nano::{Error, StdError};
+///
+/// fn load() -> Result<(), Box<dyn std::error::Error>> {
+///     Err(Error::not_found("no such player"))?
+/// }
+/// let error = load().unwrap_err();
+/// assert_eq!(error.downcast_ref::<StdError>().unwrap().get().code(), "NANO-404");
+/// ```
 pub struct StdError(Error);
 
 impl StdError {

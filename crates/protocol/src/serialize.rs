@@ -91,6 +91,20 @@ pub trait Encode<M: ?Sized>: Serializer {
 /// Two things differ from Go. A missing field is an error unless it is an `Option` or has
 /// `#[serde(default)]`. At most 127 arrays, objects and structs may be inside each other where a
 /// message reads them.
+///
+/// ```
+/// use nano::{Decode, Encode, Json};
+///
+/// #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+/// struct Move { x: i32, y: i32 }
+///
+/// let bytes = Json::encode(&Move { x: 1, y: -1 })?;
+/// assert_eq!(bytes, r#"{"x":1,"y":-1}"#);
+/// // Keys in any case, as Go reads them.
+/// let read: Move = Json::decode(&r#"{"X":1,"Y":-1}"#.into())?;
+/// assert_eq!(read, Move { x: 1, y: -1 });
+/// # Ok::<(), nano::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Json;
 
@@ -113,6 +127,24 @@ impl<M: Serialize + ?Sized> Encode<M> for Json {
 }
 
 /// Protocol Buffers through prost, the default format of Go nano.
+///
+/// ```
+/// use nano::{Component, Handlers, Protobuf, Result, Session};
+///
+/// #[derive(nano::prost::Message)]
+/// struct Move {
+///     #[prost(sint32, tag = "1")]
+///     x: i32,
+/// }
+///
+/// struct Board;
+///
+/// impl Component<Protobuf> for Board {
+///     fn handlers(h: Handlers<Self, Protobuf>) -> Handlers<Self, Protobuf> {
+///         h.on("Move", |_: &Board, _: &Session<Protobuf>, to: Move| Ok::<Move, nano::Error>(to))
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Protobuf;
 
@@ -140,6 +172,24 @@ impl<M: prost::Message> Encode<M> for Protobuf {
 }
 
 /// Bytes without any encoding.
+///
+/// ```
+/// use nano::{Component, Handlers, Raw, Result, Session, bytes::Bytes};
+///
+/// struct Voice;
+///
+/// impl Component<Raw> for Voice {
+///     fn handlers(h: Handlers<Self, Raw>) -> Handlers<Self, Raw> {
+///         h.on("Packet", Self::packet)
+///     }
+/// }
+///
+/// impl Voice {
+///     fn packet(&self, session: &Session<Raw>, samples: Bytes) -> Result {
+///         session.push_raw("onVoice", samples)
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Raw;
 

@@ -20,6 +20,15 @@ type Key = Arc<dyn Fn(&Session) -> u64 + Send + Sync>;
 /// Which member that has a service gets a session's messages. Decided with the first message of the
 /// session for the service; then the session is bound to that member ([`Session::router`]) until it
 /// leaves.
+///
+/// ```
+/// use nano::{Balance, Cluster};
+///
+/// // The members of a guild meet on one node.
+/// let cluster = Cluster::join(["10.0.0.1:34567"])
+///     .balance(Balance::key(|session| session.value_or_default::<u64>("guild")));
+/// # let _ = cluster;
+/// ```
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Balance {

@@ -23,6 +23,21 @@ use std::{borrow::Cow, fmt};
 /// It is a short text, and can be any: the codes of [`code`](crate::code), or an application's own.
 /// As a constant it is a pattern of `match`. It borrows from its error;
 /// [`as_str`](ErrorCode::as_str) gives the text.
+///
+/// ```
+/// use nano::{Error, ErrorCode, code};
+///
+/// const ROOM_FULL: ErrorCode<'static> = ErrorCode::new("ROOM-FULL");
+///
+/// fn advice(error: &Error) -> &'static str {
+///     match error.code() {
+///         ROOM_FULL => "try another room",
+///         code::UNAVAILABLE => "try again",
+///         _ => "give up",
+///     }
+/// }
+/// assert_eq!(advice(&Error::new(ROOM_FULL, "8 of 8")), "try another room");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ErrorCode<'a>(&'a str);
 
