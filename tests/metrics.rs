@@ -274,7 +274,7 @@ async fn a_route_function_that_panics_is_counted() {
 
 /// Nodes of one process share its recorder.
 #[tokio::test]
-async fn nodes_of_one_process_are_told_apart_by_a_label() {
+async fn nodes_of_one_process_have_a_label_each() {
     let mut counts = Counts::start().await;
     let (one, two) = (start(App::new()).await, start(App::new()).await);
     let _clients = [

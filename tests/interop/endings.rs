@@ -50,7 +50,7 @@ pub(crate) async fn a_backend_leaves(cluster: &mut InteropCluster) {
     player.want("second").await;
     assert_eq!(player.ask_until_answered("Room.Who", "").await, "second");
     second.stop().await;
-    cluster.gate.is_told_of_the_end_of(&address).await;
+    cluster.gate.is_notified_of_the_end_of(&address).await;
     cluster.knows(&[&cluster.late_role.address]).await;
 
     cluster.is_offered(&[cluster.backend.address()]).await;
@@ -137,7 +137,7 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
             .unwrap();
     }
     let mut third = joining.joined().await;
-    cluster.gate.is_told_of_the_end_of(&victim).await;
+    cluster.gate.is_notified_of_the_end_of(&victim).await;
     let address = third.address().to_owned();
     cluster.knows(&[&cluster.late_role.address, &address]).await;
     let player = cluster.player().await;
@@ -145,7 +145,7 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
     assert_eq!(player.ask_until_answered("Room.Who", "").await, "third");
 
     third.stop().await;
-    cluster.gate.is_told_of_the_end_of(&address).await;
+    cluster.gate.is_notified_of_the_end_of(&address).await;
     if cluster.meets(Defect::StaleRoutes) {
         cluster.still_has(&[&victim, &address]).await;
     } else {
@@ -167,7 +167,7 @@ pub(crate) async fn gates_end(cluster: &mut InteropCluster, late: Player) {
     cluster.kill_late_gate().await;
     cluster
         .backend
-        .is_told_of_the_end_of(&cluster.late_role.address)
+        .is_notified_of_the_end_of(&cluster.late_role.address)
         .await;
     cluster.knows(&[]).await;
 
@@ -176,7 +176,7 @@ pub(crate) async fn gates_end(cluster: &mut InteropCluster, late: Player) {
     player.is_closed().await;
     cluster
         .backend
-        .is_told_of_the_end_of(cluster.gate.address())
+        .is_notified_of_the_end_of(cluster.gate.address())
         .await;
     if outlive {
         sleep(LONG_AGO).await;

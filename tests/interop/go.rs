@@ -155,8 +155,8 @@ impl GoNode {
         true
     }
 
-    /// Waits until nano has logged that it was told of the end of this member.
-    pub(crate) async fn is_told_of_the_end_of(&self, address: &str) {
+    /// Waits until nano has logged that it was notified of the end of this member.
+    pub(crate) async fn is_notified_of_the_end_of(&self, address: &str) {
         let is_it = |line: &String| {
             (line.contains("DelMember member") || line.contains("unregister to cluster"))
                 && line.contains(address)

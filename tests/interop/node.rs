@@ -154,7 +154,7 @@ impl Node {
     }
 
     /// Waits until it has learned that this member has left.
-    pub(crate) async fn is_told_of_the_end_of(&self, address: &str) {
+    pub(crate) async fn is_notified_of_the_end_of(&self, address: &str) {
         match &self.run {
             Run::Here(node, _) => {
                 let gone = || {
@@ -166,7 +166,7 @@ impl Node {
                 };
                 eventually(&format!("{address} to be gone"), gone).await;
             }
-            Run::Go(node) => node.is_told_of_the_end_of(address).await,
+            Run::Go(node) => node.is_notified_of_the_end_of(address).await,
         }
     }
 
