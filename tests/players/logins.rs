@@ -39,10 +39,10 @@ async fn a_login_returns_when_the_close_callbacks_of_the_session_before_have_run
         // Served by both backends and the gate itself; the login is a handler of each in turn.
         let mut id = 0;
         for service in ["A", "B", "Gate"] {
-            let who = ask(&client, &format!("{service}.Me"), json!({}))
+            let me = ask(&client, &format!("{service}.Me"), json!({}))
                 .await
                 .unwrap();
-            id = who["id"].as_i64().unwrap();
+            id = me["id"].as_i64().unwrap();
         }
         let service = ["A", "Gate", "B", "U"][turn];
         let login = json!({ "user": "ann", "mode": "login" });
