@@ -68,8 +68,8 @@ async fn refused_calls_of_nodes_are_counted_by_reason() {
     let guarded = TestNode::start(App::new().cluster(options)).await;
     let refused =
         |node: &TestNode, reason| Series::of(node.node()).because(names::CLUSTER_REFUSED, reason);
-    let stranger = link(&guarded, vec![vec![hello(0, 1)]]).await;
-    assert_eq!(stranger.unwrap_err(), Code::Unauthenticated);
+    let unverified = link(&guarded, vec![vec![hello(0, 1)]]).await;
+    assert_eq!(unverified.unwrap_err(), Code::Unauthenticated);
     counts
         .expect(&refused(&guarded, "unauthenticated"), 1)
         .await;
