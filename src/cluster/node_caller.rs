@@ -62,14 +62,20 @@ impl NodeCaller {
         &self.own
     }
 
+    /// Whether a node is this one or a member.
+    pub(crate) fn is_member(&self, address: &str) -> bool {
+        let peers = self.peers.as_ref().and_then(Weak::upgrade);
+        address == &*self.own || peers.is_some_and(|peers| peers.is_member(address))
+    }
+
     /// Calls `method`, as in `Directory.Claim`, and waits for the reply, at most `timeout`.
     ///
     /// Calls with one key arrive in the order in which this method was called. The key of a session
     /// is its id: such a call arrives behind what was sent for the session before.
     ///
     /// # Errors
-    /// [`code::UNAVAILABLE`] when the node cannot be reached or goes away before it has answered,
-    /// [`code::TIMEOUT`], [`code::NOT_FOUND`] for an address without a member,
+    /// [`code::UNAVAILABLE`] when the node cannot be reached, has left, or goes away before it has
+    /// answered, [`code::TIMEOUT`], [`code::NOT_FOUND`] for an address that never had a member,
     /// [`code::UNSUPPORTED`] for nodes of Go nano, [`code::TOO_MANY`], [`code::TOO_LARGE`], or what
     /// the service answers.
     pub(crate) fn call<Request: Message, Reply: Message + Default>(

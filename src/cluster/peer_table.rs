@@ -14,8 +14,8 @@ use crate::{
     member::Member,
 };
 
-/// The most services without a member that are remembered, the latest. A cluster has fewer services;
-/// a member that invents names must not grow the table.
+/// The most services without a member that are remembered, the latest, and the most addresses. A
+/// cluster has fewer services; a member that invents names must not grow the table.
 const MAX_AWAY: usize = 256;
 
 /// What the router knows of other nodes. Filled by the control plane, which knows the members, and by
@@ -30,6 +30,8 @@ struct Table {
     transports: FxHashMap<Arc<str>, Arc<dyn PeerTransport>>,
     /// Services that a member had before it left, oldest first. Some may have come back.
     away: VecDeque<String>,
+    /// Addresses that had a member, oldest first. Some may have one again.
+    left: VecDeque<String>,
 }
 
 /// A member and its transport.
@@ -172,11 +174,15 @@ impl PeerTable {
     /// The transport to a member that answers calls.
     ///
     /// # Errors
-    /// [`code::NOT_FOUND`] for an address without a member, [`code::UNSUPPORTED`] for a member that
-    /// cannot answer, [`code::UNAVAILABLE`] while there is no transport.
+    /// [`code::NOT_FOUND`] for an address that never had a member, [`code::UNSUPPORTED`] for a member
+    /// that cannot answer, [`code::UNAVAILABLE`] when the member has left or there is no transport.
     pub(in crate::cluster) fn answering(&self, address: &str) -> Result<Arc<dyn PeerTransport>> {
         let table = self.0.read();
         match table.members.get(address) {
+            None if table.left.iter().any(|left| left == address) => Err(Error::new(
+                code::UNAVAILABLE,
+                format!("the member at {address} has left"),
+            )),
             None => Err(Error::new(
                 code::NOT_FOUND,
                 format!("no member at {address}"),
@@ -195,15 +201,12 @@ impl PeerTable {
 }
 
 impl Table {
-    /// Remembers the services of a member that has left.
+    /// Remembers the address and the services of a member that has left.
     fn note_away(&mut self, member: &Member) {
         for service in member.services() {
-            self.away.retain(|away| away != service);
-            if self.away.len() == MAX_AWAY {
-                self.away.pop_front();
-            }
-            self.away.push_back(service.clone());
+            remember(&mut self.away, service);
         }
+        remember(&mut self.left, member.address());
     }
 
     fn providers(&self, service: &str) -> impl Iterator<Item = &Member> {
@@ -211,6 +214,15 @@ impl Table {
             .values()
             .filter(move |member| member.services().iter().any(|offered| offered == service))
     }
+}
+
+/// Adds a name to the latest ones, or moves it to their end.
+fn remember(latest: &mut VecDeque<String>, name: &str) {
+    latest.retain(|known| known != name);
+    if latest.len() == MAX_AWAY {
+        latest.pop_front();
+    }
+    latest.push_back(name.to_owned());
 }
 
 /// The error of a call for a member, or a service, that cannot answer it.
@@ -246,5 +258,26 @@ mod tests {
         assert_eq!(code("S1"), code::UNAVAILABLE);
         assert_eq!(code("Never"), code::NOT_FOUND);
         assert_eq!(table.0.read().away.len(), MAX_AWAY);
+    }
+
+    #[test]
+    fn a_member_that_has_left_is_unavailable_and_an_unknown_address_is_not_found() {
+        let table = PeerTable::default();
+        let code = |address: &str| match table.answering(address) {
+            Ok(_) => panic!("there is no transport to {address}"),
+            Err(error) => error.code().to_string(),
+        };
+        for number in 0..=MAX_AWAY {
+            let member = Member::new(Info {
+                address: format!("a:{number}"),
+                ..Info::default()
+            });
+            table.insert_member(&member);
+            table.remove_member(&member);
+        }
+        assert_eq!(code("a:0"), code::NOT_FOUND);
+        assert_eq!(code("a:1"), code::UNAVAILABLE);
+        assert_eq!(code("never:1"), code::NOT_FOUND);
+        assert_eq!(table.0.read().left.len(), MAX_AWAY);
     }
 }

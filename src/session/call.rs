@@ -56,11 +56,11 @@ pub enum BySession {}
 /// # Errors
 /// The futures fail with
 /// - the error the service answers: its code, message and metadata;
-/// - [`code::NOT_FOUND`] when no node offers the route or has the address, and
+/// - [`code::NOT_FOUND`] when no node ever offered the route or had the address, and
 ///   [`code::UNSUPPORTED`] when only nodes of Go nano offer it, which cannot answer;
 /// - [`code::TIMEOUT`] when there is no reply in time;
-/// - [`code::UNAVAILABLE`] when the node that has the service goes away first, or this node is not
-///   running;
+/// - [`code::UNAVAILABLE`] when the node that has the service goes away first or has left, or this
+///   node is not running;
 /// - [`code::TOO_MANY`] when the service's node cannot take more;
 /// - the format's error for a message it cannot write or a reply it cannot read.
 #[must_use = "a call is sent when it gets its message"]
@@ -76,7 +76,8 @@ pub struct CallBuilder<By> {
 impl<By> CallBuilder<By> {
     /// Calls the node with this address, as other members know it, and no other.
     ///
-    /// The call fails with [`code::NOT_FOUND`] if that node does not have the route. A node outside
+    /// The call fails with [`code::NOT_FOUND`] if that node does not have the route, and with
+    /// [`code::UNAVAILABLE`] if it was a member and has left. A node outside
     /// of a cluster has the empty address, which [`Handle::call_all`](crate::Handle::call_all)
     /// reports for it too. The session's [bindings](crate::Router) stay as they are.
     pub fn to(mut self, address: impl Into<String>) -> Self {

@@ -123,8 +123,8 @@ impl Gate {
         let ended = caller.call::<_, EndedReply>(node, key, "Users.Ended", request, within);
         match ended.await {
             Ok(EndedReply {}) => true,
-            // It has left, with its sessions.
-            Err(error) => error.code() == code::NOT_FOUND,
+            // One that has left has left with its sessions.
+            Err(_) => !caller.is_member(node),
         }
     }
 }

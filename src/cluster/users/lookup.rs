@@ -283,8 +283,9 @@ impl Lookup {
                         }
                     }
                 }
-                // It has left meanwhile, or is of a version without users.
-                Some(Err(failed)) if is_absent(&failed) => {}
+                // It is of a version without users, or has left meanwhile.
+                Some(Err(failed)) if failed.code() == code::UNSUPPORTED => {}
+                Some(Err(_)) if !self.context.caller.is_member(node) => {}
                 Some(Err(failed)) => error = Some(failed),
                 None => error = Some(Error::new(code::UNAVAILABLE, "the node stops")),
             }
@@ -373,9 +374,4 @@ fn go_gate(session: &Session) -> Option<&str> {
     let sink: &dyn Any = &**session.sink();
     sink.downcast_ref::<CompatSession>()
         .map(CompatSession::gate)
-}
-
-/// Whether a node answers no such calls.
-fn is_absent(error: &Error) -> bool {
-    matches!(error.code(), code::NOT_FOUND | code::UNSUPPORTED)
 }
