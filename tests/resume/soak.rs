@@ -79,10 +79,11 @@ async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
     let events = Arc::new(Mutex::new(Vec::new()));
     let asked = Numbers::default();
     let (seen, pushed) = (events.clone(), asked.clone());
+    // The first connection has to open in this time too, on a machine that is busy.
     let client = Client::builder()
         .typed::<Raw>()
         .resume(true)
-        .connect_timeout(Duration::from_secs(1))
+        .connect_timeout(Duration::from_secs(3))
         .on_event(move |event| seen.lock().push(event))
         .on("onAsked", move |body| pushed.0.lock().push(number(&body)))
         .connect(&url)
@@ -94,7 +95,7 @@ async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
     let mut answers = JoinSet::new();
     let mut healed = false;
     while !healed {
-        if Instant::now() >= until {
+        if Instant::now() >= until && proxy.losses() > 1 {
             // What is answered from now on came over a connection that stays.
             proxy.heal();
             healed = true;
@@ -131,7 +132,11 @@ async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
         !events.iter().any(|event| matches!(event, Event::Lost(_))),
         "seed {seed}: {events:?}"
     );
-    assert_eq!(node.handle().sessions().count(), 1, "seed {seed}");
+    // A return that was given up may still be on its way: it ends with its socket.
+    eventually("there is one session", || {
+        node.handle().sessions().count() == 1
+    })
+    .await;
     let losses = proxy.losses();
     client.close();
     client.closed().await;
@@ -151,7 +156,6 @@ async fn nothing_is_lost_repeated_or_reordered_over_connections_that_are_lost() 
     }
     let losses = clients.join_all().await;
     println!("{losses:?} connections lost");
-    assert!(losses.iter().all(|losses| *losses > 1), "{losses:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,9 @@ use crate::{gate::opening::Opening, net::stream::Transport, resume::Lost};
 /// How many sessions that have ended are remembered, with the reason.
 const ENDED: usize = 1024;
 
+/// The most tokens of one session that its client may have and has not used or acknowledged.
+const MAX_PENDING: usize = 8;
+
 /// A session that can be resumed, as its gate reaches it.
 pub(in crate::gate) trait Resumable: Send + Sync {
     /// Checks that the client can go on after it has received so many packets.
@@ -60,21 +63,41 @@ struct Entry {
     arrival: Option<Arrival>,
 }
 
-/// The token the client has used or acknowledged last, and the one it was sent since: until it
-/// acknowledges that, the reply with it may be lost.
-#[derive(Clone, Copy)]
+/// The token the client has used or acknowledged last, and those it was sent since, oldest first.
+///
+/// Until the client acknowledges one, the replies with them may be lost. There may be several,
+/// because an attempt that the client has given up may arrive behind the next one.
 struct Secrets {
     current: Secret,
-    pending: Option<Secret>,
+    pending: Vec<Secret>,
 }
 
 impl Secrets {
+    fn new(current: Secret) -> Self {
+        Self {
+            current,
+            pending: Vec::new(),
+        }
+    }
+
     fn include(&self, secret: &Secret) -> bool {
-        let pending = self
-            .pending
-            .as_ref()
-            .is_some_and(|pending| pending.is(secret));
-        self.current.is(secret) | pending
+        let pending = self.pending.iter();
+        pending.fold(self.current.is(secret), |found, it| found | it.is(secret))
+    }
+
+    /// Notes that the client uses a token, which is included. It has this one: those that were sent
+    /// before are void.
+    fn used(&mut self, secret: Secret) {
+        if !self.current.is(&secret) {
+            *self = Self::new(secret);
+        }
+    }
+
+    fn sent(&mut self, secret: Secret) {
+        if self.pending.len() == MAX_PENDING {
+            self.pending.remove(0);
+        }
+        self.pending.push(secret);
     }
 }
 
@@ -90,10 +113,7 @@ impl Registry {
         let current = Secret::random()?;
         let entry = Entry {
             session,
-            secrets: Secrets {
-                current,
-                pending: None,
-            },
+            secrets: Secrets::new(current),
             arrival: None,
         };
         let mut table = self.0.lock();
@@ -117,7 +137,7 @@ impl Registry {
         let secrets = &mut table.sessions.get_mut(&id)?.secrets;
         // Without random numbers the old token serves again: its session is not lost for that.
         let secret = secret.unwrap_or(secrets.current);
-        secrets.pending = Some(secret);
+        secrets.sent(secret);
         Some(token::encode(id, &secret, node))
     }
 
@@ -125,7 +145,8 @@ impl Registry {
     pub(in crate::gate) fn confirm(&self, id: i64) {
         if let Some(entry) = self.0.lock().sessions.get_mut(&id) {
             let secrets = &mut entry.secrets;
-            secrets.current = secrets.pending.take().unwrap_or(secrets.current);
+            secrets.current = secrets.pending.pop().unwrap_or(secrets.current);
+            secrets.pending = Vec::new();
         }
     }
 
@@ -145,11 +166,7 @@ impl Registry {
             return Err(Lost::Unknown);
         }
         entry.session.check(received.ok_or(Lost::Invalid)?)?;
-        // The client has this one; the other was before it, or never reached the client.
-        entry.secrets = Secrets {
-            current: secret,
-            pending: None,
-        };
+        entry.secrets.used(secret);
         Ok(id)
     }
 
