@@ -1,6 +1,6 @@
 //! One node of a test.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,6 +15,9 @@ use crate::{
     node::Node,
     serialize::{Json, Serializer},
 };
+
+/// How long a killed node has to end its tasks. One that blocks outlives it.
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node on a runtime of its own, so that it can crash while the test goes on.
 ///
@@ -125,9 +128,14 @@ impl TestNode {
 
     /// Crashes it: all its tasks end and its sockets close, without a word to clients or members.
     /// Does nothing the second time.
+    ///
+    /// Blocks until the tasks have ended, for five seconds at most.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+            // A thread that drives other tasks may not wait for a runtime to end.
+            let end = std::thread::spawn(move || runtime.shutdown_timeout(KILL_TIMEOUT));
+            // It does not panic.
+            let _ = end.join();
         }
     }
 
