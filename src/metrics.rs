@@ -143,6 +143,13 @@ names! {
     USERS_CACHED = "nano_users_cached_total",
     /// Locations of users that this node remembers, 65,536 at most.
     USER_LOCATIONS = "nano_user_locations",
+    /// The number of the view that the directory is in, by which users find their owners; 0 while the
+    /// master numbers none. Equal on all nodes when the cluster is at rest.
+    DIRECTORY_VIEW = "nano_directory_view",
+    /// The nodes of the view that the directory is in, this one included.
+    DIRECTORY_NODES = "nano_directory_nodes",
+    /// The nodes of that view that may own users: all but the master, unless it is alone.
+    DIRECTORY_OWNERS = "nano_directory_owners",
     /// Calls to gates that carried a push to users: one for each gate and stream, however many users.
     USER_PUSHES = "nano_user_pushes_total",
     /// Users that a push did not reach.
@@ -449,6 +456,24 @@ impl UserMetrics {
             late: login("late"),
             refused: login("refused"),
             failed: login("failed"),
+        }
+    }
+}
+
+/// The metrics of the directory of users.
+#[derive(Debug)]
+pub(crate) struct DirectoryMetrics {
+    pub(crate) view: Gauge,
+    pub(crate) nodes: Gauge,
+    pub(crate) owners: Gauge,
+}
+
+impl DirectoryMetrics {
+    pub(crate) fn new(node: &Handles) -> Self {
+        Self {
+            view: node.gauge(DIRECTORY_VIEW),
+            nodes: node.gauge(DIRECTORY_NODES),
+            owners: node.gauge(DIRECTORY_OWNERS),
         }
     }
 }

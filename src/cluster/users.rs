@@ -46,7 +46,7 @@ use crate::{
     handle::{Handle, Location, Login, Unique, UserRouter},
     kick::Kick,
     member::MemberSet,
-    metrics::{Handles, UserMetrics},
+    metrics::{DirectoryMetrics, Handles, UserMetrics},
     session::{Session, UserId, UserObserver},
 };
 
@@ -93,7 +93,9 @@ impl Users {
             runtime: runtime::Handle::current(),
         });
         let gate = Gate(context.clone());
-        let directory = Directory::new(caller, incarnation, Arc::new(gate.clone()));
+        let directory_metrics = DirectoryMetrics::new(metrics);
+        let sessions = Arc::new(gate.clone());
+        let directory = Directory::new(caller, incarnation, sessions, directory_metrics);
         let views = place.map(|place| ClusterViews {
             is_master: place.is_master,
             members: place.members,

@@ -1,7 +1,5 @@
 //! Gates and backends that offer the recorded server's service `U`.
 
-use std::time::Duration;
-
 use nano::{
     App, Balance, Cluster, Location, Options, Result, UserId,
     client::{Client, Subscription},
@@ -9,7 +7,7 @@ use nano::{
 };
 use serde_json::{Value, json};
 
-use crate::players::U;
+use crate::{players::U, views::Views};
 
 /// Two gates and two backends. Gates offer `U` as `Gate`, the backends as `U` and under their name.
 pub(crate) struct Players {
@@ -24,6 +22,7 @@ fn service(app: App, name: &str) -> App {
 
 impl Players {
     pub(crate) async fn start(change: impl Fn(App) -> App) -> Self {
+        let views = Views::record();
         let cluster = TestCluster::start().await;
         let gate = async |name| gate(cluster.member_options(), name, &change).await;
         let backend = async |name| backend(&cluster, name, &change).await;
@@ -35,7 +34,7 @@ impl Players {
         let [c, d] = &players.gates;
         let [a, b] = &players.backends;
         players.cluster.converged(&[a, b, c, d]).await;
-        views_are_numbered().await;
+        views.are_numbered(&players.nodes()).await;
         players
     }
 }
@@ -55,13 +54,6 @@ pub(crate) async fn backend(
 ) -> TestNode {
     let app = service(service(App::new(), "U"), name);
     cluster.add(change(app)).await
-}
-
-/// Waits until a master that has just started numbers its views, which it does not for as long as a
-/// member may be silent: 400 ms here. Nothing shows it from outside. A login at that very moment may
-/// not say that it replaced a session.
-pub(crate) async fn views_are_numbered() {
-    tokio::time::sleep(Duration::from_millis(1500)).await;
 }
 
 impl Players {

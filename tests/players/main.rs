@@ -11,3 +11,4 @@ mod members;
 mod players;
 mod user_ids;
 mod users;
+mod views;

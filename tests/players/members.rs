@@ -11,7 +11,10 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::{Players, ask, backend, found, gate, views_are_numbered};
+use crate::{
+    cluster::{Players, ask, backend, found, gate},
+    views::Views,
+};
 
 /// Logs all users in from gates at random, all at once. Some logins fail while members change.
 async fn log_all_in(players: &Players, users: i64, random: &mut StdRng) -> Vec<(i64, Client)> {
@@ -98,6 +101,7 @@ async fn two_hundred_users_keep_one_session_after_members_died_and_started() {
 /// Sessions of a gate that hears nothing of the master go on, and logins too.
 #[tokio::test]
 async fn a_master_that_dies_costs_no_player_the_session_and_no_login() {
+    let views = Views::record();
     let unique = |app: App| app.unique_users(Unique::Replace);
     let mut master = TestNode::start(App::new().cluster(TestCluster::master_options())).await;
     let options = || {
@@ -112,7 +116,8 @@ async fn a_master_that_dies_costs_no_player_the_session_and_no_login() {
     for node in &gates {
         node.knows(2).await;
     }
-    views_are_numbered().await;
+    let [a, b] = &gates;
+    views.are_numbered(&[a, b, &master]).await;
     let mut clients = Vec::new();
     for user in 1..=8 {
         let client = gates[user % 2].client().await;
@@ -138,6 +143,36 @@ async fn a_master_that_dies_costs_no_player_the_session_and_no_login() {
     for client in &clients {
         assert_eq!(client.close_reason(), None);
         ask(client, "Gate.Me", json!({})).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_master_that_dies_before_it_numbers_a_view_keeps_no_user_out() {
+    let views = Views::record();
+    let unique = |app: App| app.unique_users(Unique::Replace);
+    let mut master = TestNode::start(App::new().cluster(TestCluster::master_options())).await;
+    // It numbers none for as long as a member may be silent: four intervals.
+    let heartbeat = Duration::from_millis(500);
+    let options = || Cluster::join([master.address()]).listen("127.0.0.1:0");
+    let gates = [
+        gate(options().heartbeat(heartbeat), "A", unique).await,
+        gate(options().heartbeat(heartbeat), "B", unique).await,
+    ];
+    for node in &gates {
+        node.knows(2).await;
+    }
+    views.spare_the_master(&[&gates[0], &gates[1]]).await;
+    master.kill();
+    let mut logins = Vec::new();
+    for user in 1..=16 {
+        let client = gates[user % 2].client().await;
+        logins.push(tokio::spawn(async move {
+            let login = json!({ "user": user, "mode": "login" });
+            ask(&client, "Gate.Login", login).await.map(drop)
+        }));
+    }
+    for login in logins {
+        within("a login", login).await.unwrap().unwrap();
     }
 }
 

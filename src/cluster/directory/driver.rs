@@ -26,7 +26,8 @@ use super::{
 };
 use crate::{
     cluster::{node_caller::NodeCaller, node_services::NodeCall},
-    error::{Result, code},
+    error::{Error, Result, code},
+    metrics::DirectoryMetrics,
     session::UserId,
 };
 
@@ -50,6 +51,7 @@ pub(crate) trait GateSessions: Send + Sync {
 pub(crate) struct Directory {
     own: NodeId,
     caller: NodeCaller,
+    metrics: DirectoryMetrics,
     runtime: runtime::Handle,
     sessions: Arc<dyn GateSessions>,
     /// No call is made and no session is touched while it is held.
@@ -84,6 +86,7 @@ impl Directory {
         caller: NodeCaller,
         incarnation: u64,
         sessions: Arc<dyn GateSessions>,
+        metrics: DirectoryMetrics,
     ) -> Arc<Self> {
         let own = NodeId {
             address: caller.own_address().into(),
@@ -102,6 +105,7 @@ impl Directory {
             }),
             own,
             caller,
+            metrics,
             runtime: runtime::Handle::current(),
             sessions,
             busy: Arc::default(),
@@ -175,10 +179,14 @@ impl Directory {
     }
 
     pub(super) fn set_view(self: &Arc<Self>, view: View) {
+        let latest = view.clone();
         self.step(|state, now| {
             state.holdings.set_view(view.clone());
             state.owner.set_view(view, now);
         });
+        self.metrics.view.set(latest.number() as f64);
+        self.metrics.nodes.set(latest.nodes().len() as f64);
+        self.metrics.owners.set(latest.candidates() as f64);
     }
 
     /// Notes that the master has told this node of a view, which it may not be in yet.
@@ -278,14 +286,24 @@ impl Directory {
                     state.owner.on_reply(call, reply, now);
                 };
                 match request {
-                    GateRequest::StepDown { user, session, ask } => {
-                        let request = wire::step_down(runs, &user, session, ask);
+                    GateRequest::StepDown {
+                        user,
+                        session,
+                        ask,
+                        claimant,
+                    } => {
+                        let ended = (&user, session);
+                        let request = wire::step_down(runs, ended, ask, claimant.as_ref());
                         let within = STEP_DOWN_TIMEOUT;
                         let reply = self.call(&to, "Directory.StepDown", &request, within);
-                        let read = |reply: Result<_>| match reply {
+                        let (caller, gate) = (self.caller.clone(), to.address);
+                        let is_gone = move |error: &Error| {
+                            error.code() == code::NOT_FOUND || !caller.is_member(&gate)
+                        };
+                        let read = move |reply: Result<_>| match reply {
                             Ok(reply) => Some(wire::stepped_down(&reply)),
                             // This run of the gate is gone, with its sessions.
-                            Err(error) if error.code() == code::NOT_FOUND => {
+                            Err(error) if is_gone(&error) => {
                                 let (replaced, late) = (false, true);
                                 Some(GateReply::SteppedDown { replaced, late })
                             }
@@ -342,7 +360,7 @@ impl Directory {
                     GateReply::SteppedDown { .. } | GateReply::Lives => {
                         wire::step_down_reply(&reply).encode_to_vec()
                     }
-                    GateReply::Holdings(_) | GateReply::Stale => {
+                    GateReply::Holdings { .. } | GateReply::Stale => {
                         wire::recover_reply(&reply).encode_to_vec()
                     }
                 };
@@ -365,7 +383,7 @@ impl Directory {
         self.runtime.spawn(async move {
             let late = ended.await;
             if let Some(directory) = directory.upgrade() {
-                directory.step(|state, _| state.holdings.callbacks_done(session, late));
+                directory.step(|state, now| state.holdings.callbacks_done(session, late, now));
             }
         });
     }

@@ -105,7 +105,11 @@ fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
         }
         // A node that has not joined yet is no cluster of its own.
         _ if known == 0 && (views.is_master || members.iter().next().is_some()) => {
-            let table = view(0, &members, 0);
+            let master = match views.is_master {
+                true => directory.own().incarnation,
+                false => standing.master,
+            };
+            let table = view(0, &members, master);
             if directory.view().yields_to(&table) {
                 directory.set_view(table);
             }

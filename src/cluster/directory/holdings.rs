@@ -1,44 +1,36 @@
 //! What a gate has in the directory: the users of its sessions, and its claims. No I/O.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
-pub(crate) use self::effect::{Effect, Outcome};
 use self::{
+    comparison::{Comparison, GIVEN_UP, sums},
+    ended::EndedSessions,
     promises::Promises,
-    record::{Call, Claiming, Closing, Record, State},
+    record::{Call, Claiming, Closing, RETRY, Record, State},
+};
+pub(crate) use self::{
+    effect::{Effect, Outcome},
+    record::{CALLBACK_TIMEOUT, LOGIN_TIMEOUT},
 };
 use super::{
-    checksum::checksum,
     message::{
-        CallId, CallerId, GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest, Policy,
+        CallId, CallerId, GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest, Place,
+        Policy,
     },
     slots::slot_of,
     view::{NodeId, View},
 };
 use crate::session::UserId;
 
+mod comparison;
 mod effect;
+mod ended;
 #[cfg(test)]
 mod inspect;
 mod promises;
 mod record;
-
-/// How long the close callbacks of a session may keep the next session of its user waiting.
-pub(crate) const CALLBACK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a login may take, with the callbacks of the session it replaces.
-pub(crate) const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The pause before a claim is made again.
-const RETRY: Duration = Duration::from_millis(50);
-
-/// How long after a change a gate compares what it has with what the owner has.
-const COMPARE_AFTER: Duration = Duration::from_secs(5);
 
 /// The sessions of one gate that have a user.
 #[derive(Debug)]
@@ -50,9 +42,8 @@ pub(crate) struct Holdings {
     timed: BTreeSet<i64>,
     last_call: CallId,
     calls: BTreeMap<CallId, Call>,
-    /// Slots that have changed since their owners had the same in them.
-    changed: BTreeSet<u16>,
-    compare_at: Option<Instant>,
+    comparison: Comparison,
+    ended: EndedSessions,
     effects: Vec<Effect>,
 }
 
@@ -66,8 +57,8 @@ impl Holdings {
             timed: BTreeSet::new(),
             last_call: 0,
             calls: BTreeMap::new(),
-            changed: BTreeSet::new(),
-            compare_at: None,
+            comparison: Comparison::default(),
+            ended: EndedSessions::default(),
             effects: Vec::new(),
         }
     }
@@ -105,7 +96,7 @@ impl Holdings {
 
     /// Whether nothing is to be done until something else happens.
     pub(crate) fn is_idle(&self) -> bool {
-        self.timed.is_empty() && self.changed.is_empty()
+        self.timed.is_empty() && self.comparison.is_empty()
     }
 
     /// Binds a session to a user, without a claim. Other sessions of the user stay.
@@ -114,15 +105,10 @@ impl Holdings {
             return;
         }
         self.unbind(session);
-        let bound = Holding {
-            user: user.clone(),
-            session,
-            claim: 0,
-            closing: false,
-        };
-        self.notify(bound, Notice::Bound);
         let state = State::Bound;
-        self.sessions.insert(session, Record { user, state });
+        let record = Record { user, state };
+        self.notify(record.holding(session), Notice::Bound);
+        self.sessions.insert(session, record);
     }
 
     /// Claims a user for a session. [`Effect::LoggedIn`] follows.
@@ -153,7 +139,7 @@ impl Holdings {
             return;
         }
         if matches!(record.state, State::Claiming(_)) {
-            self.logged_in(session, Outcome::Ended);
+            self.give_up(session, Outcome::Ended);
         }
         self.release(session);
     }
@@ -173,19 +159,32 @@ impl Holdings {
             until: now + CALLBACK_TIMEOUT,
             waiting: Vec::new(),
             replaced: false,
+            claimant: None,
             awaited: false,
         }));
         let closing = record.holding(session);
         self.notify(closing, Notice::Bound);
         self.timed.insert(session);
         if claiming {
-            self.logged_in(session, Outcome::Ended);
+            self.give_up(session, Outcome::Ended);
         }
     }
 
-    /// Notes that the close callbacks of a session have run, or are late.
-    pub(crate) fn callbacks_done(&mut self, session: i64, late: bool) {
-        self.finish(session, late);
+    /// Notes that the close callbacks of a session have run, or are late: the session is forgotten.
+    ///
+    /// An owner that waits for it learns so by its answer: a notice beside it could come first, and does
+    /// not say what the answer says.
+    pub(crate) fn callbacks_done(&mut self, session: i64, late: bool, now: Instant) {
+        let record = self.sessions.get(&session);
+        if let Some(replaced) = record.and_then(|record| record.made_way(late)) {
+            self.ended.add(session, replaced, now);
+        }
+        if self.answer_waiting(session, late) {
+            self.timed.remove(&session);
+            self.sessions.remove(&session);
+        } else {
+            self.release(session);
+        }
     }
 
     /// Takes an owner's call. It is answered with [`Effect::Reply`].
@@ -197,11 +196,14 @@ impl Holdings {
         now: Instant,
     ) {
         match request {
-            GateRequest::StepDown { user, session, ask } => {
-                self.step_down(caller, &user, session, ask, now);
-            }
+            GateRequest::StepDown {
+                user,
+                session,
+                ask,
+                claimant,
+            } => self.step_down(caller, (&user, session), ask, claimant, now),
             GateRequest::Recover { view, slots } => {
-                let reply = self.recover(from, view, &slots);
+                let reply = self.recover(from, view, &slots, now);
                 self.effects.push(Effect::Reply { caller, reply });
             }
         }
@@ -216,8 +218,12 @@ impl Holdings {
                     Some(OwnerReply::Compared(equal)) => equal.into_iter().collect(),
                     _ => BTreeSet::new(),
                 };
-                let differ = slots.into_iter().filter(|slot| !equal.contains(slot));
-                self.changed.extend(differ);
+                for (slot, times) in slots {
+                    let times = times - u8::from(equal.contains(&slot));
+                    if times > 0 {
+                        self.comparison.add(slot, times);
+                    }
+                }
             }
             None => {}
         }
@@ -245,7 +251,7 @@ impl Holdings {
                     return;
                 }
                 record.state = State::Granted { claim };
-                self.changed.insert(slot);
+                self.comparison.add(slot, 1);
                 let late = late || !allowed;
                 Outcome::Granted { replaced, late }
             }
@@ -268,11 +274,9 @@ impl Holdings {
         for session in self.timed.clone() {
             self.tick_session(session, now);
         }
-        if self.changed.is_empty() {
-            self.compare_at = None;
-        } else if *self.compare_at.get_or_insert(now + COMPARE_AFTER) <= now {
-            self.compare_at = None;
-            self.compare();
+        let due = self.comparison.take_due(now);
+        if !due.is_empty() {
+            self.compare(&due);
         }
     }
 
@@ -305,14 +309,15 @@ impl Holdings {
             .map(|record| &mut record.state);
         match state {
             Some(State::Claiming(claiming)) if claiming.until <= now => {
-                self.timed.remove(&session);
+                self.give_up(session, Outcome::TimedOut);
                 self.release(session);
-                self.logged_in(session, Outcome::TimedOut);
             }
             Some(State::Claiming(claiming)) if claiming.retry.is_some_and(|at| at <= now) => {
                 self.claim(session, now);
             }
-            Some(State::Closing(closing)) if closing.until <= now => self.finish(session, true),
+            Some(State::Closing(closing)) if closing.until <= now => {
+                self.callbacks_done(session, true, now)
+            }
             Some(State::Claiming(_) | State::Closing(_)) => {}
             Some(State::Bound | State::Granted { .. }) | None => {
                 self.timed.remove(&session);
@@ -343,10 +348,8 @@ impl Holdings {
 
     /// Makes the claim of a session, or schedules it if there is no owner.
     fn claim(&mut self, session: i64, now: Instant) {
-        let Some(record) = self.sessions.get(&session) else {
-            return;
-        };
-        let to = self.owner(&record.user).cloned();
+        let record = self.sessions.get(&session);
+        let to = record.and_then(|record| self.owner(&record.user).cloned());
         let Some(record) = self.sessions.get_mut(&session) else {
             return;
         };
@@ -377,6 +380,14 @@ impl Holdings {
         self.effects.push(Effect::LoggedIn { session, outcome });
     }
 
+    /// Ends the login of a session. An owner that has lost the notice may grant it still.
+    fn give_up(&mut self, session: i64, outcome: Outcome) {
+        if let Some(record) = self.sessions.get(&session) {
+            self.comparison.add(slot_of(&record.user), GIVEN_UP);
+        }
+        self.logged_in(session, outcome);
+    }
+
     /// Forgets a session, and tells the owner.
     fn release(&mut self, session: i64) {
         self.timed.remove(&session);
@@ -387,21 +398,10 @@ impl Holdings {
     }
 
     fn notify(&mut self, holding: Holding, notice: impl Fn(Vec<Holding>) -> Notice) {
-        self.changed.insert(slot_of(&holding.user));
+        self.comparison.add(slot_of(&holding.user), 1);
         if let Some(to) = self.owner(&holding.user).cloned() {
             let notice = notice(vec![holding]);
             self.effects.push(Effect::Send { to, notice });
-        }
-    }
-
-    /// Forgets a session that has ended. An owner that waits for it learns so by its answer: a notice
-    /// beside it could come first, and does not say what the answer says.
-    fn finish(&mut self, session: i64, late: bool) {
-        if self.answer_waiting(session, late) {
-            self.timed.remove(&session);
-            self.sessions.remove(&session);
-        } else {
-            self.release(session);
         }
     }
 
@@ -426,16 +426,19 @@ impl Holdings {
     fn step_down(
         &mut self,
         caller: CallerId,
-        user: &UserId,
-        session: i64,
+        (user, session): (&UserId, i64),
         ask: bool,
+        claimant: Option<Place>,
         now: Instant,
     ) {
         let record = self.sessions.get(&session);
         let replaced = match record.filter(|record| record.user == *user) {
             None => {
-                let (replaced, late) = (false, false);
-                let reply = GateReply::SteppedDown { replaced, late };
+                let ended = self.ended.of(session, user);
+                let reply = GateReply::SteppedDown {
+                    replaced: ended.is_some(),
+                    late: ended.unwrap_or_default(),
+                };
                 return self.effects.push(Effect::Reply { caller, reply });
             }
             Some(record) if matches!(record.state, State::Closing(_)) => false,
@@ -450,15 +453,22 @@ impl Holdings {
         let record = self.sessions.get_mut(&session);
         if let Some(State::Closing(closing)) = record.map(|record| &mut record.state) {
             closing.waiting.push(caller);
+            if replaced {
+                closing.claimant = claimant;
+            }
         }
     }
 
-    fn recover(&mut self, from: &NodeId, view: u64, slots: &[u16]) -> GateReply {
+    fn recover(&mut self, from: &NodeId, view: u64, slots: &[u16], now: Instant) -> GateReply {
         if !self.promises.promise(from, view, slots) {
             return GateReply::Stale;
         }
         let slots: BTreeSet<_> = slots.iter().collect();
-        GateReply::Holdings(self.held(|slot| slots.contains(&slot)))
+        let wanted = |slot| slots.contains(&slot);
+        GateReply::Holdings {
+            held: self.held(wanted),
+            replaced: self.ended.within(now, wanted),
+        }
     }
 
     /// Returns what the gate has in some slots: all but claims under way.
@@ -470,23 +480,20 @@ impl Holdings {
     }
 
     /// Has owners compare the sums of what this gate has in slots that have changed.
-    fn compare(&mut self) {
-        let changed = std::mem::take(&mut self.changed);
-        let mut sums: BTreeMap<u16, u64> = changed.into_iter().map(|slot| (slot, 0)).collect();
-        for (session, record) in self.sessions.iter().filter(|(_, it)| it.is_held()) {
-            if let Some(sum) = sums.get_mut(&slot_of(&record.user)) {
-                *sum = sum.wrapping_add(checksum(&record.user, *session));
-            }
-        }
+    fn compare(&mut self, changed: &BTreeMap<u16, u8>) {
+        let held = self.sessions.iter().filter(|(_, record)| record.is_held());
+        let held = held.map(|(session, record)| (&record.user, *session));
+        let sums = sums(changed.keys(), held);
         let mut by_owner: BTreeMap<NodeId, Vec<(u16, u64)>> = BTreeMap::new();
         for (slot, sum) in sums {
             match self.owner_of(slot) {
                 Some(owner) => by_owner.entry(owner.clone()).or_default().push((slot, sum)),
-                None => drop(self.changed.insert(slot)),
+                None => self.comparison.add(slot, changed[&slot]),
             }
         }
         for (to, sums) in by_owner {
-            let slots = sums.iter().map(|(slot, _)| *slot).collect();
+            let slots = sums.iter().map(|(slot, _)| (*slot, changed[slot]));
+            let slots = slots.collect();
             self.call(to, OwnerRequest::Compare(sums), Call::Compare(slots));
         }
     }

@@ -29,6 +29,16 @@ pub(crate) struct Holding {
     pub(crate) closing: bool,
 }
 
+/// A session that was ended so that another one may have its user.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Replaced {
+    pub(crate) user: UserId,
+    /// The session that claims the user.
+    pub(crate) claimant: Place,
+    /// Whether its close callbacks still ran at their deadline.
+    pub(crate) late: bool,
+}
+
 /// Where a session of a user is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Place {
@@ -85,11 +95,13 @@ pub(crate) enum Notice {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GateRequest {
     /// End the session, and answer when its close callbacks have run or their deadline has passed.
-    /// With `ask` only tell whether the session lives.
+    /// With `ask` only tell whether the session lives. `claimant` is the session whose login waits
+    /// for it; `None` if it is superseded already.
     StepDown {
         user: UserId,
         session: i64,
         ask: bool,
+        claimant: Option<Place>,
     },
     /// Tell what the gate has in these slots, and accept no grant of an earlier view for them.
     Recover { view: u64, slots: Vec<u16> },
@@ -106,8 +118,12 @@ pub(crate) enum GateReply {
     },
     /// The session lives.
     Lives,
-    /// What the gate has in the slots.
-    Holdings(Vec<Holding>),
+    /// What the gate has in the slots, and which of its sessions made way for logins that may still
+    /// go on.
+    Holdings {
+        held: Vec<Holding>,
+        replaced: Vec<Replaced>,
+    },
     /// The gate has promised these slots to the owner of a later view.
     Stale,
 }

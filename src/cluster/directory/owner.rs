@@ -1,9 +1,6 @@
 //! What a node does for the users whose slots it owns. No I/O.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::time::Instant;
 
@@ -13,11 +10,11 @@ use self::{
     entries::Gates,
     leaving::Leaving,
     outstanding::{Calls, Outstanding, StepDown},
-    slot::{Claim, Limits, Next, Slot},
+    slot::{Claim, Next, Slot},
 };
 use super::{
     message::{
-        CallId, CallerId, GateReply, Holding, Notice, OwnerReply, OwnerRequest, Place, Policy,
+        CallId, CallerId, GateReply, Holding, Notice, OwnerReply, OwnerRequest, Place, Replaced,
     },
     slots::{SLOTS, slot_of},
     view::{NodeId, View},
@@ -32,9 +29,6 @@ mod inspect;
 mod leaving;
 mod outstanding;
 mod slot;
-
-/// How long a claim may wait here. Its caller waits less.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The most calls that wait here, over all slots. More have to try again.
 const MAX_WAITING: usize = 64 * 1024;
@@ -161,33 +155,22 @@ impl Owner {
                 policy,
             } => {
                 let gate = from.clone();
-                self.claim(caller, user, Place { gate, session }, policy, now);
+                let claim = Claim::new(caller, Place { gate, session }, policy, now);
+                self.claim(user, claim, now);
             }
             OwnerRequest::Compare(sums) => self.compare(from, caller, sums),
         }
     }
 
-    fn claim(
-        &mut self,
-        caller: CallerId,
-        user: UserId,
-        place: Place,
-        policy: Policy,
-        now: Instant,
-    ) {
+    fn claim(&mut self, user: UserId, claim: Claim, now: Instant) {
         let at = slot_of(&user);
         let full = self.waiting >= MAX_WAITING;
         // A gate that is not in the view yet may be ahead of this node.
-        let refused = full || self.departed.contains(&place.gate);
+        let gate = &claim.place.gate;
+        let gone = self.departed.contains(gate) || self.view.replaces(gate);
+        let refused = full || gone;
         let Some(slot) = self.slots[usize::from(at)].as_mut().filter(|_| !refused) else {
-            return self.reply(caller, OwnerReply::Retry);
-        };
-        let claim = Claim {
-            caller,
-            place,
-            policy,
-            until: now + CLAIM_TIMEOUT,
-            limits: Limits::default(),
+            return self.reply(claim.caller, OwnerReply::Retry);
         };
         match slot.claim(&user, claim) {
             Ok(None) => self.waiting += 1,
@@ -224,13 +207,9 @@ impl Owner {
             Notice::Bound(holdings) => holdings.iter().for_each(|bound| self.add(from, bound)),
             Notice::Released(holdings) => {
                 for holding in holdings {
-                    let place = Place {
-                        gate: from.clone(),
-                        session: holding.session,
-                    };
-                    self.leaving.released(from, holding.session);
-                    let at = slot_of(&holding.user);
-                    self.withdraw(at, &holding.user, |claim| claim.place == place);
+                    let (gate, session) = (from.clone(), holding.session);
+                    let place = Place { gate, session };
+                    self.leaving.released(from, session);
                     self.released(&holding.user, &place, (false, false), now);
                 }
             }
@@ -244,14 +223,29 @@ impl Owner {
             return;
         };
         match (outstanding, reply) {
-            (Outstanding::Recover { gate, slots, view }, Some(GateReply::Holdings(holdings))) => {
-                self.recovered(&gate, &slots, view, &holdings, now);
-            }
-            (Outstanding::StepDown(step), Some(GateReply::SteppedDown { replaced, late })) => {
+            (
+                Outstanding::Recover { gate, slots, view },
+                Some(GateReply::Holdings { held, replaced }),
+            ) => self.recovered(&gate, (&slots, view), &held, replaced, now),
+            (
+                Outstanding::StepDown { step, claimant },
+                Some(GateReply::SteppedDown { replaced, late }),
+            ) => {
                 self.calls.finish(&step);
+                if let Some(claimant) = claimant.filter(|_| replaced) {
+                    let user = step.user.clone();
+                    self.note_replaced(
+                        Replaced {
+                            user,
+                            claimant,
+                            late,
+                        },
+                        now,
+                    );
+                }
                 self.released(&step.user, &step.place, (replaced, late), now);
             }
-            (Outstanding::StepDown(step), Some(GateReply::Lives)) => {
+            (Outstanding::StepDown { step, .. }, Some(GateReply::Lives)) => {
                 self.calls.finish(&step);
                 self.refuse(&step);
                 self.advance(slot_of(&step.user), &step.user, now);
@@ -295,13 +289,13 @@ impl Owner {
                     });
                 }
             }
-            Outstanding::StepDown(step) => {
+            Outstanding::StepDown { step, claimant } => {
                 let at = slot_of(&step.user);
                 // A claim that waits asks by itself.
                 let waits = self.advance(at, &step.user, now);
                 let slot = self.slots[usize::from(at)].as_ref();
                 if !waits && slot.is_some_and(|slot| slot.has_to_ask(&self.gates, &step)) {
-                    self.call(Outstanding::StepDown(step));
+                    self.call(Outstanding::StepDown { step, claimant });
                 }
             }
         }
@@ -318,9 +312,10 @@ impl Owner {
         }
     }
 
-    fn step_down(&mut self, steps: Vec<StepDown>) {
+    fn step_down(&mut self, steps: Vec<StepDown>, claimant: Option<&Place>) {
         for step in steps {
-            self.call(Outstanding::StepDown(step));
+            let claimant = claimant.cloned();
+            self.call(Outstanding::StepDown { step, claimant });
         }
     }
 
@@ -339,15 +334,15 @@ impl Owner {
         slot.entries.clear(&mut self.gates);
     }
 
-    /// Drops the claims of gates that have left the view.
+    /// Drops the claims of gates that are not in the view. Those that are ahead of it make them again;
+    /// the others may have ended before they were in one.
     fn withdraw_departed(&mut self, now: Instant) {
-        let departed = std::mem::take(&mut self.departed);
+        let view = self.view.clone();
         for (at, user) in self.contested.clone() {
-            if self.withdraw(at, &user, |claim| departed.contains(&claim.place.gate)) {
+            if self.withdraw(at, &user, |claim| !view.contains(&claim.place.gate)) {
                 self.advance(at, &user, now);
             }
         }
-        self.departed = departed;
     }
 
     /// Forgets the sessions of gates that are neither in the view nor leaving, and goes on with what
@@ -385,13 +380,13 @@ impl Owner {
     fn recovered(
         &mut self,
         gate: &NodeId,
-        slots: &[u16],
-        view: u64,
-        holdings: &[Holding],
+        (slots, view): (&[u16], u64),
+        held: &[Holding],
+        replaced: Vec<Replaced>,
         now: Instant,
     ) {
         let mut by_slot: BTreeMap<u16, Vec<&Holding>> = BTreeMap::new();
-        for holding in holdings {
+        for holding in held {
             by_slot
                 .entry(slot_of(&holding.user))
                 .or_default()
@@ -406,9 +401,18 @@ impl Owner {
                 ask.extend(slot.reconcile(&mut self.gates, gate, &told));
             }
         }
-        self.step_down(ask);
+        for replaced in replaced {
+            self.note_replaced(replaced, now);
+        }
+        self.step_down(ask, None);
         for at in slots {
             self.serve(*at, now);
+        }
+    }
+
+    fn note_replaced(&mut self, replaced: Replaced, now: Instant) {
+        if let Some(slot) = &mut self.slots[usize::from(slot_of(&replaced.user))] {
+            slot.note_replaced(replaced, now);
         }
     }
 
@@ -421,15 +425,16 @@ impl Owner {
             return;
         }
         let (users, superseded) = (slot.contested(), slot.superseded(&self.gates));
-        self.step_down(superseded);
+        self.step_down(superseded, None);
         for user in users {
             self.advance(at, &user, now);
         }
     }
 
-    /// A session has ended.
+    /// A session has ended. A claim of it that waits may be older: its gate makes a later one again.
     fn released(&mut self, user: &UserId, place: &Place, ended: (bool, bool), now: Instant) {
         let at = slot_of(user);
+        self.withdraw(at, user, |claim| claim.place == *place);
         if let Some(slot) = &mut self.slots[usize::from(at)] {
             slot.released(&mut self.gates, user, place, ended);
             self.advance(at, user, now);
@@ -471,8 +476,8 @@ impl Owner {
                     return false;
                 }
                 Next::Wait => return true,
-                Next::End(steps) => {
-                    self.step_down(steps);
+                Next::End(steps, claimant) => {
+                    self.step_down(steps, Some(&claimant));
                     return true;
                 }
                 Next::Grant(claim, ended, unconfirmed) => {
@@ -486,7 +491,7 @@ impl Owner {
                         late: ended.late,
                     };
                     self.reply(claim.caller, granted);
-                    self.step_down(unconfirmed);
+                    self.step_down(unconfirmed, None);
                 }
             }
         }

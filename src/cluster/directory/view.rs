@@ -21,6 +21,8 @@ pub(crate) struct View(Arc<Inner>);
 struct Inner {
     number: u64,
     master: u64,
+    /// How many nodes may own slots.
+    candidates: usize,
     /// Sorted.
     nodes: Vec<NodeId>,
     /// By slot, places in `nodes`; empty if there are no nodes.
@@ -51,6 +53,7 @@ impl View {
         Self(Arc::new(Inner {
             number,
             master,
+            candidates: hashes.len(),
             nodes,
             owners,
         }))
@@ -71,9 +74,21 @@ impl View {
         &self.0.nodes
     }
 
+    /// How many of the nodes may own slots: all but the master, unless it is alone.
+    pub(crate) fn candidates(&self) -> usize {
+        self.0.candidates
+    }
+
     /// Whether this run of the node is in the view.
     pub(crate) fn contains(&self, node: &NodeId) -> bool {
         self.0.nodes.binary_search(node).is_ok()
+    }
+
+    /// Whether a later run of the node is in the view.
+    pub(crate) fn replaces(&self, node: &NodeId) -> bool {
+        let later = self.0.nodes.partition_point(|other| other <= node);
+        let later = self.0.nodes.get(later);
+        later.is_some_and(|later| later.address == node.address)
     }
 
     /// The owner of a slot; `None` in a view without nodes.
@@ -83,10 +98,11 @@ impl View {
     }
 
     /// Whether a node in this view goes on to `next`: it has a later number, or neither has a number
-    /// and their nodes differ.
+    /// and their nodes or masters differ.
     pub(crate) fn yields_to(&self, next: &Self) -> bool {
         let (number, next_number) = (self.number(), next.number());
-        next_number > number || (next_number, number) == (0, 0) && self.nodes() != next.nodes()
+        let differs = || (self.nodes(), self.0.master) != (next.nodes(), next.0.master);
+        next_number > number || (next_number, number) == (0, 0) && differs()
     }
 
     /// Whether `next` is the view right after this one, so that no other was in between. Views

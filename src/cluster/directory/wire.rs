@@ -2,15 +2,18 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::message::{
-    GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest, Place, Policy,
+use super::{
+    message::{
+        GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest, Place, Policy, Replaced,
+    },
+    view::NodeId,
 };
 use crate::{
     cluster::{
         players::{
-            self as proto, ClaimReply, ClaimRequest, CompareReply, CompareRequest, DirectoryNotice,
-            LocateReply, LocatedUser, RecoverReply, RecoverRequest, SlotSum, StepDownReply,
-            StepDownRequest, UserPlace,
+            self as proto, ClaimReply, ClaimRequest, Claimant, CompareReply, CompareRequest,
+            DirectoryNotice, LocateReply, LocatedUser, RecoverReply, RecoverRequest, SlotSum,
+            StepDownReply, StepDownRequest, UserPlace,
         },
         user_ids::user,
     },
@@ -148,13 +151,19 @@ pub(super) fn notices(message: &DirectoryNotice) -> Result<Vec<Notice>> {
     Ok(notices)
 }
 
-pub(super) fn step_down(runs: Runs, user: &UserId, session: i64, ask: bool) -> StepDownRequest {
+pub(super) fn step_down(
+    runs: Runs,
+    (user, session): (&UserId, i64),
+    ask: bool,
+    claimant: Option<&Place>,
+) -> StepDownRequest {
     StepDownRequest {
         from: runs.from,
         to: runs.to,
         user: Some(user.into()),
         session,
         ask,
+        claimant: claimant.map(claimant_of),
     }
 }
 
@@ -165,6 +174,7 @@ pub(super) fn step_down_request(request: &StepDownRequest) -> Result<GateRequest
         user: user(request.user.as_ref())?,
         session: request.session,
         ask: request.ask,
+        claimant: request.claimant.as_ref().map(place),
     })
 }
 
@@ -210,9 +220,10 @@ pub(super) fn recover_request(request: &RecoverRequest) -> GateRequest {
 
 pub(super) fn recover_reply(reply: &GateReply) -> RecoverReply {
     match reply {
-        GateReply::Holdings(holdings) => RecoverReply {
+        GateReply::Holdings { held, replaced } => RecoverReply {
             stale: false,
-            holdings: holdings.iter().map(holding).collect(),
+            holdings: held.iter().map(holding).collect(),
+            replaced: replaced.iter().map(made_way).collect(),
         },
         _ => RecoverReply {
             stale: true,
@@ -226,7 +237,10 @@ pub(super) fn recover_reply(reply: &GateReply) -> RecoverReply {
 pub(super) fn recovered(reply: &RecoverReply) -> Result<GateReply> {
     Ok(match reply.stale {
         true => GateReply::Stale,
-        false => GateReply::Holdings(holdings(&reply.holdings)?),
+        false => GateReply::Holdings {
+            held: holdings(&reply.holdings)?,
+            replaced: reply.replaced.iter().map(replaced).collect::<Result<_>>()?,
+        },
     })
 }
 
@@ -273,6 +287,40 @@ fn holdings(holdings: &[proto::Holding]) -> Result<Vec<Holding>> {
         })
     };
     holdings.iter().map(read).collect()
+}
+
+fn claimant_of(place: &Place) -> Claimant {
+    Claimant {
+        address: place.gate.address.as_ref().to_owned(),
+        incarnation: place.gate.incarnation,
+        session: place.session,
+    }
+}
+
+fn place(claimant: &Claimant) -> Place {
+    Place {
+        gate: NodeId {
+            address: claimant.address.as_str().into(),
+            incarnation: claimant.incarnation,
+        },
+        session: claimant.session,
+    }
+}
+
+fn made_way(replaced: &Replaced) -> proto::Replaced {
+    proto::Replaced {
+        user: Some((&replaced.user).into()),
+        claimant: Some(claimant_of(&replaced.claimant)),
+        late: replaced.late,
+    }
+}
+
+fn replaced(replaced: &proto::Replaced) -> Result<Replaced> {
+    Ok(Replaced {
+        user: user(replaced.user.as_ref())?,
+        claimant: place(&replaced.claimant.clone().unwrap_or_default()),
+        late: replaced.late,
+    })
 }
 
 fn slots(slots: &[u32]) -> Vec<u16> {

@@ -188,6 +188,9 @@ pub struct StepDownRequest {
     pub session: i64,
     #[prost(bool, tag = "5")]
     pub ask: bool,
+    /// The session whose login waits for this call.
+    #[prost(message, optional, tag = "6")]
+    pub claimant: ::core::option::Option<Claimant>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepDownReply {
@@ -219,6 +222,30 @@ pub struct RecoverReply {
     pub stale: bool,
     #[prost(message, repeated, tag = "2")]
     pub holdings: ::prost::alloc::vec::Vec<Holding>,
+    /// Sessions of these slots that have ended for logins which may still go on.
+    #[prost(message, repeated, tag = "3")]
+    pub replaced: ::prost::alloc::vec::Vec<Replaced>,
+}
+/// A session whose login waits.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Claimant {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    #[prost(int64, tag = "3")]
+    pub session: i64,
+}
+/// A session of a user that has made way for another one.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Replaced {
+    #[prost(message, optional, tag = "1")]
+    pub user: ::core::option::Option<UserId>,
+    #[prost(message, optional, tag = "2")]
+    pub claimant: ::core::option::Option<Claimant>,
+    /// Whether its close callbacks still ran at their deadline.
+    #[prost(bool, tag = "3")]
+    pub late: bool,
 }
 /// `Directory.Locate`, of any node to an owner: where the open sessions of users are.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -11,6 +11,8 @@ pub(crate) struct Standing {
     pub(crate) heard: u64,
     /// The latest view that this node was in.
     pub(crate) view: Option<NumberedView>,
+    /// The incarnation of the master that this node heard of last; 0 before the first heartbeat.
+    pub(crate) master: u64,
     /// Whether the master is one of Go nano, which numbers no views.
     pub(crate) go_master: bool,
 }

@@ -135,7 +135,8 @@ impl ClusterState {
             }
             let hears = standing.heard < view.number;
             standing.heard = standing.heard.max(view.number);
-            enters || hears || std::mem::take(&mut standing.go_master)
+            let other = std::mem::replace(&mut standing.master, master) != master;
+            enters || hears || other || std::mem::take(&mut standing.go_master)
         });
     }
 
@@ -143,6 +144,7 @@ impl ClusterState {
     pub(crate) fn has_go_master(&self) {
         self.standing.send_if_modified(|standing| {
             standing.heard = 0;
+            standing.master = 0;
             standing.view = None;
             !std::mem::replace(&mut standing.go_master, true)
         });

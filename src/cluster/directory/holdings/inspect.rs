@@ -2,7 +2,10 @@
 
 use super::{Holdings, record::State};
 use crate::{
-    cluster::directory::{message::Holding, slots::slot_of},
+    cluster::directory::{
+        message::{Holding, Place},
+        slots::slot_of,
+    },
     session::UserId,
 };
 
@@ -18,6 +21,14 @@ impl Holdings {
     /// Returns the earliest view whose grants of a user are accepted.
     pub(crate) fn earliest(&self, user: &UserId) -> u64 {
         self.promises.earliest(slot_of(user))
+    }
+
+    /// Returns the session whose login a session of the gate makes way for.
+    pub(crate) fn claimant(&self, session: i64) -> Option<&Place> {
+        match &self.sessions.get(&session)?.state {
+            State::Closing(closing) => closing.claimant.as_ref(),
+            _ => None,
+        }
     }
 
     /// Returns what the gate has.

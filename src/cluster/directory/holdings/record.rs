@@ -5,9 +5,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    cluster::directory::message::{CallerId, Holding, Policy},
+    cluster::directory::message::{CallerId, Holding, Place, Policy, Replaced},
     session::UserId,
 };
+
+/// How long the close callbacks of a session may keep the next session of its user waiting.
+pub(crate) const CALLBACK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a login may take, with the callbacks of the session it replaces.
+pub(crate) const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The pause before a claim is made again.
+pub(super) const RETRY: Duration = Duration::from_millis(50);
 
 /// A session with a user.
 #[derive(Debug)]
@@ -74,7 +83,8 @@ impl Claiming {
 pub(super) enum Call {
     /// The claim of a session.
     Claim(i64),
-    Compare(Vec<u16>),
+    /// The comparison of slots, each with how often its owner has yet to find the same in it.
+    Compare(Vec<(u16, u8)>),
 }
 
 /// A session that has ended.
@@ -86,6 +96,8 @@ pub(super) struct Closing {
     pub(super) waiting: Vec<CallerId>,
     /// Whether it was ended for an owner.
     pub(super) replaced: bool,
+    /// The session whose login it was ended for.
+    pub(super) claimant: Option<Place>,
     /// Whether the gate waits for the callbacks. It does so for the first owner that asks.
     pub(super) awaited: bool,
 }
@@ -98,6 +110,19 @@ impl Record {
             State::Closing(closing) => closing.claim,
             State::Bound | State::Claiming(_) => 0,
         }
+    }
+
+    /// Returns the login it was ended for, if there is one. `late` is whether its close callbacks still
+    /// run.
+    pub(super) fn made_way(&self, late: bool) -> Option<Replaced> {
+        let State::Closing(closing) = &self.state else {
+            return None;
+        };
+        Some(Replaced {
+            user: self.user.clone(),
+            claimant: closing.claimant.clone()?,
+            late,
+        })
     }
 
     /// Whether owners should know it: a claim under way is not decided.

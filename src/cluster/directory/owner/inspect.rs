@@ -7,12 +7,16 @@ use crate::{
 };
 
 impl Owner {
-    /// Returns the sessions of a user with claims older than another one.
-    pub(crate) fn superseded(&self, user: &UserId) -> Vec<Place> {
-        let slot = self.slots[usize::from(slot_of(user))].as_ref();
-        let steps = slot.into_iter();
-        let steps = steps.flat_map(|slot| slot.superseded_of(&self.gates, user));
-        steps.map(|step| step.place).collect()
+    /// Returns the sessions of users, given with their slots, with claims older than another one.
+    pub(crate) fn superseded(&self, users: &[(UserId, u16)]) -> Vec<Place> {
+        let mut superseded = Vec::new();
+        for (user, slot) in users {
+            if let Some(slot) = &self.slots[usize::from(*slot)] {
+                let steps = slot.superseded_of(&self.gates, user);
+                superseded.extend(steps.into_iter().map(|step| step.place));
+            }
+        }
+        superseded
     }
 
     /// Returns the gates that have yet to tell what they have of a user.

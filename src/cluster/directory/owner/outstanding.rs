@@ -24,7 +24,11 @@ pub(super) enum Outstanding {
         slots: Vec<u16>,
         view: u64,
     },
-    StepDown(StepDown),
+    /// `claimant` is the session whose login waits for the end of the other.
+    StepDown {
+        step: StepDown,
+        claimant: Option<Place>,
+    },
 }
 
 /// A session that has to end, or with `ask` only tells whether it lives.
@@ -39,7 +43,7 @@ impl Outstanding {
     pub(super) fn gate(&self) -> &NodeId {
         match self {
             Self::Recover { gate, .. } => gate,
-            Self::StepDown(step) => &step.place.gate,
+            Self::StepDown { step, .. } => &step.place.gate,
         }
     }
 
@@ -49,10 +53,11 @@ impl Outstanding {
                 view: *view,
                 slots: slots.clone(),
             },
-            Self::StepDown(step) => GateRequest::StepDown {
+            Self::StepDown { step, claimant } => GateRequest::StepDown {
                 user: step.user.clone(),
                 session: step.place.session,
                 ask: step.ask,
+                claimant: claimant.clone(),
             },
         }
     }
@@ -74,7 +79,7 @@ pub(super) struct Calls {
 impl Calls {
     /// Adds a call and returns its number; `None` if the same was sent about this session already.
     pub(super) fn begin(&mut self, outstanding: Outstanding) -> Option<CallId> {
-        if let Outstanding::StepDown(step) = &outstanding
+        if let Outstanding::StepDown { step, .. } = &outstanding
             && !self.stepping.insert(step.clone())
         {
             return None;
@@ -108,7 +113,7 @@ impl Calls {
     pub(super) fn next_due(&mut self, now: Instant) -> Option<Outstanding> {
         self.retries.front().filter(|(at, _)| *at <= now)?;
         let (_, outstanding) = self.retries.pop_front()?;
-        if let Outstanding::StepDown(step) = &outstanding {
+        if let Outstanding::StepDown { step, .. } = &outstanding {
             self.finish(step);
         }
         Some(outstanding)

@@ -13,11 +13,14 @@ use super::{
 };
 use crate::{
     cluster::directory::{
-        message::{CallerId, Holding, Place, Policy},
+        message::{CallerId, Holding, Place, Policy, Replaced},
         view::NodeId,
     },
     session::UserId,
 };
+
+/// How long a claim may wait here. Its caller waits less.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The most claims of one user that wait.
 const MAX_CLAIMS: usize = 16;
@@ -41,6 +44,9 @@ pub(super) struct Slot {
     pub(super) unanswered: BTreeSet<NodeId>,
     pub(super) entries: Entries,
     contests: BTreeMap<UserId, Contest>,
+    /// Sessions that were ended for claims, here or by the owner before, and when that was noted.
+    /// Their claims may be made again.
+    replaced: Vec<(Instant, Replaced)>,
 }
 
 /// The claims of one user that wait, in the order they came.
@@ -80,16 +86,28 @@ pub(super) enum Next {
     Wait,
     /// Nothing stands against this claim, or nothing that answers: the sessions in the third place
     /// have yet to end. It waits no more.
-    Grant(Claim, Replaced, Vec<StepDown>),
-    /// These sessions stand against a claim that waits.
-    End(Vec<StepDown>),
+    Grant(Claim, Ended, Vec<StepDown>),
+    /// These sessions stand against the claim of the one in the second place.
+    End(Vec<StepDown>, Place),
 }
 
 /// What has ended for a claim.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Replaced {
+pub(super) struct Ended {
     pub(super) replaced: bool,
     pub(super) late: bool,
+}
+
+impl Claim {
+    pub(super) fn new(caller: CallerId, place: Place, policy: Policy, now: Instant) -> Self {
+        Self {
+            caller,
+            place,
+            policy,
+            until: now + CLAIM_TIMEOUT,
+            limits: Limits::default(),
+        }
+    }
 }
 
 impl Slot {
@@ -100,6 +118,7 @@ impl Slot {
             unanswered: unanswered.collect(),
             entries: Entries::default(),
             contests: BTreeMap::new(),
+            replaced: Vec::new(),
         }
     }
 
@@ -177,6 +196,7 @@ impl Slot {
             contest.late |= late;
         }
         self.entries.remove(gates, user, place);
+        self.replaced.retain(|(_, it)| it.claimant != *place);
     }
 
     /// Forgets the sessions at some gates, given by number. Close callbacks may still run there.
@@ -220,17 +240,33 @@ impl Slot {
         });
         let mut others: Vec<_> = others.filter(|step| step.place != first.place).collect();
         if !others.is_empty() && now < *limits.end.get_or_insert(now + END_TIMEOUT) {
-            return Next::End(others);
+            return Next::End(others, first.place.clone());
         }
-        let replaced = Replaced {
+        let mut ended = Ended {
             replaced: contest.replaced,
             late: contest.late || !complete || !others.is_empty(),
         };
-        others.iter_mut().for_each(|step| step.ask = false);
-        match contest.claims.pop_front() {
-            Some(claim) => Next::Grant(claim, replaced, others),
-            None => Next::Idle,
+        let place = first.place.clone();
+        for (_, before) in &self.replaced {
+            if before.user == *user && before.claimant == place {
+                ended.replaced = true;
+                ended.late |= before.late;
+            }
         }
+        others.iter_mut().for_each(|step| step.ask = false);
+        let Some(claim) = contest.claims.pop_front() else {
+            return Next::Idle;
+        };
+        if ended.replaced {
+            // The reply may be lost, and the claim made again.
+            let replaced = Replaced {
+                user: user.clone(),
+                claimant: place,
+                late: ended.late,
+            };
+            self.note_replaced(replaced, now);
+        }
+        Next::Grant(claim, ended, others)
     }
 
     /// Makes a session the only one of its user, and returns the number of its claim.
@@ -292,6 +328,14 @@ impl Slot {
             self.entries.insert(gates, gate, holding);
         }
         ask
+    }
+
+    /// Notes a session that was ended for a claim.
+    pub(super) fn note_replaced(&mut self, replaced: Replaced, now: Instant) {
+        let goes_on = |noted: Instant| noted + CLAIM_TIMEOUT > now;
+        self.replaced
+            .retain(|(noted, other)| goes_on(*noted) && *other != replaced);
+        self.replaced.push((now, replaced));
     }
 
     /// Whether a session still has to end, or with `ask` may be one that no gate has.

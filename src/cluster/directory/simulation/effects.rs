@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::{
     network::{Event, Message, Node},
+    node::Process,
     oracle::Key,
     world::{CALL_TIMEOUT, World},
 };
@@ -132,12 +133,18 @@ impl World {
                 if let Some(holding) = user {
                     self.oracle.replaced(&holding.user, (process, session));
                 }
+                if let Some(claimant) = running.gate.claimant(session) {
+                    let login = (claimant.gate.incarnation, claimant.session);
+                    self.oracle.made_way((process, session), login);
+                }
                 self.run_callbacks(node, process, session);
             }
             holdings::Effect::AwaitEnd { session } => {
                 running.awaited.insert(session);
                 if running.finished.contains(&session) {
-                    running.gate.callbacks_done(session, false);
+                    running
+                        .gate
+                        .callbacks_done(session, false, self.network.now);
                 }
             }
             holdings::Effect::LoggedIn { session, outcome } => {
@@ -157,6 +164,10 @@ impl World {
         self.oracle.forget(|key| !waitable(key));
         let granted = matches!(outcome, Outcome::Granted { .. });
         self.oracle.ends((process, session), granted, now);
+        // An owner cannot ask the others for what they have ended.
+        let running = || self.nodes.iter().flatten();
+        let in_views = |it: &&Process| running().all(|other| other.owner.view().contains(&it.id));
+        let in_view: BTreeSet<_> = running().filter(in_views).map(Process::process).collect();
         let Some(running) = self.nodes[node].as_mut().filter(|it| !it.leaving) else {
             return;
         };
@@ -171,9 +182,12 @@ impl World {
                 }
                 let granted = running.gate.granted();
                 if let Some((user, _)) = granted.into_iter().find(|(_, it)| *it == session) {
-                    self.disregard_silent(&user, (process, session));
-                    self.oracle
-                        .granted(&user, (process, session), replaced, late);
+                    let key = (process, session);
+                    self.disregard_silent(&user, key);
+                    if !late {
+                        self.oracle.says(&user, key, replaced, &in_view);
+                    }
+                    self.oracle.granted(&user, key, replaced, late);
                 }
             }
             Outcome::TimedOut if self.network.calm_for() > Duration::from_secs(20) => {
@@ -207,7 +221,9 @@ impl World {
         if let Some(running) = &mut self.nodes[node] {
             running.finished.insert(session);
             if running.awaited.contains(&session) {
-                running.gate.callbacks_done(session, false);
+                running
+                    .gate
+                    .callbacks_done(session, false, self.network.now);
             }
         }
     }

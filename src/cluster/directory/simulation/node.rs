@@ -1,7 +1,9 @@
 //! One process: the real state machines of membership, owner and gate.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +28,22 @@ use crate::{
 
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
+/// The views of a simulation. To make one takes long, and every process of it makes the same.
+#[derive(Clone, Default)]
+pub(super) struct Views(Rc<RefCell<HashMap<(u64, Vec<NodeId>, u64), View>>>);
+
+impl Views {
+    fn get(&self, number: u64, mut nodes: Vec<NodeId>, master: u64) -> View {
+        nodes.sort();
+        let mut views = self.0.borrow_mut();
+        let view = views.entry((number, nodes.clone(), master));
+        view.or_insert_with(|| View::new(number, nodes, master))
+            .clone()
+    }
+}
+
 pub(super) struct Process {
+    views: Views,
     pub(super) id: NodeId,
     pub(super) member: Member,
     /// Only the master has it.
@@ -35,6 +52,8 @@ pub(super) struct Process {
     pub(super) table: MemberTable,
     pub(super) owner: Owner,
     pub(super) gate: Holdings,
+    /// The incarnation of the master that answered last; 0 for none.
+    pub(super) master: u64,
     pub(super) lease: Lease,
     /// The sessions with claims that are confirmed.
     pub(super) confirmed: BTreeSet<i64>,
@@ -55,7 +74,7 @@ pub(super) fn heartbeat() -> HeartbeatConfig {
 }
 
 impl Process {
-    pub(super) fn new(node: usize, incarnation: u64, now: Instant) -> Self {
+    pub(super) fn new(node: usize, incarnation: u64, views: &Views, now: Instant) -> Self {
         let address = format!("n:{node}");
         let member = Member::new(Info {
             address: address.clone(),
@@ -69,11 +88,13 @@ impl Process {
         };
         let eviction = heartbeat().eviction_timeout(&member);
         let mut process = Self {
+            views: views.clone(),
             registry: (node == 0).then(|| Registry::new(member.clone(), heartbeat(), now)),
             registration: RegistrationState::new(heartbeat(), RETRY, now),
             table: MemberTable::new(address),
             owner: Owner::new(id.clone()),
             gate: Holdings::new(),
+            master: 0,
             lease: Lease::new((node != 0).then_some(eviction)),
             confirmed: BTreeSet::new(),
             callers: BTreeMap::new(),
@@ -87,7 +108,7 @@ impl Process {
             id,
         };
         if node == 0 {
-            process.set_view(0, &[], 0, now);
+            process.set_view(0, &[], incarnation, now);
         }
         process
     }
@@ -113,7 +134,7 @@ impl Process {
             address: member.address().into(),
             incarnation: member.incarnation(),
         });
-        let view = View::new(number, nodes.collect(), master);
+        let view = self.views.get(number, nodes.collect(), master);
         if self.owner.view().yields_to(&view) {
             self.gate.set_view(view.clone());
             self.owner.set_view(view, now);
@@ -133,6 +154,6 @@ impl Process {
         let number = registry.view_for(self.member.address(), now).number;
         let members = registry.members();
         let own = self.process();
-        self.set_view(number, &members, if number == 0 { 0 } else { own }, now);
+        self.set_view(number, &members, own, now);
     }
 }

@@ -1,6 +1,9 @@
 //! What clients see, and what they must not see.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -32,6 +35,8 @@ pub(super) struct Oracle {
     logins: BTreeMap<UserId, BTreeMap<Key, Login>>,
     /// Sessions that had a user alone and whose close callbacks have not run.
     unfinished: BTreeMap<UserId, Vec<Key>>,
+    /// Sessions that were ended for logins, by login.
+    made_way: BTreeMap<Key, Key>,
     /// Since when the close callbacks run.
     closing: BTreeMap<Key, Instant>,
 }
@@ -91,12 +96,36 @@ impl Oracle {
         }
     }
 
+    /// A session is ended for a login.
+    pub(super) fn made_way(&mut self, key: Key, login: Key) {
+        self.made_way.insert(login, key);
+    }
+
     /// A session that was granted before is confirmed again.
     pub(super) fn confirmed(&mut self, user: &UserId, key: Key) {
         self.confirmed_again += 1;
         let unfinished = self.unfinished.entry(user.clone()).or_default();
         if !unfinished.contains(&key) {
             unfinished.push(key);
+        }
+    }
+
+    /// A login says whether it has replaced a session: it must if a gate that is in the view has ended
+    /// one for it.
+    pub(super) fn says(
+        &mut self,
+        user: &UserId,
+        key: Key,
+        replaced: bool,
+        in_view: &BTreeSet<u64>,
+    ) {
+        if let Some(before) = self.made_way.get(&key)
+            && !replaced
+            && in_view.contains(&before.0)
+        {
+            self.fail(format!(
+                "{before:?} was ended for the login of {user} at {key:?}, which replaced none"
+            ));
         }
     }
 
@@ -158,6 +187,7 @@ impl Oracle {
 
     /// A process is gone with all its sessions, or has given up its claims.
     pub(super) fn gone(&mut self, process: u64) {
+        self.made_way.retain(|_, before| before.0 != process);
         self.unfinished
             .values_mut()
             .for_each(|keys| keys.retain(|other| other.0 != process));

@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::{
     network::{Event, Message, Network, Node, Sent},
-    node::Process,
+    node::{Process, Views},
     oracle::Oracle,
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         directory::{
             message::{Place, Policy},
             owner::Owner,
+            slots::slot_of,
         },
         membership::{
             registration::{Call, Reply},
@@ -32,6 +33,9 @@ pub(super) struct World {
     pub(super) oracle: Oracle,
     pub(super) faults: [usize; 6],
     pub(super) nodes: Vec<Option<Process>>,
+    views: Views,
+    /// All users, with their slots.
+    users: Vec<(UserId, u16)>,
     policy: Policy,
 }
 
@@ -48,6 +52,11 @@ impl World {
             oracle: Oracle::default(),
             faults: [0; 6],
             nodes: (0..nodes).map(|_| None).collect(),
+            views: Views::default(),
+            users: (1..=USERS)
+                .map(UserId::from)
+                .map(|user| (user.clone(), slot_of(&user)))
+                .collect(),
             policy,
         };
         (0..nodes).for_each(|node| world.start(node));
@@ -88,10 +97,7 @@ impl World {
         let now = self.network.now;
         let owners = self.nodes.iter().flatten();
         let superseded: Vec<_> = owners
-            .flat_map(|process| {
-                let users = (1..=USERS).map(UserId::from);
-                users.flat_map(|user| process.owner.superseded(&user))
-            })
+            .flat_map(|process| process.owner.superseded(&self.users))
             .collect();
         for node in 0..self.nodes.len() {
             let Some(process) = &mut self.nodes[node] else {
@@ -163,7 +169,7 @@ impl World {
 
     pub(super) fn start(&mut self, node: Node) {
         let incarnation = self.network.new_incarnation();
-        let process = Process::new(node, incarnation, self.network.now);
+        let process = Process::new(node, incarnation, &self.views, self.network.now);
         let process_id = process.process();
         self.nodes[node] = Some(process);
         let tick = Event::Tick {
@@ -372,7 +378,8 @@ impl World {
                 };
                 running.registration.replied(reply, &mut running.table, now);
                 let members = running.table.list();
-                running.set_view(0, &members, 0, now);
+                running.master = stamp.map_or(running.master, |(_, master)| master);
+                running.set_view(0, &members, running.master, now);
                 if let Some((stamp, master)) = stamp {
                     running.lease.renew(sent.0, now, stamp.number != 0);
                     running.gate.on_heartbeat(stamp.number);
