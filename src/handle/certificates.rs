@@ -59,7 +59,8 @@ impl Certificates {
 
 fn reload_one(tls: &ServerTls) -> Result {
     if tls.reload()? {
-        info!(certificate = ?tls.certificate(), "certificate reloaded");
+        let certificate = tls.certificate().map(|file| file.display().to_string());
+        info!(certificate, "certificate reloaded");
     }
     Ok(())
 }
