@@ -460,24 +460,6 @@ impl UserMetrics {
     }
 }
 
-/// The metrics of the directory of users.
-#[derive(Debug)]
-pub(crate) struct DirectoryMetrics {
-    pub(crate) view: Gauge,
-    pub(crate) nodes: Gauge,
-    pub(crate) owners: Gauge,
-}
-
-impl DirectoryMetrics {
-    pub(crate) fn new(node: &Handles) -> Self {
-        Self {
-            view: node.gauge(DIRECTORY_VIEW),
-            nodes: node.gauge(DIRECTORY_NODES),
-            owners: node.gauge(DIRECTORY_OWNERS),
-        }
-    }
-}
-
 /// The metrics of channels.
 #[derive(Debug)]
 pub(crate) struct ChannelMetrics {

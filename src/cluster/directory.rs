@@ -84,6 +84,7 @@
 mod checksum;
 pub(crate) mod driver;
 pub(crate) mod follow;
+pub(crate) mod gauges;
 pub(crate) mod holdings;
 pub(crate) mod message;
 mod owner;

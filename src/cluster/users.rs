@@ -34,6 +34,7 @@ use super::{
     directory::{
         driver::Directory,
         follow::{ClusterViews, follow},
+        gauges::DirectoryGauges,
         service::DirectoryService,
     },
     membership::standing::Standing,
@@ -46,7 +47,7 @@ use crate::{
     handle::{Handle, Location, Login, Unique, UserRouter},
     kick::Kick,
     member::MemberSet,
-    metrics::{DirectoryMetrics, Handles, UserMetrics},
+    metrics::{Handles, UserMetrics},
     session::{Session, UserId, UserObserver},
 };
 
@@ -93,9 +94,9 @@ impl Users {
             runtime: runtime::Handle::current(),
         });
         let gate = Gate(context.clone());
-        let directory_metrics = DirectoryMetrics::new(metrics);
+        let gauges = DirectoryGauges::new(metrics);
         let sessions = Arc::new(gate.clone());
-        let directory = Directory::new(caller, incarnation, sessions, directory_metrics);
+        let directory = Directory::new(caller, incarnation, sessions, gauges);
         let views = place.map(|place| ClusterViews {
             is_master: place.is_master,
             members: place.members,

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    gauges::DirectoryGauges,
     holdings::{self, Holdings, LOGIN_TIMEOUT, Outcome},
     message::{CallerId, GateReply, GateRequest, Notice, OwnerReply, OwnerRequest, Place, Policy},
     owner::{self, Owner},
@@ -27,7 +28,6 @@ use super::{
 use crate::{
     cluster::{node_caller::NodeCaller, node_services::NodeCall},
     error::{Error, Result, code},
-    metrics::DirectoryMetrics,
     session::UserId,
 };
 
@@ -51,7 +51,7 @@ pub(crate) trait GateSessions: Send + Sync {
 pub(crate) struct Directory {
     own: NodeId,
     caller: NodeCaller,
-    metrics: DirectoryMetrics,
+    metrics: DirectoryGauges,
     runtime: runtime::Handle,
     sessions: Arc<dyn GateSessions>,
     /// No call is made and no session is touched while it is held.
@@ -86,7 +86,7 @@ impl Directory {
         caller: NodeCaller,
         incarnation: u64,
         sessions: Arc<dyn GateSessions>,
-        metrics: DirectoryMetrics,
+        metrics: DirectoryGauges,
     ) -> Arc<Self> {
         let own = NodeId {
             address: caller.own_address().into(),
@@ -291,9 +291,10 @@ impl Directory {
                         session,
                         ask,
                         claimant,
+                        view,
                     } => {
                         let ended = (&user, session);
-                        let request = wire::step_down(runs, ended, ask, claimant.as_ref());
+                        let request = wire::step_down(runs, ended, ask, claimant.as_ref(), view);
                         let within = STEP_DOWN_TIMEOUT;
                         let reply = self.call(&to, "Directory.StepDown", &request, within);
                         let (caller, gate) = (self.caller.clone(), to.address);

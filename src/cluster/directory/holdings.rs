@@ -132,14 +132,10 @@ impl Holdings {
 
     /// Takes back what a session is bound to, as before another user takes it.
     pub(crate) fn unbind(&mut self, session: i64) {
-        let Some(record) = self.sessions.get(&session) else {
-            return;
-        };
-        if matches!(record.state, State::Closing(_)) {
-            return;
-        }
-        if matches!(record.state, State::Claiming(_)) {
-            self.give_up(session, Outcome::Ended);
+        match self.sessions.get(&session).map(|record| &record.state) {
+            None | Some(State::Closing(_)) => return,
+            Some(State::Claiming(_)) => self.give_up(session, Outcome::Ended),
+            Some(State::Bound | State::Granted { .. }) => {}
         }
         self.release(session);
     }
@@ -201,7 +197,14 @@ impl Holdings {
                 session,
                 ask,
                 claimant,
-            } => self.step_down(caller, (&user, session), ask, claimant, now),
+                view,
+            } => {
+                if self.promises.is_later(slot_of(&user), view) {
+                    let reply = GateReply::Stale;
+                    return self.effects.push(Effect::Reply { caller, reply });
+                }
+                self.step_down(caller, (&user, session), ask, claimant, now);
+            }
             GateRequest::Recover { view, slots } => {
                 let reply = self.recover(from, view, &slots, now);
                 self.effects.push(Effect::Reply { caller, reply });
@@ -434,11 +437,7 @@ impl Holdings {
         let record = self.sessions.get(&session);
         let replaced = match record.filter(|record| record.user == *user) {
             None => {
-                let ended = self.ended.of(session, user);
-                let reply = GateReply::SteppedDown {
-                    replaced: ended.is_some(),
-                    late: ended.unwrap_or_default(),
-                };
+                let reply = self.ended.reply(session, user);
                 return self.effects.push(Effect::Reply { caller, reply });
             }
             Some(record) if matches!(record.state, State::Closing(_)) => false,

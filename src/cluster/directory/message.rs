@@ -96,8 +96,9 @@ pub(crate) enum Notice {
 pub(crate) enum GateRequest {
     /// End the session, and answer when its close callbacks have run or their deadline has passed.
     /// With `ask` only tell whether the session lives. `claimant` is the session whose login waits
-    /// for it; `None` if it is superseded already.
+    /// for it; `None` if it is superseded already. `view` is the owner's.
     StepDown {
+        view: u64,
         user: UserId,
         session: i64,
         ask: bool,
@@ -124,6 +125,6 @@ pub(crate) enum GateReply {
         held: Vec<Holding>,
         replaced: Vec<Replaced>,
     },
-    /// The gate has promised these slots to the owner of a later view.
+    /// The gate has promised these slots to the owner of a later view: it ends no session for this one.
     Stale,
 }

@@ -228,7 +228,7 @@ impl Owner {
                 Some(GateReply::Holdings { held, replaced }),
             ) => self.recovered(&gate, (&slots, view), &held, replaced, now),
             (
-                Outstanding::StepDown { step, claimant },
+                Outstanding::StepDown { step, claimant, .. },
                 Some(GateReply::SteppedDown { replaced, late }),
             ) => {
                 self.calls.finish(&step);
@@ -289,13 +289,13 @@ impl Owner {
                     });
                 }
             }
-            Outstanding::StepDown { step, claimant } => {
+            Outstanding::StepDown { step, claimant, .. } => {
                 let at = slot_of(&step.user);
                 // A claim that waits asks by itself.
                 let waits = self.advance(at, &step.user, now);
                 let slot = self.slots[usize::from(at)].as_ref();
                 if !waits && slot.is_some_and(|slot| slot.has_to_ask(&self.gates, &step)) {
-                    self.call(Outstanding::StepDown { step, claimant });
+                    self.step_down(vec![step], claimant.as_ref());
                 }
             }
         }
@@ -313,9 +313,9 @@ impl Owner {
     }
 
     fn step_down(&mut self, steps: Vec<StepDown>, claimant: Option<&Place>) {
+        let view = self.view.number();
         for step in steps {
-            let claimant = claimant.cloned();
-            self.call(Outstanding::StepDown { step, claimant });
+            self.call(Outstanding::step_down(step, claimant.cloned(), view));
         }
     }
 

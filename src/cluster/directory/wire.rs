@@ -156,6 +156,7 @@ pub(super) fn step_down(
     (user, session): (&UserId, i64),
     ask: bool,
     claimant: Option<&Place>,
+    view: u64,
 ) -> StepDownRequest {
     StepDownRequest {
         from: runs.from,
@@ -164,6 +165,7 @@ pub(super) fn step_down(
         session,
         ask,
         claimant: claimant.map(claimant_of),
+        view,
     }
 }
 
@@ -175,17 +177,22 @@ pub(super) fn step_down_request(request: &StepDownRequest) -> Result<GateRequest
         session: request.session,
         ask: request.ask,
         claimant: request.claimant.as_ref().map(place),
+        view: request.view,
     })
 }
 
 pub(super) fn step_down_reply(reply: &GateReply) -> StepDownReply {
     match reply {
         GateReply::SteppedDown { replaced, late } => StepDownReply {
-            lives: false,
             replaced: *replaced,
             late: *late,
+            ..StepDownReply::default()
         },
-        _ => StepDownReply {
+        GateReply::Stale => StepDownReply {
+            stale: true,
+            ..StepDownReply::default()
+        },
+        GateReply::Lives | GateReply::Holdings { .. } => StepDownReply {
             lives: true,
             ..StepDownReply::default()
         },
@@ -193,9 +200,10 @@ pub(super) fn step_down_reply(reply: &GateReply) -> StepDownReply {
 }
 
 pub(super) fn stepped_down(reply: &StepDownReply) -> GateReply {
-    match reply.lives {
-        true => GateReply::Lives,
-        false => GateReply::SteppedDown {
+    match (reply.lives, reply.stale) {
+        (_, true) => GateReply::Stale,
+        (true, false) => GateReply::Lives,
+        (false, false) => GateReply::SteppedDown {
             replaced: reply.replaced,
             late: reply.late,
         },

@@ -191,6 +191,9 @@ pub struct StepDownRequest {
     /// The session whose login waits for this call.
     #[prost(message, optional, tag = "6")]
     pub claimant: ::core::option::Option<Claimant>,
+    /// The owner's view.
+    #[prost(uint64, tag = "7")]
+    pub view: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepDownReply {
@@ -201,6 +204,9 @@ pub struct StepDownReply {
     pub replaced: bool,
     #[prost(bool, tag = "3")]
     pub late: bool,
+    /// The gate has answered the owner of a later view.
+    #[prost(bool, tag = "4")]
+    pub stale: bool,
 }
 /// `Directory.Recover`, of a new owner to a gate: what it has in these slots. The gate accepts no
 /// grant of an earlier view for them from then on.

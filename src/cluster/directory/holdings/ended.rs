@@ -6,7 +6,10 @@ use tokio::time::Instant;
 
 use super::record::LOGIN_TIMEOUT;
 use crate::{
-    cluster::directory::{message::Replaced, slots::slot_of},
+    cluster::directory::{
+        message::{GateReply, Replaced},
+        slots::slot_of,
+    },
     session::UserId,
 };
 
@@ -28,10 +31,14 @@ impl EndedSessions {
         self.order.push_back((now, session));
     }
 
-    /// Returns whether the session was late to end; `None` if it was not ended for a login of the user.
-    pub(super) fn of(&self, session: i64, user: &UserId) -> Option<bool> {
-        let replaced = self.by_session.get(&session)?;
-        (replaced.user == *user).then_some(replaced.late)
+    /// Returns the reply to an owner that wants a session to end which the gate does not have.
+    pub(super) fn reply(&self, session: i64, user: &UserId) -> GateReply {
+        let ended = self.by_session.get(&session);
+        let ended = ended.filter(|replaced| replaced.user == *user);
+        GateReply::SteppedDown {
+            replaced: ended.is_some(),
+            late: ended.is_some_and(|replaced| replaced.late),
+        }
     }
 
     /// Returns what was ended in some slots.

@@ -55,6 +55,12 @@ impl Promises {
         view >= self.joined && promise.is_none_or(|promise| view >= promise.view)
     }
 
+    /// Whether the owner of a later view has asked for a slot.
+    pub(super) fn is_later(&self, slot: u16, view: u64) -> bool {
+        let promise = self.by_slot.get(&slot);
+        promise.is_some_and(|promise| promise.view > view)
+    }
+
     /// Returns the owner of a slot that has asked under a later view than this one: it is ahead of
     /// the gate's table. Of views without a number the one that asked last counts.
     pub(super) fn owner_after(&self, view: &View, slot: u16) -> Option<&NodeId> {

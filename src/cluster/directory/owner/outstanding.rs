@@ -28,6 +28,7 @@ pub(super) enum Outstanding {
     StepDown {
         step: StepDown,
         claimant: Option<Place>,
+        view: u64,
     },
 }
 
@@ -40,6 +41,14 @@ pub(super) struct StepDown {
 }
 
 impl Outstanding {
+    pub(super) fn step_down(step: StepDown, claimant: Option<Place>, view: u64) -> Self {
+        Self::StepDown {
+            step,
+            claimant,
+            view,
+        }
+    }
+
     pub(super) fn gate(&self) -> &NodeId {
         match self {
             Self::Recover { gate, .. } => gate,
@@ -53,7 +62,12 @@ impl Outstanding {
                 view: *view,
                 slots: slots.clone(),
             },
-            Self::StepDown { step, claimant } => GateRequest::StepDown {
+            Self::StepDown {
+                step,
+                claimant,
+                view,
+            } => GateRequest::StepDown {
+                view: *view,
                 user: step.user.clone(),
                 session: step.place.session,
                 ask: step.ask,
