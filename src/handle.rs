@@ -92,7 +92,7 @@ type Reload = Arc<dyn Fn(&Handle) -> Result + Send + Sync>;
 
 /// The parts of a running node that its handle calls.
 ///
-/// They are made from the handle, which components get too, so that none of them can exist before
+/// They are made from the handle, whose table of sessions they need, so none of them can exist before
 /// it. Weak, because the node owns them: they are gone when it has stopped.
 pub(crate) struct NodeParts {
     pub(crate) call_router: Weak<dyn CallRouter>,
