@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use nano::{
     App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, code,
+    filter::{self, Flow},
     message::{self, Dictionary, Message},
     packet::{self, Decoder, Kind},
 };
@@ -20,7 +21,14 @@ const MEMBERS: usize = 32;
 const MAX_PACKET: usize = 64 * 1024;
 
 /// The names of all cases.
-pub(crate) const NAMES: [&str; 5] = ["echo-1", "echo-8", "json-1", "broadcast-32", "forwarded-8"];
+pub(crate) const NAMES: [&str; 6] = [
+    "echo-1",
+    "echo-8",
+    "json-1",
+    "filtered-8",
+    "broadcast-32",
+    "forwarded-8",
+];
 
 /// Nodes, and clients that repeat one message.
 pub(crate) struct Case {
@@ -46,6 +54,10 @@ impl Case {
                 Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 8).await
             }
             "json-1" => Self::requests(vec![standalone().await?], "Echo.Json", json, 1).await,
+            // What it takes more than echo-8 is the filter.
+            "filtered-8" => {
+                Self::requests(vec![filtered().await?], "Echo.Echo", &[b'x'; 64], 8).await
+            }
             "forwarded-8" => Self::requests(cluster().await?, "Echo.Echo", &[b'x'; 64], 8).await,
             "broadcast-32" => Self::broadcast().await,
             _ => Err(Error::new(code::NOT_FOUND, format!("no such case: {name}"))),
@@ -146,6 +158,20 @@ async fn standalone() -> Result<Node> {
     App::new()
         .component(Echo)
         .component(Room::default())
+        .tcp(LISTEN)
+        .scheduler_threads(None)
+        .start()
+        .await
+}
+
+/// A node whose handlers are behind a filter that looks at the session.
+async fn filtered() -> Result<Node> {
+    App::new()
+        .component(Echo)
+        .filter(filter::before(|call| match call.session().uid() {
+            0 => Ok(Flow::Continue),
+            _ => Err(Error::new(code::FORBIDDEN, "log out first")),
+        }))
         .tcp(LISTEN)
         .scheduler_threads(None)
         .start()
