@@ -65,7 +65,8 @@
 //! - *Gate*: its connections end with it. The master evicts it, and owners drop its entries with the
 //!   view. Until then a login of its users waits.
 //! - *Owner*: the next view gives its slots to others, which ask the gates. Claims wait, and are made
-//!   again by their gates.
+//!   again by their gates. A gate that has ended a session for a claim says so to the next owner. An
+//!   owner that is suspended and goes on ends no session: gates refuse it once a later one has asked.
 //! - *Master*: views stay as they are, and logins go on. Its successor states no view until silent
 //!   members have been missed.
 //! - *Lost message*: calls are repeated. A lost notice leaves an entry without a session, or a session

@@ -47,8 +47,7 @@ pub enum Unique {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Login {
-    /// Whether other sessions of the user were ended. May be false if the owner of the user changed
-    /// during the login, and a session ended just before.
+    /// Whether other sessions of the user were ended for this login.
     pub replaced: bool,
     /// Whether close callbacks of those had not finished by the deadline of five seconds, or could
     /// not be waited for because their node was out of reach.

@@ -74,8 +74,7 @@ impl Holdings {
     }
 
     fn owner_of(&self, slot: u16) -> Option<&NodeId> {
-        let ahead = self.promises.owner_after(&self.view, slot);
-        ahead.or_else(|| self.view.owner(slot))
+        (self.promises.owner_after(&self.view, slot)).or_else(|| self.view.owner(slot))
     }
 
     /// Goes on to another view. Owners ask for what they need by themselves.
@@ -345,8 +344,7 @@ impl Holdings {
     }
 
     fn is_current(&self, session: i64, user: &UserId) -> bool {
-        let record = self.sessions.get(&session);
-        record.is_some_and(|record| record.user == *user)
+        matches!(self.sessions.get(&session), Some(record) if record.user == *user)
     }
 
     /// Makes the claim of a session, or schedules it if there is no owner.
@@ -464,10 +462,12 @@ impl Holdings {
         }
         let slots: BTreeSet<_> = slots.iter().collect();
         let wanted = |slot| slots.contains(&slot);
-        GateReply::Holdings {
-            held: self.held(wanted),
-            replaced: self.ended.within(now, wanted),
-        }
+        let mut replaced = self.ended.within(now, wanted);
+        let records = self.sessions.values();
+        let records = records.filter(|record| wanted(slot_of(&record.user)));
+        replaced.extend(records.filter_map(|record| record.made_way(false)));
+        let held = self.held(wanted);
+        GateReply::Holdings { held, replaced }
     }
 
     /// Returns what the gate has in some slots: all but claims under way.
