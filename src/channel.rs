@@ -1,6 +1,12 @@
 //! Channels: groups of sessions that span the cluster, as the application uses them.
 
-use std::{fmt, marker::PhantomData, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -47,8 +53,8 @@ pub(crate) const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// tokio. A future that is dropped early may have done its work nevertheless.
 pub struct Channel<S: Serializer = Json> {
     name: Arc<str>,
-    /// `None` before the node has started, and after it has stopped.
-    network: Option<Arc<dyn ChannelNetwork>>,
+    /// `None` before the node has started. Gone when it has stopped.
+    network: Option<Weak<dyn ChannelNetwork>>,
     keep: Option<(usize, Duration)>,
     format: PhantomData<fn() -> S>,
 }
@@ -157,7 +163,7 @@ pub(crate) trait ChannelNetwork: Send + Sync {
 }
 
 impl<S: Serializer> Channel<S> {
-    pub(crate) fn new(name: Arc<str>, network: Option<Arc<dyn ChannelNetwork>>) -> Self {
+    pub(crate) fn new(name: Arc<str>, network: Option<Weak<dyn ChannelNetwork>>) -> Self {
         Self {
             name,
             network,
@@ -290,11 +296,10 @@ impl<S: Serializer> Channel<S> {
         Ok(count)
     }
 
-    fn network(&self) -> Result<&Arc<dyn ChannelNetwork>> {
+    fn network(&self) -> Result<Arc<dyn ChannelNetwork>> {
         check_name(&self.name)?;
-        self.network
-            .as_ref()
-            .ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
+        let network = self.network.as_ref().and_then(Weak::upgrade);
+        network.ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
     }
 }
 

@@ -263,7 +263,8 @@ impl Handle {
     /// }
     /// ```
     pub fn channel(&self, name: impl Into<Arc<str>>) -> Channel {
-        Channel::new(name.into(), self.channel_network())
+        let parts = self.0.parts.get();
+        Channel::new(name.into(), parts.map(|parts| parts.channels.clone()))
     }
 
     /// Pushes a JSON message to all clients of all gates of the cluster, without a wait for them.
