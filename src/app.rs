@@ -9,7 +9,10 @@ mod admin;
 mod cluster;
 mod limits;
 mod timeouts;
+mod traces;
 
 #[cfg(feature = "admin")]
 pub use self::admin::Admin;
-pub use self::{builder::App, cluster::Cluster, limits::Limits, timeouts::Timeouts};
+pub use self::{
+    builder::App, cluster::Cluster, limits::Limits, timeouts::Timeouts, traces::Traces,
+};

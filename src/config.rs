@@ -21,7 +21,7 @@ use self::{
 #[cfg(feature = "admin")]
 use crate::app::Admin;
 use crate::{
-    app::{App, Cluster, Limits, Timeouts},
+    app::{App, Cluster, Limits, Timeouts, Traces},
     error::{Error, Result},
     gate::{GateConfig, Listener, LiveLimits},
     handle::Handle,
@@ -31,6 +31,7 @@ use crate::{
 mod build;
 mod contradictions;
 mod document;
+mod ratio;
 mod reader;
 mod section;
 mod sections;
@@ -183,6 +184,11 @@ impl Config {
         build::admin(&self.settings.admin)
     }
 
+    /// Which messages are traced, to add what is code.
+    pub fn traces(&self) -> Traces {
+        build::traces(&self.settings.traces)
+    }
+
     /// The addresses that clients connect to.
     pub fn listeners(&self) -> Vec<Listener> {
         self.settings
@@ -325,6 +331,7 @@ impl App {
         self = self
             .limits(config.limits())
             .timeouts(config.timeouts())
+            .traces(config.traces())
             .timer_precision(node.timer_precision)
             .expose_errors(node.expose_errors)
             .deny(node.deny.iter().copied());
@@ -363,6 +370,7 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
     new.on_reload.clone_from(&current.on_reload);
     let mut gate = GateConfig::default();
     new.limits().apply_to_gate(&mut gate);
+    gate.sampling = new.traces().sampling();
     gate.check_limits()?;
     for hook in &new.on_reload {
         hook(&new)?;

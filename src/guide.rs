@@ -18,6 +18,10 @@ pub mod configuration {}
 #[doc = include_str!("../docs/operations.md")]
 pub mod operations {}
 
+/// The way of one message through the nodes: spans, sampling, OpenTelemetry.
+#[doc = include_str!("../docs/traces.md")]
+pub mod traces {}
+
 /// What belongs to a player: users, logins, channels, shared data, announcements.
 #[doc = include_str!("../docs/players.md")]
 pub mod players {}

@@ -50,10 +50,11 @@ impl<T> InFlight<T> {
         self.entries.remove(at).map(|entry| entry.payload)
     }
 
-    /// [`take`](InFlight::take) for the deadline of a request.
-    pub(crate) fn take_deadline(&mut self, id: u64) -> Option<Option<Instant>> {
+    /// [`take`](InFlight::take) with the deadline of a request.
+    pub(crate) fn take_entry(&mut self, id: u64) -> Option<(Option<Instant>, T)> {
         let at = self.position(id)?;
-        self.entries.remove(at).map(|entry| entry.deadline)
+        let entry = self.entries.remove(at)?;
+        Some((entry.deadline, entry.payload))
     }
 
     /// Returns the payload of a request that is in flight.

@@ -17,7 +17,7 @@ pub use config::Config;
 mod app;
 #[cfg(feature = "admin")]
 pub use app::Admin;
-pub use app::{App, Cluster, Limits, Timeouts};
+pub use app::{App, Cluster, Limits, Timeouts, Traces};
 
 mod node;
 pub use node::Node;
@@ -65,6 +65,8 @@ pub use session::{
 
 pub mod scheduler;
 pub use scheduler::{Pool, PushError, Scheduler, Timer};
+
+pub mod trace;
 
 mod member;
 pub use member::Member;

@@ -44,7 +44,10 @@ use std::{
 use tokio::time::Instant;
 
 use self::{strand::Strand, task::AsyncTask};
-use crate::error::Result;
+use crate::{
+    error::Result,
+    trace::{current_trace, propagate, within, within_span},
+};
 
 pub(crate) use self::watch::TaskLabel;
 pub use self::{
@@ -135,6 +138,11 @@ impl Scheduler {
     /// is shut down. Both hold the task.
     #[doc(alias = "PushTask")]
     pub fn push_task(&self, task: impl FnOnce() + Send + 'static) -> Result<(), PushError> {
+        let Some(trace) = current_trace() else {
+            return self.0.push(Box::new(task));
+        };
+        let scheduler = self.0.name.clone();
+        let task = move || within_span(trace.task(&scheduler), task);
         self.0.push(Box::new(task))
     }
 
@@ -209,6 +217,8 @@ impl Scheduler {
         T: Send + 'static,
     {
         let scheduler = self.clone();
+        let trace = current_trace();
+        let future = propagate(future);
         self.0.executor.runtime.spawn(async move {
             let output = {
                 let mut future = pin!(future);
@@ -222,7 +232,8 @@ impl Scheduler {
                 guarded.await
             };
             if let Some(output) = output {
-                drop(scheduler.push_always(Box::new(move || then(output))));
+                let then = move || within(trace.as_ref(), || then(output));
+                drop(scheduler.push_always(Box::new(then)));
             }
         });
     }
@@ -279,9 +290,15 @@ impl Scheduler {
         callback: impl FnOnce() + Send + 'static,
     ) -> Result<Timer> {
         let mut callback = Some(callback);
+        let trace = current_trace();
+        let name = self.0.name.clone();
         let callback = Box::new(move || {
-            if let Some(callback) = callback.take() {
-                callback();
+            let Some(callback) = callback.take() else {
+                return;
+            };
+            match &trace {
+                None => callback(),
+                Some(trace) => within_span(trace.timer(&name), callback),
             }
         });
         Timer::once(&self.0, delay, callback)

@@ -29,8 +29,8 @@ use source::{Crate, files, root};
 
 /// Modules that are held to less than everything below them.
 const ONLY: &[(&str, &[&str])] = &[
-    // It knows nothing of this framework.
-    ("scheduler", &[]),
+    // It knows nothing of this framework but the traces of its tasks.
+    ("scheduler", &["trace"]),
 ];
 
 const MAX_LINES: usize = 500;

@@ -36,6 +36,7 @@ fn generated_code_is_what_the_protos_say() {
         .boxed("nano.link.v1.Frame.close")
         .boxed("nano.link.v1.Frame.share")
         .boxed("nano.link.v1.Frame.user")
+        .boxed("nano.link.v1.Frame.trace")
         .emit_rerun_if_changed(false)
         .out_dir(out.path())
         .compile_fds(descriptors)

@@ -6,7 +6,7 @@ use bytestring::ByteString;
 
 #[cfg(feature = "admin")]
 use super::admin::Admin;
-use super::{cluster::Cluster, limits::Limits, timeouts::Timeouts};
+use super::{cluster::Cluster, limits::Limits, timeouts::Timeouts, traces::Traces};
 use crate::{
     channel::ChannelLimits,
     cluster as cluster_node,
@@ -63,6 +63,7 @@ impl App {
                 pipeline: Arc::new(Pipeline::new()),
                 on_error: None,
                 expose_errors: false,
+                on_span: None,
                 on_session_closed: Vec::new(),
                 on_bind: None,
                 unique_users: None,
@@ -157,6 +158,15 @@ impl App {
     #[must_use]
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         timeouts.apply_to(&mut self.config);
+        self
+    }
+
+    /// Sets which messages are traced. Replaces earlier options as a whole. See
+    /// [`trace`](crate::trace).
+    #[must_use]
+    pub fn traces(mut self, traces: Traces) -> Self {
+        self.config.settings.sampling = traces.sampling();
+        self.config.on_span = traces.on_span;
         self
     }
 

@@ -19,6 +19,7 @@ use crate::{
     scheduler::Scheduler,
     serialize::Serializer,
     session::Session,
+    trace::within,
 };
 
 /// A message for a handler that has filters.
@@ -56,6 +57,7 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
         Work: Future<Output = Output> + Send + 'static,
     {
         let span = self.invocation.span();
+        let trace = self.invocation.trace().cloned();
         if self.invocation.handler.chain.waits() {
             let task = async move {
                 let (flow, limit) = self.enter_waiting().await;
@@ -79,10 +81,10 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
                 let result = invocation.drive(begun, limit, work).await;
                 invocation.complete(result.and_then(reply), begun, encode);
             };
-            return Invocation::<S>::start(span, task);
+            return Invocation::<S>::start((span, trace), task);
         }
         Scheduler::label_task(self.invocation.handler.label);
-        let (flow, limit) = span.in_scope(|| self.enter());
+        let (flow, limit) = within(trace.as_ref(), || span.in_scope(|| self.enter()));
         let Self {
             mut invocation,
             message,
@@ -93,9 +95,12 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
         }
         let begun = Instant::now();
         invocation.begin(begun);
-        match span.in_scope(|| invocation.call(message, call, reply)) {
+        let called = within(trace.as_ref(), || {
+            span.in_scope(|| invocation.call(message, call, reply))
+        });
+        match called {
             Ok(HandlerCall::Ready(result)) => invocation.returned(result, begun, encode),
-            Ok(HandlerCall::Pending(work)) => Invocation::<S>::start(span, async move {
+            Ok(HandlerCall::Pending(work)) => Invocation::<S>::start((span, trace), async move {
                 let result = invocation.drive(begun, limit, work).await;
                 invocation.complete(result.and_then(reply), begun, encode);
             }),

@@ -17,6 +17,7 @@ use crate::{
     scheduler::Scheduler,
     serialize::Serializer,
     session::{Place, Session, Ticket},
+    trace::{OpenSpan, Source, Trace, current_trace, within},
 };
 
 /// A message that waits for its scheduler, or whose handler runs.
@@ -33,6 +34,8 @@ pub(super) struct Invocation<S: Serializer> {
     /// On a measured route, when the message was decoded, and then when its handler started.
     since: Option<Instant>,
     started: bool,
+    /// The span of a sampled message, until it ends.
+    traced: Option<Box<OpenSpan>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,14 +62,35 @@ impl<S: Serializer> Invocation<S> {
             Ticket::new(session, scheduler)
         };
         let since = handler.measured.is_some().then(Instant::now);
-        Self {
+        let mut invocation = Self {
             ticket,
             handler,
             state: State::Queued,
             entered: 0,
             since,
             started: false,
+            traced: None,
+        };
+        if let Some(trace) = current_trace() {
+            invocation.traced = Some(invocation.open_span(&trace));
         }
+        invocation
+    }
+
+    #[cold]
+    fn open_span(&self, trace: &Trace) -> Box<OpenSpan> {
+        let session = self.session();
+        trace.handler(&Source {
+            session: session.id(),
+            user: session.user().map(|user| user.to_string()),
+            route: self.handler.route(),
+            request: session.request_id(),
+        })
+    }
+
+    /// The trace of what the handler causes.
+    pub(super) fn trace(&self) -> Option<&Arc<Trace>> {
+        self.traced.as_ref().map(|traced| traced.trace())
     }
 
     /// Ends the queue time: the handler starts `now`.
@@ -77,6 +101,9 @@ impl<S: Serializer> Invocation<S> {
                 .record(now.saturating_duration_since(*since));
             *since = now;
             self.started = true;
+        }
+        if let Some(traced) = &self.traced {
+            traced.begin(now);
         }
     }
 
@@ -111,9 +138,11 @@ impl<S: Serializer> Invocation<S> {
         let begun = Instant::now();
         self.begin(begun);
         let span = self.span();
-        let returned = span.in_scope(|| match call(self.session()) {
-            HandlerCall::Ready(output) => HandlerCall::Ready(encode(output)),
-            HandlerCall::Pending(work) => HandlerCall::Pending(work),
+        let returned = within(self.trace(), || {
+            span.in_scope(|| match call(self.session()) {
+                HandlerCall::Ready(output) => HandlerCall::Ready(encode(output)),
+                HandlerCall::Pending(work) => HandlerCall::Pending(work),
+            })
         });
         match returned {
             HandlerCall::Ready(result) => {
@@ -121,20 +150,26 @@ impl<S: Serializer> Invocation<S> {
                 metrics.handler_seconds.record(begun.elapsed());
                 self.finish(result);
             }
-            HandlerCall::Pending(work) => Self::start(span, async move {
-                let work = async move { encode(work.await) };
-                let result = self.drive(begun, None, work).await;
-                self.finish(result.and_then(|encoded| encoded));
-            }),
+            HandlerCall::Pending(work) => {
+                let trace = self.trace().cloned();
+                Self::start((span, trace), async move {
+                    let work = async move { encode(work.await) };
+                    let result = self.drive(begun, None, work).await;
+                    self.finish(result.and_then(|encoded| encoded));
+                });
+            }
         }
     }
 
     /// Starts the task of a message whose handler or filters wait. The first poll happens here and
     /// now.
-    pub(super) fn start(span: Span, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn start(
+        (span, trace): (Span, Option<Arc<Trace>>),
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
         // Outside of a scheduler nothing could poll the rest: the drop answers the request.
         if let Some(scheduler) = Scheduler::current() {
-            scheduler.start(task.instrument(span));
+            within(trace.as_ref(), || scheduler.start(task.instrument(span)));
         }
     }
 
@@ -235,6 +270,9 @@ impl<S: Serializer> Invocation<S> {
     pub(super) fn finish(&mut self, result: Result<Option<Bytes>>) {
         self.state = State::Finished;
         self.measure(result.as_ref().err());
+        if let Some(traced) = self.traced.take() {
+            traced.end(result.as_ref().err());
+        }
         let session = self.ticket.session();
         let (route, request) = (self.handler.route(), session.request_id());
         match result {
@@ -266,8 +304,11 @@ impl<S: Serializer> Invocation<S> {
     /// The span of the handler's own log lines.
     ///
     /// A target of its own lets an operator switch it off: `RUST_LOG=info,nano::message=off`.
-    /// When disabled it costs one atomic load.
+    /// When disabled it costs one atomic load. That of a sampled message is `nano::trace`.
     pub(super) fn span(&self) -> Span {
+        if let Some(traced) = &self.traced {
+            return traced.span().clone();
+        }
         info_span!(
             target: "nano::message",
             "message",

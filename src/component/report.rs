@@ -10,6 +10,7 @@ use crate::{
     metrics::Metrics,
     panic::catch_panic,
     session::Session,
+    trace::Tracer,
 };
 
 /// Encodes the body of an error reply; `None` for JSON.
@@ -26,6 +27,8 @@ pub(crate) struct ErrorReporter {
     /// How long a request waits for its answer.
     pub(crate) request_timeout: Option<Duration>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Makes the spans of sampled messages.
+    pub(crate) tracer: Arc<Tracer>,
 }
 
 impl ErrorReporter {

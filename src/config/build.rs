@@ -5,13 +5,13 @@ use std::path::PathBuf;
 #[cfg(feature = "admin")]
 use super::sections::AdminSection;
 use super::{
-    sections::{ClusterSection, LimitsSection, ListenerSection, TimeoutsSection},
+    sections::{ClusterSection, LimitsSection, ListenerSection, TimeoutsSection, TracesSection},
     setting::{BalanceName, RateAction, Secret},
 };
 #[cfg(feature = "admin")]
 use crate::app::Admin;
 use crate::{
-    app::{Cluster, Limits, Timeouts},
+    app::{Cluster, Limits, Timeouts, Traces},
     cluster::{Balance, ClusterTls},
     gate::{Listener, RateLimit},
 };
@@ -56,6 +56,12 @@ pub(super) fn timeouts(section: &TimeoutsSection) -> Timeouts {
         .shutdown_delay(section.shutdown_delay)
         .reconnect_window(section.reconnect_window)
         .resume_window(section.resume_window)
+}
+
+pub(super) fn traces(section: &TracesSection) -> Traces {
+    Traces::new()
+        .ratio(section.ratio.0)
+        .follow_parent(section.follow_parent)
 }
 
 pub(super) fn cluster(section: &ClusterSection) -> Option<Cluster> {

@@ -4,6 +4,7 @@ use super::{
     section::Section,
     sections::{
         AdminSection, ClusterSection, LimitsSection, ListenerSection, NodeSection, TimeoutsSection,
+        TracesSection,
     },
 };
 
@@ -20,6 +21,7 @@ pub(super) fn documented() -> String {
     section::<LimitsSection>(&mut text, Some("[limits]"), "");
     section::<TimeoutsSection>(&mut text, Some("[timeouts]"), "");
     section::<ClusterSection>(&mut text, Some("[cluster]"), "");
+    section::<TracesSection>(&mut text, Some("[traces]"), "");
     section::<AdminSection>(&mut text, Some("[admin]"), "");
     // No listener is the default.
     section::<ListenerSection>(&mut text, Some("[[listeners]]"), "# ");

@@ -9,6 +9,7 @@ use super::{
     section::{Key, Section},
     sections::{
         AdminSection, ClusterSection, LimitsSection, ListenerSection, NodeSection, TimeoutsSection,
+        TracesSection,
     },
     value::Value,
 };
@@ -29,6 +30,7 @@ pub(super) struct Settings {
     pub(super) limits: LimitsSection,
     pub(super) timeouts: TimeoutsSection,
     pub(super) cluster: ClusterSection,
+    pub(super) traces: TracesSection,
     pub(super) admin: AdminSection,
     pub(super) listeners: Vec<ListenerSection>,
     /// The application's own table.
@@ -41,10 +43,14 @@ struct Table {
     keys: &'static [Key],
 }
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table {
         name: "admin",
         keys: AdminSection::KEYS,
+    },
+    Table {
+        name: "traces",
+        keys: TracesSection::KEYS,
     },
     Table {
         name: "limits",
@@ -111,7 +117,7 @@ impl Reader {
                         self.set(&at(key.span()), name, key.get_ref(), &value);
                     }
                 }
-                (name @ ("app" | "limits" | "timeouts" | "cluster" | "admin"), _) => {
+                (name @ ("app" | "limits" | "timeouts" | "cluster" | "traces" | "admin"), _) => {
                     self.faults
                         .push(format!("{place}: {name}: expected a table"));
                 }
@@ -214,6 +220,7 @@ impl Reader {
             (_, Some(listener)) => listener.set(key, value),
             ("limits", _) => settings.limits.set(key, value),
             ("timeouts", _) => settings.timeouts.set(key, value),
+            ("traces", _) => settings.traces.set(key, value),
             ("admin", _) => settings.admin.set(key, value),
             ("cluster", _) => settings.cluster.set(key, value),
             _ => settings.node.set(key, value),

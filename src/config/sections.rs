@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
+    ratio::Ratio,
     section::{Key, Section, section},
     setting::{BalanceName, RateAction, Secret, Setting, Size, Unset},
     value::Value,
@@ -157,6 +158,16 @@ section! {
         max_unauthenticated_connections: usize = 512,
         /// How long a connection may take until its first authenticated call.
         authentication_timeout: Duration = seconds(10),
+    }
+}
+
+section! {
+    /// Traces of messages. Taken by a reload.
+    TracesSection {
+        /// The part of traces that this node samples as a gate.
+        ratio: Ratio = Ratio(0.0),
+        /// Whether the sampled flag of a client's own trace decides, instead of the ratio.
+        follow_parent: bool = false,
     }
 }
 

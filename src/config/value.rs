@@ -15,7 +15,8 @@ pub(super) enum Value {
     Boolean(bool),
     Array(Vec<Value>),
     Table(BTreeMap<String, Value>),
-    /// What no key takes: a float, a date.
+    Float(f64),
+    /// What no key takes: a date.
     Other(&'static str),
 }
 
@@ -38,7 +39,11 @@ impl Value {
                 };
                 Self::Table(entries.map(entry).collect())
             }
-            DeValue::Float(_) => Self::Other("a float"),
+            DeValue::Float(float) => float
+                .as_str()
+                .replace('_', "")
+                .parse()
+                .map_or(Self::Other("a float"), Self::Float),
             DeValue::Datetime(_) => Self::Other("a date"),
         }
     }
@@ -56,6 +61,7 @@ impl Value {
         match self {
             Self::Variable(text) | Self::Text(text) => format!("{text:?}"),
             Self::Integer(digits, _) => format!("the number {digits}"),
+            Self::Float(float) => format!("the number {float}"),
             Self::Boolean(value) => value.to_string(),
             Self::Array(_) => "an array".to_owned(),
             Self::Table(_) => "a table".to_owned(),

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use super::cluster_router::{Capacity, ClusterRouter, ForwardError};
 use crate::{
-    component::ErrorReporter, error::Result, message::Message, metrics::Refusal, session::Session,
+    component::ErrorReporter,
+    error::Result,
+    message::Message,
+    metrics::Refusal,
+    session::Session,
+    trace::{Trace, current_trace, within},
 };
 
 /// A message as it arrived, and the router that knows its member.
@@ -13,6 +18,8 @@ pub(crate) struct RemoteCall {
     message: Message,
     router: Arc<dyn ClusterRouter>,
     reporter: Arc<ErrorReporter>,
+    /// The trace that the message is part of, if it is sampled.
+    trace: Option<Arc<Trace>>,
 }
 
 impl RemoteCall {
@@ -27,6 +34,7 @@ impl RemoteCall {
             message,
             router,
             reporter,
+            trace: current_trace(),
         })
     }
 
@@ -40,12 +48,20 @@ impl RemoteCall {
             message,
             router,
             reporter,
+            trace,
         } = self;
         let route = message.route.clone();
-        match router.forward(&session, message) {
+        match within(trace.as_ref(), || router.forward(&session, message)) {
             Ok(()) => Ok(()),
             Err(ForwardError::Full(message, capacity)) => {
-                Err((Self::new(session, message, router, reporter), capacity))
+                let blocked = Box::new(Self {
+                    session,
+                    message,
+                    router,
+                    reporter,
+                    trace,
+                });
+                Err((blocked, capacity))
             }
             Err(ForwardError::Error(error)) => {
                 reporter.metrics.refused.count(Refusal::Member);

@@ -30,6 +30,7 @@ use crate::{
     packet::Kind,
     resume::Lost,
     session::CloseReason,
+    trace::OpenSpan,
 };
 
 /// The time limit for writing the last packets of a closing connection. The same limit then applies
@@ -47,10 +48,18 @@ pub(super) struct ClientState {
     pub(super) queue: SendQueue,
     /// Messages that wait for the acknowledgement.
     held: Option<Box<SendQueue>>,
-    /// Each with the route, once its handler has returned without an answer.
-    pub(super) in_flight: InFlight<Option<ByteString>>,
+    pub(super) in_flight: InFlight<Unanswered>,
     /// Set for a client that may return after a lost connection.
     pub(super) replay: Option<Box<Replay>>,
+}
+
+/// What is known of a request in flight.
+#[derive(Debug, Default)]
+pub(super) struct Unanswered {
+    /// The route, once its handler has returned without an answer.
+    pub(super) route: Option<ByteString>,
+    /// The span of a sampled request. Ended and dropped without the lock.
+    pub(super) span: Option<Box<OpenSpan>>,
 }
 
 #[derive(Debug, Default)]

@@ -11,6 +11,7 @@ use crate::{
     net::machine_memory::machine_memory,
     packet,
     session::Session,
+    trace::Sampling,
 };
 
 /// Sees a session that opens, and may refuse it.
@@ -83,6 +84,8 @@ pub(crate) struct GateConfig {
     pub(crate) resume_window: Option<Duration>,
     pub(crate) on_detached: Option<OnResume>,
     pub(crate) on_resumed: Option<OnResume>,
+    /// Which messages of clients are sampled.
+    pub(crate) sampling: Sampling,
 }
 
 impl GateConfig {
@@ -156,6 +159,7 @@ impl Default for GateConfig {
             resume_window: Some(Duration::from_secs(60)),
             on_detached: None,
             on_resumed: None,
+            sampling: Sampling::default(),
         }
     }
 }

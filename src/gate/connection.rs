@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    client_state::{Blocked, Output},
+    client_state::{Blocked, Output, Unanswered},
     compressed_body,
     ending::Ending,
     handle::ConnectionHandle,
@@ -31,6 +31,7 @@ use crate::{
     net::{deadline::DeadlineTimer, stream::Transport},
     packet::{Decoder, Kind, Packet, PacketError},
     session::{CloseReason, Session, SessionSink},
+    trace::{OpenSpan, Source, TraceContext, within},
 };
 
 /// One connection. Reading and writing go on side by side: a client that does not read is still
@@ -65,6 +66,8 @@ pub(super) struct Connection<T> {
     /// Set once the connection flushes its last packets: when it closes at the latest.
     pub(super) flush_by: Option<Instant>,
     pub(super) resumption: Resumption,
+    /// The client's own span, of which those of its messages are children.
+    pub(super) traced_by: Option<Box<TraceContext>>,
     /// Read once per poll, and again after a wait.
     pub(super) now: Instant,
 }
@@ -96,6 +99,7 @@ impl<T: Transport> Connection<T> {
             requests_by: None,
             flush_by: None,
             resumption: Resumption::None,
+            traced_by: None,
             now,
             gate,
             handle,
@@ -287,7 +291,11 @@ impl<T: Transport> Connection<T> {
             Ok(message) => message,
             Err(error) => return self.undecodable(&error),
         };
-        if message.kind == message::Kind::Request && !self.expect(message.id, &message.route) {
+        let mut span = self.sample(&message);
+        let trace = span.as_ref().map(|span| span.trace().clone());
+        if message.kind == message::Kind::Request
+            && !self.expect(message.id, &message.route, &mut span)
+        {
             return Ok(());
         }
         if compressed {
@@ -299,27 +307,46 @@ impl<T: Transport> Connection<T> {
                 }
             }
         }
-        if let Some(job) = self.gate.dispatch.receive(&self.session, message) {
-            self.submit(job);
+        within(trace.as_ref(), || {
+            if let Some(job) = self.gate.dispatch.receive(&self.session, message) {
+                self.submit(job);
+            }
+        });
+        if let Some(span) = span {
+            // No answer ends it.
+            span.end(None);
         }
         Ok(())
+    }
+
+    /// Begins the span of a message, if it is sampled.
+    fn sample(&self, message: &Message) -> Option<Box<OpenSpan>> {
+        let sampling = self.gate.limits.sampling()?;
+        let tracer = &self.gate.dispatch.reporter().tracer;
+        tracer.sample(sampling, self.traced_by.as_deref(), || Source {
+            session: self.session.id(),
+            user: self.session.user().map(|user| user.to_string()),
+            route: &message.route,
+            request: message.id,
+        })
     }
 
     fn submit(&mut self, job: Dispatched) {
         self.deferred = job.submit().err();
     }
 
-    /// Adds a request to those in flight; false if it was failed. Request 0 is a notify, as in Go
-    /// nano.
-    fn expect(&mut self, id: u64, route: &str) -> bool {
+    /// Adds a request to those in flight, with its span; false if it was failed. Request 0 is a notify,
+    /// as in Go nano.
+    fn expect(&mut self, id: u64, route: &str, span: &mut Option<Box<OpenSpan>>) -> bool {
         if id == 0 {
             return true;
         }
         let timeout = self.gate.config.request_timeout;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         self.requests_by = self.requests_by.or(deadline);
+        let span = span.take();
         self.handle
-            .expect(id, deadline)
+            .expect(id, deadline, Unanswered { route: None, span })
             .map_err(|error| self.fail(message::Kind::Request, id, route, error))
             .is_ok()
     }
@@ -335,7 +362,7 @@ impl<T: Transport> Connection<T> {
         else {
             return Err(Ending::protocol(error));
         };
-        if kind != message::Kind::Request || self.expect(id, "") {
+        if kind != message::Kind::Request || self.expect(id, "", &mut None) {
             let error = Error::new(code::NOT_FOUND, "route not found: it is not UTF-8");
             self.fail(kind, id, "", error);
         }

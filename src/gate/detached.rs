@@ -257,6 +257,7 @@ impl<T: Transport> Connection<T> {
             login_by: self.login_by,
             requests_by: self.requests_by,
             resumption: self.resumption,
+            traced_by: self.traced_by,
             now: self.now,
         };
         (detached, self.transport)

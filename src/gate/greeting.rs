@@ -22,6 +22,7 @@ use crate::{
     packet::Kind,
     panic::catch_panic,
     session::CloseReason,
+    trace::TraceContext,
 };
 
 /// The code of a refusal whose check took too long, as of an HTTP gateway.
@@ -53,6 +54,9 @@ impl<T: Transport> Connection<T> {
 
     pub(super) fn shake_hands(&mut self, body: Bytes) -> Result<(), Ending> {
         let request = Request::decode(&body);
+        if self.gate.limits.sampling().is_some() {
+            self.traced_by = self.client_trace(&request).map(Box::new);
+        }
         // Before any check: a client that returns was checked when its session was opened.
         let offer = self
             .resumption
@@ -62,6 +66,14 @@ impl<T: Transport> Connection<T> {
         }
         self.resumption.check_required(&self.gate)?;
         self.check_handshake(request, body, offer)
+    }
+
+    /// The client's own span: of the handshake, or else of the upgrade request.
+    fn client_trace(&self, request: &Request) -> Option<TraceContext> {
+        let text = |field| request.sys.others.get(field).and_then(Value::as_str);
+        let given = text("traceparent");
+        let handshake = given.and_then(|it| TraceContext::parse(it, text("tracestate")));
+        handshake.or_else(|| self.request.as_ref()?.trace())
     }
 
     /// Checks the handshake of a client that does not return, and answers it.

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
-    client_state::{Blocked, ClientState, CloseStep, Output, Refusal},
+    client_state::{Blocked, ClientState, CloseStep, Output, Refusal, Unanswered},
     connection_state::State,
     encoding::{MAX_RESPONSE, encode, response},
     ending::{Ending, Greeted},
@@ -47,11 +47,11 @@ impl ConnectionHandle {
     /// # Errors
     /// `TOO_MANY` if the client has as many in flight as it may. The request is in flight anyway,
     /// so that it can be answered.
-    pub(super) fn expect(&self, id: u64, deadline: Option<Instant>) -> Result {
+    pub(super) fn expect(&self, id: u64, deadline: Option<Instant>, new: Unanswered) -> Result {
         let mut state = self.state.lock();
         let limit = self.gate.limits.max_in_flight();
         let full = state.client.in_flight.len() >= limit;
-        state.client.in_flight.insert(id, deadline, None);
+        state.client.in_flight.insert(id, deadline, new);
         if full {
             Err(Error::new(
                 code::TOO_MANY,
@@ -69,7 +69,7 @@ impl ConnectionHandle {
         let expired: Vec<_> = {
             let state = self.state.lock();
             let expired = state.client.in_flight.expired(now);
-            expired.map(|(id, route)| (id, route.clone())).collect()
+            expired.map(|(id, it)| (id, it.route.clone())).collect()
         };
         for (id, route) in expired {
             self.gate.metrics.timed_out.increment(1);
@@ -170,6 +170,8 @@ impl ConnectionHandle {
         cx: &Context<'_>,
         now: Instant,
     ) -> Output {
+        // Dropped after the guard of the state.
+        let mut failed = Vec::new();
         let mut state = self.state.lock();
         if state.client.queue.has_unprocessed() {
             drop(state);
@@ -177,7 +179,7 @@ impl ConnectionHandle {
             state = self.state.lock();
         }
         state.blocked = false;
-        let flush = self.queue_last_packets(&mut state.client, now);
+        let flush = self.queue_last_packets(&mut state.client, now, &mut failed);
         if flush.is_none() && state.client.queue.has_unprocessed() {
             // Messages that came while the pipeline ran, or error replies: they are processed in
             // the next poll, and what follows must not overtake them.
@@ -206,16 +208,17 @@ impl ConnectionHandle {
     }
 
     /// Queues what ends a connection that is closing; returns the reason and the flush deadline
-    /// once everything is queued.
+    /// once everything is queued. `failed` takes the requests that fail.
     fn queue_last_packets(
         &self,
         client: &mut ClientState,
         now: Instant,
+        failed: &mut Vec<Unanswered>,
     ) -> Option<(Ending, Instant)> {
         loop {
             match client.next_step(now) {
                 CloseStep::Stay | CloseStep::Process => return None,
-                CloseStep::FailRequests => self.fail_requests(client),
+                CloseStep::FailRequests => self.fail_requests(client, failed),
                 CloseStep::QueueKick(kick) => self.queue_kick(client, kick),
                 CloseStep::Flush { ending, by } => return Some((ending, by)),
             }
@@ -237,12 +240,13 @@ impl ConnectionHandle {
         }
     }
 
-    fn fail_requests(&self, client: &mut ClientState) {
+    fn fail_requests(&self, client: &mut ClientState, failed: &mut Vec<Unanswered>) {
         if self.gate.config.silent {
             return;
         }
         let body = Error::new(code::UNAVAILABLE, "server is shutting down").to_body();
-        for (id, _) in client.in_flight.drain() {
+        for (id, request) in client.in_flight.drain() {
+            failed.push(request);
             self.gate.metrics.failed.increment(1);
             if self.has_pipeline() {
                 let reply = Message::response(id, true, body.clone());
@@ -405,23 +409,26 @@ impl SessionSink for ConnectionHandle {
             self.respond(request, Err(too_large()))?;
             return Err(too_large());
         }
-        let (failed, body) = match answer {
-            Ok(body) => (false, body),
-            Err(error) => (true, error.to_body()),
+        let (body, error) = match answer {
+            Ok(body) => (body, None),
+            Err(error) => (error.to_body(), Some(error)),
         };
-        self.change(|state| {
+        let failed = error.is_some();
+        let mut span = None;
+        let queued = self.change(|state| {
             let metrics = &self.gate.metrics;
             state
                 .client
                 .check_output()
                 .inspect_err(|_| metrics.responses_closed.increment(1))?;
-            let Some(deadline) = state.client.in_flight.take_deadline(request) else {
+            let Some((deadline, known)) = state.client.in_flight.take_entry(request) else {
                 metrics.responses_late.increment(1);
                 return Err(Error::new(
                     code::CONFLICT,
                     format!("request {request} does not wait for an answer"),
                 ));
             };
+            span = known.span;
             self.measure(deadline);
             if failed {
                 metrics.failed.increment(1);
@@ -442,13 +449,15 @@ impl SessionSink for ConnectionHandle {
                 .client
                 .messages()
                 .write(|out| response(request, flagged, &body, out))?)
-        })
+        });
+        span.into_iter().for_each(|span| span.end(error.as_ref()));
+        queued
     }
 
     fn unanswered(&self, request: u64, route: ByteString) {
         let mut state = self.state.lock();
         if let Some(known) = state.client.in_flight.get_mut(request) {
-            *known = Some(route);
+            known.route = Some(route);
         }
     }
 
@@ -467,8 +476,7 @@ impl SessionSink for ConnectionHandle {
 
     fn backlog(&self) -> Option<(usize, usize)> {
         let state = self.state.lock();
-        let client = &state.client;
-        Some((client.queue.bytes(), client.in_flight.len()))
+        Some((state.client.queue.bytes(), state.client.in_flight.len()))
     }
 
     fn bind(&self, session: &Session, user: Option<UserId>) {

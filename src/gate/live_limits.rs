@@ -6,6 +6,7 @@ use super::{
     config::{GateConfig, SlowClient},
     rate_limit::RateLimit,
 };
+use crate::trace::Sampling;
 
 /// The current limits. A change holds at once, for connections that are open too, but for the
 /// longest packet, which holds for new ones.
@@ -24,6 +25,8 @@ pub(crate) struct LiveLimits {
     /// Messages a second in the upper half, the burst in the lower; 0 without a limit.
     rate: AtomicU64,
     rate_disconnects: AtomicBool,
+    /// 0 if no message is sampled.
+    sampling: AtomicU64,
 }
 
 impl LiveLimits {
@@ -38,6 +41,7 @@ impl LiveLimits {
             drop_pushes: AtomicBool::default(),
             rate: AtomicU64::default(),
             rate_disconnects: AtomicBool::default(),
+            sampling: AtomicU64::default(),
         };
         limits.set(config);
         limits
@@ -58,6 +62,7 @@ impl LiveLimits {
         self.rate.store(rate, Relaxed);
         let disconnects = config.rate_limit.is_some_and(|limit| limit.disconnect);
         self.rate_disconnects.store(disconnects, Relaxed);
+        self.sampling.store(config.sampling.to_bits(), Relaxed);
     }
 
     pub(super) fn max_packet(&self) -> usize {
@@ -87,6 +92,11 @@ impl LiveLimits {
 
     pub(super) fn drops_pushes(&self) -> bool {
         self.drop_pushes.load(Relaxed)
+    }
+
+    /// Which messages are sampled; `None` if none is.
+    pub(super) fn sampling(&self) -> Option<Sampling> {
+        Sampling::from_bits(self.sampling.load(Relaxed))
     }
 
     pub(super) fn rate_limit(&self) -> Option<RateLimit> {

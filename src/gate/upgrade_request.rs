@@ -4,6 +4,8 @@ use std::fmt;
 
 use axum::http::{HeaderMap, Method, Uri, header, request::Parts};
 
+use crate::trace::TraceContext;
+
 /// The HTTP request that opened a WebSocket, for checks of the handshake: path, query, headers and
 /// cookies.
 ///
@@ -66,6 +68,19 @@ impl UpgradeRequest {
     }
 }
 
+impl UpgradeRequest {
+    /// The span that the headers `traceparent` and `tracestate` name. Several of the first are not
+    /// valid, and those of the second are one.
+    pub(super) fn trace(&self) -> Option<TraceContext> {
+        let mut parents = self.headers.get_all("traceparent").iter();
+        let (parent, more) = (parents.next()?, parents.next());
+        let parent = parent.to_str().ok().filter(|_| more.is_none())?;
+        let states = self.headers.get_all("tracestate").iter();
+        let states: Option<Vec<_>> = states.map(|state| state.to_str().ok()).collect();
+        TraceContext::parse(parent, states.map(|states| states.join(",")).as_deref())
+    }
+}
+
 /// Leaves the query and the headers out: they hold tokens.
 impl fmt::Debug for UpgradeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -81,6 +96,30 @@ mod tests {
     use axum::http::Request;
 
     use super::*;
+
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn trace(headers: &[(&str, &str)]) -> Option<TraceContext> {
+        let request = headers.iter().fold(Request::get("/nano"), |request, it| {
+            request.header(it.0, it.1)
+        });
+        UpgradeRequest::new(request.body(()).unwrap().into_parts().0).trace()
+    }
+
+    #[test]
+    fn the_trace_of_a_request_is_in_one_traceparent_and_all_tracestates() {
+        let states = [("tracestate", "a=1"), ("Tracestate", "b=2")];
+        let found = trace(&[("TraceParent", TRACE), states[0], states[1]]).unwrap();
+        assert_eq!(found.to_string(), TRACE);
+        assert_eq!(found.tracestate(), Some("a=1,b=2"));
+        assert_eq!(trace(&[("traceparent", TRACE)]).unwrap().tracestate(), None);
+        assert_eq!(
+            trace(&[("traceparent", TRACE), ("traceparent", TRACE)]),
+            None
+        );
+        assert_eq!(trace(&[("traceparent", "00"), states[0]]), None);
+        assert_eq!(trace(&states), None);
+    }
 
     #[test]
     fn a_token_is_found_in_query_header_and_cookie() {

@@ -17,6 +17,7 @@ use crate::{
     net::network::Network,
     pipeline::Pipeline,
     session::{CloseReason, OnBind, Session},
+    trace::OnSpan,
 };
 
 /// The longest duration of an option, so that adding one to an instant cannot overflow.
@@ -44,6 +45,8 @@ pub(crate) struct NodeConfig {
     pub(crate) pipeline: Arc<Pipeline>,
     pub(crate) on_error: Option<OnError>,
     pub(crate) expose_errors: bool,
+    /// Names the spans of sampled messages.
+    pub(crate) on_span: Option<OnSpan>,
     pub(crate) on_session_closed: Vec<OnSessionClosed>,
     /// May refuse a user of a session.
     pub(crate) on_bind: Option<OnBind>,

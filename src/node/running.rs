@@ -26,6 +26,7 @@ use crate::{
     metrics::Metrics,
     scheduler::Pool,
     session::SessionHooks,
+    trace::Tracer,
 };
 
 /// The heartbeat between nodes where clients have none to derive it from; that of nano.
@@ -101,6 +102,11 @@ impl Running {
             expose_errors: config.expose_errors,
             request_timeout: config.settings.request_timeout,
             metrics: metrics.clone(),
+            tracer: Arc::new(Tracer {
+                node: name.clone(),
+                on_span: config.on_span,
+                panics: metrics.panics.clone(),
+            }),
         });
         let services: Vec<_> = config
             .components

@@ -12,6 +12,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{strand::Strand, suspended::Cancel};
+use crate::trace::{Trace, current_trace, within};
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -41,6 +42,8 @@ pub(super) struct AsyncTask {
     /// Whether the pool's table of suspended tasks holds this one. Relaxed: set by the first poll
     /// that is pending; later polls and the drop, which read it, are ordered after that poll.
     listed: AtomicBool,
+    /// The trace of the code that started it, for all polls.
+    trace: Option<Arc<Trace>>,
 }
 
 impl AsyncTask {
@@ -51,6 +54,7 @@ impl AsyncTask {
             state: AtomicU8::new(QUEUED),
             future: Mutex::new(Some(future)),
             listed: AtomicBool::new(false),
+            trace: current_trace(),
         };
         Arc::new(task).poll()
     }
@@ -64,11 +68,9 @@ impl AsyncTask {
             return true;
         };
         let waker = Waker::from(self.clone());
-        if self
-            .strand
-            .guard(|| future.as_mut().poll(&mut Context::from_waker(&waker)))
-            != Some(Poll::Pending)
-        {
+        let mut context = Context::from_waker(&waker);
+        let poll = || within(self.trace.as_ref(), || future.as_mut().poll(&mut context));
+        if self.strand.guard(poll) != Some(Poll::Pending) {
             self.state.store(DONE, Ordering::Release);
             self.strand.guard(|| drop(future));
             return true;

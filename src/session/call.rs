@@ -16,6 +16,7 @@ use super::{
 use crate::{
     error::{Error, Result, code},
     serialize::{Decode, Encode, Json, Protobuf, Serializer, decode_message},
+    trace::{current_trace, within},
 };
 
 /// The id of a call by this node. Ids tell calls of other nodes apart only.
@@ -153,23 +154,30 @@ impl<By> CallBuilder<By> {
                 let caller = ReplyTo::new(LOCAL, deadline, move |answer| drop(sender.send(answer)));
                 let waiting = Caller::new(&caller);
                 let begun = call_router.metrics().map(|_| Instant::now());
+                let span = current_trace().map(|trace| trace.call(&route));
                 let to = match target {
                     Target::Any => None,
                     Target::Node(address) => Some(address),
                 };
-                call_router.call(Call {
+                let call = Call {
                     session,
                     to,
                     route: route.clone(),
                     body: body?,
                     caller,
+                };
+                within(span.as_ref().map(|span| span.trace()), || {
+                    call_router.call(call);
                 });
                 let measured = begun.map(|begun| (begun, call_router));
-                Ok((reply, deadline, waiting, measured))
+                Ok((reply, deadline, waiting, measured, span))
             });
         async move {
-            let (reply, deadline, _waiting, measured) = started?;
+            let (reply, deadline, _waiting, measured, span) = started?;
             let answer = answered(&route, reply, deadline).await;
+            if let Some(span) = span {
+                span.end(answer.as_ref().err());
+            }
             if let Some((begun, call_router)) = measured
                 && let Some(metrics) = call_router.metrics()
             {

@@ -52,6 +52,22 @@ pub struct Frame {
     pub share: ::core::option::Option<::prost::alloc::boxed::Box<Share>>,
     #[prost(message, optional, boxed, tag = "19")]
     pub user: ::core::option::Option<::prost::alloc::boxed::Box<User>>,
+    /// Of a MESSAGE, RPC, RELAY, RELAY_CALL or CALL whose trace is sampled.
+    #[prost(message, optional, boxed, tag = "20")]
+    pub trace: ::core::option::Option<::prost::alloc::boxed::Box<Trace>>,
+}
+/// A span, as in W3C Trace Context. It is sampled.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Trace {
+    /// 16 bytes, not all zeros.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub trace_id: ::prost::bytes::Bytes,
+    /// 8 bytes, not all zeros.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub span_id: ::prost::bytes::Bytes,
+    /// What tracing systems added; empty if nothing.
+    #[prost(string, tag = "3")]
+    pub state: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct User {

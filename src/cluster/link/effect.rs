@@ -10,6 +10,7 @@ use crate::{
     dispatch::Origin,
     error::Error,
     session::{CloseReason, UserId},
+    trace::TraceContext,
 };
 
 /// A decision of [`LinkState`](super::state::LinkState). The driver applies it after unlocking, in
@@ -22,6 +23,8 @@ pub(in crate::cluster) enum Effect<S> {
         route: ByteString,
         body: Bytes,
         origin: Origin,
+        /// The trace that the message is part of, if it is sampled.
+        trace: Option<TraceContext>,
     },
     /// Hand a CALL to a handler of this node, on behalf of the session if there is one.
     DeliverCall {

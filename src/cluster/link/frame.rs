@@ -7,7 +7,7 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
-    proto::{Close, Frame, Hello, Kind, SessionOpen, Share, SharedValue, User},
+    proto::{self, Close, Frame, Hello, Kind, SessionOpen, Share, SharedValue, User},
     session::LinkedSession,
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     kick::Kick,
     packet,
     session::{CloseReason, UserId},
+    trace::TraceContext,
 };
 
 /// The longest body: what a client's packet can carry.
@@ -112,6 +113,26 @@ impl Frame {
     pub(super) fn take_target(&mut self) -> Option<String> {
         let target = std::mem::take(&mut self.target);
         (!target.is_empty()).then_some(target)
+    }
+
+    /// Makes the frame part of a trace, if there is one.
+    pub(super) fn with_trace(mut self, context: Option<&TraceContext>) -> Self {
+        self.trace = context.map(|context| {
+            Box::new(proto::Trace {
+                trace_id: Bytes::copy_from_slice(&context.trace_id()),
+                span_id: Bytes::copy_from_slice(&context.span_id()),
+                state: context.tracestate().unwrap_or_default().to_owned(),
+            })
+        });
+        self
+    }
+
+    /// The trace that the frame is part of. One that is not valid is ignored.
+    pub(super) fn take_trace(&mut self) -> Option<TraceContext> {
+        let trace = self.trace.take()?;
+        let (trace_id, span_id) = (trace.trace_id[..].try_into(), trace.span_id[..].try_into());
+        let context = TraceContext::new(trace_id.ok()?, span_id.ok()?, true)?;
+        Some(context.with_state(&trace.state))
     }
 
     pub(super) fn cancel(request: u64) -> Self {
@@ -367,6 +388,10 @@ impl Frame {
                 let values = share.values.iter();
                 values.map(|it| 16 + it.key.len() + it.value.len()).sum()
             })
+            + self
+                .trace
+                .as_ref()
+                .map_or(0, |trace| 48 + trace.state.len())
     }
 
     /// Whether the sender is failed with UNAVAILABLE when the stream breaks, so that the frame must

@@ -20,6 +20,7 @@ use crate::{
     error::{Error, Result, code},
     message::Message,
     session::{Call, CallRouter, CloseReason, Push, ReplyTo, Session},
+    trace::{TraceContext, within},
 };
 
 /// Applies effects in order, and empties the vector for the next input. Called without any lock: a
@@ -52,24 +53,29 @@ fn apply_one(
             route,
             body,
             origin,
+            trace,
         } => {
             let message = if request != 0 {
                 Message::request(request, route, body)
             } else {
                 Message::notify(route, body)
             };
-            dispatch.deliver(&session.with_request(request), &message, origin);
+            traced(dispatch, trace, || {
+                dispatch.deliver(&session.with_request(request), &message, origin);
+            });
         }
         Effect::DeliverCall {
             session,
-            frame,
+            mut frame,
             route,
-        } => dispatch.answer(Call {
-            session,
-            to: None,
-            route,
-            caller: reply_to(stream, &frame),
-            body: frame.body,
+        } => traced(dispatch, frame.take_trace(), || {
+            dispatch.answer(Call {
+                session,
+                to: None,
+                route,
+                caller: reply_to(stream, &frame),
+                body: frame.body,
+            });
         }),
         Effect::NodeCall { method, frame } => {
             let caller = (frame.request != 0).then(|| reply_to(stream, &frame));
@@ -147,6 +153,14 @@ fn apply_one(
     Ok(())
 }
 
+/// Runs what a frame asks for as part of its trace.
+fn traced<R>(dispatch: &Dispatch, context: Option<TraceContext>, run: impl FnOnce() -> R) -> R {
+    match context {
+        None => run(),
+        Some(context) => within(Some(&dispatch.reporter().tracer.remote(context)), run),
+    }
+}
+
 /// A frame for a session of this gate.
 fn for_gate(
     (dispatch, context): (&Dispatch, &LinkContext),
@@ -163,12 +177,14 @@ fn for_gate(
             Err(error) => return caller.answer(Err(error)),
         };
         let (to, route) = (frame.take_target(), frame.take_route()?);
-        dispatch.call(Call {
-            session: Some(session),
-            to,
-            route,
-            body: frame.body,
-            caller,
+        traced(dispatch, frame.take_trace(), || {
+            dispatch.call(Call {
+                session: Some(session),
+                to,
+                route,
+                body: frame.body,
+                caller,
+            });
         });
         return Ok(());
     }
@@ -179,8 +195,9 @@ fn for_gate(
             return session.sink().push(&Push::new(&route, frame.body));
         }
         Kind::Relay => {
-            let route = frame.take_route()?;
-            return dispatch.rpc(&session, Message::notify(route, frame.body));
+            let (route, trace) = (frame.take_route()?, frame.take_trace());
+            let message = Message::notify(route, frame.body);
+            return traced(dispatch, trace, || dispatch.rpc(&session, message));
         }
         Kind::Kick => match frame.take_kick() {
             None => session.kick(frame.take_close().detail),

@@ -34,6 +34,7 @@ use crate::{
     error::{Error, Result, code},
     message::Message,
     session::{Call, CloseReason, ReplyTo, Session},
+    trace::current_trace,
 };
 
 /// A peer that is reached by links. It appears with its join or its first stream, whichever is
@@ -253,13 +254,16 @@ impl LinkPeer {
     fn try_call(&self, index: usize, id: u64, call: Call) -> Result {
         let deadline = call.caller.deadline();
         let stream = &self.streams[index];
+        let trace = current_trace();
+        let trace = trace.as_ref().map(|trace| &trace.context);
         let Some(session) = &call.session else {
-            let frame = Frame::message(Kind::Call, 0, id, call.route, call.body).until(deadline);
-            return stream.call(frame);
+            let frame = Frame::message(Kind::Call, 0, id, call.route, call.body);
+            return stream.call(frame.until(deadline).with_trace(trace));
         };
         let frame = |message: Message| {
             Frame::message(Kind::Call, session.id(), id, message.route, message.body)
                 .until(deadline)
+                .with_trace(trace)
         };
         stream
             .message(session, Message::request(id, call.route, call.body), frame)
@@ -321,8 +325,12 @@ impl PeerTransport for LinkPeer {
             Origin::Client => Kind::Message,
             Origin::Node => Kind::Rpc,
         };
+        let trace = current_trace();
+        let trace = trace.as_ref().map(|trace| &trace.context);
         let frame = |message: Message| {
-            Frame::message(kind, id, message.id, message.route, message.body).within(timeout)
+            Frame::message(kind, id, message.id, message.route, message.body)
+                .within(timeout)
+                .with_trace(trace)
         };
         self.streams[stream_index(id)].message(session, message, frame)
     }

@@ -193,6 +193,7 @@ impl<S: LinkedSession> LinkState<S> {
                     session,
                     request,
                     route,
+                    trace: frame.take_trace(),
                     body: frame.body,
                     origin,
                 });

@@ -13,6 +13,7 @@ use crate::{
     error::Result,
     message::Message,
     session::{CloseReason, GateMulticast, Push, Session, SessionSink, UserId},
+    trace::current_trace,
 };
 
 /// Sends what is for a session to its gate. The state of the session is part of the link's; this
@@ -74,7 +75,9 @@ impl RemoteSession {
     }
 
     fn frame(&self, kind: Kind, id: u64, message: Message) -> Frame {
+        let trace = current_trace();
         Frame::message(kind, self.id, id, message.route, message.body)
+            .with_trace(trace.as_ref().map(|trace| &trace.context))
     }
 
     /// The stream that carries the session's calls.

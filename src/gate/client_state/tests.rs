@@ -66,14 +66,14 @@ fn flush(reason: CloseReason, now: Instant) -> CloseStep {
 fn a_shutdown_waits_for_requests_in_flight() {
     let (mut state, now) = (acknowledged(), Instant::now());
     let config = config(SlowClient::Disconnect);
-    state.in_flight.insert(1, None, None);
+    state.in_flight.insert(1, None, Unanswered::default());
     state.close(CloseReason::Shutdown);
     assert!(!state.is_open());
     assert_eq!(steps(&mut state, now), [CloseStep::Stay]);
     assert_eq!(state.blocked(now), Blocked::Wait);
     assert_eq!(push(&mut state, 10, &config), Ok(()));
 
-    assert_eq!(state.in_flight.take(1), Some(None));
+    assert!(state.in_flight.take(1).is_some());
     assert_eq!(
         steps(&mut state, now),
         [
@@ -88,7 +88,7 @@ fn a_shutdown_waits_for_requests_in_flight() {
 #[test]
 fn a_second_close_ends_the_drain_and_keeps_the_reason() {
     let (mut state, now) = (acknowledged(), Instant::now());
-    state.in_flight.insert(1, None, None);
+    state.in_flight.insert(1, None, Unanswered::default());
     state.close(CloseReason::Shutdown);
     state.close(CloseReason::Client);
     assert_eq!(state.next_step(now), CloseStep::FailRequests);
@@ -152,7 +152,7 @@ fn a_slow_client_is_closed_at_once_and_sent_nothing_more() {
     let now = Instant::now();
     for draining in [false, true] {
         let mut state = acknowledged();
-        state.in_flight.insert(1, None, None);
+        state.in_flight.insert(1, None, Unanswered::default());
         if draining {
             state.close(CloseReason::Shutdown);
         }
@@ -205,7 +205,7 @@ fn a_closed_client_keeps_nothing() {
     let config = config(SlowClient::Disconnect);
     let (mut state, now) = (acknowledged(), Instant::now());
     push(&mut state, 10, &config).unwrap();
-    state.in_flight.insert(1, None, None);
+    state.in_flight.insert(1, None, Unanswered::default());
     let mut left = state.end();
     assert_eq!(left.queue.take(&mut Default::default()), 1);
     assert!(state.in_flight.is_empty());
