@@ -214,8 +214,8 @@ names! {
     CLUSTER_FRAMES_RECEIVED = "nano_cluster_frames_received_total",
     /// Bytes that wait in the streams to other nodes. Computed for each scrape of the admin address.
     CLUSTER_QUEUE_BYTES = "nano_cluster_queue_bytes",
-    /// Peers by the state of their links, with a label `state`: `good`, `suspect`, `broken`, or
-    /// `draining`. Computed for each scrape of the admin address.
+    /// Peers by the state of their links, with a label `state`: `idle` without an open stream, `good`,
+    /// `suspect`, `cordoned`, `broken`, or `draining`. Computed for each scrape of the admin address.
     CLUSTER_PEERS = "nano_cluster_peers",
     /// Whether the node is ready: 1, or 0. Computed for each scrape of the admin address.
     READY = "nano_ready",

@@ -150,7 +150,7 @@ fn update(state: &AdminState) {
         let peers = state.peers();
         let bytes: usize = peers.iter().map(|peer| peer.queue_bytes).sum();
         set(names::CLUSTER_QUEUE_BYTES, None, bytes as f64);
-        for name in ["good", "suspect", "cordoned", "broken", "draining"] {
+        for name in ["idle", "good", "suspect", "cordoned", "broken", "draining"] {
             let count = peers.iter().filter(|peer| peer.state == name).count();
             set(names::CLUSTER_PEERS, Some(("state", name)), count as f64);
         }

@@ -79,7 +79,8 @@ pub(crate) struct PeerReport {
     pub(crate) address: String,
     /// `link`, or `unary` to a node of Go nano.
     pub(crate) transport: &'static str,
-    /// `good`, `suspect`, `broken`, `draining`, or `closed`.
+    /// `idle` without an open stream, `good`, `suspect`, `cordoned`, `broken`, `draining`, or
+    /// `closed`.
     pub(crate) state: &'static str,
     /// Sessions of this gate that the peer serves.
     pub(crate) sessions: usize,

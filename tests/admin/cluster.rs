@@ -36,12 +36,25 @@ impl Component for Room {
 fn cluster(cluster: Cluster) -> App {
     let heartbeat = Duration::from_millis(200);
     let cluster = cluster.listen("127.0.0.1:0").heartbeat(heartbeat);
+    let cluster = cluster.link_idle_timeout(Duration::from_millis(200));
     App::new().admin("127.0.0.1:0").cluster(cluster)
 }
 
 async fn members(node: &Node) -> Vec<Value> {
     let report = get(admin(node), "/api/v1/members").await.ok();
     report["members"].as_array().unwrap().clone()
+}
+
+/// Waits until the link to the other member is in this state, with so many sessions.
+async fn link_is(node: &Node, state: &str, sessions: u64) {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let link = members(node).await[1]["link"].clone();
+        if link["state"] == state && link["sessions"] == sessions {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{link}");
+    }
 }
 
 #[tokio::test]
@@ -54,6 +67,11 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
         gate.handle().members().len() == 1 && room.handle().members().len() == 1
     })
     .await;
+    // No session is shared: the streams are closed.
+    link_is(&gate, "idle", 0).await;
+    let text = get(admin(&gate), "/metrics").await.body;
+    assert!(text.contains("state=\"idle\"} 1"), "{text}");
+    assert!(text.contains("state=\"good\"} 0"), "{text}");
     let mut client = Client::connect(&gate).await;
     client.ask("Room.Join", "7").await.unwrap();
 
@@ -68,14 +86,7 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     assert_eq!(seen[1]["admin"], admin(&room).to_string());
     assert_eq!(seen[1]["services"][0], "Room");
     assert_eq!(seen[1]["go"], false);
-    let deadline = tokio::time::Instant::now() + DEADLINE;
-    loop {
-        let link = members(&gate).await[1]["link"].clone();
-        if link["state"] == "good" && link["sessions"] == 1 {
-            break;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "{link}");
-    }
+    link_is(&gate, "good", 1).await;
     let seen = members(&room).await;
     assert_eq!(
         (&seen[1]["label"], &seen[1]["role"]),

@@ -55,9 +55,9 @@ function nice(value) {
   return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= value)
 }
 
-const KINDS = { good: 'good', suspect: 'warn', draining: 'warn', broken: 'bad', closed: 'bad' }
+const KINDS = { idle: 'idle', good: 'good', suspect: 'warn', draining: 'warn', broken: 'bad', closed: 'bad' }
 
-/** The kind of a link's state: good, warn or bad. */
+/** The kind of a link's state: idle, good, warn or bad. */
 export const kindOf = (state) => KINDS[state] ?? 'warn'
 
 const NODES = 24

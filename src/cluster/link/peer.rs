@@ -302,10 +302,14 @@ impl PeerTransport for LinkPeer {
         let sum = |count: fn(&super::state::LinkState<Session>) -> usize| {
             self.streams.iter().map(|stream| stream.read(count)).sum()
         };
+        let linked = self.any_stream(|state| state.is_linked());
         PeerReport {
             address: self.address.to_string(),
             transport: "link",
-            state: self.health().name(),
+            state: match self.health() {
+                Health::Good if !linked => "idle",
+                health => health.name(),
+            },
             sessions: self.load(),
             queue_bytes: sum(|state| state.queued_bytes()),
             streams_up: sum(|state| usize::from(state.is_outbound_up())),
