@@ -17,7 +17,7 @@ use tokio::{
 use crate::{
     duration,
     failure::Failure,
-    play::Connect,
+    play::{Connect, allow_open_files},
     table::{count, print},
 };
 use player::Player;
@@ -151,28 +151,3 @@ impl Drop for Erase {
         eprint!("\r\x1b[K");
     }
 }
-
-/// Raises the limit on open files as far as the system allows: each player needs a socket.
-#[cfg(unix)]
-fn allow_open_files(players: u32) {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
-    let wanted = u64::from(players) + 100;
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current.is_none_or(|current| current >= wanted) {
-        return;
-    }
-    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let raised = Rlimit {
-        current: Some(current),
-        maximum: limit.maximum,
-    };
-    if setrlimit(Resource::Nofile, raised).is_err() || current < wanted {
-        eprintln!(
-            "nano: {players} players need more open files than the system allows: see ulimit -n"
-        );
-    }
-}
-
-#[cfg(not(unix))]
-fn allow_open_files(_: u32) {}

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod actions;
+mod bench;
 mod bots;
 mod members;
 mod new;
@@ -49,6 +50,8 @@ enum Command {
     New(new::New),
     /// Lets many scripted players play, and reports how they fared
     Bots(bots::Bots),
+    /// Measures how many requests a node answers, and how fast
+    Bench(bench::Bench),
     /// Shows a node as it runs: rates, members, routes, schedulers, warnings
     Top(top::Top),
 }
@@ -63,6 +66,7 @@ async fn main() -> ExitCode {
         Command::Repl(repl) => repl.run().await,
         Command::Bots(bots) => bots.run().await,
         Command::New(new) => new.run(),
+        Command::Bench(bench) => bench.run().await,
         Command::Top(top) => top.run().await,
     };
     match done {

@@ -50,3 +50,28 @@ pub(crate) fn not_connected(url: &str, error: &Error) -> Failure {
         _ => Failure::Refused(text),
     }
 }
+
+/// Raises the limit on open files as far as the system allows: each client needs a socket.
+#[cfg(unix)]
+pub(crate) fn allow_open_files(clients: u32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let wanted = u64::from(clients) + 100;
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let current = limit.maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = Rlimit {
+        current: Some(current),
+        maximum: limit.maximum,
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() || current < wanted {
+        eprintln!(
+            "nano: {clients} clients need more open files than the system allows: see ulimit -n"
+        );
+    }
+}
+
+#[cfg(not(unix))]
+pub(crate) fn allow_open_files(_: u32) {}
