@@ -31,7 +31,7 @@ mod lost;
 mod retained;
 
 pub use self::{
-    endpoint::{AckError, Endpoint},
+    endpoint::{AckError, Endpoint, Snapshot, SnapshotError},
     fields::{Ask, Grant},
     lost::Lost,
     retained::Limits,

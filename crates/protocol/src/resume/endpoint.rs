@@ -40,6 +40,32 @@ pub struct Endpoint {
     asked: bool,
 }
 
+/// The state of an [`Endpoint`], to go on in another process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The data packets received.
+    pub received: u64,
+    /// The data packets that the other end has acknowledged.
+    pub acknowledged: u64,
+    /// The data packets sent before the first that is kept.
+    pub first: u64,
+    /// What is kept: whole data packets, in order.
+    pub packets: Vec<Bytes>,
+}
+
+/// A [`Snapshot`] that is none of an endpoint: its packets are cut or of another kind, or more is
+/// acknowledged than was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotError;
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the snapshot of an endpoint is invalid")
+    }
+}
+
+impl error::Error for SnapshotError {}
+
 /// An acknowledgement that cannot be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -92,6 +118,36 @@ impl Endpoint {
     /// The bytes and the number of the packets that are kept.
     pub fn unacknowledged(&self) -> (usize, usize) {
         (self.retained.bytes(), self.retained.messages())
+    }
+
+    /// Everything that another process needs to go on as this end.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            received: self.received,
+            acknowledged: self.acknowledged,
+            first: self.retained.first(),
+            packets: self.retained.chunks(),
+        }
+    }
+
+    /// Goes on as the end of which the snapshot was taken. What the other end knows of
+    /// [`received`](Endpoint::received) is unknown, so an acknowledgement is due.
+    ///
+    /// # Errors
+    /// The snapshot cannot be one of an endpoint.
+    pub fn restore(limits: Limits, snapshot: Snapshot) -> Result<Self, SnapshotError> {
+        let retained = Retained::restore(snapshot.first, &snapshot.packets);
+        let retained = retained.ok_or(SnapshotError)?;
+        if snapshot.acknowledged > snapshot.first {
+            return Err(SnapshotError);
+        }
+        Ok(Self {
+            received: snapshot.received,
+            acknowledged: snapshot.acknowledged,
+            retained,
+            due: true,
+            ..Self::new(limits)
+        })
     }
 
     /// Whether as much is unacknowledged as is kept. An end that sends more than that loses the
@@ -231,6 +287,52 @@ mod tests {
             &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
         ] {
             assert_eq!(decode_count(body), None, "{body:?}");
+        }
+    }
+
+    #[test]
+    fn a_restored_endpoint_goes_on_as_the_one_before() {
+        let packet = |text: &str| Bytes::from([&[4, 0, 0, 1], text.as_bytes()].concat());
+        let mut before = Endpoint::new(Limits::default());
+        for text in ["a", "b", "c"] {
+            before.record(&packet(text));
+        }
+        before.receive(5);
+        before.on_heartbeat(&[1]).unwrap();
+        let snapshot = before.snapshot();
+        let mut after = Endpoint::restore(Limits::default(), snapshot.clone()).unwrap();
+        assert_eq!(after.snapshot(), snapshot);
+        assert!(after.heartbeat_due(), "the other end may be waiting");
+        for received in 0..5 {
+            assert_eq!(after.check(received), before.check(received), "{received}");
+        }
+        after.record(&packet("d"));
+        let again = after.resume(2).unwrap().concat();
+        assert_eq!(again, [packet("c"), packet("d")].concat());
+        assert_eq!((after.sent(), after.received()), (4, 1));
+    }
+
+    #[test]
+    fn a_snapshot_that_is_none_is_refused() {
+        let restore = |acknowledged, first, packet: &'static [u8]| {
+            let snapshot = Snapshot {
+                received: 0,
+                acknowledged,
+                first,
+                packets: vec![Bytes::from_static(packet)],
+            };
+            Endpoint::restore(Limits::default(), snapshot).is_ok()
+        };
+        assert!(restore(2, 2, b"\x04\0\0\x01x"));
+        assert!(!restore(3, 2, b"\x04\0\0\x01x"), "more than was sent");
+        assert!(!restore(2, u64::MAX, b"\x04\0\0\x01x"), "more than counts");
+        for cut in [
+            &b"\x04\0\0\x02x"[..],
+            b"\x04\0\0",
+            b"\x03\0\0\x01x",
+            b"\x04\xff\xff\xff",
+        ] {
+            assert!(!restore(2, 2, cut), "{cut:?}");
         }
     }
 }

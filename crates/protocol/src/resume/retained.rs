@@ -49,6 +49,30 @@ struct Run {
 }
 
 impl Retained {
+    /// Keeps what another process has kept, behind `first` packets; `None` if a chunk does not hold
+    /// whole data packets, and nothing else.
+    pub(super) fn restore(first: u64, chunks: &[Bytes]) -> Option<Self> {
+        let mut retained = Self {
+            first,
+            ..Self::default()
+        };
+        for chunk in chunks {
+            let mut rest = &chunk[..];
+            while !rest.is_empty() {
+                let len = packet_len(rest).filter(|_| rest[0] == Kind::Data as u8)?;
+                rest = rest.get(len..)?;
+            }
+            retained.push(chunk);
+        }
+        first.checked_add(retained.messages as u64)?;
+        Some(retained)
+    }
+
+    /// The number of packets before the first that is kept.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
     /// The number of packets ever sent.
     pub(super) fn sent(&self) -> u64 {
         self.first + self.messages as u64
