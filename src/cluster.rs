@@ -56,6 +56,7 @@ mod pending_calls;
 mod players;
 mod proto;
 mod routing;
+mod served;
 mod server;
 mod stable_hash;
 #[cfg(feature = "tls")]
@@ -98,8 +99,13 @@ pub(crate) use self::{
     node_caller::NodeCaller,
     node_services::{NodeCall, NodeService, NodeServices},
     peer_table::PeerTable,
-    players::{TunnelChunk, TunnelOpen, TunnelOpened},
+    players::{
+        MovedBinding, MovedRequest, MovedService, MovedValue, SessionAdopt, SessionAttach,
+        SessionClose, SessionHold, SessionRelease, TunnelChunk, TunnelFind, TunnelFound,
+        TunnelOpen, TunnelOpened,
+    },
     server::ClusterListener,
+    user_ids::user,
     users::{ClusterPlace, Users},
 };
 pub use self::{routing::balance::Balance, tls_options::ClusterTls};

@@ -203,6 +203,11 @@ impl Dispatch {
         self.filter(session, message)
     }
 
+    /// The way to the other nodes; `None` outside of a cluster.
+    pub(crate) fn cluster(&self) -> Option<&Arc<dyn ClusterRouter>> {
+        self.cluster.as_ref()
+    }
+
     /// Whether this node has the route.
     pub(crate) fn has(&self, route: &str) -> bool {
         self.handlers.contains_key(route)

@@ -43,6 +43,12 @@ mod listener;
 mod live_limits;
 mod liveness;
 mod memory;
+mod migration_client;
+mod migration_in;
+mod migration_message;
+mod migration_out;
+mod migration_service;
+mod migration_state;
 mod opening;
 mod origin;
 mod pages;
@@ -52,6 +58,7 @@ mod rate_limit;
 mod resume;
 mod resumption;
 mod send_queue;
+mod session_guard;
 mod shared;
 mod tunnel;
 mod tunnel_service;
@@ -73,6 +80,8 @@ use self::{
     accept::{accept, accept_custom},
     client_state::FLUSH_TIMEOUT,
     listener::{Accepting, BoundListener},
+    migration_out::migrate_all,
+    migration_service::MigrationService,
     shared::Shared,
     tunnel::{client::TunnelClient, wire},
     tunnel_service::TunnelService,
@@ -119,6 +128,7 @@ impl BoundListeners {
             .into_iter()
             .map(BoundListener::listen)
             .collect::<Result<_>>()?;
+        gate.shared.migrations.set_listening(!active.is_empty());
         let addresses = active
             .iter()
             .filter_map(|listener| listener.address)
@@ -166,15 +176,16 @@ impl Gate {
         node: Handle,
         others: Option<(NodeCaller, &NodeServices)>,
     ) -> Arc<Self> {
-        let tunnels = others.as_ref().map(|(caller, _)| TunnelClient {
-            caller: caller.clone(),
-            inboxes: Arc::default(),
-        });
+        let tunnels = others
+            .as_ref()
+            .map(|(caller, _)| TunnelClient::new(caller.clone()));
         let shared = Shared::new(config, dispatch, dictionary, metrics, node, tunnels);
         if let (Some((_, services)), Some(tunnels)) = (others, &shared.tunnels) {
             let (caller, inboxes) = (tunnels.caller.clone(), tunnels.inboxes.clone());
             let service = TunnelService::new(&shared, caller, inboxes);
             services.insert(wire::SERVICE, Arc::new(service));
+            let service = MigrationService::new(&shared);
+            services.insert("Gate", Arc::new(service));
         }
         Arc::new(Self {
             accepting: Mutex::new(vec![tokio::spawn(pressure::run(Arc::downgrade(&shared)))]),
@@ -187,8 +198,14 @@ impl Gate {
         &self.shared.limits
     }
 
+    /// Moves sessions that can be resumed to other gates, for as long as it is polled.
+    pub(crate) async fn migrate_sessions(&self) {
+        migrate_all(&self.shared).await;
+    }
+
     /// Stops accepting, and waits until the addresses are free.
     pub(crate) async fn close_listeners(&self) {
+        self.shared.migrations.set_listening(false);
         let accepting = std::mem::take(&mut *self.accepting.lock());
         // All at once: this future may be dropped while it waits.
         accepting.iter().for_each(JoinHandle::abort);

@@ -188,18 +188,30 @@ impl<S: Serializer> Group<S> {
         push.check()?;
         // A copy of the handles, so that filters and sinks are called without the lock.
         let mut gates = GateBatches::default();
-        for member in self.sessions()? {
-            if !filter(&member) {
+        let members = self.sessions()?;
+        for member in &members {
+            if !filter(member) {
                 continue;
             }
             if let Some(gate) = member.sink().relay() {
                 gates.add(gate, member.id());
-            } else if let Err(error) = member.sink().push(push) {
-                debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "broadcast to a member failed");
+            } else {
+                self.push_to(member, push);
             }
         }
-        gates.push(self.name(), push);
+        // Those that have moved to another gate meanwhile.
+        for id in gates.push(self.name(), push) {
+            if let Some(member) = members.iter().find(|member| member.id() == id) {
+                self.push_to(member, push);
+            }
+        }
         Ok(())
+    }
+
+    fn push_to(&self, member: &Session<S>, push: &Push<'_>) {
+        if let Err(error) = member.sink().push(push) {
+            debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "broadcast to a member failed");
+        }
     }
 
     fn sessions(&self) -> Result<Vec<Session<S>>> {
@@ -287,13 +299,15 @@ impl GateBatches {
         }
     }
 
-    fn push(self, group: &str, push: &Push<'_>) {
+    fn push(self, group: &str, push: &Push<'_>) -> Vec<i64> {
+        let mut displaced = Vec::new();
         for (gate, sessions) in self.0 {
             let count = sessions.len();
-            if let Err(error) = gate.push(sessions, push) {
+            if let Err(error) = gate.push(sessions, push, &mut displaced) {
                 debug!(group, sessions = count, route = push.route(), %error, "broadcast to a gate failed");
             }
         }
+        displaced
     }
 }
 

@@ -34,6 +34,12 @@ impl<T> InFlight<T> {
         self.entries.is_empty()
     }
 
+    /// The ids and deadlines, in the order of their arrival.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Option<Instant>)> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.id, entry.deadline))
+    }
+
     /// Adds a request; `None` as its deadline is never [expired](InFlight::expired).
     pub(crate) fn insert(&mut self, id: u64, deadline: Option<Instant>, payload: T) {
         self.entries.push_back(Entry {

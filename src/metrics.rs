@@ -48,8 +48,8 @@ names! {
     /// `address_limit`, `denied` (by the deny list), or `proxy_header` (a trusted proxy sent none).
     CONNECTIONS_REFUSED = "nano_connections_refused_total",
     /// Connections closed, with a label `reason` (see
-    /// [`CloseReason::label`](crate::CloseReason::label)), or `returned`: its client went on with the
-    /// session of an earlier connection.
+    /// [`CloseReason::label`](crate::CloseReason::label)), `returned`: its client went on with the
+    /// session of an earlier connection, or `moved`: another gate has its session.
     CONNECTIONS_CLOSED = "nano_connections_closed_total",
     /// Connections that ended without a byte from the client, such as health checks of load balancers.
     /// They open no session and count in no other metric of closed connections.

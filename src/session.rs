@@ -9,6 +9,7 @@ mod call;
 mod cancellation;
 mod closing;
 mod messages;
+mod migration;
 mod registry;
 mod responder;
 mod router;

@@ -207,6 +207,30 @@ impl App {
         self
     }
 
+    /// Decides whether a session that handlers of this node have served may move to another gate when
+    /// this one drains. By default it stays until the drain's deadline.
+    ///
+    /// Sessions that can be resumed move with their user, bindings, shared data and all that waits. What
+    /// else a gate keeps of a session stays behind: one with local data, extensions, pins, groups,
+    /// channels or close callbacks on its gate does not move in any case. Sessions that only other nodes
+    /// have served always may. Asked again after a while if it declines, so a game can hold a session
+    /// until it is over.
+    ///
+    /// Called on a thread that does the network's work: it must not block. A panic declines.
+    ///
+    /// ```
+    /// use nano::App;
+    ///
+    /// // The gate only logs players in: nothing of them is left there.
+    /// let app = App::new().on_migrate(|session| session.user().is_some());
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn on_migrate(mut self, hook: impl Fn(&Session) -> bool + Send + Sync + 'static) -> Self {
+        self.config.settings.on_migrate = Some(Box::new(hook));
+        self
+    }
+
     /// Sees the error of every message that fails on its way to its handler or in it, with its
     /// session and route, and returns what the client gets: to log it, to map the error types of
     /// other crates ([`Error::source_as`]), or to hide what should not leave the server. It does

@@ -24,6 +24,7 @@ use super::{
         balance::{Balance, RouteFn},
         router::PeerRouter,
     },
+    served::ServedSessions,
 };
 use crate::{
     component::ErrorReporter, dispatch::Dispatch, handle::Handle, member::Member,
@@ -120,6 +121,8 @@ impl DataPlane {
             dispatch.clone(),
             outbound.table.clone(),
         );
+        let served = Arc::new(ServedSessions::new(&links));
+        outbound.context.node_services.insert("Served", served);
         let wake = outbound.context.detector.clone();
         tokio::spawn(failure_detector::run(Arc::downgrade(&links), wake));
         Arc::new(Self {

@@ -6,11 +6,13 @@
 //!
 //! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two halves
 //! of `state`, which decides: `receive` what follows from a frame, `activity` when the link is open.
-//! `call_frames` queues frames about no session. `stream` locks the state, and `handler` applies its
+//! `call_frames` queues frames about no session, `binds` and `shared_data` what a session's nodes agree
+//! on, and `moving` hands sessions from one gate's link to that of the next; `held` waits meanwhile. `stream` locks the state, and `handler` applies its
 //! effects. `peer` is one incarnation of a node, `peers` all of them. `outbound`, `inbound` and
 //! `service` do the I/O; `failure_detector` probes the links that are in use.
 
 mod activity;
+mod binds;
 mod call_frames;
 pub(super) mod closed_sessions;
 pub(super) mod config;
@@ -24,7 +26,9 @@ mod frame;
 pub(super) mod fuzzing;
 mod handler;
 mod health;
+pub(super) mod held;
 mod inbound;
+mod moving;
 mod outbound;
 pub(super) mod peer;
 pub(super) mod peers;

@@ -58,6 +58,22 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// The session's shared value under a key has changed.
     fn session_shared(&self, session: &Session, key: &str);
 
+    /// What the peer serves of a session of this gate.
+    fn serves(&self, session: i64) -> Serves;
+
+    /// Another gate has the session now.
+    fn session_moved(&self, session: i64);
+
+    /// Goes on with a session that the peer serves for another gate, with its requests in flight
+    /// there. Returns the number of its opening.
+    ///
+    /// # Errors
+    /// [`code::UNSUPPORTED`] for nodes of Go nano.
+    fn session_adopted(&self, session: &Session, requests: Vec<u64>) -> Result<u64>;
+
+    /// The peer has attached an adopted session, or it is lost there: its requests fail.
+    fn session_attached(&self, session: &Session, attached: bool);
+
     /// The session has ended.
     fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason);
 }
@@ -70,6 +86,16 @@ pub(in crate::cluster) struct OutboundNodeCall {
     pub(in crate::cluster) method: ByteString,
     pub(in crate::cluster) body: Bytes,
     pub(in crate::cluster) caller: Option<Arc<ReplyTo>>,
+}
+
+/// What a peer serves of a session.
+#[derive(Debug)]
+pub(in crate::cluster) enum Serves {
+    Nothing,
+    /// The session, with these requests in flight.
+    Movable(Vec<u64>),
+    /// The session, which cannot move: the peer is a node of Go nano.
+    Fixed,
 }
 
 /// A peer at one moment, as the admin server shows it.

@@ -20,7 +20,7 @@ impl From<&session::UserId> for UserId {
 ///
 /// # Errors
 /// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST) for none, and for an id that is illegal.
-pub(in crate::cluster) fn user(user: Option<&UserId>) -> Result<session::UserId> {
+pub(crate) fn user(user: Option<&UserId>) -> Result<session::UserId> {
     user.and_then(|user| session::UserId::of_parts(user.number, &user.text))
         .ok_or_else(|| Error::bad_request("illegal user id"))
 }

@@ -37,6 +37,7 @@ use super::{
         gauges::DirectoryGauges,
         service::DirectoryService,
     },
+    link::remote::RemoteSession,
     membership::standing::Standing,
     node_caller::NodeCaller,
     node_services::{NodeCall, NodeService, NodeServices, unknown},
@@ -48,7 +49,7 @@ use crate::{
     kick::Kick,
     member::MemberSet,
     metrics::{Handles, UserMetrics},
-    session::{Session, UserId, UserObserver},
+    session::{Session, SessionSink, UserId, UserObserver},
 };
 
 type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -157,6 +158,18 @@ impl UserObserver for Users {
     fn on_closed(&self, session: i64) {
         self.directory.closed(session);
     }
+
+    fn claim(&self, session: i64) -> Option<u64> {
+        self.directory.claim(session)
+    }
+
+    fn on_adopted(&self, session: i64, user: UserId, claim: u64) {
+        self.directory.adopted(session, user, claim);
+    }
+
+    fn on_moved(&self, session: i64) {
+        self.directory.moved(session);
+    }
 }
 
 impl UserRouter for Users {
@@ -195,9 +208,12 @@ impl UserRouter for Users {
             session.bind_checked(user);
             return Box::pin(async { Ok(Login::default()) });
         }
-        let gate = gate_of(&session, self.context.caller.own_address());
         let context = self.context.clone();
         Box::pin(async move {
+            if let Some(remote) = sink::<RemoteSession>(&session) {
+                remote.settled().await;
+            }
+            let gate = gate_of(&session, context.caller.own_address());
             let request = LoginRequest {
                 session: session.id(),
                 user: Some((&user).into()),
@@ -218,8 +234,7 @@ impl UserRouter for Users {
 /// # Errors
 /// [`code::UNSUPPORTED`] for a gate of Go nano.
 fn gate_of(session: &Session, own: &str) -> Result<Arc<str>> {
-    let sink: &dyn Any = &**session.sink();
-    if let Some(sink) = sink.downcast_ref::<CompatSession>() {
+    if let Some(sink) = sink::<CompatSession>(session) {
         return Err(Error::new(
             code::UNSUPPORTED,
             format!(
@@ -229,6 +244,11 @@ fn gate_of(session: &Session, own: &str) -> Result<Arc<str>> {
         ));
     }
     Ok(session.sink().gate_address().unwrap_or_else(|| own.into()))
+}
+
+fn sink<T: SessionSink>(session: &Session) -> Option<&T> {
+    let sink: &dyn Any = &**session.sink();
+    sink.downcast_ref()
 }
 
 fn count(metrics: &UserMetrics, outcome: &Result<LoginReply>) {

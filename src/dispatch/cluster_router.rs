@@ -42,6 +42,24 @@ pub(crate) trait ClusterRouter: Send + Sync {
     /// Tells the peers that serve the session its shared value under a key.
     fn shared(&self, session: &Session, key: &str);
 
+    /// The nodes that serve the session, by address, and its requests in flight there. `None` if it
+    /// cannot move: one of them is a node of Go nano.
+    fn served(&self, session: &Session) -> Option<Vec<(String, Vec<u64>)>>;
+
+    /// Forgets a session that another gate has now.
+    fn moved(&self, session: &Session);
+
+    /// Goes on with a session that the node at the address serves for another gate, with its requests
+    /// in flight there. Returns the number of its opening.
+    ///
+    /// # Errors
+    /// The node is no member, or one of Go nano.
+    fn adopted(&self, session: &Session, address: &str, requests: Vec<u64>) -> Result<u64>;
+
+    /// The node at the address has attached an adopted session, or it is lost there: its requests
+    /// fail.
+    fn attached(&self, session: &Session, address: &str, attached: bool);
+
     /// Tells the peers that serve the session that it has ended.
     fn closed(&self, session: &Session, reason: &CloseReason);
 }

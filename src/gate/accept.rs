@@ -14,14 +14,13 @@ use tracing::{debug, info, warn};
 use super::{
     connection::Connection,
     detached::keep,
-    ending::Ending,
     handle::ConnectionHandle,
     http_upgrade,
-    linger::linger,
     listener::ConnectionOptions,
     opening::Opening,
     origin::Origin,
     resumption::{Offer, Resumption, Return},
+    session_guard::{SessionGuard, finish},
     shared::{ConnectionPermit, Shared},
     tunnel::{
         carry::carry,
@@ -38,7 +37,7 @@ use crate::{
         websocket::WebSocket,
     },
     resume::Lost,
-    session::{CloseReason, Session, SessionSink},
+    session::{CloseReason, SessionSink},
 };
 
 /// Accepts connections for ever, each in a task of its own.
@@ -281,13 +280,7 @@ async fn serve<T: Transport>(
         session.extensions().insert(certificates);
     }
     debug!(session = session.id(), ?remote, request = ?opening.request, "session opened");
-    let mut guard = SessionGuard {
-        gate: gate.clone(),
-        handle: handle.clone(),
-        session: session.clone(),
-        end: None,
-        unused: false,
-    };
+    let guard = SessionGuard::new(gate.clone(), handle.clone(), session.clone());
     let (begun, listener) = (opening.begun, origin.listener.clone());
     // Run in place: as an argument of a future it would lie in the task's memory twice, and an idle
     // connection take 2.6 KB instead of 2.3.
@@ -298,16 +291,15 @@ async fn serve<T: Transport>(
     let mut ending = connection.run().await;
     match connection.resumption.take_return() {
         None => {}
+        Some(Return::Later) => ending = CloseReason::Client.into(),
         Some(Return::Here { session, received }) => {
-            guard.unused = true;
-            drop(guard);
+            guard.discard();
             return Box::pin(hand_over(connection, session, received, remote, begun)).await;
         }
         Some(Return::Distant(to, body)) => {
             match Box::pin(reach(connection.gate.clone(), &to, remote)).await {
                 Ok(tunnel) => {
-                    guard.unused = true;
-                    drop(guard);
+                    guard.discard();
                     return Box::pin(pass_on(connection, tunnel)).await;
                 }
                 // The client may try again.
@@ -331,29 +323,9 @@ async fn serve<T: Transport>(
         // The task that accepts the client's next connection counts that for its address.
         drop(origin);
         let end = Box::pin(keep(connection, ending, window)).await;
-        return Box::pin(finish(end.connection, guard, end.ending, end.lost)).await;
+        return Box::pin(end.finish(guard)).await;
     }
     Box::pin(finish(connection, guard, ending, None)).await;
-}
-
-/// Ends a session, and then its connection.
-async fn finish<T: Transport>(
-    connection: Connection<T>,
-    mut guard: SessionGuard,
-    ending: Ending,
-    lost: Option<Lost>,
-) {
-    let client = guard.handle.greeted();
-    let (close_code, text) = (ending.close_code(client), ending.text(client));
-    let orderly = !matches!(
-        ending.reason,
-        CloseReason::Broken(_) | CloseReason::SlowClient
-    );
-    guard.end = Some((ending.reason, lost));
-    drop(guard);
-    if orderly {
-        linger(connection.transport, close_code, &text).await;
-    }
 }
 
 /// Gives the socket to the session to which its client has returned, and waits until it is closed.
@@ -375,21 +347,35 @@ async fn hand_over<T: Transport>(
 /// Asks the gate that holds the client's session to go on with it.
 ///
 /// # Errors
-/// See [`TunnelClient::open`](super::tunnel::client::TunnelClient::open).
+/// See [`TunnelClient::reach`](super::tunnel::client::TunnelClient::reach).
 async fn reach(
     gate: Arc<Shared>,
     to: &Distant,
     remote: Option<SocketAddr>,
 ) -> Result<Tunnel, Option<Lost>> {
     let tunnels = gate.tunnels.as_ref().ok_or(None)?;
-    let opened = gate.unless_stopped(tunnels.open(to, remote)).await;
-    let opened = opened.unwrap_or(Err(None));
-    match &opened {
-        Ok(_) => debug!(?remote, gate = to.gate, "client returned to another gate"),
-        Err(Some(lost)) => gate.metrics.session_lost(lost.as_str()),
-        Err(None) => debug!(?remote, gate = to.gate, "gate not reached for a return"),
+    let members = gate.node.members();
+    let reached = gate
+        .unless_stopped(tunnels.reach(to, remote, &members))
+        .await;
+    match reached.unwrap_or(Err(None)) {
+        Ok((tunnel, holder)) => {
+            debug!(?remote, gate = %holder, "client returned to another gate");
+            Ok(tunnel)
+        }
+        Err(Some(lost)) => {
+            gate.metrics.session_lost(lost.as_str());
+            Err(Some(lost))
+        }
+        Err(None) => {
+            debug!(
+                ?remote,
+                gate = to.gate.as_deref(),
+                "gate not reached for a return"
+            );
+            Err(None)
+        }
     }
-    opened
 }
 
 /// Carries the client's packets to the gate that holds its session, and back.
@@ -398,36 +384,4 @@ async fn pass_on<T: Transport>(connection: Connection<T>, tunnel: Tunnel) {
     let carried = carry(connection.transport, connection.decoder, tunnel);
     // A client whose gate stops returns on another one.
     let _ = gate.unless_stopped(carried).await;
-}
-
-/// Ends a session with its connection, also when the connection's task is dropped or panics.
-struct SessionGuard {
-    gate: Arc<Shared>,
-    handle: Arc<ConnectionHandle>,
-    session: Session,
-    /// Why it ends, and why its client cannot return where that says more.
-    end: Option<(CloseReason, Option<Lost>)>,
-    /// Whether its client uses another session.
-    unused: bool,
-}
-
-impl Drop for SessionGuard {
-    fn drop(&mut self) {
-        if self.unused {
-            self.handle.end();
-            return self.gate.session_discarded(&self.session);
-        }
-        let dropped = || CloseReason::Broken("its task was dropped".to_owned());
-        let (reason, lost) = self.end.take().unwrap_or_else(|| (dropped(), None));
-        debug!(session = self.session.id(), uid = self.session.uid(), remote = ?self.session.remote_addr(), %reason, "session closed");
-        // First, so that close callbacks cannot push to the connection any more.
-        if self.handle.end() {
-            let lost = lost.unwrap_or(match reason {
-                CloseReason::SlowClient => Lost::Overflow,
-                _ => Lost::Closed,
-            });
-            self.gate.resumable.remove(self.session.id(), lost);
-        }
-        self.gate.session_closed(&self.session, &reason);
-    }
 }

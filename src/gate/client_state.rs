@@ -37,18 +37,21 @@ use crate::{
 /// to the client closing its side.
 pub(super) const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The requests of a client that wait for an answer.
+pub(super) type Requests = InFlight<Unanswered>;
+
 /// One client's phase, its queued packets and its unanswered requests.
 #[derive(Debug, Default)]
 pub(super) struct ClientState {
-    phase: Phase,
+    pub(super) phase: Phase,
     /// Once it is acknowledged the client may be sent messages.
-    handshake: Handshake,
+    pub(super) handshake: Handshake,
     /// Whether the client knows the error bit of responses.
-    error_flag: bool,
+    pub(super) error_flag: bool,
     pub(super) queue: SendQueue,
     /// Messages that wait for the acknowledgement.
-    held: Option<Box<SendQueue>>,
-    pub(super) in_flight: InFlight<Unanswered>,
+    pub(super) held: Option<Box<SendQueue>>,
+    pub(super) in_flight: Requests,
     /// Set for a client that may return after a lost connection.
     pub(super) replay: Option<Box<Replay>>,
 }
@@ -63,11 +66,13 @@ pub(super) struct Unanswered {
 }
 
 #[derive(Debug, Default)]
-enum Phase {
+pub(super) enum Phase {
     #[default]
     Open,
     /// Without a connection: what is sent waits for the client's return.
     Away,
+    /// Away, and about to move to another gate: what is sent is refused, and a close is only noted.
+    Moving(Option<Ending>),
     /// Shutting down: nothing is read any more, requests in flight may be answered.
     Draining,
     /// The reason is final. The last packets are queued, then written until `by`, which is set
@@ -82,7 +87,7 @@ enum Phase {
 
 /// Which of the last packets are queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CloseStage {
+pub(super) enum CloseStage {
     Begun,
     RequestsFailed,
     Kicked,
@@ -155,7 +160,7 @@ impl ClientState {
     pub(super) fn check_output(&self) -> Result<(), Refusal> {
         match self.phase {
             Phase::Open | Phase::Away | Phase::Draining => Ok(()),
-            Phase::Flushing { .. } | Phase::Closed => Err(Refusal::Closed),
+            Phase::Moving(_) | Phase::Flushing { .. } | Phase::Closed => Err(Refusal::Closed),
         }
     }
 
@@ -328,6 +333,7 @@ impl ClientState {
             Phase::Open if ending.reason == CloseReason::Shutdown => self.phase = Phase::Draining,
             Phase::Open | Phase::Away => self.flush(ending),
             Phase::Draining => self.flush(CloseReason::Shutdown),
+            Phase::Moving(ref mut closed) => drop(closed.get_or_insert(ending)),
             Phase::Flushing { .. } | Phase::Closed => {}
         }
     }
@@ -371,7 +377,9 @@ impl ClientState {
                 Blocked::Abort(ending.clone())
             }
             Phase::Flushing { by, .. } => Blocked::FlushBy(*by.get_or_insert(now + FLUSH_TIMEOUT)),
-            Phase::Open | Phase::Away | Phase::Draining | Phase::Closed => Blocked::Wait,
+            Phase::Open | Phase::Away | Phase::Moving(_) | Phase::Draining | Phase::Closed => {
+                Blocked::Wait
+            }
         }
     }
 

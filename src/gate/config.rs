@@ -27,6 +27,9 @@ type OpenAsync = dyn Fn(Session) -> Pin<Box<dyn Future<Output = Result> + Send>>
 /// Sees a session whose client is away, or has returned.
 pub(crate) type OnResume = Box<dyn Fn(&Session) + Send + Sync>;
 
+/// Decides whether a session that this node has served may move to another gate.
+pub(crate) type OnMigrate = Box<dyn Fn(&Session) -> bool + Send + Sync>;
+
 /// What the gate does with a client whose send queue is full.
 ///
 /// ```
@@ -86,6 +89,7 @@ pub(crate) struct GateConfig {
     pub(crate) on_resumed: Option<OnResume>,
     /// Which messages of clients are sampled.
     pub(crate) sampling: Sampling,
+    pub(crate) on_migrate: Option<OnMigrate>,
 }
 
 impl GateConfig {
@@ -160,6 +164,7 @@ impl Default for GateConfig {
             on_detached: None,
             on_resumed: None,
             sampling: Sampling::default(),
+            on_migrate: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     net::SocketAddr,
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,9 +23,11 @@ use super::{
     ending::{Ending, close_code},
     linger::linger,
     liveness::Liveness,
+    migration_out::migrate,
     opening::Opening,
     resume::{disconnected::Disconnected, registry::Arrival},
     resumption::Offer,
+    session_guard::{SessionGuard, finish},
     shared::{Shared, Vacated},
 };
 use crate::{
@@ -45,54 +48,86 @@ pub(super) struct End {
     pub(super) ending: Ending,
     /// Why its client cannot return, where that says more.
     pub(super) lost: Option<Lost>,
+    /// Whether another gate has it now.
+    pub(super) moved: bool,
     /// The last connection, if there is one.
     pub(super) connection: Connection<BoxTransport>,
 }
 
-/// Keeps a session whose connection has ended for this reason, and serves its client on every
-/// connection on which it returns.
+impl End {
+    /// Ends the session, unless another gate has it, and then its connection.
+    pub(super) async fn finish(self, guard: SessionGuard) {
+        match self.moved {
+            true => guard.moved(),
+            false => finish(self.connection, guard, self.ending, self.lost).await,
+        }
+    }
+}
+
+/// Keeps a session whose connection has ended, and serves its client on every connection on which it
+/// returns.
 pub(super) async fn keep<T: Transport>(
     connection: Connection<T>,
-    mut ending: Ending,
+    ending: Ending,
     window: Duration,
 ) -> End {
     let gate = connection.gate.clone();
-    let (mut connection, socket) = connection.without_transport();
-    let mut socket: BoxTransport = Box::new(socket);
+    let (connection, socket) = connection.without_transport();
     // The socket it was accepted with is closed. Later ones are counted by the tasks that accept
     // them.
     let _vacated = Vacated::new(gate.clone());
+    let socket: BoxTransport = Box::new(socket);
+    keep_away(connection, (ending, Some(socket)), &gate, window).await
+}
+
+/// [`keep`], for a session without a connection: why its last one has ended, and the socket of that,
+/// until the application has learned of the loss.
+pub(super) async fn keep_away(
+    mut connection: Connection<BoxTransport>,
+    (mut ending, mut socket): (Ending, Option<BoxTransport>),
+    gate: &Arc<Shared>,
+    window: Duration,
+) -> End {
+    let mut by = Instant::now() + window;
     loop {
-        let attached = match returned(&mut connection, &gate, window, socket).await {
-            Ok(arrival) => attach(&mut connection, &gate, arrival).map_err(Absence::Closed),
-            Err(absence) => Err(absence),
+        let absence = match returned(&mut connection, gate, by, &mut socket).await {
+            Ok(arrival) => match attach(&mut connection, gate, arrival) {
+                // Held while the new socket is open.
+                Ok(_open) => {
+                    ending = connection.run().await;
+                    if connection.detach(&ending.reason) {
+                        let last;
+                        (connection, last) = connection.without_transport();
+                        socket = Some(Box::new(last));
+                        by = Instant::now() + window;
+                        continue;
+                    }
+                    Absence::Closed(ending.clone())
+                }
+                Err(closed) => Absence::Closed(closed),
+            },
+            Err(absence) => absence,
         };
-        // Held while the new socket is open.
-        let _open = match attached {
-            Ok(open) => open,
-            Err(absence) => {
-                let (ending, lost) = match absence {
-                    Absence::Closed(closed) => (closed, None),
-                    Absence::Lost(lost) => (ending, Some(lost)),
-                };
-                return End {
-                    ending,
-                    lost,
-                    connection,
-                };
+        let (ending, lost, moved) = match absence {
+            Absence::Closed(closed) => (closed, None, false),
+            Absence::Lost(lost) => (ending, Some(lost), false),
+            Absence::Migrating => {
+                let moved = migrate(&mut connection, gate).await;
+                if let Some(socket) = socket.take() {
+                    tokio::spawn(linger(socket, Some(close_code::GOING_AWAY), "moved"));
+                }
+                if !moved {
+                    continue;
+                }
+                (ending, None, true)
             }
         };
-        ending = connection.run().await;
-        if !connection.detach(&ending.reason) {
-            return End {
-                ending,
-                lost: None,
-                connection,
-            };
-        }
-        let last;
-        (connection, last) = connection.without_transport();
-        socket = Box::new(last);
+        return End {
+            ending,
+            lost,
+            moved,
+            connection,
+        };
     }
 }
 
@@ -102,6 +137,8 @@ enum Absence {
     Closed(Ending),
     /// It is kept no longer.
     Lost(Lost),
+    /// It is to move to another gate.
+    Migrating,
 }
 
 /// Counts a session as detached until it is dropped.
@@ -120,25 +157,36 @@ impl Drop for DetachedGauge<'_> {
     }
 }
 
-/// Waits for the client's return. `socket` is that of its last connection.
+/// Waits until `by` for the client's return. `socket` is that of its last connection.
 ///
 /// # Errors
-/// Why the session ends instead.
+/// Why the session ends instead, or moves.
 async fn returned(
     connection: &mut Connection<BoxTransport>,
     gate: &Shared,
-    window: Duration,
-    socket: Box<dyn Transport>,
+    by: Instant,
+    socket: &mut Option<BoxTransport>,
 ) -> Result<Arrival, Absence> {
     let id = connection.session.id();
     // The client can be back before its loss was noticed. The application learns of no loss then.
     if let Some(arrival) = gate.resumable.take_arrival(id) {
-        tokio::spawn(linger(socket, Some(close_code::NORMAL), "returned"));
-        return Ok(arrival);
+        if !gate.resumable.is_migrating(id) {
+            if let Some(socket) = socket.take() {
+                tokio::spawn(linger(socket, Some(close_code::NORMAL), "returned"));
+            }
+            return Ok(arrival);
+        }
+        // It has no answer yet, so the client tries again.
+        drop(arrival);
     }
-    drop(socket);
+    if gate.resumable.is_migrating(id) {
+        return Err(Absence::Migrating);
+    }
+    let is_lost = socket.take().is_some();
     let remote = connection.session.remote_addr();
-    let _kept = match remote.filter(|_| connection.session.user().is_none()) {
+    // One that comes from another gate was there before.
+    let is_new = is_lost && connection.session.user().is_none();
+    let _kept = match remote.filter(|_| is_new) {
         Some(remote) => {
             let kept = gate.anonymous_away.acquire(remote.ip(), MAX_ANONYMOUS_AWAY);
             Some(kept.ok_or(Absence::Lost(Lost::Overflow))?)
@@ -151,8 +199,9 @@ async fn returned(
         "session detached"
     );
     let _detached = DetachedGauge::new(&gate.metrics.detached);
-    call(gate.config.on_detached.as_ref(), &connection.session, gate);
-    let by = Instant::now() + window;
+    if is_lost {
+        call(gate.config.on_detached.as_ref(), &connection.session, gate);
+    }
     let sleep = pin!(sleep_until(by));
     let mut timer = DeadlineTimer::new(sleep);
     poll_fn(|cx| {
@@ -160,6 +209,9 @@ async fn returned(
             let (closed, next) = connection.poll_away(cx);
             if let Some(ending) = closed {
                 return Poll::Ready(Err(Absence::Closed(ending)));
+            }
+            if gate.resumable.is_migrating(id) {
+                return Poll::Ready(Err(Absence::Migrating));
             }
             if let Some(arrival) = gate.resumable.take_arrival(id) {
                 return Poll::Ready(Ok(arrival));

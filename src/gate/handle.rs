@@ -283,7 +283,7 @@ impl ConnectionHandle {
 
     /// Runs the outbound pipeline. It runs in the connection's task, so that it sees messages in the
     /// order of the wire, and without the lock, because a step may use the session.
-    fn run_pipeline(&self, session: &Session) {
+    pub(super) fn run_pipeline(&self, session: &Session) {
         let messages = self.state.lock().client.queue.take_unprocessed();
         for message in messages {
             let encoded = self.process(session, message);

@@ -4,7 +4,12 @@ use std::{mem, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{handle::ConnectionHandle, resume::token, shared::Shared, tunnel::client::Distant};
+use super::{
+    handle::ConnectionHandle,
+    resume::{registry::NotHere, token},
+    shared::Shared,
+    tunnel::client::Distant,
+};
 use crate::{
     handshake::Request,
     member::Member,
@@ -39,6 +44,8 @@ pub(super) enum Return {
     },
     /// To one that another gate holds, if that agrees. With the body of the handshake.
     Distant(Distant, Bytes),
+    /// To one that is about to move to another gate. The client may try again.
+    Later,
 }
 
 /// What a client has asked for in its handshake.
@@ -152,26 +159,32 @@ impl Resumption {
         let Ask::Return { token, received } = ask else {
             return Offer::Grant(None);
         };
-        if let Some(holder) = holder(&token, gate) {
-            let distant = Distant {
-                gate: holder,
-                token,
-                received,
-            };
-            *self = Self::Elsewhere(Box::new(Return::Distant(distant, body.clone())));
-            return Offer::Return;
-        }
-        match gate.resumable.find(&token, received) {
+        let holder = match gate.resumable.find(&token, received) {
             Ok(session) => {
                 let received = received.unwrap_or_default();
-                *self = Self::Elsewhere(Box::new(Return::Here { session, received }));
-                Offer::Return
+                return self.is_elsewhere(Return::Here { session, received });
             }
-            Err(lost) => {
-                gate.metrics.session_lost(lost.as_str());
-                Offer::Grant(Some(lost))
-            }
-        }
+            Err(NotHere::Moving) => return self.is_elsewhere(Return::Later),
+            Err(NotHere::Moved(to)) => Some(to),
+            Err(NotHere::Lost(lost)) => match holder(&token, gate) {
+                Some(holder) if lost == Lost::Unknown => holder,
+                _ => {
+                    gate.metrics.session_lost(lost.as_str());
+                    return Offer::Grant(Some(lost));
+                }
+            },
+        };
+        let distant = Distant {
+            gate: holder,
+            token,
+            received,
+        };
+        self.is_elsewhere(Return::Distant(distant, body.clone()))
+    }
+
+    fn is_elsewhere(&mut self, to: Return) -> Offer {
+        *self = Self::Elsewhere(Box::new(to));
+        Offer::Return
     }
 
     /// Grants a client that it may return, if it was offered that. `None` also if there are too many
@@ -208,9 +221,9 @@ impl Resumption {
     }
 }
 
-/// The address of the other gate that holds the session of a token; `None` if the token names this
-/// node, or one that is no member.
-fn holder(token: &str, gate: &Shared) -> Option<String> {
+/// The address of the other gate that a token names, if that is a member; `None` if the token names
+/// this node.
+fn holder(token: &str, gate: &Shared) -> Option<Option<Arc<str>>> {
     let incarnation = token::node(token)?;
     gate.tunnels.as_ref()?;
     let own = gate.node.member().map(Member::incarnation);
@@ -221,5 +234,5 @@ fn holder(token: &str, gate: &Shared) -> Option<String> {
     let holder = members
         .iter()
         .find(|member| member.incarnation() == incarnation);
-    holder.map(|member| member.address().to_owned())
+    Some(holder.map(|member| member.address().into()))
 }

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{
     address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits, memory::Memory,
-    resume::registry::Registry, tunnel::client::TunnelClient,
+    migration_state::Migrations, resume::registry::Registry, tunnel::client::TunnelClient,
 };
 use crate::{
     dispatch::Dispatch,
@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) anonymous_away: Arc<AddressLimit>,
     /// To the other gates of the cluster, if the node is in one.
     pub(super) tunnels: Option<TunnelClient>,
+    /// What moves between gates.
+    pub(super) migrations: Migrations,
 }
 
 impl Shared {
@@ -80,6 +82,7 @@ impl Shared {
             resumable: Registry::default(),
             anonymous_away: AddressLimit::new(),
             tunnels,
+            migrations: Migrations::default(),
         })
     }
 
@@ -112,6 +115,13 @@ impl Shared {
     pub(super) fn session_discarded(&self, session: &Session) {
         self.node.sessions().discard(session);
         self.metrics.closed("returned");
+        self.closed.notify_waiters();
+    }
+
+    /// Ends a session that another gate has now. No callback runs.
+    pub(super) fn session_moved(&self, session: &Session) {
+        self.node.sessions().moved(session);
+        self.metrics.closed("moved");
         self.closed.notify_waiters();
     }
 

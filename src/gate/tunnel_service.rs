@@ -7,18 +7,18 @@ use tokio::sync::oneshot;
 
 use super::{
     opening::Opening,
-    resume::registry::Arrival,
+    resume::registry::{Arrival, NotHere},
     shared::Shared,
     tunnel::{
         inboxes::Inboxes,
         outgoing::Outgoing,
         transport::Tunnelled,
-        wire::{Chunk, Open, Opened},
+        wire::{Chunk, Find, Found, Open, Opened},
     },
 };
 use crate::{
     cluster::{NodeCall, NodeCaller, NodeService},
-    error::{Error, Result},
+    error::{Error, Result, code},
 };
 
 /// Answers the gates to which clients of this gate's sessions have returned.
@@ -37,15 +37,33 @@ impl TunnelService {
         }
     }
 
+    fn has(&self, token: &str) -> bool {
+        let gate = self.gate.upgrade();
+        gate.is_some_and(|gate| gate.resumable.has(token))
+    }
+
     fn open(&self, open: Open, from: &str) -> Result<Opened> {
         let gate = self.gate.upgrade();
         let gate = gate.ok_or_else(|| Error::bad_request("the gate has stopped"))?;
         let session = match gate.resumable.find(&open.token, open.received) {
             Ok(session) => session,
-            Err(lost) => {
+            Err(NotHere::Lost(lost)) => {
                 return Ok(Opened {
                     lost: lost.as_str().to_owned(),
+                    ..Opened::default()
                 });
+            }
+            Err(NotHere::Moved(to)) => {
+                return Ok(Opened {
+                    moved: to.as_ref().to_owned(),
+                    ..Opened::default()
+                });
+            }
+            Err(NotHere::Moving) => {
+                return Err(Error::new(
+                    code::UNAVAILABLE,
+                    "the session is about to move",
+                ));
             }
         };
         let incoming = self.inboxes.open(open.tunnel, from);
@@ -73,6 +91,13 @@ impl NodeService for TunnelService {
                 let opened = Open::decode(call.body.clone()).map_err(malformed);
                 let opened = opened.and_then(|open| self.open(open, &call.from));
                 call.respond(opened.map(|opened| opened.encode_to_vec().into()));
+            }
+            "Find" => {
+                let found = Find::decode(call.body.clone()).map_err(malformed);
+                let found = found.map(|find| Found {
+                    found: self.has(&find.token),
+                });
+                call.respond(found.map(|found| found.encode_to_vec().into()));
             }
             "Carry" => match Chunk::decode(call.body.clone()) {
                 Ok(chunk) => self.inboxes.deliver(chunk, call),

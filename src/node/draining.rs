@@ -1,6 +1,6 @@
 //! Drains a node that was asked to.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -50,18 +50,28 @@ impl Draining {
         let count = || self.node.sessions().count();
         info!(sessions = count(), ?within, delay = ?self.delay, "node draining");
         let mut drain = Drain::new(begun, self.delay, deadline());
+        let mut migration = pin!(self.gate.migrate_sessions());
+        let mut listening = true;
         loop {
             drain.set_deadline(deadline());
             let now = Instant::now();
             match drain.step(now, count()) {
                 Step::CloseListeners => {
                     self.gate.close_listeners().await;
+                    listening = false;
                     info!(
                         sessions = count(),
                         "listeners closed, waiting for players to leave"
                     );
                 }
-                Step::Wait(until) => sleep_until(until.min(now + POLL_INTERVAL)).await,
+                Step::Wait(until) => {
+                    let poll = sleep_until(until.min(now + POLL_INTERVAL));
+                    tokio::select! {
+                        () = poll => {}
+                        // Clients that come back must not find this gate.
+                        () = &mut migration, if !listening => {}
+                    }
+                }
                 Step::Left => {
                     info!(took = ?begun.elapsed(), "drained, all players have left");
                     break;

@@ -34,7 +34,6 @@ impl Bindings {
     }
 
     /// Copies all bindings: services and addresses.
-    #[cfg(feature = "admin")]
     pub(crate) fn list(&self) -> Vec<(String, String)> {
         self.0.read().clone()
     }

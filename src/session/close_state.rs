@@ -108,6 +108,13 @@ impl<C> CloseState<C> {
         true
     }
 
+    /// Whether nothing happens when the session ends: no callback waits, and it is in no group.
+    pub(super) fn is_bare(&self) -> bool {
+        let state = self.0.lock();
+        let mut groups = state.groups.iter();
+        state.callbacks.is_empty() && groups.all(|group| group.strong_count() == 0)
+    }
+
     /// The names of the groups the session is in.
     #[cfg(feature = "admin")]
     pub(crate) fn groups(&self) -> Vec<String> {

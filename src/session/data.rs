@@ -70,6 +70,10 @@ impl Data {
         drop(old);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.read().0.is_empty()
+    }
+
     pub(super) fn state(&self) -> State {
         self.0.read().clone()
     }

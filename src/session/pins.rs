@@ -26,6 +26,10 @@ impl Pins {
         at.map(|at| pins.swap_remove(at)).is_some()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.read().is_empty()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<Scheduler> {
         self.0
             .read()

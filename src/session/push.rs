@@ -105,9 +105,10 @@ impl<'a> Push<'a> {
 
 /// Pushes to many sessions of one gate with one frame.
 pub trait GateMulticast: Send + Sync {
-    /// Queues a push to the sessions with these ids.
+    /// Queues a push to the sessions with these ids. Those of them that another gate has now are added
+    /// to `displaced` instead.
     ///
     /// # Errors
     /// The gate cannot be reached, or its send queue is full.
-    fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result;
+    fn push(&self, sessions: Vec<i64>, push: &Push<'_>, displaced: &mut Vec<i64>) -> Result;
 }

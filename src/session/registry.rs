@@ -42,6 +42,15 @@ pub(crate) trait UserObserver: Send + Sync {
 
     /// The session has ended. Its close callbacks may still run.
     fn on_closed(&self, session: i64);
+
+    /// The number of the session's claim on its user, 0 for none; `None` while it is not decided.
+    fn claim(&self, session: i64) -> Option<u64>;
+
+    /// The session comes from another gate, with its claim.
+    fn on_adopted(&self, session: i64, user: UserId, claim: u64);
+
+    /// Another gate has the session.
+    fn on_moved(&self, session: i64);
 }
 
 /// The sessions of one node, by id and by user, and the callbacks that run when one ends.
@@ -65,7 +74,7 @@ pub struct Sessions {
     /// Starts at random and counts up. Ids of two nodes collide only if their starts, two of 2^53,
     /// are closer than the number of connections since.
     next_id: AtomicI64,
-    table: RwLock<Table>,
+    pub(super) table: RwLock<Table>,
     on_closed: RwLock<Vec<Callback>>,
     /// Sessions that left the table and whose close callbacks have not finished.
     closing: AtomicUsize,
@@ -273,7 +282,7 @@ impl Sessions {
     }
 
     /// Returns what learns of the user of a session; `None` for those of other gates' clients.
-    fn observer(&self, session: &SessionInner) -> Option<Arc<dyn UserObserver>> {
+    pub(super) fn observer(&self, session: &SessionInner) -> Option<Arc<dyn UserObserver>> {
         match session.remote {
             true => None,
             false => self.owner.upgrade()?.user_observer(),

@@ -175,6 +175,17 @@ impl Sequencer {
         Poll::Pending
     }
 
+    /// Whether all messages are finished.
+    pub(crate) fn is_idle(&self) -> bool {
+        let order = self.0.lock();
+        order.running + order.waiting.len() + order.suspended == 0
+    }
+
+    /// Whether there was never a message.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.0.lock().current.is_none()
+    }
+
     /// Whether this many tickets were waiting before `task`, in no scheduler's queue.
     pub(crate) fn is_congested(&self, task: &SequencedTask, limit: usize) -> bool {
         matches!(task.place, Place::Waiting(_)) && self.0.lock().waiting.len() > limit

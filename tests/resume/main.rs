@@ -5,9 +5,12 @@ mod harness;
 mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
+mod world;
 
 mod gates;
 mod limits;
 mod lost;
+mod migrations;
 mod returns;
+mod rolling;
 mod soak;

@@ -131,6 +131,11 @@ impl CallQueue {
         self.0.lock().windows.len()
     }
 
+    /// Whether the node serves the session.
+    pub(super) fn has_window(&self, session: i64) -> bool {
+        self.0.lock().windows.contains_key(&session)
+    }
+
     /// Queues a message of a session of this gate. Returns whether a task must be started.
     pub(super) fn message(
         &self,

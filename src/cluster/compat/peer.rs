@@ -28,7 +28,7 @@ use crate::{
         link::{closed_sessions::ClosedSessions, context::LinkContext},
         peer_table::unsupported,
         proto::{SessionClosedRequest, member_client::MemberClient},
-        transport::{OutboundNodeCall, PeerStatus, PeerTransport},
+        transport::{OutboundNodeCall, PeerStatus, PeerTransport, Serves},
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
@@ -385,6 +385,25 @@ impl PeerTransport for CompatPeer {
 
     fn session_shared(&self, _: &Session, _: &str) {
         // Nor does it know shared values.
+    }
+
+    fn serves(&self, session: i64) -> Serves {
+        match self.queue(session).has_window(session) {
+            true => Serves::Fixed,
+            false => Serves::Nothing,
+        }
+    }
+
+    fn session_moved(&self, _: i64) {
+        // One that it serves does not move.
+    }
+
+    fn session_adopted(&self, _: &Session, _: Vec<u64>) -> Result<u64> {
+        Err(unsupported(&self.address))
+    }
+
+    fn session_attached(&self, _: &Session, _: bool) {
+        // Nor is one adopted.
     }
 
     fn session_closed(self: Arc<Self>, session: &Session, _: &CloseReason) {

@@ -133,7 +133,7 @@ impl Directory {
     pub(crate) fn bound(self: &Arc<Self>, session: i64, user: &dyn Fn() -> Option<UserId>) {
         // Read under the lock, so that of two binds at a time the last one counts.
         self.step(|state, _| match user() {
-            Some(user) => state.holdings.bind(session, user),
+            Some(user) => state.holdings.bind(session, user, 0),
             None => state.holdings.unbind(session),
         });
     }
@@ -141,6 +141,21 @@ impl Directory {
     /// Notes that a session of this gate has ended.
     pub(crate) fn closed(self: &Arc<Self>, session: i64) {
         self.step(|state, now| state.holdings.closed(session, now));
+    }
+
+    /// The number of the claim of a session of this gate, 0 for none; `None` while it is not decided.
+    pub(crate) fn claim(&self, session: i64) -> Option<u64> {
+        self.state.lock().holdings.claim_of(session)
+    }
+
+    /// Notes that a session comes from another gate, with its claim.
+    pub(crate) fn adopted(self: &Arc<Self>, session: i64, user: UserId, claim: u64) {
+        self.step(|state, _| state.holdings.bind(session, user, claim));
+    }
+
+    /// Notes that another gate has a session.
+    pub(crate) fn moved(self: &Arc<Self>, session: i64) {
+        self.step(|state, _| state.holdings.unbind(session));
     }
 
     /// Gives up the slots of this node: it is about to leave the cluster.

@@ -98,16 +98,21 @@ impl Holdings {
         self.timed.is_empty() && self.comparison.is_empty()
     }
 
-    /// Binds a session to a user, without a claim. Other sessions of the user stay.
-    pub(crate) fn bind(&mut self, session: i64, user: UserId) {
+    /// Binds a session to a user, with another gate's claim or 0. Other sessions of the user stay.
+    pub(crate) fn bind(&mut self, session: i64, user: UserId, claim: u64) {
         if self.is_current(session, &user) {
             return;
         }
         self.unbind(session);
-        let state = State::Bound;
-        let record = Record { user, state };
+        let record = Record::held(user, claim);
         self.notify(record.holding(session), Notice::Bound);
         self.sessions.insert(session, record);
+    }
+
+    /// The number of a session's claim, 0 for none; `None` while it is not decided.
+    pub(crate) fn claim_of(&self, session: i64) -> Option<u64> {
+        let record = self.sessions.get(&session);
+        record.map_or(Some(0), Record::decided)
     }
 
     /// Claims a user for a session. [`Effect::LoggedIn`] follows.
@@ -122,8 +127,7 @@ impl Holdings {
         if !self.is_current(session, &user) {
             self.unbind(session);
         }
-        let claiming = Claiming::new(policy, now, now + LOGIN_TIMEOUT);
-        let state = State::Claiming(Box::new(claiming));
+        let state = State::Claiming(Box::new(Claiming::new(policy, now, now + LOGIN_TIMEOUT)));
         self.sessions.insert(session, Record { user, state });
         self.timed.insert(session);
         self.claim(session, now);
@@ -149,14 +153,7 @@ impl Holdings {
             State::Claiming(_) => true,
             State::Bound | State::Granted { .. } => false,
         };
-        record.state = State::Closing(Box::new(Closing {
-            claim: record.claim(),
-            until: now + CALLBACK_TIMEOUT,
-            waiting: Vec::new(),
-            replaced: false,
-            claimant: None,
-            awaited: false,
-        }));
+        record.state = State::Closing(Box::new(Closing::new(record.claim(), now)));
         let closing = record.holding(session);
         self.notify(closing, Notice::Bound);
         self.timed.insert(session);

@@ -488,6 +488,21 @@ pub struct TunnelOpened {
     /// Why the session is lost; empty if it goes on.
     #[prost(string, tag = "1")]
     pub lost: ::prost::alloc::string::String,
+    /// The address of the gate to which the session has moved; empty if it has not.
+    #[prost(string, tag = "2")]
+    pub moved: ::prost::alloc::string::String,
+}
+/// Tunnel.Find, to any node, for a token of a gate that is no member any more: whether the node holds
+/// its session. Answered by TunnelFound.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelFind {
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelFound {
+    #[prost(bool, tag = "1")]
+    pub found: bool,
 }
 /// Tunnel.Carry, in both directions: bytes of packets, or the end of them. Answered when it is
 /// consumed.
@@ -508,6 +523,125 @@ pub struct TunnelChunk {
     pub close_code: u32,
     #[prost(string, tag = "6")]
     pub close_reason: ::prost::alloc::string::String,
+}
+/// Served.Hold, from the gate of a session to a node that serves it: what the node has for the gate
+/// waits until the session is attached or released. Sent twice: with the second reply everything that
+/// the gate has sent has arrived. The answer is empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionHold {
+    #[prost(int64, tag = "1")]
+    pub session: i64,
+    /// The address of the gate that may attach the session.
+    #[prost(string, tag = "2")]
+    pub to: ::prost::alloc::string::String,
+}
+/// Served.Release, from the gate that has held a session: it does not move. The
+/// answer is empty.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionRelease {
+    #[prost(int64, tag = "1")]
+    pub session: i64,
+}
+/// Served.Attach, from the gate to which a session moves: what waits goes there. The answer
+/// is empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionAttach {
+    #[prost(int64, tag = "1")]
+    pub session: i64,
+    /// The gate that has held it.
+    #[prost(string, tag = "2")]
+    pub gate: ::prost::alloc::string::String,
+    /// The number of the session on the link of the next gate, as in SESSION_OPEN.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+/// Gate.Adopt, from the gate that has a session to the next one; the empty answer comes when all nodes
+/// that serve the session have attached it. It may be repeated.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SessionAdopt {
+    #[prost(int64, tag = "1")]
+    pub session: i64,
+    /// The user; absent if there is none.
+    #[prost(message, optional, tag = "2")]
+    pub user: ::core::option::Option<UserId>,
+    /// The number of its claim; 0 for none.
+    #[prost(uint64, tag = "3")]
+    pub claim: u64,
+    /// Its shared data: JSON under keys.
+    #[prost(message, repeated, tag = "4")]
+    pub shared: ::prost::alloc::vec::Vec<MovedValue>,
+    #[prost(message, repeated, tag = "5")]
+    pub bindings: ::prost::alloc::vec::Vec<MovedBinding>,
+    /// The nodes that serve it, and its requests in flight there.
+    #[prost(message, repeated, tag = "6")]
+    pub served: ::prost::alloc::vec::Vec<MovedService>,
+    /// The requests in flight, in the order of their arrival.
+    #[prost(message, repeated, tag = "7")]
+    pub requests: ::prost::alloc::vec::Vec<MovedRequest>,
+    /// What was received and sent, as in the resume protocol.
+    #[prost(uint64, tag = "8")]
+    pub received: u64,
+    #[prost(uint64, tag = "9")]
+    pub acknowledged: u64,
+    #[prost(uint64, tag = "10")]
+    pub first: u64,
+    #[prost(bytes = "bytes", repeated, tag = "11")]
+    pub packets: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Whether the client knows the error bit.
+    #[prost(bool, tag = "12")]
+    pub error_flag: bool,
+    /// The secrets of its tokens: the last one that the client has used or acknowledged, and those that
+    /// it was sent since, oldest first.
+    #[prost(bytes = "bytes", tag = "13")]
+    pub secret: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", repeated, tag = "14")]
+    pub pending_secrets: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The client's last address; empty if it has none.
+    #[prost(string, tag = "15")]
+    pub remote: ::prost::alloc::string::String,
+    /// How long the client may stay away without a user; absent if it has one, or may.
+    #[prost(uint64, optional, tag = "16")]
+    pub login_ms: ::core::option::Option<u64>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovedValue {
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub json: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovedBinding {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovedService {
+    #[prost(string, tag = "1")]
+    pub address: ::prost::alloc::string::String,
+    #[prost(uint64, repeated, tag = "2")]
+    pub requests: ::prost::alloc::vec::Vec<u64>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovedRequest {
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// How long it may stay unanswered; absent for ever.
+    #[prost(uint64, optional, tag = "2")]
+    pub left_ms: ::core::option::Option<u64>,
+}
+/// Gate.Close, from the gate that has moved a session: it was closed meanwhile.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SessionClose {
+    #[prost(int64, tag = "1")]
+    pub session: i64,
+    /// The body of a kick packet; empty for a close without one.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub kick: ::prost::bytes::Bytes,
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Clients.Broadcast, to a gate: a push to its clients whose sessions use this stream of a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -8,11 +8,20 @@ use super::{proto::Frame, session::LinkedSession, state::LinkState};
 use crate::error::{Error, Result, code};
 
 impl<S: LinkedSession> LinkState<S> {
-    /// Queues a push to several sessions.
+    /// Queues a push to several sessions. Those that move to another gate, or have moved, are added to
+    /// `displaced` instead.
     ///
     /// # Errors
     /// [`code::TOO_MANY`], or [`code::CLOSED`] when the peer is gone.
-    pub(super) fn multicast(&mut self, frame: Frame) -> Result<Option<Waker>> {
+    pub(super) fn multicast(
+        &mut self,
+        mut frame: Frame,
+        displaced: &mut Vec<i64>,
+    ) -> Result<Option<Waker>> {
+        displaced.extend(self.receiver.take_displaced(&mut frame.sessions));
+        if frame.sessions.is_empty() {
+            return Ok(None);
+        }
         self.sender.try_push(frame, &self.multicast_quota)
     }
 

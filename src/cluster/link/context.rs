@@ -1,6 +1,7 @@
 //! What all links of a node share.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,8 +13,10 @@ use super::detector_wake::DetectorWake;
 use crate::{
     cluster::{channel::Dialer, node_services::NodeServices, pending_calls::PendingCalls},
     component::ErrorReporter,
+    error::{Error, code},
     handle::Handle,
     metrics::LinkMetrics,
+    session::Session,
 };
 
 /// What an application may choose about links.
@@ -70,6 +73,15 @@ impl LinkContext {
     /// session is announced to every peer, and remembered there.
     pub(in crate::cluster) fn has_outside_nodes(&self) -> bool {
         self.outside_nodes.load(Ordering::Relaxed)
+    }
+
+    /// Answers requests of a session of this gate that its member will not answer.
+    pub(super) fn fail_requests(&self, session: &Session, requests: VecDeque<u64>) {
+        for request in requests {
+            let error = Error::new(code::UNAVAILABLE, "the member went away before it answered");
+            let session = session.with_request(request);
+            self.reporter.fail_unhandled(&session, error);
+        }
     }
 
     pub(in crate::cluster) fn set_outside_nodes(&self, any: bool) {

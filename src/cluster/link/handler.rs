@@ -1,6 +1,6 @@
 //! Applies the effects of links: to handlers, to sessions of this gate, to calls.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -122,7 +122,7 @@ fn apply_one(
                 .answer(frame.into_answer());
         }
         Effect::EndSession { session, cause } => end_session(context, peer, &session, cause),
-        Effect::FailRequests { session, requests } => fail(context, &session, requests),
+        Effect::FailRequests { session, requests } => context.fail_requests(&session, requests),
         Effect::Unbind(session) => session.inner().bindings.forget(&peer.address),
         Effect::CancelCall(request) => stream.cancel_served(request),
         Effect::CancelCalls => stream.cancel_all_served(),
@@ -278,12 +278,4 @@ fn end_session(context: &LinkContext, peer: &LinkPeer, session: &Session, cause:
         .node
         .sessions()
         .close(session, &reason, context.node.scheduler());
-}
-
-fn fail(context: &LinkContext, session: &Session, requests: VecDeque<u64>) {
-    for request in requests {
-        let error = Error::new(code::UNAVAILABLE, "the member went away before it answered");
-        let session = session.with_request(request);
-        context.reporter.fail_unhandled(&session, error);
-    }
 }

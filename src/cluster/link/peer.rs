@@ -17,9 +17,10 @@ use tonic::{Status, Streaming};
 use super::{
     config::{STREAMS, stream_index},
     context::{LinkContext, LinkOptions},
+    effect::Effect,
     health::Health,
     proto::{Batch, Frame, Kind},
-    remote::RemoteSession,
+    remote::{Place, RemoteSession},
     served_session::NewSession,
     stream::LinkStream,
 };
@@ -28,7 +29,7 @@ use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
         pending_calls::{PendingCalls, StreamId},
-        transport::{OutboundNodeCall, PeerStatus, PeerTransport, into_error},
+        transport::{OutboundNodeCall, PeerStatus, PeerTransport, Serves, into_error},
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
@@ -43,7 +44,7 @@ pub(in crate::cluster) struct LinkPeer {
     pub(in crate::cluster) address: Arc<str>,
     pub(in crate::cluster) incarnation: u64,
     pub(super) context: Arc<LinkContext>,
-    pub(super) streams: [Arc<LinkStream>; STREAMS],
+    pub(in crate::cluster) streams: [Arc<LinkStream>; STREAMS],
     /// Hands inbound streams to the one task that reads them, from the first stream on.
     inbound: [OnceLock<mpsc::UnboundedSender<InboundStream>>; STREAMS],
     membership: AtomicU8,
@@ -209,14 +210,22 @@ impl LinkPeer {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
+    pub(in crate::cluster) fn context(&self) -> &LinkContext {
+        &self.context
+    }
+
+    /// Where a session is that has this key on its stream.
+    pub(in crate::cluster) fn place(&self, id: i64, key: u64) -> Place {
+        Place {
+            key,
+            stream: self.streams[stream_index(id)].clone(),
+            gate: self.address.clone(),
+        }
+    }
+
     /// Makes the handle of a session of the peer's client.
     pub(in crate::cluster) fn open_session(&self, new: &NewSession<'_>) -> Session {
-        let sink = RemoteSession::new(
-            (new.id, new.key),
-            self.streams[stream_index(new.id)].clone(),
-            self.address.clone(),
-            new.client_address,
-        );
+        let sink = RemoteSession::new(new.id, self.place(new.id, new.key), new.client_address);
         self.context.node.sessions().open_remote(new.id, sink)
     }
 
@@ -370,6 +379,38 @@ impl PeerTransport for LinkPeer {
 
     fn session_shared(&self, session: &Session, key: &str) {
         self.streams[stream_index(session.id())].session_shared(session, key);
+    }
+
+    fn serves(&self, session: i64) -> Serves {
+        let requests = self.streams[stream_index(session)].read(|state| state.requests_of(session));
+        requests.map_or(Serves::Nothing, Serves::Movable)
+    }
+
+    fn session_moved(&self, session: i64) {
+        self.streams[stream_index(session)].session_moved(session);
+    }
+
+    fn session_adopted(&self, session: &Session, requests: Vec<u64>) -> Result<u64> {
+        let stream = &self.streams[stream_index(session.id())];
+        Ok(stream.input(|state| state.session_adopted(session, requests)))
+    }
+
+    fn session_attached(&self, session: &Session, attached: bool) {
+        let mut effects = Vec::new();
+        let index = stream_index(session.id());
+        let stream = &self.streams[index];
+        stream.input(|state| state.session_attached(session, attached, &mut effects));
+        for effect in effects {
+            match effect {
+                Effect::FailRequests { session, requests } => {
+                    self.context.fail_requests(&session, requests);
+                }
+                Effect::Unbind(session) => session.inner().bindings.forget(&self.address),
+                Effect::Wake(waker) => waker.wake(),
+                // Nothing else follows from it.
+                _ => {}
+            }
+        }
     }
 
     fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason) {

@@ -38,10 +38,12 @@ pub(super) struct Receiver<S> {
     epoch: u64,
     pub(super) missed_probes: u32,
     /// The largest number of a session that the peer has opened.
-    opened: u64,
+    pub(super) opened: u64,
     /// By id. Ids are chosen by gates, so a fast hash is safe.
     pub(super) sessions: FxHashMap<i64, ServedSession<S>>,
-    last_key: u64,
+    pub(super) last_key: u64,
+    /// Whether a session was ever held to move to another gate.
+    pub(super) displaces: bool,
     /// The number of the last BIND, of any session: one of a session that has ended may still be
     /// queued when the gate opens the session again.
     pub(super) last_bind: u32,
@@ -76,6 +78,7 @@ impl<S: LinkedSession> Receiver<S> {
             opened: 0,
             sessions: FxHashMap::default(),
             last_key: 0,
+            displaces: false,
             last_bind: 0,
             closed_sessions: ClosedSessions::default(),
             answers: VecDeque::new(),
@@ -255,6 +258,7 @@ impl<S: LinkedSession> Receiver<S> {
                 }),
                 key,
                 stream: *stream,
+                held_for: None,
                 closing: None,
                 requests: InFlight::default(),
                 binds_sent: 0,
@@ -341,14 +345,14 @@ impl<S: LinkedSession> Receiver<S> {
         self.sessions.get_mut(&id).ok_or_else(|| unknown(id))
     }
 
-    /// The session of a handle, unless it has ended or is closing.
+    /// The session of a handle, unless it has ended, is closing, or moves.
     ///
     /// # Errors
     /// [`code::CLOSED`].
     pub(super) fn open_session(&mut self, id: i64, key: u64) -> Result<&mut ServedSession<S>> {
         self.sessions
             .get_mut(&id)
-            .filter(|served| served.key == key && served.closing.is_none())
+            .filter(|served| served.is_open(key))
             .ok_or_else(|| Error::new(code::CLOSED, "the session is closed"))
     }
 

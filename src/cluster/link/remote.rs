@@ -1,11 +1,21 @@
 //! The sink of a session whose client is connected to another gate.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
 
 use super::{
+    held::{Held, HeldItem},
     proto::{Frame, Kind},
     stream::LinkStream,
 };
@@ -16,35 +26,141 @@ use crate::{
     trace::current_trace,
 };
 
+/// How often [`RemoteSession::settled`] looks, and for how long.
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+const MAX_HELD: Duration = Duration::from_secs(10);
+
 /// Sends what is for a session to its gate. The state of the session is part of the link's; this
 /// names it by id and key, so that a handle that outlives the session does not reach the next one of
 /// the same id.
+///
+/// The session may move to another gate. Before it does it is held: what is for its gate waits here.
 pub(in crate::cluster) struct RemoteSession {
     id: i64,
-    key: u64,
-    stream: Arc<LinkStream>,
-    gate: Arc<str>,
+    first: Place,
     client_address: Option<SocketAddr>,
+    /// Set when the session is held for the first time; `now` counts from then on. Set under the
+    /// lock of its link, which refuses frames of the session at the same time.
+    displaced: AtomicBool,
+    /// A leaf lock, taken within that of a link.
+    now: Mutex<Now>,
+}
+
+/// Where the session is.
+#[derive(Default)]
+struct Now {
+    /// `None` for the first gate.
+    place: Option<Place>,
+    /// What waits, while the session is held.
+    held: Option<Held>,
+}
+
+/// A session at one gate.
+#[derive(Clone)]
+pub(in crate::cluster) struct Place {
+    pub(in crate::cluster) key: u64,
+    pub(in crate::cluster) stream: Arc<LinkStream>,
+    pub(in crate::cluster) gate: Arc<str>,
+}
+
+impl Place {
+    fn is(&self, other: &Self) -> bool {
+        self.key == other.key && Arc::ptr_eq(&self.stream, &other.stream)
+    }
 }
 
 impl RemoteSession {
-    pub(super) fn new(
-        (id, key): (i64, u64),
-        stream: Arc<LinkStream>,
-        gate: Arc<str>,
-        client_address: &str,
-    ) -> Arc<Self> {
+    pub(super) fn new(id: i64, first: Place, client_address: &str) -> Arc<Self> {
         Arc::new(Self {
             id,
-            key,
-            stream,
-            gate,
+            first,
             client_address: client_address.parse().ok(),
+            displaced: AtomicBool::new(false),
+            now: Mutex::default(),
         })
     }
 
+    /// Holds the session: what is for its gate waits. Called under the lock of its link.
+    pub(in crate::cluster) fn hold(&self) {
+        self.now.lock().held.get_or_insert_default();
+        self.displaced.store(true, Ordering::Release);
+    }
+
+    /// Ends the hold, at another gate if one is given. Returns what has waited. Called under the lock
+    /// of the link to that gate, which is then sent what has waited.
+    pub(in crate::cluster) fn settle(&self, place: Option<Place>) -> Vec<HeldItem> {
+        let mut now = self.now.lock();
+        if place.is_some() {
+            now.place = place;
+        }
+        now.held.take().map(Held::into_items).unwrap_or_default()
+    }
+
+    /// Sends something to the gate, or keeps it while the session is held. `attempt` is called again
+    /// if the session was held or has moved meanwhile.
+    fn send(
+        &self,
+        mut attempt: impl FnMut(&Place) -> Result,
+        hold: impl FnOnce(&mut Held) -> Result,
+    ) -> Result {
+        if !self.displaced.load(Ordering::Acquire) {
+            let sent = attempt(&self.first);
+            if sent.is_ok() || !self.displaced.load(Ordering::Acquire) {
+                return sent;
+            }
+        }
+        loop {
+            let place = {
+                let mut now = self.now.lock();
+                if let Some(held) = &mut now.held {
+                    return hold(held);
+                }
+                now.place.clone().unwrap_or_else(|| self.first.clone())
+            };
+            let sent = attempt(&place);
+            if sent.is_ok() || self.is_at(&place) {
+                return sent;
+            }
+        }
+    }
+
+    fn is_at(&self, place: &Place) -> bool {
+        let now = self.now.lock();
+        now.held.is_none() && now.place.as_ref().unwrap_or(&self.first).is(place)
+    }
+
+    /// Waits while the session is held, ten seconds at most, for calls that go to its gate by address.
+    pub(in crate::cluster) async fn settled(&self) {
+        let until = Instant::now() + MAX_HELD;
+        while self.is_held() && Instant::now() < until {
+            sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.displaced.load(Ordering::Acquire) && self.now.lock().held.is_some()
+    }
+
+    /// Where the session is; while it is held, where it was.
+    fn place(&self) -> Place {
+        if !self.displaced.load(Ordering::Acquire) {
+            return self.first.clone();
+        }
+        let place = self.now.lock().place.clone();
+        place.unwrap_or_else(|| self.first.clone())
+    }
+
     fn check_open(&self) -> Result {
-        self.stream.check_open(self.id, self.key)
+        let check = |place: &Place| place.stream.check_open(self.id, place.key);
+        self.send(check, |_| Ok(()))
+    }
+
+    /// Sends a frame within the session's quota.
+    fn push_frame(&self, frame: impl Fn() -> Frame) -> Result {
+        self.send(
+            |place| place.stream.push(self.id, place.key, frame()),
+            |held| held.push(frame()),
+        )
     }
 
     /// Sends a one-way message on behalf of the session, by way of its gate: only the gate knows
@@ -54,7 +170,7 @@ impl RemoteSession {
     /// [`CLOSED`](crate::code::CLOSED), [`TOO_MANY`](crate::code::TOO_MANY).
     pub(in crate::cluster) fn relay(&self, message: Message) -> Result {
         let frame = self.frame(Kind::Relay, 0, message);
-        self.stream.push(self.id, self.key, frame)
+        self.push_frame(|| frame.clone())
     }
 
     /// [`relay`](RemoteSession::relay) for a call, which the gate answers. With `to` it is for the
@@ -71,7 +187,7 @@ impl RemoteSession {
     ) -> Result {
         let frame = self.frame(Kind::RelayCall, id, message);
         let frame = frame.until(deadline).with_target(to);
-        self.stream.push(self.id, self.key, frame)
+        self.push_frame(|| frame.clone())
     }
 
     fn frame(&self, kind: Kind, id: u64, message: Message) -> Frame {
@@ -82,19 +198,33 @@ impl RemoteSession {
 
     /// The stream that carries the session's calls.
     pub(in crate::cluster) fn stream(&self) -> Arc<LinkStream> {
-        self.stream.clone()
+        if !self.displaced.load(Ordering::Acquire) {
+            return self.first.stream.clone();
+        }
+        self.place().stream
     }
 }
 
 impl SessionSink for RemoteSession {
     fn push(&self, push: &Push<'_>) -> Result {
         push.check()?;
-        let frame = Frame::push(self.id, Vec::new(), push.route(), push.body().clone());
-        self.stream.push(self.id, self.key, frame)
+        self.push_frame(|| Frame::push(self.id, Vec::new(), push.route(), push.body().clone()))
     }
 
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
-        self.stream.respond(self.id, self.key, request, answer)
+        // Taken once: where it is queued.
+        let answer = Cell::new(Some(answer));
+        let take = || answer.take().unwrap_or_else(|| Ok(Bytes::new()));
+        self.send(
+            |place| {
+                let Place { stream, key, .. } = place;
+                stream.respond(self.id, *key, request, take)
+            },
+            |held| {
+                held.respond(request, take());
+                Ok(())
+            },
+        )
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {
@@ -104,7 +234,17 @@ impl SessionSink for RemoteSession {
     }
 
     fn close(&self, reason: CloseReason) {
-        self.stream.close_session(self.id, self.key, reason);
+        // Of a session that has ended, nothing is left to close.
+        let _ = self.send(
+            |place| {
+                let Place { stream, key, .. } = place;
+                stream.close_session(self.id, *key, reason.clone())
+            },
+            |held| {
+                held.add(HeldItem::Close(reason.clone()));
+                Ok(())
+            },
+        );
     }
 
     fn remote_addr(&self) -> Option<SocketAddr> {
@@ -112,30 +252,68 @@ impl SessionSink for RemoteSession {
     }
 
     fn bind(&self, session: &Session, user: Option<UserId>) {
-        self.stream.bind(session, self.key, user);
+        // Of a session that has ended, the user is of no interest.
+        let _ = self.send(
+            |place| place.stream.bind(session, place.key, user.clone()),
+            |held| {
+                session.inner().rebind(user.clone());
+                held.add(HeldItem::Bind(user.clone()));
+                Ok(())
+            },
+        );
     }
 
     fn route(&self, session: &Session, service: &str, address: Option<&str>) -> Result {
-        self.stream.route(self.id, self.key, service, address)?;
+        self.send(
+            |place| {
+                let Place { stream, key, .. } = place;
+                stream.route(self.id, *key, service, address)
+            },
+            |held| {
+                held.add(HeldItem::Route(
+                    service.to_owned(),
+                    address.map(str::to_owned),
+                ));
+                Ok(())
+            },
+        )?;
         session.inner().bindings.set(service, address);
         Ok(())
     }
 
     fn share(&self, session: &Session, key: &str, value: Option<Bytes>) -> Result {
-        self.stream.share(session, self.key, key, value)
+        self.send(
+            |place| {
+                let stream = &place.stream;
+                stream.share(session, place.key, key, value.clone())
+            },
+            |held| {
+                session.inner().shared.set(key, value.clone())?;
+                held.add(HeldItem::Share(key.to_owned()));
+                Ok(())
+            },
+        )
     }
 
     fn gate_address(&self) -> Option<Arc<str>> {
-        Some(self.gate.clone())
+        Some(self.place().gate)
     }
 
     fn done(&self) {
-        self.stream.finished(self.id, self.key);
+        if self.displaced.load(Ordering::Acquire) {
+            let place = self.place();
+            place.stream.finished(self.id, place.key);
+        } else {
+            self.first.stream.finished(self.id, self.first.key);
+        }
     }
 
     fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
+        if self.is_held() {
+            return None;
+        }
         // A session that is closing gets its own error.
         self.check_open().ok()?;
-        Some(self.stream.clone())
+        Some(self.stream())
     }
 }

@@ -48,7 +48,7 @@ pub(super) struct Sender<S> {
     pub(super) windows: FxHashMap<i64, SessionWindow<S>>,
     pub(super) any_stale: bool,
     /// Sessions opened so far.
-    opened: u64,
+    pub(super) opened: u64,
     pub(super) writer: Option<Waker>,
     /// Whether the stream ends when the queue is empty.
     pub(super) finishing: bool,

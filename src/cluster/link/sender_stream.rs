@@ -66,7 +66,7 @@ impl<S: LinkedSession> Sender<S> {
         let mut resumed: Vec<_> = self
             .windows
             .values()
-            .filter(|window| !unsent.contains(&window.session.id()))
+            .filter(|window| !window.attaching && !unsent.contains(&window.session.id()))
             .collect();
         resumed.sort_unstable_by_key(|window| window.number);
         let frames: Vec<_> = resumed

@@ -10,12 +10,14 @@ use crate::{
 };
 
 /// A session that this node serves for the peer.
-pub(super) struct ServedSession<S> {
+pub(in crate::cluster) struct ServedSession<S> {
     pub(super) session: S,
     /// Tells this session from another of the same id that was served before.
     pub(super) key: u64,
     /// The last stream on which the peer named the session.
     pub(super) stream: u64,
+    /// The gate that may have the session next: until then nothing is sent to the peer for it.
+    pub(super) held_for: Option<Box<str>>,
     /// Why this node asked the gate to close the connection, if it did: nothing else is sent to it.
     pub(super) closing: Option<CloseReason>,
     /// Requests in flight, and until when their gate waits. One gate has one timeout, so the first
@@ -58,6 +60,15 @@ pub(in crate::cluster) struct NewSession<'a> {
 }
 
 impl<S> ServedSession<S> {
+    pub(in crate::cluster) fn session(&self) -> &S {
+        &self.session
+    }
+
+    /// Whether it is the one with this key, and its gate takes more.
+    pub(super) fn is_open(&self, key: u64) -> bool {
+        self.key == key && self.closing.is_none() && self.held_for.is_none()
+    }
+
     /// Takes a request that a handler answers.
     ///
     /// # Errors

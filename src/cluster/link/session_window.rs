@@ -23,6 +23,8 @@ pub(in crate::cluster) struct SessionWindow<S> {
     pub(in crate::cluster) number: u64,
     /// The number of the member's last BIND that this gate has applied.
     pub(super) binds: u32,
+    /// Whether the member is about to take the session over from another gate: no stream names it yet.
+    pub(super) attaching: bool,
     /// Whether a SHARED was left out because the queue was full: all values are to be sent.
     pub(super) stale: bool,
     unfinished: u32,
@@ -41,12 +43,27 @@ impl<S: LinkedSession> SessionWindow<S> {
             session: session.for_request(0),
             number,
             binds: 0,
+            attaching: false,
             stale: false,
             unfinished: 0,
             requests: VecDeque::new(),
             reader: None,
             quota: Quota::new(SESSION_QUOTA),
         }
+    }
+
+    /// That of a session which another gate had before, with its requests in flight at the member.
+    pub(super) fn adopted(session: &S, number: u64, requests: Vec<u64>) -> Self {
+        Self {
+            requests: requests.into(),
+            attaching: true,
+            ..Self::new(session, number)
+        }
+    }
+
+    /// The requests in flight, in the order they were sent.
+    pub(super) fn requests(&self) -> impl Iterator<Item = u64> {
+        self.requests.iter().copied()
     }
 
     /// Whether another message may be sent.

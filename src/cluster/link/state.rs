@@ -9,7 +9,7 @@
 //!   [`receive`](LinkState::receive) for each of its frames, [`answer`](LinkState::answer) for a
 //!   frame of an answer stream;
 //! - outbound: [`message`](LinkState::message), [`push`](LinkState::push),
-//!   [`respond`](LinkState::respond), binds and closes, shared values in
+//!   [`respond`](LinkState::respond) and closes, users and bindings in `binds.rs`, shared values in
 //!   `shared_data.rs`, and calls in `call_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
 //! - in `activity.rs`: [`poll_open`](LinkState::poll_open) and [`peer_idle`](LinkState::peer_idle), and
@@ -51,13 +51,10 @@ use super::{
     proto::{Batch, Frame, Kind},
     receiver::Receiver,
     sender::{Blocked, Sender},
-    served_session::{NewSession, ServedRoute, unknown},
+    served_session::{NewSession, unknown},
     session::LinkedSession,
 };
-use crate::{
-    error::Result,
-    session::{CloseReason, UserId},
-};
+use crate::{error::Result, session::CloseReason};
 
 /// Both directions of a link, for the sessions of one stream index.
 pub(in crate::cluster) struct LinkState<S> {
@@ -375,7 +372,8 @@ impl<S: LinkedSession> LinkState<S> {
         self.sender.try_push(frame, &served.quota)
     }
 
-    /// Queues the answer to a request. Bounded by the requests in flight, so it is never refused.
+    /// Queues the answer to a request, which `answer` makes. Bounded by the requests in flight, so it is
+    /// never refused.
     ///
     /// # Errors
     /// [`code::CLOSED`] when the session has ended, [`code::CONFLICT`] when the request is not in
@@ -385,62 +383,25 @@ impl<S: LinkedSession> LinkState<S> {
         id: i64,
         key: u64,
         request: u64,
-        answer: Result<Bytes>,
+        answer: impl FnOnce() -> Result<Bytes>,
     ) -> Result<Option<Waker>> {
         self.receiver.open_session(id, key)?.answered(request)?;
-        Ok(self.sender.push(Frame::response(id, request, answer)))
+        Ok(self.sender.push(Frame::response(id, request, answer())))
     }
 
     /// Asks the gate to close the client's connection. Only the first time counts.
+    ///
+    /// # Errors
+    /// [`code::CLOSED`].
     pub(super) fn close_session(
         &mut self,
         id: i64,
         key: u64,
         reason: CloseReason,
-    ) -> Option<Waker> {
-        self.receiver
-            .open_session(id, key)
-            .ok()?
-            .set_closing(reason.clone());
-        self.sender.push(Frame::close(id, reason))
-    }
-
-    /// Binds a session to a user, or to none, and asks its gate to do so.
-    pub(super) fn bind(&mut self, session: &S, key: u64, user: Option<UserId>) -> Option<Waker> {
-        // Under the lock, so that it has an order with the users that the gate announces.
-        session.rebind(user.clone());
-        self.receiver.open_session(session.id(), key).ok()?;
-        let number = self.receiver.next_bind();
-        let bind = Frame::bind(session.id(), user.as_ref(), number);
-        // Not within the session's quota: its pushes must not keep a bind from being sent. A gate
-        // that takes nothing at all is cut off; its own user counts when it is back.
-        let writer = self.sender.try_push(bind, &self.node_quota).ok()?;
-        self.receiver.bind_sent(session.id(), number);
-        writer
-    }
-
-    /// Asks the gate of a session to bind a service to an address, or to none.
-    ///
-    /// # Errors
-    /// [`code::CLOSED`] when the session has ended, [`code::TOO_MANY`].
-    pub(super) fn route(
-        &mut self,
-        id: i64,
-        key: u64,
-        service: &str,
-        address: Option<&str>,
     ) -> Result<Option<Waker>> {
-        self.receiver.open_session(id, key)?;
-        let number = self.receiver.next_bind();
-        let frame = Frame::route(id, service, address, number);
-        let writer = self.sender.try_push(frame, &self.node_quota)?;
-        let route = ServedRoute {
-            number,
-            service: service.to_owned(),
-            address: address.map(str::to_owned),
-        };
-        self.receiver.route_sent(id, route);
-        Ok(writer)
+        let served = self.receiver.open_session(id, key)?;
+        served.set_closing(reason.clone());
+        Ok(self.sender.push(Frame::close(id, reason)))
     }
 
     /// Counts a message as finished by its handler.

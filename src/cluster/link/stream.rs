@@ -157,6 +157,11 @@ impl LinkStream {
         self.send(|state| state.session_shared(session, key));
     }
 
+    /// Forgets a session of this gate that another gate has now.
+    pub(super) fn session_moved(&self, session: i64) {
+        self.send(|state| state.session_moved(session));
+    }
+
     pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason, always: bool) {
         self.send(|state| state.session_closed(session, reason, always));
     }
@@ -174,16 +179,26 @@ impl LinkStream {
     ///
     /// # Errors
     /// [`code::CLOSED`], or [`code::CONFLICT`] when the request is not in flight.
-    pub(super) fn respond(&self, id: i64, key: u64, request: u64, answer: Result<Bytes>) -> Result {
+    pub(super) fn respond(
+        &self,
+        id: i64,
+        key: u64,
+        request: u64,
+        answer: impl FnOnce() -> Result<Bytes>,
+    ) -> Result {
         self.try_send(|state| state.respond(id, key, request, answer))
     }
 
-    pub(super) fn close_session(&self, id: i64, key: u64, reason: CloseReason) {
-        self.send(|state| state.close_session(id, key, reason));
+    /// # Errors
+    /// [`code::CLOSED`].
+    pub(super) fn close_session(&self, id: i64, key: u64, reason: CloseReason) -> Result {
+        self.try_send(|state| state.close_session(id, key, reason))
     }
 
-    pub(super) fn bind(&self, session: &Session, key: u64, user: Option<UserId>) {
-        self.send(|state| state.bind(session, key, user));
+    /// # Errors
+    /// [`code::CLOSED`]. This node's copy has the user then, all the same.
+    pub(super) fn bind(&self, session: &Session, key: u64, user: Option<UserId>) -> Result {
+        self.try_send(|state| state.bind(session, key, user))
     }
 
     /// Asks the gate of a served session to bind a service.
@@ -318,10 +333,10 @@ impl CallStream for LinkStream {
 }
 
 impl GateMulticast for LinkStream {
-    fn push(&self, sessions: Vec<i64>, push: &Push<'_>) -> Result {
+    fn push(&self, sessions: Vec<i64>, push: &Push<'_>, displaced: &mut Vec<i64>) -> Result {
         let frame = Frame::push(0, sessions, push.route(), push.body().clone());
         check_size(frame.body.len())?;
-        self.try_send(|state| state.multicast(frame))
+        self.try_send(|state| state.multicast(frame, displaced))
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
     session::Session,
 };
 
+mod moving;
 mod pair;
 
 #[test]

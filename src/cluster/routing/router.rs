@@ -10,7 +10,7 @@ use crate::{
         link::{context::LinkContext, remote::RemoteSession},
         peer_table::{Candidate, PeerTable, unsupported},
         pending_calls::PendingCalls,
-        transport::{PeerStatus, PeerTransport, into_error},
+        transport::{PeerStatus, PeerTransport, Serves, into_error},
     },
     dispatch::{ClusterRouter, ForwardError, Origin},
     error::{Error, Result, code},
@@ -246,6 +246,35 @@ impl ClusterRouter for PeerRouter {
     fn shared(&self, session: &Session, key: &str) {
         self.table
             .each(|transport| transport.session_shared(session, key));
+    }
+
+    fn served(&self, session: &Session) -> Option<Vec<(String, Vec<u64>)>> {
+        let (mut served, mut fixed) = (Vec::new(), false);
+        self.table
+            .each(|transport| match transport.serves(session.id()) {
+                Serves::Nothing => {}
+                Serves::Movable(requests) => {
+                    served.push((transport.address().to_owned(), requests));
+                }
+                Serves::Fixed => fixed = true,
+            });
+        (!fixed).then_some(served)
+    }
+
+    fn moved(&self, session: &Session) {
+        self.table
+            .each(|transport| transport.session_moved(session.id()));
+    }
+
+    fn adopted(&self, session: &Session, address: &str, requests: Vec<u64>) -> Result<u64> {
+        let transport = self.table.answering(address)?;
+        transport.session_adopted(session, requests)
+    }
+
+    fn attached(&self, session: &Session, address: &str, attached: bool) {
+        if let Some(transport) = self.table.get(address) {
+            transport.session_attached(session, attached);
+        }
     }
 
     fn closed(&self, session: &Session, reason: &CloseReason) {

@@ -7,7 +7,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
 
 use super::token::{self, Secret};
 use crate::{gate::opening::Opening, net::stream::Transport, resume::Lost};
@@ -52,6 +55,9 @@ pub(in crate::gate) struct Registry(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     sessions: HashMap<i64, Entry>,
+    /// The sessions that other gates have now, with the addresses of those. As many as this gate had
+    /// when it began to drain.
+    moved: HashMap<i64, (Secrets, Arc<str>)>,
     ended: HashMap<i64, (Secrets, Lost)>,
     /// The keys of `ended`, oldest first.
     ended_order: VecDeque<i64>,
@@ -61,15 +67,36 @@ struct Entry {
     session: Arc<dyn Resumable>,
     secrets: Secrets,
     arrival: Option<Arrival>,
+    /// Held while the session moves to another gate.
+    migrating: Option<OwnedSemaphorePermit>,
+    /// When it may be tried again to move the session.
+    migrate_at: Option<Instant>,
+}
+
+/// Why a session is not to be found here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::gate) enum NotHere {
+    Lost(Lost),
+    /// It is about to move. The client may try again.
+    Moving,
+    /// The gate at this address has it.
+    Moved(Arc<str>),
+}
+
+impl From<Lost> for NotHere {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
 }
 
 /// The token the client has used or acknowledged last, and those it was sent since, oldest first.
 ///
 /// Until the client acknowledges one, the replies with them may be lost. There may be several,
 /// because an attempt that the client has given up may arrive behind the next one.
-struct Secrets {
-    current: Secret,
-    pending: Vec<Secret>,
+#[derive(Clone)]
+pub(in crate::gate) struct Secrets {
+    pub(in crate::gate) current: Secret,
+    pub(in crate::gate) pending: Vec<Secret>,
 }
 
 impl Secrets {
@@ -111,17 +138,86 @@ impl Registry {
         (most, node): (usize, u64),
     ) -> Option<String> {
         let current = Secret::random()?;
+        let added = self.adopt(id, session, Secrets::new(current), most);
+        added.then(|| token::encode(id, &current, node))
+    }
+
+    /// Adds a session that comes from another gate, unless there are `most` already.
+    pub(in crate::gate) fn adopt(
+        &self,
+        id: i64,
+        session: Arc<dyn Resumable>,
+        secrets: Secrets,
+        most: usize,
+    ) -> bool {
         let entry = Entry {
             session,
-            secrets: Secrets::new(current),
+            secrets,
             arrival: None,
+            migrating: None,
+            migrate_at: None,
         };
         let mut table = self.0.lock();
-        if table.sessions.len() >= most {
-            return None;
+        let has_room = table.sessions.len() < most;
+        if has_room {
+            // It may have been here before.
+            table.moved.remove(&id);
+            table.sessions.insert(id, entry);
         }
-        table.sessions.insert(id, entry);
-        Some(token::encode(id, &current, node))
+        has_room
+    }
+
+    /// The sessions that may be tried to move now.
+    pub(in crate::gate) fn to_migrate(&self, now: Instant) -> Vec<i64> {
+        let table = self.0.lock();
+        let sessions = table.sessions.iter().filter(|(_, entry)| {
+            entry.migrating.is_none() && entry.migrate_at.is_none_or(|at| at <= now)
+        });
+        sessions.map(|(id, _)| *id).collect()
+    }
+
+    /// Ends the connection of a session, if it has one, so that its task moves it. Until then no client
+    /// may return to it.
+    pub(in crate::gate) fn migrate(&self, id: i64, permit: OwnedSemaphorePermit) {
+        let session = {
+            let mut table = self.0.lock();
+            let Some(entry) = table.sessions.get_mut(&id) else {
+                return;
+            };
+            entry.migrating = Some(permit);
+            entry.session.clone()
+        };
+        session.supersede();
+    }
+
+    pub(in crate::gate) fn is_migrating(&self, id: i64) -> bool {
+        let table = self.0.lock();
+        let entry = table.sessions.get(&id);
+        entry.is_some_and(|entry| entry.migrating.is_some())
+    }
+
+    /// Notes that a session does not move, and is not to be tried again before this time.
+    pub(in crate::gate) fn stay(&self, id: i64, migrate_at: Instant) {
+        if let Some(entry) = self.0.lock().sessions.get_mut(&id) {
+            (entry.migrating, entry.migrate_at) = (None, Some(migrate_at));
+        }
+    }
+
+    /// What the tokens of a session hold.
+    pub(in crate::gate) fn secrets(&self, id: i64) -> Option<Secrets> {
+        let table = self.0.lock();
+        table.sessions.get(&id).map(|entry| entry.secrets.clone())
+    }
+
+    /// Removes a session that the gate at an address has now.
+    pub(in crate::gate) fn moved(&self, id: i64, to: Arc<str>) {
+        let mut table = self.0.lock();
+        if let Some(entry) = table.sessions.remove(&id) {
+            table.moved.insert(id, (entry.secrets, to));
+            drop(table);
+            // Without the lock: it may own a socket.
+            drop(entry.arrival);
+        }
     }
 
     /// Whether no client may return.
@@ -154,20 +250,38 @@ impl Registry {
     ///
     /// # Errors
     /// Why it cannot be resumed; nothing changes.
-    pub(in crate::gate) fn find(&self, token: &str, received: Option<u64>) -> Result<i64, Lost> {
+    pub(in crate::gate) fn find(&self, token: &str, received: Option<u64>) -> Result<i64, NotHere> {
         let (id, secret) = token::decode(token).ok_or(Lost::Unknown)?;
         let mut table = self.0.lock();
+        if let Some((secrets, to)) = table.moved.get(&id)
+            && secrets.include(&secret)
+        {
+            return Err(NotHere::Moved(to.clone()));
+        }
         let Some(entry) = table.sessions.get_mut(&id) else {
             let ended = table.ended.get(&id);
             let ended = ended.filter(|(secrets, _)| secrets.include(&secret));
-            return Err(ended.map_or(Lost::Unknown, |(_, lost)| *lost));
+            return Err(ended.map_or(Lost::Unknown, |(_, lost)| *lost).into());
         };
         if !entry.secrets.include(&secret) {
-            return Err(Lost::Unknown);
+            return Err(Lost::Unknown.into());
+        }
+        if entry.migrating.is_some() {
+            return Err(NotHere::Moving);
         }
         entry.session.check(received.ok_or(Lost::Invalid)?)?;
         entry.secrets.used(secret);
         Ok(id)
+    }
+
+    /// Whether the session of a token is here.
+    pub(in crate::gate) fn has(&self, token: &str) -> bool {
+        let Some((id, secret)) = token::decode(token) else {
+            return false;
+        };
+        let table = self.0.lock();
+        let entry = table.sessions.get(&id);
+        entry.is_some_and(|entry| entry.secrets.include(&secret))
     }
 
     /// Gives a session its new socket, in place of an earlier one. Dropped if the session has ended.

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     gate::{live_limits::LiveLimits, send_queue::SendQueue},
     packet::{self, Kind},
-    resume::{AckError, Endpoint, Limits, Lost},
+    resume::{AckError, Endpoint, Limits, Lost, Snapshot},
 };
 
 /// One client's counts, and the packets it has not acknowledged. The order in which packets leave
@@ -30,6 +30,26 @@ impl Replay {
             again: Vec::new(),
             ready: VecDeque::new(),
         }
+    }
+
+    /// That of a client which comes from another gate; `None` if the snapshot is invalid.
+    pub(in crate::gate) fn adopted(limits: &LiveLimits, snapshot: Snapshot) -> Option<Self> {
+        let limits = Limits::new(limits.queue_bytes(), limits.queue_messages());
+        Some(Self {
+            endpoint: Endpoint::restore(limits, snapshot).ok()?,
+            again: Vec::new(),
+            ready: VecDeque::new(),
+        })
+    }
+
+    /// Counts what is queued as sent, for a client that is away.
+    pub(in crate::gate) fn settle(&mut self, queue: &mut SendQueue) {
+        self.drain(queue, drop);
+        self.ready.clear();
+    }
+
+    pub(in crate::gate) fn snapshot(&self) -> Snapshot {
+        self.endpoint.snapshot()
     }
 
     pub(in crate::gate) fn received(&self) -> u64 {
@@ -110,8 +130,7 @@ impl Replay {
         queue: &mut SendQueue,
     ) -> Result<(), Lost> {
         self.endpoint.check(received)?;
-        self.drain(queue, drop);
-        self.ready.clear();
+        self.settle(queue);
         self.again = self.endpoint.resume(received)?;
         Ok(())
     }

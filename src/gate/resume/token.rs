@@ -17,8 +17,17 @@ impl Secret {
         Some(Self(bytes))
     }
 
+    /// Reads the bytes of one; `None` if they are not 16.
+    pub(in crate::gate) fn of(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    pub(in crate::gate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Compares in constant time.
-    pub(super) fn is(&self, other: &Self) -> bool {
+    pub(in crate::gate) fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }

@@ -102,6 +102,20 @@ pub(super) struct Closing {
     pub(super) awaited: bool,
 }
 
+impl Closing {
+    /// Begins, with the claim that the session had.
+    pub(super) fn new(claim: u64, now: Instant) -> Self {
+        Self {
+            claim,
+            until: now + CALLBACK_TIMEOUT,
+            waiting: Vec::new(),
+            replaced: false,
+            claimant: None,
+            awaited: false,
+        }
+    }
+}
+
 impl Record {
     /// Returns the number of its claim; 0 if it has none.
     pub(super) fn claim(&self) -> u64 {
@@ -123,6 +137,20 @@ impl Record {
             claimant: closing.claimant.clone()?,
             late,
         })
+    }
+
+    /// That of a session with this claim, or without one for 0.
+    pub(super) fn held(user: UserId, claim: u64) -> Self {
+        let state = match claim {
+            0 => State::Bound,
+            claim => State::Granted { claim },
+        };
+        Self { user, state }
+    }
+
+    /// Returns the number of its claim, 0 for none; `None` while that is under way.
+    pub(super) fn decided(&self) -> Option<u64> {
+        self.is_held().then(|| self.claim())
     }
 
     /// Whether owners should know it: a claim under way is not decided.

@@ -360,7 +360,9 @@ impl Slot {
         let mut entries = self.entries.of(user);
         entries.retain(|entry| entry.claim != 0);
         entries.sort_by_key(|entry| entry.claim);
-        entries.pop();
+        let last = entries.pop();
+        // One that moves is at two gates for a moment, with one claim.
+        entries.retain(|entry| last.is_some_and(|last| last.claim != entry.claim));
         let steps = entries.into_iter().map(|entry| StepDown {
             user: user.clone(),
             place: gates.place(&entry),

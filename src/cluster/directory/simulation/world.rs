@@ -425,7 +425,7 @@ impl World {
             let session = running.next_session;
             running.next_session += 1;
             match action {
-                0 => running.gate.bind(session, user),
+                0 => running.gate.bind(session, user, 0),
                 _ => {
                     self.oracle.begins(&user, (process, session), now);
                     running.gate.login(session, user, self.policy, now);

@@ -133,7 +133,7 @@ impl World {
         if self.random.random_bool(0.5) {
             if let Some(session) = self.served(node) {
                 self.input(node, stream_index(session.id), |link, _| {
-                    link.bind(&session, session.key, user);
+                    let _ = link.bind(&session, session.key, user);
                 });
             }
         } else {
@@ -205,7 +205,7 @@ impl World {
             self.trouble("closed by the member");
             self.input(node, stream_index(session.id), |link, _| {
                 let reason = CloseReason::Closed("enough".to_owned());
-                link.close_session(session.id, session.key, reason);
+                let _ = link.close_session(session.id, session.key, reason);
             });
         }
     }
@@ -251,7 +251,7 @@ impl World {
         self.input(node, stream_index(session.id), |link, _| {
             if request != 0 {
                 // The session may have ended.
-                let _ = link.respond(session.id, session.key, request, Ok(Bytes::new()));
+                let _ = link.respond(session.id, session.key, request, || Ok(Bytes::new()));
             }
             link.finished(session.id, session.key);
         });

@@ -1,0 +1,111 @@
+//! A client whose session moves to another gate: what is taken of it, and put back. No I/O.
+
+use std::mem;
+
+use super::{
+    client_state::{ClientState, Phase, Requests},
+    ending::Ending,
+    handle::ConnectionHandle,
+    liveness::Handshake,
+    resume::replay::Replay,
+};
+use crate::session::Session;
+
+/// The most bytes of a client that moves to another gate: they go in one frame.
+const MAX_MOVED: usize = 12 * 1024 * 1024;
+
+impl ClientState {
+    /// Whether a client that may return can move to another gate: it has acknowledged its handshake,
+    /// and all its requests in flight are among those that other nodes answer.
+    pub(super) fn is_movable(&self, elsewhere: &[u64]) -> bool {
+        let mut requests = self.in_flight.iter();
+        matches!(self.phase, Phase::Open | Phase::Away)
+            && self.replay.is_some()
+            && self.handshake == Handshake::Acknowledged
+            && self.held.is_none()
+            && self.queued_bytes() <= MAX_MOVED
+            && requests.all(|(id, _)| elsewhere.contains(&id))
+    }
+
+    /// Takes everything of a client that is away and [movable](ClientState::is_movable), for another
+    /// gate. What is queued counts as sent.
+    pub(super) fn take_moving(&mut self, elsewhere: &[u64]) -> Option<Self> {
+        if !self.is_away() || self.queue.has_unprocessed() || !self.is_movable(elsewhere) {
+            return None;
+        }
+        let moving = Self {
+            phase: Phase::Moving(None),
+            ..Self::default()
+        };
+        let mut taken = mem::replace(self, moving);
+        if let Some(replay) = &mut taken.replay {
+            replay.settle(&mut taken.queue);
+        }
+        Some(taken)
+    }
+
+    /// Puts back what was taken: the client does not move.
+    pub(super) fn put_back(&mut self, taken: Self) {
+        let moving = mem::replace(self, taken);
+        if let Phase::Moving(Some(ending)) = moving.phase {
+            self.close(ending);
+        }
+    }
+
+    /// Why the session was closed since it was taken.
+    pub(super) fn closed_moving(&self) -> Option<Ending> {
+        match &self.phase {
+            Phase::Moving(closed) => closed.clone(),
+            _ => None,
+        }
+    }
+
+    /// A client that is away, and comes from another gate.
+    pub(super) fn adopted(error_flag: bool, replay: Replay, requests: Requests) -> Self {
+        Self {
+            phase: Phase::Away,
+            handshake: Handshake::Acknowledged,
+            error_flag,
+            replay: Some(Box::new(replay)),
+            in_flight: requests,
+            ..Self::default()
+        }
+    }
+}
+
+impl ConnectionHandle {
+    /// See [`ClientState::is_movable`].
+    pub(super) fn is_movable(&self, elsewhere: &[u64]) -> bool {
+        self.state.lock().client.is_movable(elsewhere)
+    }
+
+    /// See [`ClientState::take_moving`]. The pipeline processes what is queued before.
+    pub(super) fn take_moving(&self, session: &Session, elsewhere: &[u64]) -> Option<ClientState> {
+        while self.state.lock().client.queue.has_unprocessed() {
+            self.run_pipeline(session);
+        }
+        self.swap(|client| client.take_moving(elsewhere))
+    }
+
+    /// See [`ClientState::put_back`].
+    pub(super) fn put_back(&self, taken: ClientState) {
+        self.swap(|client| client.put_back(taken));
+    }
+
+    /// See [`ClientState::closed_moving`].
+    pub(super) fn closed_moving(&self) -> Option<Ending> {
+        self.state.lock().client.closed_moving()
+    }
+
+    /// Makes it the handle of a client that comes from another gate.
+    pub(super) fn adopt(&self, adopted: ClientState) {
+        self.swap(|client| *client = adopted);
+    }
+
+    fn swap<R>(&self, swap: impl FnOnce(&mut ClientState) -> R) -> R {
+        let mut state = self.state.lock();
+        let result = swap(&mut state.client);
+        state.charge(&self.gate.memory);
+        result
+    }
+}

@@ -1,0 +1,227 @@
+//! A gate that drains hands its sessions over.
+
+use std::time::Duration;
+
+use nano::{App, Session, packet::Kind, testing::RawClient};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    harness::{MINUTE, Returning, come_back},
+    support::{eventually, within},
+    world::{LONG, Room, SLOW, World, count, served},
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_gate_hands_its_sessions_over_with_all_that_they_have() {
+    let world = World::new(SLOW, 2).await;
+    let (first, first_log) = world.gate().await;
+    let (second, second_log) = world.gate().await;
+    world.converged(&[&first, &second]).await;
+    let mut client = Returning::connect(first.node()).await;
+    let raw = &mut client.client;
+    let name = raw.call(1, "Room.Name", "").await;
+    let at = usize::from(name == "two");
+    let (room, backend) = (&world.rooms[at], &world.backends[at]);
+    raw.call(2, "Room.Enter", "").await;
+    let session = served(backend);
+    raw.request(3, "Room.Slow", "late").await;
+    eventually("the slow request arrives", || {
+        room.log.lines() == ["entered", "slow"]
+    })
+    .await;
+    for number in 0..3 {
+        session.push_raw("onNumber", number.to_string()).unwrap();
+    }
+
+    first.handle().drain(LONG);
+    within("the end of the first gate", first.node().stopped()).await;
+    assert_eq!(first_log.lines(), [""; 0], "nothing ended there");
+    assert_eq!(count(&second), 1);
+    room.answer.notify_one();
+    session.push_raw("onNumber", "3").unwrap();
+    room.group.broadcast_raw("onNumber", "4").unwrap();
+
+    let mut client = client.again(second.node(), 2).await.client;
+    for number in 0..3 {
+        assert_eq!(client.push("onNumber").await, number.to_string().as_str());
+    }
+    // The answer is given on another thread.
+    let (mut pushes, mut answered) = (Vec::new(), false);
+    while pushes.len() < 2 || !answered {
+        let message = client.message().await;
+        if message.id == 3 {
+            assert_eq!(message.body, "late");
+            answered = true;
+        } else if message.route == "onNumber" {
+            pushes.push(message.body);
+        }
+    }
+    assert_eq!(pushes, ["3", "4"]);
+    assert_eq!(client.call(4, "Room.Name", "").await, name);
+    assert_eq!(served(backend), session, "the same session serves it");
+    assert_eq!(room.log.lines(), ["entered", "slow"]);
+    let here = served(&second);
+    assert_eq!((here.id(), here.uid()), (session.id(), 7));
+    assert_eq!(here.shared().get::<i32>("level").unwrap(), Some(3));
+    let found = backend.handle().user(7).locate().await.unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].gate, second.address());
+
+    // What backends change reaches the new gate, and its end reaches them.
+    session.shared().set("level", &4).unwrap();
+    eventually("the change arrives", || {
+        here.shared().get::<i32>("level").unwrap() == Some(4)
+    })
+    .await;
+    client.send_packet(Kind::Kick, b"").await;
+    eventually("the end arrives", || room.log.lines().len() == 4).await;
+    assert_eq!(room.group.count(), 0);
+    assert_eq!(second_log.lines(), ["resumed", "closed: client"]);
+    let other = &world.rooms[1 - at];
+    assert_eq!(other.log.lines(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_finds_its_moved_session_by_way_of_any_gate() {
+    let world = World::new(SLOW, 1).await;
+    let (first, _log) = world.gate().await;
+    let (second, _log) = world.gate().await;
+    let (third, _log) = world.gate().await;
+    world.converged(&[&first, &second, &third]).await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Room.Enter", "").await;
+    let session = served(&world.backends[0]);
+    client.client.finish().await;
+    first.handle().drain(LONG);
+    within("the end of the first gate", first.node().stopped()).await;
+    drop(first);
+    world.converged(&[&second, &third]).await;
+    // No member knows the gate that the token names.
+    let (holder, other) = match count(&second) {
+        1 => (&second, &third),
+        _ => (&third, &second),
+    };
+    assert_eq!((count(holder), count(other)), (1, 0));
+    session.push_raw("onNumber", "0").unwrap();
+    let mut back = client.again(other.node(), 1).await.client;
+    assert_eq!(back.push("onNumber").await, "0");
+    assert_eq!(back.call(2, "Room.Echo", "x").await, "x");
+    assert_eq!(served(&world.backends[0]), session);
+    // An invented token costs nothing but the question.
+    let token = client.token.replace('-', "-0");
+    let (_, granted) = come_back(other.node(), &token, json!(0)).await;
+    assert_eq!(granted["lost"], "unknown");
+}
+
+#[tokio::test]
+async fn a_session_with_a_part_on_its_gate_stays_until_the_deadline() {
+    let world = World::new(SLOW, 1).await;
+    type Keep = fn(&Session);
+    let keeps: [Keep; 3] = [
+        |session| session.set("lives", 3),
+        |session| drop(session.on_closed(|_, _| {})),
+        |session| drop(session.extensions().insert(3u8)),
+    ];
+    for keep in keeps {
+        let (first, log) = world
+            .gate_with(|app| {
+                app.on_session_open(move |session| {
+                    keep(session);
+                    Ok(())
+                })
+            })
+            .await;
+        let (second, _log) = world.gate().await;
+        world.converged(&[&first, &second]).await;
+        let mut client = Returning::connect(first.node()).await.client;
+        client.call(1, "Room.Echo", "x").await;
+        first.handle().drain(Duration::from_millis(400));
+        let kick = within("the kick", client.packet_of(Kind::Kick)).await;
+        let kick: serde_json::Value = serde_json::from_slice(&kick).unwrap();
+        assert_eq!(kick["reconnect"], "elsewhere");
+        within("the end of the gate", first.node().stopped()).await;
+        assert_eq!(log.lines(), ["closed: shutdown"]);
+        assert_eq!(count(&second), 0);
+        second.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_stays_when_the_next_gate_dies_and_moves_to_another() {
+    let world = World::new(Duration::from_millis(200), 1).await;
+    let (first, log) = world.gate().await;
+    let (mut second, _log) = world.gate().await;
+    world.converged(&[&first, &second]).await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Room.Enter", "").await;
+    let session = served(&world.backends[0]);
+    // It is a member until it is evicted.
+    second.kill();
+    first.handle().drain(LONG);
+    eventually("the connection ends", || {
+        first.handle().sessions().count() == 1
+    })
+    .await;
+    let (third, _log) = world.gate().await;
+    session.push_raw("onNumber", "0").unwrap();
+    // The client tries again until the session has moved.
+    let begun = Instant::now();
+    let (mut back, granted) = loop {
+        assert!(begun.elapsed() < MINUTE);
+        let ask = json!({ "token": client.token, "received": 1 });
+        let request = json!({ "sys": { "resume": ask } }).to_string();
+        let mut raw = RawClient::tcp(third.node().addresses()[0]).await;
+        raw.send_packet(Kind::Handshake, request.as_bytes()).await;
+        // Nothing follows the reply before it is acknowledged.
+        match raw.bytes().await {
+            Some(reply) => {
+                let reply: serde_json::Value = serde_json::from_slice(&reply[4..]).unwrap();
+                raw.send_packet(Kind::Ack, b"").await;
+                break (raw, reply["sys"]["resume"].clone());
+            }
+            None => sleep(Duration::from_millis(20)).await,
+        }
+    };
+    assert_eq!(granted.get("lost"), None, "{granted}");
+    assert_eq!(back.push("onNumber").await, "0");
+    assert_eq!(back.call(2, "Room.Echo", "x").await, "x");
+    assert_eq!(served(&world.backends[0]), session);
+    assert_eq!(world.rooms[0].log.lines(), ["entered"]);
+    assert!(!log.lines().iter().any(|line| line.starts_with("closed")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_its_gate_has_served_moves_if_the_application_lets_it() {
+    let world = World::new(SLOW, 0).await;
+    for lets in [false, true] {
+        let room = Room::new("gate");
+        let local = room.clone();
+        let gate = |app: App| {
+            let app = app.component(local);
+            match lets {
+                true => app.on_migrate(|session| session.uid() == 0),
+                false => app,
+            }
+        };
+        let (first, log) = world.gate_with(gate).await;
+        let (second, _log) = world.gate_with(|app| app.component(room)).await;
+        world.converged(&[&first, &second]).await;
+        let mut client = Returning::connect(first.node()).await;
+        client.client.call(1, "Room.Echo", "x").await;
+        let time = if lets {
+            LONG
+        } else {
+            Duration::from_millis(400)
+        };
+        first.handle().drain(time);
+        within("the end of the gate", first.node().stopped()).await;
+        assert_eq!(count(&second), usize::from(lets));
+        if lets {
+            let mut back = client.again(second.node(), 1).await.client;
+            assert_eq!(back.call(2, "Room.Echo", "y").await, "y");
+            assert_eq!(log.lines(), [""; 0]);
+        }
+        second.stop().await;
+    }
+}
