@@ -1,6 +1,6 @@
 //! Traces: the path of one message through the nodes of a cluster.
 //!
-//! A gate decides for each message of a client whether it is sampled: [`Traces`] sets the ratio, none
+//! A gate decides for each message of a client whether it is sampled: [`Traces`](crate::Traces) sets the ratio, none
 //! unless set. What a sampled message causes belongs to its trace: the handler, on whatever node,
 //! calls and one-way messages of the handler with their handlers, tasks and single timers. Each has
 //! a `tracing` span with the target `nano::trace`, at level info:
@@ -22,7 +22,7 @@
 //! handshake, which count first. Invalid ones are ignored, as the
 //! [specification](https://www.w3.org/TR/trace-context/) asks.
 //!
-//! For OpenTelemetry, [`Traces::on_span`] gives spans the ids of its SDK.
+//! For OpenTelemetry, [`Traces::on_span`](crate::Traces::on_span) gives spans the ids of its SDK.
 
 mod context;
 mod sampling;

@@ -318,7 +318,7 @@ impl Link {
         if let Some((session, request)) = self.unfinished.pop() {
             if request != 0 {
                 self.state
-                    .respond(session.id, session.key, request, Ok(body))
+                    .respond(session.id, session.key, request, || Ok(body))
                     .ok();
             }
             self.state.finished(session.id, session.key);
