@@ -200,7 +200,8 @@ impl Link {
                     opened: input.byte().into(),
                     ..Frame::default()
                 };
-                self.state.answer(&frame, &mut effects).unwrap();
+                let answered = self.state.answer(&frame, &mut effects);
+                assert!(answered.is_ok(), "{answered:?}");
             }
             8 => {
                 self.stream += 1;
@@ -334,7 +335,7 @@ impl Link {
         match input.byte() % 5 {
             0 => {
                 let user = UserId::of_parts(input.id(), "");
-                self.state.bind(&session, key, user);
+                self.state.bind(&session, key, user).ok();
             }
             1 => _ = self.state.route(id, key, "Room", Some("10.0.0.1:34580")),
             2 => {
@@ -348,7 +349,7 @@ impl Link {
             }
             _ => {
                 let reason = CloseReason::Kicked("bye".to_owned());
-                self.state.close_session(id, key, reason);
+                self.state.close_session(id, key, reason).ok();
             }
         }
     }
