@@ -30,7 +30,10 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// The views of a simulation. To make one takes long, and every process of it makes the same.
 #[derive(Clone, Default)]
-pub(super) struct Views(Rc<RefCell<HashMap<(u64, Vec<NodeId>, u64), View>>>);
+pub(super) struct Views(Rc<RefCell<HashMap<ViewKey, View>>>);
+
+/// The number of a view, its nodes, and the incarnation of the master.
+type ViewKey = (u64, Vec<NodeId>, u64);
 
 impl Views {
     fn get(&self, number: u64, mut nodes: Vec<NodeId>, master: u64) -> View {
