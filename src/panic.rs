@@ -1,5 +1,6 @@
-//! Panics of hooks, pipelines and callbacks become errors. Those of handlers are dealt with by
-//! `component::invocation`.
+//! Panics of hooks, pipelines, filters and callbacks become errors. Those of handlers are caught in
+//! `component::invocation` while it polls a future, in `component::filtered` behind filters, and else
+//! in `scheduler::executor`, as those of all tasks.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,4 +1,4 @@
-//! Calls of this node that wait for a peer's reply.
+//! Calls of this node that wait for a peer's reply. Requests of clients wait in `gate::requests`.
 //!
 //! A hash map, not an [`InFlight`](crate::in_flight::InFlight): replies of all peers come in any
 //! order, and the calls of one stream end together.

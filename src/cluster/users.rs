@@ -3,13 +3,13 @@
 //! Gates hold the truth about their sessions, and tell it to the owners of the
 //! [directory](super::directory). A node that looks for a user asks the user's owner, and keeps where
 //! it was found. A login goes from the node of the handler to the [gate] of the session, which
-//! [claims](claims) the user.
+//! [claims](login) the user.
 //!
 //! All of it goes by node calls. A standalone node calls itself.
 
 mod api;
-mod claims;
 mod gate;
+mod login;
 mod lookup;
 
 mod context;
@@ -24,9 +24,9 @@ use tokio::{runtime, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::{
-    claims::Claims,
     context::{LOGIN_TIMEOUT, UserContext},
     gate::Gate,
+    login::Logins,
     lookup::Lookup,
 };
 use super::{
@@ -68,7 +68,7 @@ pub(crate) struct Users {
     context: Arc<UserContext>,
     gate: Gate,
     lookup: Lookup,
-    claims: Claims,
+    logins: Logins,
     directory: Arc<Directory>,
     _follow: AbortOnDropHandle<()>,
 }
@@ -107,7 +107,7 @@ impl Users {
             gate,
             _follow: follow(&directory, views),
             lookup: Lookup::new(context.clone(), directory.clone()),
-            claims: Claims {
+            logins: Logins {
                 context: context.clone(),
                 directory: directory.clone(),
             },
@@ -138,13 +138,13 @@ impl Users {
 impl NodeService for Users {
     fn answer(&self, method: &str, call: NodeCall) {
         let body = call.body.clone();
-        let (gate, claims) = (self.gate.clone(), self.claims.clone());
+        let (gate, logins) = (self.gate.clone(), self.logins.clone());
         match method {
             "Find" => respond(call, decode(body).and_then(|request| gate.find(&request))),
             "Push" => respond(call, decode(body).and_then(|request| gate.push(&request))),
             "Kick" => respond(call, decode(body).and_then(|request| gate.kick(&request))),
             "Ended" => self.spawn(call, async move { gate.ended(decode(body)?).await }),
-            "Login" => self.spawn(call, async move { claims.login(decode(body)?).await }),
+            "Login" => self.spawn(call, async move { logins.login(decode(body)?).await }),
             other => call.fail(unknown(&format!("Users.{other}"))),
         }
     }

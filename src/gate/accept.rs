@@ -12,13 +12,13 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
+    admission::Origin,
     connection::Connection,
     detached::keep,
     handle::ConnectionHandle,
     http_upgrade,
     listener::ConnectionOptions,
     opening::Opening,
-    origin::Origin,
     resumption::{Offer, Resumption, Return},
     session_guard::{SessionGuard, finish},
     shared::{ConnectionPermit, Shared},

@@ -42,55 +42,6 @@ impl ConnectionHandle {
         }
     }
 
-    /// Adds a request that has arrived; `deadline` is when it times out.
-    ///
-    /// # Errors
-    /// `TOO_MANY` if the client has as many in flight as it may. The request is in flight anyway,
-    /// so that it can be answered.
-    pub(super) fn expect(&self, id: u64, deadline: Option<Instant>, new: Unanswered) -> Result {
-        let mut state = self.state.lock();
-        let limit = self.gate.limits.max_in_flight();
-        let full = state.client.in_flight.len() >= limit;
-        state.client.in_flight.insert(id, deadline, new);
-        if full {
-            Err(Error::new(
-                code::TOO_MANY,
-                format!("more than {limit} requests in flight"),
-            ))
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Answers every request whose deadline has passed with a timeout, and returns the next
-    /// deadline. The log names the route of one whose handler has returned, or is another member's; one that
-    /// still runs here, or blocks a scheduler, is logged by the invocation or the watch.
-    pub(super) fn expire(&self, session: &Session, now: Instant) -> Option<Instant> {
-        let expired: Vec<_> = {
-            let state = self.state.lock();
-            let expired = state.client.in_flight.expired(now);
-            expired.map(|(id, it)| (id, it.route.clone())).collect()
-        };
-        for (id, route) in expired {
-            self.gate.metrics.timed_out.increment(1);
-            // A response that came in between wins.
-            let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
-            if let Some(held_back) = self.gate.timeout_log.pass() {
-                let route = route.as_deref().unwrap_or_default();
-                let (session, uid) = (session.id(), session.uid());
-                warn!(
-                    session,
-                    uid,
-                    route,
-                    request = id,
-                    held_back,
-                    "request timed out"
-                );
-            }
-        }
-        self.state.lock().client.in_flight.next_deadline()
-    }
-
     /// Queues a handshake reply or a heartbeat.
     pub(super) fn send_control(&self, kind: packet::Kind, body: &[u8]) {
         let limits = &self.gate.limits;

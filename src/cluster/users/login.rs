@@ -15,12 +15,12 @@ use crate::{
 
 /// Logins of the sessions of this gate.
 #[derive(Clone)]
-pub(super) struct Claims {
+pub(super) struct Logins {
     pub(super) context: Arc<UserContext>,
     pub(super) directory: Arc<Directory>,
 }
 
-impl Claims {
+impl Logins {
     /// Claims a user for a session of this gate, and binds it. The node that claims has asked the hook
     /// of binds.
     ///
