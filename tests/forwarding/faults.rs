@@ -165,64 +165,6 @@ async fn a_gate_that_dies_takes_its_sessions_with_it() {
 }
 
 #[tokio::test]
-async fn a_member_that_stops_loses_no_request() {
-    let cluster = RoomCluster::with(&["a", "b"]).await;
-    let client = cluster.client().await;
-    let session = {
-        client.request_raw("Room.Who", "").await.unwrap();
-        cluster.gate.handle().sessions().list().pop().unwrap()
-    };
-    session
-        .router()
-        .bind("Room", cluster.backends[0].node.address())
-        .unwrap();
-    let held = tokio::spawn({
-        let client = client.clone();
-        async move { client.request_raw("Room.Hold", "").await }
-    });
-    eventually("the request to arrive", || {
-        !cluster.backends[0].room.held().is_empty()
-    })
-    .await;
-
-    let asking = tokio::spawn({
-        let client = client.clone();
-        async move {
-            for _ in 0..200 {
-                client.request_raw("Room.Who", "").await.unwrap();
-            }
-        }
-    });
-    let room = cluster.backends[0].room.clone();
-    let answer = async {
-        eventually("the others to have moved", || {
-            cluster.backends[1].room.handled() > 0
-        })
-        .await;
-        for responder in room.held().drain(..) {
-            responder
-                .respond(&bytes::Bytes::from_static(b"late"))
-                .unwrap();
-        }
-    };
-    tokio::join!(cluster.backends[0].node.stop(), answer);
-    within("every request", asking).await.unwrap();
-    assert_eq!(
-        within("the held request", held).await.unwrap().unwrap(),
-        "late"
-    );
-    assert_eq!(
-        cluster.backends[0].room.closed().len(),
-        1,
-        "its session ended with a callback"
-    );
-    assert!(
-        client.close_reason().is_none(),
-        "the client noticed nothing"
-    );
-}
-
-#[tokio::test]
 async fn a_gate_that_stops_ends_its_sessions_on_its_members() {
     let cluster = RoomCluster::with(&["a"]).await;
     let client = cluster.client().await;
