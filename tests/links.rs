@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +16,7 @@ use futures_util::future::join_all;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
     App, Cluster, Component, Handlers, Options, Raw, Result, Session, code,
-    metrics::CLUSTER_LINKS,
+    metrics::{CLUSTER_LINKS, DIRECTORY_NODES},
     testing::{TestNode, eventually, within},
 };
 use tokio::time::Instant;
@@ -41,10 +42,12 @@ impl Component<Raw> for Counter {
     }
 }
 
-/// The outbound streams of all nodes that are up.
+/// The outbound streams of all nodes that are up, and the views of their directories.
 struct Streams {
     snapshotter: Snapshotter,
     up: f64,
+    /// The nodes of the latest view with a number, by node.
+    views: HashMap<String, f64>,
 }
 
 impl Streams {
@@ -55,19 +58,42 @@ impl Streams {
         Self {
             snapshotter,
             up: 0.0,
+            views: HashMap::new(),
         }
     }
 
     fn up(&mut self) -> u64 {
         for (key, _, _, value) in self.snapshotter.snapshot().into_vec() {
-            if key.key().name() == CLUSTER_LINKS
-                && let DebugValue::Gauge(change) = value
-            {
-                // A snapshot takes what it shows.
-                self.up += change.0;
+            let (key, DebugValue::Gauge(gauge)) = (key.key(), value) else {
+                continue;
+            };
+            // A snapshot takes what it shows.
+            match key.name() {
+                CLUSTER_LINKS => self.up += gauge.0,
+                DIRECTORY_NODES if gauge.0 > 0.0 => {
+                    let node = key.labels().find(|label| label.key() == "node").unwrap();
+                    self.views.insert(node.value().to_owned(), gauge.0);
+                }
+                _ => {}
             }
         }
         self.up.round() as u64
+    }
+
+    /// Waits until all nodes are in a view of all, and no stream has been up for a while: with a new
+    /// view, owners of users ask every member what it has.
+    async fn rest(&mut self, nodes: usize) {
+        let mut since = Instant::now();
+        eventually("the links of the start to close", || {
+            let is_down = self.up() == 0;
+            let is_whole = |view: &&f64| **view == nodes as f64;
+            let whole = self.views.values().filter(is_whole).count();
+            if !is_down || whole < nodes {
+                since = Instant::now();
+            }
+            since.elapsed() > 5 * IDLE
+        })
+        .await;
     }
 }
 
@@ -95,8 +121,7 @@ async fn members_hold_links_only_to_those_they_exchange_messages_with() {
     for node in [&master, &backend, &gate].into_iter().chain(&others) {
         node.knows(29).await;
     }
-    // Owners of users ask every member what it has after each join.
-    eventually("the links of the start to close", || streams.up() == 0).await;
+    streams.rest(30).await;
 
     let mut sent = 0;
     for _ in 0..3 {

@@ -69,9 +69,15 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     .await;
     // No session is shared: the streams are closed.
     link_is(&gate, "idle", 0).await;
-    let text = get(admin(&gate), "/metrics").await.body;
-    assert!(text.contains("state=\"idle\"} 1"), "{text}");
-    assert!(text.contains("state=\"good\"} 0"), "{text}");
+    within("the metrics of the link", async {
+        loop {
+            let text = get(admin(&gate), "/metrics").await.body;
+            if text.contains("state=\"idle\"} 1") && text.contains("state=\"good\"} 0") {
+                break;
+            }
+        }
+    })
+    .await;
     let mut client = Client::connect(&gate).await;
     client.ask("Room.Join", "7").await.unwrap();
 

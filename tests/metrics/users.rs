@@ -40,6 +40,15 @@ async fn logins_lookups_and_pushes_to_users_are_counted() {
     .await;
     drop(first);
 
+    let view = Series::of(gate.node());
+    for name in [
+        names::DIRECTORY_VIEW,
+        names::DIRECTORY_NODES,
+        names::DIRECTORY_OWNERS,
+    ] {
+        counts.expect_at_least(&view.named(name), 1).await;
+    }
+
     let master = cluster.master();
     let ann = master.handle().user("ann");
     within("the owner to know", async {

@@ -13,7 +13,7 @@ use crate::{
 /// Failures that are counted by their text; the rest counts as one.
 const MAX_FAILURES: usize = 20;
 
-/// The longest time that is told apart, in microseconds: an hour.
+/// The longest time that has a value of its own, in microseconds: an hour.
 const LONGEST: u64 = 3_600_000_000;
 
 /// The quantiles of the report.
