@@ -87,7 +87,7 @@ impl Chain {
     /// A filter refuses the message, or panics; [`code::INTERNAL`] for a chain that waits.
     pub(crate) fn enter(
         &self,
-        entered: &mut usize,
+        entered: &mut u32,
         call: &mut Context<'_>,
         panics: &Counter,
     ) -> Result<Flow> {
@@ -113,7 +113,7 @@ impl Chain {
     /// A filter refuses the message, or panics.
     pub(crate) async fn enter_waiting(
         &self,
-        entered: &mut usize,
+        entered: &mut u32,
         call: &mut Context<'_>,
         panics: &Counter,
     ) -> Result<Flow> {
@@ -146,7 +146,7 @@ impl Chain {
     /// outcome that the filters further out see.
     pub(crate) fn leave(
         &self,
-        entered: &mut usize,
+        entered: &mut u32,
         call: &Context<'_>,
         outcome: &mut Outcome<'_>,
         panics: &Counter,
@@ -154,7 +154,7 @@ impl Chain {
         while *entered > 0 {
             *entered -= 1;
             let left = catch_panic(panics, PANICKED, || {
-                self.after(*entered, call, outcome);
+                self.after(*entered as usize, call, outcome);
                 Ok(())
             });
             if let Err(error) = left {
