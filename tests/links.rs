@@ -197,8 +197,9 @@ async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
             node.knows(size - 1).await;
         }
         let joined = begun.elapsed();
-        // What joining has begun is over.
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        // What joining has begun is over: also the first view with a number, with which owners of users
+        // ask every member.
+        tokio::time::sleep(Duration::from_secs(10)).await;
         let before = Usage::now();
         tokio::time::sleep(Duration::from_secs(10)).await;
         let after = Usage::now();
