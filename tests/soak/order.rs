@@ -83,7 +83,8 @@ async fn play(mut client: RawClient, messages: u64) {
     let (mut pushed, mut answered) = ([0, 1], HashSet::new());
     while pushed.iter().sum::<u64>() < 2 * messages + 1 || answered.len() < messages as usize {
         let message = client.message().await;
-        let number: u64 = text(&message.body).parse().unwrap();
+        let body = text(&message.body);
+        let number: u64 = body.parse().unwrap_or_else(|_| panic!("{body}"));
         match message.kind {
             Kind::Push => {
                 let next = &mut pushed[number as usize % 2];
