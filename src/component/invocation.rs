@@ -29,8 +29,7 @@ pub(super) struct Invocation<S: Serializer> {
     pub(super) ticket: Ticket<Session<S>>,
     pub(super) handler: Arc<ErasedHandler>,
     state: State,
-    /// How many filters let the message pass and wait for its outcome. Small, so that a task stays in a
-    /// size of which allocators keep enough for eight messages in flight.
+    /// How many filters let the message pass and wait for its outcome. With the flags it fills one word.
     pub(super) entered: u32,
     /// On a measured route, when the message was decoded, and then when its handler started.
     since: Option<Instant>,

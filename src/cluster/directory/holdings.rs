@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use self::{
     comparison::{Comparison, GIVEN_UP, sums},
-    ended::EndedSessions,
+    ended_sessions::EndedSessions,
     promises::Promises,
     record::{Call, Claiming, Closing, RETRY, Record, State},
 };
@@ -26,7 +26,7 @@ use crate::session::UserId;
 
 mod comparison;
 mod effect;
-mod ended;
+mod ended_sessions;
 #[cfg(test)]
 mod inspect;
 mod promises;
