@@ -112,15 +112,16 @@ async fn forward(
     let mut left = plan.map_or(usize::MAX, |(bytes, _)| bytes);
     let (mut up, mut down) = ([0; 2048], [0; 2048]);
     while left > 0 {
+        // Asked for before the bytes move: a connection that has lost some of them never goes on.
+        if healed.load(Ordering::SeqCst) {
+            left = usize::MAX;
+        }
         let moved = tokio::select! {
             read = client.read(&mut up) => copy(read, &up, &mut server, left).await,
             read = server.read(&mut down) => copy(read, &down, &mut client, left).await,
         };
         let Some(moved) = moved else { return };
-        left = match healed.load(Ordering::SeqCst) {
-            true => usize::MAX,
-            false => left - moved,
-        };
+        left -= moved;
     }
     *count.lock() += 1;
     match plan {
