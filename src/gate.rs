@@ -28,13 +28,13 @@ mod accept;
 mod address_limit;
 mod admission;
 mod client_state;
+mod close_code;
 mod compressed_body;
 mod config;
 mod connection;
 mod connection_state;
 mod detached;
 mod encoding;
-mod ending;
 mod greeting;
 mod handle;
 mod handshake_check;
@@ -43,7 +43,8 @@ mod linger;
 mod listener;
 mod live_limits;
 mod liveness;
-mod memory;
+mod memory_budget;
+mod memory_pressure;
 mod migration_client;
 mod migration_in;
 mod migration_message;
@@ -53,11 +54,10 @@ mod migration_state;
 mod opening;
 mod pages;
 mod pending;
-mod pressure;
 mod rate_limit;
 mod requests;
 mod resume;
-mod resumption;
+mod resume_handshake;
 mod send_queue;
 mod session_guard;
 mod shared;
@@ -189,7 +189,9 @@ impl Gate {
             services.insert("Gate", Arc::new(service));
         }
         Arc::new(Self {
-            accepting: Mutex::new(vec![tokio::spawn(pressure::run(Arc::downgrade(&shared)))]),
+            accepting: Mutex::new(vec![tokio::spawn(memory_pressure::run(Arc::downgrade(
+                &shared,
+            )))]),
             shared,
         })
     }

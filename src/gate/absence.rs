@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, task::Context};
 
 use super::{
-    ending::Ending,
+    close_code::Ending,
     handle::ConnectionHandle,
     resume::{registry::Resumable, replay::Replay},
 };

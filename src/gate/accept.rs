@@ -19,7 +19,7 @@ use super::{
     http_upgrade,
     listener::ConnectionOptions,
     opening::Opening,
-    resumption::{Offer, Resumption, Return},
+    resume_handshake::{Offer, Resumption, Return},
     session_guard::{SessionGuard, finish},
     shared::{ConnectionPermit, Shared},
     tunnel::{

@@ -17,7 +17,7 @@ use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
-    ending::{Ending, Greeted},
+    close_code::{Ending, Greeted},
     live_limits::LiveLimits,
     liveness::Handshake,
     resume::replay::Replay,

@@ -13,14 +13,14 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     client_state::{Blocked, Output, Unanswered},
+    close_code::Ending,
     compressed_body,
-    ending::Ending,
     handle::ConnectionHandle,
     liveness::{Liveness, Step, Tick},
     opening::Opening,
     pending::Pending,
     rate_limit::Bucket,
-    resumption::Resumption,
+    resume_handshake::Resumption,
     shared::Shared,
     upgrade_request::UpgradeRequest,
 };

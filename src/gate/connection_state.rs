@@ -2,7 +2,7 @@
 
 use std::task::{Context, Waker};
 
-use super::{client_state::ClientState, memory::Memory};
+use super::{client_state::ClientState, memory_budget::MemoryBudget};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -19,8 +19,8 @@ pub(super) struct State {
 
 impl State {
     /// Charges what is queued to the node's memory budget.
-    pub(super) fn charge(&mut self, memory: &Memory) {
-        let brief = self.taken + self.client.queue.bytes() < Memory::STEP;
+    pub(super) fn charge(&mut self, memory: &MemoryBudget) {
+        let brief = self.taken + self.client.queue.bytes() < MemoryBudget::STEP;
         if self.charged == 0 && brief && self.client.keeps_nothing() {
             // The way of every message to a client that reads.
             return;

@@ -18,15 +18,15 @@ use tokio::{
 use tracing::{debug, info};
 
 use super::{
+    close_code::{self, Ending},
     config::OnResume,
     connection::Connection,
-    ending::{Ending, close_code},
     linger::linger,
     liveness::Liveness,
     migration_out::migrate,
     opening::Opening,
     resume::{disconnected::Disconnected, registry::Arrival},
-    resumption::Offer,
+    resume_handshake::Offer,
     session_guard::{SessionGuard, finish},
     shared::{Shared, Vacated},
 };

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::{
+    close_code::Ending,
     config::OpenHook,
     connection::Connection,
-    ending::Ending,
     handshake_check::{Accept, Handshake},
     pending::{Pending, PendingCheck, Then, refuse, refuse_open},
-    resumption::Offer,
+    resume_handshake::Offer,
 };
 use crate::{
     error::{Error, Result, code},

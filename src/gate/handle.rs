@@ -10,9 +10,9 @@ use tracing::{debug, warn};
 
 use super::{
     client_state::{Blocked, ClientState, CloseStep, Output, Refusal, Unanswered},
+    close_code::{Ending, Greeted},
     connection_state::State,
     encoding::{MAX_RESPONSE, encode, response},
-    ending::{Ending, Greeted},
     shared::Shared,
 };
 use crate::{

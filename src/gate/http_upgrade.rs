@@ -26,11 +26,11 @@ use super::{
 };
 use crate::net::forwarded;
 
-mod head;
+mod opening_handshake;
 mod progress;
 
 use self::{
-    head::{Refusal, Target},
+    opening_handshake::{Refusal, Target},
     progress::{ProgressBody, ProgressIo, Signals},
 };
 
@@ -150,15 +150,15 @@ async fn answer(
     request: Request<Body>,
 ) -> Result<Accepted, Box<Response<Body>>> {
     let (head, body) = request.into_parts();
-    head::check_host(&head).map_err(refuse)?;
-    match head::target(&head, &options.path) {
+    opening_handshake::check_host(&head).map_err(refuse)?;
+    match opening_handshake::target(&head, &options.path) {
         Target::WebSocket => {}
         Target::Misspelled => return Err(redirect(&options.path, head.uri.query())),
         Target::Page => {
             return Err(page(&options.http, Request::from_parts(head, body)).await);
         }
     }
-    if let Err(refusal) = head::check_upgrade(&head) {
+    if let Err(refusal) = opening_handshake::check_upgrade(&head) {
         let response = page(&options.http, Request::from_parts(head, body)).await;
         // The application may have a page at the path of the WebSocket.
         return Err(if response.status() == StatusCode::NOT_FOUND {
@@ -171,10 +171,10 @@ async fn answer(
         let check = options.check_origin.as_ref();
         check.is_none_or(|allowed| allowed(head))
     };
-    let key = head::check_websocket(&head, allowed).map_err(refuse)?;
-    let subprotocol = head::subprotocol(&head.headers, &options.subprotocols);
+    let key = opening_handshake::check_websocket(&head, allowed).map_err(refuse)?;
+    let subprotocol = opening_handshake::subprotocol(&head.headers, &options.subprotocols);
     Ok(Accepted {
-        head: head::switching(key, subprotocol),
+        head: opening_handshake::switching(key, subprotocol),
         request: UpgradeRequest::new(head),
     })
 }

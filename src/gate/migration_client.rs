@@ -4,7 +4,7 @@ use std::mem;
 
 use super::{
     client_state::{ClientState, Phase, Requests},
-    ending::Ending,
+    close_code::Ending,
     handle::ConnectionHandle,
     liveness::Handshake,
     resume::replay::Replay,

@@ -13,7 +13,7 @@ use super::{
     migration_message::{ATTACH, Arrived, read},
     opening::Opening,
     resume::disconnected::Disconnected,
-    resumption::Resumption,
+    resume_handshake::Resumption,
     session_guard::SessionGuard,
     shared::Shared,
 };

@@ -21,8 +21,8 @@ use tracing::{debug, info};
 
 use super::{
     client_state::ClientState,
+    close_code::Ending,
     connection::Connection,
-    ending::Ending,
     handle::ConnectionHandle,
     migration_message::{ADOPT, CLOSE, HOLD, Leaving, READY, RELEASE, write},
     shared::Shared,

@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    ending::Ending, handle::ConnectionHandle, handshake_check::Accept, resumption::Offer,
+    close_code::Ending, handle::ConnectionHandle, handshake_check::Accept, resume_handshake::Offer,
     shared::Shared,
 };
 use crate::{

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::{
-    connection::Connection, ending::Ending, handle::ConnectionHandle, linger::linger,
+    close_code::Ending, connection::Connection, handle::ConnectionHandle, linger::linger,
     shared::Shared,
 };
 use crate::{

@@ -12,8 +12,9 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::{
-    address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits, memory::Memory,
-    migration_state::Migrations, resume::registry::Registry, tunnel::client::TunnelClient,
+    address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits,
+    memory_budget::MemoryBudget, migration_state::Migrations, resume::registry::Registry,
+    tunnel::client::TunnelClient,
 };
 use crate::{
     dispatch::Dispatch,
@@ -43,7 +44,7 @@ pub(super) struct Shared {
     pub(super) wakes: Arc<WakeBatcher>,
     pub(super) address_limit: Arc<AddressLimit>,
     /// What is queued for all clients.
-    pub(super) memory: Memory,
+    pub(super) memory: MemoryBudget,
     /// For requests that time out.
     pub(super) timeout_log: LogLimit,
     /// The sessions whose clients may return.
@@ -69,7 +70,7 @@ impl Shared {
             handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
             address_limit: AddressLimit::new(),
             limits: Arc::new(LiveLimits::new(&config)),
-            memory: Memory::new(config.memory, metrics.memory_queued.clone()),
+            memory: MemoryBudget::new(config.memory, metrics.memory_queued.clone()),
             config,
             dispatch,
             dictionary: Arc::new(dictionary),

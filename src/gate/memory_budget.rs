@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 /// Each connection is charged in steps, so that those whose queues stay short never write to the
 /// common counter.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(super) struct MemoryBudget {
     /// `usize::MAX` without a budget.
     pub(super) limit: usize,
     /// 80 % of it.
@@ -26,7 +26,7 @@ pub(super) struct Memory {
     gauge: Gauge,
 }
 
-impl Memory {
+impl MemoryBudget {
     /// What a connection may have queued uncharged, and what its charge is a multiple of.
     pub(super) const STEP: usize = 4 * 1024;
 
@@ -92,7 +92,10 @@ mod tests {
 
     #[test]
     fn short_queues_are_not_charged_and_long_ones_in_steps() {
-        let (memory, mut charged) = (Memory::new(Some(100 * Memory::STEP), Gauge::noop()), 0);
+        let (memory, mut charged) = (
+            MemoryBudget::new(Some(100 * MemoryBudget::STEP), Gauge::noop()),
+            0,
+        );
         for (queued, expected) in [
             (100, 0),
             (4095, 0),
@@ -111,10 +114,13 @@ mod tests {
 
     #[test]
     fn at_the_budget_clients_that_have_more_than_a_step_count_as_slow_at_once() {
-        let (memory, mut charged) = (Memory::new(Some(10 * Memory::STEP), Gauge::noop()), 0);
-        memory.charge(&mut charged, 9 * Memory::STEP);
-        assert!(!memory.is_slow(9 * Memory::STEP));
-        memory.charge(&mut charged, 10 * Memory::STEP);
-        assert!(memory.is_slow(9 * Memory::STEP) && !memory.is_slow(Memory::STEP));
+        let (memory, mut charged) = (
+            MemoryBudget::new(Some(10 * MemoryBudget::STEP), Gauge::noop()),
+            0,
+        );
+        memory.charge(&mut charged, 9 * MemoryBudget::STEP);
+        assert!(!memory.is_slow(9 * MemoryBudget::STEP));
+        memory.charge(&mut charged, 10 * MemoryBudget::STEP);
+        assert!(memory.is_slow(9 * MemoryBudget::STEP) && !memory.is_slow(MemoryBudget::STEP));
     }
 }

@@ -1,4 +1,5 @@
-//! Whether and how a client may return to its session: the gate's side of `sys.resume`.
+//! What a client asks for and is granted in `sys.resume`: a session that outlives its connection, or
+//! the return to one.
 
 use std::{mem, sync::Arc};
 

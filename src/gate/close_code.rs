@@ -1,4 +1,5 @@
-//! How a connection ends: what its client learns, by kick and by close frame. Pure.
+//! What a client is sent when its connection ends: the kick packet, and the code and text of the
+//! close frame. Pure.
 
 use std::{fmt::Display, io};
 
@@ -8,19 +9,18 @@ use crate::{
     session::CloseReason,
 };
 
-/// Close codes of WebSocket connections; see RFC 6455, section 7.4. Those from 4000 on are kicks.
-pub(super) mod close_code {
-    pub(crate) const NORMAL: u16 = 1000;
-    pub(crate) const GOING_AWAY: u16 = 1001;
-    pub(crate) const PROTOCOL_ERROR: u16 = 1002;
-    pub(crate) const POLICY_VIOLATION: u16 = 1008;
-    pub(crate) const TOO_BIG: u16 = 1009;
-    /// Kicked, without advice whether to connect again.
-    pub(crate) const KICKED: u16 = 4000;
-    pub(crate) const RECONNECT_HERE: u16 = 4001;
-    pub(crate) const RECONNECT_ELSEWHERE: u16 = 4002;
-    pub(crate) const RECONNECT_NEVER: u16 = 4003;
-}
+// Close codes of WebSocket connections; see RFC 6455, section 7.4. Those from 4000 on are kicks.
+
+pub(super) const NORMAL: u16 = 1000;
+pub(super) const GOING_AWAY: u16 = 1001;
+const PROTOCOL_ERROR: u16 = 1002;
+const POLICY_VIOLATION: u16 = 1008;
+const TOO_BIG: u16 = 1009;
+/// Kicked, without advice whether to connect again.
+const KICKED: u16 = 4000;
+const RECONNECT_HERE: u16 = 4001;
+const RECONNECT_ELSEWHERE: u16 = 4002;
+const RECONNECT_NEVER: u16 = 4003;
 
 /// What a client has shown of itself when its connection ends.
 #[derive(Debug, Clone, Copy)]
@@ -122,22 +122,22 @@ impl Ending {
     /// nano.
     pub(super) fn close_code(&self, client: Greeted) -> Option<u16> {
         match &self.reason {
-            CloseReason::Kicked(_) => Some(close_code::KICKED),
+            CloseReason::Kicked(_) => Some(KICKED),
             CloseReason::KickedWith(kick) => Some(match kick.reconnect {
-                Some(Reconnect::Here) => close_code::RECONNECT_HERE,
-                Some(Reconnect::Elsewhere) => close_code::RECONNECT_ELSEWHERE,
-                Some(Reconnect::Never) => close_code::RECONNECT_NEVER,
-                _ => close_code::KICKED,
+                Some(Reconnect::Here) => RECONNECT_HERE,
+                Some(Reconnect::Elsewhere) => RECONNECT_ELSEWHERE,
+                Some(Reconnect::Never) => RECONNECT_NEVER,
+                _ => KICKED,
             }),
-            CloseReason::Shutdown => Some(close_code::GOING_AWAY),
+            CloseReason::Shutdown => Some(GOING_AWAY),
             CloseReason::RateLimit
             | CloseReason::HandshakeTimeout
             | CloseReason::LoginTimeout
             | CloseReason::Denied
-            | CloseReason::HandshakeRefused(_) => Some(close_code::POLICY_VIOLATION),
-            CloseReason::HeartbeatTimeout if client.extended => Some(close_code::POLICY_VIOLATION),
-            CloseReason::Protocol(_) if self.too_large => Some(close_code::TOO_BIG),
-            CloseReason::Protocol(_) if client.acknowledged => Some(close_code::PROTOCOL_ERROR),
+            | CloseReason::HandshakeRefused(_) => Some(POLICY_VIOLATION),
+            CloseReason::HeartbeatTimeout if client.extended => Some(POLICY_VIOLATION),
+            CloseReason::Protocol(_) if self.too_large => Some(TOO_BIG),
+            CloseReason::Protocol(_) if client.acknowledged => Some(PROTOCOL_ERROR),
             _ => None,
         }
     }

@@ -1,4 +1,5 @@
-//! What a request head asks for, and how it is answered: pure.
+//! The opening handshake of a WebSocket (RFC 6455, section 4.2): checks of the request, and the head
+//! of the response. Pure.
 //!
 //! The checks and their order are those of the WebSocket library of Go nano, gorilla 1.4.2.
 
