@@ -60,7 +60,7 @@ pub(super) async fn accept(
         }
         let ip = remote.ip();
         let is_proxy = options.expects_proxy_header(ip) || options.is_forwarder(ip);
-        let Some(mut origin) = Origin::admit(&gate, &options.name, Some(remote), is_proxy) else {
+        let Ok(mut origin) = Origin::admit(&gate, &options.name, Some(remote), is_proxy) else {
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
@@ -103,7 +103,7 @@ pub(super) async fn accept_custom(
             }
         };
         errors.accepted();
-        let Some(mut origin) = Origin::admit(&gate, &options.name, remote.map(canonical), false)
+        let Ok(mut origin) = Origin::admit(&gate, &options.name, remote.map(canonical), false)
         else {
             continue;
         };
@@ -188,23 +188,12 @@ where
     };
     let remote = origin.remote;
     // Boxed, so that the memory of HTTP is free while the WebSocket runs.
-    let http = Box::pin(http_upgrade::serve(
-        stream,
-        websocket,
-        remote.map(|remote| remote.ip()),
-        gate.config.handshake_timeout,
-    ));
+    let http = Box::pin(http_upgrade::serve(stream, websocket, &gate, &origin));
     match gate.unless_stopped(http).await {
         Some(Ok(Some(upgraded))) => {
-            if let Some(client) = upgraded.forwarded_for {
-                match origin.behind(
-                    &gate,
-                    SocketAddr::new(client, 0),
-                    options.is_forwarder(client),
-                ) {
-                    Some(client) => origin = client,
-                    None => return,
-                }
+            if let Some(mut client) = upgraded.client {
+                client.certificates = origin.certificates.take();
+                origin = client;
             }
             let socket = WebSocket::new(upgraded.io, upgraded.read, gate.limits.max_packet());
             let mut opening = Opening::new(gate.limits.max_packet());

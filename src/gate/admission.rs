@@ -1,6 +1,10 @@
 //! Where a connection comes from, and whether it may come: proxies, deny list, limits by address.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
@@ -10,6 +14,15 @@ use crate::net::{proxy_header, tls::ClientCertificates};
 
 /// The connections of one address beyond its limit that wait for the handshake of a return.
 const RETURNS_PER_ADDRESS: usize = 4;
+
+/// Why a client may not connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// By the deny list.
+    Denied,
+    /// Its address has too many connections.
+    AddressLimit,
+}
 
 /// The client's end of a connection. Counts for its address until it is dropped.
 pub(super) struct Origin {
@@ -25,20 +38,18 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// Admits a connection, unless its address is denied or has too many. Those of a trusted proxy
-    /// are counted once the client behind it is known.
+    /// Admits a connection. Those of a trusted proxy are counted once the client behind it is known.
+    ///
+    /// # Errors
+    /// Its address is denied, or has too many.
     pub(super) fn admit(
         gate: &Shared,
         listener: &Arc<str>,
         remote: Option<SocketAddr>,
         is_proxy: bool,
-    ) -> Option<Self> {
+    ) -> Result<Self, Refused> {
         let ip = remote.map(|remote| remote.ip());
-        if ip.is_some_and(|ip| gate.node.is_denied(ip)) {
-            gate.metrics.connection_refused("denied");
-            debug!(?remote, "connection refused: address denied");
-            return None;
-        }
+        ip.map_or(Ok(()), |ip| check_denied(gate, ip))?;
         let mut must_return = false;
         let permit = match (gate.limits.per_address(), ip) {
             (Some(bound), Some(ip)) if !is_proxy => {
@@ -51,13 +62,13 @@ impl Origin {
                 if permit.is_none() {
                     gate.metrics.connection_refused("address_limit");
                     debug!(?remote, "connection refused: too many of its address");
-                    return None;
+                    return Err(Refused::AddressLimit);
                 }
                 permit
             }
             _ => None,
         };
-        Some(Self {
+        Ok(Self {
             remote,
             certificates: None,
             listener: listener.clone(),
@@ -66,14 +77,19 @@ impl Origin {
         })
     }
 
-    /// Continues as a client behind this proxy; see [`admit`](Self::admit).
-    pub(super) fn behind(self, gate: &Shared, client: SocketAddr, is_proxy: bool) -> Option<Self> {
-        let admitted = Self::admit(gate, &self.listener, Some(client), is_proxy)?;
-        Some(Self {
-            certificates: self.certificates,
-            must_return: self.must_return || admitted.must_return,
-            ..admitted
-        })
+    /// Admits the client behind this proxy.
+    ///
+    /// # Errors
+    /// See [`admit`](Self::admit).
+    pub(super) fn behind(
+        &self,
+        gate: &Shared,
+        client: SocketAddr,
+        is_proxy: bool,
+    ) -> Result<Self, Refused> {
+        let mut admitted = Self::admit(gate, &self.listener, Some(client), is_proxy)?;
+        admitted.must_return |= self.must_return;
+        Ok(admitted)
     }
 
     /// Reads the PROXY header that a trusted proxy begins with, and continues as the client it
@@ -87,7 +103,7 @@ impl Origin {
         let proxy = self.remote;
         let header = timeout(gate.config.handshake_timeout, proxy_header::read(stream));
         let fault = match gate.unless_stopped(header).await? {
-            Ok(Ok(Some(client))) => return self.behind(gate, client, is_proxy(client)),
+            Ok(Ok(Some(client))) => return self.behind(gate, client, is_proxy(client)).ok(),
             Ok(Ok(None)) => return Some(self),
             Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 // A health check.
@@ -105,4 +121,17 @@ impl Origin {
         );
         None
     }
+}
+
+/// Checks an address against the deny list.
+///
+/// # Errors
+/// It is denied.
+pub(super) fn check_denied(gate: &Shared, ip: IpAddr) -> Result<(), Refused> {
+    if !gate.node.is_denied(ip) {
+        return Ok(());
+    }
+    gate.metrics.connection_refused("denied");
+    debug!(client = %ip, "connection refused: address denied");
+    Err(Refused::Denied)
 }

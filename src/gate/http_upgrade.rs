@@ -1,13 +1,18 @@
 //! HTTP before a WebSocket, or instead of one.
 
 use std::{
-    convert::Infallible, future, io, net::IpAddr, pin::pin, sync::Arc, task::Poll, time::Duration,
+    convert::Infallible,
+    future, io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
 };
 
 use axum::{
     Router,
     body::Body,
-    http::{HeaderValue, Request, Response, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header},
     response::IntoResponse,
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -22,7 +27,11 @@ use tokio::{
 };
 
 use super::{
-    client_state::FLUSH_TIMEOUT, listener::WebSocketOptions, upgrade_request::UpgradeRequest,
+    admission::{Origin, Refused, check_denied},
+    client_state::FLUSH_TIMEOUT,
+    listener::WebSocketOptions,
+    shared::Shared,
+    upgrade_request::UpgradeRequest,
 };
 use crate::net::forwarded;
 
@@ -49,31 +58,34 @@ pub(super) struct Upgraded<S> {
     /// The bytes that were read behind the request.
     pub(super) read: Vec<u8>,
     pub(super) request: UpgradeRequest,
-    /// The client's address, if a trusted proxy told it.
-    pub(super) forwarded_for: Option<IpAddr>,
+    /// The client, if a trusted proxy named it.
+    pub(super) client: Option<Origin>,
 }
 
 /// A request that is accepted, and the head of the response.
 struct Accepted {
     request: UpgradeRequest,
     head: String,
+    client: Option<Origin>,
 }
 
 /// Serves HTTP requests until one upgrades to a WebSocket. Returns `None` when the connection ended
-/// without an upgrade. `peer` is the other end of the connection.
+/// without an upgrade. `peer` is the other end of the connection; a request that a trusted proxy
+/// passes on is refused if the client it names may not connect.
 ///
 /// # Errors
 /// The connection broke, or with [`io::ErrorKind::TimedOut`] a head, a body or a response made no
-/// progress for `period`.
+/// progress for the handshake timeout.
 pub(super) async fn serve<S>(
     io: S,
     options: &WebSocketOptions,
-    peer: Option<IpAddr>,
-    period: Duration,
+    gate: &Shared,
+    peer: &Origin,
 ) -> io::Result<Option<Upgraded<S>>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let period = gate.config.handshake_timeout;
     let signals = Arc::new(Signals::default());
     // Locked only to store and to take the request.
     let accepted = Mutex::new(None);
@@ -81,7 +93,7 @@ where
         let (signals, accepted) = (signals.clone(), &accepted);
         let body = move |body| Body::new(ProgressBody::new(body, period, signals));
         Box::pin(async move {
-            match answer(options, request.map(body)).await {
+            match answer(options, gate, peer, request.map(body)).await {
                 Ok(upgrade) => {
                     *accepted.lock() = Some(upgrade);
                     // The stream is taken from the HTTP library now, which would write the names
@@ -114,20 +126,22 @@ where
     .await;
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner().io;
-    if let Some(Accepted { request, head }) = accepted {
+    if let Some(accepted) = accepted {
+        let Accepted {
+            request,
+            head,
+            client,
+        } = accepted;
         let write = async {
             io.write_all(head.as_bytes()).await?;
             io.flush().await
         };
         timeout(period, write).await??;
-        let forwarders = options.forwarders.as_ref();
-        let forwarders = forwarders.filter(|trusted| peer.is_some_and(|ip| trusted.contains(ip)));
         return Ok(Some(Upgraded {
-            forwarded_for: forwarders
-                .and_then(|trusted| forwarded::client(request.headers(), trusted)),
             io,
             read: parts.read_buf.to_vec(),
             request,
+            client,
         }));
     }
     if let Err(error) = result {
@@ -147,10 +161,16 @@ where
 /// Answers a request, or accepts it as an upgrade.
 async fn answer(
     options: &WebSocketOptions,
+    gate: &Shared,
+    peer: &Origin,
     request: Request<Body>,
 ) -> Result<Accepted, Box<Response<Body>>> {
     let (head, body) = request.into_parts();
     opening_handshake::check_host(&head).map_err(refuse)?;
+    let client = forwarded_for(options, peer, &head.headers);
+    if let Some(client) = client {
+        check_denied(gate, client).map_err(refuse_client)?;
+    }
     match opening_handshake::target(&head, &options.path) {
         Target::WebSocket => {}
         Target::Misspelled => return Err(redirect(&options.path, head.uri.query())),
@@ -173,9 +193,32 @@ async fn answer(
     };
     let key = opening_handshake::check_websocket(&head, allowed).map_err(refuse)?;
     let subprotocol = opening_handshake::subprotocol(&head.headers, &options.subprotocols);
+    let admit = |client| {
+        let is_proxy = options.is_forwarder(client);
+        peer.behind(gate, SocketAddr::new(client, 0), is_proxy)
+    };
     Ok(Accepted {
+        client: client.map(admit).transpose().map_err(refuse_client)?,
         head: opening_handshake::switching(key, subprotocol),
         request: UpgradeRequest::new(head),
+    })
+}
+
+/// The address of the client that a trusted proxy names.
+fn forwarded_for(options: &WebSocketOptions, peer: &Origin, headers: &HeaderMap) -> Option<IpAddr> {
+    let trusted = options.forwarders.as_ref()?;
+    let proxy = peer.remote?.ip();
+    let named = trusted.contains(proxy).then_some(headers)?;
+    forwarded::client(named, trusted)
+}
+
+fn refuse_client(refused: Refused) -> Box<Response<Body>> {
+    refuse(match refused {
+        Refused::Denied => Refusal(StatusCode::FORBIDDEN, "This address is denied.\n"),
+        Refused::AddressLimit => Refusal(
+            StatusCode::TOO_MANY_REQUESTS,
+            "This address has too many connections.\n",
+        ),
     })
 }
 

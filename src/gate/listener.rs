@@ -407,10 +407,15 @@ impl ConnectionOptions {
 
     /// Whether this is a proxy that names the client in HTTP headers.
     pub(super) fn is_forwarder(&self, ip: IpAddr) -> bool {
-        let forwarders = self
-            .websocket
-            .as_ref()
-            .and_then(|it| it.forwarders.as_ref());
+        let websocket = self.websocket.as_ref();
+        websocket.is_some_and(|it| it.is_forwarder(ip))
+    }
+}
+
+impl WebSocketOptions {
+    /// Whether this is a proxy that names the client in HTTP headers.
+    pub(super) fn is_forwarder(&self, ip: IpAddr) -> bool {
+        let forwarders = self.forwarders.as_ref();
         forwarders.is_some_and(|it| it.contains(ip))
     }
 }

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use nano::{App, CloseReason, Limits, Listener, Network, Node};
+use nano::{
+    App, CloseReason, Limits, Listener, Network, Node,
+    axum::{Router, routing::get},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -11,7 +14,7 @@ use tokio::{
 use crate::{
     harness::{Client, Echo, Ends, start},
     listeners::web_socket,
-    support::{eventually, within},
+    support::{eventually, websocket::upgrade, within},
 };
 
 pub(crate) fn networks<const N: usize>(texts: [&str; N]) -> [Network; N] {
@@ -126,11 +129,10 @@ async fn forwarded_addresses_are_believed_of_trusted_proxies_only() {
         Listener::websocket("127.0.0.1:0", "/nano").forwarded_for(networks(["127.0.9.0/24"]));
     let app = App::new()
         .component(Echo)
-        .deny(networks(["198.51.100.66"]))
         .limits(Limits::new().max_connections_per_address(2))
         .listen(listener);
     let node = app.start().await.unwrap();
-    let upgrade = async |ip: [u8; 4], forwarded: &'static str| {
+    let open = async |ip: [u8; 4], forwarded: &'static str| {
         use tokio_tungstenite::tungstenite::client::IntoClientRequest;
         let mut request = "ws://localhost/nano".into_client_request().unwrap();
         if !forwarded.is_empty() {
@@ -152,7 +154,7 @@ async fn forwarded_addresses_are_believed_of_trusted_proxies_only() {
         // Not a proxy: its header is its own invention.
         ([127, 0, 1, 1], "198.51.100.7", "127.0.1.1"),
     ] {
-        let mut client = Client::over(upgrade(ip, forwarded).await);
+        let mut client = Client::over(open(ip, forwarded).await);
         client.shake_hands().await;
         let session = node.handle().sessions().list().remove(0);
         let remote = session.remote_addr().unwrap().ip();
@@ -161,15 +163,68 @@ async fn forwarded_addresses_are_believed_of_trusted_proxies_only() {
         session_count(&node, 0).await;
     }
 
-    let mut denied = Client::over(upgrade([127, 0, 9, 1], "198.51.100.66").await);
-    assert_eq!(denied.end().await, None);
     // The limit counts the clients, not the proxy.
     let mut clients = Vec::new();
     for forwarded in ["198.51.100.1", "198.51.100.1", "198.51.100.2"] {
-        let mut client = Client::over(upgrade([127, 0, 9, 1], forwarded).await);
+        let mut client = Client::over(open([127, 0, 9, 1], forwarded).await);
         client.shake_hands().await;
         clients.push(client);
     }
-    let mut third = Client::over(upgrade([127, 0, 9, 1], "198.51.100.1").await);
-    assert_eq!(third.end().await, None);
+}
+
+/// The status of the answer to a request that a proxy passes on for a client.
+async fn status(node: &Node, path: &str, client: &str) -> String {
+    let mut stream = from([127, 0, 9, 1], node.addresses()[0]).await;
+    let forwarded = format!("X-Forwarded-For: {client}\r\n");
+    let request = upgrade(path, &forwarded);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut status = [0; "HTTP/1.1 101".len()];
+    let read = stream.read_exact(&mut status);
+    within("an answer", read).await.unwrap();
+    String::from_utf8_lossy(&status["HTTP/1.1 ".len()..]).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_behind_a_proxy_that_may_not_connect_is_refused_before_the_upgrade() {
+    let page = Router::new().route("/page", get(async || "hello"));
+    let listener = Listener::websocket("127.0.0.1:0", "/nano")
+        .forwarded_for(networks(["127.0.9.0/24"]))
+        .http(page);
+    let (app, ends) = Ends::of(App::new().component(Echo));
+    let node = app
+        .deny(networks(["198.51.100.66", "2001:db8:6::/48"]))
+        .limits(Limits::new().max_connections_per_address(1))
+        .listen(listener)
+        .start()
+        .await
+        .unwrap();
+    for denied in [
+        "198.51.100.66",
+        "1.2.3.4, ::ffff:198.51.100.66",
+        "2001:db8:6::1",
+    ] {
+        for path in ["/nano", "/page", "/elsewhere"] {
+            assert_eq!(status(&node, path, denied).await, "403", "{path} {denied}");
+        }
+    }
+    assert_eq!(status(&node, "/page", "198.51.100.67").await, "200");
+
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let mut request = "ws://localhost/nano".into_client_request().unwrap();
+    let headers = request.headers_mut();
+    headers.insert("x-forwarded-for", "198.51.100.67".parse().unwrap());
+    let stream = from([127, 0, 9, 1], node.addresses()[0]).await;
+    let mut first = Client::over(web_socket(stream, request).await);
+    first.shake_hands().await;
+    // The limit is one of connections, and pages are none.
+    assert_eq!(status(&node, "/nano", "198.51.100.67").await, "429");
+    assert_eq!(status(&node, "/page", "198.51.100.67").await, "200");
+    assert_eq!(status(&node, "/nano", "198.51.100.68").await, "101");
+    // A refused one does not count for its address.
+    drop(first);
+    eventually("the first and the last to end", || ends.count() == 2).await;
+    within("the socket of the first to be closed", async {
+        while status(&node, "/nano", "198.51.100.67").await != "101" {}
+    })
+    .await;
 }
