@@ -2,7 +2,8 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{runtime::Handle as RuntimeHandle, sync::watch, time::timeout};
+use tokio::{runtime::Handle as RuntimeHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use self::{
@@ -45,7 +46,8 @@ pub(crate) use self::config::{DictionarySource, NodeConfig};
 pub struct Node {
     handle: Handle,
     addresses: Vec<SocketAddr>,
-    stopped: watch::Receiver<bool>,
+    /// Cancelled when the node has stopped, or its runtime has ended.
+    stopped: CancellationToken,
     /// How long SIGTERM drains; `None` if it stops the node at once.
     drain: Option<Duration>,
 }
@@ -72,7 +74,8 @@ impl Node {
         let start = Running::start(config, bound, metrics, pool.clone());
         match io.run(start).await {
             Ok((running, addresses)) => {
-                let (stopped_tx, stopped) = watch::channel(false);
+                let stopped = CancellationToken::new();
+                let at_end = stopped.clone().drop_guard();
                 let handle = running.handle.clone();
                 let node = handle.clone();
                 let (gate, admin) = (running.gate.clone(), running.admin.clone());
@@ -84,7 +87,7 @@ impl Node {
                     }
                     stop(&io, running, &node, shutdown_timeout).await;
                     admin.stop().await;
-                    stopped_tx.send_replace(true);
+                    drop(at_end);
                     // Sockets linger until clients have read the last packets, on the I/O threads.
                     gate.connections_gone().await;
                     drop(io);
@@ -172,8 +175,7 @@ impl Node {
 
     /// Waits until the node has stopped, for whatever reason.
     pub async fn stopped(&self) {
-        // A dropped sender means that the runtime has ended, and the node with it.
-        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
+        self.stopped.cancelled().await;
     }
 }
 

@@ -18,10 +18,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream, lookup_host},
     runtime::Builder,
-    sync::{oneshot, watch},
+    sync::oneshot,
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
 
 use super::{
@@ -70,9 +71,10 @@ pub(crate) struct BoundAdmin {
 /// A running admin server. Dropping it ends its thread.
 pub(crate) struct AdminServer {
     address: SocketAddr,
-    /// Set to end the thread.
-    stop: watch::Sender<bool>,
-    stopped: watch::Receiver<bool>,
+    stop: CancellationToken,
+    /// Cancelled when the thread has ended.
+    stopped: CancellationToken,
+    _stop_on_drop: DropGuard,
 }
 
 impl BoundAdmin {
@@ -122,8 +124,8 @@ impl BoundAdmin {
             ..
         } = self.settings;
         let state = AdminState::new(node, self.access, self.registry, log_filter, warnings);
-        let (stop, stopping) = watch::channel(false);
-        let (ended, stopped) = watch::channel(false);
+        let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
+        let (stopping, ended) = (stop.clone(), stopped.clone().drop_guard());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new()
             .name("nano-admin".to_owned())
@@ -131,11 +133,12 @@ impl BoundAdmin {
                 runtime.block_on(serve(listener, Arc::new(state), stopping));
                 // What is left of connections ends with the runtime.
                 drop(runtime);
-                ended.send_replace(true);
+                drop(ended);
             })?;
         info!(%address, "serving operators");
         Ok(AdminServer {
             address,
+            _stop_on_drop: stop.clone().drop_guard(),
             stop,
             stopped,
         })
@@ -145,10 +148,9 @@ impl BoundAdmin {
 impl AdminServer {
     /// Stops the server, and waits until its address is free.
     pub(crate) async fn stop(&self) {
-        self.stop.send_replace(true);
-        let mut stopped = self.stopped.clone();
-        // An error means that the thread has panicked, and ended.
-        let _ = timeout(STOP_TIMEOUT, stopped.wait_for(|stopped| *stopped)).await;
+        self.stop.cancel();
+        // The thread that does not end in time is abandoned.
+        let _ = timeout(STOP_TIMEOUT, self.stopped.cancelled()).await;
     }
 }
 
@@ -168,7 +170,7 @@ async fn bind(address: &str) -> io::Result<StdListener> {
 }
 
 /// Accepts connections until the server is stopped.
-async fn serve(listener: StdListener, state: Arc<AdminState>, mut stop: watch::Receiver<bool>) {
+async fn serve(listener: StdListener, state: Arc<AdminState>, stop: CancellationToken) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return error!(%error, "admin server failed"),
@@ -178,7 +180,7 @@ async fn serve(listener: StdListener, state: Arc<AdminState>, mut stop: watch::R
     let mut open: Vec<oneshot::Sender<()>> = Vec::new();
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stop.cancelled() => break,
             Some(_) = connections.join_next() => open.retain(|connection| !connection.is_closed()),
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use tokio::{sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 /// Whether a node takes new clients, as its probes report it.
 ///
@@ -51,13 +52,13 @@ impl fmt::Display for Readiness {
 pub(crate) struct Lifecycle {
     /// When a drain ends, once one was asked for.
     drain: watch::Sender<Option<Instant>>,
-    shutdown: watch::Sender<bool>,
+    shutdown: CancellationToken,
 }
 
 impl Lifecycle {
     /// What the node reports, once it has `started` or not.
     pub(super) fn readiness(&self, started: bool) -> Readiness {
-        if *self.shutdown.borrow() {
+        if self.shutdown.is_cancelled() {
             Readiness::Stopping
         } else if self.drain.borrow().is_some() {
             Readiness::Draining
@@ -94,11 +95,11 @@ impl Lifecycle {
     }
 
     pub(super) fn shutdown(&self) {
-        self.shutdown.send_replace(true);
+        self.shutdown.cancel();
     }
 
     /// Waits until a shutdown is asked for.
     pub(crate) async fn shutdown_requested(&self) {
-        let _ = self.shutdown.subscribe().wait_for(|asked| *asked).await;
+        self.shutdown.cancelled().await;
     }
 }

@@ -12,7 +12,8 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{runtime, sync::watch, time::sleep};
+use tokio::{runtime, time::sleep};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
 
@@ -60,7 +61,7 @@ pub(in crate::cluster) struct CompatPeer {
     member: AtomicBool,
     /// Whether its last call was not answered.
     suspect: AtomicBool,
-    closed: watch::Sender<bool>,
+    closed: CancellationToken,
 }
 
 #[derive(Default)]
@@ -91,7 +92,7 @@ impl CompatPeer {
             served: Mutex::default(),
             member: AtomicBool::new(false),
             suspect: AtomicBool::new(false),
-            closed: watch::Sender::new(false),
+            closed: CancellationToken::new(),
         }))
     }
 
@@ -114,7 +115,7 @@ impl CompatPeer {
     /// # Errors
     /// [`code::TOO_MANY`], or [`code::CLOSED`] when the node is gone.
     pub(super) fn enqueue(self: &Arc<Self>, session: i64, call: OutboundCall) -> Result {
-        if *self.closed.borrow() {
+        if self.closed.is_cancelled() {
             return Err(Error::new(code::CLOSED, "the other node is gone"));
         }
         let index = queue_index(session);
@@ -132,12 +133,10 @@ impl CompatPeer {
 
     async fn send_queued(self: Arc<Self>, index: usize) {
         let mut client = self.client.clone();
-        let mut closed = self.closed.subscribe();
         while let Some(item) = self.queues[index].next() {
             let result = tokio::select! {
                 result = item.call.clone().send(&mut client, CALL_TIMEOUT) => result,
-                // The sender is part of this, so the wait cannot fail.
-                _ = closed.wait_for(|closed| *closed) => Err(Status::unavailable("the node has left")),
+                () = self.closed.cancelled() => Err(Status::unavailable("the node has left")),
             };
             if let Err(status) = &result {
                 debug!(peer = %self.address, session = item.session, code = %status.code(), error = status.message(), "call failed");
@@ -167,14 +166,14 @@ impl CompatPeer {
                 .flat_map(CallQueue::orphan_requests)
                 .collect(),
         );
-        let (peer, mut closed) = (self.clone(), self.closed.subscribe());
+        let peer = self.clone();
         self.runtime.spawn(async move {
             tokio::select! {
                 () = peer.recovered() => {
                     info!(peer = %peer.address, "peer answers again");
                     peer.suspect.store(false, Ordering::Release);
                 }
-                _ = closed.wait_for(|closed| *closed) => {}
+                () = peer.closed.cancelled() => {}
             }
         });
     }
@@ -215,7 +214,7 @@ impl CompatPeer {
     /// The peer is gone: its requests are failed. Returns its sessions, for the caller to end.
     pub(super) fn close(&self) -> Vec<ServedSession> {
         self.member.store(false, Ordering::Release);
-        self.closed.send_replace(true);
+        self.closed.cancel();
         self.fail(self.queues.iter().flat_map(CallQueue::close).collect());
         let served = std::mem::take(&mut self.served.lock().sessions);
         served.into_values().collect()
@@ -246,7 +245,7 @@ impl CompatPeer {
         open: impl FnOnce() -> ServedSession,
     ) -> Result<ServedSession> {
         let mut table = self.served.lock();
-        if table.closed_sessions.contains(id) || *self.closed.borrow() {
+        if table.closed_sessions.contains(id) || self.closed.is_cancelled() {
             return Err(Error::new(
                 code::NOT_FOUND,
                 format!("session not found: {id}"),
@@ -340,7 +339,7 @@ impl PeerTransport for CompatPeer {
         message: Message,
         _: Origin,
     ) -> Result<(), ForwardError> {
-        if self.suspect.load(Ordering::Acquire) || *self.closed.borrow() {
+        if self.suspect.load(Ordering::Acquire) || self.closed.is_cancelled() {
             return Err(Error::new(code::UNAVAILABLE, "the member cannot be reached").into());
         }
         check_size(message.body.len())?;

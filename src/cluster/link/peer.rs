@@ -9,9 +9,10 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{
@@ -50,7 +51,7 @@ pub(in crate::cluster) struct LinkPeer {
     membership: AtomicU8,
     /// The later incarnation that a dial has found at the address, 0 for none.
     successor: AtomicU64,
-    closed: watch::Sender<bool>,
+    closed: CancellationToken,
 }
 
 /// What the master says of a peer.
@@ -101,7 +102,7 @@ impl LinkPeer {
             inbound: Default::default(),
             membership: AtomicU8::new(Membership::Unverified as u8),
             successor: AtomicU64::new(0),
-            closed: watch::Sender::new(false),
+            closed: CancellationToken::new(),
         })
     }
 
@@ -197,17 +198,16 @@ impl LinkPeer {
     }
 
     pub(super) fn close(&self) {
-        self.closed.send_replace(true);
+        self.closed.cancel();
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        *self.closed.borrow()
+        self.closed.is_cancelled()
     }
 
     /// Ready when the peer is closed.
     pub(super) async fn closed(&self) {
-        // The sender is part of this, so the wait cannot fail.
-        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+        self.closed.cancelled().await;
     }
 
     pub(in crate::cluster) fn context(&self) -> &LinkContext {
