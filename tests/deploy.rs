@@ -51,7 +51,7 @@ fn metrics(text: &str) -> Vec<&str> {
 
 #[test]
 fn alerts_and_panels_name_metrics_that_exist_and_the_runbook_names_the_alerts() {
-    let source = read("src/metrics.rs");
+    let source = read("src/metrics/names.rs");
     let (alerts, board) = (
         read("deploy/prometheus/alerts.yml"),
         read("deploy/grafana/board.json"),
