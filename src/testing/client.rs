@@ -23,6 +23,9 @@ use crate::{
 /// A client of bare packets, over TCP or WebSocket: it sends no heartbeats, reads only when it is
 /// asked to, and shows every byte.
 ///
+/// Methods that expect a packet or the end pass over the server's heartbeats, which come at any time;
+/// [`frame`](RawClient::frame) and [`bytes`](RawClient::bytes) show them.
+///
 /// For the usual case [`Client`](crate::client::Client) is the better one.
 ///
 /// # Panics
@@ -182,7 +185,11 @@ impl RawClient {
 
     /// The body of the next packet, which must be of this kind.
     pub async fn packet_of(&mut self, kind: packet::Kind) -> Bytes {
-        let Some(bytes) = self.bytes().await else {
+        let mut next = self.bytes().await;
+        while kind != packet::Kind::Heartbeat && is_heartbeat(next.as_deref()) {
+            next = self.bytes().await;
+        }
+        let Some(bytes) = next else {
             panic!("the connection ended; expected {kind:?}")
         };
         assert_eq!(
@@ -194,13 +201,13 @@ impl RawClient {
         Bytes::from(bytes).slice(packet::HEADER..)
     }
 
-    /// The next message. Heartbeats are passed over.
+    /// The next message.
     pub async fn message(&mut self) -> Message {
         loop {
             let Some(bytes) = self.bytes().await else {
                 panic!("the connection ended; expected a message")
             };
-            if bytes[0] == packet::Kind::Heartbeat as u8 {
+            if is_heartbeat(Some(&bytes)) {
                 continue;
             }
             assert_eq!(
@@ -260,7 +267,7 @@ impl RawClient {
         Kick::decode(&body)
     }
 
-    /// The end of the connection, in order and without another byte, except for the close frame of
+    /// The end of the connection, in order and without another packet, except for the close frame of
     /// a WebSocket.
     pub async fn closed(&mut self) {
         self.close_frame().await;
@@ -269,7 +276,10 @@ impl RawClient {
     /// The end of the connection, as [`closed`](RawClient::closed); returns code and reason of the
     /// close frame, if there is one.
     pub async fn close_frame(&mut self) -> Option<(u16, String)> {
-        let frame = self.frame().await?;
+        let mut frame = self.frame().await?;
+        while frame.opcode == opcode::BINARY && is_heartbeat(Some(&frame.payload)) {
+            frame = self.frame().await?;
+        }
         let &[high, low, ref reason @ ..] = &frame.payload[..] else {
             panic!("expected the end of the connection, got {frame:?}")
         };
@@ -281,6 +291,12 @@ impl RawClient {
         let reason = String::from_utf8_lossy(reason).into_owned();
         Some((u16::from_be_bytes([high, low]), reason))
     }
+}
+
+/// Whether the bytes are a heartbeat of the server.
+fn is_heartbeat(packet: Option<&[u8]>) -> bool {
+    let heartbeat = packet::Kind::Heartbeat as u8;
+    packet.is_some_and(|packet| packet.len() == packet::HEADER && packet[0] == heartbeat)
 }
 
 /// Waits for an operation that must succeed.

@@ -20,11 +20,14 @@ use tokio::{
 };
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Endpoint, Server, server::TcpIncoming},
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 
 use crate::{
-    go::proto::{HeartbeatRequest, MemberInfo, RegisterRequest, master_client::MasterClient},
+    go::proto::{
+        HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest,
+        master_client::MasterClient,
+    },
     raw_link::{
         RawLink, hello_from,
         proto::{
@@ -85,7 +88,9 @@ pub(crate) struct ScriptedPeer {
     frames: UnboundedReceiver<Frame>,
     answers: Arc<Mutex<Vec<(u32, Answers)>>>,
     incarnation: Arc<AtomicU64>,
-    tasks: Vec<JoinHandle<()>>,
+    master: MasterClient<Channel>,
+    serving: JoinHandle<()>,
+    beating: JoinHandle<()>,
 }
 
 impl ScriptedPeer {
@@ -126,11 +131,12 @@ impl ScriptedPeer {
             member_info: Some(info.clone()),
             digest: 0,
         };
+        let mut beaten = master.clone();
         let beating = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 // The master may be gone at the end of a test.
-                let _ = master.heartbeat(beat.clone()).await;
+                let _ = beaten.heartbeat(beat.clone()).await;
             }
         });
         Self {
@@ -138,12 +144,24 @@ impl ScriptedPeer {
             frames,
             answers,
             incarnation: current,
-            tasks: vec![serving, beating],
+            master,
+            serving,
+            beating,
         }
     }
 
     pub(crate) fn address(&self) -> &str {
         &self.info.service_addr
+    }
+
+    /// Leaves the cluster.
+    pub(crate) async fn leave(mut self) {
+        self.beating.abort();
+        let leaving = UnregisterRequest {
+            service_addr: self.info.service_addr.clone(),
+            incarnation: self.info.incarnation,
+        };
+        self.master.unregister(leaving).await.unwrap();
     }
 
     /// Breaks its streams. They are opened again.
@@ -204,7 +222,8 @@ impl ScriptedPeer {
 
 impl Drop for ScriptedPeer {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.serving.abort();
+        self.beating.abort();
     }
 }
 

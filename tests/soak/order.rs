@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    CloseReason, Component, Handlers, Options, Raw, Result, Session, message::Kind,
+    CloseReason, Component, Handlers, Options, Raw, Result, Session, Timeouts, message::Kind,
     testing::TestNode,
 };
 use parking_lot::Mutex;
@@ -107,7 +107,9 @@ async fn play(mut client: RawClient, messages: u64) {
 const SERVICES: [(&str, &str); 2] = [("Even", "Even.Count"), ("Odd", "Odd.Count")];
 
 async fn sessions_keep_their_order(sessions: usize, messages: u64) {
-    let cluster = cluster(&[], |app| app).await;
+    // A client sends all its requests at once: the last one waits for as long as all of them take.
+    let patient = Timeouts::new().request(Duration::from_secs(120));
+    let cluster = cluster(&[], |app| app.timeouts(patient.clone())).await;
     let mut backends = Vec::new();
     for (service, _) in SERVICES {
         let counter = Counter::default();
