@@ -39,8 +39,8 @@ impl Broadcaster {
         }
     }
 
-    /// Pushes to all clients. Returns the members whose clients may have missed it: nodes of Go nano,
-    /// and those that cannot be reached or take no more.
+    /// Pushes to all clients. Returns the members whose clients may have missed it: nodes without
+    /// links, and those that cannot be reached or take no more.
     ///
     /// # Errors
     /// [`code::TOO_LARGE`].

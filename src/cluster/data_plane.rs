@@ -1,7 +1,7 @@
 //! The exchange of messages with other nodes: what is sent to them, what they send, and its end.
 //!
 //! ```text
-//! data plane -> links, Go's service -> dispatch -> router -> transports of the peers
+//! data plane -> links, compat service -> dispatch -> router -> transports of the peers
 //! ```
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -136,7 +136,7 @@ impl DataPlane {
         &self.links
     }
 
-    /// The service for nodes of Go nano.
+    /// The service for nodes without links.
     pub(super) fn compat_service(&self) -> CompatService {
         CompatService {
             peers: self.outbound.compat.clone(),

@@ -43,13 +43,13 @@ use crate::{
 /// Idle time after which the system probes a connection: a machine that loses power closes none.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// How long a connection without an authenticated call may take to close in order. A Go node opens
-/// ten connections and uses them in turn: one that is asked to close repeats its next call on a new
+/// How long a connection without an authenticated call may take to close in order. Some
+/// nodes open ten connections and use them in turn: one that is asked to close repeats its next call on a new
 /// connection, one that is cut may lose it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Label of connections that were closed for want of an authenticated call. Too many of them is no
-/// reason to warn: connections that a Go node opens in advance are among them.
+/// reason to warn: connections that nodes open in advance are among them.
 const DEADLINE: &str = "deadline";
 
 /// The least time between two warnings about refused connections. All of them are counted.

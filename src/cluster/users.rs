@@ -232,16 +232,10 @@ impl UserRouter for Users {
 /// The address of the gate of a session.
 ///
 /// # Errors
-/// [`code::UNSUPPORTED`] for a gate of Go nano.
+/// [`code::UNSUPPORTED`] for a gate without links.
 fn gate_of(session: &Session, own: &str) -> Result<Arc<str>> {
-    if let Some(sink) = sink::<CompatSession>(session) {
-        return Err(Error::new(
-            code::UNSUPPORTED,
-            format!(
-                "the gate {} is a node of Go nano, which knows no users",
-                sink.gate()
-            ),
-        ));
+    if let Some(sink) = CompatSession::of(session) {
+        return Err(sink.unsupported());
     }
     Ok(session.sink().gate_address().unwrap_or_else(|| own.into()))
 }

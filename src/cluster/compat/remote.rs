@@ -1,6 +1,6 @@
 //! The sink of a session whose client is connected to a gate of Go nano.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{any::Any, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
@@ -26,6 +26,21 @@ pub(in crate::cluster) struct CompatSession {
 impl CompatSession {
     pub(super) fn new(id: i64, gate: Arc<CompatPeer>, requests: Arc<ServedRequests>) -> Arc<Self> {
         Arc::new(Self { id, gate, requests })
+    }
+
+    /// The sink of a session; `None` for clients of gates that have links.
+    pub(in crate::cluster) fn of(session: &Session) -> Option<&Self> {
+        let sink: &dyn Any = &**session.sink();
+        sink.downcast_ref()
+    }
+
+    /// The refusal of what its gate cannot do: it keeps no users.
+    pub(in crate::cluster) fn unsupported(&self) -> Error {
+        let gate = self.gate();
+        Error::new(
+            code::UNSUPPORTED,
+            format!("the gate {gate} is a node of Go nano, which knows no users"),
+        )
     }
 
     /// The address of its gate, which every message on its behalf carries.

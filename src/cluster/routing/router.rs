@@ -24,7 +24,7 @@ use crate::{
 pub(crate) struct PeerRouter {
     context: Arc<LinkContext>,
     table: Arc<PeerTable>,
-    /// Sends on behalf of sessions of Go gates.
+    /// Sends on behalf of sessions whose gates have no links.
     compat: Arc<CompatPeers>,
     balancer: Balancer,
     route_fn: Option<RouteFn>,

@@ -1,7 +1,6 @@
 //! Finding users, and what is sent to them.
 
 use std::{
-    any::Any,
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
@@ -71,10 +70,10 @@ impl Lookup {
     /// Of a node that could not be asked, when no other has the user.
     pub(super) async fn locate(&self, user: UserId) -> Result<Vec<Place>> {
         let mut places: Vec<_> = self
-            .served_for_go(&user)
+            .served_without_link(&user)
             .iter()
             .filter_map(|session| {
-                let gate = go_gate(session)?.into();
+                let gate = CompatSession::of(session)?.gate().into();
                 let session = session.id();
                 Some(Place { gate, session })
             })
@@ -101,7 +100,7 @@ impl Lookup {
         let mut served = HashSet::new();
         for user in &users {
             let push = Push::new(route, body.clone());
-            for session in self.served_for_go(user) {
+            for session in self.served_without_link(user) {
                 if session.sink().push(&push).is_ok() {
                     served.insert(user.clone());
                 }
@@ -137,7 +136,7 @@ impl Lookup {
     /// # Errors
     /// Of a node that could not be asked, when no other has the user.
     pub(super) async fn kick(&self, user: UserId, kick: Kick) -> Result<bool> {
-        let served = self.served_for_go(&user);
+        let served = self.served_without_link(&user);
         for session in &served {
             session.kick_with(kick.clone());
         }
@@ -171,10 +170,10 @@ impl Lookup {
         }
     }
 
-    /// The sessions of a user that this node serves for gates of Go nano, which answer no calls.
-    fn served_for_go(&self, user: &UserId) -> Vec<Session> {
+    /// The sessions of a user that this node serves for gates without links, which answer no calls.
+    fn served_without_link(&self, user: &UserId) -> Vec<Session> {
         let mut sessions = self.context.sessions.find_by_user(user);
-        sessions.retain(|session| go_gate(session).is_some());
+        sessions.retain(|session| CompatSession::of(session).is_some());
         sessions
     }
 
@@ -296,7 +295,7 @@ impl Lookup {
     /// Adds the sessions that this node has or serves: an owner may not have them yet.
     fn add_own(&self, user: &UserId, places: &mut Vec<Place>) {
         for session in self.context.sessions.find_by_user(user) {
-            if go_gate(&session).is_some() {
+            if CompatSession::of(&session).is_some() {
                 continue;
             }
             let gate = session.sink().gate_address();
@@ -367,11 +366,4 @@ impl Lookup {
             .cloned()
             .collect()
     }
-}
-
-/// The address of a gate of Go nano; `None` for others.
-fn go_gate(session: &Session) -> Option<&str> {
-    let sink: &dyn Any = &**session.sink();
-    sink.downcast_ref::<CompatSession>()
-        .map(CompatSession::gate)
 }
