@@ -27,11 +27,13 @@ mod absence;
 mod accept;
 mod address_limit;
 mod admission;
+mod bound_listener;
 mod client_state;
 mod close_code;
 mod compressed_body;
 mod config;
 mod connection;
+mod connection_options;
 mod connection_state;
 mod detached;
 mod encoding;
@@ -79,8 +81,8 @@ pub(crate) use self::{
 
 use self::{
     accept::{accept, accept_custom},
+    bound_listener::{Accepting, BoundListener},
     client_state::FLUSH_TIMEOUT,
-    listener::{Accepting, BoundListener},
     migration_out::migrate_all,
     migration_service::MigrationService,
     shared::Shared,

@@ -14,10 +14,10 @@ use tracing::{debug, info, warn};
 use super::{
     admission::Origin,
     connection::Connection,
+    connection_options::ConnectionOptions,
     detached::keep,
     handle::ConnectionHandle,
     http_upgrade,
-    listener::ConnectionOptions,
     opening::Opening,
     resume_handshake::{Offer, Resumption, Return},
     session_guard::{SessionGuard, finish},

@@ -29,7 +29,7 @@ use tokio::{
 use super::{
     admission::{Origin, Refused, check_denied},
     client_state::FLUSH_TIMEOUT,
-    listener::WebSocketOptions,
+    connection_options::WebSocketOptions,
     shared::Shared,
     upgrade_request::UpgradeRequest,
 };

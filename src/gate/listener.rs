@@ -1,21 +1,19 @@
 //! Addresses that clients connect to.
 
-use std::{
-    fmt, io, net,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{fmt, net, path::PathBuf, sync::Arc};
 
 use axum::{Router, http::request::Parts};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpSocket};
 #[cfg(feature = "tls")]
 use tokio_rustls::rustls::ServerConfig;
 
-use super::pages::{Pages, merge};
+use super::{
+    bound_listener::{BoundListener, BoundSocket, cannot_listen},
+    connection_options::{ConnectionOptions, WebSocketOptions},
+    pages::{Pages, merge},
+};
 use crate::{
-    error::{Error, Result, code},
+    error::{Error, Result},
     net::{
         address::HostPort,
         bind,
@@ -24,11 +22,6 @@ use crate::{
         transport::{Acceptor, DynAcceptor},
     },
 };
-
-/// Connections that the system queues between two accepts.
-const BACKLOG: u32 = 1024;
-
-type CheckOrigin = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
 /// An address that clients connect to: TCP or WebSocket, with or without TLS.
 ///
@@ -68,17 +61,6 @@ enum Tls {
     Files(PathBuf, PathBuf),
     #[cfg(feature = "tls")]
     Config(Arc<ServerConfig>),
-}
-
-#[derive(Clone)]
-pub(super) struct WebSocketOptions {
-    pub(super) path: String,
-    pub(super) check_origin: Option<CheckOrigin>,
-    /// The proxies whose word about the client's address is taken.
-    pub(super) forwarders: Option<NetworkSet>,
-    /// In the order of preference.
-    pub(super) subprotocols: Vec<String>,
-    pub(super) http: Router,
 }
 
 impl Listener {
@@ -279,8 +261,8 @@ impl Listener {
     }
 
     /// Serves HTTP beside the WebSocket with an [`axum`] router, which cannot upgrade connections
-    /// itself. Routes that overlap with others of this listener fail the start. No effect on TCP.
-    /// Its handlers run on the network's threads and must not block.
+    /// itself. Routes that overlap with others of this listener fail the start, and so do routes of a
+    /// listener without a WebSocket. Its handlers run on the network's threads and must not block.
     #[must_use]
     pub fn http(mut self, router: Router) -> Self {
         self.pages.push(Pages::Router(router));
@@ -288,7 +270,8 @@ impl Listener {
     }
 
     /// Serves the files of a directory under a path such as `/web`, with `index.html` for
-    /// directories. Overlaps and TCP as with [`http`](Listener::http).
+    /// directories. It must exist when the node starts. Overlaps and TCP as with
+    /// [`http`](Listener::http).
     #[must_use]
     pub fn files(mut self, path: &str, directory: impl Into<PathBuf>) -> Self {
         self.pages.push(Pages::Files(
@@ -322,6 +305,10 @@ impl Listener {
         let address = self.source.to_string();
         if let Some(websocket) = &mut self.websocket {
             websocket.http = merge(&address, self.pages)?;
+        } else if !self.pages.is_empty() {
+            return Err(Error::bad_request(format!(
+                "HTTP routes of {address}: a listener without a WebSocket serves none"
+            )));
         }
         let failed = |error| cannot_listen(&address, error);
         let socket =
@@ -373,110 +360,6 @@ impl fmt::Display for Source {
             Self::Custom(_) => f.write_str("a custom transport"),
         }
     }
-}
-
-fn cannot_listen(address: &str, error: io::Error) -> Error {
-    Error::new(
-        code::UNAVAILABLE,
-        format!("cannot listen on {address}: {error}"),
-    )
-    .with_source(error)
-}
-
-/// A listener whose address is bound.
-pub(super) struct BoundListener {
-    socket: BoundSocket,
-    address: String,
-    options: ConnectionOptions,
-}
-
-/// What the connections of a listener share.
-pub(super) struct ConnectionOptions {
-    pub(super) name: Arc<str>,
-    pub(super) tls: Option<Arc<ServerTls>>,
-    /// The proxies that begin with a PROXY header.
-    pub(super) proxies: Option<NetworkSet>,
-    pub(super) websocket: Option<WebSocketOptions>,
-}
-
-impl ConnectionOptions {
-    /// Whether a PROXY header comes first.
-    pub(super) fn expects_proxy_header(&self, ip: IpAddr) -> bool {
-        self.proxies.as_ref().is_some_and(|it| it.contains(ip))
-    }
-
-    /// Whether this is a proxy that names the client in HTTP headers.
-    pub(super) fn is_forwarder(&self, ip: IpAddr) -> bool {
-        let websocket = self.websocket.as_ref();
-        websocket.is_some_and(|it| it.is_forwarder(ip))
-    }
-}
-
-impl WebSocketOptions {
-    /// Whether this is a proxy that names the client in HTTP headers.
-    pub(super) fn is_forwarder(&self, ip: IpAddr) -> bool {
-        let forwarders = self.forwarders.as_ref();
-        forwarders.is_some_and(|it| it.contains(ip))
-    }
-}
-
-enum BoundSocket {
-    /// One for each address family of a name, on the same port.
-    Bound(Vec<TcpSocket>),
-    Listening(net::TcpListener),
-    Custom(Box<dyn DynAcceptor>),
-}
-
-impl BoundListener {
-    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.socket {
-            BoundSocket::Bound(sockets) => sockets.first()?.local_addr().ok(),
-            BoundSocket::Listening(socket) => socket.local_addr().ok(),
-            BoundSocket::Custom(acceptor) => acceptor.local_addr(),
-        }
-    }
-
-    /// Starts to listen.
-    pub(super) fn listen(self) -> Result<ActiveListener> {
-        let sockets: io::Result<Vec<_>> = match self.socket {
-            BoundSocket::Bound(sockets) => sockets
-                .into_iter()
-                .map(|socket| socket.listen(BACKLOG))
-                .collect(),
-            BoundSocket::Listening(socket) => socket
-                .set_nonblocking(true)
-                .and_then(|()| TcpListener::from_std(socket))
-                .map(|socket| vec![socket]),
-            BoundSocket::Custom(acceptor) => {
-                return Ok(ActiveListener {
-                    address: acceptor.local_addr(),
-                    accepting: Accepting::Custom(acceptor),
-                    options: self.options,
-                });
-            }
-        };
-        let sockets = sockets.map_err(|error| cannot_listen(&self.address, error))?;
-        let address = sockets.first().map(TcpListener::local_addr).transpose()?;
-        Ok(ActiveListener {
-            address,
-            accepting: Accepting::Tcp(sockets),
-            options: self.options,
-        })
-    }
-}
-
-/// What accepts the connections of a listener.
-pub(super) enum Accepting {
-    Tcp(Vec<TcpListener>),
-    Custom(Box<dyn DynAcceptor>),
-}
-
-/// A listener that clients can reach.
-pub(super) struct ActiveListener {
-    pub(super) accepting: Accepting,
-    /// That of the first socket, or of a custom transport if it has one.
-    pub(super) address: Option<SocketAddr>,
-    pub(super) options: ConnectionOptions,
 }
 
 impl fmt::Debug for Listener {

@@ -17,9 +17,23 @@ pub(super) enum Pages {
     Files(String, PathBuf),
 }
 
-/// Merges all pages into one router. Axum panics on invalid and overlapping routes; here that is an
-/// error.
+/// Merges all pages into one router.
+///
+/// # Errors
+/// Names a directory that does not exist, or routes that are invalid or overlap: Axum panics on them.
 pub(super) fn merge(address: &str, pages: Vec<Pages>) -> Result<Router> {
+    let invalid = |why: &str| {
+        let text = format!("HTTP routes of {address}: {why}");
+        Error::new(code::BAD_REQUEST, text)
+    };
+    for page in &pages {
+        if let Pages::Files(_, directory) = page
+            && !directory.is_dir()
+        {
+            let directory = directory.display();
+            return Err(invalid(&format!("{directory} is not a directory")));
+        }
+    }
     let merged = catch_unwind(AssertUnwindSafe(|| {
         pages
             .into_iter()
@@ -30,10 +44,7 @@ pub(super) fn merge(address: &str, pages: Vec<Pages>) -> Result<Router> {
             || panic.downcast_ref::<&str>().copied().unwrap_or_default(),
             String::as_str,
         );
-        Error::new(
-            code::BAD_REQUEST,
-            format!("HTTP routes of {address}: {why}"),
-        )
+        invalid(why)
     })
 }
 

@@ -310,3 +310,33 @@ fn done<T>(what: &str, operation: impl Future<Output = io::Result<T>>) -> impl F
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn heartbeats_are_passed_over_where_another_packet_or_the_end_is_expected() {
+        const HEARTBEAT: &[u8] = &[3, 0, 0, 0];
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = RawClient::tcp(listener.local_addr().unwrap()).await;
+        let (mut server, _) = listener.accept().await.unwrap();
+        let kick = br#"{"reason":"x"}"#;
+        let kicked = [&[5, 0, 0, kick.len() as u8], &kick[..]].concat();
+        let sent: [&[u8]; 5] = [
+            HEARTBEAT,
+            &[4, 0, 0, 2, 4, 1],
+            HEARTBEAT,
+            HEARTBEAT,
+            &kicked,
+        ];
+        server.write_all(&sent.concat()).await.unwrap();
+        server.write_all(HEARTBEAT).await.unwrap();
+        drop(server);
+        client.response(1).await;
+        assert_eq!(client.packet_of(packet::Kind::Heartbeat).await, "");
+        assert_eq!(client.kicked().await, "x");
+    }
+}

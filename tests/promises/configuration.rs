@@ -3,7 +3,8 @@
 use std::{net::TcpListener, time::Duration};
 
 use nano::{
-    App, Component, Error, Handlers, Limits, Listener, Options, RateLimit, Session, Timeouts, code,
+    App, Component, Error, Handlers, Limits, Listener, Options, RateLimit, Session, Timeouts,
+    axum::Router, code,
 };
 
 use crate::{harness::start, listeners::Certificate};
@@ -236,24 +237,37 @@ async fn durations_that_no_clock_can_add() {
 }
 
 #[tokio::test]
-async fn pages_that_overlap() {
+async fn pages_that_overlap_or_cannot_be_served() {
     let pages = |listener: fn(Listener) -> Listener| {
         App::new()
             .component(Fine)
             .listen(listener(Listener::websocket("127.0.0.1:0", "/nano")))
     };
+    for missing in ["nowhere", "Cargo.toml"] {
+        let listener = Listener::websocket("127.0.0.1:0", "/nano").files("/web", missing);
+        let app = App::new().component(Fine).listen(listener);
+        let why = format!("{missing} is not a directory");
+        expect_refusal(app, &why).await;
+    }
+    for tcp in [
+        Listener::tcp("127.0.0.1:0").files("/web", "src"),
+        Listener::tcp("127.0.0.1:0").http(Router::new()),
+    ] {
+        let app = App::new().component(Fine).listen(tcp);
+        expect_refusal(app, "a listener without a WebSocket serves none").await;
+    }
     expect_refusal(
-        pages(|listener| listener.files("/web", "a").files("/web", "b")),
+        pages(|listener| listener.files("/web", "src").files("/web", "docs")),
         "HTTP routes of 127.0.0.1:0",
     )
     .await;
     expect_refusal(
-        pages(|listener| listener.files("/", "a").files("/", "b")),
+        pages(|listener| listener.files("/", "src").files("/", "docs")),
         "HTTP routes of 127.0.0.1:0",
     )
     .await;
     start(pages(|listener| {
-        listener.files("/web", "a").files("/", "b")
+        listener.files("/web", "src").files("/", "docs")
     }))
     .await;
 }
