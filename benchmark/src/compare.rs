@@ -7,14 +7,14 @@ use nano::{Error, Result, code};
 
 mod chart;
 mod go;
-mod machine;
+pub(crate) mod machine;
 mod outcome;
 mod page;
 mod peer;
 mod round;
 mod scenario;
 mod scenarios;
-mod stats;
+pub(crate) mod stats;
 mod table;
 mod verdict;
 

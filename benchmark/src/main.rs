@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use nano::Result;
 
 mod compare;
+mod growth;
 mod load;
 mod process;
 mod servers;
@@ -28,6 +29,8 @@ enum Command {
     Servers(servers::Server),
     /// Measures the servers in turn and compares them.
     Compare(compare::Options),
+    /// Measures what members, connections, groups, users and more cost when there are many.
+    Growth(growth::Options),
 }
 
 fn main() -> ExitCode {
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result {
     match command {
         Command::Compare(options) => compare::run(&options)?,
+        Command::Growth(options) => growth::run(&options)?,
         Command::Servers(server) => servers::run(server)?,
         Command::Load(options) => {
             let report = load::run(&options)?;

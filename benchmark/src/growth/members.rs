@@ -1,0 +1,81 @@
+//! Members that have nothing to say to each other.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::{join_all, try_join_all};
+use nano::{App, Cluster, Node, Result};
+use tokio::time::{Instant, sleep};
+
+use super::{
+    curve::Point,
+    usage::{Usage, until},
+};
+
+/// Long enough for what a join has begun to be over, and for idle links to close.
+const REST: Duration = Duration::from_secs(15);
+const MEASURED: Duration = Duration::from_secs(10);
+
+pub(super) async fn measure(size: usize) -> Result<Point> {
+    let empty = Usage::now();
+    let master = start(Cluster::master()).await?;
+    let address = address(&master);
+    let begun = Instant::now();
+    let members = try_join_all((1..size).map(|_| start(Cluster::join([&address])))).await?;
+    let everybody = || members.iter().chain([&master]);
+    let equal = |others: usize| {
+        everybody()
+            .all(|node| node.handle().is_shutting_down() || node.handle().members().len() == others)
+    };
+    until("all tables to be equal", || equal(size - 1)).await?;
+    let joined = begun.elapsed();
+
+    sleep(REST).await;
+    let before = Usage::now();
+    sleep(MEASURED).await;
+    let after = Usage::now();
+
+    // The others are told of it while it shuts down.
+    let begun = Instant::now();
+    let left = match members.last() {
+        Some(leaver) => {
+            let (known, _) = tokio::join!(
+                until("the leave to be known", || equal(size - 2)),
+                leaver.shutdown()
+            );
+            known?
+        }
+        None => begun.elapsed(),
+    };
+    let each = 1.0 / size as f64;
+    let point = Point::default()
+        .with("all tables equal", "ms", joined.as_secs_f64() * 1e3)
+        .with("leave known to all", "ms", left.as_secs_f64() * 1e3)
+        .with(
+            "idle CPU, each",
+            "% of a core",
+            after.load_since(&before) * each,
+        )
+        .with(
+            "memory, each",
+            "MiB",
+            after.memory_since(&empty) * each / 1048576.0,
+        )
+        .with(
+            "descriptors, each",
+            "",
+            after.descriptors_since(&empty) * each,
+        );
+    join_all(everybody().map(|node| node.shutdown())).await;
+    Ok(point)
+}
+
+async fn start(cluster: Cluster) -> Result<Arc<Node>> {
+    let app = App::new().scheduler_threads(1).io_threads(1);
+    let node = app.cluster(cluster.listen("127.0.0.1:0")).start().await?;
+    Ok(Arc::new(node))
+}
+
+fn address(node: &Node) -> String {
+    let member = node.handle().member();
+    member.map_or_else(String::new, |member| member.address().to_owned())
+}
