@@ -457,4 +457,6 @@ impl From<Refusal> for Error {
 }
 
 #[cfg(test)]
+mod returns;
+#[cfg(test)]
 mod tests;

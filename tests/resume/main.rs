@@ -1,12 +1,15 @@
 //! Sessions that outlive their connections, from outside: real sockets, lost in every way.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod front;
 mod harness;
 mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
 mod world;
 
+mod complaints;
+mod dying_gates;
 mod gates;
 mod limits;
 mod lost;

@@ -29,8 +29,8 @@ pub(crate) enum Loss {
 /// When and how the next connection is lost; `None` if it is not.
 type Plan = Arc<Mutex<Box<dyn FnMut() -> Option<(usize, Loss)> + Send>>>;
 
-/// Forwards connections to a server. After `next` bytes, which may be inside a packet or in the
-/// handshake, each is lost.
+/// Forwards connections to servers, to one after the other. After some bytes, which may be inside a
+/// packet or in the handshake, each is lost.
 pub(crate) struct Proxy {
     pub(crate) address: SocketAddr,
     plan: Plan,
@@ -41,7 +41,7 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(
-        server: SocketAddr,
+        servers: Vec<SocketAddr>,
         plan: impl FnMut() -> Option<(usize, Loss)> + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -53,7 +53,7 @@ impl Proxy {
         let (plans, count, heals) = (plan.clone(), lost.clone(), healed.clone());
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
-            loop {
+            for server in servers.into_iter().cycle() {
                 let (client, _) = listener.accept().await.unwrap();
                 let (plan, count, healed) = ((plans.lock())(), count.clone(), heals.clone());
                 connections.spawn(forward(client, server, plan, count, healed));
@@ -69,10 +69,10 @@ impl Proxy {
     }
 
     /// Loses connections after a random number of bytes, in random ways.
-    pub(crate) async fn random(server: SocketAddr, seed: u64, most: usize) -> Self {
+    pub(crate) async fn random(servers: Vec<SocketAddr>, seed: u64, most: usize) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let mut first = true;
-        Self::start(server, move || {
+        Self::start(servers, move || {
             if std::mem::take(&mut first) {
                 // Its handshake has no session to return to.
                 return Some((most, Loss::Reset));

@@ -17,51 +17,16 @@ use nano::{
 };
 use parking_lot::Mutex;
 use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
 
 use crate::{
+    front::Front,
     harness::MINUTE,
     support::{eventually, within},
     world::{LONG, Room, SLOW, World, count, number},
 };
-
-/// Sends each connection to the gate that takes clients.
-struct Front {
-    address: SocketAddr,
-    gate: Arc<Mutex<SocketAddr>>,
-    _tasks: JoinSet<()>,
-}
-
-impl Front {
-    async fn start(gate: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let gate = Arc::new(Mutex::new(gate));
-        let to = gate.clone();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let to = *to.lock();
-                connections.spawn(async move {
-                    if let Ok(mut gate) = TcpStream::connect(to).await {
-                        let _ = copy_bidirectional(&mut client, &mut gate).await;
-                    }
-                });
-            }
-        });
-        Self {
-            address,
-            gate,
-            _tasks: tasks,
-        }
-    }
-}
 
 /// One client that numbers its messages until `stop` is set.
 async fn play(address: SocketAddr, stop: Arc<AtomicUsize>) -> (u32, Vec<u32>, Vec<Event>) {
@@ -122,7 +87,7 @@ async fn a_rolling_restart_of_gates_under_load_loses_no_client_and_no_message() 
     for _ in 0..3 {
         let (new, _log) = world.gate().await;
         world.converged(&[&old, &new]).await;
-        *front.gate.lock() = new.node().addresses()[0];
+        front.turn_to(new.node().addresses()[0]);
         old.handle().drain(LONG);
         within("the end of the old gate", old.node().stopped()).await;
         assert_eq!(count(&new), CLIENTS);

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use nano::{
     App, Component, Handlers, Raw, Result, Session, Timeouts,
     client::{Client, Event},
+    testing::{TestCluster, TestNode},
 };
 use parking_lot::Mutex;
 use tokio::{
@@ -13,12 +14,17 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{proxy::Proxy, support::eventually};
+use crate::{
+    proxy::Proxy,
+    support::eventually,
+    world::{SLOW, count},
+};
 
 /// What the server has seen of each client, which sends numbers.
 #[derive(Clone, Default)]
 struct Numbers(Arc<Mutex<Vec<u32>>>);
 
+#[derive(Clone)]
 struct Counter {
     asks: Numbers,
     notifies: Numbers,
@@ -54,23 +60,33 @@ async fn answered(answers: &mut JoinSet<()>) -> Option<Result<(), JoinError>> {
     answer.unwrap_or_else(|_| panic!("no answer within a minute"))
 }
 
-/// One client that numbers its messages; returns how often its connection was lost.
-async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
+/// One client that numbers its messages, at so many gates in turn; returns how often its connection was
+/// lost.
+async fn play(seed: u64, time: Duration, websocket: bool, gates: usize) -> usize {
     let (asks, notifies) = (Numbers::default(), Numbers::default());
     let component = Counter {
         asks: asks.clone(),
         notifies: notifies.clone(),
     };
-    let app = App::new()
-        .component(component)
-        .timeouts(Timeouts::new().heartbeat(Duration::from_millis(300)));
-    let app = if websocket {
-        app.websocket("127.0.0.1:0", "/nano")
-    } else {
-        app.tcp("127.0.0.1:0")
+    let app = || {
+        let app = App::new()
+            .component(component.clone())
+            .timeouts(Timeouts::new().heartbeat(Duration::from_millis(300)));
+        match websocket {
+            true => app.websocket("127.0.0.1:0", "/nano"),
+            false => app.tcp("127.0.0.1:0"),
+        }
     };
-    let node = app.start().await.unwrap();
-    let proxy = Proxy::random(node.addresses()[0], seed, 6000).await;
+    let master = TestCluster::master_options().heartbeat(SLOW);
+    let cluster = TestCluster::with_master(App::new(), master).await;
+    let mut nodes = Vec::new();
+    for _ in 0..gates {
+        let member = cluster.member_options().heartbeat(SLOW);
+        nodes.push(TestNode::start(app().cluster(member)).await);
+    }
+    cluster.converged(&nodes.iter().collect::<Vec<_>>()).await;
+    let addresses = nodes.iter().map(|node| node.node().addresses()[0]);
+    let proxy = Proxy::random(addresses.collect(), seed, 6000).await;
     let url = match websocket {
         true => format!("ws://{}/nano", proxy.address),
         false => format!("tcp://{}", proxy.address),
@@ -133,18 +149,15 @@ async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
         "seed {seed}: {events:?}"
     );
     // A return that was given up may still be on its way: it ends with its socket.
-    eventually("there is one session", || {
-        node.handle().sessions().count() == 1
-    })
-    .await;
+    let sessions = || nodes.iter().map(count).sum::<usize>();
+    eventually("there is one session", || sessions() == 1).await;
     let losses = proxy.losses();
     client.close();
     client.closed().await;
-    eventually("the final close ends the session", || {
-        node.handle().sessions().count() == 0
-    })
-    .await;
-    node.shutdown().await;
+    eventually("the final close ends the session", || sessions() == 0).await;
+    for node in &nodes {
+        node.stop().await;
+    }
     losses
 }
 
@@ -152,7 +165,8 @@ async fn play(seed: u64, time: Duration, websocket: bool) -> usize {
 async fn nothing_is_lost_repeated_or_reordered_over_connections_that_are_lost() {
     let mut clients = JoinSet::new();
     for seed in 0..4 {
-        clients.spawn(play(seed, Duration::from_secs(4), seed % 2 == 1));
+        let (websocket, gates) = (seed % 2 == 1, 1 + seed as usize / 2);
+        clients.spawn(play(seed, Duration::from_secs(4), websocket, gates));
     }
     let losses = clients.join_all().await;
     println!("{losses:?} connections lost");
@@ -169,7 +183,8 @@ async fn nothing_is_lost_repeated_or_reordered_for_minutes() {
     };
     let mut clients = JoinSet::new();
     for seed in 100..100 + count {
-        clients.spawn(play(seed, Duration::from_secs(seconds), seed % 2 == 1));
+        let (time, gates) = (Duration::from_secs(seconds), 1 + seed as usize / 2 % 2);
+        clients.spawn(play(seed, time, seed % 2 == 1, gates));
     }
     let losses = clients.join_all().await;
     println!("{} connections lost", losses.iter().sum::<usize>());
