@@ -8,6 +8,7 @@ use self::world::World;
 
 mod checks;
 mod faults;
+mod moves;
 mod nodes;
 mod oracle;
 mod publishers;
@@ -15,7 +16,7 @@ mod world;
 
 #[test]
 fn all_members_see_one_order_and_nothing_twice() {
-    check(0..30);
+    check(370..400);
 }
 
 #[test]
