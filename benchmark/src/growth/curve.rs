@@ -7,13 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{channels, connections, groups, members, schedulers, timers, users};
 
+/// Measures one size.
+type Measures = fn(usize) -> Pin<Box<dyn Future<Output = Result<Point>> + Send>>;
+
 /// One thing whose number grows.
 pub(super) struct Curve {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     /// Ascending.
     pub(super) sizes: &'static [usize],
-    pub(super) measure: fn(usize) -> Pin<Box<dyn Future<Output = Result<Point>> + Send>>,
+    pub(super) measure: Measures,
 }
 
 /// What one size costs.
