@@ -16,7 +16,8 @@ use crate::{
     metrics::{CallMetrics, Refusal},
     panic::catch_panic,
     pipeline::{Channel, Pipeline},
-    session::{Call, CallRouter, CloseReason, Session, Sessions},
+    scheduler::Scheduler,
+    session::{Call, CallRouter, CloseReason, SequencedTask, Session, Sessions},
 };
 
 mod cluster_router;
@@ -29,7 +30,7 @@ pub(crate) use self::{
     cluster_router::{ClusterRouter, ForwardError},
     dispatched::{Blocked, Dispatched},
 };
-use self::{detached::detached_session, local::LocalCall, remote::RemoteCall};
+use self::{detached::detached_session, local::LocalCall};
 
 /// The routes of a node, and the pipeline in front of them.
 pub(crate) struct Dispatch {
@@ -112,11 +113,11 @@ impl Dispatch {
         &self.reporter
     }
 
-    /// Finds the destination of a message of this node's client.
+    /// Sends a message of this node's client to its handler or its member.
     ///
-    /// Runs the inbound pipeline, and decodes a message for a handler of this node. Returns `None`
-    /// when one of these fails; the request has been answered then.
-    pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Dispatched> {
+    /// Runs the inbound pipeline, and decodes a message for a handler of this node. If one of these
+    /// fails, the request has been answered. Returns the message when its destination is full.
+    pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Blocked> {
         if self.reporter.metrics.calls.is_some() {
             let messages = &session.inner().messages;
             messages.fetch_add(1, Ordering::Relaxed);
@@ -131,29 +132,28 @@ impl Dispatch {
                 Error::bad_request("only servers send responses and pushes"),
             )),
         };
-        let route = message.route.clone();
-        filtered
-            .and_then(|()| match &self.cluster {
-                Some(cluster) if !self.has(&message.route) => {
-                    // A copy: the message's own would keep all that was read with it.
-                    session.note_unanswered(&*message.route);
-                    Ok(Dispatched::Remote(RemoteCall::new(
-                        session.clone(),
-                        message,
-                        cluster.clone(),
-                        self.reporter.clone(),
-                    )))
-                }
-                _ => self.local(&session, &message, Origin::Client),
-            })
-            .map_err(|refused| self.refuse(&session, &route, refused))
-            .ok()
+        if let (Ok(()), Some(cluster)) = (&filtered, &self.cluster)
+            && !self.has(&message.route)
+        {
+            let sent = remote::forward(cluster, &self.reporter, session, message);
+            return sent.err().map(Blocked::remote);
+        }
+        match filtered.and_then(|()| self.prepare(&session, &message, Origin::Client)) {
+            Ok((scheduler, task)) => {
+                let call = LocalCall::new(session, scheduler, task);
+                Dispatched::Local(call).submit().err()
+            }
+            Err(refused) => {
+                self.refuse(&session, &message.route, refused);
+                None
+            }
+        }
     }
 
     /// Queues a message that another node forwarded.
     ///
     /// A full scheduler takes it too, since the sender's session window bounds such messages.
-    pub(crate) fn deliver(&self, session: &Session, message: &Message, origin: Origin) {
+    pub(crate) fn deliver(&self, session: Session, message: &Message, origin: Origin) {
         if let Some(call) = self.accept(session, message, origin) {
             call.submit_always();
         }
@@ -164,16 +164,21 @@ impl Dispatch {
     /// Returns `None` when its route or body is not valid; the request has been answered then.
     pub(crate) fn accept(
         &self,
-        session: &Session,
+        session: Session,
         message: &Message,
         origin: Origin,
     ) -> Option<Dispatched> {
-        self.local(session, message, origin)
-            .map_err(|refused| {
+        match self.prepare(&session, message, origin) {
+            Ok((scheduler, task)) => {
+                let call = LocalCall::new(session, scheduler, task);
+                Some(Dispatched::Local(call))
+            }
+            Err(refused) => {
                 session.sink().done();
-                self.refuse(session, &message.route, refused);
-            })
-            .ok()
+                self.refuse(&session, &message.route, refused);
+                None
+            }
+        }
     }
 
     /// Calls a handler of this node. A full scheduler fails the call.
@@ -191,7 +196,7 @@ impl Dispatch {
         let message = Message::request(session.request_id(), call.route, call.body);
         // A message that is dropped here answers its call.
         let _ = self
-            .accept(&session, &message, Origin::Node)
+            .accept(session, &message, Origin::Node)
             .map(Dispatched::try_submit);
     }
 
@@ -253,12 +258,13 @@ impl Dispatch {
         )
     }
 
-    fn local(
+    /// Decodes a message for a handler of this node.
+    fn prepare(
         &self,
         session: &Session,
         message: &Message,
         origin: Origin,
-    ) -> Result<Dispatched, (Refusal, Error)> {
+    ) -> Result<(Scheduler, SequencedTask), (Refusal, Error)> {
         let handler = self
             .handlers
             .get(&message.route)
@@ -275,11 +281,7 @@ impl Dispatch {
             handler.prepare(session, &scheduler, &message.body)
         })
         .map_err(|error| (Refusal::Body, error))?;
-        Ok(Dispatched::Local(LocalCall::new(
-            session.clone(),
-            scheduler,
-            task,
-        )))
+        Ok((scheduler, task))
     }
 }
 
@@ -313,10 +315,13 @@ impl CallRouter for Dispatch {
     fn rpc(&self, session: &Session, message: Message) -> Result {
         match &self.cluster {
             Some(cluster) if !self.has(&message.route) => cluster.rpc(session, message),
-            _ => self
-                .local(&session.with_request(0), &message, Origin::Node)
-                .map_err(|(_, error)| error)?
-                .try_submit(),
+            _ => {
+                let session = session.with_request(0);
+                let (scheduler, task) = self
+                    .prepare(&session, &message, Origin::Node)
+                    .map_err(|(_, error)| error)?;
+                Dispatched::Local(LocalCall::new(session, scheduler, task)).try_submit()
+            }
         }
     }
 

@@ -60,6 +60,7 @@ mod rate_limit;
 mod requests;
 mod resume;
 mod resume_handshake;
+mod route_text;
 mod send_queue;
 mod session_guard;
 mod shared;

@@ -41,6 +41,7 @@ impl<T> InFlight<T> {
     }
 
     /// Adds a request; `None` as its deadline is never [expired](InFlight::expired).
+    #[inline]
     pub(crate) fn insert(&mut self, id: u64, deadline: Option<Instant>, payload: T) {
         self.entries.push_back(Entry {
             id,
@@ -61,12 +62,6 @@ impl<T> InFlight<T> {
         let at = self.position(id)?;
         let entry = self.entries.remove(at)?;
         Some((entry.deadline, entry.payload))
-    }
-
-    /// Returns the payload of a request that is in flight.
-    pub(crate) fn get_mut(&mut self, id: u64) -> Option<&mut T> {
-        let at = self.position(id)?;
-        self.entries.get_mut(at).map(|entry| &mut entry.payload)
     }
 
     /// Returns all requests whose deadline is at or before `now`, in order of arrival. They stay in

@@ -277,7 +277,7 @@ impl<S: Serializer> Invocation<S> {
         let (route, request) = (self.handler.route(), session.request_id());
         match result {
             // The handler answered, or will answer, itself.
-            Ok(None) => session.note_unanswered(self.handler.route.clone()),
+            Ok(None) => {}
             // As in Go nano, the return value of a notify's handler is dropped.
             Ok(Some(_)) if request == 0 => {}
             Ok(Some(body)) => {

@@ -16,6 +16,15 @@ pub(crate) struct Blocked {
     pub(crate) ready: Capacity,
 }
 
+impl Blocked {
+    pub(super) fn remote((call, ready): (Box<RemoteCall>, Capacity)) -> Self {
+        Self {
+            call: Dispatched::Remote(call),
+            ready,
+        }
+    }
+}
+
 impl Dispatched {
     /// Queues the message behind the session's earlier ones.
     ///
@@ -29,10 +38,7 @@ impl Dispatched {
                 call: Self::Local(call),
                 ready,
             }),
-            Self::Remote(call) => call.submit().map_err(|(call, ready)| Blocked {
-                call: Self::Remote(call),
-                ready,
-            }),
+            Self::Remote(call) => call.submit().map_err(Blocked::remote),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     trace::{Trace, current_trace, within},
 };
 
-/// A message as it arrived, and the router that knows its member.
+/// A message whose member could not take it.
 pub(crate) struct RemoteCall {
     session: Session,
     message: Message,
@@ -22,26 +22,42 @@ pub(crate) struct RemoteCall {
     trace: Option<Arc<Trace>>,
 }
 
-impl RemoteCall {
-    pub(super) fn new(
-        session: Session,
-        message: Message,
-        router: Arc<dyn ClusterRouter>,
-        reporter: Arc<ErrorReporter>,
-    ) -> Box<Self> {
-        Box::new(Self {
-            session,
-            message,
-            router,
-            reporter,
-            trace: current_trace(),
-        })
+/// Sends a message to its member. Any failure but a full queue ends the request.
+///
+/// # Errors
+/// Returns the message when the way to the member is full.
+pub(super) fn forward(
+    router: &Arc<dyn ClusterRouter>,
+    reporter: &Arc<ErrorReporter>,
+    session: Session,
+    message: Message,
+) -> Result<(), (Box<RemoteCall>, Capacity)> {
+    let route = message.route.clone();
+    match router.forward(&session, message) {
+        Ok(()) => Ok(()),
+        Err(ForwardError::Full(message, capacity)) => {
+            let blocked = Box::new(RemoteCall {
+                session,
+                message,
+                router: router.clone(),
+                reporter: reporter.clone(),
+                trace: current_trace(),
+            });
+            Err((blocked, capacity))
+        }
+        Err(ForwardError::Error(error)) => {
+            reporter.metrics.refused.count(Refusal::Member);
+            reporter.fail(&session, &route, error, None);
+            Ok(())
+        }
     }
+}
 
-    /// Sends the message to its member. Any failure but a full queue ends the request.
+impl RemoteCall {
+    /// [`forward`]s the message again.
     ///
     /// # Errors
-    /// Returns the message when the way to the member is full.
+    /// Returns it when the way to the member is still full.
     pub(super) fn submit(self) -> Result<(), (Box<Self>, Capacity)> {
         let Self {
             session,
@@ -50,24 +66,8 @@ impl RemoteCall {
             reporter,
             trace,
         } = self;
-        let route = message.route.clone();
-        match within(trace.as_ref(), || router.forward(&session, message)) {
-            Ok(()) => Ok(()),
-            Err(ForwardError::Full(message, capacity)) => {
-                let blocked = Box::new(Self {
-                    session,
-                    message,
-                    router,
-                    reporter,
-                    trace,
-                });
-                Err((blocked, capacity))
-            }
-            Err(ForwardError::Error(error)) => {
-                reporter.metrics.refused.count(Refusal::Member);
-                reporter.fail(&session, &route, error, None);
-                Ok(())
-            }
-        }
+        within(trace.as_ref(), || {
+            forward(&router, &reporter, session, message)
+        })
     }
 }

@@ -13,7 +13,6 @@
 use std::{collections::VecDeque, mem, time::Duration};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use tokio::time::Instant;
 
 use super::{
@@ -21,6 +20,7 @@ use super::{
     live_limits::LiveLimits,
     liveness::Handshake,
     resume::replay::Replay,
+    route_text::RouteText,
     send_queue::SendQueue,
 };
 use crate::{
@@ -59,8 +59,8 @@ pub(super) struct ClientState {
 /// What is known of a request in flight.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
-    /// The route, once its handler has returned without an answer.
-    pub(super) route: Option<ByteString>,
+    /// For the log of its timeout.
+    pub(super) route: RouteText,
     /// The span of a sampled request. Ended and dropped without the lock.
     pub(super) span: Option<Box<OpenSpan>>,
 }

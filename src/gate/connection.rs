@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    client_state::{Blocked, Output, Unanswered},
+    client_state::{Blocked, Output},
     close_code::Ending,
     compressed_body,
     handle::ConnectionHandle,
@@ -25,7 +25,7 @@ use super::{
     upgrade_request::UpgradeRequest,
 };
 use crate::{
-    dispatch::{self, Dispatched},
+    dispatch,
     error::{Error, code},
     message::{self, Message, MessageError, RouteFault},
     net::{deadline::DeadlineTimer, stream::Transport},
@@ -247,7 +247,7 @@ impl<T: Transport> Connection<T> {
             ready!(deferred.ready.as_mut().poll(cx));
             self.now = Instant::now();
             if let Some(dispatch::Blocked { call, .. }) = self.deferred.take() {
-                self.submit(call);
+                self.deferred = call.submit().err();
             }
         }
         Poll::Ready(())
@@ -308,8 +308,8 @@ impl<T: Transport> Connection<T> {
             }
         }
         within(trace.as_ref(), || {
-            if let Some(job) = self.gate.dispatch.receive(&self.session, message) {
-                self.submit(job);
+            if let Some(blocked) = self.gate.dispatch.receive(&self.session, message) {
+                self.deferred = Some(blocked);
             }
         });
         if let Some(span) = span {
@@ -331,10 +331,6 @@ impl<T: Transport> Connection<T> {
         })
     }
 
-    fn submit(&mut self, job: Dispatched) {
-        self.deferred = job.submit().err();
-    }
-
     /// Adds a request to those in flight, with its span; false if it was failed. Request 0 is a notify,
     /// as in Go nano.
     fn expect(&mut self, id: u64, route: &str, span: &mut Option<Box<OpenSpan>>) -> bool {
@@ -344,9 +340,8 @@ impl<T: Transport> Connection<T> {
         let timeout = self.gate.config.request_timeout;
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         self.requests_by = self.requests_by.or(deadline);
-        let span = span.take();
         self.handle
-            .expect(id, deadline, Unanswered { route: None, span })
+            .expect(id, deadline, route, span.take())
             .map_err(|error| self.fail(message::Kind::Request, id, route, error))
             .is_ok()
     }

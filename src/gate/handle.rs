@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, fmt, net::SocketAddr, sync::Arc, task::Context};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, warn};
@@ -403,13 +402,6 @@ impl SessionSink for ConnectionHandle {
         });
         span.into_iter().for_each(|span| span.end(error.as_ref()));
         queued
-    }
-
-    fn unanswered(&self, request: u64, route: ByteString) {
-        let mut state = self.state.lock();
-        if let Some(known) = state.client.in_flight.get_mut(request) {
-            known.route = Some(route);
-        }
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {

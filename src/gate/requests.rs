@@ -3,10 +3,11 @@
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{client_state::Unanswered, handle::ConnectionHandle};
+use super::{client_state::Unanswered, handle::ConnectionHandle, route_text::RouteText};
 use crate::{
     error::{Error, Result, code},
     session::{Session, SessionSink},
+    trace::OpenSpan,
 };
 
 impl ConnectionHandle {
@@ -15,11 +16,19 @@ impl ConnectionHandle {
     /// # Errors
     /// `TOO_MANY` if the client has as many in flight as it may. The request is in flight anyway,
     /// so that it can be answered.
-    pub(super) fn expect(&self, id: u64, deadline: Option<Instant>, new: Unanswered) -> Result {
+    pub(super) fn expect(
+        &self,
+        id: u64,
+        deadline: Option<Instant>,
+        route: &str,
+        span: Option<Box<OpenSpan>>,
+    ) -> Result {
+        let route = RouteText::new(route);
         let mut state = self.state.lock();
         let limit = self.gate.limits.max_in_flight();
         let full = state.client.in_flight.len() >= limit;
-        state.client.in_flight.insert(id, deadline, new);
+        let request = Unanswered { route, span };
+        state.client.in_flight.insert(id, deadline, request);
         if full {
             Err(Error::new(
                 code::TOO_MANY,
@@ -31,8 +40,7 @@ impl ConnectionHandle {
     }
 
     /// Answers every request whose deadline has passed with a timeout, and returns the next
-    /// deadline. The log names the route of one whose handler has returned, or is another member's; one that
-    /// still runs here, or blocks a scheduler, is logged by the invocation or the watch.
+    /// deadline.
     pub(super) fn expire(&self, session: &Session, now: Instant) -> Option<Instant> {
         let expired: Vec<_> = {
             let state = self.state.lock();
@@ -44,12 +52,11 @@ impl ConnectionHandle {
             // A response that came in between wins.
             let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
             if let Some(held_back) = self.gate.timeout_log.pass() {
-                let route = route.as_deref().unwrap_or_default();
                 let (session, uid) = (session.id(), session.uid());
                 warn!(
                     session,
                     uid,
-                    route,
+                    route = route.as_str(),
                     request = id,
                     held_back,
                     "request timed out"

@@ -143,6 +143,13 @@ impl<S: Serializer> Session<S> {
         }
     }
 
+    /// [`with_request`](Session::with_request) of a handle that is not needed any more.
+    pub(crate) fn into_request(mut self, id: u64) -> Self {
+        self.request = id;
+        self.reply_to = self.reply_to.filter(|call| call.id() == id);
+        self
+    }
+
     /// The session's id, the same on every node.
     ///
     /// Positive, below 2^53 (the integers JavaScript holds exactly), and unique in a cluster
@@ -379,13 +386,6 @@ pub trait SessionSink: Any + Send + Sync {
     #[doc(hidden)]
     fn share(&self, session: &Session, key: &str, value: Option<Bytes>) -> Result {
         session.inner().shared.set(key, value).map(drop)
-    }
-
-    /// Notes that the handler of a request has returned and leaves the answer to other code. Called
-    /// also if that has answered already.
-    #[doc(hidden)]
-    fn unanswered(&self, request: u64, route: ByteString) {
-        let _ = (request, route);
     }
 
     /// Bytes that wait to be sent to the client, and its requests in flight, where they are known.

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use super::{
     handle::{Session, SessionSink},
@@ -62,16 +61,6 @@ impl<S: Serializer> Session<S> {
     /// As [`respond`](Session::respond).
     pub fn respond_error(&self, error: Error) -> Result {
         self.answer(Err(error.encoded_by(S::encode_error)))
-    }
-
-    /// Notes that the answer of this handle's request comes later: its handler has returned without
-    /// one, or the message goes to another member. The log of a timeout names the route then.
-    pub(crate) fn note_unanswered(&self, route: impl Into<ByteString>) {
-        // A call has its own table, on the side of the caller.
-        if self.request_id() != 0 && self.reply_to.is_none() {
-            let sink = &self.inner().sink;
-            sink.unanswered(self.request_id(), route.into());
-        }
     }
 
     /// Answers the request, or the call, this handle carries.

@@ -69,7 +69,7 @@ impl CompatService {
             dispatch.reporter().fail_unhandled(&session, error);
             return Ok(());
         }
-        let Some(mut job) = dispatch.accept(&session, &message, origin) else {
+        let Some(mut job) = dispatch.accept(session, &message, origin) else {
             return Ok(());
         };
         let queued = async {

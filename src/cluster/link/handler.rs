@@ -61,7 +61,7 @@ fn apply_one(
                 Message::notify(route, body)
             };
             traced(dispatch, trace, || {
-                dispatch.deliver(&session.with_request(request), &message, origin);
+                dispatch.deliver(session.into_request(request), &message, origin);
             });
         }
         Effect::DeliverCall {
