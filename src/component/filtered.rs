@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{invocation::Invocation, signature::HandlerCall};
 use crate::{
     error::{Error, Result, code},
-    filter::{Context, Ended, Flow, Outcome},
+    filter::{Chain, Context, Ended, Flow, Outcome},
     metrics::Refusal,
     scheduler::Scheduler,
     serialize::Serializer,
@@ -45,8 +45,46 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
 
     /// Runs the filters and the handler, and finishes the request with the encoded reply.
     ///
-    /// Without anything that waits, all of it happens here and now.
+    /// Without anything that waits, all of it happens here and now, in the order of [`Stage`].
     pub(super) fn run<R, Output, Work>(
+        self,
+        call: impl FnOnce(&Session<S>, M) -> HandlerCall<Output, Work> + Send + 'static,
+        reply: fn(Output) -> Result<R>,
+        encode: fn(&R) -> Result<Option<Bytes>>,
+    ) where
+        R: 'static,
+        Output: 'static,
+        Work: Future<Output = Output> + Send + 'static,
+    {
+        if self.invocation.handler.chain.waits() {
+            return self.run_waiting(call, reply, encode);
+        }
+        let Self {
+            mut invocation,
+            message,
+            queued,
+        } = self;
+        Scheduler::label_task(invocation.handler.label);
+        let span = invocation.span();
+        let trace = invocation.trace().cloned();
+        let mut stage = Stage::Before;
+        let run = || invocation.run_filtered(&mut stage, (message, queued), call, reply, encode);
+        let run = || within(trace.as_ref(), || span.in_scope(run));
+        // One for filters, handler and encoding: each takes 130 instructions.
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Progress::Ended(result)) => invocation.finish(result),
+            Ok(Progress::Pending { work, begun, limit }) => {
+                Invocation::<S>::start((span, trace), async move {
+                    let result = invocation.drive(begun, limit, work).await;
+                    invocation.complete(result.and_then(reply), begun, encode);
+                });
+            }
+            Err(_) => invocation.panicked_in(stage),
+        }
+    }
+
+    /// [`run`](FilteredCall::run) with filters that may wait.
+    fn run_waiting<R, Output, Work>(
         mut self,
         call: impl FnOnce(&Session<S>, M) -> HandlerCall<Output, Work> + Send + 'static,
         reply: fn(Output) -> Result<R>,
@@ -58,73 +96,38 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
     {
         let span = self.invocation.span();
         let trace = self.invocation.trace().cloned();
-        if self.invocation.handler.chain.waits() {
-            let task = async move {
-                let (flow, limit) = self.enter_waiting().await;
-                let Self {
-                    mut invocation,
-                    message,
-                    ..
-                } = self;
-                if let Err(result) = passed(flow) {
-                    return invocation.refuse(result, encode);
+        let task = async move {
+            let (flow, limit) = self.enter_waiting().await;
+            let Self {
+                mut invocation,
+                message,
+                ..
+            } = self;
+            if let Err(result) = passed(flow) {
+                return invocation.refuse(result, encode);
+            }
+            let begun = Instant::now();
+            invocation.begin(begun);
+            let work = match invocation.call(message, call, reply) {
+                Ok(HandlerCall::Pending(work)) => work,
+                Ok(HandlerCall::Ready(result)) => {
+                    return invocation.returned(result, begun, encode);
                 }
-                let begun = Instant::now();
-                invocation.begin(begun);
-                let work = match invocation.call(message, call, reply) {
-                    Ok(HandlerCall::Pending(work)) => work,
-                    Ok(HandlerCall::Ready(result)) => {
-                        return invocation.returned(result, begun, encode);
-                    }
-                    Err(error) => return invocation.complete(Err(error), begun, encode),
-                };
-                let result = invocation.drive(begun, limit, work).await;
-                invocation.complete(result.and_then(reply), begun, encode);
+                Err(error) => return invocation.complete(Err(error), begun, encode),
             };
-            return Invocation::<S>::start((span, trace), task);
-        }
-        Scheduler::label_task(self.invocation.handler.label);
-        let (flow, limit) = within(trace.as_ref(), || span.in_scope(|| self.enter()));
-        let Self {
-            mut invocation,
-            message,
-            ..
-        } = self;
-        if let Err(result) = passed(flow) {
-            return invocation.refuse(result, encode);
-        }
-        let begun = Instant::now();
-        invocation.begin(begun);
-        let called = within(trace.as_ref(), || {
-            span.in_scope(|| invocation.call(message, call, reply))
-        });
-        match called {
-            Ok(HandlerCall::Ready(result)) => invocation.returned(result, begun, encode),
-            Ok(HandlerCall::Pending(work)) => Invocation::<S>::start((span, trace), async move {
-                let result = invocation.drive(begun, limit, work).await;
-                invocation.complete(result.and_then(reply), begun, encode);
-            }),
-            Err(error) => invocation.complete(Err(error), begun, encode),
-        }
+            let result = invocation.drive(begun, limit, work).await;
+            invocation.complete(result.and_then(reply), begun, encode);
+        };
+        Invocation::<S>::start((span, trace), task);
     }
 
-    fn enter(&mut self) -> Entered {
-        let (invocation, message) = (&mut self.invocation, &mut self.message);
-        let session = invocation.ticket.session().typed();
-        let handler = &invocation.handler;
-        let mut call = context(&session, handler.route(), message, self.queued);
-        let panics = &handler.service.reporter.metrics.panics;
-        let chain = &handler.chain;
-        let flow = chain.enter(&mut invocation.entered, &mut call, panics);
-        (flow, call.time_limit())
-    }
-
-    /// [`enter`](FilteredCall::enter) for filters that wait, at most for the request timeout.
+    /// Runs `before` of the filters, which wait for the request timeout at most.
     async fn enter_waiting(&mut self) -> Entered {
         let (invocation, message) = (&mut self.invocation, &mut self.message);
-        let session = invocation.ticket.session().typed();
+        let mut copy = None;
+        let session = invocation.ticket.session().in_default_format(&mut copy);
         let handler = &invocation.handler;
-        let mut call = context(&session, handler.route(), message, self.queued);
+        let mut call = context(session, handler.route(), message, self.queued);
         let reporter = &handler.service.reporter;
         let flow = {
             let entered = &mut invocation.entered;
@@ -147,6 +150,7 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
     }
 }
 
+#[inline]
 fn context<'a>(
     session: &'a Session,
     route: &'a str,
@@ -154,6 +158,30 @@ fn context<'a>(
     queued: Option<Instant>,
 ) -> Context<'a> {
     Context::new(session, route).with_message(message, queued.map(|queued| queued.elapsed()))
+}
+
+/// How far a message without anything that waits has come: what has panicked if it goes no further.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// `before` of the filters.
+    Before,
+    /// The handler, since then.
+    Handler(Instant),
+    /// `after` of the filters. The time is that of the handler.
+    After(Option<Duration>),
+    /// The reply is encoded.
+    Encode,
+}
+
+/// What became of a message whose filters and handler were called.
+enum Progress<Work> {
+    Ended(Result<Option<Bytes>>),
+    /// An async handler runs since `begun`, for `limit` at most.
+    Pending {
+        work: Work,
+        begun: Instant,
+        limit: Option<Duration>,
+    },
 }
 
 /// The end of a message that does not reach its handler is the error.
@@ -165,6 +193,83 @@ fn passed(flow: Result<Flow>) -> Result<(), Result<Flow>> {
 }
 
 impl<S: Serializer> Invocation<S> {
+    /// Calls the filters and the handler, and encodes the reply. Panics with any of them; `stage` says
+    /// with which.
+    fn run_filtered<M: Send + 'static, R: 'static, Output, Work>(
+        &mut self,
+        stage: &mut Stage,
+        (mut message, queued): (M, Option<Instant>),
+        call: impl FnOnce(&Session<S>, M) -> HandlerCall<Output, Work>,
+        reply: fn(Output) -> Result<R>,
+        encode: fn(&R) -> Result<Option<Bytes>>,
+    ) -> Progress<Work> {
+        // One copy, if its format needs one, for all filters.
+        let mut copy = None;
+        let (flow, limit) = {
+            let session = self.ticket.session().in_default_format(&mut copy);
+            let handler = &self.handler;
+            let mut call = context(session, handler.route(), &mut message, queued);
+            let flow = handler.chain.enter(&mut self.entered, &mut call);
+            (flow, call.time_limit())
+        };
+        let (result, took) = match flow {
+            Ok(Flow::Continue) => {
+                let begun = Instant::now();
+                *stage = Stage::Handler(begun);
+                self.begin(begun);
+                let output = match call(self.session(), message) {
+                    HandlerCall::Ready(output) => output,
+                    HandlerCall::Pending(work) => {
+                        return Progress::Pending { work, begun, limit };
+                    }
+                };
+                let result = reply(output).map(Ended::Reply);
+                let took = begun.elapsed();
+                let metrics = &self.handler.service.reporter.metrics;
+                metrics.handler_seconds.record(took);
+                (result, Some(took))
+            }
+            Ok(Flow::Answer(answer)) => (answer.for_handler(), None),
+            Err(error) => {
+                let metrics = &self.handler.service.reporter.metrics;
+                metrics.refused.count(Refusal::Filter);
+                (Err(error), None)
+            }
+        };
+        *stage = Stage::After(took);
+        let mut ended = None;
+        let mut outcome = Outcome::new(result, &mut ended, took);
+        let session = self.ticket.session().in_default_format(&mut copy);
+        let call = Context::new(session, self.handler.route());
+        let chain = &self.handler.chain;
+        chain.leave(&mut self.entered, &call, &mut outcome);
+        *stage = Stage::Encode;
+        let failed = outcome.into_result();
+        Progress::Ended(failed.and_then(|()| encoded(ended, encode)))
+    }
+
+    /// Ends a message of which something panicked.
+    #[cold]
+    fn panicked_in(mut self, stage: Stage) {
+        let (error, took) = match stage {
+            Stage::Before => {
+                let metrics = &self.handler.service.reporter.metrics;
+                metrics.refused.count(Refusal::Filter);
+                (self.filter_panicked(), None)
+            }
+            Stage::Handler(begun) => (self.panicked(), Some(begun.elapsed())),
+            Stage::After(took) => (self.filter_panicked(), took),
+            Stage::Encode => (self.panicked(), None),
+        };
+        let mut outcome = Outcome::failed(error, took);
+        self.leave(&mut outcome);
+        self.finish(outcome.into_result());
+    }
+
+    fn filter_panicked(&self) -> Error {
+        Chain::panicked(&self.handler.service.reporter.metrics.panics)
+    }
+
     /// Calls the handler.
     ///
     /// # Errors
@@ -227,16 +332,21 @@ impl<S: Serializer> Invocation<S> {
         encode: fn(&R) -> Result<Option<Bytes>>,
     ) {
         let mut ended = None;
-        let mut outcome = match result {
-            Ok(value) => Outcome::of(ended.insert(value), took),
-            Err(error) => Outcome::failed(error, took),
-        };
+        let mut outcome = Outcome::new(result, &mut ended, took);
         self.leave(&mut outcome);
-        let result = outcome.into_result().and_then(|()| match ended {
-            Some(Ended::Reply(reply)) => encode(&reply),
-            Some(Ended::Raw(body)) => Ok(Some(body)),
-            None => Ok(None),
-        });
-        self.finish(result);
+        let failed = outcome.into_result();
+        self.finish(failed.and_then(|()| encoded(ended, encode)));
+    }
+}
+
+/// The body of an answer; `None` without a reply.
+fn encoded<R>(
+    ended: Option<Ended<R>>,
+    encode: fn(&R) -> Result<Option<Bytes>>,
+) -> Result<Option<Bytes>> {
+    match ended {
+        Some(Ended::Reply(reply)) => encode(&reply),
+        Some(Ended::Raw(body)) => Ok(Some(body)),
+        None => Ok(None),
     }
 }

@@ -264,7 +264,7 @@ impl<S: Serializer> Invocation<S> {
         let call = Context::new(&session, self.handler.route());
         let panics = &self.handler.service.reporter.metrics.panics;
         let chain = &self.handler.chain;
-        chain.leave(&mut self.entered, &call, outcome, panics);
+        chain.leave_caught(&mut self.entered, &call, outcome, panics);
     }
 
     pub(super) fn finish(&mut self, result: Result<Option<Bytes>>) {

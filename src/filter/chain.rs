@@ -83,28 +83,25 @@ impl Chain {
 
     /// Runs `before` of filters that never wait. `entered` counts those that let the message pass.
     ///
+    /// Panics with a filter: its caller catches that, for the whole chain and the handler at once, and
+    /// ends the message with [`panicked`](Chain::panicked).
+    ///
     /// # Errors
-    /// A filter refuses the message, or panics; [`code::INTERNAL`] for a chain that waits.
-    pub(crate) fn enter(
-        &self,
-        entered: &mut u32,
-        call: &mut Context<'_>,
-        panics: &Counter,
-    ) -> Result<Flow> {
+    /// A filter refuses the message; [`code::INTERNAL`] for a chain that waits.
+    #[inline]
+    pub(crate) fn enter(&self, entered: &mut u32, call: &mut Context<'_>) -> Result<Flow> {
         let filters = match &self.stages {
             Stages::None => return Ok(Flow::Continue),
             Stages::Sync(filters) => filters,
             Stages::Async(_) => return Err(Error::new(code::INTERNAL, "the filter has to wait")),
         };
-        catch_panic(panics, PANICKED, || {
-            for filter in filters {
-                match filter.before(call)? {
-                    Flow::Continue => *entered += 1,
-                    answer @ Flow::Answer(_) => return Ok(answer),
-                }
+        for filter in filters {
+            match filter.before(call)? {
+                Flow::Continue => *entered += 1,
+                answer @ Flow::Answer(_) => return Ok(answer),
             }
-            Ok(Flow::Continue)
-        })
+        }
+        Ok(Flow::Continue)
     }
 
     /// Runs `before` of filters that may wait. `entered` counts those that let the message pass.
@@ -117,10 +114,10 @@ impl Chain {
         call: &mut Context<'_>,
         panics: &Counter,
     ) -> Result<Flow> {
-        let Stages::Async(filters) = &self.stages else {
-            return self.enter(entered, call, panics);
-        };
         let enter = async {
+            let Stages::Async(filters) = &self.stages else {
+                return self.enter(entered, call);
+            };
             for filter in filters {
                 let flow = match filter {
                     AnyFilter::Sync(filter) => filter.before(call)?,
@@ -136,15 +133,31 @@ impl Chain {
         AssertUnwindSafe(enter)
             .catch_unwind()
             .await
-            .unwrap_or_else(|_| {
-                panics.increment(1);
-                Err(Error::new(code::INTERNAL, PANICKED))
-            })
+            .unwrap_or_else(|_| Err(Self::panicked(panics)))
     }
 
-    /// Runs `after` of the filters that were entered, the innermost first. A panic becomes the
-    /// outcome that the filters further out see.
-    pub(crate) fn leave(
+    /// Counts the panic of a filter.
+    #[cold]
+    pub(crate) fn panicked(panics: &Counter) -> Error {
+        panics.increment(1);
+        Error::new(code::INTERNAL, PANICKED)
+    }
+
+    /// Runs `after` of the filters that were entered, the innermost first.
+    ///
+    /// Panics with a filter. `entered` counts those that are left then, for
+    /// [`leave_caught`](Chain::leave_caught).
+    #[inline]
+    pub(crate) fn leave(&self, entered: &mut u32, call: &Context<'_>, outcome: &mut Outcome<'_>) {
+        while *entered > 0 {
+            *entered -= 1;
+            self.after(*entered as usize, call, outcome);
+        }
+    }
+
+    /// [`leave`](Chain::leave) outside of a caller that catches panics: a panic becomes the outcome
+    /// that the filters further out see.
+    pub(crate) fn leave_caught(
         &self,
         entered: &mut u32,
         call: &Context<'_>,
@@ -163,6 +176,7 @@ impl Chain {
         }
     }
 
+    #[inline]
     fn after(&self, index: usize, call: &Context<'_>, outcome: &mut Outcome<'_>) {
         match &self.stages {
             Stages::None => {}

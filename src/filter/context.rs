@@ -219,11 +219,14 @@ pub struct Outcome<'a> {
 }
 
 impl<'a> Outcome<'a> {
-    pub(crate) fn of<R: 'static>(ended: &'a mut Ended<R>, took: Option<Duration>) -> Self {
-        Self {
-            result: Ok(ended.as_any()),
-            took,
-        }
+    /// The outcome of a result; `ended` keeps its value.
+    pub(crate) fn new<R: 'static>(
+        result: Result<Ended<R>>,
+        ended: &'a mut Option<Ended<R>>,
+        took: Option<Duration>,
+    ) -> Self {
+        let result = result.map(|value| ended.insert(value).as_any());
+        Self { result, took }
     }
 
     pub(crate) fn failed(error: Error, took: Option<Duration>) -> Self {

@@ -122,6 +122,16 @@ impl<S: Serializer> Session<S> {
         }
     }
 
+    /// The same session and request in the default format; `copy` holds it if its own is another.
+    #[inline]
+    pub(crate) fn in_default_format<'a>(&'a self, copy: &'a mut Option<Session>) -> &'a Session {
+        let session: &dyn Any = self;
+        match session.downcast_ref() {
+            Some(session) => session,
+            None => copy.get_or_insert_with(|| self.typed()),
+        }
+    }
+
     /// The same session with another request id, for code that keeps ids instead of responders.
     pub fn with_request(&self, id: u64) -> Self {
         let reply_to = self.reply_to.clone().filter(|call| call.id() == id);
@@ -133,6 +143,13 @@ impl<S: Serializer> Session<S> {
         }
     }
 
+    /// [`with_request`](Session::with_request) of a handle that is not needed any more.
+    pub(crate) fn into_request(mut self, id: u64) -> Self {
+        self.request = id;
+        self.reply_to = self.reply_to.filter(|call| call.id() == id);
+        self
+    }
+
     /// The same session as the handler of a call sees it.
     pub(crate) fn with_reply_to(&self, reply_to: Arc<ReplyTo>) -> Self {
         Self {
@@ -141,13 +158,6 @@ impl<S: Serializer> Session<S> {
             reply_to: Some(reply_to),
             format: PhantomData,
         }
-    }
-
-    /// [`with_request`](Session::with_request) of a handle that is not needed any more.
-    pub(crate) fn into_request(mut self, id: u64) -> Self {
-        self.request = id;
-        self.reply_to = self.reply_to.filter(|call| call.id() == id);
-        self
     }
 
     /// The session's id, the same on every node.

@@ -247,6 +247,28 @@ async fn every_filter_sees_the_end_of_a_handler_that_fails_once() {
 }
 
 #[tokio::test]
+async fn a_panic_is_named_after_what_panicked() {
+    let (_node, client, log) = desk().await;
+    for route in ["Desk.Echo", "Desk.Wait"] {
+        for (text, named) in [
+            ("node panic", "a filter panicked"),
+            ("service panic", "a filter panicked"),
+            ("panic", "the handler panicked"),
+            ("second late panic", "a filter panicked"),
+        ] {
+            let error = client.request::<String, _>(route, text).await.unwrap_err();
+            assert_eq!((error.code(), error.message()), (code::INTERNAL, named));
+            let seen = taken(&log).last().cloned();
+            let expected = match text {
+                "node panic" => "node before",
+                _ => "node NANO-500",
+            };
+            assert_eq!(seen.as_deref(), Some(expected), "{route} {text}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_filter_on_a_route_runs_there_only_and_last() {
     struct Gate(Log);
 
