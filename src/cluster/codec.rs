@@ -6,8 +6,8 @@
 
 use std::marker::PhantomData;
 
-use bytes::{Buf, BufMut};
-use prost::Message;
+use bytes::{Buf, BufMut, Bytes};
+use prost::{DecodeError, EncodeError, Message};
 use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
@@ -38,28 +38,74 @@ where
     fn encoder(&mut self) -> MessageEncoder<T> {
         MessageEncoder {
             encoded: Vec::new(),
-            message: PhantomData,
+            append: |message, mut encoded| message.encode(&mut encoded),
         }
     }
 
     fn decoder(&mut self) -> MessageDecoder<U> {
-        MessageDecoder(PhantomData)
+        MessageDecoder(|encoded| U::decode(encoded))
+    }
+}
+
+/// A message that is encoded and decoded without the generated code.
+pub(in crate::cluster) trait Encoded: Sized {
+    /// Appends the message.
+    fn append_to(&self, out: &mut Vec<u8>);
+
+    /// Reads the message.
+    ///
+    /// # Errors
+    /// The bytes are not those of a message.
+    fn read(encoded: &Bytes) -> Result<Self, DecodeError>;
+}
+
+/// [`NodeCodec`] for messages with an encoding of their own.
+pub(in crate::cluster) struct EncodedCodec<T, U>(PhantomData<fn(T) -> U>);
+
+impl<T, U> Default for EncodedCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for EncodedCodec<T, U>
+where
+    T: Encoded + Send + 'static,
+    U: Encoded + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = MessageEncoder<T>;
+    type Decoder = MessageDecoder<U>;
+
+    fn encoder(&mut self) -> MessageEncoder<T> {
+        MessageEncoder {
+            encoded: Vec::new(),
+            append: |message, encoded| {
+                message.append_to(encoded);
+                Ok(())
+            },
+        }
+    }
+
+    fn decoder(&mut self) -> MessageDecoder<U> {
+        MessageDecoder(|encoded| U::read(&encoded))
     }
 }
 
 /// Encodes messages into a buffer of its own.
 pub(in crate::cluster) struct MessageEncoder<T> {
     encoded: Vec<u8>,
-    message: PhantomData<fn(T)>,
+    append: fn(&T, &mut Vec<u8>) -> Result<(), EncodeError>,
 }
 
-impl<T: Message> Encoder for MessageEncoder<T> {
+impl<T> Encoder for MessageEncoder<T> {
     type Item = T;
     type Error = Status;
 
     fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         self.encoded.clear();
-        message.encode(&mut self.encoded).map_err(internal)?;
+        (self.append)(&message, &mut self.encoded).map_err(internal)?;
         buffer.put_slice(&self.encoded);
         if self.encoded.capacity() > RETAINED {
             self.encoded = Vec::new();
@@ -69,15 +115,15 @@ impl<T: Message> Encoder for MessageEncoder<T> {
 }
 
 /// Decodes messages whose bodies are slices of what was read.
-pub(in crate::cluster) struct MessageDecoder<U>(PhantomData<fn() -> U>);
+pub(in crate::cluster) struct MessageDecoder<U>(fn(Bytes) -> Result<U, DecodeError>);
 
-impl<U: Message + Default> Decoder for MessageDecoder<U> {
+impl<U> Decoder for MessageDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         let encoded = buffer.copy_to_bytes(buffer.remaining());
-        U::decode(encoded).map(Some).map_err(internal)
+        (self.0)(encoded).map(Some).map_err(internal)
     }
 }
 

@@ -12,6 +12,7 @@
 //! `service` do the I/O; `failure_detector` probes the links that are in use.
 
 mod activity;
+mod batch;
 mod binds;
 mod call_frames;
 pub(super) mod closed_sessions;

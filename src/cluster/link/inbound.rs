@@ -2,7 +2,7 @@
 //! So the effects of a stream are applied in order, and those of the next one after them, without a
 //! lock that is held over the application's code.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
 use tonic::Status;
@@ -50,6 +50,9 @@ pub(super) async fn read(
         return None;
     }
     debug!(peer = %peer.address, stream = index, "link accepted");
+    // Once for all batches: each would subscribe to both.
+    let mut stream_closed = pin!(stream.inbound_closed());
+    let mut peer_closed = pin!(peer.closed());
     loop {
         if !receive(dispatch, peer, index, (number, frames), &mut effects) {
             return None;
@@ -59,12 +62,13 @@ pub(super) async fn read(
                 next = batches.message() => break next,
                 Some(newer) = streams.recv() => return Some(newer),
                 // The signal may be meant for an earlier stream.
-                () = stream.inbound_closed() => {
+                () = &mut stream_closed => {
+                    stream_closed.set(stream.inbound_closed());
                     if !stream.read(|state| state.is_current(number)) {
                         return None;
                     }
                 }
-                () = peer.closed() => return None,
+                () = &mut peer_closed => return None,
             }
         };
         match next {

@@ -7,6 +7,6 @@
     unreachable_pub,
     rust_2018_idioms
 )]
-use crate::cluster::codec::NodeCodec as Codec;
+use crate::cluster::codec::EncodedCodec as Codec;
 
 include!("../generated/nano.link.v1.rs");
