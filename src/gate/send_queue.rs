@@ -1,6 +1,9 @@
 //! Encoded packets that wait for one client's socket.
 
-use std::{collections::VecDeque, ops::AddAssign};
+use std::{
+    collections::VecDeque,
+    ops::{AddAssign, RangeInclusive},
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -9,6 +12,10 @@ use crate::{message::Message, net::stream::SHARE_FROM};
 /// A chunk of small packets from this size on does not grow, in bytes.
 const LONG: usize = 16 * 1024;
 
+/// Sizes that a buffer of small packets may begin with, in bytes: one packet needs no more than a new
+/// buffer has, and a longer buffer would be kept for few packets.
+const USUAL: RangeInclusive<usize> = 256..=2048;
+
 /// A FIFO of packets, counted in bytes and messages. An empty queue holds no memory.
 #[derive(Debug, Default)]
 pub(super) struct SendQueue {
@@ -16,6 +23,9 @@ pub(super) struct SendQueue {
     chunks: VecDeque<Bytes>,
     /// Small packets behind the last chunk.
     tail: BytesMut,
+    /// The size that the next buffer of small packets begins with: that of the last one, if it is one of
+    /// [`USUAL`]. To grow from nothing took 4 % of the instructions of eight requests in flight.
+    usual: usize,
     encoded: Size,
     /// Messages that the outbound pipeline has yet to process, all behind `tail`.
     unprocessed: VecDeque<Message>,
@@ -134,10 +144,15 @@ impl SendQueue {
         if used >= LONG && used + len > self.tail.capacity() {
             self.seal();
         }
+        if self.tail.is_empty() {
+            self.tail.reserve(self.usual);
+        }
     }
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
+            let size = self.tail.len().next_power_of_two().min(*USUAL.end());
+            self.usual = if USUAL.contains(&size) { size } else { 0 };
             self.chunks
                 .push_back(std::mem::take(&mut self.tail).freeze());
         }
