@@ -84,7 +84,11 @@ impl<T: Transport> Connection<T> {
         let (config, now) = (&gate.config, Instant::now());
         let begun = opening.begun;
         Self {
-            liveness: Liveness::new(config.heartbeat, config.handshake_timeout, begun),
+            liveness: Liveness::new(
+                config.heartbeat,
+                config.handshake_timeout,
+                (gate.begun, begun),
+            ),
             decoder: opening.decoder,
             outgoing: VecDeque::new(),
             bucket: None,

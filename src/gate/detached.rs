@@ -355,7 +355,11 @@ impl Connection<BoxTransport> {
     fn resume(&mut self, arrival: Arrival) -> Result<oneshot::Sender<()>, Lost> {
         self.handle.attach(arrival.remote, arrival.received)?;
         let (config, opening) = (&self.gate.config, arrival.opening);
-        self.liveness = Liveness::new(config.heartbeat, config.handshake_timeout, opening.begun);
+        self.liveness = Liveness::new(
+            config.heartbeat,
+            config.handshake_timeout,
+            (self.gate.begun, opening.begun),
+        );
         self.liveness.receive(Kind::Handshake, opening.begun);
         self.transport = arrival.transport;
         self.decoder = opening.decoder;

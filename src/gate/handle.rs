@@ -41,33 +41,33 @@ impl ConnectionHandle {
         }
     }
 
-    /// Queues a handshake reply or a heartbeat.
+    /// Queues a handshake reply or a heartbeat. Called by the connection's task, which then writes
+    /// what is queued: it is not woken for it.
     pub(super) fn send_control(&self, kind: packet::Kind, body: &[u8]) {
-        let limits = &self.gate.limits;
-        self.change(|state| {
-            let client = &mut state.client;
-            if !client.admit_control(kind, body.len(), limits) {
-                return;
+        let mut state = self.state.lock();
+        let client = &mut state.client;
+        if !client.admit_control(kind, body.len(), &self.gate.limits) {
+            return;
+        }
+        let count;
+        let body = match &mut client.replay {
+            Some(replay) if kind == packet::Kind::Heartbeat => {
+                count = replay.heartbeat();
+                &count[..]
             }
-            let count;
-            let body = match &mut client.replay {
-                Some(replay) if kind == packet::Kind::Heartbeat => {
-                    count = replay.heartbeat();
-                    &count[..]
-                }
-                _ => body,
-            };
-            let written = client.queue.write(|out| packet::encode(kind, body, out));
-            if kind == packet::Kind::Handshake {
-                client.answer();
-            }
-            if written.is_err() {
-                // Only the user data of a handshake reply can exceed 16 MiB.
-                client.close(CloseReason::Protocol(
-                    "the handshake reply is too large".to_owned(),
-                ));
-            }
-        });
+            _ => body,
+        };
+        let written = client.queue.write(|out| packet::encode(kind, body, out));
+        if kind == packet::Kind::Handshake {
+            client.answer();
+        }
+        if written.is_err() {
+            // Only the user data of a handshake reply can exceed 16 MiB.
+            client.close(CloseReason::Protocol(
+                "the handshake reply is too large".to_owned(),
+            ));
+        }
+        state.charge(&self.gate.memory);
     }
 
     /// Notes whether the client knows the error bit of responses.

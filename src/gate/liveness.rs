@@ -47,16 +47,24 @@ pub(super) enum Tick {
     Close(CloseReason),
 }
 
+/// Heartbeats fall on multiples of this part of the interval, so that one wake-up of an I/O thread
+/// serves many of the idle connections: 10 of 5,000 with an interval of 10 s.
+const PHASES: u32 = 512;
+
 impl Liveness {
+    /// Begins `now`, at a gate that began at `gate`: what heartbeats are in phase with.
     pub(super) fn new(
         heartbeat: Option<Duration>,
         handshake_timeout: Duration,
-        now: Instant,
+        (gate, now): (Instant, Instant),
     ) -> Self {
         Self {
             handshake: Handshake::Awaited,
             heartbeat,
-            next_heartbeat: heartbeat.map(|interval| now + interval),
+            next_heartbeat: heartbeat.map(|interval| {
+                let next = now + interval;
+                next + to_next_phase(next.saturating_duration_since(gate), interval / PHASES)
+            }),
             last_seen: now,
             handshake_by: Some(now + handshake_timeout),
         }
@@ -128,5 +136,14 @@ impl Liveness {
             .into_iter()
             .chain(self.next_heartbeat)
             .min()
+    }
+}
+
+/// The time until the next multiple of `step`.
+fn to_next_phase(since: Duration, step: Duration) -> Duration {
+    let behind = since.as_nanos().checked_rem(step.as_nanos());
+    match behind.and_then(|behind| u64::try_from(behind).ok()) {
+        None | Some(0) => Duration::ZERO,
+        Some(behind) => step.saturating_sub(Duration::from_nanos(behind)),
     }
 }

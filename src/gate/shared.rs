@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits,
@@ -29,6 +29,8 @@ use crate::{
 };
 
 pub(super) struct Shared {
+    /// What the heartbeats of all connections are in phase with.
+    pub(super) begun: Instant,
     pub(super) config: GateConfig,
     /// Read instead of the fields of `config` that they came from.
     pub(super) limits: Arc<LiveLimits>,
@@ -67,6 +69,7 @@ impl Shared {
         tunnels: Option<TunnelClient>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            begun: Instant::now(),
             handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
             address_limit: AddressLimit::new(),
             limits: Arc::new(LiveLimits::new(&config)),

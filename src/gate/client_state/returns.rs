@@ -362,7 +362,7 @@ fn a_client_that_returns_after_an_hour_without_a_message_misses_nothing() {
     world.write().unwrap();
     world.read(usize::MAX);
     world.acknowledge();
-    let mut liveness = Liveness::new(Some(beat), beat, world.now);
+    let mut liveness = Liveness::new(Some(beat), beat, (world.now, world.now));
     liveness.receive(Kind::Ack, world.now);
     for _ in 0..120 {
         world.now += beat;

@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use bytes::{Bytes, BytesMut};
 
 use super::*;
@@ -237,7 +239,7 @@ fn a_client_over_its_rate_is_kicked() {
 #[test]
 fn the_handshake_has_a_deadline_until_it_is_acknowledged() {
     let start = Instant::now();
-    let mut liveness = Liveness::new(None, SECOND, start);
+    let mut liveness = Liveness::new(None, SECOND, (start, start));
     assert_eq!(liveness.receive(Kind::Handshake, start), Step::Handshake);
     assert_eq!(liveness.next_deadline(), Some(start + SECOND));
     let early = start + SECOND / 2;
@@ -245,7 +247,7 @@ fn the_handshake_has_a_deadline_until_it_is_acknowledged() {
     let late = liveness.on_deadline(start + SECOND);
     assert_eq!(late, Tick::Close(CloseReason::HandshakeTimeout));
 
-    let mut liveness = Liveness::new(None, SECOND, start);
+    let mut liveness = Liveness::new(None, SECOND, (start, start));
     assert!(matches!(
         liveness.receive(Kind::Data, start),
         Step::Close(CloseReason::Protocol(_))
@@ -259,7 +261,7 @@ fn the_handshake_has_a_deadline_until_it_is_acknowledged() {
 #[test]
 fn a_client_that_is_silent_for_two_heartbeat_intervals_times_out() {
     let start = Instant::now();
-    let mut liveness = Liveness::new(Some(SECOND), 100 * SECOND, start);
+    let mut liveness = Liveness::new(Some(SECOND), 100 * SECOND, (start, start));
     liveness.receive(Kind::Ack, start);
     for beat in 1..3 {
         let due = start + beat * SECOND;
@@ -272,6 +274,20 @@ fn a_client_that_is_silent_for_two_heartbeat_intervals_times_out() {
     liveness.touch(start + 2 * SECOND);
     let touched = liveness.on_deadline(start + 3 * SECOND);
     assert_eq!(touched, Tick::Heartbeat);
+}
+
+#[test]
+fn heartbeats_of_many_connections_fall_together() {
+    let gate = Instant::now();
+    let first = |after: u32| {
+        let begun = gate + after * SECOND / 1000;
+        let liveness = Liveness::new(Some(10 * SECOND), 100 * SECOND, (gate, begun));
+        let next = liveness.next_deadline().unwrap();
+        assert!((10 * SECOND..10 * SECOND + SECOND / 50).contains(&(next - begun)));
+        next
+    };
+    let deadlines: HashSet<_> = (0..1000).map(first).collect();
+    assert_eq!(deadlines.len(), 53, "in a second of a 512th of ten each");
 }
 
 #[test]
