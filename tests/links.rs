@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
-    App, Cluster, Component, Handlers, Options, Raw, Result, Session, code,
+    App, Cluster, Component, Handlers, Node, Options, Raw, Result, Session, code,
     metrics::{CLUSTER_LINKS, DIRECTORY_NODES},
     testing::{TestNode, eventually, within},
 };
@@ -98,10 +98,14 @@ impl Streams {
 }
 
 async fn member(master: &TestNode, change: impl FnOnce(App) -> App) -> TestNode {
-    let cluster = Cluster::join([master.address()])
+    TestNode::start(change(member_of(master.address()))).await
+}
+
+fn member_of(master: impl Into<String>) -> App {
+    let cluster = Cluster::join([master.into()])
         .listen("127.0.0.1:0")
         .link_idle_timeout(IDLE);
-    TestNode::start(change(App::new().scheduler_threads(1)).cluster(cluster)).await
+    App::new().scheduler_threads(1).cluster(cluster)
 }
 
 #[tokio::test]
@@ -181,8 +185,18 @@ impl Usage {
     }
 }
 
-/// Prints a line for each size. `NANO_MEMBERS=10,62` chooses the sizes.
-#[tokio::test]
+async fn all_know(nodes: &[Node], others: usize) {
+    for node in nodes {
+        eventually("members to be known", || {
+            node.handle().members().len() == others
+        })
+        .await;
+    }
+}
+
+/// Prints a line for each size. `NANO_MEMBERS=10,62` chooses the sizes. The nodes share the runtime of
+/// the test, as nodes of one process do; each has its thread for I/O.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "slow: a measurement"]
 #[cfg(target_os = "linux")]
 async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
@@ -191,11 +205,13 @@ async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
         let empty = Usage::now();
         let begun = Instant::now();
         let master = Cluster::master().listen("127.0.0.1:0");
-        let master = TestNode::start(App::new().scheduler_threads(1).cluster(master)).await;
-        let members = join_all((1..size).map(|_| member(&master, |app| app))).await;
-        for node in std::iter::once(&master).chain(&members) {
-            node.knows(size - 1).await;
-        }
+        let master = App::new().scheduler_threads(1).cluster(master);
+        let master = master.start().await.unwrap();
+        let address = master.handle().member().unwrap().address().to_owned();
+        let members = join_all((1..size).map(|_| member_of(&address).start())).await;
+        let mut nodes: Vec<_> = members.into_iter().map(Result::unwrap).collect();
+        nodes.push(master);
+        all_know(&nodes, size - 1).await;
         let joined = begun.elapsed();
         // What joining has begun is over: also the first view with a number, with which owners of users
         // ask every member.
@@ -213,14 +229,12 @@ async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
         );
         assert!(cpu < 0.01, "an idle member costs {cpu} of a core");
         let begun = Instant::now();
-        let (leaver, rest) = members.split_first().unwrap();
-        leaver.stop().await;
-        for node in rest {
-            node.knows(size - 2).await;
-        }
+        nodes.remove(0).shutdown().await;
+        all_know(&nodes, size - 2).await;
         println!(
             "{size} members: a leave is known to all after {:?}",
             begun.elapsed()
         );
+        join_all(nodes.iter().map(Node::shutdown)).await;
     }
 }

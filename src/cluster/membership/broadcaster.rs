@@ -32,6 +32,10 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A connection without announcements is closed after this time: it takes two descriptors, and nodes
+/// join and leave rarely.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Announces the changes of the master's table to every member.
 pub(crate) struct MembershipBroadcaster {
     dialer: Arc<Dialer>,
@@ -150,17 +154,28 @@ async fn deliver(
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
 ) {
-    let mut channel = dialer.channel(to.address());
+    // Made when it is needed.
+    let mut channel = None;
     let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     // The last failure, so that each is logged once.
     let mut known = None;
     loop {
-        let announcement = mailbox.next().await;
+        let announcement = match timeout(IDLE_TIMEOUT, mailbox.next()).await {
+            Ok(announcement) => announcement,
+            Err(_) => {
+                channel = None;
+                mailbox.next().await
+            }
+        };
         let call = async {
-            let channel = channel
-                .as_ref()
-                .map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
-            announce(&dialer, channel.clone(), announcement).await
+            let channel = match &channel {
+                Some(channel) => Channel::clone(channel),
+                None => dialer
+                    .channel(to.address())
+                    .map(|new| channel.insert(new).clone())
+                    .map_err(|error| Status::invalid_argument(error.message().to_owned()))?,
+            };
+            announce(&dialer, channel, announcement).await
         };
         let status = match timeout(CALL_TIMEOUT, call).await {
             Ok(Ok(())) => {
@@ -173,7 +188,7 @@ async fn deliver(
             Err(_) => {
                 // A new connection: on the old one TCP retransmits at growing intervals, long
                 // after a partition has healed.
-                channel = dialer.channel(to.address());
+                channel = None;
                 Status::deadline_exceeded("no answer")
             }
         };
