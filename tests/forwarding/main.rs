@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod adoptions;
 mod balance;
 mod binds;
 mod calls;
