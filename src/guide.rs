@@ -1,5 +1,72 @@
 //! The guides of the project, as documentation pages. Their samples are compiled and run as tests.
 
+/// A game from nothing to a cluster in production.
+pub mod tutorial {
+    /// A project, and a first look at it.
+    #[doc = include_str!("../docs/tutorial/new-game.md")]
+    pub mod new_game {}
+
+    /// Components, handlers, rooms: the code of the project.
+    #[doc = include_str!("../docs/tutorial/how-it-works.md")]
+    pub mod how_it_works {}
+
+    /// Tests with real nodes and players.
+    #[doc = include_str!("../docs/tutorial/tests.md")]
+    pub mod tests {}
+
+    /// A master, gates and backends.
+    #[doc = include_str!("../docs/tutorial/cluster.md")]
+    pub mod cluster {}
+
+    /// On machines and in containers, for players from outside.
+    #[doc = include_str!("../docs/tutorial/production.md")]
+    pub mod production {}
+}
+
+/// Components and their handlers: shapes, answers, order.
+#[doc = include_str!("../docs/handlers.md")]
+pub mod handlers {}
+
+/// Where tasks run, one at a time; timers.
+#[doc = include_str!("../docs/schedulers.md")]
+pub mod schedulers {}
+
+/// The clients of this project, and how they come back.
+#[cfg(feature = "client")]
+#[doc = include_str!("../docs/clients.md")]
+pub mod clients {}
+
+/// Code to copy, for what most games need.
+pub mod cookbook {
+    /// Players prove who they are.
+    #[doc = include_str!("../docs/cookbook/login.md")]
+    pub mod login {}
+
+    /// A room with a state and a clock.
+    #[doc = include_str!("../docs/cookbook/rooms.md")]
+    pub mod rooms {}
+
+    /// Players find each other, and the node of their room.
+    #[doc = include_str!("../docs/cookbook/matchmaking.md")]
+    pub mod matchmaking {}
+
+    /// Players in a database.
+    #[doc = include_str!("../docs/cookbook/persistence.md")]
+    pub mod persistence {}
+
+    /// How often clients may do what.
+    #[doc = include_str!("../docs/cookbook/rate-limits.md")]
+    pub mod rate_limits {}
+
+    /// What the server checks.
+    #[doc = include_str!("../docs/cookbook/anti-cheat.md")]
+    pub mod anti_cheat {}
+
+    /// Handlers, nodes and clusters in tests.
+    #[doc = include_str!("../docs/cookbook/testing.md")]
+    pub mod testing {}
+}
+
 /// What a node guarantees, with bounds, defaults and tests.
 #[doc = include_str!("../docs/semantics.md")]
 pub mod semantics {}

@@ -11,11 +11,23 @@ use crate::{failure::Failure, table::print};
 
 /// The files of a project. In them `{{name}}` is the package, `{{crate}}` its library, `{{path}}`
 /// the checkout as a string of TOML, and `{{docs}}` its documentation.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 11] = [
     ("Cargo.toml", include_str!("../template/Cargo.toml.in")),
     ("README.md", include_str!("../template/README.md.in")),
     ("game.toml", include_str!("../template/game.toml.in")),
     ("bots.toml", include_str!("../template/bots.toml.in")),
+    (
+        "cluster/master.toml",
+        include_str!("../template/master.toml.in"),
+    ),
+    (
+        "cluster/gate.toml",
+        include_str!("../template/gate.toml.in"),
+    ),
+    (
+        "cluster/room.toml",
+        include_str!("../template/room.toml.in"),
+    ),
     (".gitignore", "/target\n"),
     ("src/lib.rs", include_str!("../template/lib.rs.in")),
     ("src/main.rs", include_str!("../template/main.rs.in")),
