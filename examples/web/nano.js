@@ -185,6 +185,7 @@ export class Client extends EventTarget {
    *   what is sent meanwhile. `bytes` (4 MiB) and `messages` (65536) bound what the server has not acknowledged. Attempts are those of
    *   `reconnect`, for as long as the server keeps the session; then a new session follows, unless `reconnect` is false. Its default with
    *   `resume` is true. At a server that does not resume sessions all is as without this.
+   * - `traceparent`, `tracestate`: a trace of W3C Trace Context, as texts; all messages become part of it, if the server traces them.
    * - `timeout`: how long a request waits for its reply, in ms (10000; 0 or Infinity for ever).
    * - `connectTimeout`: how long connecting may take until the handshake is done, in ms (10000; 0 or Infinity for ever).
    * - `maxPacket`: the longest message in bytes, with its route (65536, the server's `Limits::max_packet`). A server closes the connection of
@@ -197,7 +198,9 @@ export class Client extends EventTarget {
     const { reconnect = Boolean(resume) } = options
     if (!WebSocket) throw new Error('nano.js: this platform has no WebSocket; give one as the option of that name')
     this.#url = url
-    this.#options = { user, timeout, connectTimeout, maxPacket, WebSocket, reconnect: Boolean(reconnect) }
+    const { traceparent, tracestate } = options
+    // Neither is there in JSON without a value.
+    this.#options = { user, trace: { traceparent, tracestate }, timeout, connectTimeout, maxPacket, WebSocket, reconnect: Boolean(reconnect) }
     this.#options.retry = { min: 500, max: 15000, attempts: reconnect ? Infinity : 0, ...(reconnect === true ? {} : reconnect) }
     this.#options.resume = resume ? { ...KEPT, ...(resume === true ? {} : resume) } : null
     /** The `user` value of the handshake reply, or null. */
@@ -303,9 +306,9 @@ export class Client extends EventTarget {
 
   #open() {
     return new Promise((resolve, reject) => {
-      const { connectTimeout, maxPacket, user, resume } = this.#options
+      const { connectTimeout, maxPacket, user, trace, resume } = this.#options
       const ask = resume ? { resume: this.#resumption?.ask ?? {} } : {}
-      const hello = toBytes({ sys: { type: 'nano.js', version: '1.0.0', errorFlag: true, ...ask }, user })
+      const hello = toBytes({ sys: { type: 'nano.js', version: '1.0.0', errorFlag: true, ...trace, ...ask }, user })
       if (hello.length > maxPacket) throw new ReplyError('NANO-413', `handshake refused: ${hello.length} bytes, maxPacket is ${maxPacket}`)
       const socket = new this.#options.WebSocket(this.#url)
       const packets = new PacketDecoder()

@@ -66,6 +66,17 @@ test('the handshake carries user data both ways', async () => {
   assert.equal(client.state, 'open')
 })
 
+test('the handshake names the trace of the client, where it has one', async () => {
+  const server = await serve()
+  const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+  await open(server, { traceparent, tracestate: 'vendor=1' })
+  await open(server)
+  const [traced, plain] = server.peers.map((peer) => peer.hello.sys)
+  assert.equal(traced.traceparent, traceparent)
+  assert.equal(traced.tracestate, 'vendor=1')
+  assert.deepEqual(Object.keys(plain), ['type', 'version', 'errorFlag'])
+})
+
 test('a refused handshake, a silent server and no server reject connect', async () => {
   const refusing = await serve(undefined, { handshake: { code: 501, msg: 'too old' } })
   await assert.rejects(connect(refusing.url, { WebSocket, reconnect: true }), { code: 501, msg: 'too old' })

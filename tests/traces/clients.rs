@@ -98,6 +98,19 @@ async fn a_handshake_names_the_trace_of_a_client_without_headers() {
 }
 
 #[tokio::test]
+async fn the_clients_of_this_project_name_their_trace_over_any_transport() {
+    let recorded = Spans::recorded();
+    let node = node(all()).await;
+    let (parent, trace_id) = client_span(0x44, true);
+    let builder = Client::builder().traceparent(parent).tracestate("vendor=1");
+    let url = format!("tcp://{}", node.client_address());
+    let client = builder.connect(&url).await.unwrap();
+    assert_eq!(trace_of(current(&client).await), Some(trace_id.clone()));
+    let spans = recorded.wait(&trace_id, 2).await;
+    assert_eq!(spans[0].field("parent_id"), "00f067aa0ba902b7");
+}
+
+#[tokio::test]
 async fn an_invalid_trace_of_a_client_is_ignored() {
     let node = node(all()).await;
     let (valid, trace_id) = client_span(0x43, true);

@@ -61,6 +61,8 @@ impl Client {
 #[must_use = "a builder connects when `connect` is called"]
 pub struct Builder<S: Serializer = Json> {
     user: Value,
+    traceparent: Option<String>,
+    tracestate: Option<String>,
     ca_file: Option<PathBuf>,
     server_name: Option<String>,
     upgrade: Upgrade,
@@ -77,6 +79,8 @@ impl Default for Builder {
     fn default() -> Self {
         Self {
             user: Value::Null,
+            traceparent: None,
+            tracestate: None,
             ca_file: None,
             server_name: None,
             upgrade: Upgrade::default(),
@@ -96,6 +100,8 @@ impl<S: Serializer> Builder<S> {
     pub fn typed<T: Serializer>(self) -> Builder<T> {
         let Self {
             user,
+            traceparent,
+            tracestate,
             ca_file,
             server_name,
             upgrade,
@@ -109,6 +115,8 @@ impl<S: Serializer> Builder<S> {
         } = self;
         Builder {
             user,
+            traceparent,
+            tracestate,
             ca_file,
             server_name,
             upgrade,
@@ -125,6 +133,31 @@ impl<S: Serializer> Builder<S> {
     /// Sends this value to the application's handshake hook on the server. Default: nothing.
     pub fn handshake_user(mut self, user: impl Into<Value>) -> Self {
         self.user = user.into();
+        self
+    }
+
+    /// Makes the client's messages part of this trace: a `traceparent` of W3C Trace Context. Default:
+    /// none.
+    ///
+    /// It is the parent of all messages, also after a return. Whether they are traced is decided by the
+    /// gate; one that is not valid is ignored there.
+    ///
+    /// ```
+    /// use nano::client::Client;
+    ///
+    /// let builder = Client::builder()
+    ///     .traceparent("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    ///     .tracestate("vendor=1");
+    /// # let _ = builder;
+    /// ```
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        self.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// Sends this `tracestate` with the [`traceparent`](Builder::traceparent). Default: none.
+    pub fn tracestate(mut self, tracestate: impl Into<String>) -> Self {
+        self.tracestate = Some(tracestate.into());
         self
     }
 
@@ -265,7 +298,15 @@ impl<S: Serializer> Builder<S> {
 
     async fn open(self, url: &str) -> Result<Client<S>> {
         let address: Address = url.parse()?;
-        let sys = Sys::new("rust", env!("CARGO_PKG_VERSION")).with_error_flag();
+        let mut sys = Sys::new("rust", env!("CARGO_PKG_VERSION")).with_error_flag();
+        let trace = [
+            ("traceparent", self.traceparent),
+            ("tracestate", self.tracestate),
+        ];
+        let trace = trace
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?.into())));
+        sys.others.extend(trace);
         let dialer = Dialer {
             address,
             ca_file: self.ca_file,
