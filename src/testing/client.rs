@@ -295,8 +295,9 @@ impl RawClient {
 
 /// Whether the bytes are a heartbeat of the server.
 fn is_heartbeat(packet: Option<&[u8]>) -> bool {
+    // That of a client which may return has a body: a count.
     let heartbeat = packet::Kind::Heartbeat as u8;
-    packet.is_some_and(|packet| packet.len() == packet::HEADER && packet[0] == heartbeat)
+    packet.is_some_and(|packet| packet.first() == Some(&heartbeat))
 }
 
 /// Waits for an operation that must succeed.
