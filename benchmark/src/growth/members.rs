@@ -21,9 +21,9 @@ pub(super) async fn measure(size: usize) -> Result<Point> {
     let address = address(&master);
     let begun = Instant::now();
     let members = try_join_all((1..size).map(|_| start(Cluster::join([&address])))).await?;
-    let everybody = || members.iter().chain([&master]);
+    let all = || members.iter().chain([&master]);
     let equal = |others: usize| {
-        everybody()
+        all()
             .all(|node| node.handle().is_shutting_down() || node.handle().members().len() == others)
     };
     until("all tables to be equal", || equal(size - 1)).await?;
@@ -34,7 +34,7 @@ pub(super) async fn measure(size: usize) -> Result<Point> {
     sleep(MEASURED).await;
     let after = Usage::now();
 
-    // The others are told of it while it shuts down.
+    // The others learn of it while it shuts down.
     let begun = Instant::now();
     let left = match members.last() {
         Some(leaver) => {
@@ -65,7 +65,7 @@ pub(super) async fn measure(size: usize) -> Result<Point> {
             "",
             after.descriptors_since(&empty) * each,
         );
-    join_all(everybody().map(|node| node.shutdown())).await;
+    join_all(all().map(|node| node.shutdown())).await;
     Ok(point)
 }
 
