@@ -21,5 +21,5 @@ mod warnings;
 pub use self::warnings::WarningLog;
 pub(crate) use self::{
     server::{AdminServer, BoundAdmin},
-    state::{AdminNode, Settings},
+    state::{AdminNode, KnownMasters, Settings},
 };

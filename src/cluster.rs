@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{oneshot, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -47,6 +47,7 @@ mod directory;
 mod health;
 mod incoming;
 mod link;
+mod masters;
 mod member_info;
 mod membership;
 mod node_caller;
@@ -83,7 +84,10 @@ use self::{
     membership::{
         broadcaster::MembershipBroadcaster,
         client::MembershipClient,
+        election_service::ElectionService,
         heartbeat::HeartbeatConfig,
+        leadership::Leadership,
+        masters::Masters,
         registration::RegistrationState,
         registry::Registry,
         service::{MasterService, MemberService},
@@ -241,7 +245,7 @@ impl BoundCluster {
     pub(crate) fn place(&self) -> ClusterPlace {
         ClusterPlace {
             incarnation: self.own.incarnation(),
-            is_master: self.is_master,
+            is_master: self.is_master && self.masters.is_empty(),
             members: self.members.subscribe(),
             standing: self.standing.subscribe(),
         }
@@ -278,14 +282,21 @@ impl BoundCluster {
     pub(crate) fn serve(self, outbound: Outbound, dispatch: Arc<Dispatch>) -> Result<Cluster> {
         let handle = outbound.node().clone();
         let data_plane = DataPlane::new(outbound, dispatch);
-        let master = self.is_master.then(|| MasterState {
-            registry: Mutex::new(Registry::new(
-                self.own.clone(),
-                self.heartbeat,
-                Instant::now(),
-            )),
-            broadcaster: MembershipBroadcaster::new(self.dialer.clone(), self.metrics.clone()),
-            on_unregister: self.on_unregister,
+        let is_one_of_several = self.is_master && !self.masters.is_empty();
+        let leadership = is_one_of_several
+            .then(|| Arc::new(Leadership::new(&self.own, &self.masters, self.heartbeat)));
+        let master = self.is_master.then(|| {
+            let only = Registry::new(self.own.clone(), self.heartbeat, Instant::now());
+            MasterState {
+                registry: Mutex::new(leadership.is_none().then_some(only)),
+                broadcaster: MembershipBroadcaster::new(
+                    self.dialer.clone(),
+                    self.metrics.clone(),
+                    leadership.clone(),
+                ),
+                on_unregister: self.on_unregister,
+                leadership: leadership.clone(),
+            }
         });
         let auth = AuthInterceptor {
             credentials: self.dialer.credentials.clone(),
@@ -319,8 +330,12 @@ impl BoundCluster {
             services = services.add_service(HealthServer::new(health));
         }
         if self.is_master {
-            let service = MasterService(state.clone());
-            services = services.add_service(MasterServer::with_interceptor(service, auth));
+            let service = MasterService::new(state.clone());
+            services = services.add_service(MasterServer::with_interceptor(service, auth.clone()));
+        }
+        if let Some(leadership) = leadership {
+            let service = ElectionService::new(leadership);
+            services = services.add_service(InterceptedService::new(service, auth));
         }
         let server = ClusterServer::start(self.listener, self.server, services)?;
         info!(
@@ -336,7 +351,11 @@ impl BoundCluster {
             leave: CancellationToken::new(),
             heartbeat: self.heartbeat,
             retry: self.retry,
-            masters: self.masters,
+            masters: if self.is_master {
+                Vec::new()
+            } else {
+                self.masters
+            },
         })
     }
 }
@@ -363,21 +382,26 @@ impl Cluster {
     /// The master rejects this node's token, or the node is asked to stop meanwhile.
     pub(crate) async fn join(&mut self) -> Result {
         let leave = self.leave.clone();
-        if self.state.is_master() {
-            let watch = self.state.clone().evict_silent_members();
+        if self.state.is_master() && self.state.leadership().is_none() {
+            self.state.metrics.leads.set(1.0);
+            self.state.reports_to(self.state.own.address());
+            let watch = self.state.clone().evict_silent_members(self.heartbeat);
             self.spawn(async move {
                 leave.run_until_cancelled(watch).await;
             });
             return Ok(());
         }
-        let (joined, outcome) = oneshot::channel();
-        let client = MembershipClient::new(
-            self.state.clone(),
-            std::mem::take(&mut self.masters),
-            RegistrationState::new(self.heartbeat, self.retry, Instant::now()),
-            joined,
-        );
-        self.spawn(client.run(leave));
+        let (joined, mut outcome) = mpsc::channel(1);
+        let (state, heartbeat, retry) = (self.state.clone(), self.heartbeat, self.retry);
+        if let Some(leadership) = self.state.leadership().cloned() {
+            let master = Masters::new(state, leadership, heartbeat, retry, joined);
+            self.spawn(master.run(leave));
+        } else {
+            let masters = std::mem::take(&mut self.masters);
+            let registration = RegistrationState::new(heartbeat, retry, Instant::now());
+            let client = MembershipClient::new(state, masters, registration, joined);
+            self.spawn(client.run(leave));
+        }
         let stopped = || {
             Error::new(
                 code::UNAVAILABLE,
@@ -385,7 +409,7 @@ impl Cluster {
             )
         };
         tokio::select! {
-            outcome = outcome => outcome.unwrap_or_else(|_| Err(stopped())),
+            outcome = outcome.recv() => outcome.unwrap_or_else(|| Err(stopped())),
             () = self.state.handle.lifecycle().shutdown_requested() => Err(stopped()),
         }
     }

@@ -11,12 +11,12 @@ use std::{
 use bytes::Bytes;
 use bytestring::ByteString;
 use serde::Serialize;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use crate::{
     channel::{Channel, ChannelNetwork},
     error::{Error, Result, code},
-    member::{Member, MemberSet, OnMember},
+    member::{Member, OnMember},
     scheduler::{Pool, PushError, Scheduler},
     serialize::{Encode, Json, Serializer},
     session::{
@@ -299,9 +299,8 @@ impl Handle {
     /// # Errors
     /// As [`broadcast`](Handle::broadcast).
     pub fn broadcast_raw(&self, route: &str, body: impl Into<Bytes>) -> Result<Vec<String>> {
-        let network = self.channel_network();
-        let network =
-            network.ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))?;
+        let stopped = || Error::new(code::UNAVAILABLE, "the node is not running");
+        let network = self.channel_network().ok_or_else(stopped)?;
         network.broadcast(&Push::new(route, body.into()))
     }
 
@@ -320,8 +319,12 @@ impl Handle {
         self.0.membership.own()
     }
 
-    /// The other members of the cluster as this node knows them now: the master first, then in the
-    /// order they joined.
+    /// The address of the master that this node reports to, its own if it leads; `None` before any.
+    pub fn master(&self) -> Option<String> {
+        self.0.membership.master()
+    }
+
+    /// The other members of the cluster as this node knows them now: the master first.
     ///
     /// Empty for a standalone node, and before this node has joined, which is after `after_init`.
     pub fn members(&self) -> Vec<Member> {
@@ -406,9 +409,8 @@ impl Handle {
         self.0.start.done(step);
     }
 
-    /// The latest set of members, and those that follow; `None` for a standalone node.
-    pub(crate) fn member_sets(&self) -> Option<watch::Receiver<Arc<MemberSet>>> {
-        self.0.membership.sets()
+    pub(crate) fn membership(&self) -> &Membership {
+        &self.0.membership
     }
 
     pub(crate) fn notify_member_joined(&self, member: &Member) {

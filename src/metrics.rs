@@ -167,6 +167,7 @@ pub(crate) struct CallMetrics {
 /// The metrics of a node's membership.
 #[derive(Debug)]
 pub(crate) struct ClusterMetrics {
+    pub(crate) leads: Gauge,
     pub(crate) members: Gauge,
     pub(crate) joined: Counter,
     pub(crate) left: Counter,
@@ -177,13 +178,14 @@ pub(crate) struct ClusterMetrics {
     pub(crate) unauthenticated: Counter,
     pub(crate) refused: Counter,
     pub(crate) connections: Gauge,
-    handles: Handles,
+    pub(crate) handles: Handles,
 }
 
 impl ClusterMetrics {
     pub(crate) fn new(node: &Handles) -> Self {
         let refused = |reason| node.counter_with(CLUSTER_REFUSED, &[("reason", reason)]);
         Self {
+            leads: node.gauge(CLUSTER_LEADS),
             members: node.gauge(CLUSTER_MEMBERS),
             joined: node.counter(CLUSTER_JOINED),
             left: node.counter(CLUSTER_LEFT),

@@ -59,9 +59,9 @@ pub(super) fn members(state: &AdminState) -> Value {
     });
     let others = state.handle.members();
     let others = others.iter().map(|other| {
-        let masters = state.masters.as_deref().unwrap_or_default();
+        let masters = &state.masters.others;
         let role = match masters.iter().any(|master| master == other.address()) {
-            true => "master",
+            true => master_role(state, other.address()),
             false => "member",
         };
         let link = peers.iter().find(|peer| peer.address == other.address());
@@ -71,10 +71,19 @@ pub(super) fn members(state: &AdminState) -> Value {
 }
 
 fn own_role(state: &AdminState) -> &'static str {
-    match (&state.masters, state.handle.member()) {
+    match (state.masters.is_master, state.handle.member()) {
         (_, None) => "standalone",
-        (None, _) => "master",
-        (Some(_), _) => "member",
+        (true, Some(_)) if state.masters.others.is_empty() => "master",
+        (true, Some(own)) => master_role(state, own.address()),
+        (false, _) => "member",
+    }
+}
+
+/// Of several masters one leads, and is the one that this node reports to.
+fn master_role(state: &AdminState, address: &str) -> &'static str {
+    match state.handle.master() {
+        Some(leader) if leader != address => "standby",
+        _ => "master",
     }
 }
 

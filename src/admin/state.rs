@@ -43,8 +43,7 @@ pub(crate) struct AdminNode {
     pub(crate) name: String,
     /// The addresses for clients.
     pub(crate) listeners: Vec<SocketAddr>,
-    /// The masters it joins; `None` for a master, and for a standalone node.
-    pub(crate) masters: Option<Vec<String>>,
+    pub(crate) masters: KnownMasters,
     pub(crate) peers: Arc<PeerTable>,
 }
 
@@ -52,7 +51,7 @@ pub(crate) struct AdminNode {
 pub(super) struct AdminState {
     pub(super) handle: Handle,
     pub(super) name: String,
-    pub(super) masters: Option<Vec<String>>,
+    pub(super) masters: KnownMasters,
     pub(super) access: Access,
     pub(super) started: Instant,
     pub(super) log_filter: Option<ChangeLogFilter>,
@@ -61,6 +60,15 @@ pub(super) struct AdminState {
     pub(super) registry: Arc<Registry>,
     listeners: Vec<SocketAddr>,
     peers: Arc<PeerTable>,
+}
+
+/// The masters of the node's cluster, as its options name them.
+#[derive(Debug, Default)]
+pub(crate) struct KnownMasters {
+    /// Whether this node is one.
+    pub(crate) is_master: bool,
+    /// The others.
+    pub(crate) others: Vec<String>,
 }
 
 impl AdminState {

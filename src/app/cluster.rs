@@ -42,7 +42,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// A node that is the cluster's master: it keeps the member table and announces every change.
-    /// A cluster has exactly one.
+    /// A cluster has one, or several that each name the others with [`masters`](Cluster::masters).
     #[doc(alias = "WithMaster")]
     pub fn master() -> Self {
         Self {
@@ -53,8 +53,8 @@ impl Cluster {
         }
     }
 
-    /// A node that joins the master at one of these addresses, tried in turn: several are for a
-    /// master that may be started in one of several places.
+    /// A node that joins the master at one of these addresses, tried in turn: of several masters, or
+    /// of a master that may be started in one of several places.
     ///
     /// [`App::start`](crate::App::start) waits until the master has accepted this node, for as long
     /// as that takes, and logs each failed attempt.
@@ -66,6 +66,22 @@ impl Cluster {
                 ..Settings::default()
             },
         }
+    }
+
+    /// Makes this master one of several, three or five, any minority of which may die. They choose the
+    /// one that leads: it keeps the member table, and the others are members that may take its place.
+    ///
+    /// Names the advertised addresses of all masters or of all but this one, and is given to masters
+    /// only. All masters must have the same ones: they refuse each other otherwise, and log it. At most
+    /// seven. Without a majority no member joins or is evicted, and traffic goes on; the start of a
+    /// master waits for the majority, too, and logs which masters do not answer.
+    pub fn masters<A: Into<String>>(mut self, masters: impl IntoIterator<Item = A>) -> Self {
+        let masters: Vec<_> = masters.into_iter().map(Into::into).collect();
+        match self.settings.master {
+            true => self.settings.masters.extend(masters),
+            false => self.settings.misplaced_masters |= !masters.is_empty(),
+        }
+        self
     }
 
     /// The address this node listens on for other nodes, such as `10.0.0.2:34580` or

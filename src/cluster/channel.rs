@@ -10,6 +10,7 @@ use tonic::{
 use super::{
     address,
     auth::Credentials,
+    masters::masters_client::MastersClient,
     proto::{master_client::MasterClient, member_client::MemberClient},
     tls::{self, ClientTlsConfig},
 };
@@ -68,6 +69,10 @@ impl Dialer {
 
     pub(crate) fn master(&self, channel: Channel) -> MasterClient<Authorized> {
         MasterClient::with_interceptor(channel, self.credentials.clone())
+    }
+
+    pub(crate) fn masters(&self, channel: Channel) -> MastersClient<Authorized> {
+        MastersClient::with_interceptor(channel, self.credentials.clone())
     }
 
     pub(crate) fn member(&self, channel: Channel) -> MemberClient<Authorized> {

@@ -3,10 +3,11 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tonic::transport::Server;
+use tracing::warn;
 
 use super::{
     address, admission::ConnectionLimits, channel::ConfigureEndpoint, data_plane::Options,
-    tls_options::ClusterTls,
+    membership::election::MAX_MASTERS, tls_options::ClusterTls,
 };
 use crate::{
     error::{Error, Result, code},
@@ -25,8 +26,10 @@ pub(crate) struct Settings {
     /// The address other nodes dial, where it is not `listen`.
     pub(crate) advertise: Option<String>,
     pub(crate) master: bool,
-    /// The addresses the master may have, in the order they are tried.
+    /// The addresses the master may have, in the order they are tried; of a master, the others.
     pub(crate) masters: Vec<String>,
+    /// Whether a node that is no master was given other masters.
+    pub(crate) misplaced_masters: bool,
     pub(crate) retry_interval: Option<Duration>,
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) label: String,
@@ -60,6 +63,9 @@ impl Settings {
                 true => fail("cluster.join: no master address"),
                 false => Ok(()),
             };
+        }
+        if self.misplaced_masters {
+            return fail("cluster.masters is for masters: other nodes name them in cluster.join");
         }
         self.check_addresses()?;
         if self.data.link_idle_timeout.is_some_and(|it| it.is_zero()) {
@@ -108,18 +114,55 @@ impl Settings {
         if let Some(why) = address::undialable(&own.host) {
             return Err(invalid(format!("{option}: {why}: {own}")));
         }
-        for master in &mut self.masters {
-            let master = canonical("cluster.join", master)?;
+        let option = match self.master {
+            true => "cluster.masters",
+            false => "cluster.join",
+        };
+        let mut masters: Vec<String> = Vec::new();
+        for mut address in std::mem::take(&mut self.masters) {
+            let master = canonical(option, &mut address)?;
             if master.port == 0 {
                 return Err(invalid(format!(
-                    "cluster.join needs the port of the master, not {master}"
+                    "{option} needs the port of the master, not {master}"
                 )));
             }
-            if master == own {
+            if master == own && !self.master {
                 return Err(invalid(format!(
                     "cluster.join names this node's own address, not the master's: {own}"
                 )));
             }
+            if masters.contains(&address) {
+                warn!(master = address, "{option} names a master twice");
+            } else if master != own {
+                masters.push(address);
+            }
+        }
+        self.masters = masters;
+        self.check_masters(&own)
+    }
+
+    /// Checks the others of several masters.
+    fn check_masters(&self, own: &HostPort) -> Result {
+        let count = self.masters.len() + 1;
+        if !self.master || count == 1 {
+            return Ok(());
+        }
+        if own.port == 0 {
+            return Err(invalid(
+                "cluster.masters: the others need to know this node's port, which must not be 0"
+                    .to_owned(),
+            ));
+        }
+        if count > MAX_MASTERS {
+            return Err(invalid(format!(
+                "cluster.masters: at most {MAX_MASTERS} masters, not {count}"
+            )));
+        }
+        if count.is_multiple_of(2) {
+            warn!(
+                masters = count,
+                "an even number of masters: one fewer survives as many failures"
+            );
         }
         Ok(())
     }

@@ -7,9 +7,18 @@
 
 pub(super) mod broadcaster;
 pub(super) mod client;
+pub(super) mod election;
+pub(super) mod election_service;
+#[cfg(test)]
+mod failover;
+mod forward;
 pub(super) mod heartbeat;
+pub(super) mod leadership;
+pub(super) mod masters;
+mod other_master;
 pub(super) mod registration;
 pub(super) mod registry;
+mod selector;
 pub(super) mod service;
 #[cfg(test)]
 mod simulation;

@@ -66,7 +66,7 @@ pub(super) fn traces(section: &TracesSection) -> Traces {
 
 pub(super) fn cluster(section: &ClusterSection) -> Option<Cluster> {
     let mut cluster = match (section.master, section.join.is_empty()) {
-        (true, _) => Cluster::master(),
+        (true, _) => Cluster::master().masters(section.masters.iter()),
         (false, false) => Cluster::join(section.join.iter()),
         (false, true) => return None,
     };

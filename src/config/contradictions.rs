@@ -32,6 +32,11 @@ pub(super) fn contradictions(settings: &Settings) -> Vec<String> {
         both,
         "cluster.master and cluster.join: only one may be set".to_owned(),
     );
+    fault(
+        !cluster.master && !cluster.masters.is_empty(),
+        "cluster.masters is for masters: set cluster.master, or name them in cluster.join"
+            .to_owned(),
+    );
     let tls = [
         &cluster.tls_certificate,
         &cluster.tls_key,

@@ -110,9 +110,11 @@ section! {
 section! {
     /// The node's part in a cluster. A node that neither is the master nor joins one stands alone.
     ClusterSection {
-        /// Whether this node keeps the member table. A cluster has exactly one master.
+        /// Whether this node keeps the member table, or is one of several that may.
         master: bool = false,
-        /// The addresses of the master, tried in turn.
+        /// The addresses of all masters, if this is one of several: three or five.
+        masters: Vec<String> = Vec::new(),
+        /// The addresses of the masters, tried in turn.
         join: Vec<String> = Vec::new(),
         /// The address to listen on for other nodes.
         listen: Unset<String> = Unset::like("\"0.0.0.0:34580\""),

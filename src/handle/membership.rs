@@ -15,10 +15,12 @@ use crate::{
 
 /// What a node's handle knows of the cluster.
 ///
-/// The locks guard the two lists alone. Callbacks run without them, on the scheduler.
-pub(super) struct Membership {
+/// The locks guard the address and the two lists alone. Callbacks run without them, on the scheduler.
+pub(crate) struct Membership {
     /// `None` for a standalone node.
     cluster: Option<ClusterMembership>,
+    /// The address of the master that this node reports to.
+    master: RwLock<Option<Arc<str>>>,
     on_joined: RwLock<Vec<OnMember>>,
     on_left: RwLock<Vec<OnMember>>,
 }
@@ -35,6 +37,7 @@ impl Membership {
     pub(super) fn new(cluster: Option<ClusterMembership>) -> Self {
         Self {
             cluster,
+            master: RwLock::default(),
             on_joined: RwLock::default(),
             on_left: RwLock::default(),
         }
@@ -54,8 +57,16 @@ impl Membership {
     }
 
     /// The latest set of members, and those that follow; `None` for a standalone node.
-    pub(super) fn sets(&self) -> Option<watch::Receiver<Arc<MemberSet>>> {
+    pub(crate) fn sets(&self) -> Option<watch::Receiver<Arc<MemberSet>>> {
         Some(self.cluster.as_ref()?.members.clone())
+    }
+
+    pub(super) fn master(&self) -> Option<String> {
+        self.master.read().as_deref().map(str::to_owned)
+    }
+
+    pub(crate) fn set_master(&self, address: &str) {
+        *self.master.write() = Some(address.into());
     }
 
     pub(super) fn on_joined(&self, callback: OnMember) {

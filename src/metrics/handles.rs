@@ -52,7 +52,11 @@ impl Handles {
     }
 
     pub(crate) fn gauge(&self, name: &'static str) -> Gauge {
-        let labels = self.labels(&[]);
+        self.gauge_with(name, &[])
+    }
+
+    pub(crate) fn gauge_with(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        let labels = self.labels(labels);
         let gauge = gauge!(name, &labels);
         #[cfg(feature = "admin")]
         if let Some(registry) = &self.registry {

@@ -77,6 +77,10 @@ names! {
     ROUTE_SECONDS = "nano_route_seconds",
     /// Messages that [`LoadShed`](crate::filter::LoadShed) refused; they count as refused as well.
     MESSAGES_SHED = "nano_messages_shed_total",
+    /// Whether this node is the master that leads: 1 or 0.
+    CLUSTER_LEADS = "nano_cluster_leads",
+    /// The master that this node reports to: 1 with a label `master`, its address. 0 for former ones.
+    CLUSTER_REPORTS_TO = "nano_cluster_reports_to",
     /// Members of the cluster, without the node itself.
     CLUSTER_MEMBERS = "nano_cluster_members",
     /// Members that joined, as this node saw it. A member that restarts, or was evicted and returns,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::config::NodeConfig;
 #[cfg(feature = "admin")]
-use crate::admin::{AdminNode, AdminServer, BoundAdmin};
+use crate::admin::{AdminNode, AdminServer, BoundAdmin, KnownMasters};
 use crate::{cluster::BoundCluster, error::Result, handle::Handle, metrics::Handles};
 
 /// The bound address of the admin server; it does nothing without one.
@@ -14,9 +14,8 @@ use crate::{cluster::BoundCluster, error::Result, handle::Handle, metrics::Handl
 pub(super) struct BoundAdminPart {
     #[cfg(feature = "admin")]
     bound: Option<BoundAdmin>,
-    /// The masters this node joins; `None` for a master.
     #[cfg(feature = "admin")]
-    masters: Option<Vec<String>>,
+    masters: KnownMasters,
 }
 
 /// A handle to the admin server; it does nothing without one.
@@ -37,9 +36,13 @@ impl BoundAdminPart {
             return Ok(Self::default());
         };
         let cluster = &config.cluster;
+        let masters = KnownMasters {
+            is_master: cluster.master,
+            others: cluster.masters.clone(),
+        };
         Ok(Self {
             bound: Some(BoundAdmin::bind(settings).await?),
-            masters: (!cluster.master).then(|| cluster.masters.clone()),
+            masters,
         })
     }
 

@@ -124,12 +124,14 @@ impl ScriptedPeer {
         master
             .register(RegisterRequest {
                 member_info: Some(info.clone()),
+                ..Default::default()
             })
             .await
             .unwrap();
         let beat = HeartbeatRequest {
             member_info: Some(info.clone()),
             digest: 0,
+            ..Default::default()
         };
         let mut beaten = master.clone();
         let beating = tokio::spawn(async move {

@@ -26,6 +26,7 @@ async fn announcements_of_a_go_master_change_the_table() {
     for _ in 0..2 {
         told.new_member(NewMemberRequest {
             member_info: Some(other.clone()),
+            ..Default::default()
         })
         .await
         .unwrap();
@@ -37,6 +38,7 @@ async fn announcements_of_a_go_master_change_the_table() {
     told.del_member(DelMemberRequest {
         service_addr: "127.0.0.1:1".to_owned(),
         incarnation: 0,
+        ..Default::default()
     })
     .await
     .unwrap();
@@ -94,6 +96,7 @@ async fn a_go_member_has_a_member_once_that_registered_again() {
         client(&other.address)
             .new_member(NewMemberRequest {
                 member_info: Some(info),
+                ..Default::default()
             })
             .await
             .unwrap();

@@ -5,6 +5,8 @@
 mod go;
 mod go_masters;
 mod go_members;
+#[path = "../promises/log.rs"]
+mod log;
 mod masters;
 mod membership;
 mod nodes;
@@ -13,6 +15,7 @@ mod port;
 mod processes;
 mod refusals;
 mod security;
+mod several_masters;
 #[path = "../support/mod.rs"]
 mod support;
 mod unknown_fields;

@@ -118,6 +118,14 @@ impl Living {
         .await;
     }
 
+    /// Waits until another node is in its table.
+    pub(crate) async fn sees_among(&self, other: &str) {
+        eventually(&format!("{} sees {other}", self.address()), || {
+            self.table().iter().any(|it| it == other)
+        })
+        .await;
+    }
+
     /// Kills it: nothing is sent to any node. Its address is free afterwards.
     pub(crate) async fn kill(mut self) {
         drop(std::mem::replace(&mut self.runtime, Own(None)));

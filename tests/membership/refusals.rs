@@ -34,6 +34,7 @@ async fn malformed_calls_are_refused() {
         let refused = to_master
             .register(RegisterRequest {
                 member_info: member_info.clone(),
+                ..Default::default()
             })
             .await
             .unwrap_err();
@@ -42,6 +43,7 @@ async fn malformed_calls_are_refused() {
             .heartbeat(HeartbeatRequest {
                 member_info: member_info.clone(),
                 digest: 0,
+                ..Default::default()
             })
             .await
             .unwrap_err();
@@ -50,6 +52,7 @@ async fn malformed_calls_are_refused() {
             let refused = MemberClient::new(channel(address))
                 .new_member(NewMemberRequest {
                     member_info: member_info.clone(),
+                    ..Default::default()
                 })
                 .await;
             is(
@@ -86,6 +89,7 @@ async fn malformed_calls_are_refused() {
         .del_member(DelMemberRequest {
             service_addr: "127.0.0.1:1".to_owned(),
             incarnation: 7,
+            ..Default::default()
         })
         .await
         .unwrap();
@@ -96,6 +100,7 @@ async fn malformed_calls_are_refused() {
     to_node
         .new_member(NewMemberRequest {
             member_info: Some(own),
+            ..Default::default()
         })
         .await
         .unwrap();
@@ -180,6 +185,7 @@ async fn a_member_out_of_bounds_is_refused_with_the_reason() {
         let refused = to_master
             .register(RegisterRequest {
                 member_info: member_info.clone(),
+                ..Default::default()
             })
             .await
             .unwrap_err();
@@ -192,11 +198,13 @@ async fn a_member_out_of_bounds_is_refused_with_the_reason() {
         let request = HeartbeatRequest {
             member_info: member_info.clone(),
             digest: 0,
+            ..Default::default()
         };
         assert!(to_master.heartbeat(request).await.is_err(), "{reason}");
         for address in [master.address(), node.address()] {
             let request = NewMemberRequest {
                 member_info: member_info.clone(),
+                ..Default::default()
             };
             let mut to_member = MemberClient::new(channel(address));
             assert!(to_member.new_member(request).await.is_err(), "{reason}");
@@ -216,6 +224,7 @@ async fn of_two_incarnations_at_one_address_the_newer_is_a_member() {
     let refused = to_master
         .register(RegisterRequest {
             member_info: Some(older.clone()),
+            ..Default::default()
         })
         .await
         .unwrap_err();
@@ -224,6 +233,7 @@ async fn of_two_incarnations_at_one_address_the_newer_is_a_member() {
         .heartbeat(HeartbeatRequest {
             member_info: Some(older.clone()),
             digest: 1,
+            ..Default::default()
         })
         .await
         .unwrap_err();
@@ -250,6 +260,7 @@ async fn of_two_incarnations_at_one_address_the_newer_is_a_member() {
     to_master
         .register(RegisterRequest {
             member_info: Some(newer),
+            ..Default::default()
         })
         .await
         .unwrap();

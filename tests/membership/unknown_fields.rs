@@ -34,6 +34,7 @@ async fn fields_unknown_to_the_master_reach_all_members() {
         calls
             .register(RegisterRequest {
                 member_info: Some(member_info.clone()),
+                ..Default::default()
             })
             .await
             .unwrap();
@@ -47,6 +48,7 @@ async fn fields_unknown_to_the_master_reach_all_members() {
             .heartbeat(HeartbeatRequest {
                 member_info: Some(heartbeat),
                 digest: 0,
+                ..Default::default()
             })
             .await
             .unwrap();
@@ -59,6 +61,7 @@ async fn fields_unknown_to_the_master_reach_all_members() {
     let registered = calls
         .register(RegisterRequest {
             member_info: Some(late.clone()),
+            ..Default::default()
         })
         .await
         .unwrap()
@@ -68,6 +71,7 @@ async fn fields_unknown_to_the_master_reach_all_members() {
         .heartbeat(HeartbeatRequest {
             member_info: Some(late),
             digest: 1,
+            ..Default::default()
         })
         .await
         .unwrap()

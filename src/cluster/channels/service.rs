@@ -129,7 +129,7 @@ fn view(node: &Handle, caller: &NodeCaller) -> View {
 
 /// Publishes the view whenever it may have changed.
 async fn follow(node: Handle, caller: NodeCaller, views: watch::Sender<View>) {
-    let mut members = node.member_sets();
+    let mut members = node.membership().sets();
     loop {
         let changed = async {
             match &mut members {

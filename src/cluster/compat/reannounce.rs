@@ -76,12 +76,15 @@ async fn announce(dialer: &Dialer, own: &Member, to: &Member) -> Result<(), Stat
                 .del_member(DelMemberRequest {
                     service_addr: own.address().to_owned(),
                     incarnation: 0,
+                    term: 0,
                 })
                 .await?;
         }
         client
             .new_member(NewMemberRequest {
                 member_info: Some(MemberInfo::from(own)),
+                term: 0,
+                leads: false,
             })
             .await
     };

@@ -3,12 +3,18 @@
 pub struct RegisterRequest {
     #[prost(message, optional, tag = "1")]
     pub member_info: ::core::option::Option<super::MemberInfo>,
+    /// The highest number of a view or term that the sender has seen.
+    #[prost(uint64, tag = "100")]
+    pub seen: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RegisterResponse {
     /// All other members, the master first.
     #[prost(message, repeated, tag = "1")]
     pub members: ::prost::alloc::vec::Vec<super::MemberInfo>,
+    /// Of several masters: the term of the one that leads. 0 for a single master, also below.
+    #[prost(uint64, tag = "100")]
+    pub term: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UnregisterRequest {
@@ -27,6 +33,9 @@ pub struct HeartbeatRequest {
     /// A hash of the sender's table; 0 for none.
     #[prost(uint64, tag = "100")]
     pub digest: u64,
+    /// The highest number of a view or term that the sender has seen.
+    #[prost(uint64, tag = "101")]
+    pub seen: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeartbeatResponse {
@@ -46,11 +55,19 @@ pub struct HeartbeatResponse {
     pub view: u64,
     #[prost(uint64, tag = "104")]
     pub view_digest: u64,
+    #[prost(uint64, tag = "105")]
+    pub term: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NewMemberRequest {
     #[prost(message, optional, tag = "1")]
     pub member_info: ::core::option::Option<super::MemberInfo>,
+    /// The receiver refuses a term below one that it has heard of.
+    #[prost(uint64, tag = "100")]
+    pub term: u64,
+    /// Whether this member is the master that leads in the term: the receiver reports to it from now on.
+    #[prost(bool, tag = "101")]
+    pub leads: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct NewMemberResponse {}
@@ -60,6 +77,8 @@ pub struct DelMemberRequest {
     pub service_addr: ::prost::alloc::string::String,
     #[prost(uint64, tag = "100")]
     pub incarnation: u64,
+    #[prost(uint64, tag = "101")]
+    pub term: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DelMemberResponse {}

@@ -15,15 +15,16 @@ use tonic::{Status, transport::Channel};
 use tracing::{info, warn};
 
 use super::{
+    leadership::Leadership,
     registry::MembershipDelta,
     table::Change,
-    updates::{Announcement, UpdateQueue},
+    updates::{Announcement, PeerView, UpdateQueue},
 };
 use crate::{
     cluster::{
         backoff::Backoff,
-        channel::{CALL_TIMEOUT, Dialer},
-        proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
+        channel::{Authorized, CALL_TIMEOUT, Dialer},
+        proto::{DelMemberRequest, MemberInfo, NewMemberRequest, member_client::MemberClient},
     },
     member::Member,
     metrics::ClusterMetrics,
@@ -40,6 +41,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct MembershipBroadcaster {
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
+    /// Of one of several masters: only the one that leads announces.
+    leadership: Option<Arc<Leadership>>,
     /// The members that are sent announcements. Taken before a mailbox's queue.
     peers: Mutex<BTreeMap<String, Peer>>,
 }
@@ -57,18 +60,36 @@ struct Mailbox {
 }
 
 impl MembershipBroadcaster {
-    pub(crate) fn new(dialer: Arc<Dialer>, metrics: Arc<ClusterMetrics>) -> Self {
+    pub(crate) fn new(
+        dialer: Arc<Dialer>,
+        metrics: Arc<ClusterMetrics>,
+        leadership: Option<Arc<Leadership>>,
+    ) -> Self {
         Self {
             dialer,
             metrics,
+            leadership,
             peers: Mutex::default(),
         }
     }
 
-    /// Queues the changes for all members they concern. Does not wait for any delivery.
+    /// Begins to announce in a term, to members that another master has announced to so far. Each is
+    /// sent its announcements first.
+    pub(crate) fn take_over(&self, term: u64, members: Vec<(Member, PeerView, Vec<Announcement>)>) {
+        let mut peers = self.peers.lock();
+        peers.clear();
+        for (member, view, first) in members {
+            let peer = self.peer(&member, UpdateQueue::inherit(None, view), term);
+            first.into_iter().for_each(|it| peer.mailbox.push(it));
+            peers.insert(member.address().to_owned(), peer);
+        }
+    }
+
+    /// Queues the changes for all members they concern, as announcements of this term. Does not wait
+    /// for any delivery.
     ///
     /// A member that joined is sent what follows its own join; one that left is sent nothing more.
-    pub(crate) fn broadcast(&self, delta: &MembershipDelta) {
+    pub(crate) fn broadcast(&self, delta: &MembershipDelta, term: u64) {
         let mut peers = self.peers.lock();
         let mut former = None;
         for change in &delta.changes {
@@ -77,10 +98,9 @@ impl MembershipBroadcaster {
                     peers
                         .values()
                         .for_each(|peer| peer.mailbox.push(Announcement::Join(member.clone())));
-                    peers.insert(
-                        member.address().to_owned(),
-                        self.peer(member, former.take(), delta),
-                    );
+                    let queue = UpdateQueue::inherit(former.take(), delta.view_of(member));
+                    let peer = self.peer(member, queue, term);
+                    peers.insert(member.address().to_owned(), peer);
                 }
                 Change::Left(member) => {
                     former = peers
@@ -105,26 +125,36 @@ impl MembershipBroadcaster {
         }
     }
 
+    /// Queues an announcement for members at these addresses.
+    pub(crate) fn send(&self, to: &[String], announcement: &Announcement) {
+        let peers = self.peers.lock();
+        to.iter()
+            .filter_map(|address| peers.get(address))
+            .for_each(|peer| peer.mailbox.push(announcement.clone()));
+    }
+
     /// Ends all deliveries.
     pub(crate) fn stop(&self) {
         self.peers.lock().clear();
     }
 
-    /// Begins to deliver to a member. `former` is the queue of the member that had its address.
-    fn peer(&self, member: &Member, former: Option<UpdateQueue>, delta: &MembershipDelta) -> Peer {
+    /// Begins to deliver to a member.
+    fn peer(&self, member: &Member, queue: UpdateQueue, term: u64) -> Peer {
         let mailbox = Arc::new(Mailbox {
-            queue: Mutex::new(UpdateQueue::inherit(former, delta.view_of(member))),
+            queue: Mutex::new(queue),
             filled: Notify::new(),
         });
-        let delivery = deliver(
-            member.clone(),
-            mailbox.clone(),
-            self.dialer.clone(),
-            self.metrics.clone(),
-        );
+        let delivery = Delivery {
+            to: member.clone(),
+            mailbox: mailbox.clone(),
+            dialer: self.dialer.clone(),
+            metrics: self.metrics.clone(),
+            leadership: self.leadership.clone(),
+            term,
+        };
         Peer {
             mailbox,
-            _delivery: AbortOnDropHandle::new(tokio::spawn(delivery)),
+            _delivery: AbortOnDropHandle::new(tokio::spawn(delivery.run())),
         }
     }
 }
@@ -147,83 +177,111 @@ impl Mailbox {
     }
 }
 
-/// Delivers one announcement after the other, each until it has arrived. Runs until it is aborted.
-async fn deliver(
+/// The deliveries to one member.
+struct Delivery {
     to: Member,
     mailbox: Arc<Mailbox>,
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
-) {
-    // Made when it is needed.
-    let mut channel = None;
-    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-    // The last failure, so that each is logged once.
-    let mut known = None;
-    loop {
-        let announcement = match timeout(IDLE_TIMEOUT, mailbox.next()).await {
-            Ok(announcement) => announcement,
-            Err(_) => {
-                channel = None;
-                mailbox.next().await
-            }
-        };
-        let call = async {
-            let channel = match &channel {
-                Some(channel) => Channel::clone(channel),
-                None => dialer
-                    .channel(to.address())
-                    .map(|new| channel.insert(new).clone())
-                    .map_err(|error| Status::invalid_argument(error.message().to_owned()))?,
-            };
-            announce(&dialer, channel, announcement).await
-        };
-        let status = match timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(())) => {
-                mailbox.queue.lock().delivered();
-                backoff.reset();
-                known = None;
-                continue;
-            }
-            Ok(Err(status)) => status,
-            Err(_) => {
-                // A new connection: on the old one TCP retransmits at growing intervals, long
-                // after a partition has healed.
-                channel = None;
-                Status::deadline_exceeded("no answer")
-            }
-        };
-        mailbox.queue.lock().failed();
-        metrics.announcements_failed.increment(1);
-        if known.as_deref() != Some(status.message()) {
-            info!(member = to.address(), error = %status, "announcement failed, repeating it");
-            known = Some(status.message().to_owned());
-        }
-        sleep(backoff.next_pause()).await;
-    }
+    leadership: Option<Arc<Leadership>>,
+    term: u64,
 }
 
-async fn announce(
-    dialer: &Dialer,
-    channel: Channel,
-    announcement: Announcement,
-) -> Result<(), Status> {
-    let mut client = dialer.member(channel);
-    match announcement {
-        Announcement::Join(member) => client
-            .new_member(NewMemberRequest {
-                member_info: Some(MemberInfo::from(&member)),
-            })
-            .await
-            .map(drop),
-        Announcement::Leave {
-            address,
-            incarnation,
-        } => client
-            .del_member(DelMemberRequest {
-                service_addr: address,
+impl Delivery {
+    /// Delivers one announcement after the other, each until it has arrived. Runs until it is aborted,
+    /// or another master leads.
+    async fn run(self) {
+        // Made when it is needed.
+        let mut channel = None;
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        // The last failure, so that each is logged once.
+        let mut known = None;
+        loop {
+            let announcement = match timeout(IDLE_TIMEOUT, self.mailbox.next()).await {
+                Ok(announcement) => announcement,
+                Err(_) => {
+                    channel = None;
+                    self.mailbox.next().await
+                }
+            };
+            if !self.may_announce() {
+                return;
+            }
+            let call = async {
+                let channel = match &channel {
+                    Some(channel) => Channel::clone(channel),
+                    None => self
+                        .dialer
+                        .channel(self.to.address())
+                        .map(|new| channel.insert(new).clone())
+                        .map_err(|error| Status::invalid_argument(error.message().to_owned()))?,
+                };
+                self.announce(channel, announcement).await
+            };
+            let status = match timeout(CALL_TIMEOUT, call).await {
+                Ok(Ok(())) => {
+                    self.mailbox.queue.lock().delivered();
+                    backoff.reset();
+                    known = None;
+                    continue;
+                }
+                Ok(Err(status)) => status,
+                Err(_) => {
+                    // A new connection: on the old one TCP retransmits at growing intervals, long
+                    // after a partition has healed.
+                    channel = None;
+                    Status::deadline_exceeded("no answer")
+                }
+            };
+            self.mailbox.queue.lock().failed();
+            self.metrics.announcements_failed.increment(1);
+            if known.as_deref() != Some(status.message()) {
+                info!(member = self.to.address(), error = %status, "announcement failed, repeating it");
+                known = Some(status.message().to_owned());
+            }
+            sleep(backoff.next_pause()).await;
+        }
+    }
+
+    /// Whether this master still leads. A process that was suspended may find that it does not.
+    fn may_announce(&self) -> bool {
+        let lease = |leadership: &Arc<Leadership>| {
+            let lease = leadership.lease();
+            lease.is_some_and(|lease| lease.term == self.term)
+        };
+        self.leadership.as_ref().is_none_or(lease)
+    }
+
+    async fn announce(&self, channel: Channel, announcement: Announcement) -> Result<(), Status> {
+        let mut client = self.dialer.member(channel);
+        match announcement {
+            Announcement::Join(member) => self.new_member(&mut client, &member, false).await,
+            Announcement::Lead(member) => self.new_member(&mut client, &member, true).await,
+            Announcement::Leave {
+                address,
                 incarnation,
-            })
-            .await
-            .map(drop),
+            } => client
+                .del_member(DelMemberRequest {
+                    service_addr: address,
+                    incarnation,
+                    term: self.term,
+                })
+                .await
+                .map(drop),
+        }
+    }
+
+    async fn new_member(
+        &self,
+        to: &mut MemberClient<Authorized>,
+        member: &Member,
+        leads: bool,
+    ) -> Result<(), Status> {
+        let request = NewMemberRequest {
+            member_info: Some(MemberInfo::from(member)),
+            term: self.term,
+            leads,
+        };
+        to.new_member(request).await.map(drop)
     }
 }

@@ -1,9 +1,9 @@
 //! A member's calls to its master: register, heartbeat, unregister.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc};
 
 use tokio::{
-    sync::oneshot,
+    sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
@@ -14,60 +14,33 @@ use tracing::{debug, error, info, warn};
 use super::{
     heartbeat::{HeartbeatReply, ViewStamp},
     registration::{Call, RegistrationState, Reply},
+    selector::MasterSelector,
     state::ClusterState,
 };
 use crate::{
     cluster::{
-        channel::CALL_TIMEOUT,
+        channel::{Authorized, CALL_TIMEOUT},
         compat::reannounce::reannounce,
-        proto::{self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest},
+        proto::{
+            self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest,
+            master_client::MasterClient,
+        },
     },
     error::{Error, Result, code},
 };
-
-/// The addresses a master may have, tried in turn until one answers.
-struct MasterSelector {
-    addresses: Vec<String>,
-    at: usize,
-    channel: Option<Channel>,
-}
-
-impl MasterSelector {
-    fn address(&self) -> &str {
-        &self.addresses[self.at]
-    }
-
-    fn channel(&mut self, state: &ClusterState) -> Result<Channel, Status> {
-        if let Some(channel) = &self.channel {
-            return Ok(channel.clone());
-        }
-        let channel = state
-            .dialer
-            .channel(self.address())
-            .map_err(|error| Status::invalid_argument(error.message().to_owned()))?;
-        Ok(self.channel.insert(channel).clone())
-    }
-
-    /// Turns to the next address.
-    fn select_next(&mut self) {
-        self.at = (self.at + 1) % self.addresses.len();
-        self.reconnect();
-    }
-
-    /// Makes the next call on a new connection: on the old one TCP retransmits at growing
-    /// intervals, long after a partition has healed.
-    fn reconnect(&mut self) {
-        self.channel = None;
-    }
-}
 
 /// Keeps a node registered with its master.
 pub(crate) struct MembershipClient {
     state: Arc<ClusterState>,
     masters: MasterSelector,
+    /// The channel to the master with this address. A call that failed ends it: on the old connection
+    /// TCP retransmits at growing intervals, long after a partition has healed.
+    channel: Option<(String, Channel)>,
+    /// The master that announced last that it leads.
+    new_leader: watch::Receiver<Option<Arc<str>>>,
     registration: RegistrationState,
     /// Told once how joining ended.
-    joined: Option<oneshot::Sender<Result>>,
+    joined: Option<mpsc::Sender<Result>>,
     /// Re-announcements to Go members that are under way.
     reannouncements: JoinSet<()>,
 }
@@ -78,15 +51,13 @@ impl MembershipClient {
         state: Arc<ClusterState>,
         masters: Vec<String>,
         registration: RegistrationState,
-        joined: oneshot::Sender<Result>,
+        joined: mpsc::Sender<Result>,
     ) -> Self {
         Self {
+            new_leader: state.new_leaders(),
             state,
-            masters: MasterSelector {
-                addresses: masters,
-                at: 0,
-                channel: None,
-            },
+            masters: MasterSelector::new(masters),
+            channel: None,
             registration,
             joined: Some(joined),
             reannouncements: JoinSet::new(),
@@ -101,24 +72,24 @@ impl MembershipClient {
         let rejected = async { while self.call_when_due().await {} };
         // Leaving drops a call that is under way.
         if leave.run_until_cancelled(rejected).await.is_none() {
-            self.unregister().await;
+            self.leave().await;
         }
     }
 
-    /// Waits until a call is due. One is due early when the master has announced a change, because the
-    /// reply brings the number of the view; at most ten times as often as usual.
+    /// Waits until a call is due. One is due at once when another master leads, and early when the
+    /// master has announced a change, because the reply brings the number of the view: at most ten
+    /// times as often as usual.
     async fn wait_for_call(&mut self) {
         let due = self.registration.due();
-        if !self.registration.joined() || self.registration.has_go_master() {
-            return sleep_until(due).await;
-        }
+        let takes_views = self.registration.joined() && !self.registration.has_go_master();
         let announced = async {
             self.state.announced().await;
             sleep_until(self.registration.early_due()).await;
         };
         tokio::select! {
             () = sleep_until(due) => {}
-            () = announced => {}
+            () = announced, if takes_views => {}
+            () = led_by_other(&mut self.new_leader, &mut self.masters) => {}
         }
     }
 
@@ -133,7 +104,15 @@ impl MembershipClient {
             // Re-announcements under way must not mix with what the master is about to announce.
             self.reannouncements.shutdown().await;
         }
-        let result = timeout(CALL_TIMEOUT, self.send(call)).await;
+        let master = self.master();
+        let sent = async { send(&self.state, master?, call).await };
+        let result = tokio::select! {
+            result = timeout(CALL_TIMEOUT, sent) => result,
+            () = led_by_other(&mut self.new_leader, &mut self.masters) => {
+                self.registration.call_now(Instant::now());
+                return true;
+            }
+        };
         let now = Instant::now();
         if reregisters {
             // After a failure too: the master may have announced this node to some members.
@@ -145,45 +124,25 @@ impl MembershipClient {
             );
         }
         match result.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer"))) {
-            Ok(reply) => self.on_reply(reply, now),
+            Ok((reply, term)) if self.state.accepts(term) => self.on_reply(reply, now),
+            Ok(_) => {
+                let status = Status::failed_precondition("the reply of a master that led before");
+                return self.on_failure(&status, now);
+            }
             Err(status) => return self.on_failure(&status, now),
         }
         true
     }
 
-    async fn send(&mut self, call: Call) -> Result<Reply, Status> {
-        let channel = self.masters.channel(&self.state)?;
-        let mut master = self.state.dialer.master(channel);
-        let member_info = Some(MemberInfo::from(&self.state.own));
-        Ok(match call {
-            Call::Register => {
-                let reply = master
-                    .register(RegisterRequest { member_info })
-                    .await?
-                    .into_inner();
-                Reply::Registered(proto::members(reply.members))
-            }
-            Call::Heartbeat { digest } => {
-                let reply = master
-                    .heartbeat(HeartbeatRequest {
-                        member_info,
-                        digest,
-                    })
-                    .await?
-                    .into_inner();
-                Reply::Heartbeat {
-                    master: reply.incarnation,
-                    reply: HeartbeatReply {
-                        table: proto::members(reply.members),
-                        replace: reply.replace,
-                        view: ViewStamp {
-                            number: reply.view,
-                            digest: reply.view_digest,
-                        },
-                    },
-                }
-            }
-        })
+    /// Returns the master to call.
+    fn master(&mut self) -> Result<MasterClient<Authorized>, Status> {
+        let address = self.masters.address();
+        let channel = match self.channel.take() {
+            Some((to, channel)) if to == address => channel,
+            _ => dial(&self.state, address)?,
+        };
+        self.channel = Some((address.to_owned(), channel.clone()));
+        Ok(self.state.dialer.master(channel))
     }
 
     fn on_reply(&mut self, reply: Reply, now: Instant) {
@@ -199,7 +158,10 @@ impl MembershipClient {
             Some((view, master)) => self.state.heard_of_view(view, master),
             None => self.state.ask_for_view(),
         }
+        let leader = self.state.lead_by(self.registration.master());
+        self.masters.answered(leader.as_deref());
         let master = self.masters.address();
+        self.state.reports_to(master);
         if failures > 0 {
             info!(master, failures, "master answers again");
         }
@@ -210,7 +172,7 @@ impl MembershipClient {
                 "joined the cluster"
             );
             // The receiver is gone if the start was given up.
-            let _ = joined.send(Ok(()));
+            let _ = joined.try_send(Ok(()));
         }
     }
 
@@ -230,10 +192,13 @@ impl MembershipClient {
                 self.masters.address(),
                 status.message()
             );
-            let _ = joined.send(Err(Error::new(code::FORBIDDEN, message)));
+            let _ = joined.try_send(Err(Error::new(code::FORBIDDEN, message)));
             return false;
         }
-        self.masters.select_next();
+        self.channel = None;
+        if self.masters.select_next() {
+            self.registration.call_now(now);
+        }
         true
     }
 
@@ -262,34 +227,109 @@ impl MembershipClient {
         }
     }
 
-    /// Unregisters from the master called last. One attempt: if it is lost, the master evicts this
-    /// node.
-    async fn unregister(mut self) {
+    /// Unregisters, from the master called last; if it does not answer, from the next. If all attempts
+    /// are lost, the master evicts this node.
+    async fn leave(mut self) {
         self.reannouncements.abort_all();
-        self.masters.reconnect();
-        let (service_addr, incarnation) = (
-            self.state.own.address().to_owned(),
-            self.state.own.incarnation(),
-        );
-        let call = async {
-            let channel = self.masters.channel(&self.state)?;
-            self.state
-                .dialer
-                .master(channel)
-                .unregister(UnregisterRequest {
-                    service_addr,
-                    incarnation,
-                })
-                .await
+        let attempts = async {
+            loop {
+                let unregistered = match self.master() {
+                    Ok(master) => unregister(&self.state, master).await,
+                    Err(status) => Err(status),
+                };
+                let Err(status) = unregistered else {
+                    return Ok(());
+                };
+                self.channel = None;
+                if !self.masters.select_next() {
+                    return Err(status);
+                }
+            }
         };
-        match timeout(CALL_TIMEOUT, call).await {
-            Ok(Ok(_)) => info!(address = self.state.own.address(), "left the cluster"),
+        match timeout(CALL_TIMEOUT, attempts).await {
+            Ok(Ok(())) => info!(address = self.state.own.address(), "left the cluster"),
             Ok(Err(status)) => {
                 warn!(error = %status, "unregister failed: the master will evict this node");
             }
             Err(_) => warn!("unregister timed out: the master will evict this node"),
         }
     }
+}
+
+/// Waits until a master announces that it leads, and turns to it if that is another one of these than
+/// the one to call.
+async fn led_by_other(
+    new_leader: &mut watch::Receiver<Option<Arc<str>>>,
+    masters: &mut MasterSelector,
+) {
+    loop {
+        if new_leader.changed().await.is_err() {
+            return pending().await;
+        }
+        let leader = new_leader.borrow_and_update().clone();
+        if leader.is_some_and(|leader| masters.lead_by(&leader)) {
+            return;
+        }
+    }
+}
+
+/// Makes a call. Returns the master's reply and its term.
+async fn send(
+    state: &ClusterState,
+    mut master: MasterClient<Authorized>,
+    call: Call,
+) -> Result<(Reply, u64), Status> {
+    let member_info = Some(MemberInfo::from(&state.own));
+    let seen = state.seen();
+    Ok(match call {
+        Call::Register => {
+            let reply = master
+                .register(RegisterRequest { member_info, seen })
+                .await?
+                .into_inner();
+            (Reply::Registered(proto::members(reply.members)), reply.term)
+        }
+        Call::Heartbeat { digest } => {
+            let reply = master
+                .heartbeat(HeartbeatRequest {
+                    member_info,
+                    digest,
+                    seen,
+                })
+                .await?
+                .into_inner();
+            let heartbeat = Reply::Heartbeat {
+                master: reply.incarnation,
+                reply: HeartbeatReply {
+                    table: proto::members(reply.members),
+                    replace: reply.replace,
+                    view: ViewStamp {
+                        number: reply.view,
+                        digest: reply.view_digest,
+                    },
+                },
+            };
+            (heartbeat, reply.term)
+        }
+    })
+}
+
+/// Creates a connection to the master at an address.
+pub(super) fn dial(state: &ClusterState, master: &str) -> Result<Channel, Status> {
+    let channel = state.dialer.channel(master);
+    channel.map_err(|error| Status::invalid_argument(error.message().to_owned()))
+}
+
+/// Unregisters a node from a master.
+pub(super) async fn unregister(
+    state: &ClusterState,
+    mut master: MasterClient<Authorized>,
+) -> Result<(), Status> {
+    let request = UnregisterRequest {
+        service_addr: state.own.address().to_owned(),
+        incarnation: state.own.incarnation(),
+    };
+    master.unregister(request).await.map(drop)
 }
 
 /// Formats a status with its causes: "transport error" alone does not help.

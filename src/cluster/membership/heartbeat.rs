@@ -28,6 +28,11 @@ impl HeartbeatConfig {
         }
     }
 
+    /// Returns how often the master looks for silent members.
+    pub(crate) fn tick_interval(&self) -> Duration {
+        (self.interval / 2).max(Duration::from_millis(1))
+    }
+
     /// Returns how long `member` may be silent before the master evicts it.
     pub(crate) fn eviction_timeout(&self, member: &Member) -> Duration {
         if member.is_go() {

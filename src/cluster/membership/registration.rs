@@ -72,6 +72,11 @@ impl RegistrationState {
             .unwrap_or(self.due)
     }
 
+    /// Returns the incarnation of the master that replied last; 0 for Go nano's.
+    pub(crate) fn master(&self) -> u64 {
+        self.master
+    }
+
     pub(crate) fn joined(&self) -> bool {
         self.joined
     }
@@ -145,6 +150,12 @@ impl RegistrationState {
         // One attempt is enough. A Go master that cannot reach one of its members fails every
         // registration, and announces it to the others each time.
         self.reregister = false;
+    }
+
+    /// Schedules the next call at once, because another master may answer it. A call under way is
+    /// given up.
+    pub(crate) fn call_now(&mut self, now: Instant) {
+        self.due = now;
     }
 
     /// Schedules a new registration: the master says that another node has this node's address.

@@ -29,6 +29,8 @@ pub(crate) enum Refusal {
     NotRegistered,
     /// The register holds [`MAX_MEMBERS`], or [`MAX_TABLE`] bytes.
     Full,
+    /// This node is no master, or another master leads.
+    NotLeading,
 }
 
 /// What a call to the register changed.
@@ -70,9 +72,13 @@ pub(crate) struct Registry {
     own: Member,
     heartbeat: HeartbeatConfig,
     started: Instant,
+    /// The term in which its master leads; 0 for the only master.
+    term: u64,
     /// The number of the table's present state. Begins at the master's incarnation, so that it does
-    /// not go back when the master restarts.
+    /// not go back when the master restarts; with several masters at the term, for the same reason.
     view: u64,
+    /// The last number that may be stated.
+    reserved: u64,
     ticked: Instant,
     /// In the order of registration.
     entries: Vec<Entry>,
@@ -106,7 +112,9 @@ struct Departed {
 impl Registry {
     pub(crate) fn new(own: Member, heartbeat: HeartbeatConfig, now: Instant) -> Self {
         Self {
+            term: 0,
             view: own.incarnation(),
+            reserved: u64::MAX,
             own,
             heartbeat,
             started: now,
@@ -115,6 +123,68 @@ impl Registry {
             registrations: 0,
             departed: BTreeMap::new(),
         }
+    }
+
+    /// Creates the register of a master that leads from now on, in place of another one.
+    ///
+    /// It begins with `table`, what this node had as a member. These members have the eviction timeout
+    /// and `grace` to find their new leader; until then it states no view, because members that joined
+    /// just before may be missing.
+    pub(crate) fn take_over(
+        own: Member,
+        heartbeat: HeartbeatConfig,
+        term: u64,
+        table: Vec<Member>,
+        grace: Duration,
+        now: Instant,
+    ) -> Self {
+        let mut registry = Self {
+            term,
+            view: term,
+            reserved: term,
+            // No number of another term: a removal that was begun there must not end here.
+            registrations: term,
+            started: now + grace,
+            ticked: now,
+            ..Self::new(own, heartbeat, now)
+        };
+        for member in table {
+            let size = proto::size(&member);
+            registry.push(member, size, now + grace);
+        }
+        registry
+    }
+
+    /// Lets views have numbers up to `number`.
+    pub(crate) fn reserve(&mut self, number: u64) {
+        self.reserved = number;
+    }
+
+    /// Returns the term in which its master leads; 0 for the only master.
+    pub(crate) fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Returns the number of the table's present state.
+    pub(crate) fn view(&self) -> u64 {
+        self.view
+    }
+
+    /// Returns every member, what the master may assume about its table, and what a new leader sends
+    /// it first: that it leads, or, to a Go member, all that it may have missed.
+    pub(crate) fn inherited(&self) -> Vec<(Member, PeerView, Vec<Announcement>)> {
+        let members = self.entries.iter().map(|entry| entry.member.clone());
+        let inherited = members.map(|member| match member.is_go() {
+            false => {
+                let lead = Announcement::Lead(self.own.clone());
+                (member, PeerView::Idempotent, vec![lead])
+            }
+            true => {
+                let missed = self.catch_up(member.address());
+                (member, PeerView::Unknown, missed)
+            }
+        });
+        inherited.collect()
     }
 
     /// Registers a member and returns all others. Does not wait for the state of any other member.
@@ -199,13 +269,14 @@ impl Registry {
     }
 
     /// Begins the removal of members that have been silent for their eviction timeout. Call it
-    /// every [`tick_interval`](Self::tick_interval).
+    /// every [`HeartbeatConfig::tick_interval`].
     pub(crate) fn tick(&mut self, now: Instant) -> Vec<Removal> {
         let config = self.heartbeat;
         let since_last = now.duration_since(std::mem::replace(&mut self.ticked, now));
         if since_last > config.interval {
             // This node was suspended: heartbeats may still wait in its sockets.
-            self.entries.iter_mut().for_each(|entry| entry.seen = now);
+            let entries = self.entries.iter_mut();
+            entries.for_each(|entry| entry.seen = now.max(entry.seen));
         }
         self.departed
             .retain(|_, departed| now.duration_since(departed.since) < config.retention());
@@ -218,6 +289,21 @@ impl Registry {
             .filter(silent)
             .map(|entry| entry.begin_removal(false))
             .collect()
+    }
+
+    /// Returns the members of this crate that have been silent for half of their eviction timeout.
+    ///
+    /// One of several masters tells them again that it leads: they may be calling masters that are
+    /// away. So a member is evicted only if it neither calls nor can be called.
+    pub(crate) fn unheard(&self, now: Instant) -> Vec<&Member> {
+        let unheard = |entry: &&Entry| {
+            let timeout = self.heartbeat.eviction_timeout(&entry.member);
+            !entry.member.is_go()
+                && !entry.removing
+                && now.saturating_duration_since(entry.seen) > timeout / 2
+        };
+        let entries = self.entries.iter().filter(unheard);
+        entries.map(|entry| &entry.member).collect()
     }
 
     /// Completes a removal. No call between its beginning and its end can stop it, but a newer
@@ -262,19 +348,23 @@ impl Registry {
     ///
     /// 0 while the master has just started: members that it has not heard of may be alive.
     pub(crate) fn view_for(&self, address: &str, now: Instant) -> ViewStamp {
-        let complete = self.heartbeat.eviction_timeout(&self.own);
-        if now.duration_since(self.started) <= complete {
-            return ViewStamp::default();
-        }
-        ViewStamp {
-            number: self.view,
-            digest: self.digest_for(address),
+        match self.stated_view(now) {
+            0 => ViewStamp::default(),
+            number => ViewStamp {
+                number,
+                digest: self.digest_for(address),
+            },
         }
     }
 
-    /// Returns how often to call [`tick`](Self::tick).
-    pub(crate) fn tick_interval(&self) -> Duration {
-        (self.heartbeat.interval / 2).max(Duration::from_millis(1))
+    /// Returns the number of the table's present state as it is stated to members; 0 for none.
+    pub(crate) fn stated_view(&self, now: Instant) -> u64 {
+        let complete = self.heartbeat.eviction_timeout(&self.own);
+        let is_complete = now.duration_since(self.started) > complete;
+        match is_complete && self.view <= self.reserved {
+            true => self.view,
+            false => 0,
+        }
     }
 
     fn entry(&mut self, address: &str) -> Option<&mut Entry> {
@@ -309,17 +399,21 @@ impl Registry {
             .changes
             .extend(before.map(|at| Change::Left(self.entries.remove(at).member)));
         self.departed.remove(member.address());
-        self.registrations += 1;
         self.view += 1;
-        self.entries.push(Entry {
-            member: member.clone(),
-            size,
-            registration: self.registrations,
-            seen: now,
-            removing: false,
-        });
+        self.push(member.clone(), size, now);
         delta.changes.push(Change::Joined(member));
         Ok(())
+    }
+
+    fn push(&mut self, member: Member, size: usize, seen: Instant) {
+        self.registrations += 1;
+        self.entries.push(Entry {
+            member,
+            size,
+            registration: self.registrations,
+            seen,
+            removing: false,
+        });
     }
 
     /// Returns everything that the Go member at `address` may have missed: its protocol has no way

@@ -6,14 +6,39 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 use tracing::warn;
 
-use super::{heartbeat::ViewStamp, registry::Refusal, state::ClusterState};
+use super::{
+    forward::{Forwarder, passed_on},
+    heartbeat::ViewStamp,
+    registry::Refusal,
+    state::ClusterState,
+};
 use crate::cluster::{
     compat::service::CompatService,
     proto::{self, InvalidMember, *},
 };
 
-/// What a master serves: registrations, heartbeats and unregistrations.
-pub(crate) struct MasterService(pub(crate) Arc<ClusterState>);
+/// What a master serves: registrations, heartbeats and unregistrations. While another master leads,
+/// calls are passed on to it.
+pub(crate) struct MasterService {
+    state: Arc<ClusterState>,
+    forwarder: Forwarder,
+}
+
+impl MasterService {
+    pub(crate) fn new(state: Arc<ClusterState>) -> Self {
+        Self {
+            forwarder: Forwarder::new(&state),
+            state,
+        }
+    }
+
+    /// Notes the highest number that a member has seen, as it says.
+    fn observe(&self, seen: u64) {
+        if let Some(leadership) = self.state.leadership() {
+            leadership.observe(seen);
+        }
+    }
+}
 
 #[async_trait]
 impl master_server::Master for MasterService {
@@ -21,14 +46,23 @@ impl master_server::Master for MasterService {
         &self,
         request: Request<RegisterRequest>,
     ) -> Result<Response<RegisterResponse>, Status> {
-        let member = proto::member(request.into_inner().member_info)
-            .map_err(|invalid| self.0.invalid_member("invalid register request", &invalid))?;
-        let table = self
-            .0
+        self.observe(request.get_ref().seen);
+        if let Some(mut leader) = self.forwarder.leader(&request)? {
+            let reply = leader.register(passed_on(request)).await;
+            return reply.inspect_err(|_| self.forwarder.reconnect());
+        }
+        let member = proto::member(request.into_inner().member_info).map_err(|invalid| {
+            self.state
+                .invalid_member("invalid register request", &invalid)
+        })?;
+        let is_go = member.is_go();
+        let (table, term) = self
+            .state
             .register(member)
-            .map_err(|refusal| self.0.refused(&refusal, ""))?;
+            .map_err(|refusal| self.state.refused(&refusal, ""))?;
         Ok(Response::new(RegisterResponse {
             members: proto::infos(&table),
+            term: if is_go { 0 } else { term },
         }))
     }
 
@@ -36,18 +70,22 @@ impl master_server::Master for MasterService {
         &self,
         request: Request<UnregisterRequest>,
     ) -> Result<Response<UnregisterResponse>, Status> {
+        if let Some(mut leader) = self.forwarder.leader(&request)? {
+            let reply = leader.unregister(passed_on(request)).await;
+            return reply.inspect_err(|_| self.forwarder.reconnect());
+        }
         let UnregisterRequest {
             service_addr,
             incarnation,
         } = request.into_inner();
         if service_addr.is_empty() {
-            return Err(self.0.malformed("invalid register request"));
+            return Err(self.state.malformed("invalid register request"));
         }
-        self.0
+        self.state
             .clone()
             .unregister(&service_addr, incarnation)
             .await
-            .map_err(|refusal| self.0.refused(&refusal, &service_addr))?;
+            .map_err(|refusal| self.state.refused(&refusal, &service_addr))?;
         Ok(Response::new(UnregisterResponse {}))
     }
 
@@ -55,21 +93,29 @@ impl master_server::Master for MasterService {
         &self,
         request: Request<HeartbeatRequest>,
     ) -> Result<Response<HeartbeatResponse>, Status> {
+        self.observe(request.get_ref().seen);
+        if let Some(mut leader) = self.forwarder.leader(&request)? {
+            let reply = leader.heartbeat(passed_on(request)).await;
+            return reply.inspect_err(|_| self.forwarder.reconnect());
+        }
         let HeartbeatRequest {
             member_info,
             digest,
+            seen: _,
         } = request.into_inner();
-        let member = proto::member(member_info)
-            .map_err(|invalid| self.0.invalid_member("invalid heartbeat request", &invalid))?;
+        let member = proto::member(member_info).map_err(|invalid| {
+            self.state
+                .invalid_member("invalid heartbeat request", &invalid)
+        })?;
         let is_go = member.is_go();
-        let reply = self
-            .0
+        let (reply, term) = self
+            .state
             .heartbeat(member, digest)
-            .map_err(|refusal| self.0.refused(&refusal, ""))?;
+            .map_err(|refusal| self.state.refused(&refusal, ""))?;
         // Go members get the empty response they know.
-        let (incarnation, view) = match is_go {
-            true => (0, ViewStamp::default()),
-            false => (self.0.own.incarnation(), reply.view),
+        let (incarnation, view, term) = match is_go {
+            true => (0, ViewStamp::default(), 0),
+            false => (self.state.own.incarnation(), reply.view, term),
         };
         Ok(Response::new(HeartbeatResponse {
             members: proto::infos(&reply.table),
@@ -77,6 +123,7 @@ impl master_server::Master for MasterService {
             incarnation,
             view: view.number,
             view_digest: view.digest,
+            term,
         }))
     }
 }
@@ -135,12 +182,19 @@ impl member_server::Member for MemberService {
         &self,
         request: Request<NewMemberRequest>,
     ) -> Result<Response<NewMemberResponse>, Status> {
-        let member = proto::member(request.into_inner().member_info).map_err(|invalid| {
+        let NewMemberRequest {
+            member_info,
+            term,
+            leads,
+        } = request.into_inner();
+        let member = proto::member(member_info).map_err(|invalid| {
             self.state
                 .invalid_member("invalid new member request", &invalid)
         })?;
-        self.state.on_member_added(member);
-        Ok(Response::new(NewMemberResponse {}))
+        match self.state.on_member_added(member, term, leads) {
+            true => Ok(Response::new(NewMemberResponse {})),
+            false => Err(self.state.superseded_master()),
+        }
     }
 
     async fn del_member(
@@ -150,9 +204,15 @@ impl member_server::Member for MemberService {
         let DelMemberRequest {
             service_addr,
             incarnation,
+            term,
         } = request.into_inner();
-        self.state.on_member_removed(&service_addr, incarnation);
-        Ok(Response::new(DelMemberResponse {}))
+        let is_accepted = self
+            .state
+            .on_member_removed(&service_addr, incarnation, term);
+        match is_accepted {
+            true => Ok(Response::new(DelMemberResponse {})),
+            false => Err(self.state.superseded_master()),
+        }
     }
 
     async fn session_closed(
@@ -179,6 +239,11 @@ impl ClusterState {
         Status::unknown(message)
     }
 
+    fn superseded_master(&self) -> Status {
+        self.metrics.refused.increment(1);
+        Status::failed_precondition("a later master leads")
+    }
+
     fn invalid_member(&self, text: &str, invalid: &InvalidMember) -> Status {
         self.metrics.malformed.increment(1);
         warn!(reason = invalid.reason(), "{text}");
@@ -192,6 +257,7 @@ impl ClusterState {
             Refusal::NotRegistered => {
                 Status::unknown(format!("address {address} has not registered"))
             }
+            Refusal::NotLeading => Status::unavailable("another master leads, or none"),
             Refusal::Full => Status::resource_exhausted("the register of members is full"),
         }
     }

@@ -11,17 +11,19 @@ use tracing::{error, info, warn};
 
 use super::{
     broadcaster::MembershipBroadcaster,
-    heartbeat::{HeartbeatReply, ViewStamp},
+    heartbeat::{HeartbeatConfig, HeartbeatReply, ViewStamp},
+    leadership::Leadership,
     registry::{MembershipDelta, Refusal, Registry, Removal},
     standing::{NumberedView, Standing},
     subscriber::MembershipSubscriber,
     table::{Change, MemberTable},
+    updates::Announcement,
 };
 use crate::{
     cluster::channel::Dialer,
     handle::Handle,
     member::{Member, MemberSet, OnMember},
-    metrics::ClusterMetrics,
+    metrics::{CLUSTER_REPORTS_TO, ClusterMetrics},
 };
 
 /// How long the unregister callback may delay a removal.
@@ -30,7 +32,7 @@ const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 /// What the tasks and services of the control plane share.
 ///
 /// Lock order: `table`, then the master's `registry` or the broadcaster's peers, then one mailbox.
-/// The registry may also be locked alone. No lock is held across an await or a user callback.
+/// The registry may also be locked alone; the election is locked last. No lock is held across an await or a user callback.
 pub(crate) struct ClusterState {
     pub(crate) own: Member,
     pub(crate) handle: Handle,
@@ -46,15 +48,35 @@ pub(crate) struct ClusterState {
     standing: watch::Sender<Standing>,
     /// Notified when the master has announced a change: the next heartbeat brings its view.
     announced: Notify,
+    /// The master that announced last that it leads. Written with `table` locked.
+    new_leader: watch::Sender<Option<Arc<str>>>,
     subscriber: Arc<dyn MembershipSubscriber>,
     master: Option<MasterState>,
 }
 
-/// What only the master has.
+/// What only a master has.
 pub(crate) struct MasterState {
-    pub(crate) registry: Mutex<Registry>,
+    /// `None` while another master leads.
+    pub(crate) registry: Mutex<Option<Registry>>,
     pub(crate) broadcaster: MembershipBroadcaster,
     pub(crate) on_unregister: Option<OnMember>,
+    /// `None` for the only master, which always leads.
+    pub(crate) leadership: Option<Arc<Leadership>>,
+}
+
+impl MasterState {
+    /// Returns the register if this master leads now.
+    fn leading<'a>(&self, registry: &'a mut Option<Registry>) -> Option<&'a mut Registry> {
+        let registry = registry.as_mut()?;
+        if let Some(leadership) = &self.leadership {
+            let lease = leadership.lease()?;
+            if lease.term != registry.term() {
+                return None;
+            }
+            registry.reserve(lease.reserved);
+        }
+        Some(registry)
+    }
 }
 
 impl ClusterState {
@@ -76,6 +98,7 @@ impl ClusterState {
             members,
             standing,
             announced: Notify::new(),
+            new_leader: watch::Sender::default(),
             subscriber,
             master,
         }
@@ -83,6 +106,11 @@ impl ClusterState {
 
     pub(crate) fn is_master(&self) -> bool {
         self.master.is_some()
+    }
+
+    /// Returns this node's part in choosing the master that leads; `None` unless it is one of several.
+    pub(crate) fn leadership(&self) -> Option<&Arc<Leadership>> {
+        self.master.as_ref()?.leadership.as_ref()
     }
 
     /// Returns a receiver of the published member set.
@@ -97,16 +125,83 @@ impl ClusterState {
         }
     }
 
-    /// Applies a join announced by the master.
-    pub(crate) fn on_member_added(&self, member: Member) {
-        self.change(|table| ((), table.join(member)));
-        self.announced.notify_one();
+    /// Applies a join announced by the master. `leads` says that the member is itself that master,
+    /// and leads since a moment ago. Returns `false` if a later master leads than in `term`.
+    pub(crate) fn on_member_added(&self, member: Member, term: u64, leads: bool) -> bool {
+        let leader = leads.then(|| Arc::from(member.address()));
+        self.on_announcement(term, |table| {
+            if leader.is_some() {
+                self.new_leader.send_replace(leader);
+            }
+            table.join(member)
+        })
     }
 
-    /// Applies a leave announced by the master.
-    pub(crate) fn on_member_removed(&self, address: &str, incarnation: u64) {
-        self.change(|table| ((), table.leave(address, incarnation).into_iter().collect()));
+    /// Returns the address of the master that announced last that it leads, and those that follow.
+    pub(crate) fn new_leaders(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.new_leader.subscribe()
+    }
+
+    /// Applies a leave announced by the master. Returns `false` if a later master leads than in `term`.
+    pub(crate) fn on_member_removed(&self, address: &str, incarnation: u64, term: u64) -> bool {
+        self.on_announcement(term, |table| {
+            table.leave(address, incarnation).into_iter().collect()
+        })
+    }
+
+    fn on_announcement(
+        &self,
+        term: u64,
+        apply: impl FnOnce(&mut MemberTable) -> Vec<Change>,
+    ) -> bool {
+        if let Some(leadership) = self.leadership().filter(|_| term > 0) {
+            leadership.observe(term);
+        }
+        let is_accepted = self.change(|table| match table.accepts(term) {
+            true => (true, apply(table)),
+            false => (false, Vec::new()),
+        });
         self.announced.notify_one();
+        is_accepted
+    }
+
+    /// Whether the reply of a master in this term counts: not if a later one leads.
+    pub(crate) fn accepts(&self, term: u64) -> bool {
+        self.table.lock().accepts(term)
+    }
+
+    /// Returns the highest number of a view or term that was heard of.
+    pub(crate) fn seen(&self) -> u64 {
+        let term = self.table.lock().term();
+        term.max(self.standing.borrow().heard)
+    }
+
+    /// Notes the address of the master that this node reports to; of a master that leads, its own.
+    pub(crate) fn reports_to(&self, master: &str) {
+        let former = self.handle.master();
+        if former.as_deref() == Some(master) {
+            return;
+        }
+        self.handle.membership().set_master(master);
+        let gauge = |master: &str| {
+            let labels = [("master", master)];
+            self.metrics.handles.gauge_with(CLUSTER_REPORTS_TO, &labels)
+        };
+        gauge(master).set(1.0);
+        if let Some(former) = former {
+            info!(master, former, "reports to another master");
+            gauge(&former).set(0.0);
+        }
+    }
+
+    /// Puts the master of this incarnation first in the table, and returns its address.
+    pub(crate) fn lead_by(&self, master: u64) -> Option<String> {
+        let mut table = self.table.lock();
+        if table.lead_by(master) {
+            self.members
+                .send_replace(Arc::new(MemberSet::new(table.list())));
+        }
+        table.address_of(master).map(str::to_owned)
     }
 
     /// Lets [`announced`](Self::announced) return.
@@ -120,12 +215,16 @@ impl ClusterState {
     }
 
     /// Notes the view of a master of this incarnation. The node is in it if it has its table.
+    ///
+    /// The numbers of several masters never go back; those of a single one do if it is started with
+    /// its clock set back.
     pub(crate) fn heard_of_view(&self, view: ViewStamp, master: u64) {
         let table = self.table.lock();
         let is_in = view.number != 0 && table.digest() == view.digest;
         self.standing.send_if_modified(|standing| {
             let known = standing.view.as_ref().map_or(0, |view| view.number);
-            let enters = is_in && known != view.number;
+            let is_later = known < view.number || table.term() == 0 && known != view.number;
+            let enters = is_in && is_later;
             if enters {
                 standing.view = Some(NumberedView {
                     number: view.number,
@@ -193,15 +292,23 @@ impl ClusterState {
 
 /// The master's part.
 impl ClusterState {
-    pub(crate) fn register(&self, member: Member) -> Result<Vec<Member>, Refusal> {
+    /// Returns the reply and the term of this master; 0 for the only one.
+    pub(crate) fn register(&self, member: Member) -> Result<(Vec<Member>, u64), Refusal> {
         self.admit(&member, |registry, delta| {
-            registry.register(member.clone(), Instant::now(), delta)
+            let table = registry.register(member.clone(), Instant::now(), delta)?;
+            Ok((table, registry.term()))
         })
     }
 
-    pub(crate) fn heartbeat(&self, member: Member, digest: u64) -> Result<HeartbeatReply, Refusal> {
+    /// Returns the reply and the term of this master; 0 for the only one.
+    pub(crate) fn heartbeat(
+        &self,
+        member: Member,
+        digest: u64,
+    ) -> Result<(HeartbeatReply, u64), Refusal> {
         self.admit(&member, |registry, delta| {
-            registry.heartbeat(member.clone(), digest, Instant::now(), delta)
+            let reply = registry.heartbeat(member.clone(), digest, Instant::now(), delta)?;
+            Ok((reply, registry.term()))
         })
     }
 
@@ -210,9 +317,7 @@ impl ClusterState {
         member: &Member,
         call: impl FnOnce(&mut Registry, &mut MembershipDelta) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let result = self
-            .with_registry(call)
-            .unwrap_or(Err(Refusal::NotRegistered));
+        let result = self.with_registry(call).unwrap_or(Err(Refusal::NotLeading));
         if let Err(Refusal::Superseded) = &result {
             error!(
                 address = member.address(),
@@ -230,7 +335,10 @@ impl ClusterState {
         incarnation: u64,
     ) -> Result<(), Refusal> {
         let removal = match &self.master {
-            Some(master) => master.registry.lock().unregister(address, incarnation)?,
+            Some(master) => master
+                .leading(&mut master.registry.lock())
+                .ok_or(Refusal::NotLeading)?
+                .unregister(address, incarnation)?,
             None => None,
         };
         if let Some(removal) = removal {
@@ -243,17 +351,49 @@ impl ClusterState {
         Ok(())
     }
 
-    /// Evicts members whose heartbeats stopped. Runs until it is dropped.
-    pub(crate) async fn evict_silent_members(self: Arc<Self>) {
+    /// Leads in a term, in place of another master: from now on members register here. `grace` is how
+    /// long members may take to find this master.
+    pub(crate) fn take_over(&self, term: u64, heartbeat: HeartbeatConfig, grace: Duration) {
         let Some(master) = &self.master else {
             return;
         };
-        let mut ticks = interval(master.registry.lock().tick_interval());
+        let mut table = self.table.lock();
+        table.accepts(term);
+        let (own, members, now) = (self.own.clone(), table.list(), Instant::now());
+        let registry = Registry::take_over(own, heartbeat, term, members, grace, now);
+        master.broadcaster.take_over(term, registry.inherited());
+        *master.registry.lock() = Some(registry);
+        let leader = self.own.incarnation();
+        self.standing
+            .send_if_modified(|standing| std::mem::replace(&mut standing.master, leader) != leader);
+    }
+
+    /// Leads no more.
+    pub(crate) fn step_down(&self) {
+        if let Some(master) = &self.master {
+            let _table = self.table.lock();
+            *master.registry.lock() = None;
+            master.broadcaster.stop();
+        }
+    }
+
+    /// Returns the number of the latest view of this master; 0 while it does not lead.
+    pub(crate) fn latest_view(&self) -> u64 {
+        let registry = self.master.as_ref().map(|master| master.registry.lock());
+        registry.map_or(0, |it| it.as_ref().map_or(0, Registry::view))
+    }
+
+    /// Evicts members whose heartbeats stopped. Runs until it is dropped.
+    pub(crate) async fn evict_silent_members(self: Arc<Self>, heartbeat: HeartbeatConfig) {
+        let mut ticks = interval(heartbeat.tick_interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.publish_own_view(master, &self.table.lock());
-            let silent = master.registry.lock().tick(Instant::now());
+            let (silent, unheard) = self.silent_members();
+            if let Some(master) = &self.master {
+                let lead = Announcement::Lead(self.own.clone());
+                master.broadcaster.send(&unheard, &lead);
+            }
             for removal in silent {
                 warn!(
                     member = removal.member.address(),
@@ -264,6 +404,21 @@ impl ClusterState {
                 tokio::spawn(self.clone().remove(removal));
             }
         }
+    }
+
+    /// Returns the members to evict, and of one of several masters the addresses of those to call.
+    fn silent_members(&self) -> (Vec<Removal>, Vec<String>) {
+        let silent = self.with_registry(|registry, _| {
+            let now = Instant::now();
+            let silent = registry.tick(now);
+            let unheard = match registry.term() {
+                0 => Vec::new(),
+                _ => registry.unheard(now),
+            };
+            let addresses = unheard.iter().map(|member| member.address().to_owned());
+            (silent, addresses.collect())
+        });
+        silent.unwrap_or_default()
     }
 
     async fn remove(self: Arc<Self>, removal: Removal) {
@@ -296,7 +451,7 @@ impl ClusterState {
     /// locked throughout, so that members, subscribers and the register agree on the order;
     /// announcements are only queued meanwhile.
     ///
-    /// Returns `None` on a node that is no master.
+    /// Returns `None` on a node that is no master, or does not lead.
     fn with_registry<T>(
         &self,
         act: impl FnOnce(&mut Registry, &mut MembershipDelta) -> T,
@@ -304,9 +459,13 @@ impl ClusterState {
         let master = self.master.as_ref()?;
         let mut table = self.table.lock();
         let mut delta = MembershipDelta::default();
-        let result = act(&mut master.registry.lock(), &mut delta);
+        let mut guard = master.registry.lock();
+        let registry = master.leading(&mut guard)?;
+        let result = act(registry, &mut delta);
+        let (term, view) = (registry.term(), registry.stated_view(Instant::now()));
+        drop(guard);
         if !delta.changes.is_empty() {
-            master.broadcaster.broadcast(&delta);
+            master.broadcaster.broadcast(&delta, term);
             let mut changes = Vec::new();
             for change in delta.changes {
                 match change {
@@ -317,16 +476,13 @@ impl ClusterState {
                 }
             }
             self.publish(&table, &changes);
-            self.publish_own_view(master, &table);
         }
+        self.publish_own_view(view, &table);
         Some(result)
     }
 
     /// Publishes the view that the master itself is in.
-    fn publish_own_view(&self, master: &MasterState, table: &MemberTable) {
-        let registry = master.registry.lock();
-        let number = registry.view_for(self.own.address(), Instant::now()).number;
-        drop(registry);
+    fn publish_own_view(&self, number: u64, table: &MemberTable) {
         self.standing.send_if_modified(|standing| {
             let is_new = number > standing.heard;
             if is_new {

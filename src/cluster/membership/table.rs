@@ -24,6 +24,8 @@ pub(crate) struct MemberTable {
     /// An announcement is newer than the reply. Always `None` at the master, which makes no such
     /// calls.
     announced: Option<BTreeSet<String>>,
+    /// The highest term of a leading master that was heard of; 0 while there is one master only.
+    term: u64,
 }
 
 impl MemberTable {
@@ -32,6 +34,41 @@ impl MemberTable {
             own: own.into(),
             ..Self::default()
         }
+    }
+
+    /// Whether what a master says in this term may be applied: not if a later one leads. A master
+    /// that is the only one, or of Go nano, has the term 0 and is always believed.
+    pub(crate) fn accepts(&mut self, term: u64) -> bool {
+        let is_current = term == 0 || term >= self.term;
+        self.term = self.term.max(term);
+        is_current
+    }
+
+    /// Returns the highest term of a leading master that was heard of.
+    pub(crate) fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// Puts the member of this incarnation first, because it is the master now. Returns whether that
+    /// changed the order.
+    pub(crate) fn lead_by(&mut self, incarnation: u64) -> bool {
+        let leads = |entry: &Member| !entry.is_go() && entry.incarnation() == incarnation;
+        match self.entries.iter().position(leads) {
+            None | Some(0) => false,
+            Some(at) => {
+                self.entries[..=at].rotate_right(1);
+                true
+            }
+        }
+    }
+
+    /// Returns the address of the member of this incarnation.
+    pub(crate) fn address_of(&self, incarnation: u64) -> Option<&str> {
+        let member = self
+            .entries
+            .iter()
+            .find(|entry| !entry.is_go() && entry.incarnation() == incarnation)?;
+        Some(member.address())
     }
 
     /// Applies a join announced by the master.

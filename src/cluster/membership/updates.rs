@@ -8,23 +8,28 @@ use crate::member::Member;
 /// soon, or receives the whole table with a heartbeat.
 const MAX_WAITING: usize = 16 * 1024;
 
-/// A join or a leave, as the master announces it.
+/// What the master announces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Announcement {
     Join(Member),
-    Leave { address: String, incarnation: u64 },
+    Leave {
+        address: String,
+        incarnation: u64,
+    },
+    /// The master itself leads from now on, in place of another one.
+    Lead(Member),
 }
 
 impl Announcement {
     fn address(&self) -> &str {
         match self {
-            Self::Join(member) => member.address(),
+            Self::Join(member) | Self::Lead(member) => member.address(),
             Self::Leave { address, .. } => address,
         }
     }
 
     fn is_join(&self) -> bool {
-        matches!(self, Self::Join(_))
+        matches!(self, Self::Join(_) | Self::Lead(_))
     }
 }
 
@@ -141,6 +146,6 @@ fn retraction(announcement: &Announcement) -> Option<Announcement> {
             address: member.address().to_owned(),
             incarnation: member.incarnation(),
         }),
-        Announcement::Leave { .. } => None,
+        Announcement::Leave { .. } | Announcement::Lead(_) => None,
     }
 }

@@ -70,6 +70,7 @@ impl Call {
                     .heartbeat(HeartbeatRequest {
                         member_info: known(info),
                         digest: 0,
+                        ..Default::default()
                     })
                     .await?,
             ),
@@ -77,6 +78,7 @@ impl Call {
                 member
                     .new_member(NewMemberRequest {
                         member_info: known(info),
+                        ..Default::default()
                     })
                     .await?,
             ),
@@ -85,6 +87,7 @@ impl Call {
                     .del_member(DelMemberRequest {
                         service_addr,
                         incarnation: 0,
+                        ..Default::default()
                     })
                     .await?,
             ),
@@ -152,6 +155,7 @@ impl Call {
 pub(super) async fn register(master: &str, info: MemberInfo) -> Result<Vec<MemberInfo>, Status> {
     let request = RegisterRequest {
         member_info: Some(info).filter(|info| *info != MemberInfo::default()),
+        ..Default::default()
     };
     let reply = MasterClient::new(channel(master))
         .register(request)

@@ -160,6 +160,7 @@ impl GoNode {
                     .heartbeat(HeartbeatRequest {
                         member_info: Some(info.clone()),
                         digest: 0,
+                        ..Default::default()
                     })
                     .await
                 {

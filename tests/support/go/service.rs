@@ -48,7 +48,10 @@ impl master_server::Master for Service {
         let info = request.into_inner().member_info.unwrap();
         self.note(
             Call::Register(as_go_sees(info)),
-            RegisterResponse { members },
+            RegisterResponse {
+                members,
+                ..Default::default()
+            },
         )
         .await
     }

@@ -27,6 +27,10 @@ const MASTER: &str = "master:1";
 /// How long the master waits before it repeats an announcement.
 const REPEAT_AFTER: Duration = Duration::from_millis(500);
 
+fn heartbeat() -> HeartbeatConfig {
+    HeartbeatConfig::new(HEARTBEAT)
+}
+
 pub(super) struct Master {
     pub(super) process: Process,
     pub(super) registry: Registry,
@@ -46,9 +50,9 @@ impl Master {
     pub(super) fn start(network: &mut Network) -> Self {
         let process = network.new_id();
         let own = member(MASTER, process);
-        let registry = Registry::new(own, HeartbeatConfig::new(HEARTBEAT), network.now);
+        let registry = Registry::new(own, heartbeat(), network.now);
         network.restarted(Party::Master);
-        network.after(registry.tick_interval(), Event::Tick { process });
+        network.after(heartbeat().tick_interval(), Event::Tick { process });
         Self {
             process,
             registry,
@@ -65,7 +69,7 @@ impl Master {
             self.remove(removal, network, nodes);
         }
         let process = self.process;
-        network.after(self.registry.tick_interval(), Event::Tick { process });
+        network.after(heartbeat().tick_interval(), Event::Tick { process });
     }
 
     fn remove(&mut self, removal: &Removal, network: &mut Network, nodes: &[Option<Node>]) {

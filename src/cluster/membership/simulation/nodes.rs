@@ -161,6 +161,7 @@ impl Node {
                     incarnation,
                 },
             ) => drop(rust.members.leave(address, *incarnation)),
+            (_, Announcement::Lead(_)) => unreachable!("there is one master only"),
             (Self::Go(go), Announcement::Join(member)) => go.table.push(member.clone()),
             (Self::Go(go), Announcement::Leave { address, .. }) => {
                 if let Some(at) = go.table.iter().position(|entry| entry.address() == address) {

@@ -1,0 +1,50 @@
+//! Defects that the simulation must find: each breaks one rule of the protocol on all nodes.
+
+use tokio::time::Instant;
+
+use super::{process::lease_config, world::World};
+use crate::cluster::membership::election::message::{LeaseRequest, Purpose};
+
+/// One broken rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Defect {
+    /// A master that has started grants leases although its former run may have granted one.
+    GrantsAtOnce,
+    /// A leader counts its lease from the answer, not from when it asked.
+    LeaseFromAnswer,
+    /// A master leads with no other grant than its own.
+    LeadsAlone,
+    /// A master votes although another one has its lease.
+    VotesTwice,
+    /// Members do not say which numbers they have seen.
+    SaysNothing,
+    /// Members believe leaders of former terms.
+    NoFence,
+    /// A new leader does not tell its members that it leads: they look for it.
+    LeadsInSilence,
+}
+
+/// Found within a hundred seeds.
+pub(super) const FREQUENT: [Defect; 5] = [
+    Defect::GrantsAtOnce,
+    Defect::LeadsAlone,
+    Defect::VotesTwice,
+    Defect::SaysNothing,
+    Defect::LeadsInSilence,
+];
+
+/// Found within thousands of seeds.
+pub(super) const RARE: [Defect; 2] = [Defect::LeaseFromAnswer, Defect::NoFence];
+
+impl World {
+    /// Returns the time at which a master takes a request.
+    pub(super) fn time_of(&self, request: &LeaseRequest, now: Instant) -> Instant {
+        match (self.defect, request.purpose) {
+            // The lease of another one has run out by then.
+            (Some(Defect::VotesTwice), Purpose::Probe | Purpose::Vote) => {
+                now + lease_config().lease
+            }
+            _ => now,
+        }
+    }
+}

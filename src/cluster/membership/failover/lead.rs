@@ -1,0 +1,52 @@
+//! What the tasks of a master do when another master leads.
+
+use super::{
+    defects::Defect,
+    event::Node,
+    process::{Client, heartbeat},
+    world::{Outcome, World},
+};
+use crate::cluster::{
+    channel::CALL_TIMEOUT,
+    membership::{election::message::MasterId, registry::Registry, updates::Announcement},
+};
+
+impl World {
+    /// Leads, or follows the master that does.
+    pub(super) fn follow_leader(&mut self, node: Node) -> Outcome {
+        let (now, masters) = (self.now, self.masters);
+        let process = self.process(node);
+        let local = process.clock.local(now);
+        let leads = process.leads(now);
+        let Some(master) = &mut process.master else {
+            return Ok(());
+        };
+        if let Some(term) = leads {
+            let is_new = master.registry.as_ref().is_none_or(|it| it.term() != term);
+            if is_new {
+                let grace = masters as u32 / 2 * CALL_TIMEOUT;
+                let (own, table) = (process.own.clone(), process.table.list());
+                process.table.accepts(term);
+                let registry = Registry::take_over(own, heartbeat(), term, table, grace, local);
+                master.registry = Some(registry);
+                master.follows = None;
+                process.client = None;
+                let lead = Announcement::Lead(process.own.clone());
+                if self.defect != Some(Defect::LeadsInSilence) {
+                    self.announce(node, term, &lead);
+                }
+            }
+            return self
+                .oracle
+                .leads(term, self.processes[node].as_ref().unwrap().id);
+        }
+        master.registry = None;
+        let leader = master.election.leader(local).cloned();
+        if leader != master.follows {
+            let client = |it: &MasterId| Client::new(vec![it.address.clone()], local);
+            process.client = leader.as_ref().map(client);
+            master.follows = leader;
+        }
+        Ok(())
+    }
+}
