@@ -19,6 +19,9 @@ fn read(file: &str) -> String {
     fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
+/// The masters in Kubernetes, as members name them.
+const MASTERS: &str = r#"["nano-master-0.nano-master:34580", "nano-master-1.nano-master:34580", "nano-master-2.nano-master:34580"]"#;
+
 const ROLES: [&str; 3] = ["master", "gate", "backend"];
 
 #[test]
@@ -28,7 +31,7 @@ fn configurations_are_valid_and_the_same_in_kubernetes() {
         let text = read(&format!("deploy/config/{role}.toml"));
         let config: Config = text.parse().unwrap();
         assert!(config.cluster().is_some(), "{role}");
-        let expected = text.replace("\"master:34580\"", "\"nano-master:34580\"");
+        let expected = text.replace("[\"master:34580\"]", MASTERS);
         let indented: String = expected
             .lines()
             .map(|line| match line {
