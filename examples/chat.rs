@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tower_http::services::ServeFile;
 
+/// The files of the pages.
 const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 
 #[tokio::main]
@@ -31,17 +32,17 @@ async fn main() -> Result {
     let address = env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:3250".to_owned());
-    let node = app(&address).start().await?;
+    let node = app(&address, WEB).start().await?;
     println!("open http://{}/web/", node.addresses()[0]);
     node.run().await
 }
 
 /// The whole server: a component, and where clients connect. A browser that asks for a page instead
-/// of a WebSocket gets a page.
-pub(crate) fn app(address: &str) -> App {
+/// of a WebSocket gets a page, of the directory `web`.
+pub(crate) fn app(address: &str, web: &str) -> App {
     let pages = Router::new()
         .route("/", get(|| async { Redirect::to("/web/") }))
-        .route_service("/web/nano.js", ServeFile::new(format!("{WEB}/nano.js")));
+        .route_service("/web/nano.js", ServeFile::new(format!("{web}/nano.js")));
     App::new()
         .component_with(
             Room::default(),
@@ -51,7 +52,7 @@ pub(crate) fn app(address: &str) -> App {
         .listen(
             Listener::websocket(address, "/nano")
                 .http(pages)
-                .files("/web", format!("{WEB}/chat")),
+                .files("/web", format!("{web}/chat")),
         )
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct Flags {
     /// Where the page is served.
     #[arg(long, default_value = "127.0.0.1:12345")]
     pub(crate) web: String,
+    /// The directory with the files of the page.
+    #[arg(long, default_value = WEB)]
+    pub(crate) files: String,
 }
 
 pub(crate) fn app(flags: &Flags) -> App {
@@ -42,13 +45,13 @@ pub(crate) fn app(flags: &Flags) -> App {
         .component(TopicService::default())
         .listen(
             pages
-                .http(shared_with_the_chat())
-                .files("/web", format!("{WEB}/cluster")),
+                .http(shared_with_the_chat(&flags.files))
+                .files("/web", format!("{}/cluster", flags.files)),
         )
 }
 
-fn shared_with_the_chat() -> Router {
-    let file = |name: &str| ServeFile::new(format!("{WEB}/{name}"));
+fn shared_with_the_chat(files: &str) -> Router {
+    let file = |name: &str| ServeFile::new(format!("{files}/{name}"));
     Router::new()
         .route("/", get(|| async { Redirect::to("/web/") }))
         .route_service("/web/nano.js", file("nano.js"))

@@ -22,7 +22,7 @@ const JOINED: &str = r#"{"code":0,"result":"success"}"#;
 
 #[tokio::test]
 async fn the_chat_announces_members_arrivals_messages_and_departures() {
-    let (_node, address) = start(chat::app("127.0.0.1:0")).await;
+    let (_node, address) = start(chat::app("127.0.0.1:0", WEB)).await;
 
     // As nano's own page: no body, and no name.
     let mut old = connect(address, "/nano").await;
@@ -85,7 +85,7 @@ async fn the_chat_announces_members_arrivals_messages_and_departures() {
 
 #[tokio::test]
 async fn joining_the_chat_twice_is_refused_without_a_notice() {
-    let (_node, address) = start(chat::app("127.0.0.1:0")).await;
+    let (_node, address) = start(chat::app("127.0.0.1:0", WEB)).await;
     let (mut ann, mut ben) = (
         connect(address, "/nano").await,
         connect(address, "/nano").await,
@@ -148,7 +148,7 @@ async fn tadpoles_log_in_enter_swim_talk_and_leave() {
 
 #[tokio::test]
 async fn pages_come_with_everything_they_ask_for_and_nothing_else() {
-    let (_chat, chat) = start(chat::app("127.0.0.1:0")).await;
+    let (_chat, chat) = start(chat::app("127.0.0.1:0", WEB)).await;
     let (_tadpole, tadpole) = start(tadpole::app("127.0.0.1:0")).await;
     for (address, directory) in [(chat, "chat"), (tadpole, "tadpole")] {
         let page = get(address, "/web/").await;

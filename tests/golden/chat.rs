@@ -14,12 +14,15 @@ use crate::{
 #[allow(dead_code)]
 mod example;
 
+/// The files of the example's page.
+pub(crate) const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/web");
+
 /// What nano's demo tells its clients ours tells them as well, in the same bytes and the same
 /// order. It may say more: `onMembers` and `onNewUser` go on behind nano's fields, and `onLeave` is
 /// its own.
 #[tokio::test]
 async fn example_chat_demo_session() {
-    let node = example::app("127.0.0.1:0").start().await.unwrap();
+    let node = example::app("127.0.0.1:0", WEB).start().await.unwrap();
     let recorded = json("example_chat_demo_session");
     let connect = || RawClient::websocket(node.addresses()[0], "/nano");
 

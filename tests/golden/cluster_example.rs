@@ -8,6 +8,7 @@ use nano::Node;
 use serde_json::Value;
 
 use crate::{
+    chat::WEB,
     replay::Replay,
     support::{RawClient, eventually, opcode, within},
     transcript::{Event, Pace, Step, json, steps},
@@ -62,6 +63,7 @@ async fn start() -> [Node; 3] {
     let master_node = master::app(&master::Flags {
         listen: any(),
         web: any(),
+        files: WEB.to_owned(),
     })
     .start()
     .await

@@ -94,4 +94,8 @@ impl Series {
     pub(crate) fn because(&self, name: &str, reason: &str) -> String {
         format!("{name}{}{{reason={reason}}}", self.0)
     }
+
+    pub(crate) fn of_master(&self, name: &str, master: &str) -> String {
+        format!("{name}{}{{master={master}}}", self.0)
+    }
 }

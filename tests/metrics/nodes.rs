@@ -43,6 +43,22 @@ async fn members_that_join_leave_and_crash_are_counted() {
 }
 
 #[tokio::test]
+async fn every_node_states_the_master_that_leads_and_whom_it_reports_to() {
+    let mut counts = Counts::start().await;
+    let cluster = TestCluster::start().await;
+    let master = cluster.master();
+    let member = cluster.add(App::new()).await;
+    counts
+        .expect(&Series::of(master.node()).named(names::CLUSTER_LEADS), 1)
+        .await;
+    for node in [master, &member] {
+        let reports_to =
+            Series::of(node.node()).of_master(names::CLUSTER_REPORTS_TO, &master.address());
+        counts.expect(&reports_to, 1).await;
+    }
+}
+
+#[tokio::test]
 async fn calls_between_the_master_and_members_that_fail_are_counted() {
     let mut counts = Counts::start().await;
     let options = TestCluster::master_options().heartbeat(SLOW);
