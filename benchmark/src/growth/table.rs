@@ -18,9 +18,7 @@ pub(super) fn line(measures: &[Measure]) -> String {
 
 /// All curves, a table and a chart for each.
 pub(super) fn markdown(curves: &[Measured], machine: &[(String, String)]) -> String {
-    let mut text = String::from(
-        "# Growth: tables\n\nMade by `nano-bench growth`.\n\n",
-    );
+    let mut text = String::from("# Growth: tables\n\nMade by `nano-bench growth`.\n\n");
     for (name, value) in machine {
         writeln!(text, "- {name}: {value}").unwrap_or_default();
     }

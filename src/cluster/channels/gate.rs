@@ -14,27 +14,16 @@ use super::{
     message::{JoinAnswer, JoinedAt, Name, Publication, ToGate, ToOwner},
     view::{Address, View},
 };
+#[cfg(feature = "admin")]
+use crate::channel::{ChannelPage, ChannelReport};
 use crate::{
     channel::Position,
     error::{Error, code},
 };
 
-mod answer;
 mod effect;
-mod hold;
-mod joined;
-mod refusal;
 
-use self::{
-    answer::held,
-    joined::{Joined, Pending},
-};
-pub(super) use self::{
-    effect::GateEffect,
-    hold::{Hold, Waiting},
-    joined::Subject,
-    refusal::{not_expected, too_many},
-};
+pub(super) use self::effect::GateEffect;
 
 /// How long a join waits for the owner.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,23 +34,40 @@ const JOIN_RETRY: Duration = Duration::from_millis(500);
 /// The pause before a join is sent again that another node refused.
 const MOVED_RETRY: Duration = Duration::from_millis(20);
 
+/// Channels in one [`ToOwner::Held`]. Few in tests, so that answers have several parts.
+const HELD: usize = if cfg!(test) { 1 } else { 5_000 };
+
 /// The members of channels at one node. `M` is a member, `T` names a join that waits.
 pub(super) struct Gate<M, T> {
-    pub(super) view: View,
-    pub(super) channels: HashMap<Name, Joined<M, T>>,
-    /// The channels of each member, of those that are about to move too.
-    pub(super) by_member: HashMap<M, Vec<Name>>,
-    /// The sessions that are about to move, from here or to here.
-    pub(super) holds: BTreeMap<i64, Hold<M>>,
+    view: View,
+    channels: HashMap<Name, Joined<M, T>>,
+    /// The channels of each member.
+    by_member: HashMap<M, Vec<Name>>,
     /// The channels with joins that wait.
-    pub(super) waiting: BTreeSet<Name>,
+    waiting: BTreeSet<Name>,
     /// Owners that asked for the members of a view that is not known here yet.
     asked: BTreeMap<Address, u64>,
     last_join: u64,
     /// The number of members of all channels.
-    pub(super) memberships: usize,
+    memberships: usize,
     /// The most channels of one member.
-    pub(super) max_per_member: usize,
+    max_per_member: usize,
+}
+
+struct Joined<M, T> {
+    /// Shared with deliveries under way.
+    members: Arc<Vec<M>>,
+    pending: Vec<Pending<M, T>>,
+    seen: Position,
+}
+
+struct Pending<M, T> {
+    join: u64,
+    member: M,
+    since: Option<Position>,
+    call: T,
+    retry_at: Instant,
+    deadline: Instant,
 }
 
 impl<M: Clone + Eq + Hash, T> Gate<M, T> {
@@ -70,7 +76,6 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             view: View::default(),
             channels: HashMap::new(),
             by_member: HashMap::new(),
-            holds: BTreeMap::new(),
             waiting: BTreeSet::new(),
             asked: BTreeMap::new(),
             last_join: 0,
@@ -82,6 +87,29 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
     /// The number of members of all channels; a session counts once in each.
     pub(super) fn memberships(&self) -> usize {
         self.memberships
+    }
+
+    /// The channels with members here whose names come after `after`, the lowest `limit` of them,
+    /// sorted.
+    #[cfg(feature = "admin")]
+    pub(super) fn list(&self, after: &str, limit: usize) -> ChannelPage {
+        let all = self.channels.iter();
+        let mut found: Vec<_> = all.filter(|(name, _)| &***name > after).collect();
+        if found.len() > limit && limit > 0 {
+            found.select_nth_unstable_by_key(limit - 1, |(name, _)| *name);
+            found.truncate(limit);
+        }
+        found.sort_unstable_by_key(|(name, _)| *name);
+        let channels = found.into_iter().map(|(name, joined)| ChannelReport {
+            channel: name.clone(),
+            members: joined.members.len(),
+            owner: self.view.owner(name).cloned(),
+            offset: joined.seen.offset,
+        });
+        ChannelPage {
+            channels: channels.collect(),
+            total: self.channels.len(),
+        }
     }
 
     /// The members of a channel here.
@@ -145,11 +173,18 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             let result = Err(error);
             return effects.push(GateEffect::Joined { call, result });
         }
-        let joined = self.channels.entry(channel.clone()).or_default();
-        if since.is_none() && joined.is_entered() {
+        let joined = self
+            .channels
+            .entry(channel.clone())
+            .or_insert_with(|| Joined {
+                members: Arc::default(),
+                pending: Vec::new(),
+                seen: Position::default(),
+            });
+        if since.is_none() && !joined.members.is_empty() {
             if !is_member {
                 self.memberships += 1;
-                joined.add(member.clone(), joined.seen);
+                Arc::make_mut(&mut joined.members).push(member.clone());
                 self.by_member
                     .entry(member)
                     .or_default()
@@ -161,25 +196,11 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             });
             return;
         }
-        self.ask_owner(channel, Subject::Member(member), since, call, now, effects);
-    }
-
-    /// Asks the owner of a channel, and waits for its answer.
-    pub(super) fn ask_owner(
-        &mut self,
-        channel: &Name,
-        subject: Subject<M>,
-        since: Option<Position>,
-        call: T,
-        now: Instant,
-        effects: &mut Vec<GateEffect<M, T>>,
-    ) {
         self.last_join += 1;
         self.waiting.insert(channel.clone());
-        let joined = self.channels.entry(channel.clone()).or_default();
         joined.pending.push(Pending {
             join: self.last_join,
-            subject,
+            member,
             since,
             call,
             retry_at: now,
@@ -198,17 +219,20 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         let Some(joined) = self.channels.get_mut(channel) else {
             return false;
         };
-        for pending in joined.pending.extract_if(
-            ..,
-            |it| matches!(&it.subject, Subject::Member(it) if it == member),
-        ) {
+        for pending in joined
+            .pending
+            .extract_if(.., |pending| pending.member == *member)
+        {
             effects.push(GateEffect::Joined {
                 call: pending.call,
                 result: Err(Error::new(code::CLOSED, "the session has left")),
             });
         }
-        let was_member = joined.remove(member).is_some();
-        self.memberships -= usize::from(was_member);
+        let at = joined.members.iter().position(|other| other == member);
+        if let Some(at) = at {
+            self.memberships -= 1;
+            Arc::make_mut(&mut joined.members).swap_remove(at);
+        }
         if let Some(channels) = self.by_member.get_mut(member) {
             channels.retain(|other| other != channel);
             if channels.is_empty() {
@@ -217,20 +241,15 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             }
         }
         self.settle(channel, effects);
-        was_member
+        at.is_some()
     }
 
-    /// A session has ended, or another gate has it: it leaves all channels.
+    /// A session has ended: it leaves all channels.
     pub(super) fn close(&mut self, member: &M, effects: &mut Vec<GateEffect<M, T>>) {
         let mut channels = self.by_member.get(member).cloned().unwrap_or_default();
         channels.extend(self.waiting.iter().cloned());
         for channel in channels {
             self.leave(&channel, member, effects);
-        }
-        let mut holds = self.holds.iter();
-        let held = holds.find(|(_, hold)| hold.member.as_ref() == Some(member));
-        if let Some(session) = held.map(|(session, _)| *session) {
-            self.drop_hold(session, effects);
         }
     }
 
@@ -258,21 +277,6 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
                 publication,
             } => self.deliver(from, channel, publication, effects),
             ToGate::Collect { view } => self.collect(from, view, effects),
-        }
-    }
-
-    /// Drops what waits for a session.
-    pub(super) fn drop_hold(&mut self, session: i64, effects: &mut Vec<GateEffect<M, T>>) {
-        for channel in self
-            .holds
-            .remove(&session)
-            .into_iter()
-            .flat_map(|it| it.channels)
-        {
-            if let Some(joined) = self.channels.get_mut(&channel.0) {
-                joined.holds.remove(&session);
-            }
-            self.settle(&channel.0, effects);
         }
     }
 
@@ -320,27 +324,9 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         answer: JoinedAt,
         effects: &mut Vec<GateEffect<M, T>>,
     ) {
-        let Pending { subject, call, .. } = pending;
+        let Pending { member, call, .. } = pending;
         let Some(joined) = self.channels.get_mut(channel) else {
             return;
-        };
-        let member = match subject {
-            Subject::Member(member) => member,
-            Subject::Expected(session) => {
-                joined.seen = joined.seen.max(answer.position);
-                let hold = self.holds.get_mut(&session);
-                let result = hold.ok_or_else(not_expected).map(|hold| {
-                    joined.holds.insert(session);
-                    hold.add(channel, joined.seen);
-                    (joined.seen, false)
-                });
-                return effects.push(GateEffect::Joined { call, result });
-            }
-            Subject::Position => {
-                joined.seen = joined.seen.max(answer.position);
-                let result = Ok((joined.seen, false));
-                return effects.push(GateEffect::Joined { call, result });
-            }
         };
         let channels = self.by_member.entry(member.clone()).or_default();
         let is_member = channels.contains(channel);
@@ -361,7 +347,7 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         if !is_member {
             self.memberships += 1;
             channels.push(channel.clone());
-            joined.add(member, joined.seen);
+            Arc::make_mut(&mut joined.members).push(member);
         }
         let result = Ok((joined.seen, recovered));
         effects.push(GateEffect::Joined { call, result });
@@ -381,7 +367,7 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
                 message: ToOwner::Part { channel },
             });
         };
-        if !joined.is_entered() {
+        if joined.members.is_empty() {
             return;
         }
         // A former owner may end its epoch, and not begin one: the owner has received what the gate has
@@ -393,18 +379,10 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             return effects.push(GateEffect::Dropped);
         }
         joined.seen = publication.position;
-        for session in &joined.holds {
-            if let Some(hold) = self.holds.get_mut(session) {
-                hold.deliver(&channel, &publication);
-            }
-        }
-        let members = joined.receivers(publication.position);
-        if !members.is_empty() {
-            effects.push(GateEffect::Push {
-                members,
-                publication,
-            });
-        }
+        effects.push(GateEffect::Push {
+            members: joined.members.clone(),
+            publication,
+        });
     }
 
     /// Names the channels with members here that the owner which asks has in its view. Members who
@@ -415,24 +393,39 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             return;
         }
         let channels = self.channels.iter().filter(|(channel, joined)| {
-            joined.is_entered() && self.view.owner(channel) == Some(from)
+            !joined.members.is_empty() && self.view.owner(channel) == Some(from)
         });
-        let channels = channels.map(|(channel, joined)| (channel.clone(), joined.seen));
-        effects.extend(
-            held(view, channels.collect()).map(|message| GateEffect::Send {
+        let mut channels: Vec<_> = channels
+            .map(|(channel, joined)| (channel.clone(), joined.seen))
+            .collect();
+        channels.sort();
+        let mut parts: Vec<_> = channels.chunks(HELD).map(<[_]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let (mut before, count) = (0, parts.len());
+        for (at, channels) in parts.into_iter().enumerate() {
+            let named = channels.len() as u64;
+            effects.push(GateEffect::Send {
                 to: from.clone(),
-                message,
-            }),
-        );
+                message: ToOwner::Held {
+                    view,
+                    before,
+                    channels,
+                    last: at + 1 == count,
+                },
+            });
+            before += named;
+        }
     }
 
     /// The time of the next [`tick`](Gate::tick).
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let joined = self.waiting.iter().filter_map(|it| self.channels.get(it));
         let pending = joined.flat_map(|joined| &joined.pending);
-        let pending = pending.map(|pending| pending.retry_at.min(pending.deadline));
-        let expected = self.holds.values().filter_map(|hold| hold.until);
-        pending.chain(expected).min()
+        pending
+            .map(|pending| pending.retry_at.min(pending.deadline))
+            .min()
     }
 
     /// Sends joins that are due, and ends those that have waited too long.
@@ -441,11 +434,6 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         for channel in waiting {
             self.retry(&channel, now, effects);
             self.settle(&channel, effects);
-        }
-        let holds = self.holds.iter();
-        let over = holds.filter(|(_, hold)| hold.until.is_some_and(|until| until <= now));
-        for session in over.map(|(session, _)| *session).collect::<Vec<_>>() {
-            self.drop_hold(session, effects);
         }
     }
 
@@ -479,14 +467,14 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
     }
 
     /// Forgets a channel that is not used any more.
-    pub(super) fn settle(&mut self, channel: &Name, effects: &mut Vec<GateEffect<M, T>>) {
+    fn settle(&mut self, channel: &Name, effects: &mut Vec<GateEffect<M, T>>) {
         let Some(joined) = self.channels.get(channel) else {
             return;
         };
         if joined.pending.is_empty() {
             self.waiting.remove(channel);
         }
-        if joined.is_unused() {
+        if joined.members.is_empty() && joined.pending.is_empty() {
             self.channels.remove(channel);
             let owner = self.view.owner(channel).cloned();
             effects.extend(owner.map(|to| GateEffect::Send {
@@ -497,4 +485,8 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             }));
         }
     }
+}
+
+fn too_many() -> Error {
+    Error::new(code::TOO_MANY, "the session is in too many channels")
 }

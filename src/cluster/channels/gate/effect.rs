@@ -30,8 +30,6 @@ pub(in crate::cluster::channels) enum GateEffect<M, T> {
     },
     /// The member is in no channel any more.
     Left(M),
-    /// More was published than could wait for the member while it was about to move.
-    Missed(M),
     /// A publication came too late: others behind it had been delivered, or its owner had changed.
     Dropped,
 }

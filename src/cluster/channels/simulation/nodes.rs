@@ -8,7 +8,7 @@ use crate::{
     channel::Position,
     cluster::channels::{
         gate::Gate,
-        message::{Name, ToGate, ToOwner},
+        message::{ToGate, ToOwner},
         owner::Owner,
         request::Publish,
         view::{Address, View},
@@ -35,7 +35,7 @@ pub(super) struct Node {
     /// What arrives while it is paused, in order.
     pub(super) inbox: VecDeque<Event>,
     pub(super) owner: Owner<Call>,
-    pub(super) gate: Gate<Member, Waits>,
+    pub(super) gate: Gate<Member, Member>,
     pub(super) view: View,
     /// The number of the view in the master's order.
     pub(super) view_number: u64,
@@ -48,31 +48,8 @@ pub(super) struct Call {
     pub(super) attempt: u64,
 }
 
-/// What waits for the answer of an owner.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Waits {
-    Join(Member),
-    /// A session of another node is to move here.
-    Expected {
-        member: Member,
-        from: usize,
-    },
-    /// A session is about to leave.
-    Located(Member),
-}
-
-/// Between the nodes of a session that moves.
-#[derive(Clone, Debug)]
-pub(super) enum MovePacket {
-    Expect(Name),
-    Expected(bool),
-    Arrive(Vec<(Name, Position)>),
-    Arrived(bool),
-}
-
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
-    Move(Member, MovePacket),
     ToOwner(ToOwner),
     ToGate(ToGate),
     Publish(Call, Publish),
@@ -116,10 +93,6 @@ pub(super) enum Event {
     Restart {
         node: usize,
     },
-    /// When all is calm, the next session moves.
-    Shift,
-    /// A session that moves waits too long for an answer.
-    MoveDue(Member),
     /// What is under way between two nodes is lost.
     Cut(usize, usize),
     /// A node that was about to leave is gone.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::nodes::Member;
 use crate::{channel::Position, cluster::channels::message::Publication};
 
-pub(super) const ALL_EVENTS: [&str; 19] = [
+pub(super) const ALL_EVENTS: [&str; 17] = [
     "broken link",
     "crash",
     "dropped by a gate",
@@ -23,8 +23,6 @@ pub(super) const ALL_EVENTS: [&str; 19] = [
     "recovered many",
     "session closed",
     "session left",
-    "session moved",
-    "session stayed",
 ];
 
 /// A node and its incarnation.
