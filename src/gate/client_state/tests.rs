@@ -283,11 +283,13 @@ fn heartbeats_of_many_connections_fall_together() {
         let begun = gate + after * SECOND / 1000;
         let liveness = Liveness::new(Some(10 * SECOND), 100 * SECOND, (gate, begun));
         let next = liveness.next_deadline().unwrap();
-        assert!((10 * SECOND..10 * SECOND + SECOND / 50).contains(&(next - begun)));
+        // Early, so that the second one precedes the end of a silent client.
+        let early = begun + 10 * SECOND - next;
+        assert!(early < SECOND / 50, "{early:?}");
         next
     };
     let deadlines: HashSet<_> = (0..1000).map(first).collect();
-    assert_eq!(deadlines.len(), 53, "in a second of a 512th of ten each");
+    assert_eq!(deadlines.len(), 52, "in a second of a 512th of ten each");
 }
 
 #[test]
