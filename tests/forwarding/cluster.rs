@@ -244,7 +244,8 @@ impl Component<Raw> for Room {
 }
 
 /// A node of these suites, with this part in the cluster.
-fn node(cluster: Cluster) -> MemberApp {
+/// A node with this part in a cluster.
+pub(crate) fn node(cluster: Cluster) -> MemberApp {
     let cluster = cluster
         .listen("127.0.0.1:0")
         .heartbeat(Duration::from_millis(100));

@@ -4,6 +4,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../admin/http.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod http;
 #[path = "../forwarding/proxy.rs"]
 #[allow(dead_code, reason = "a part of it is used here")]
 mod proxy;
@@ -16,6 +19,7 @@ mod crowd;
 mod deaths;
 #[cfg(target_os = "linux")]
 mod hosts;
+mod leaders;
 mod leaks;
 mod load;
 mod order;

@@ -19,6 +19,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Where other nodes connect, in a cluster.
     pub(crate) nodes: Option<SocketAddr>,
+    /// Where operators connect, with `--admin`.
+    pub(crate) operators: Option<SocketAddr>,
     websocket: bool,
     process: Child,
     stderr: JoinHandle<String>,
@@ -77,13 +79,15 @@ impl Peer {
                 .map(Some)
                 .ok_or(line)
         };
-        let (clients, nodes) = (
+        let (clients, nodes, operators) = (
             address(has_clients, "listening on ").await,
             address(is_node, "serving nodes at ").await,
+            address(flags.contains(&"--admin"), "serving operators at ").await,
         );
-        let (Ok(clients), Ok(nodes)) = (&clients, &nodes) else {
+        let (Ok(clients), Ok(nodes), Ok(operators)) = (&clients, &nodes, &operators) else {
             panic!(
-                "the peer says {clients:?} and {nodes:?} instead of its addresses; its errors: {}",
+                "the peer says {clients:?}, {nodes:?} and {operators:?} instead of its addresses; \
+                 its errors: {}",
                 stderr.await.unwrap()
             )
         };
@@ -91,6 +95,7 @@ impl Peer {
         Self {
             address,
             nodes: *nodes,
+            operators: *operators,
             websocket: flags.contains(&"--ws"),
             process,
             stderr,
