@@ -215,10 +215,17 @@ pub(crate) struct LinkMetrics {
     pub(crate) batches_sent: Counter,
     pub(crate) frames_sent: Counter,
     pub(crate) frames_received: Counter,
+    /// `None` unless the node has an admin address.
+    pub(crate) batch_frames: Option<Histogram>,
+    /// `None` unless the node has an admin address.
+    pub(crate) request_seconds: Option<Histogram>,
+    /// `None` unless the node has an admin address.
+    pub(crate) round_trip_seconds: Option<Histogram>,
 }
 
 impl LinkMetrics {
     pub(crate) fn new(node: &Handles) -> Self {
+        let recorded = |name| node.is_recorded().then(|| node.histogram(name));
         Self {
             forwarded: node.counter(CLUSTER_FORWARDED),
             up: node.gauge(CLUSTER_LINKS),
@@ -229,6 +236,9 @@ impl LinkMetrics {
             batches_sent: node.counter(CLUSTER_BATCHES_SENT),
             frames_sent: node.counter(CLUSTER_FRAMES_SENT),
             frames_received: node.counter(CLUSTER_FRAMES_RECEIVED),
+            batch_frames: recorded(CLUSTER_BATCH_FRAMES),
+            request_seconds: recorded(CLUSTER_REQUEST_SECONDS),
+            round_trip_seconds: recorded(CLUSTER_ROUND_TRIP_SECONDS),
         }
     }
 

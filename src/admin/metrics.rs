@@ -13,7 +13,7 @@ use super::{
 use crate::metrics::{
     self as names, DESCRIPTIONS,
     exposition::{Format, encode},
-    histogram::{BOUNDS, Distribution},
+    histogram::{Distribution, duration_bounds},
     registry::{Sample, Value},
 };
 
@@ -27,7 +27,7 @@ pub(super) fn scrape(state: &AdminState, accept: &str) -> Answer {
 /// All samples, in JSON.
 pub(super) fn snapshot(state: &AdminState) -> Json {
     let samples: Vec<_> = samples(state).iter().map(sample).collect();
-    json!({"bounds": BOUNDS.map(|micros| micros as f64 / 1e6), "samples": samples})
+    json!({"bounds": duration_bounds().collect::<Vec<_>>(), "samples": samples})
 }
 
 /// What is measured of each route that this node serves.
@@ -78,11 +78,14 @@ fn sample(sample: &Sample) -> Json {
     let (kind, value) = match &sample.value {
         Value::Counter(count) => ("counter", json!(count)),
         Value::Gauge(value) => ("gauge", json!(value)),
-        Value::Histogram(seconds) => {
-            let mut value = distribution(seconds);
-            if seconds.count() > 0 {
-                let below = seconds.cumulative().map(|(_, below)| below);
+        Value::Histogram(values) => {
+            let mut value = distribution(values);
+            if values.count() > 0 {
+                let below = values.cumulative().map(|(_, below)| below);
                 value["buckets"] = below.collect();
+                if !sample.name.ends_with("_seconds") {
+                    value["bounds"] = values.cumulative().map(|(bound, _)| bound).collect();
+                }
             }
             ("histogram", value)
         }
@@ -90,11 +93,11 @@ fn sample(sample: &Sample) -> Json {
     json!({"name": sample.name, "labels": labels, "type": kind, "value": value})
 }
 
-/// Durations in seconds; quantiles are null without samples.
+/// In the unit of the metric; quantiles are null without samples.
 fn distribution(seconds: &Distribution) -> Json {
     json!({
         "count": seconds.count(),
-        "sum": seconds.sum_seconds(),
+        "sum": seconds.sum(),
         "p50": seconds.quantile(0.5),
         "p90": seconds.quantile(0.9),
         "p99": seconds.quantile(0.99),

@@ -7,7 +7,7 @@
 //! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two halves
 //! of `state`, which decides: `receive` what follows from a frame, `activity` when the link is open.
 //! `call_frames` queues frames about no session, `binds` and `shared_data` what a session's nodes agree
-//! on, and `moving` hands sessions from one gate's link to that of the next; `held` waits meanwhile. `stream` locks the state, and `handler` applies its
+//! on, and `moving` hands sessions from one gate's link to that of the next; `held` waits meanwhile. `timing` samples how long the peer takes. `stream` locks the state, and `handler` applies its
 //! effects. `peer` is one incarnation of a node, `peers` all of them. `outbound`, `inbound` and
 //! `service` do the I/O; `failure_detector` probes the links that are in use.
 
@@ -48,3 +48,4 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timing;

@@ -114,6 +114,8 @@ pub(crate) struct PeerReport {
     pub(crate) queue_bytes: usize,
     /// Outbound streams that are up.
     pub(crate) streams_up: usize,
+    /// The last round trip that was timed, of the slower stream.
+    pub(crate) round_trip_seconds: Option<f64>,
 }
 
 /// What the router may use a peer for.

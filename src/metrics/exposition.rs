@@ -82,7 +82,7 @@ fn head(out: &mut String, sample: &Sample, description: &str, format: Format) {
         escaped(&plain(description), false)
     );
     let _ = writeln!(out, "# TYPE {family} {kind}");
-    let unit = ["seconds", "bytes"]
+    let unit = ["seconds", "bytes", "frames"]
         .into_iter()
         .find(|unit| family.ends_with(&format!("_{unit}")));
     if let (Format::OpenMetrics, Some(unit)) = (format, unit) {
@@ -104,10 +104,9 @@ fn write_sample(out: &mut String, sample: &Sample) {
         Value::Gauge(value) => writeln!(out, "{name}{{{labels}}} {value}"),
         Value::Histogram(distribution) => {
             for (end, below) in distribution.cumulative() {
-                let end = end as f64 / 1e6;
                 let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{end}\"}} {below}");
             }
-            let (count, sum) = (distribution.count(), distribution.sum_seconds());
+            let (count, sum) = (distribution.count(), distribution.sum());
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"+Inf\"}} {count}");
             let _ = writeln!(out, "{name}_sum{{{labels}}} {sum}");
             writeln!(out, "{name}_count{{{labels}}} {count}")

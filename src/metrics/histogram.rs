@@ -1,21 +1,30 @@
-//! A histogram of durations in fixed memory.
+//! A histogram of durations or of counts in fixed memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Histogram, HistogramFn};
 
-/// Buckets for each doubling of the duration: a quantile is exact to an eighth.
+/// What one step of the buckets is worth: a microsecond of a metric in seconds, and a quarter of a
+/// metric that counts things.
+fn step(name: &str) -> f64 {
+    match name.ends_with("_seconds") {
+        true => 1e-6,
+        false => 0.25,
+    }
+}
+
+/// Buckets for each doubling of the value: a quantile is exact to an eighth.
 const PER_DOUBLING: u64 = 4;
 
-/// The first bucket ends at this many microseconds.
+/// The first bucket ends at this many steps.
 const FIRST: u64 = 4;
 
-/// Doublings above the first bucket; the last bucket is open and begins at 67 s.
+/// Doublings above the first bucket; the last bucket is open and begins at 67 s, or 16 million.
 const DOUBLINGS: usize = 24;
 
-/// The upper bounds of the buckets of an exposition, in microseconds: 16 us to 34 s, each double the
-/// one before.
-pub(crate) const BOUNDS: [u64; 22] = {
+/// The upper bounds of the buckets of an exposition, in steps: 16 us to 34 s, or 4 to 8 million, each
+/// double the one before.
+const BOUNDS: [u64; 22] = {
     let mut bounds = [16; 22];
     let mut index = 1;
     while index < bounds.len() {
@@ -25,13 +34,20 @@ pub(crate) const BOUNDS: [u64; 22] = {
     bounds
 };
 
+/// The upper bounds of the buckets of durations, in seconds.
+pub(crate) fn duration_bounds() -> impl Iterator<Item = f64> {
+    BOUNDS.into_iter().map(|micros| micros as f64 / 1e6)
+}
+
 const BUCKETS: usize = 1 + DOUBLINGS * PER_DOUBLING as usize + 1;
 
-/// Counts of durations by log-linear buckets, without the samples: 800 bytes, whatever is recorded.
+/// Counts of values by log-linear buckets, without the samples: 800 bytes, whatever is recorded.
 #[derive(Debug)]
-pub(crate) struct DurationHistogram {
+pub(crate) struct LogLinearHistogram {
+    step: f64,
     buckets: [AtomicU64; BUCKETS],
-    nanoseconds: AtomicU64,
+    /// The sum of all values, in thousandths of a step.
+    sum: AtomicU64,
     /// The histogram of the process's recorder.
     also: Histogram,
 }
@@ -39,15 +55,18 @@ pub(crate) struct DurationHistogram {
 /// What a histogram held at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Distribution {
+    step: f64,
     buckets: Vec<u64>,
-    nanoseconds: u64,
+    sum: u64,
 }
 
-impl DurationHistogram {
-    pub(super) fn new(also: Histogram) -> Self {
+impl LogLinearHistogram {
+    /// For the metric of this name, whose unit is in it.
+    pub(super) fn new(name: &str, also: Histogram) -> Self {
         Self {
+            step: step(name),
             buckets: [const { AtomicU64::new(0) }; BUCKETS],
-            nanoseconds: AtomicU64::new(0),
+            sum: AtomicU64::new(0),
             also,
         }
     }
@@ -55,34 +74,35 @@ impl DurationHistogram {
     pub(super) fn read(&self) -> Distribution {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Distribution {
+            step: self.step,
             buckets: self.buckets.iter().map(load).collect(),
-            nanoseconds: load(&self.nanoseconds),
+            sum: load(&self.sum),
         }
     }
 }
 
-impl HistogramFn for DurationHistogram {
-    fn record(&self, seconds: f64) {
-        self.also.record(seconds);
+impl HistogramFn for LogLinearHistogram {
+    fn record(&self, value: f64) {
+        self.also.record(value);
         // The conversion saturates, and takes what is no number for 0.
-        let nanoseconds = (seconds * 1e9) as u64;
-        self.buckets[bucket(nanoseconds / 1000)].fetch_add(1, Ordering::Relaxed);
-        self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+        let thousandths = (value / self.step * 1e3) as u64;
+        self.buckets[bucket(thousandths / 1000)].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(thousandths, Ordering::Relaxed);
     }
 }
 
-/// The bucket of a duration in microseconds.
-fn bucket(microseconds: u64) -> usize {
-    if microseconds < FIRST {
+/// The bucket of a value in steps.
+fn bucket(steps: u64) -> usize {
+    if steps < FIRST {
         return 0;
     }
-    let doubling = microseconds.ilog2() - FIRST.ilog2();
-    let step = (microseconds >> doubling) - FIRST;
+    let doubling = steps.ilog2() - FIRST.ilog2();
+    let step = (steps >> doubling) - FIRST;
     let index = 1 + (u64::from(doubling) * PER_DOUBLING + step) as usize;
     index.min(BUCKETS - 1)
 }
 
-/// Where a bucket ends, in microseconds.
+/// Where a bucket ends, in steps.
 fn end(bucket: usize) -> u64 {
     let (doubling, step) = (bucket as u64 / PER_DOUBLING, bucket as u64 % PER_DOUBLING);
     (FIRST + step) << doubling
@@ -93,11 +113,13 @@ impl Distribution {
         self.buckets.iter().sum()
     }
 
-    pub(crate) fn sum_seconds(&self) -> f64 {
-        self.nanoseconds as f64 / 1e9
+    /// The sum of all values, in the unit of the metric, like all that follow.
+    pub(crate) fn sum(&self) -> f64 {
+        // One rounding: nanoseconds of a duration, which are whole.
+        self.sum as f64 / (1e3 / self.step)
     }
 
-    /// The duration, in seconds, that this share of the samples does not exceed; `None` without
+    /// The value that this share of the samples does not exceed; `None` without
     /// samples.
     pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         let count = self.count();
@@ -116,15 +138,16 @@ impl Distribution {
                     end(index)
                 };
                 let within = (rank - below) as f64 / *samples as f64;
-                return Some((begin as f64 + (end - begin) as f64 * within) / 1e6);
+                return Some((begin as f64 + (end - begin) as f64 * within) / (1.0 / self.step));
             }
             below += samples;
         }
         None
     }
 
-    /// The buckets of an exposition: [`BOUNDS`] with the samples below.
-    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+    /// The buckets of an exposition: each bound with the samples below.
+    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+        let steps = 1.0 / self.step;
         let mut below: u64 = 0;
         let ends = self.buckets[..BUCKETS - 1]
             .iter()
@@ -134,6 +157,7 @@ impl Distribution {
                 (end(index), below)
             });
         ends.filter(|(end, _)| BOUNDS.contains(end))
+            .map(move |(end, below)| (end as f64 / steps, below))
     }
 }
 
@@ -144,7 +168,7 @@ mod tests {
     use super::*;
 
     fn recorded(seconds: &[f64]) -> Distribution {
-        let histogram = DurationHistogram::new(Histogram::noop());
+        let histogram = LogLinearHistogram::new("nano_test_seconds", Histogram::noop());
         for sample in seconds {
             histogram.record(*sample);
         }
@@ -178,9 +202,23 @@ mod tests {
     fn bounds_of_the_exposition_are_powers_of_two() {
         let distribution = recorded(&[0.000_010, 0.001, 40.0]);
         let bounds: Vec<_> = distribution.cumulative().collect();
-        assert_eq!(bounds.first(), Some(&(16, 1)));
-        assert_eq!(bounds.last(), Some(&(33_554_432, 2)));
+        assert_eq!(bounds.first(), Some(&(0.000_016, 1)));
+        assert_eq!(bounds.last(), Some(&(33.554_432, 2)));
         assert_eq!(bounds.len(), 22);
+    }
+
+    #[test]
+    fn counts_have_bounds_of_whole_things() {
+        let histogram = LogLinearHistogram::new("nano_test_frames", Histogram::noop());
+        for value in [1.0, 3.0, 4.0, 100.0] {
+            histogram.record(value);
+        }
+        let counts = histogram.read();
+        let bounds: Vec<_> = counts.cumulative().take(4).collect();
+        assert_eq!(bounds, [(4.0, 2), (8.0, 3), (16.0, 3), (32.0, 3)]);
+        assert_eq!((counts.count(), counts.sum()), (4, 108.0));
+        let largest = counts.quantile(1.0).unwrap();
+        assert!((100.0..=128.0).contains(&largest), "{largest}");
     }
 
     proptest! {

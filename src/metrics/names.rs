@@ -186,6 +186,15 @@ names! {
     CLUSTER_FRAMES_SENT = "nano_cluster_frames_sent_total",
     /// Frames read from other nodes.
     CLUSTER_FRAMES_RECEIVED = "nano_cluster_frames_received_total",
+    /// Frames in the batches written to other nodes: many at once where the link is busy. Recorded on
+    /// nodes with an admin address, like the two that follow.
+    CLUSTER_BATCH_FRAMES = "nano_cluster_batch_frames",
+    /// Seconds from a request's way to another member to that member's answer, of a sample of the
+    /// requests of this gate: one in eight of each stream, and one at a time.
+    CLUSTER_REQUEST_SECONDS = "nano_cluster_request_seconds",
+    /// Seconds of a round trip to another member through the queues of both nodes, once a second for
+    /// each stream that is in use.
+    CLUSTER_ROUND_TRIP_SECONDS = "nano_cluster_round_trip_seconds",
     /// Bytes that wait in the streams to other nodes. Computed for each scrape of the admin address.
     CLUSTER_QUEUE_BYTES = "nano_cluster_queue_bytes",
     /// Peers by the state of their links, with a label `state`: `idle` without an open stream, `good`,

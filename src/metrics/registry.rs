@@ -11,7 +11,7 @@ use std::{
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, SharedString};
 use parking_lot::Mutex;
 
-use super::histogram::{Distribution, DurationHistogram};
+use super::histogram::{Distribution, LogLinearHistogram};
 
 /// Series that a registry keeps at most. What comes later is not recorded: labels come from closed
 /// sets, so a node with some thousand routes stays far below.
@@ -29,7 +29,7 @@ pub(crate) struct Registry(Mutex<BTreeMap<(&'static str, Labels), Series>>);
 enum Series {
     Counter(Arc<Cell<Counter>>),
     Gauge(Arc<Cell<Gauge>>),
-    Histogram(Arc<DurationHistogram>),
+    Histogram(Arc<LogLinearHistogram>),
 }
 
 /// One value, and the handle of the process's recorder.
@@ -78,7 +78,7 @@ impl Registry {
         also: Histogram,
     ) -> Histogram {
         let series = self.get_or_insert(name, labels, || {
-            Series::Histogram(Arc::new(DurationHistogram::new(also.clone())))
+            Series::Histogram(Arc::new(LogLinearHistogram::new(name, also.clone())))
         });
         match series {
             Some(Series::Histogram(histogram)) => Histogram::from_arc(histogram),

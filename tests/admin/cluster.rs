@@ -119,6 +119,29 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(!line.ends_with(" 0"), "{line}");
     }
+    // Of the request above, and of what was sent for it; a PING is timed within a second.
+    for name in [
+        names::CLUSTER_BATCH_FRAMES,
+        names::CLUSTER_REQUEST_SECONDS,
+        names::CLUSTER_ROUND_TRIP_SECONDS,
+    ] {
+        let recorded = async {
+            let name = format!("{name}_count");
+            loop {
+                let text = get(admin(&gate), "/metrics").await.body;
+                let line = text.lines().find(|line| line.starts_with(&name)).unwrap();
+                if !line.ends_with(" 0") {
+                    break;
+                }
+            }
+        };
+        within(name, recorded).await;
+    }
+    let seconds = members(&gate).await[1]["link"]["round_trip_seconds"].clone();
+    assert!(
+        seconds.as_f64().is_some_and(|seconds| seconds < 1.0),
+        "{seconds}"
+    );
     let good = format!("{}{{state=\"good\"}}", names::CLUSTER_PEERS);
     expect(&gate, &good, 1.0).await;
     let text = get(admin(&room), "/metrics").await.body;

@@ -54,6 +54,7 @@ export function members(all) {
     ['Address', (member) => el('code', {}, member.address)],
     ['Role', (member) => (member.go ? 'member, Go nano' : member.role)],
     ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
+    ['Round trip', (member) => (member.link?.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
     ['Sessions', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
     ['Queued', (member) => (member.link ? bytes(member.link.queue_bytes) : null), 'n'],
     ['Age', (member) => (member.started_ms ? duration((Date.now() - member.started_ms) / 1000) : null), 'n'],

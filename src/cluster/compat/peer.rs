@@ -330,6 +330,7 @@ impl PeerTransport for CompatPeer {
             sessions: self.load(),
             queue_bytes: 0,
             streams_up: 0,
+            round_trip_seconds: None,
         }
     }
 

@@ -11,7 +11,7 @@ pub struct Frame {
     pub kind: i32,
     #[prost(int64, tag = "2")]
     pub session: i64,
-    /// A request of the session's client, or a call of the sender.
+    /// A request of the session's client, or a call of the sender; in a PING and its KEEPALIVE its number.
     #[prost(uint64, tag = "3")]
     pub request: u64,
     /// UTF-8; declared as bytes so that it stays a slice of what was read.
@@ -177,9 +177,10 @@ pub enum Kind {
     Goaway = 34,
     /// Answers GOAWAY: everything sent before the GOAWAY was known is ahead of this frame.
     Drained = 35,
-    /// Answers PING when nothing else is about to be sent, so that silence means a broken link.
+    /// Answers PING when nothing else is about to be sent, so that silence means a broken link. A PING with a
+    /// number is answered in any case, with that number: the sender times it.
     Keepalive = 36,
-    /// Sent by a node that waits for something and has received nothing for a while.
+    /// Sent by a node that waits for something and has received nothing for a while, or to time the answer.
     Ping = 40,
     /// The last frame of a stream: the sender shares no session with the receiver, and neither waits for
     /// the other. The receiver answers with IDLE on the answer stream. A stream that ends without both

@@ -87,6 +87,12 @@ impl<S: LinkedSession> LinkState<S> {
         }
 
         let used = std::mem::take(&mut self.sender.used);
+        if used
+            && self.sender.is_up()
+            && let Some(number) = self.ping_due(now)
+        {
+            effects.extend(self.sender.push(Frame::ping(number)).map(Effect::Wake));
+        }
         let idle_at = self.idle_at(now, used || self.is_needed(calls));
         if idle_at.is_some_and(|at| at <= now) {
             effects.extend(self.sender.close_idle().map(Effect::Wake));
@@ -150,11 +156,71 @@ impl<S: LinkedSession> LinkState<S> {
         effects.push(Effect::PeerIdle);
     }
 
-    /// Answers a PING, unless something else is about to be sent.
-    pub(super) fn handle_ping(&mut self, effects: &mut Vec<Effect<S>>) {
-        if self.sender.queue.is_empty() && !self.sender.is_down() {
-            let writer = self.sender.push(Frame::keepalive());
-            effects.extend(writer.map(Effect::Wake));
+    /// Answers a PING, unless something else is about to be sent. One with a number is timed, and
+    /// answered unless the peer sends more of them than it reads answers.
+    pub(super) fn handle_ping(&mut self, number: u64, effects: &mut Vec<Effect<S>>) {
+        if self.sender.is_down() {
+            return;
+        }
+        let writer = match number {
+            0 if self.sender.queue.is_empty() => self.sender.push(Frame::keepalive(0)),
+            0 => None,
+            _ => {
+                let answer = Frame::keepalive(number);
+                let queued = self.sender.try_push(answer, &self.node_quota);
+                queued.unwrap_or_default()
+            }
+        };
+        effects.extend(writer.map(Effect::Wake));
+    }
+}
+
+/// What is timed.
+impl<S: LinkedSession> LinkState<S> {
+    /// Times requests and PINGs from now on.
+    pub(super) fn measure(&mut self) {
+        self.timing = Some(Box::default());
+    }
+
+    /// Counts a request that was queued. Reads the clock if it is to be timed.
+    pub(super) fn request_queued(
+        &mut self,
+        session: i64,
+        request: u64,
+        now: impl FnOnce() -> Instant,
+    ) {
+        if let Some(timing) = &mut self.timing {
+            timing.sent(session, request, now);
+        }
+    }
+
+    pub(super) fn request_answered(
+        &mut self,
+        session: i64,
+        request: u64,
+        effects: &mut Vec<Effect<S>>,
+    ) {
+        let timing = self.timing.as_mut();
+        let sent = timing.and_then(|timing| timing.answered(session, request));
+        effects.extend(sent.map(Effect::RequestTimed));
+    }
+
+    /// The number of a PING that is to be sent now, on a stream that is in use.
+    pub(super) fn ping_due(&mut self, now: Instant) -> Option<u64> {
+        self.timing.as_mut()?.ping(now)
+    }
+
+    /// A KEEPALIVE that answers the PING of this number; 0 for none.
+    pub(super) fn handle_keepalive(&mut self, ping: u64, effects: &mut Vec<Effect<S>>) {
+        let timing = self.timing.as_mut().filter(|_| ping != 0);
+        let sent = timing.and_then(|timing| timing.pong(ping));
+        effects.extend(sent.map(Effect::PingTimed));
+    }
+
+    /// A stream broke: what was under way is not answered.
+    pub(super) fn forget_timed(&mut self) {
+        if let Some(timing) = &mut self.timing {
+            timing.forget();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{collections::VecDeque, task::Waker};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use tokio::time::Instant;
 
 use super::proto::{Frame, SharedValue};
 use crate::{
@@ -84,6 +85,10 @@ pub(in crate::cluster) enum Effect<S> {
     /// The peer has closed its stream because nothing is shared or owed: do the same, unless this node
     /// waits for calls of its own or serves some.
     PeerIdle,
+    /// A request that was sent at this time was answered.
+    RequestTimed(Instant),
+    /// A PING that was sent at this time was answered.
+    PingTimed(Instant),
     /// No inbound frame for [`SUSPECT_AFTER`](super::config::SUSPECT_AFTER) probes.
     PeerSuspected,
     /// No inbound frame for [`DEAD_AFTER`](super::config::DEAD_AFTER) probes: the inbound stream is

@@ -311,12 +311,20 @@ impl Frame {
         Self::of(Kind::Cordon, 0)
     }
 
-    pub(super) fn keepalive() -> Self {
-        Self::of(Kind::Keepalive, 0)
+    /// Answers the PING of this number; 0 for one that is not timed.
+    pub(super) fn keepalive(ping: u64) -> Self {
+        Self {
+            request: ping,
+            ..Self::of(Kind::Keepalive, 0)
+        }
     }
 
-    pub(super) fn ping() -> Self {
-        Self::of(Kind::Ping, 0)
+    /// Asks for a KEEPALIVE of the same number; 0 for any sign of life.
+    pub(super) fn ping(number: u64) -> Self {
+        Self {
+            request: number,
+            ..Self::of(Kind::Ping, 0)
+        }
     }
 
     pub(super) fn idle() -> Self {

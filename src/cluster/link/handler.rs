@@ -136,6 +136,17 @@ fn apply_one(
             sent: context.calls.streams().contains(&stream.id),
             served: stream.serves_calls(),
         }),
+        Effect::RequestTimed(sent) => {
+            if let Some(seconds) = &context.metrics.request_seconds {
+                seconds.record(sent.elapsed());
+            }
+        }
+        Effect::PingTimed(sent) => {
+            if let Some(seconds) = &context.metrics.round_trip_seconds {
+                seconds.record(sent.elapsed());
+            }
+            stream.set_round_trip(sent.elapsed());
+        }
         Effect::PeerSuspected => {
             let silent_ms = (PROBE_INTERVAL * SUSPECT_AFTER).as_millis();
             warn!(peer = %peer.address, stream = index, silent_ms, "peer suspected");

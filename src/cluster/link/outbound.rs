@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::Stream;
-use metrics::Counter;
+use metrics::{Counter, Histogram};
 use tonic::{Status, Streaming};
 use tracing::debug;
 
@@ -68,6 +68,7 @@ pub(super) async fn run(
         detector: context.detector.clone(),
         batches_sent: context.metrics.batches_sent.clone(),
         frames_sent: context.metrics.frames_sent.clone(),
+        batch_frames: context.metrics.batch_frames.clone(),
     };
     let answer = client
         .open(outgoing)
@@ -147,6 +148,7 @@ struct Outgoing {
     detector: Arc<DetectorWake>,
     batches_sent: Counter,
     frames_sent: Counter,
+    batch_frames: Option<Histogram>,
 }
 
 impl Stream for Outgoing {
@@ -161,6 +163,9 @@ impl Stream for Outgoing {
         let next = self.stream.poll_batch(self.number, cx.waker());
         if let Poll::Ready(Some(batch)) = &next {
             self.batches_sent.increment(1);
+            if let Some(frames) = &self.batch_frames {
+                frames.record(batch.frames.len() as f64);
+            }
             self.frames_sent.increment(batch.frames.len() as u64);
             self.detector.wake();
         }

@@ -88,15 +88,17 @@ impl LinkPeer {
             idle_timeout,
             ..
         } = context.options;
+        let measured = context.metrics.round_trip_seconds.is_some();
         Arc::new(Self {
             address: address.into(),
             incarnation,
             streams: std::array::from_fn(|index| {
-                LinkStream::new(
-                    StreamId { incarnation, index },
-                    epoch,
-                    (grace, idle_timeout),
-                )
+                let id = StreamId { incarnation, index };
+                let stream = LinkStream::new(id, epoch, (grace, idle_timeout));
+                if measured {
+                    stream.input(|state| state.measure());
+                }
+                stream
             }),
             context,
             inbound: Default::default(),
@@ -322,6 +324,12 @@ impl PeerTransport for LinkPeer {
             sessions: self.load(),
             queue_bytes: sum(|state| state.queued_bytes()),
             streams_up: sum(|state| usize::from(state.is_outbound_up())),
+            round_trip_seconds: self
+                .streams
+                .iter()
+                .filter_map(|stream| stream.round_trip())
+                .max()
+                .map(|took| took.as_secs_f64()),
         }
     }
 

@@ -89,6 +89,7 @@ impl<S: LinkedSession> LinkState<S> {
                     .sender
                     .answered(frame.session, frame.request)
                     .ok_or_else(|| not_in_flight(frame.request))?;
+                self.request_answered(frame.session, frame.request, effects);
                 effects.push(Effect::Respond { session, frame });
             }
             Kind::Push if frame.session == 0 => {
@@ -130,8 +131,8 @@ impl<S: LinkedSession> LinkState<S> {
                 effects.push(Effect::PeerDraining);
             }
             Kind::Drained => self.receiver.set_drained(),
-            Kind::Keepalive => {}
-            Kind::Ping => self.handle_ping(effects),
+            Kind::Keepalive => self.handle_keepalive(frame.request, effects),
+            Kind::Ping => self.handle_ping(frame.request, effects),
             Kind::Idle => self.handle_idle(effects),
             Kind::StreamLost => {
                 if self.sender.lose(frame.stream) {

@@ -132,7 +132,7 @@ impl<S: LinkedSession> Sender<S> {
             && self.queue.is_empty()
             && missed_probes.min(self.idle_probes) >= PING_AFTER
         {
-            effects.extend(self.push(Frame::ping()).map(Effect::Wake));
+            effects.extend(self.push(Frame::ping(0)).map(Effect::Wake));
         }
         match self.phase {
             Phase::Down(Some(detach_at)) if detach_at <= now => {

@@ -53,6 +53,7 @@ use super::{
     sender::{Blocked, Sender},
     served_session::{NewSession, unknown},
     session::LinkedSession,
+    timing::Timing,
 };
 use crate::{error::Result, session::CloseReason};
 
@@ -76,6 +77,8 @@ pub(in crate::cluster) struct LinkState<S> {
     /// The share of the send queue for frames to several sessions, and for those about none.
     pub(super) multicast_quota: Arc<Quota>,
     pub(super) node_quota: Arc<Quota>,
+    /// `None` unless the node records metrics.
+    pub(super) timing: Option<Box<Timing>>,
 }
 
 impl<S: LinkedSession> LinkState<S> {
@@ -96,6 +99,7 @@ impl<S: LinkedSession> LinkState<S> {
             grace,
             multicast_quota: Quota::new(NODE_QUOTA),
             node_quota: Quota::new(NODE_QUOTA),
+            timing: None,
         }
     }
 
@@ -176,6 +180,7 @@ impl<S: LinkedSession> LinkState<S> {
 
     /// The outbound stream broke, or did not come up: what was under way to the peer is lost.
     pub(super) fn outbound_down(&mut self, now: Instant, effects: &mut Vec<Effect<S>>) {
+        self.forget_timed();
         // Replies that were under way are lost. Those given while no stream is up are not.
         if self.sender.is_up() {
             effects.push(Effect::CancelCalls);
@@ -235,6 +240,7 @@ impl<S: LinkedSession> LinkState<S> {
     }
 
     pub(super) fn answers_lost(&mut self, effects: &mut Vec<Effect<S>>) {
+        self.forget_timed();
         self.sender.orphan_requests(effects);
         effects.extend([Effect::CancelCalls, Effect::FailCalls]);
     }

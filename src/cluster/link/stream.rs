@@ -4,7 +4,7 @@ use std::{
     future::{poll_fn, ready},
     sync::{
         Arc, Weak,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Poll, Waker},
     time::Duration,
@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::sync::{Notify, futures::Notified};
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::{
     activity::OpenCalls,
@@ -43,6 +46,8 @@ pub(in crate::cluster) struct LinkStream {
     state: Mutex<LinkState<Session>>,
     /// [`LinkState::health`], to be read without the lock for every message that is routed.
     health: AtomicU8,
+    /// The last round trip that was timed, in nanoseconds; 0 before the first.
+    round_trip: AtomicU64,
     inbound_closed: Notify,
     /// Calls of the peer whose handlers have not answered. A leaf lock.
     served_calls: Mutex<FxHashMap<u64, Weak<ReplyTo>>>,
@@ -59,6 +64,7 @@ impl LinkStream {
             epoch,
             state: Mutex::new(LinkState::new(id.index, grace, idle_timeout)),
             health: AtomicU8::new(Health::Good as u8),
+            round_trip: AtomicU64::new(0),
             inbound_closed: Notify::new(),
             served_calls: Mutex::default(),
         })
@@ -75,6 +81,21 @@ impl LinkStream {
             Health::Closed,
         ];
         ALL[usize::from(self.health.load(Ordering::Relaxed)).min(ALL.len() - 1)]
+    }
+
+    /// A PING was answered after this time.
+    pub(super) fn set_round_trip(&self, took: Duration) {
+        let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.round_trip.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// The last round trip that was timed.
+    #[cfg(feature = "admin")]
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        match self.round_trip.load(Ordering::Relaxed) {
+            0 => None,
+            nanoseconds => Some(Duration::from_nanos(nanoseconds)),
+        }
     }
 
     /// Looks at the state.
@@ -126,7 +147,15 @@ impl LinkStream {
         frame: impl FnOnce(Message) -> Frame,
     ) -> Result<(), ForwardError> {
         check_size(message.body.len())?;
-        let sent = self.state.lock().message(session, message, frame);
+        let request = message.id;
+        let sent = {
+            let mut state = self.state.lock();
+            let sent = state.message(session, message, frame);
+            if request != 0 && sent.is_ok() {
+                state.request_queued(session.id(), request, Instant::now);
+            }
+            sent
+        };
         match sent {
             Ok(writer) => {
                 wake(writer);

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::{
     activity::OpenCalls,
-    config::{CREDIT, FAIR_SHARE, WINDOW},
+    config::{CREDIT, FAIR_SHARE, MESSAGE_BYTES, WINDOW},
     effect::Effect,
     proto::{Frame, Kind},
     served_session::NewSession,
@@ -323,4 +323,21 @@ fn a_link_that_is_not_needed_closes_in_order_and_the_next_frame_opens_it_again()
         state.outbound_up(2, 1, effects);
     });
     assert_eq!(sent(2), [Kind::NodeCall]);
+}
+
+#[test]
+fn a_peer_that_asks_and_reads_no_answers_fills_no_memory() {
+    let stream = up();
+    let call = |size| {
+        let body = Bytes::from(vec![0; size]);
+        stream.call(Frame::message(Kind::NodeCall, 0, 0, "A.B".into(), body))
+    };
+    while call(MESSAGE_BYTES).is_ok() {}
+    while call(1).is_ok() {}
+    let queued = stream.read(|state| state.queued_bytes());
+    feed(&stream, |state, effects| {
+        (1..=1000).for_each(|number| state.handle_ping(number, effects));
+    });
+    let more = stream.read(|state| state.queued_bytes()) - queued;
+    assert!(more < 100, "the last that fits: {more}");
 }

@@ -115,6 +115,8 @@ impl World {
                 | Effect::Share { .. }
                 | Effect::Unbind(_)
                 | Effect::PeerDraining
+                | Effect::RequestTimed(_)
+                | Effect::PingTimed(_)
                 | Effect::Wake(_) => {}
             }
         }
