@@ -26,3 +26,4 @@ mod order;
 mod partition;
 mod processes;
 mod requests;
+mod restarts;
