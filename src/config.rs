@@ -23,7 +23,7 @@ use crate::app::Admin;
 use crate::{
     app::{App, Cluster, Limits, Timeouts, Traces},
     error::{Error, Result},
-    gate::{GateConfig, Listener, LiveLimits},
+    gate::{Listener, LiveLimits},
     handle::Handle,
     net::network::Network,
 };
@@ -277,6 +277,9 @@ impl Config {
         ];
         let limits = limits.filter(|key| fixed.contains(key));
         let timeouts = old.timeouts.changed(&new.timeouts).into_iter();
+        // Clients and deadlines under way count on these.
+        let timeouts =
+            timeouts.filter(|key| ["heartbeat", "request", "resume_window"].contains(key));
         let cluster = old.cluster.changed(&new.cluster).into_iter();
         let admin = old.admin.changed(&new.admin).into_iter();
         let listeners = (old.listeners != new.listeners).then(|| "listeners".to_owned());
@@ -368,14 +371,16 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
     let mut current = current.lock();
     let mut new = Config::read(current.source.clone())?;
     new.on_reload.clone_from(&current.on_reload);
-    let mut gate = GateConfig::default();
-    new.limits().apply_to_gate(&mut gate);
-    gate.sampling = new.traces().sampling();
-    gate.check_limits()?;
+    let (gate, times) = App::new()
+        .limits(new.limits())
+        .timeouts(new.timeouts())
+        .traces(new.traces())
+        .into_live()?;
     for hook in &new.on_reload {
         hook(&new)?;
     }
     limits.set(&gate);
+    node.lifecycle().set_stop_times(times);
     if new.settings.node.deny != current.settings.node.deny {
         node.deny_list().set(new.settings.node.deny.iter().copied());
     }

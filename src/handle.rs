@@ -42,6 +42,7 @@ use deny_list::Denied;
 pub use deny_list::DenyList;
 use lifecycle::Lifecycle;
 pub use lifecycle::Readiness;
+pub(crate) use lifecycle::StopTimes;
 pub(crate) use membership::ClusterMembership;
 use membership::Membership;
 pub(crate) use schedulers::Schedulers;
@@ -188,9 +189,8 @@ impl Handle {
 
     /// Reads the configuration again that the node was started with, and the certificate files.
     ///
-    /// Limits, denied networks and certificates change at once; the
-    /// functions of `Config::on_reload` are called for the log filter and the application's own
-    /// settings. Keys that need a restart are logged, and keep their values.
+    /// Limits, time-outs, denied networks and certificates change at once; the functions of
+    /// `Config::on_reload` take the rest. Keys that need a restart are logged, and keep their values.
     ///
     /// # Errors
     /// Lists what is wrong with the configuration: then nothing changes. Or names the certificate

@@ -48,8 +48,6 @@ pub struct Node {
     addresses: Vec<SocketAddr>,
     /// Cancelled when the node has stopped, or its runtime has ended.
     stopped: CancellationToken,
-    /// How long SIGTERM drains; `None` if it stops the node at once.
-    drain: Option<Duration>,
 }
 
 impl Node {
@@ -69,8 +67,7 @@ impl Node {
             metrics.turn_seconds(),
         )?
         .with_precision(config.timer_precision)?;
-        let shutdown_timeout = config.shutdown_timeout;
-        let (drain, delay) = (config.drain, config.shutdown_delay);
+        let times = config.stop_times();
         let start = Running::start(config, bound, metrics, pool.clone());
         match io.run(start).await {
             Ok((running, addresses)) => {
@@ -78,14 +75,16 @@ impl Node {
                 let at_end = stopped.clone().drop_guard();
                 let handle = running.handle.clone();
                 let node = handle.clone();
+                node.lifecycle().set_stop_times(times);
                 let (gate, admin) = (running.gate.clone(), running.admin.clone());
-                let draining = running.draining(delay.unwrap_or_default());
+                let draining = running.draining();
                 tokio::spawn(async move {
                     tokio::select! {
                         () = node.lifecycle().shutdown_requested() => {}
                         () = draining.run() => {}
                     }
-                    stop(&io, running, &node, shutdown_timeout).await;
+                    let within = node.lifecycle().stop_times().shutdown;
+                    stop(&io, running, &node, within).await;
                     admin.stop().await;
                     drop(at_end);
                     // Sockets linger until clients have read the last packets, on the I/O threads.
@@ -96,12 +95,10 @@ impl Node {
                     handle,
                     addresses,
                     stopped,
-                    // Without a drain there still is the delay, which ends with the listeners.
-                    drain: drain.or(delay).max(delay),
                 })
             }
             Err(error) => {
-                pool.shutdown(shutdown_timeout).await;
+                pool.shutdown(times.shutdown).await;
                 Err(error)
             }
         }
@@ -157,7 +154,9 @@ impl Node {
                 }
             };
             let interrupted = async {
-                if let (Signal::Terminate, Some(within)) = (interrupts.next().await, self.drain) {
+                let signal = interrupts.next().await;
+                let drain = self.handle.lifecycle().stop_times().on_signal();
+                if let (Signal::Terminate, Some(within)) = (signal, drain) {
                     self.handle.drain(within);
                     // A second signal of any kind ends the wait.
                     interrupts.next().await;

@@ -21,7 +21,10 @@ use crate::{
     serialize::Serializer,
 };
 #[cfg(feature = "config")]
-use crate::{gate::LiveLimits, handle::Handle};
+use crate::{
+    gate::LiveLimits,
+    handle::{Handle, StopTimes},
+};
 
 /// Describes a node: its components, where clients connect, and everything that can be chosen about
 /// it.
@@ -298,6 +301,18 @@ impl App {
     pub fn timer_precision(mut self, precision: Duration) -> Self {
         self.config.timer_precision = precision;
         self
+    }
+
+    /// What a reload may change: limits and time-outs of clients, and of the node's end.
+    ///
+    /// # Errors
+    /// Names the option that is not valid.
+    #[cfg(feature = "config")]
+    pub(crate) fn into_live(self) -> Result<(GateConfig, StopTimes)> {
+        self.config.check_durations()?;
+        self.config.settings.check_limits()?;
+        let times = self.config.stop_times();
+        Ok((self.config.settings, times))
     }
 
     /// Sets what [`Handle::reload`](crate::Handle::reload) and SIGHUP do.

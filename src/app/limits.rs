@@ -2,7 +2,7 @@
 
 use crate::{
     channel::ChannelLimits,
-    gate::{GateConfig, RateLimit, SlowClient, default_memory},
+    gate::{RateLimit, SlowClient, default_memory},
     node::NodeConfig,
 };
 
@@ -160,13 +160,7 @@ impl Limits {
 
 impl Limits {
     pub(super) fn apply_to(&self, config: &mut NodeConfig) {
-        self.apply_to_gate(&mut config.settings);
-        config.scheduler_capacity = self.scheduler_capacity;
-        config.channels = self.channels;
-    }
-
-    /// Sets those of clients, which a reload may change.
-    pub(crate) fn apply_to_gate(&self, gate: &mut GateConfig) {
+        let gate = &mut config.settings;
         gate.max_packet = self.max_packet;
         gate.max_connections = self.max_connections.unwrap_or(usize::MAX);
         gate.max_connections_per_address = self.max_connections_per_address;
@@ -177,6 +171,8 @@ impl Limits {
         gate.slow_client = self.slow_client;
         let memory = || default_memory(self.send_queue_bytes);
         gate.memory = self.memory.unwrap_or_else(memory);
+        config.scheduler_capacity = self.scheduler_capacity;
+        config.channels = self.channels;
     }
 }
 

@@ -78,7 +78,7 @@ section! {
 }
 
 section! {
-    /// Heartbeats and deadlines.
+    /// Heartbeats and deadlines. Taken by a reload, but for heartbeat, request and resume_window.
     TimeoutsSection {
         /// The interval of clients' heartbeats. A client silent for two intervals is disconnected.
         heartbeat: Option<Duration> = Some(seconds(30)),

@@ -72,7 +72,7 @@ pub(super) async fn accept(
         let (gate, options) = (gate.clone(), options.clone());
         tokio::spawn(async move {
             let _permit = permit;
-            if let Err(error) = set_options(&stream, gate.config.tcp_keepalive) {
+            if let Err(error) = set_options(&stream, gate.limits.tcp_keepalive()) {
                 debug!(%remote, %error, "connection lost after accept");
                 return;
             }
@@ -167,7 +167,7 @@ async fn open(
         return Box::pin(speak(gate, stream, options, origin)).await;
     };
     let remote = origin.remote;
-    let handshake = timeout(gate.config.handshake_timeout, tls.accept(stream));
+    let handshake = timeout(gate.limits.handshake_timeout(), tls.accept(stream));
     let (stream, certificates) = match Box::pin(gate.unless_stopped(handshake)).await {
         Some(Ok(Ok(accepted))) => accepted,
         Some(Ok(Err(error))) => return debug!(?remote, %error, "TLS handshake failed"),
@@ -236,7 +236,7 @@ async fn first_bytes<T: Transport>(
 ) -> Result<(T, Opening), &'static str> {
     let mut opening = Opening::new(gate.limits.max_packet());
     let read = poll_fn(|cx| transport.poll_read(cx, &mut opening.decoder));
-    match timeout(gate.config.handshake_timeout, read).await {
+    match timeout(gate.limits.handshake_timeout(), read).await {
         Ok(Ok(count @ 1..)) => {
             gate.metrics.bytes_received.increment(count as u64);
             Ok((transport, opening))

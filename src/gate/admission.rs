@@ -101,7 +101,7 @@ impl Origin {
         is_proxy: impl Fn(SocketAddr) -> bool,
     ) -> Option<Self> {
         let proxy = self.remote;
-        let header = timeout(gate.config.handshake_timeout, proxy_header::read(stream));
+        let header = timeout(gate.limits.handshake_timeout(), proxy_header::read(stream));
         let fault = match gate.unless_stopped(header).await? {
             Ok(Ok(Some(client))) => return self.behind(gate, client, is_proxy(client)).ok(),
             Ok(Ok(None)) => return Some(self),

@@ -86,7 +86,7 @@ impl<T: Transport> Connection<T> {
         Self {
             liveness: Liveness::new(
                 config.heartbeat,
-                config.handshake_timeout,
+                gate.limits.handshake_timeout(),
                 (gate.begun, begun),
             ),
             decoder: opening.decoder,

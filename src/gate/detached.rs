@@ -354,11 +354,11 @@ impl Connection<BoxTransport> {
     /// The client needs what is no longer kept.
     fn resume(&mut self, arrival: Arrival) -> Result<oneshot::Sender<()>, Lost> {
         self.handle.attach(arrival.remote, arrival.received)?;
-        let (config, opening) = (&self.gate.config, arrival.opening);
+        let (gate, opening) = (&self.gate, arrival.opening);
         self.liveness = Liveness::new(
-            config.heartbeat,
-            config.handshake_timeout,
-            (self.gate.begun, opening.begun),
+            gate.config.heartbeat,
+            gate.limits.handshake_timeout(),
+            (gate.begun, opening.begun),
         );
         self.liveness.receive(Kind::Handshake, opening.begun);
         self.transport = arrival.transport;

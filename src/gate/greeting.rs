@@ -143,7 +143,7 @@ impl<T: Transport> Connection<T> {
             self.gate.resumable.confirm(self.session.id());
         }
         // A return gives the client no more time.
-        let login = self.gate.config.login_timeout;
+        let login = self.gate.limits.login_timeout();
         self.login_by = self.login_by.or(login.map(|timeout| self.now + timeout));
         self.open()
     }
@@ -182,7 +182,7 @@ impl<T: Transport> Connection<T> {
         then: Then,
     ) {
         let runtime = self.gate.node.pool().runtime();
-        let within = self.gate.config.check_timeout;
+        let within = self.gate.limits.check_timeout();
         let check = PendingCheck::start(runtime, check, within, timed_out, self.now);
         self.check = Some(Box::new(Pending { check, then }));
     }

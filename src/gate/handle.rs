@@ -179,7 +179,7 @@ impl ConnectionHandle {
     /// kick that sends clients elsewhere has the node's window, unless it has one of its own.
     fn queue_kick(&self, client: &mut ClientState, mut kick: Kick) {
         if kick.reconnect == Some(Reconnect::Elsewhere) && kick.retry_after.is_none() {
-            kick.retry_after = self.gate.config.reconnect_window;
+            kick.retry_after = self.gate.limits.reconnect_window();
         }
         let body = kick.encode();
         if let Err(error) = client

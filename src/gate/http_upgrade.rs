@@ -85,7 +85,7 @@ pub(super) async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let period = gate.config.handshake_timeout;
+    let period = gate.limits.handshake_timeout();
     let signals = Arc::new(Signals::default());
     // Locked only to store and to take the request.
     let accepted = Mutex::new(None);

@@ -1,6 +1,9 @@
-//! The limits of clients that may change while the node runs.
+//! The limits and time-outs of clients that may change while the node runs.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use super::{
     config::{GateConfig, SlowClient},
@@ -9,7 +12,7 @@ use super::{
 use crate::trace::Sampling;
 
 /// The current limits. A change holds at once, for connections that are open too, but for the
-/// longest packet, which holds for new ones.
+/// longest packet and the time-outs, which hold for connections that have yet to get there.
 ///
 /// Each value is read by itself: during a change a connection may see some of the new ones only.
 #[derive(Debug)]
@@ -27,6 +30,28 @@ pub(crate) struct LiveLimits {
     rate_disconnects: AtomicBool,
     /// 0 if no message is sampled.
     sampling: AtomicU64,
+    handshake_timeout: LiveDuration,
+    check_timeout: LiveDuration,
+    login_timeout: LiveDuration,
+    tcp_keepalive: LiveDuration,
+    reconnect_window: LiveDuration,
+}
+
+/// A duration in nanoseconds; 0 for none.
+#[derive(Debug, Default)]
+struct LiveDuration(AtomicU64);
+
+impl LiveDuration {
+    fn set(&self, duration: Option<Duration>) {
+        let nanoseconds = duration.unwrap_or_default().as_nanos();
+        let nanoseconds = nanoseconds.try_into().unwrap_or(u64::MAX);
+        self.0.store(nanoseconds, Relaxed);
+    }
+
+    fn get(&self) -> Option<Duration> {
+        let nanoseconds = self.0.load(Relaxed);
+        (nanoseconds != 0).then(|| Duration::from_nanos(nanoseconds))
+    }
 }
 
 impl LiveLimits {
@@ -42,6 +67,11 @@ impl LiveLimits {
             rate: AtomicU64::default(),
             rate_disconnects: AtomicBool::default(),
             sampling: AtomicU64::default(),
+            handshake_timeout: LiveDuration::default(),
+            check_timeout: LiveDuration::default(),
+            login_timeout: LiveDuration::default(),
+            tcp_keepalive: LiveDuration::default(),
+            reconnect_window: LiveDuration::default(),
         };
         limits.set(config);
         limits
@@ -63,6 +93,11 @@ impl LiveLimits {
         let disconnects = config.rate_limit.is_some_and(|limit| limit.disconnect);
         self.rate_disconnects.store(disconnects, Relaxed);
         self.sampling.store(config.sampling.to_bits(), Relaxed);
+        self.handshake_timeout.set(Some(config.handshake_timeout));
+        self.check_timeout.set(Some(config.check_timeout));
+        self.login_timeout.set(config.login_timeout);
+        self.tcp_keepalive.set(config.tcp_keepalive);
+        self.reconnect_window.set(config.reconnect_window);
     }
 
     pub(super) fn max_packet(&self) -> usize {
@@ -97,6 +132,26 @@ impl LiveLimits {
     /// Which messages are sampled; `None` if none is.
     pub(super) fn sampling(&self) -> Option<Sampling> {
         Sampling::from_bits(self.sampling.load(Relaxed))
+    }
+
+    pub(super) fn handshake_timeout(&self) -> Duration {
+        self.handshake_timeout.get().unwrap_or_default()
+    }
+
+    pub(super) fn check_timeout(&self) -> Duration {
+        self.check_timeout.get().unwrap_or_default()
+    }
+
+    pub(super) fn login_timeout(&self) -> Option<Duration> {
+        self.login_timeout.get()
+    }
+
+    pub(super) fn tcp_keepalive(&self) -> Option<Duration> {
+        self.tcp_keepalive.get()
+    }
+
+    pub(super) fn reconnect_window(&self) -> Option<Duration> {
+        self.reconnect_window.get()
     }
 
     pub(super) fn rate_limit(&self) -> Option<RateLimit> {

@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -47,9 +48,29 @@ impl fmt::Display for Readiness {
     }
 }
 
+/// How long the parts of a node's end may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct StopTimes {
+    pub(crate) shutdown: Duration,
+    /// How long SIGTERM lets players leave.
+    pub(crate) drain: Option<Duration>,
+    /// How long a draining node keeps listening.
+    pub(crate) delay: Option<Duration>,
+}
+
+impl StopTimes {
+    /// How long SIGTERM drains; `None` if it stops the node at once. Without a drain there still is the
+    /// delay, which ends with the listeners.
+    pub(crate) fn on_signal(self) -> Option<Duration> {
+        self.drain.or(self.delay).max(self.delay)
+    }
+}
+
 /// What a running node was asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
+    /// A leaf lock. A reload replaces them.
+    times: Mutex<StopTimes>,
     /// When a drain ends, once one was asked for.
     drain: watch::Sender<Option<Instant>>,
     shutdown: CancellationToken,
@@ -67,6 +88,15 @@ impl Lifecycle {
         } else {
             Readiness::Starting
         }
+    }
+
+    /// How long the node's end may take, for a drain or shutdown that begins now.
+    pub(crate) fn stop_times(&self) -> StopTimes {
+        *self.times.lock()
+    }
+
+    pub(crate) fn set_stop_times(&self, times: StopTimes) {
+        *self.times.lock() = times;
     }
 
     /// Asks for a drain. The earliest deadline counts.

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result, code},
     filter::AnyFilter,
     gate::{GateConfig, Listener, LiveLimits},
-    handle::{Handle, Schedulers, Unique},
+    handle::{Handle, Schedulers, StopTimes, Unique},
     net::network::Network,
     pipeline::Pipeline,
     session::{CloseReason, OnBind, Session},
@@ -94,7 +94,19 @@ impl NodeConfig {
         self.cluster.check()
     }
 
-    fn check_durations(&self) -> Result {
+    pub(crate) fn stop_times(&self) -> StopTimes {
+        StopTimes {
+            shutdown: self.shutdown_timeout,
+            drain: self.drain,
+            delay: self.shutdown_delay,
+        }
+    }
+
+    /// Validates time-outs and intervals.
+    ///
+    /// # Errors
+    /// Names the invalid one.
+    pub(crate) fn check_durations(&self) -> Result {
         let (gate, cluster) = (&self.settings, &self.cluster);
         let durations = [
             ("timeouts.heartbeat", gate.heartbeat),

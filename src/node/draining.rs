@@ -20,8 +20,6 @@ pub(super) struct Draining {
     pub(super) gate: Arc<Gate>,
     pub(super) services: Arc<Vec<Service>>,
     pub(super) data_plane: Option<Arc<DataPlane>>,
-    /// How long listeners stay open.
-    pub(super) delay: Duration,
 }
 
 impl Draining {
@@ -48,8 +46,11 @@ impl Draining {
         let deadline = || self.node.lifecycle().drain_deadline().unwrap_or(begun);
         let within = deadline().saturating_duration_since(begun);
         let count = || self.node.sessions().count();
-        info!(sessions = count(), ?within, delay = ?self.delay, "node draining");
-        let mut drain = Drain::new(begun, self.delay, deadline());
+        // How long listeners stay open.
+        let delay = self.node.lifecycle().stop_times().delay;
+        let delay = delay.unwrap_or_default();
+        info!(sessions = count(), ?within, ?delay, "node draining");
+        let mut drain = Drain::new(begun, delay, deadline());
         let mut migration = pin!(self.gate.migrate_sessions());
         let mut listening = true;
         loop {

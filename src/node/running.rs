@@ -245,13 +245,12 @@ impl Running {
     }
 
     /// What a drain needs of it.
-    pub(super) fn draining(&self, delay: Duration) -> Draining {
+    pub(super) fn draining(&self) -> Draining {
         Draining {
             node: self.handle.clone(),
             gate: self.gate.clone(),
             services: self.services.clone(),
             data_plane: self.data_plane().cloned(),
-            delay,
         }
     }
 

@@ -71,10 +71,12 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
     }
     assert_eq!(client.call(1, "Echo.Echo", "still").await, "still");
 
-    file.write("log = \"info\"\n[timeouts]\nshutdown = \"1s\"");
+    file.write("log = \"info\"\n[timeouts]\nrequest = \"1s\"\nshutdown = \"1s\"");
     let line = hang_up().await;
     assert!(
-        line.contains("WARN") && line.contains("timeouts.shutdown"),
+        line.contains("WARN")
+            && line.contains("timeouts.request")
+            && !line.contains("timeouts.shutdown"),
         "{line}"
     );
     assert_eq!(client.call(2, "Echo.Echo", "still").await, "still");
@@ -114,6 +116,43 @@ async fn a_reload_changes_limits_of_clients_that_are_connected() {
         second.request(id, "Echo.Echo", "").await;
         second.error(id).await;
     }
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_reload_changes_timeouts_of_new_clients_and_of_the_end() {
+    let file = File::new("[timeouts]\ndrain = \"1m\"");
+    let config = Config::load(&file.path).unwrap();
+    let node = App::new().config(&config).start().await.unwrap();
+    let connect = async || RawClient::tcp(node.addresses()[0]).await;
+    let mut earlier = connect().await;
+    earlier.handshake().await;
+    let faulty = "[timeouts]\nlogin = \"100ms\"\nhandshake = \"0s\"";
+    file.write(faulty);
+    let error = node.handle().reload().await.unwrap_err();
+    assert!(error.message().contains("timeouts.handshake"), "{error}");
+
+    let text = "[timeouts]\nlogin = \"100ms\"\nhandshake = \"100ms\"\nshutdown_delay = \"1ms\"";
+    file.write(text);
+    node.handle().reload().await.unwrap();
+    // One that shakes hands and does not log in, and one that does nothing.
+    let mut silent = connect().await;
+    let mut anonymous = connect().await;
+    anonymous.handshake().await;
+    anonymous.kicked().await;
+    silent.closed().await;
+    // The login of a client that was there is as it was.
+    earlier.request(1, "No.Route", "").await;
+    earlier.error(1).await;
+    // The delay of now: the listeners close, though a client stays.
+    node.handle().drain(Duration::from_secs(60));
+    let refused = async {
+        while tokio::net::TcpStream::connect(node.addresses()[0])
+            .await
+            .is_ok()
+        {}
+    };
+    within("the end of the listeners", refused).await;
     node.shutdown().await;
 }
 
