@@ -16,6 +16,7 @@ mod routes;
 mod server;
 mod sessions;
 mod state;
+mod summary;
 mod warnings;
 
 pub use self::warnings::WarningLog;

@@ -70,7 +70,7 @@ pub(super) fn members(state: &AdminState) -> Value {
     json!({"members": own.into_iter().chain(others).collect::<Vec<_>>()})
 }
 
-fn own_role(state: &AdminState) -> &'static str {
+pub(super) fn own_role(state: &AdminState) -> &'static str {
     match (state.masters.is_master, state.handle.member()) {
         (_, None) => "standalone",
         (true, Some(_)) if state.masters.others.is_empty() => "master",

@@ -13,6 +13,7 @@ use super::{
     request::{Answer, ApiError, MAX_URI, Query, json as json_answer, text},
     sessions,
     state::AdminState,
+    summary,
 };
 
 /// One path. A segment in braces is a parameter.
@@ -30,8 +31,10 @@ enum Target {
     Metrics,
     Read(fn(&AdminState, &Query, &str) -> Result<Value, ApiError>),
     Act(fn(&AdminState, &actions::Request<'_>) -> Result<Value, ApiError>),
-    /// The one read that waits, for the task of the channels.
+    /// A read that waits, for the task of the channels.
     Channels,
+    /// A read that waits, for other members.
+    Cluster,
     /// The one action that waits, for files.
     Reload,
 }
@@ -71,6 +74,7 @@ const ROUTES: &[Route] = &[
         &[],
         Target::Read(|state, _, _| Ok(reports::members(state))),
     ),
+    route("/api/v1/cluster", &[], Target::Cluster),
     route(
         "/api/v1/sessions",
         sessions::PARAMETERS,
@@ -144,7 +148,7 @@ impl Route {
     fn need(&self) -> Need {
         match self.target {
             Target::File(_) | Target::Health | Target::Ready => Need::Nothing,
-            Target::Metrics | Target::Read(_) | Target::Channels => Need::Read,
+            Target::Metrics | Target::Read(_) | Target::Channels | Target::Cluster => Need::Read,
             Target::Act(_) | Target::Reload => Need::Act,
         }
     }
@@ -269,6 +273,7 @@ impl Accepted<'_> {
             Target::Metrics => Ok(metrics::scrape(state, head.header(&header::ACCEPT))),
             Target::Read(read) => read(state, &self.query, self.parameter).map(ok),
             Target::Channels => lists::channels(state, &self.query).await.map(ok),
+            Target::Cluster => Ok(ok(summary::cluster(state).await)),
             Target::Act(act) => act(state, &request).map(ok),
             Target::Reload => actions::reload(state, &request).await.map(ok),
         }

@@ -30,8 +30,10 @@ use super::{
     request::{Answer, ApiError},
     routes::Head,
     state::{AdminNode, AdminState, Settings},
+    summary,
 };
 use crate::{
+    cluster::NodeServices,
     error::{Error, Result, code},
     metrics::registry::Registry,
 };
@@ -116,7 +118,7 @@ impl BoundAdmin {
     ///
     /// # Errors
     /// The system refuses a thread.
-    pub(crate) fn serve(self, node: AdminNode) -> Result<AdminServer> {
+    pub(crate) fn serve(self, node: AdminNode, services: &NodeServices) -> Result<AdminServer> {
         let (listener, address) = (self.listener, self.address);
         let Settings {
             log_filter,
@@ -124,13 +126,15 @@ impl BoundAdmin {
             ..
         } = self.settings;
         let state = AdminState::new(node, self.access, self.registry, log_filter, warnings);
+        let (state, calls) = (Arc::new(state), summary::offer(services));
         let (stop, stopped) = (CancellationToken::new(), CancellationToken::new());
         let (stopping, ended) = (stop.clone(), stopped.clone().drop_guard());
         let runtime = Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new()
             .name("nano-admin".to_owned())
             .spawn(move || {
-                runtime.block_on(serve(listener, Arc::new(state), stopping));
+                runtime.spawn(summary::answer(calls, state.clone()));
+                runtime.block_on(serve(listener, state, stopping));
                 // What is left of connections ends with the runtime.
                 drop(runtime);
                 drop(ended);

@@ -2,11 +2,12 @@
 
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use tokio::time::Instant;
+use serde_json::Value;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{access::Access, busiest::Busiest, warnings::WarningLog};
 use crate::{
-    cluster::{PeerReport, PeerTable},
+    cluster::{NodeCaller, PeerReport, PeerTable},
     error::Result,
     handle::Handle,
     metrics::registry::Registry,
@@ -45,9 +46,10 @@ pub(crate) struct AdminNode {
     pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) masters: KnownMasters,
     pub(crate) peers: Arc<PeerTable>,
+    pub(crate) caller: NodeCaller,
 }
 
-/// The node, as the admin server sees it. Nothing in it waits.
+/// The node, as the admin server sees it. Nothing in it waits but for other members.
 pub(super) struct AdminState {
     pub(super) handle: Handle,
     pub(super) name: String,
@@ -57,6 +59,9 @@ pub(super) struct AdminState {
     pub(super) log_filter: Option<ChangeLogFilter>,
     pub(super) warnings: Option<WarningLog>,
     pub(super) busiest: Busiest,
+    pub(super) caller: NodeCaller,
+    /// What members said last, and when. Held while they are asked.
+    pub(super) last_round: Mutex<Option<(Instant, Value)>>,
     pub(super) registry: Arc<Registry>,
     listeners: Vec<SocketAddr>,
     peers: Arc<PeerTable>,
@@ -88,6 +93,8 @@ impl AdminState {
             log_filter,
             warnings,
             busiest: Busiest::default(),
+            caller: node.caller,
+            last_round: Mutex::default(),
             registry,
             listeners: node.listeners,
             peers: node.peers,

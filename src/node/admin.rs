@@ -7,7 +7,12 @@ use std::sync::Arc;
 use super::config::NodeConfig;
 #[cfg(feature = "admin")]
 use crate::admin::{AdminNode, AdminServer, BoundAdmin, KnownMasters};
-use crate::{cluster::BoundCluster, error::Result, handle::Handle, metrics::Handles};
+use crate::{
+    cluster::{BoundCluster, NodeCaller, NodeServices},
+    error::Result,
+    handle::Handle,
+    metrics::Handles,
+};
 
 /// The bound address of the admin server; it does nothing without one.
 #[derive(Default)]
@@ -80,17 +85,20 @@ impl BoundAdminPart {
         handle: Handle,
         listeners: Vec<SocketAddr>,
         cluster: Option<&BoundCluster>,
+        (caller, services): (NodeCaller, &NodeServices),
     ) -> Result<AdminPart> {
         let Some(bound) = self.bound else {
             return Ok(AdminPart::default());
         };
-        let server = bound.serve(AdminNode {
+        let node = AdminNode {
             handle,
             name,
             listeners,
             masters: self.masters,
             peers: cluster.map(BoundCluster::peer_table).unwrap_or_default(),
-        })?;
+            caller,
+        };
+        let server = bound.serve(node, services)?;
         Ok(AdminPart {
             server: Some(Arc::new(server)),
         })
@@ -131,6 +139,7 @@ impl BoundAdminPart {
         _: Handle,
         _: Vec<SocketAddr>,
         _: Option<&BoundCluster>,
+        _: (NodeCaller, &NodeServices),
     ) -> Result<AdminPart> {
         Ok(AdminPart::default())
     }

@@ -181,7 +181,13 @@ impl Running {
             config.unique_users,
             &handles,
         );
-        let channels = Channels::start(&handle, &node_services, caller, config.channels, &handles);
+        let channels = Channels::start(
+            &handle,
+            &node_services,
+            caller.clone(),
+            config.channels,
+            &handles,
+        );
         let limits = gate.limits().clone();
         let reload = config
             .reload
@@ -198,6 +204,7 @@ impl Running {
             handle.clone(),
             listeners.addresses(),
             cluster.as_ref(),
+            (caller, &node_services),
         )?;
         let running = Self {
             handle,

@@ -1,14 +1,15 @@
 //! The server answers while everything else is stuck.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use nano::{Accept, App, Component, Handlers, Result, Session, metrics as names};
+use nano::{Accept, App, Cluster, Component, Handlers, Node, Result, Session, metrics as names};
+use serde_json::{Value, json};
 
 use crate::{
     harness::{Client, Latch, greeting, start},
     http::{admin, get},
     metrics::{expect, values},
-    support::eventually,
+    support::{eventually, within},
 };
 
 struct Hog(Arc<Latch>);
@@ -61,6 +62,63 @@ async fn the_handler_that_holds_a_scheduler_is_named() {
     .await;
     expect(&node, names::SCHEDULERS_BLOCKED, 0.0).await;
     node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blocked_handler_is_seen_from_another_node() {
+    let heartbeat = Duration::from_secs(60);
+    let cluster = |cluster: Cluster| {
+        let cluster = cluster.listen("127.0.0.1:0").heartbeat(heartbeat);
+        App::new().admin("127.0.0.1:0").cluster(cluster)
+    };
+    let gate = start(cluster(Cluster::master())).await;
+    let master = gate.handle().member().unwrap().address().to_owned();
+    let latch = Arc::new(Latch::default());
+    let room = cluster(Cluster::join([&master]).label("room")).component(Hog(latch.clone()));
+    let room = start(room).await;
+    // A node whose admin server says nothing of it.
+    let mute = App::new().cluster(Cluster::join([&master]).listen("127.0.0.1:0"));
+    let mute = start(mute).await;
+    let mut client = Client::connect(&room).await;
+    client.notify("Hog.Hold", "null").await;
+    latch.reached(1).await;
+
+    let of = async |node: &Node| {
+        let own = node.handle().member().unwrap().address().to_owned();
+        let report = get(admin(&gate), "/api/v1/cluster").await.ok();
+        let members = report["members"].as_array().unwrap().clone();
+        members.into_iter().find(|member| member["address"] == *own)
+    };
+    let blocked = async {
+        loop {
+            let Some(report) = of(&room).await else {
+                continue;
+            };
+            assert_eq!(report["error"], Value::Null);
+            let blocked = &report["summary"]["blocked"][0];
+            if blocked["route"] == "Hog.Hold" {
+                assert_eq!(blocked["scheduler"], "node");
+                assert!(blocked["running_ms"].as_u64() >= Some(1000), "{blocked}");
+                assert_eq!(report["label"], "room");
+                break;
+            }
+        }
+    };
+    within("the blocked handler", blocked).await;
+    let own = of(&gate).await.unwrap();
+    assert_eq!(
+        (&own["self"], &own["summary"]["ready"]),
+        (&json!(true), &json!(true))
+    );
+    let other = of(&mute).await.unwrap();
+    assert_eq!(
+        (&other["summary"], &other["error"]),
+        (&Value::Null, &Value::Null)
+    );
+    latch.open();
+    for node in [room, mute, gate] {
+        node.shutdown().await;
+    }
 }
 
 /// Blocks the thread that does the node's I/O.

@@ -59,6 +59,8 @@ run(async ({ url, open, shoot }) => {
     await see(page, '#state', 'ready')
     await see(page, '#members', /room-1[\s\S]*room-2/)
     await see(page, '#session-count', '5 on this node')
+    await see(page, '#asked', 'on 4 of 4 nodes')
+    await see(page, '#problems', /Nothing: /)
     await see(page, '#rates .legend', /forwarded [1-9]/)
     await see(page, '#latency .legend', /p99 \d/)
     await page.screenshot({ path: `${process.argv[3]}/admin-light.png`, fullPage: true })
@@ -78,6 +80,7 @@ run(async ({ url, open, shoot }) => {
 
     first.child.kill('SIGKILL')
     await see(page, '#members', /broken|none|suspect/)
+    await see(page, '#problems', /room-1/)
     await page.screenshot({ path: `${process.argv[3]}/admin-broken.png`, fullPage: true })
 
     const phone = await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })

@@ -26,7 +26,7 @@ async function ask(path, body) {
 
 async function update() {
   const begun = performance.now()
-  const [node, members, metrics, now] = await Promise.all([ask('node'), ask('members'), ask('metrics'), ask('schedulers?limit=50')])
+  const [node, members, metrics, now, cluster] = await Promise.all([ask('node'), ask('members'), ask('metrics'), ask('schedulers?limit=50'), ask('cluster')])
   hasToken = node.actions.token
   const at = Date.now()
   samples.add(metrics, at)
@@ -34,7 +34,8 @@ async function update() {
   views.header(node)
   views.tiles(node, samples, now)
   views.charts(node, samples)
-  views.members(members.members)
+  views.problems(cluster.members, members.members, inspect)
+  views.members(members.members, cluster.members)
   views.schedulers(now, schedulers, schedulers ? (at - schedulers.at) / 1000 : 0)
   schedulers = { ...now, at }
   views.routes(samples)

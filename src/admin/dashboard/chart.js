@@ -1,7 +1,7 @@
 // Line charts of the last minutes, and the map of the cluster.
 import { el, svg } from './dom.js'
 
-const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [180, 48, 8, 8, 20]
+const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [180, 56, 8, 8, 20]
 const SPAN = 5 * 60 * 1000
 
 /** The width of a drawing: smaller where it is scaled down less, so that its text stays readable. */
@@ -62,30 +62,42 @@ export const kindOf = (state) => KINDS[state] ?? 'warn'
 
 const NODES = 24
 
-/** This node in the middle, its peers around it, and the links between them. */
-export function map(members) {
+/** This node in the middle, its peers around it, and the links to them; between them only those of `bad`, as `[address, address, state]`. */
+export function map(members, bad) {
   const [width, height] = [room(), 260]
   const self = members.find((member) => member.self)
   const peers = members.filter((member) => !member.self).slice(0, NODES)
-  const [cx, cy] = [width / 2, height / 2 - 8]
+  const [cx, cy] = [width / 2, height / 2 - 4]
+  const places = new Map()
   const small = peers.length > 10
   const drawn = peers.map((member, index) => {
     const angle = (2 * Math.PI * index) / peers.length - (peers.length % 2 ? Math.PI / 2 : Math.PI)
-    const [x, y] = [cx + Math.cos(angle) * (width < 500 ? 112 : 225), cy + Math.sin(angle) * 88]
+    const [x, y] = [cx + Math.cos(angle) * (width < 500 ? 112 : 225), cy + Math.sin(angle) * 80]
+    places.set(member.address, [x, y])
     const state = member.link?.state ?? 'no link'
     const line = svg('line', { class: member.link ? kindOf(state) : 'warn', x1: cx, y1: cy, x2: x, y2: y })
     const title = svg('title', {}, `${member.address}: ${state}`)
     const node = svg('g', {}, title, svg('circle', { class: kindOf(state), cx: x, cy: y, r: small ? 8 : 13 }))
     if (!small) {
-      node.append(svg('text', { x, y: y + 29 }, name(member)))
-      node.append(svg('text', { x, y: y + 43, class: 'note' }, member.link ? `${state} · ${member.link.sessions} sessions` : state))
+      // Away from the middle, where no link crosses it.
+      const below = y < cy - 10 ? y - 34 : y + 29
+      node.append(svg('text', { x, y: below }, name(member)))
+      node.append(svg('text', { x, y: below + 14, class: 'note' }, member.link ? `${state} · ${member.link.sessions} sessions` : state))
     }
     return [line, node]
   })
   const lines = drawn.map(([line]) => line)
+  const between = bad.flatMap(([from, to, state]) => {
+    const [a, b] = [places.get(from), places.get(to)]
+    if (!a || !b) return []
+    // Bent, so that it is not taken for the links of this node in the middle.
+    const [dx, dy] = [b[0] - a[0], b[1] - a[1]]
+    const turn = [(a[0] + b[0]) / 2 - dy * 0.3, (a[1] + b[1]) / 2 + dx * 0.3]
+    return [svg('path', { class: kindOf(state), d: `M${a} Q${turn} ${b}` })]
+  })
   const nodes = drawn.map(([, node]) => node)
   const center = svg('g', {}, svg('circle', { class: 'self', cx, cy, r: 17 }), svg('text', { x: cx, y: cy + 35 }, name(self)), svg('text', { x: cx, y: cy + 49, class: 'note' }, 'this node'))
-  return svg('svg', { class: 'chart map', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': 'Members and the links to them' }, lines, nodes, center)
+  return svg('svg', { class: 'chart map', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': 'Members and the links to them' }, lines, between, nodes, center)
 }
 
 const name = (member) => {

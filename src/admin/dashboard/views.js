@@ -17,7 +17,11 @@ export function header(node) {
 }
 
 export function tiles(node, samples, schedulers) {
-  const failed = sum(samples, 'nano_messages_handled_total', ({ status }) => status !== 'ok')
+  // A gate answers requests with errors that no handler of its own returned.
+  const failed = [
+    sum(samples, 'nano_messages_handled_total', ({ status }) => status !== 'ok'),
+    sum(samples, 'nano_requests_failed_total', () => true),
+  ].reduce((most, value) => (value === undefined || value < most ? most : value), undefined)
   const p99 = samples.quantiles('nano_request_seconds', {}, [0.99])?.[0]
   const held = schedulers.schedulers.filter(({ held }) => held?.running_ms >= 1000).length
   const all = [
@@ -46,9 +50,52 @@ export function charts(node, samples) {
   show('latency', chart(latency, duration, 1e-3, 'Durations over the last five minutes'))
 }
 
-export function members(all) {
+/** What stands out on any member, as the members say it. */
+export function problems(cluster, members, inspect) {
+  const name = (address) => {
+    const member = cluster.find((other) => other.address === address)
+    return member?.label || address || 'this node'
+  }
+  const links = new Set()
+  const found = cluster.flatMap(({ address, self, summary, error }) => {
+    const row = (title, ...text) => ({ address, self, title, text })
+    if (error) return [row('no answer', `to this node: ${error}`)]
+    if (!summary) return []
+    // Both ends may see that a link is broken; of a member that is gone all others do.
+    const isNew = (link) => {
+      if (!self && cluster.some((other) => other.error && other.address === link.address)) return false
+      const pair = JSON.stringify([address, link.address].sort())
+      return !links.has(pair) && links.add(pair)
+    }
+    return [
+      ...summary.blocked.map(({ scheduler, route, running_ms }) => row('handler blocks', el('code', {}, route ?? 'a task'), ` has held the scheduler ${scheduler} for ${duration(running_ms / 1000)}`)),
+      ...summary.floods.map(({ session, user, address, messages_per_second }) => {
+        const id = self ? el('button', { type: 'button', class: 'link', onclick: () => inspect(session) }, String(session)) : String(session)
+        const who = [user === null ? null : `user ${user}`, address].filter(Boolean).join(', ')
+        return row('client floods', 'session ', id, ` sends ${count(messages_per_second)} messages per second`, el('small', {}, who))
+      }),
+      ...summary.links.filter(isNew).map((link) => row(`link ${link.state}`, `to ${name(link.address)}`, el('small', {}, link.address))),
+      ...(summary.ready ? [] : [row('not ready', summary.missing.join(', '))]),
+    ]
+  })
+  const silent = cluster.filter(({ summary, error }) => !summary && !error).length
+  show('asked', `on ${count(cluster.length - silent)} of ${count(cluster.length)} nodes${silent ? '; others have no admin server' : ''}`)
+  const admin = ({ address, self }) => (self ? null : members.find((member) => member.address === address)?.admin)
+  const columns = [
+    ['', ({ title }) => badge(title === 'not ready' ? 'warn' : 'bad', title)],
+    ['Node', (problem) => el('span', {}, name(problem.address), problem.self ? el('small', {}, 'this node') : null)],
+    ['What', ({ text }) => el('span', {}, text), 'break'],
+    ['', (problem) => (admin(problem) ? el('a', { href: `http://${admin(problem)}/`, rel: 'noreferrer' }, 'dashboard') : '')],
+  ]
+  show('problems', table(columns, found, 'Nothing: no handler blocks, no client floods, no link is broken.'))
+}
+
+/** Pairs of members whose link one of them calls broken or suspect. */
+const badLinks = (cluster) => cluster.flatMap(({ address, summary }) => (summary?.links ?? []).map((link) => [address, link.address, link.state]))
+
+export function members(all, cluster) {
   const alone = 'This node stands alone: it is part of no cluster.'
-  show('map', all.length ? map(all) : el('p', { class: 'empty' }, alone))
+  show('map', all.length ? map(all, badLinks(cluster)) : el('p', { class: 'empty' }, alone))
   const columns = [
     ['Member', (member) => el('span', {}, member.label || member.address, member.self ? el('small', {}, 'this node') : null)],
     ['Address', (member) => el('code', {}, member.address)],

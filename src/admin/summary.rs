@@ -1,0 +1,266 @@
+//! What stands out on a node, and on all members: the cluster at a glance, from any of its nodes.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+
+use super::{busiest::Rates, reports::own_role, state::AdminState};
+use crate::{
+    cluster::{NodeCall, NodeCaller, NodeService, NodeServices},
+    error::{Error, Result, code},
+    member::Member,
+    session::UserId,
+};
+
+const SERVICE: &str = "Admin";
+const METHOD: &str = "Admin.Summary";
+
+/// How long members may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The least time between two rounds. Requests in between get the answer of the last one.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Members that are asked in one round, beside this node.
+const MEMBERS: usize = 256;
+
+/// Calls of other nodes that wait for the admin thread. More are refused.
+const WAITING: usize = 64;
+
+/// The longest summary that is read, in bytes.
+const MAX_BYTES: usize = 16 * 1024;
+
+/// Entries of each list of a summary.
+const LISTED: usize = 5;
+
+/// A task that runs for longer blocks its scheduler.
+const BLOCKED: Duration = Duration::from_secs(1);
+
+/// A client floods that sends so many times as much as the median of the busiest, and at least so much,
+/// or that sends very much. In messages per second.
+const FLOOD_FACTOR: f64 = 5.0;
+const FLOOD_LEAST: f64 = 50.0;
+const FLOOD_ALWAYS: f64 = 1000.0;
+
+/// What stands out on one node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Summary {
+    ready: bool,
+    missing: Vec<String>,
+    sessions: usize,
+    /// Tasks that block their schedulers, the longest first.
+    blocked: Vec<Blocked>,
+    floods: Vec<Flood>,
+    /// Links that do not work.
+    links: Vec<BadLink>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Blocked {
+    scheduler: String,
+    route: Option<String>,
+    running_ms: u64,
+}
+
+/// A client that sends far more than others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Flood {
+    session: i64,
+    user: Option<UserId>,
+    address: Option<String>,
+    messages_per_second: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct BadLink {
+    address: String,
+    state: String,
+}
+
+impl Summary {
+    pub(super) fn of(state: &AdminState) -> Self {
+        let missing = state.handle.missing();
+        let sessions = state.handle.sessions();
+        let mut blocked: Vec<_> = state
+            .handle
+            .pool()
+            .schedulers()
+            .into_iter()
+            .filter_map(|scheduler| {
+                let held = scheduler.held.filter(|held| held.running >= BLOCKED)?;
+                Some(Blocked {
+                    scheduler: scheduler.name.to_string(),
+                    route: held.route.map(|route| route.to_string()),
+                    running_ms: held.running.as_millis() as u64,
+                })
+            })
+            .collect();
+        blocked.sort_by_key(|blocked| std::cmp::Reverse(blocked.running_ms));
+        blocked.truncate(LISTED);
+        let rates = state.busiest.count(sessions, Instant::now());
+        let floods = floods(&rates).filter_map(|(id, messages_per_second)| {
+            let session = sessions.find_local(id)?;
+            Some(Flood {
+                session: id,
+                user: session.user(),
+                address: session.remote_addr().map(|address| address.to_string()),
+                messages_per_second,
+            })
+        });
+        let links = state.peers().into_iter();
+        let links = links.filter(|peer| matches!(peer.state, "broken" | "suspect"));
+        let links = links.map(|peer| BadLink {
+            address: peer.address,
+            state: peer.state.to_owned(),
+        });
+        Self {
+            ready: missing.is_empty(),
+            missing: missing.into_iter().map(str::to_owned).collect(),
+            sessions: sessions.count(),
+            blocked,
+            floods: floods.take(LISTED).collect(),
+            links: links.take(LISTED).collect(),
+        }
+    }
+}
+
+/// The sessions that send far more than the others; `rates` has the busiest first.
+fn floods(rates: &Rates) -> impl Iterator<Item = (i64, f64)> {
+    let all = &rates.sessions;
+    let median = all.get(all.len() / 2).map_or(0.0, |(_, rate)| *rate);
+    let stands_out = move |rate: f64| rate >= FLOOD_LEAST && rate >= FLOOD_FACTOR * median;
+    let floods = move |(_, rate): &(i64, f64)| *rate >= FLOOD_ALWAYS || stands_out(*rate);
+    all.iter().copied().filter(floods)
+}
+
+/// Calls of other members' admin servers, which the admin thread answers: sessions are counted for
+/// them, which would hold up I/O.
+struct SummaryService(mpsc::Sender<NodeCall>);
+
+/// What [`answer`] takes the calls from.
+pub(super) type Calls = mpsc::Receiver<NodeCall>;
+
+/// Adds the service that other members' admin servers call.
+pub(super) fn offer(services: &NodeServices) -> Calls {
+    let (sender, calls) = mpsc::channel(WAITING);
+    services.insert(SERVICE, Arc::new(SummaryService(sender)));
+    calls
+}
+
+impl NodeService for SummaryService {
+    fn answer(&self, method: &str, call: NodeCall) {
+        if Some(method) != METHOD.split('.').nth(1) {
+            let text = format!("the node has no method {SERVICE}.{method}");
+            return call.fail(Error::new(code::UNSUPPORTED, text));
+        }
+        if let Err(refused) = self.0.try_send(call) {
+            let text = "the admin server of the node is busy";
+            refused.into_inner().fail(Error::new(code::TOO_MANY, text));
+        }
+    }
+}
+
+/// Answers calls for as long as the node runs.
+pub(super) async fn answer(mut calls: Calls, state: Arc<AdminState>) {
+    while let Some(call) = calls.recv().await {
+        let summary = serde_json::to_string(&Summary::of(&state));
+        call.respond(match summary {
+            Ok(summary) => Ok(summary.encode_to_vec().into()),
+            Err(error) => Err(Error::new(code::INTERNAL, error.to_string())),
+        });
+    }
+}
+
+/// What stands out on this node and on all members.
+pub(super) async fn cluster(state: &AdminState) -> Value {
+    // Held while members are asked, so that one round serves all that wait.
+    let mut last = state.last_round.lock().await;
+    if let Some((at, report)) = &*last
+        && at.elapsed() < INTERVAL
+    {
+        return report.clone();
+    }
+    let report = json!({"members": collect(state).await});
+    *last = Some((Instant::now(), report.clone()));
+    report
+}
+
+async fn collect(state: &AdminState) -> Vec<Value> {
+    let mut asked = JoinSet::new();
+    let members = state.handle.members();
+    for (index, member) in members.iter().take(MEMBERS).enumerate() {
+        let summary = ask(&state.caller, member.address());
+        asked.spawn(async move { (index, summary.await) });
+    }
+    let own = state.handle.member();
+    let mut reports = vec![json!({
+        "address": own.map(Member::address),
+        "label": own.map(Member::label),
+        "role": own_role(state),
+        "self": true,
+        "summary": Summary::of(state),
+        "error": null,
+    })];
+    let mut answers = asked.join_all().await;
+    answers.sort_by_key(|(index, _)| *index);
+    reports.extend(members.iter().zip(answers).map(|(member, (_, answer))| {
+        let (summary, error) = match answer {
+            Ok(summary) => (Some(summary), None),
+            Err(error) => (None, Some(error)),
+        };
+        json!({
+            "address": member.address(),
+            "label": member.label(),
+            "role": "member",
+            "self": false,
+            "summary": summary,
+            // A node of Go nano, of an older version, or without an admin server says nothing of itself.
+            "error": error.filter(|error| error.code() != code::UNSUPPORTED).map(|error| error.to_string()),
+        })
+    }));
+    reports
+}
+
+/// Asks one member.
+///
+/// # Errors
+/// [`code::UNSUPPORTED`] if it has no admin server, or those of [`NodeCaller::call`].
+fn ask(caller: &NodeCaller, address: &str) -> impl Future<Output = Result<Summary>> + Send + use<> {
+    let answer = caller.call::<(), String>(address, 0, METHOD, &(), TIMEOUT);
+    async move {
+        let text = answer.await?;
+        if text.len() > MAX_BYTES {
+            return Err(Error::new(code::TOO_LARGE, "the summary is too long"));
+        }
+        serde_json::from_str(&text).map_err(|error| {
+            Error::new(code::BAD_REQUEST, "the summary is not valid").with_source(error)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flooding(rates: &[f64]) -> usize {
+        let sessions = rates.iter().copied().enumerate();
+        let rates = Rates {
+            over: Duration::from_secs(1),
+            sessions: sessions.map(|(id, rate)| (id as i64, rate)).collect(),
+        };
+        floods(&rates).count()
+    }
+
+    #[test]
+    fn a_client_floods_that_sends_far_more_than_the_others() {
+        assert_eq!(flooding(&[]), 0);
+        assert_eq!(flooding(&[400.0]), 0, "alone");
+        assert_eq!(flooding(&[4000.0]), 1, "alone, and very much");
+        assert_eq!(flooding(&[40.0, 3.0, 3.0]), 0, "little");
+        assert_eq!(flooding(&[90.0, 80.0, 70.0, 60.0]), 0, "all do");
+        assert_eq!(flooding(&[2400.0, 300.0, 4.0, 3.0, 3.0]), 2);
+    }
+}
