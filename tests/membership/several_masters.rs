@@ -209,29 +209,34 @@ fn evictions(_: &Masters, traffic: &Traffic) -> std::sync::Arc<parking_lot::Mute
     evicted
 }
 
+/// Even if members have joined a moment ago: the next leader has them, and they learn of it.
 #[tokio::test]
 async fn a_leader_that_stops_in_order_is_followed_at_once_and_unregisters() {
+    let log = Log::captured();
     let mut masters = Masters::start().await;
     let member = Living::start(masters.member()).await;
     let former = masters.leading().unwrap();
     let begun = Instant::now();
     let stopping = masters.living[former].take().unwrap();
-    let stop = async {
-        stopping.stop().await;
-        begun.elapsed()
-    };
+    let stop = stopping.stop();
     let followed = async {
         eventually("another master leads", || masters.leading().is_some()).await;
         begun.elapsed()
     };
-    let (_, followed) = tokio::join!(stop, followed);
+    let ((), followed) = tokio::join!(stop, followed);
     assert!(followed < Duration::from_millis(800), "{followed:?}");
+    let leading = masters.living[masters.leading().unwrap()].as_ref().unwrap();
+    let table = leading.table();
     let address = masters.addresses[former].clone();
-    assert!(
-        !member.table().contains(&address),
-        "it unregistered: {:?}",
-        member.table()
-    );
+    assert!(!table.contains(&address), "it unregistered: {table:?}");
+    assert!(table.contains(&member.address().to_owned()), "{table:?}");
+    eventually("an announcement to the member", || {
+        !member.table().contains(&address)
+    })
+    .await;
+    // Otherwise a heartbeat would do that seconds later, when the grace of the new leader is over.
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    assert_eq!(log.count(&["member evicted", &address]), 0);
 }
 
 #[tokio::test]

@@ -57,6 +57,8 @@ struct Mailbox {
     queue: Mutex<UpdateQueue>,
     /// Notified after each push.
     filled: Notify,
+    /// Notified when an announcement has arrived.
+    delivered: Notify,
 }
 
 impl MembershipBroadcaster {
@@ -133,6 +135,20 @@ impl MembershipBroadcaster {
             .for_each(|peer| peer.mailbox.push(announcement.clone()));
     }
 
+    /// Waits until members at these addresses have all that waits for them now or meanwhile.
+    pub(crate) async fn delivered(&self, to: impl Iterator<Item = &str>) {
+        for address in to {
+            let mailbox = self
+                .peers
+                .lock()
+                .get(address)
+                .map(|peer| peer.mailbox.clone());
+            if let Some(mailbox) = mailbox {
+                mailbox.emptied().await;
+            }
+        }
+    }
+
     /// Ends all deliveries.
     pub(crate) fn stop(&self) {
         self.peers.lock().clear();
@@ -143,6 +159,7 @@ impl MembershipBroadcaster {
         let mailbox = Arc::new(Mailbox {
             queue: Mutex::new(queue),
             filled: Notify::new(),
+            delivered: Notify::new(),
         });
         let delivery = Delivery {
             to: member.clone(),
@@ -165,6 +182,17 @@ impl Mailbox {
             warn!("announcements dropped, a heartbeat will replace them: the member takes none");
         }
         self.filled.notify_one();
+    }
+
+    /// Waits until nothing waits.
+    async fn emptied(&self) {
+        loop {
+            let delivered = self.delivered.notified();
+            if self.queue.lock().is_empty() {
+                return;
+            }
+            delivered.await;
+        }
     }
 
     async fn next(&self) -> Announcement {
@@ -221,6 +249,7 @@ impl Delivery {
             let status = match timeout(CALL_TIMEOUT, call).await {
                 Ok(Ok(())) => {
                     self.mailbox.queue.lock().delivered();
+                    self.mailbox.delivered.notify_waiters();
                     backoff.reset();
                     known = None;
                     continue;

@@ -12,6 +12,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tonic::{Code, Status};
 use tracing::{info, warn};
 
 use super::{
@@ -27,6 +28,9 @@ use crate::{cluster::channel::CALL_TIMEOUT, error::Result};
 
 /// How long a master that stops waits until the others have heard of it.
 const RESIGNATION: Duration = Duration::from_millis(300);
+
+/// How long a leader that stops waits until the other masters have what it has announced.
+const LAST_ANNOUNCEMENTS: Duration = Duration::from_secs(1);
 
 /// One of several masters.
 pub(crate) struct Masters {
@@ -78,6 +82,9 @@ impl Masters {
                 () = leave.cancelled() => {}
                 _ = leaders.wait_for(|it| *it != leader) => {}
                 () = self.serve_under(&leader) => {}
+            }
+            if leave.is_cancelled() {
+                self.hand_over().await;
             }
             self.state.step_down();
         }
@@ -136,6 +143,16 @@ impl Masters {
         }
     }
 
+    /// Waits until the other masters have what this one has announced: the next leader begins with what
+    /// it has, and does not call members that joined a moment ago if they are not in it.
+    async fn hand_over(&self) {
+        let others = self.others.iter().map(OtherMaster::address);
+        let delivered = self.state.announcements_delivered(others);
+        if timeout(LAST_ANNOUNCEMENTS, delivered).await.is_err() {
+            warn!("the other masters may not have the last changes: announcements not delivered");
+        }
+    }
+
     /// Lets the others choose another master now rather than when the lease has run out.
     async fn resign(&self) {
         let Some(request) = self.leadership.retire() else {
@@ -158,7 +175,7 @@ impl Masters {
                 if let Leader::Other(leader) = leader
                     && let Ok(channel) = dial(&self.state, &leader.address)
                     && let master = self.state.dialer.master(channel)
-                    && unregister(&self.state, master).await.is_ok()
+                    && is_unregistered(&unregister(&self.state, master).await)
                 {
                     break;
                 }
@@ -170,6 +187,13 @@ impl Masters {
             Err(_) => warn!("unregister timed out: the master that leads will evict this node"),
         }
     }
+}
+
+/// Whether this node is registered no more: the answer to an earlier attempt may be lost.
+fn is_unregistered(result: &Result<(), Status>) -> bool {
+    result
+        .as_ref()
+        .map_or_else(|status| status.code() == Code::Unknown, |()| true)
 }
 
 /// Calls the election when something is due, and the other masters when it asks for them.

@@ -14,7 +14,7 @@ use super::{
     heartbeat::{HeartbeatConfig, HeartbeatReply, ViewStamp},
     leadership::Leadership,
     registry::{MembershipDelta, Refusal, Registry, Removal},
-    standing::{NumberedView, Standing},
+    standing::Standing,
     subscriber::MembershipSubscriber,
     table::{Change, MemberTable},
     updates::Announcement,
@@ -214,39 +214,16 @@ impl ClusterState {
         self.announced.notified().await;
     }
 
-    /// Notes the view of a master of this incarnation. The node is in it if it has its table.
-    ///
-    /// The numbers of several masters never go back; those of a single one do if it is started with
-    /// its clock set back.
+    /// Notes the view that a master of this incarnation states.
     pub(crate) fn heard_of_view(&self, view: ViewStamp, master: u64) {
         let table = self.table.lock();
-        let is_in = view.number != 0 && table.digest() == view.digest;
-        self.standing.send_if_modified(|standing| {
-            let known = standing.view.as_ref().map_or(0, |view| view.number);
-            let is_later = known < view.number || table.term() == 0 && known != view.number;
-            let enters = is_in && is_later;
-            if enters {
-                standing.view = Some(NumberedView {
-                    number: view.number,
-                    master,
-                    members: Arc::new(MemberSet::new(table.list())),
-                });
-            }
-            let hears = standing.heard < view.number;
-            standing.heard = standing.heard.max(view.number);
-            let other = std::mem::replace(&mut standing.master, master) != master;
-            enters || hears || other || std::mem::take(&mut standing.go_master)
-        });
+        self.standing
+            .send_if_modified(|standing| standing.hear(view, master, &table));
     }
 
-    /// Notes that the master is one of Go nano, which numbers no views.
+    /// Notes that the master is one of Go nano.
     pub(crate) fn has_go_master(&self) {
-        self.standing.send_if_modified(|standing| {
-            standing.heard = 0;
-            standing.master = 0;
-            standing.view = None;
-            !std::mem::replace(&mut standing.go_master, true)
-        });
+        self.standing.send_if_modified(Standing::hear_go_master);
     }
 
     /// Changes the table, publishes it and notifies subscribers.
@@ -365,7 +342,14 @@ impl ClusterState {
         *master.registry.lock() = Some(registry);
         let leader = self.own.incarnation();
         self.standing
-            .send_if_modified(|standing| std::mem::replace(&mut standing.master, leader) != leader);
+            .send_if_modified(|standing| standing.lead(leader));
+    }
+
+    /// Waits until members at these addresses have everything that this master has announced.
+    pub(crate) async fn announcements_delivered(&self, to: impl Iterator<Item = &str>) {
+        if let Some(master) = &self.master {
+            master.broadcaster.delivered(to).await;
+        }
     }
 
     /// Leads no more.
@@ -477,23 +461,8 @@ impl ClusterState {
             }
             self.publish(&table, &changes);
         }
-        self.publish_own_view(view, &table);
+        self.standing
+            .send_if_modified(|standing| standing.state(view, self.own.incarnation(), &table));
         Some(result)
-    }
-
-    /// Publishes the view that the master itself is in.
-    fn publish_own_view(&self, number: u64, table: &MemberTable) {
-        self.standing.send_if_modified(|standing| {
-            let is_new = number > standing.heard;
-            if is_new {
-                standing.heard = number;
-                standing.view = Some(NumberedView {
-                    number,
-                    master: self.own.incarnation(),
-                    members: Arc::new(MemberSet::new(table.list())),
-                });
-            }
-            is_new
-        });
     }
 }

@@ -103,6 +103,11 @@ impl UpdateQueue {
         true
     }
 
+    /// Whether the member has been sent everything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.in_flight.is_none()
+    }
+
     /// Takes the announcement to deliver next. [`delivered`](Self::delivered) or
     /// [`failed`](Self::failed) must follow.
     pub(crate) fn take(&mut self) -> Option<Announcement> {
