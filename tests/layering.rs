@@ -17,6 +17,7 @@ use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 #[path = "layering/graph.rs"]
@@ -35,14 +36,35 @@ const ONLY: &[(&str, &[&str])] = &[
 
 const MAX_LINES: usize = 500;
 
+/// One crate of the workspace.
+struct Read {
+    lib: PathBuf,
+    /// Its modules at the top, in the order of their declarations.
+    declared: Vec<String>,
+    imports: BTreeSet<Import>,
+}
+
+/// Read once: without optimizations that takes a second.
+static CRATES: LazyLock<Vec<Read>> = LazyLock::new(|| {
+    let read = |lib: PathBuf| {
+        let source = Crate::read(&lib);
+        let top = source.modules[0].children.iter();
+        Read {
+            declared: top.map(|(name, _)| name.clone()).collect(),
+            imports: graph::imports(&source),
+            lib,
+        }
+    };
+    crates().into_iter().map(read).collect()
+});
+
 #[test]
 fn files_import_only_from_files_below() {
     let mut found = BTreeSet::new();
     let (mut circular, mut groups) = (0, 0);
-    for lib in crates() {
-        let imports = graph::imports(&Crate::read(&lib));
-        found.extend(graph::upward(&imports));
-        let cycles = graph::cycles(&imports);
+    for Read { imports, .. } in &*CRATES {
+        found.extend(graph::upward(imports));
+        let cycles = graph::cycles(imports);
         groups += cycles.len();
         circular += cycles.iter().map(BTreeSet::len).sum::<usize>();
     }
@@ -54,20 +76,20 @@ fn files_import_only_from_files_below() {
 #[test]
 fn top_level_modules_import_only_from_those_declared_after_them() {
     let mut wrong = Vec::new();
-    for lib in crates() {
-        let source = Crate::read(&lib);
-        let declared: Vec<_> = source.modules[0]
-            .children
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect();
+    for Read {
+        lib,
+        declared,
+        imports,
+    } in &*CRATES
+    {
         let position = |file: &Path| {
-            let module = top_level(&lib, file);
+            let module = top_level(lib, file);
             declared.iter().position(|name| *name == module)
         };
-        for (from, to) in graph::imports(&source) {
-            if position(&from).is_some() && position(&from) > position(&to) {
-                wrong.push(line(&(from, to)));
+        for import in imports {
+            let from = position(&import.0);
+            if from.is_some() && from > position(&import.1) {
+                wrong.push(line(import));
             }
         }
     }
@@ -77,13 +99,13 @@ fn top_level_modules_import_only_from_those_declared_after_them() {
 #[test]
 fn some_modules_import_little() {
     let lib = Path::new("src/lib.rs");
-    let source = Crate::read(lib);
+    let node = CRATES.iter().find(|read| read.lib == lib).unwrap();
     let mut wrong = Vec::new();
-    for import in graph::imports(&source) {
+    for import in &node.imports {
         let (from, to) = (top_level(lib, &import.0), top_level(lib, &import.1));
         let only = ONLY.iter().find(|(module, _)| *module == from);
         if from != to && only.is_some_and(|(_, only)| !only.contains(&to.as_str())) {
-            wrong.push(line(&import));
+            wrong.push(line(import));
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");

@@ -23,6 +23,9 @@ use tokio::time::Instant;
 
 const IDLE: Duration = Duration::from_millis(200);
 
+/// A view is stated once a master has run for four of them.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+
 /// Answers with the number of its messages, in the order they came.
 #[derive(Clone, Default)]
 struct Counter(Arc<AtomicU64>);
@@ -98,34 +101,30 @@ impl Streams {
 }
 
 async fn member(master: &TestNode, change: impl FnOnce(App) -> App) -> TestNode {
-    TestNode::start(change(member_of(master.address()))).await
+    let cluster = Cluster::join([master.address()]).heartbeat(HEARTBEAT);
+    TestNode::start(change(app(cluster))).await
 }
 
-fn member_of(master: impl Into<String>) -> App {
-    let cluster = Cluster::join([master.into()])
-        .listen("127.0.0.1:0")
-        .link_idle_timeout(IDLE);
+fn app(cluster: Cluster) -> App {
+    let cluster = cluster.listen("127.0.0.1:0").link_idle_timeout(IDLE);
     App::new().scheduler_threads(1).cluster(cluster)
 }
 
 #[tokio::test]
 async fn members_hold_links_only_to_those_they_exchange_messages_with() {
     let mut streams = Streams::new();
-    let master = Cluster::master()
-        .listen("127.0.0.1:0")
-        .link_idle_timeout(IDLE);
-    let master = TestNode::start(App::new().scheduler_threads(1).cluster(master)).await;
+    let master = TestNode::start(app(Cluster::master().heartbeat(HEARTBEAT))).await;
     let counter = Counter::default();
     let mut backend = member(&master, |app| {
         app.component_with(counter.clone(), Options::new().name("Counter"))
     })
     .await;
     let gate = member(&master, |app| app.tcp("127.0.0.1:0")).await;
-    let others = join_all((0..27).map(|_| member(&master, |app| app))).await;
+    let others = join_all((0..12).map(|_| member(&master, |app| app))).await;
     for node in [&master, &backend, &gate].into_iter().chain(&others) {
-        node.knows(29).await;
+        node.knows(14).await;
     }
-    streams.rest(30).await;
+    streams.rest(15).await;
 
     let mut sent = 0;
     for _ in 0..3 {
@@ -208,7 +207,8 @@ async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
         let master = App::new().scheduler_threads(1).cluster(master);
         let master = master.start().await.unwrap();
         let address = master.handle().member().unwrap().address().to_owned();
-        let members = join_all((1..size).map(|_| member_of(&address).start())).await;
+        let members =
+            join_all((1..size).map(|_| app(Cluster::join([address.as_str()])).start())).await;
         let mut nodes: Vec<_> = members.into_iter().map(Result::unwrap).collect();
         nodes.push(master);
         all_know(&nodes, size - 1).await;
