@@ -31,7 +31,12 @@ const MAX_ANSWER: usize = 64 << 20;
 #[derive(Args, Debug)]
 pub(crate) struct Target {
     /// The admin server of a node
-    #[arg(long, env = "NANO_ADMIN_URL", default_value = "http://127.0.0.1:9470")]
+    #[arg(
+        long,
+        visible_alias = "admin",
+        env = "NANO_ADMIN_URL",
+        default_value = "http://127.0.0.1:9470"
+    )]
     url: String,
     /// The token of operators; other users of this machine can see it in the list of processes, so
     /// prefer the variable or a file

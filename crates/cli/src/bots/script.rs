@@ -192,7 +192,14 @@ impl Script {
         if text.len() > MAX_FILE {
             return Err("the script is longer than 1 MiB".to_owned());
         }
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: File = toml::from_str(text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map_or(1, |before| 1 + before.matches('\n').count());
+            format!(
+                "not valid TOML of a script, line {line}: {}",
+                error.message()
+            )
+        })?;
         let (players, limits) = (file.players, file.limits);
         if !(1..=MAX_PLAYERS).contains(&players.count) {
             return Err(format!("players.count must be from 1 to {MAX_PLAYERS}"));
