@@ -55,7 +55,8 @@ fn request(line: &str, with: &[&str]) -> String {
     format!("{line}\r\n{}\r\n\r\n", headers.join("\r\n"))
 }
 
-/// Each row: what is odd, the request, the status of Go nano, the status of a node.
+/// Each row: what is odd, the request, the status of Go nano (0: it closes without a response), the
+/// status of a node.
 #[tokio::test]
 async fn an_upgrade_is_checked_as_go_nano_checks_it() {
     const GET: &str = "GET /nano HTTP/1.1";
@@ -188,6 +189,19 @@ async fn an_upgrade_is_checked_as_go_nano_checks_it() {
         ),
         ("no host", request(GET, &["Host"]), 400, 400),
         ("two hosts", request(GET, &["Host: a", "Host: b"]), 400, 400),
+        (
+            "a host that is none",
+            request(GET, &["Host: a b"]),
+            400,
+            400,
+        ),
+        ("an empty host", request(GET, &["Host:"]), 101, 101),
+        (
+            "a literal host",
+            request(GET, &["Host: [::1]:80"]),
+            101,
+            101,
+        ),
         ("HTTP/1.0", request("GET /nano HTTP/1.0", &[]), 101, 400),
         ("POST", request("POST /nano HTTP/1.1", &[]), 405, 405),
         (
@@ -195,6 +209,30 @@ async fn an_upgrade_is_checked_as_go_nano_checks_it() {
             request("PUT /nano HTTP/1.1", &["Content-Length: 0"]),
             405,
             405,
+        ),
+        (
+            "a length of no body",
+            request(GET, &["Content-Length: 0"]),
+            101,
+            101,
+        ),
+        (
+            "a body",
+            request(GET, &["Content-Length: 5"]) + "hello",
+            0,
+            400,
+        ),
+        (
+            "a body that does not arrive",
+            request(GET, &["Content-Length: 5", "Expect: 100-continue"]),
+            101,
+            400,
+        ),
+        (
+            "a body in chunks",
+            request(GET, &["Transfer-Encoding: chunked"]) + "5\r\nhello\r\n0\r\n\r\n",
+            0,
+            400,
         ),
         (
             "bare line feeds",

@@ -1,11 +1,14 @@
 //! The opening handshake of a WebSocket (RFC 6455, section 4.2): checks of the request, and the head
 //! of the response. Pure.
 //!
-//! The checks and their order are those of the WebSocket library of Go nano, gorilla 1.4.2.
+//! The checks and their order are those of the WebSocket library of Go nano, gorilla 1.4.2, and of
+//! Go's HTTP server. A body is refused here, where gorilla closes the connection without a word.
 
 use std::fmt::Write;
 
-use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Version, header, request::Parts};
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request::Parts,
+};
 use percent_encoding::percent_decode_str;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -37,7 +40,29 @@ pub(super) fn check_host(head: &Parts) -> Result<(), Refusal> {
             "The request must have one header 'Host'.\n",
         ));
     }
+    let host = head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    if !host
+        .unwrap_or_default()
+        .iter()
+        .all(|byte| is_of_host(*byte))
+    {
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            "The header 'Host' is malformed.\n",
+        ));
+    }
     Ok(())
+}
+
+/// Whether a host and port may have this byte (RFC 3986, sections 3.2.2 and 3.2.3).
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
+}
+
+/// Whether a request announces a body. Its bytes would be taken for frames.
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
 /// Finds out what a request is for; `path` is that of the WebSocket, decoded.
@@ -95,6 +120,12 @@ pub(super) fn check_websocket(
         return Err(Refusal(
             StatusCode::BAD_REQUEST,
             "A WebSocket needs HTTP/1.1 (nginx: proxy_http_version 1.1).\n",
+        ));
+    }
+    if has_body(&head.headers) {
+        return Err(Refusal(
+            StatusCode::BAD_REQUEST,
+            "A request that opens a WebSocket has no body.\n",
         ));
     }
     if !tokens(&head.headers, &header::SEC_WEBSOCKET_VERSION).any(|version| version == "13") {

@@ -12,6 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 
 /// The longest head of a masked frame, in bytes.
 const MASKED_HEAD: usize = 14;
+/// The head of a masked frame whose length is in its second byte, in bytes.
+const SHORT_HEAD: usize = 6;
 /// The longest payload of a control frame, in bytes.
 pub(super) const MAX_CONTROL: usize = 125;
 
@@ -163,7 +165,7 @@ impl FrameReader {
         self.head = Vec::new();
         let all = std::mem::take(bytes);
         *bytes = &mut all[len - held..];
-        self.check(&head, left)?;
+        self.check(&head, left, len)?;
         let mask = head.mask.ok_or(Fault::Protocol("a frame without a mask"))?;
         Ok(Some(Frame {
             kind: head.opcode,
@@ -172,8 +174,8 @@ impl FrameReader {
         }))
     }
 
-    /// Checks a head, and begins or ends a message with it.
-    fn check(&mut self, head: &FrameHeader, len: u64) -> Result<(), Fault> {
+    /// Checks a head of `head_len` bytes, and begins or ends a message with it.
+    fn check(&mut self, head: &FrameHeader, len: u64, head_len: usize) -> Result<(), Fault> {
         if head.rsv1 || head.rsv2 || head.rsv3 {
             return Err(Fault::Protocol("a reserved bit is set"));
         }
@@ -181,8 +183,9 @@ impl FrameReader {
             (OpCode::Control(_), _) if !head.is_final => {
                 return Err(Fault::Protocol("a fragmented control frame"));
             }
-            (OpCode::Control(_), _) if len > MAX_CONTROL as u64 => {
-                return Err(Fault::Protocol("a control frame over 125 bytes"));
+            // A longer head has a longer length: of more than 125 bytes, or not in its shortest form.
+            (OpCode::Control(_), _) if head_len > SHORT_HEAD => {
+                return Err(Fault::Protocol("a control frame with an extended length"));
             }
             (OpCode::Control(_), _) => return Ok(()),
             (OpCode::Data(Data::Continue), None) => {

@@ -117,7 +117,15 @@ fn what_breaks_the_protocol_is_named() {
         (frame(0x09, b""), protocol("a fragmented control frame")),
         (
             frame(0x89, &[0; 126]),
-            protocol("a control frame over 125 bytes"),
+            protocol("a control frame with an extended length"),
+        ),
+        (
+            vec![0x8A, 0xFE, 0, 1, 0, 0, 0, 0, 1],
+            protocol("a control frame with an extended length"),
+        ),
+        (
+            vec![0x88, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            protocol("a control frame with an extended length"),
         ),
         (
             frame(0x80, b""),
@@ -139,6 +147,9 @@ fn what_breaks_the_protocol_is_named() {
         (frame(0x88, b""), None),
         (frame(0x88, b"\x03\xe8"), None),
         (frame(0x89, &[0; 125]), None),
+        // Data may have a longer length than it needs.
+        (vec![0x82, 0xFE, 0, 1, 0, 0, 0, 0, 1], None),
+        (vec![0x82, 0xFF, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], None),
     ] {
         assert_eq!(fault(&bytes), expected, "{bytes:x?}");
     }
