@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     admission::Origin,
+    client_state::FLUSH_TIMEOUT,
     connection::Connection,
     connection_options::ConnectionOptions,
     detached::keep,
@@ -236,15 +237,19 @@ async fn first_bytes<T: Transport>(
 ) -> Result<(T, Opening), &'static str> {
     let mut opening = Opening::new(gate.limits.max_packet());
     let read = poll_fn(|cx| transport.poll_read(cx, &mut opening.decoder));
-    match timeout(gate.limits.handshake_timeout(), read).await {
+    let reason = match timeout(gate.limits.handshake_timeout(), read).await {
         Ok(Ok(count @ 1..)) => {
             gate.metrics.bytes_received.increment(count as u64);
-            Ok((transport, opening))
+            return Ok((transport, opening));
         }
-        Ok(Ok(0)) => Err("closed by the client"),
-        Ok(Err(_)) => Err("broken"),
-        Err(_) => Err("handshake timeout"),
-    }
+        Ok(Ok(0)) => "closed by the client",
+        Ok(Err(_)) => return Err("broken"),
+        Err(_) => "handshake timeout",
+    };
+    // Over TLS the client must be able to tell the end from a cut.
+    let shutdown = poll_fn(|cx| transport.poll_shutdown(cx));
+    let _ = timeout(FLUSH_TIMEOUT, shutdown).await;
+    Err(reason)
 }
 
 /// Opens a session and drives its connection to the end.

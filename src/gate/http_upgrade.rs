@@ -33,7 +33,7 @@ use super::{
     shared::Shared,
     upgrade_request::UpgradeRequest,
 };
-use crate::net::forwarded;
+use crate::net::forwarded::{self, Contradiction};
 
 mod opening_handshake;
 mod progress;
@@ -51,6 +51,9 @@ const MAX_HEAD: usize = 64 * 1024;
 /// The answer to a client that speaks HTTP/2 at once: the HTTP library has none.
 const HTTP2: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Type: text/plain\r\n\
      Content-Length: 34\r\nConnection: close\r\n\r\nThis server speaks HTTP/1.1 only.\n";
+
+const CONTRADICTION: &str = "The headers 'Forwarded' and 'X-Forwarded-For' name different clients. The \
+    proxy in front of this server has to remove the one that it does not write.\n";
 
 /// A stream whose client has received the response that opens a WebSocket.
 pub(super) struct Upgraded<S> {
@@ -145,7 +148,11 @@ where
         }));
     }
     if let Err(error) = result {
-        if signals.is_stalled() || error.is_timeout() {
+        if signals.is_stalled() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, error));
+        }
+        if error.is_timeout() {
+            let _ = timeout(FLUSH_TIMEOUT, io.shutdown()).await;
             return Err(io::Error::new(io::ErrorKind::TimedOut, error));
         }
         if error.is_parse() {
@@ -167,7 +174,7 @@ async fn answer(
 ) -> Result<Accepted, Box<Response<Body>>> {
     let (head, body) = request.into_parts();
     opening_handshake::check_host(&head).map_err(refuse)?;
-    let client = forwarded_for(options, peer, &head.headers);
+    let client = forwarded_for(options, peer, &head.headers).map_err(refuse)?;
     if let Some(client) = client {
         check_denied(gate, client).map_err(refuse_client)?;
     }
@@ -205,11 +212,20 @@ async fn answer(
 }
 
 /// The address of the client that a trusted proxy names.
-fn forwarded_for(options: &WebSocketOptions, peer: &Origin, headers: &HeaderMap) -> Option<IpAddr> {
-    let trusted = options.forwarders.as_ref()?;
-    let proxy = peer.remote?.ip();
-    let named = trusted.contains(proxy).then_some(headers)?;
-    forwarded::client(named, trusted)
+fn forwarded_for(
+    options: &WebSocketOptions,
+    peer: &Origin,
+    headers: &HeaderMap,
+) -> Result<Option<IpAddr>, Refusal> {
+    let proxy = peer.remote.map(|remote| remote.ip());
+    let trusted = options.forwarders.as_ref();
+    match trusted.zip(proxy) {
+        Some((trusted, proxy)) if trusted.contains(proxy) => {
+            let client = forwarded::client(headers, trusted);
+            client.map_err(|Contradiction| Refusal(StatusCode::BAD_REQUEST, CONTRADICTION))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn refuse_client(refused: Refused) -> Box<Response<Body>> {

@@ -189,13 +189,14 @@ impl Listener {
         self
     }
 
-    /// Takes the address of a WebSocket's client from the header `Forwarded`, or else
-    /// `X-Forwarded-For`, of requests that come from these networks. No effect on TCP.
+    /// Takes the address of a WebSocket's client from the header `Forwarded` or `X-Forwarded-For`
+    /// of requests that come from these networks. No effect on TCP.
     ///
     /// Each proxy appends the address it was called from, so the client is the last address that is
     /// in none of these networks; what stands before it may be invented. Its port is 0: it is unknown.
-    /// Without the header, or with `unknown`, the address is the proxy's. Headers from any
-    /// other address are ignored.
+    /// Without the header, or with `unknown`, the address is the proxy's. A request with both headers
+    /// that do not agree is refused (400): a proxy passes on the one that it does not write as the
+    /// client has sent it, and should remove it. Headers from any other address are ignored.
     #[must_use]
     pub fn forwarded_for(mut self, trusted: impl IntoIterator<Item = Network>) -> Self {
         if let Some(websocket) = &mut self.websocket {

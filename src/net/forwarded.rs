@@ -8,19 +8,44 @@ use super::network::NetworkSet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// `Forwarded` and `X-Forwarded-For` name different clients: one of them is the client's invention,
+/// and it cannot be known which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Contradiction;
+
 /// Returns the address of the client behind trusted proxies: the last address in `Forwarded` (RFC
-/// 7239), or else in `X-Forwarded-For`, that is no trusted proxy's own.
+/// 7239) or `X-Forwarded-For` that is no trusted proxy's own.
 ///
 /// Each proxy appends the address it was called from, so that everything before that entry may be
 /// invented by the client. `None` if the headers name no address: they are missing, or the entry is not
 /// an address (`unknown`, a name, garbage). The caller must have checked that `headers` come from a
 /// trusted proxy.
-pub(crate) fn client(headers: &HeaderMap, trusted: &NetworkSet) -> Option<IpAddr> {
-    if headers.contains_key(header::FORWARDED) {
-        return last_untrusted(entries(headers, header::FORWARDED), trusted, element_for);
+///
+/// # Errors
+/// Both headers are there and do not agree. A proxy writes one of them, and passes on the other as
+/// the client has sent it.
+pub(crate) fn client(
+    headers: &HeaderMap,
+    trusted: &NetworkSet,
+) -> Result<Option<IpAddr>, Contradiction> {
+    let has = |name| headers.contains_key(name);
+    let standard = || last_untrusted(entries(headers, header::FORWARDED), trusted, element_for);
+    let common = || {
+        let entries = entries(headers, X_FORWARDED_FOR);
+        last_untrusted(entries, trusted, |entry| address(entry.trim()))
+    };
+    match (has(header::FORWARDED), has(X_FORWARDED_FOR)) {
+        (true, true) => {
+            let client = standard();
+            if client == common() {
+                Ok(client)
+            } else {
+                Err(Contradiction)
+            }
+        }
+        (true, false) => Ok(standard()),
+        (false, _) => Ok(common()),
     }
-    let entries = entries(headers, X_FORWARDED_FOR);
-    last_untrusted(entries, trusted, |entry| address(entry.trim()))
 }
 
 /// The comma-separated entries of all headers of a name, in order.
@@ -96,6 +121,10 @@ mod tests {
     use super::*;
 
     fn client_of(lines: &[(&str, &[u8])]) -> Option<String> {
+        read(lines).unwrap().map(|ip| ip.to_string())
+    }
+
+    fn read(lines: &[(&str, &[u8])]) -> Result<Option<IpAddr>, Contradiction> {
         let trusted = ["10.0.0.0/8", "fd00::/8"];
         let trusted = trusted.iter().map(|it| it.parse().unwrap()).collect();
         let mut headers = HeaderMap::new();
@@ -105,7 +134,7 @@ mod tests {
                 axum::http::HeaderValue::from_bytes(value).unwrap(),
             );
         }
-        client(&headers, &trusted).map(|ip| ip.to_string())
+        client(&headers, &trusted)
     }
 
     #[test]
@@ -156,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_standard_header_is_preferred() {
+    fn the_standard_header_is_read_alike() {
         for (value, expected) in [
             ("for=198.51.100.7", Some("198.51.100.7")),
             (
@@ -174,11 +203,46 @@ mod tests {
             ("proto=https", None),
             ("", None),
         ] {
-            let client = client_of(&[
-                ("forwarded", value.as_bytes()),
-                ("x-forwarded-for", b"203.0.113.9"),
-            ]);
+            let client = client_of(&[("forwarded", value.as_bytes())]);
             assert_eq!(client.as_deref(), expected, "{value:?}");
         }
+    }
+
+    #[test]
+    fn a_client_cannot_pretend_with_the_header_that_its_proxy_does_not_write() {
+        let both = |standard: &str, common: &str| {
+            read(&[
+                ("forwarded", standard.as_bytes()),
+                ("x-forwarded-for", common.as_bytes()),
+            ])
+        };
+        for (standard, common) in [
+            ("for=203.0.113.9", "198.51.100.7"),
+            ("for=203.0.113.9, for=198.51.100.7", "203.0.113.9"),
+            ("for=unknown", "198.51.100.7"),
+            ("garbage", "198.51.100.7"),
+            ("", "198.51.100.7"),
+            ("for=198.51.100.7", ""),
+            ("for=198.51.100.7", "unknown"),
+            ("for=198.51.100.7", "10.0.0.3"),
+        ] {
+            assert_eq!(
+                both(standard, common),
+                Err(Contradiction),
+                "{standard:?} {common:?}"
+            );
+        }
+        let agreed = Ok(Some("198.51.100.7".parse().unwrap()));
+        for (standard, common) in [
+            ("for=198.51.100.7", "198.51.100.7"),
+            (
+                "for=\"[::ffff:198.51.100.7]:80\"",
+                "203.0.113.9, 198.51.100.7:4711",
+            ),
+            ("for=198.51.100.7, for=10.0.0.3", "198.51.100.7"),
+        ] {
+            assert_eq!(both(standard, common), agreed, "{standard:?} {common:?}");
+        }
+        assert_eq!(both("for=unknown", "unknown"), Ok(None));
     }
 }

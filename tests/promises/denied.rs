@@ -185,6 +185,30 @@ async fn status(node: &Node, path: &str, client: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_client_cannot_pretend_with_the_header_that_its_proxy_does_not_write() {
+    let listener = Listener::websocket("127.0.0.1:0", "/nano");
+    let node = App::new()
+        .component(Echo)
+        .deny(networks(["198.51.100.66"]))
+        .listen(listener.forwarded_for(networks(["127.0.9.0/24"])))
+        .start()
+        .await
+        .unwrap();
+    let with = |client: &str, invented: &str| format!("{client}\r\nForwarded: {invented}");
+    for client in ["198.51.100.66", "198.51.100.67"] {
+        for invented in ["for=203.0.113.9", "for=unknown", "garbage", ""] {
+            let headers = with(client, invented);
+            assert_eq!(status(&node, "/nano", &headers).await, "400", "{headers}");
+        }
+    }
+    // A proxy may write both.
+    let denied = with("198.51.100.66", "for=198.51.100.66");
+    assert_eq!(status(&node, "/nano", &denied).await, "403");
+    let served = with("203.0.113.9, 198.51.100.67", "for=198.51.100.67");
+    assert_eq!(status(&node, "/nano", &served).await, "101");
+}
+
+#[tokio::test]
 async fn a_client_behind_a_proxy_that_may_not_connect_is_refused_before_the_upgrade() {
     let page = Router::new().route("/page", get(async || "hello"));
     let listener = Listener::websocket("127.0.0.1:0", "/nano")

@@ -1,10 +1,10 @@
 //! Listeners of every kind, with and without TLS, side by side.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use nano::{Accept, App, Listener, Session, Timeouts};
+use nano::{Accept, App, Error, Listener, Session, Timeouts, code, packet::Kind};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -22,8 +22,8 @@ use tokio_rustls::{
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::{
-    harness::{Client, Echo, Wire, start},
-    support::within,
+    harness::{Client, Echo, Wire, greeting, packet, start},
+    support::{eventually, within},
 };
 
 /// A certificate for `localhost` that signed itself, in files.
@@ -305,5 +305,59 @@ async fn a_refused_handshake_is_silent_unless_it_has_a_number() {
             ends.first().await,
             nano::CloseReason::HandshakeRefused("too old".to_owned())
         );
+    }
+}
+
+/// A client whose connection is encrypted sees every end of it as one, not as a cut.
+#[tokio::test]
+async fn every_end_of_an_encrypted_connection_is_announced() {
+    let certificate = Certificate::new();
+    let secure = |listener: Listener| listener.tls(&certificate.chain, &certificate.key);
+    let app = App::new()
+        .component(Echo)
+        .timeouts(Timeouts::new().handshake(Duration::from_millis(300)))
+        .listen(secure(Listener::websocket("127.0.0.1:0", "/nano")))
+        .on_handshake(|handshake| match handshake.request().user.is_string() {
+            true => Err(Error::new(code::FORBIDDEN, "no")),
+            false => Ok(Accept::new()),
+        });
+    let node = start(app.listen(secure(Listener::tcp("127.0.0.1:0")))).await;
+    let &[websocket, tcp, ..] = node.addresses() else {
+        panic!("three listeners")
+    };
+    let hello = |body: &str| packet(Kind::Handshake, body.as_bytes());
+    let ends: [(&str, SocketAddr, Vec<u8>); 9] = [
+        ("silence", tcp, Vec::new()),
+        ("no request", websocket, Vec::new()),
+        ("half a head", websocket, b"GET / HT".to_vec()),
+        ("garbage", tcp, b"garbage".to_vec()),
+        ("a handshake that is refused", tcp, hello(r#"{"user":"x"}"#)),
+        ("a packet over the limit", tcp, vec![4, 0xFF, 0xFF, 0xFF]),
+        ("a kick", tcp, greeting()),
+        (
+            "a request that is no HTTP",
+            websocket,
+            b"garbage\r\n\r\n".to_vec(),
+        ),
+        (
+            "HTTP that ends",
+            websocket,
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".to_vec(),
+        ),
+    ];
+    for (what, address, bytes) in ends {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let mut stream = certificate.connect(stream).await;
+        stream.write_all(&bytes).await.unwrap();
+        if what == "a kick" {
+            eventually("a session", || node.handle().sessions().count() == 1).await;
+            node.handle().sessions().list()[0].kick("bye");
+        }
+        // A cut would be an error, `UnexpectedEof`.
+        let mut rest = Vec::new();
+        let end = stream.read_to_end(&mut rest);
+        within(what, end)
+            .await
+            .unwrap_or_else(|error| panic!("{what}: {error}"));
     }
 }

@@ -157,7 +157,7 @@ async fn haproxy_http_forwards_websockets_and_checks_a_page() {
     let node = start(listener).await;
     let port = free_port();
     let backend = format!(
-        " option forwardfor\n option httpchk GET /healthz\n server gate {} check inter 50ms",
+        " option forwardfor\n http-request del-header Forwarded\n option httpchk GET /healthz\n server gate {} check inter 50ms",
         server(&node)
     );
     let haproxy = haproxy("http", port, backend).await;

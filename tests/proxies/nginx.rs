@@ -49,6 +49,7 @@ async fn nginx_http_forwards_the_players_address_and_heartbeats_keep_the_connect
            proxy_set_header Upgrade $http_upgrade;\n\
            proxy_set_header Connection upgrade;\n\
            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
+           proxy_set_header Forwarded \"\";\n\
            proxy_read_timeout 2s;\n\
            proxy_send_timeout 2s;\n\
          }} }} }}"
