@@ -26,8 +26,6 @@ use crate::{
 pub(super) struct FilteredCall<S: Serializer, M> {
     invocation: Invocation<S>,
     message: M,
-    /// Since when it waits for its turn, if a filter wants to know.
-    queued: Option<Instant>,
 }
 
 /// What the filters decided, and how long the handler may run.
@@ -35,11 +33,9 @@ type Entered = (Result<Flow>, Option<Duration>);
 
 impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
     pub(super) fn new(invocation: Invocation<S>, message: M) -> Self {
-        let queued = invocation.handler.chain.measures_queue();
         Self {
             invocation,
             message,
-            queued: queued.then(Instant::now),
         }
     }
 
@@ -62,13 +58,12 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
         let Self {
             mut invocation,
             message,
-            queued,
         } = self;
         Scheduler::label_task(invocation.handler.label);
         let span = invocation.span();
         let trace = invocation.trace().cloned();
         let mut stage = Stage::Before;
-        let run = || invocation.run_filtered(&mut stage, (message, queued), call, reply, encode);
+        let run = || invocation.run_filtered(&mut stage, message, call, reply, encode);
         let run = || within(trace.as_ref(), || span.in_scope(run));
         // One for filters, handler and encoding: each takes 130 instructions.
         match catch_unwind(AssertUnwindSafe(run)) {
@@ -101,7 +96,6 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
             let Self {
                 mut invocation,
                 message,
-                ..
             } = self;
             if let Err(result) = passed(flow) {
                 return invocation.refuse(result, encode);
@@ -127,7 +121,7 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
         let mut copy = None;
         let session = invocation.ticket.session().in_default_format(&mut copy);
         let handler = &invocation.handler;
-        let mut call = context(session, handler.route(), message, self.queued);
+        let mut call = context(session, handler.route(), message, invocation.queue_time());
         let reporter = &handler.service.reporter;
         let flow = {
             let entered = &mut invocation.entered;
@@ -155,9 +149,9 @@ fn context<'a>(
     session: &'a Session,
     route: &'a str,
     message: &'a mut (dyn Any + Send),
-    queued: Option<Instant>,
+    queue_time: Option<Duration>,
 ) -> Context<'a> {
-    Context::new(session, route).with_message(message, queued.map(|queued| queued.elapsed()))
+    Context::new(session, route).with_message(message, queue_time)
 }
 
 /// How far a message without anything that waits has come: what has panicked if it goes no further.
@@ -198,7 +192,7 @@ impl<S: Serializer> Invocation<S> {
     fn run_filtered<M: Send + 'static, R: 'static, Output, Work>(
         &mut self,
         stage: &mut Stage,
-        (mut message, queued): (M, Option<Instant>),
+        mut message: M,
         call: impl FnOnce(&Session<S>, M) -> HandlerCall<Output, Work>,
         reply: fn(Output) -> Result<R>,
         encode: fn(&R) -> Result<Option<Bytes>>,
@@ -208,7 +202,7 @@ impl<S: Serializer> Invocation<S> {
         let (flow, limit) = {
             let session = self.ticket.session().in_default_format(&mut copy);
             let handler = &self.handler;
-            let mut call = context(session, handler.route(), &mut message, queued);
+            let mut call = context(session, handler.route(), &mut message, self.queue_time());
             let flow = handler.chain.enter(&mut self.entered, &mut call);
             (flow, call.time_limit())
         };

@@ -31,7 +31,8 @@ pub(super) struct Invocation<S: Serializer> {
     state: State,
     /// How many filters let the message pass and wait for its outcome. With the flags it fills one word.
     pub(super) entered: u32,
-    /// On a measured route, when the message was decoded, and then when its handler started.
+    /// On a measured route, when the message was decoded, and then when its handler started. Where a
+    /// filter wants to know the queue time, the first alone.
     since: Option<Instant>,
     started: bool,
     /// The span of a sampled message, until it ends.
@@ -61,7 +62,8 @@ impl<S: Serializer> Invocation<S> {
         } else {
             Ticket::new(session, scheduler)
         };
-        let since = handler.measured.is_some().then(Instant::now);
+        let is_measured = handler.measured.is_some() || handler.chain.measures_queue();
+        let since = is_measured.then(Instant::now);
         let mut invocation = Self {
             ticket,
             handler,
@@ -91,6 +93,13 @@ impl<S: Serializer> Invocation<S> {
     /// The trace of what the handler causes.
     pub(super) fn trace(&self) -> Option<&Arc<Trace>> {
         self.traced.as_ref().map(|traced| traced.trace())
+    }
+
+    /// How long the message has waited for its turn, where a filter wants to know.
+    #[inline]
+    pub(super) fn queue_time(&self) -> Option<Duration> {
+        let wanted = self.handler.chain.measures_queue();
+        self.since.filter(|_| wanted).map(|since| since.elapsed())
     }
 
     /// Ends the queue time: the handler starts `now`.
