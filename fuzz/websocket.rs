@@ -17,9 +17,7 @@ pub(crate) fn websocket(data: &[u8]) {
     let [choice, stream @ ..] = data else { return };
     let limit = [0, 16, 65_536, 1 << 40][usize::from(choice % 4)];
     let whole = read(stream, limit, stream.len().max(1));
-    for step in [1, usize::from(choice / 4) + 2] {
-        assert_eq!(read(stream, limit, step), whole);
-    }
+    assert_eq!(read(stream, limit, usize::from(choice / 4) + 1), whole);
     assert!(whole.data.len() <= stream.len());
     assert!(limit > 0 || whole.data.is_empty());
     for (kind, payload) in &whole.control {
