@@ -1,10 +1,13 @@
 //! Messages cut and glued by the network: reported to pomelo #171 and godot-websocket #4. Go nano
 //! decodes them, and so does this crate.
 
-use bytes::Bytes;
-use nano::{App, Component, Handlers, Raw, Result, Session, message::Message, packet};
+use std::sync::Arc;
 
-use crate::support::{Frame, RawClient, Server, opcode};
+use bytes::Bytes;
+use nano::{App, CloseReason, Component, Handlers, Raw, Result, Session, message::Message, packet};
+use parking_lot::Mutex;
+
+use crate::support::{Frame, RawClient, Server, eventually, opcode};
 
 struct Echo;
 
@@ -101,4 +104,25 @@ async fn a_packet_byte_by_byte_in_fragments_of_one_message_arrives_whole() {
         client.send_frame(&frame).await;
     }
     assert_eq!(client.response(1).await, body(401));
+}
+
+/// Seen with clients that send one request and close their direction at once.
+#[tokio::test]
+async fn a_client_that_closes_its_direction_behind_a_request_is_gone() {
+    let reasons = Arc::<Mutex<Vec<CloseReason>>>::default();
+    let seen = reasons.clone();
+    let app = App::new()
+        .component(Echo)
+        .on_session_closed(move |_, reason| seen.lock().push(reason.clone()));
+    let server = Server::start(app).await;
+    for count in 1..=5 {
+        let mut client = server.client().await;
+        client.send(&request(1, &body(100))).await;
+        client.finish().await;
+        // The reply may arrive before the end.
+        while client.bytes().await.is_some() {}
+        eventually("the session ends", || reasons.lock().len() == count).await;
+    }
+    assert!(reasons.lock().iter().all(|it| *it == CloseReason::Client));
+    assert_eq!(server.node.handle().sessions().count(), 0);
 }

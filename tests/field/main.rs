@@ -11,3 +11,4 @@ mod cut_and_glued;
 mod old_clients;
 mod pushes;
 mod table;
+mod values;

@@ -23,7 +23,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn every_test_the_list_of_cases_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let sources: Vec<_> = ["tests", "src", "crates"]
+    let sources: Vec<_> = ["tests", "src", "crates", "examples"]
         .iter()
         .flat_map(|folder| files(&root.join(folder)))
         .filter(|file| {
