@@ -114,6 +114,34 @@ async fn a_client_finds_its_moved_session_by_way_of_any_gate() {
     assert_eq!(granted["lost"], "unknown");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gate_that_still_drains_says_where_its_sessions_have_moved() {
+    let world = World::new(SLOW, 1).await;
+    let (first, _log) = world.gate().await;
+    let (second, _log) = world.gate().await;
+    let (third, _log) = world.gate().await;
+    world.converged(&[&first, &second, &third]).await;
+    // A session that cannot move keeps the gate.
+    let mut stays = RawClient::tcp(first.node().addresses()[0]).await;
+    stays.handshake().await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Room.Enter", "").await;
+    let session = served(&world.backends[0]);
+    first.handle().drain(LONG);
+    let moved = || count(&first) == 1 && count(&second) + count(&third) == 1;
+    eventually("the session moves", moved).await;
+    let other = match count(&second) {
+        1 => &third,
+        _ => &second,
+    };
+    session.push_raw("onNumber", "0").unwrap();
+    let mut back = client.again(other.node(), 1).await.client;
+    assert_eq!(back.push("onNumber").await, "0");
+    assert_eq!(back.call(2, "Room.Echo", "x").await, "x");
+    assert_eq!(served(&world.backends[0]), session);
+    assert_eq!(count(&first), 1);
+}
+
 #[tokio::test]
 async fn a_session_with_a_part_on_its_gate_stays_until_the_deadline() {
     let world = World::new(SLOW, 1).await;
