@@ -91,8 +91,8 @@ use self::{
         registration::RegistrationState,
         registry::Registry,
         service::{MasterService, MemberService},
-        standing::Standing,
         state::{ClusterState, MasterState},
+        view_status::ViewStatus,
     },
     proto::{master_server::MasterServer, member_server::MemberServer},
     server::{ClusterServer, ServerConfig},
@@ -129,7 +129,7 @@ pub(crate) struct BoundCluster {
     dialer: Arc<Dialer>,
     metrics: Arc<ClusterMetrics>,
     members: watch::Sender<Arc<MemberSet>>,
-    standing: watch::Sender<Standing>,
+    view_status: watch::Sender<ViewStatus>,
     heartbeat: HeartbeatConfig,
     retry: Duration,
     is_master: bool,
@@ -208,7 +208,7 @@ impl BoundCluster {
             node_metrics: node_metrics.clone(),
             dialer: Arc::new(dialer),
             members: watch::Sender::default(),
-            standing: watch::Sender::default(),
+            view_status: watch::Sender::default(),
             heartbeat: HeartbeatConfig::new(settings.heartbeat.unwrap_or(heartbeat)),
             retry: settings.retry_interval.unwrap_or(DEFAULT_RETRY),
             is_master: settings.master,
@@ -247,7 +247,7 @@ impl BoundCluster {
             incarnation: self.own.incarnation(),
             is_master: self.is_master && self.masters.is_empty(),
             members: self.members.subscribe(),
-            standing: self.standing.subscribe(),
+            view_status: self.view_status.subscribe(),
         }
     }
 
@@ -307,7 +307,7 @@ impl BoundCluster {
             handle,
             self.dialer,
             self.metrics,
-            (self.members, self.standing),
+            (self.members, self.view_status),
             data_plane.clone(),
             master,
         ));

@@ -120,6 +120,9 @@ pub mod transport {
     };
 }
 
+#[cfg(test)]
+mod sample;
+
 // The wire format, shared with the client.
 #[doc(inline)]
 pub use nano_protocol::{

@@ -37,6 +37,7 @@ const BANNED: &[(&str, &str)] = &[
     // The cluster.
     ("attendance", "membership client"),
     ("pulse", "heartbeat"),
+    ("standing", "registration state, view status"),
     ("rhythm", "heartbeat config"),
     ("patience", "eviction timeout"),
     ("announcer", "broadcaster"),

@@ -22,10 +22,10 @@ mod selector;
 pub(super) mod service;
 #[cfg(test)]
 mod simulation;
-pub(super) mod standing;
 pub(super) mod state;
 pub(super) mod subscriber;
 pub(super) mod table;
 #[cfg(test)]
 mod tests;
 mod updates;
+pub(super) mod view_status;

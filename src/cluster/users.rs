@@ -38,7 +38,7 @@ use super::{
         service::DirectoryService,
     },
     link::remote::RemoteSession,
-    membership::standing::Standing,
+    membership::view_status::ViewStatus,
     node_caller::NodeCaller,
     node_services::{NodeCall, NodeService, NodeServices, unknown},
     players::{LoginReply, LoginRequest},
@@ -60,7 +60,7 @@ pub(crate) struct ClusterPlace {
     pub(crate) is_master: bool,
     /// The other members.
     pub(crate) members: watch::Receiver<Arc<MemberSet>>,
-    pub(crate) standing: watch::Receiver<Standing>,
+    pub(crate) view_status: watch::Receiver<ViewStatus>,
 }
 
 /// What a node does for users, for its own code and for other nodes.
@@ -101,7 +101,7 @@ impl Users {
         let views = place.map(|place| ClusterViews {
             is_master: place.is_master,
             members: place.members,
-            standing: place.standing,
+            view_status: place.view_status,
         });
         let users = Arc::new(Self {
             gate,

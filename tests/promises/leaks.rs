@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     harness::{Client, Ends, start},
-    support::eventually,
+    support::{eventually, sampled},
 };
 
 const UIDS: i64 = 10;
@@ -142,7 +142,7 @@ async fn after_thousands_of_connections_every_table_is_empty() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "slow"]
 async fn after_a_hundred_thousand_connections_every_table_is_empty() {
-    come_and_go(100_000).await;
+    come_and_go(sampled(100_000) as usize).await;
 }
 
 #[tokio::test]

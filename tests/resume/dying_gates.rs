@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     front::Front,
     harness::MINUTE,
-    support::eventually,
+    support::{eventually, sampled},
     world::{LONG, World, count, number},
 };
 
@@ -214,7 +214,7 @@ async fn gates_that_die_while_sessions_move_repeat_and_reorder_nothing() {
         .ok()
         .and_then(|seeds| seeds.parse().ok());
     let mut lost = BTreeMap::new();
-    for seed in 100..100 + seeds.unwrap_or(60) {
+    for seed in 100..100 + seeds.unwrap_or_else(|| sampled(60)) {
         *lost.entry(die(seed).await).or_insert(0) += 1;
     }
     println!("runs by sessions lost: {lost:?}");

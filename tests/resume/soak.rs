@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     proxy::Proxy,
-    support::eventually,
+    support::{eventually, sampled},
     world::{SLOW, count},
 };
 
@@ -177,9 +177,9 @@ async fn nothing_is_lost_repeated_or_reordered_over_connections_that_are_lost() 
 async fn nothing_is_lost_repeated_or_reordered_for_minutes() {
     // What two cores play without falling behind; 30 with optimizations.
     let (count, seconds) = if cfg!(debug_assertions) {
-        (6, 60)
+        (6, sampled(60).max(20))
     } else {
-        (30, 120)
+        (30, sampled(120).max(20))
     };
     let mut clients = JoinSet::new();
     for seed in 100..100 + count {

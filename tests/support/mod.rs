@@ -4,11 +4,14 @@
 
 mod member_app;
 mod peer;
+#[path = "../../src/sample.rs"]
+mod sample;
 mod server;
 
 pub(crate) use self::{
     member_app::MemberApp,
     peer::{Exit, Peer, program},
+    sample::sampled,
     server::Server,
 };
 pub(crate) use nano::testing::{

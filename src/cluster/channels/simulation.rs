@@ -5,6 +5,7 @@
 use std::{collections::BTreeMap, env, ops::Range};
 
 use self::world::World;
+use crate::sample::sampled;
 
 mod checks;
 mod faults;
@@ -21,7 +22,7 @@ fn all_members_see_one_order_and_nothing_twice() {
 #[test]
 #[ignore = "slow"]
 fn all_members_see_one_order_and_nothing_twice_for_many_seeds() {
-    check(0..1000);
+    check(0..sampled(1_000));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::{
     driver::Directory,
     view::{NodeId, View},
 };
-use crate::{cluster::membership::standing::Standing, member::MemberSet};
+use crate::{cluster::membership::view_status::ViewStatus, member::MemberSet};
 
 /// How often the state machines look at the clock while they wait for something.
 const TICK: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ pub(crate) struct ClusterViews {
     pub(crate) is_master: bool,
     /// The other members.
     pub(crate) members: watch::Receiver<Arc<MemberSet>>,
-    pub(crate) standing: watch::Receiver<Standing>,
+    pub(crate) view_status: watch::Receiver<ViewStatus>,
 }
 
 /// Runs a directory for as long as the node lives. A standalone node has no views to follow.
@@ -61,7 +61,7 @@ async fn run(directory: Weak<Directory>, busy: Arc<Notify>, mut views: Option<Cl
             };
             tokio::select! {
                 changed = views.members.changed() => changed.is_ok(),
-                changed = views.standing.changed() => changed.is_ok(),
+                changed = views.view_status.changed() => changed.is_ok(),
             }
         };
         tokio::select! {
@@ -77,9 +77,9 @@ async fn run(directory: Weak<Directory>, busy: Arc<Notify>, mut views: Option<Cl
 
 /// Goes on to the latest view.
 fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
-    let standing = views.standing.borrow_and_update().clone();
+    let view_status = views.view_status.borrow_and_update().clone();
     let members = views.members.borrow_and_update().clone();
-    directory.heard_of(standing.heard);
+    directory.heard_of(view_status.heard);
     let known = directory.view().number();
     let view = |number, members: &MemberSet, master| {
         let linked = members.iter().filter(|member| member.info().link);
@@ -93,8 +93,8 @@ fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
             master,
         )
     };
-    match &standing.view {
-        _ if standing.go_master => {
+    match &view_status.view {
+        _ if view_status.go_master => {
             let table = view(0, &members, 0);
             if known != 0 || directory.view().yields_to(&table) {
                 directory.set_view(table);
@@ -107,7 +107,7 @@ fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
         _ if known == 0 && (views.is_master || members.iter().next().is_some()) => {
             let master = match views.is_master {
                 true => directory.own().incarnation,
-                false => standing.master,
+                false => view_status.master,
             };
             let table = view(0, &members, master);
             if directory.view().yields_to(&table) {

@@ -10,6 +10,7 @@
 use std::{env, ops::Range};
 
 use self::world::World;
+use crate::sample::sampled;
 
 mod effects;
 mod injection;
@@ -27,7 +28,7 @@ fn no_user_ever_has_two_confirmed_sessions() {
 #[test]
 #[ignore = "slow"]
 fn no_user_ever_has_two_confirmed_sessions_with_many_seeds() {
-    check(seeds(0..200));
+    check(seeds(0..sampled(600)));
 }
 
 #[test]

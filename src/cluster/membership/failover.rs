@@ -12,6 +12,7 @@
 use std::{env, ops::Range};
 
 use self::{defects::Defect, world::World};
+use crate::sample::sampled;
 
 mod calls;
 mod checks;
@@ -32,7 +33,7 @@ fn at_most_one_master_leads_and_tables_converge() {
 #[test]
 #[ignore = "slow"]
 fn at_most_one_master_leads_with_many_seeds() {
-    check(0..seeds(20_000));
+    check(0..seeds(sampled(20_000)));
 }
 
 #[test]

@@ -10,6 +10,7 @@
 use std::{env, ops::Range};
 
 use self::{fault::FaultCounts, world::World};
+use crate::sample::sampled;
 
 mod convergence;
 mod event;
@@ -28,7 +29,7 @@ fn tables_converge_after_faults() {
 #[test]
 #[ignore = "slow"]
 fn tables_converge_after_faults_with_many_seeds() {
-    check(seeds(0..5_000));
+    check(seeds(0..sampled(5_000)));
 }
 
 /// A failing seed can be replayed only if nothing but the seed decides: no hash map's order, for

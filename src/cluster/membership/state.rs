@@ -14,10 +14,10 @@ use super::{
     heartbeat::{HeartbeatConfig, HeartbeatReply, ViewStamp},
     leadership::Leadership,
     registry::{MembershipDelta, Refusal, Registry, Removal},
-    standing::Standing,
     subscriber::MembershipSubscriber,
     table::{Change, MemberTable},
     updates::Announcement,
+    view_status::ViewStatus,
 };
 use crate::{
     cluster::channel::Dialer,
@@ -45,7 +45,7 @@ pub(crate) struct ClusterState {
     /// The table as everything else in the node reads it. Written with `table` locked.
     members: watch::Sender<Arc<MemberSet>>,
     /// The latest view. Written with `table` locked.
-    standing: watch::Sender<Standing>,
+    view_status: watch::Sender<ViewStatus>,
     /// Notified when the master has announced a change: the next heartbeat brings its view.
     announced: Notify,
     /// The master that announced last that it leads. Written with `table` locked.
@@ -85,7 +85,7 @@ impl ClusterState {
         handle: Handle,
         dialer: Arc<Dialer>,
         metrics: Arc<ClusterMetrics>,
-        (members, standing): (watch::Sender<Arc<MemberSet>>, watch::Sender<Standing>),
+        (members, view_status): (watch::Sender<Arc<MemberSet>>, watch::Sender<ViewStatus>),
         subscriber: Arc<dyn MembershipSubscriber>,
         master: Option<MasterState>,
     ) -> Self {
@@ -96,7 +96,7 @@ impl ClusterState {
             dialer,
             metrics,
             members,
-            standing,
+            view_status,
             announced: Notify::new(),
             new_leader: watch::Sender::default(),
             subscriber,
@@ -173,7 +173,7 @@ impl ClusterState {
     /// Returns the highest number of a view or term that was heard of.
     pub(crate) fn seen(&self) -> u64 {
         let term = self.table.lock().term();
-        term.max(self.standing.borrow().heard)
+        term.max(self.view_status.borrow().heard)
     }
 
     /// Notes the address of the master that this node reports to; of a master that leads, its own.
@@ -217,13 +217,14 @@ impl ClusterState {
     /// Notes the view that a master of this incarnation states.
     pub(crate) fn heard_of_view(&self, view: ViewStamp, master: u64) {
         let table = self.table.lock();
-        self.standing
-            .send_if_modified(|standing| standing.hear(view, master, &table));
+        self.view_status
+            .send_if_modified(|view_status| view_status.hear(view, master, &table));
     }
 
     /// Notes that the master is one of Go nano.
     pub(crate) fn has_go_master(&self) {
-        self.standing.send_if_modified(Standing::hear_go_master);
+        self.view_status
+            .send_if_modified(ViewStatus::hear_go_master);
     }
 
     /// Changes the table, publishes it and notifies subscribers.
@@ -341,8 +342,8 @@ impl ClusterState {
         master.broadcaster.take_over(term, registry.inherited());
         *master.registry.lock() = Some(registry);
         let leader = self.own.incarnation();
-        self.standing
-            .send_if_modified(|standing| standing.lead(leader));
+        self.view_status
+            .send_if_modified(|view_status| view_status.lead(leader));
     }
 
     /// Waits until members at these addresses have everything that this master has announced.
@@ -461,8 +462,9 @@ impl ClusterState {
             }
             self.publish(&table, &changes);
         }
-        self.standing
-            .send_if_modified(|standing| standing.state(view, self.own.incarnation(), &table));
+        self.view_status.send_if_modified(|view_status| {
+            view_status.state(view, self.own.incarnation(), &table)
+        });
         Some(result)
     }
 }

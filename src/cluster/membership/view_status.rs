@@ -7,7 +7,7 @@ use crate::member::MemberSet;
 
 /// The latest view of a node.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Standing {
+pub(crate) struct ViewStatus {
     /// The latest view that a master has stated; the node may not be in it yet. 0 for none.
     pub(crate) heard: u64,
     /// The latest view that this node was in.
@@ -19,7 +19,7 @@ pub(crate) struct Standing {
 }
 
 /// Each method returns whether something has changed.
-impl Standing {
+impl ViewStatus {
     /// Notes the view that a master of this incarnation states. The node is in it if it has its table.
     ///
     /// The numbers of several masters never go back; those of a single one do if it is started with
