@@ -34,6 +34,7 @@ pub(super) struct Invocation<S: Serializer> {
     /// On a measured route, when the message was decoded, and then when its handler started. Where a
     /// filter wants to know the queue time, the first alone.
     since: Option<Instant>,
+    /// On a measured route, whether the handler has started and its time is not recorded yet.
     started: bool,
     /// The span of a sampled message, until it ends.
     traced: Option<Box<OpenSpan>>,
@@ -116,7 +117,16 @@ impl<S: Serializer> Invocation<S> {
         }
     }
 
-    /// Counts the end of the message.
+    /// Records how long the handler took. The clock was read for all handlers anyway.
+    fn record_handler(&mut self, took: Duration) {
+        if let Some(measured) = &self.handler.measured
+            && std::mem::take(&mut self.started)
+        {
+            measured.handler_seconds.record(took);
+        }
+    }
+
+    /// Counts the end of the message, and records how long its handler took unless that was done.
     fn measure(&self, error: Option<&Error>) {
         if let Some(measured) = &self.handler.measured {
             measured.handled.count(error);
@@ -155,8 +165,9 @@ impl<S: Serializer> Invocation<S> {
         });
         match returned {
             HandlerCall::Ready(result) => {
-                let metrics = &self.handler.service.reporter.metrics;
-                metrics.handler_seconds.record(begun.elapsed());
+                let (took, metrics) = (begun.elapsed(), &self.handler.service.reporter.metrics);
+                metrics.handler_seconds.record(took);
+                self.record_handler(took);
                 self.finish(result);
             }
             HandlerCall::Pending(work) => {
