@@ -131,7 +131,10 @@ async fn killed_leaders_are_followed_within_seconds_and_no_request_fails() {
     times.sort();
     eprintln!("{outcome:?}\n{times:?}");
     assert!(outcome.failed.is_empty(), "{outcome:?}");
-    assert!(!left.lock().contains(&backend.node()), "nobody is evicted");
+    assert!(
+        !left.lock().contains(&backend.node()),
+        "no member is evicted"
+    );
     assert!(times[kills / 2] < Duration::from_millis(2_500), "{times:?}");
     assert!(times[kills - 1] < Duration::from_secs(6), "{times:?}");
 }
