@@ -9,6 +9,9 @@ mod logins;
 mod members;
 #[path = "../fixtures/peer/players.rs"]
 mod players;
+#[path = "../support/mod.rs"]
+mod support;
+mod suspended;
 mod user_ids;
 mod users;
 mod views;

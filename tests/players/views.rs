@@ -44,6 +44,11 @@ impl Views {
     /// Waits until these nodes are in one view of theirs, with a number. The master gives none before
     /// every member may have been heard.
     pub(crate) async fn are_numbered(&self, nodes: &[&TestNode]) {
+        self.are_numbered_among(nodes, nodes.len()).await;
+    }
+
+    /// The same, of views with so many nodes.
+    pub(crate) async fn are_numbered_among(&self, nodes: &[&TestNode], all: usize) {
         eventually("the nodes are in one view with a number", || {
             let latest = self.latest();
             let views: Vec<_> = nodes
@@ -56,7 +61,7 @@ impl Views {
                 .map(|it| it.number.to_bits())
                 .collect();
             let is_whole = |view: &Option<&View>| {
-                view.is_some_and(|view| view.number > 0.0 && view.nodes == nodes.len() as f64)
+                view.is_some_and(|view| view.number > 0.0 && view.nodes == all as f64)
             };
             numbers.len() == 1 && views.iter().all(is_whole)
         })
