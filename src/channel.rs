@@ -139,6 +139,16 @@ pub(crate) trait ChannelNetwork: Send + Sync {
 
     fn leave(&self, name: Arc<str>, session: Session) -> Pending<bool>;
 
+    /// Lets a session of this gate leave its channels for the gate at an address. It is sent no
+    /// publication from then on. Returns up to where it has everything.
+    fn leave_for(&self, session: Session, to: String) -> Pending<Vec<(Arc<str>, Position)>>;
+
+    /// A session that has departed stays: it is sent what was published since.
+    fn stay(&self, session: &Session);
+
+    /// Makes a session that comes from another gate a member of the channels it had there.
+    fn arrive(&self, session: Session, channels: Vec<(Arc<str>, Position)>) -> Pending<()>;
+
     /// Publishes a message. The channel keeps so many publications, each for so long.
     fn publish(
         &self,

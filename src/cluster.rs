@@ -104,9 +104,9 @@ pub(crate) use self::{
     node_services::{NodeCall, NodeService, NodeServices},
     peer_table::PeerTable,
     players::{
-        MovedBinding, MovedRequest, MovedService, MovedValue, SessionAdopt, SessionAttach,
-        SessionClose, SessionHold, SessionRelease, TunnelChunk, TunnelFind, TunnelFound,
-        TunnelOpen, TunnelOpened,
+        ChannelPosition, MovedBinding, MovedChannel, MovedRequest, MovedService, MovedValue,
+        SessionAdopt, SessionAttach, SessionClose, SessionHold, SessionRelease, TunnelChunk,
+        TunnelFind, TunnelFound, TunnelOpen, TunnelOpened,
     },
     server::ClusterListener,
     user_ids::user,

@@ -126,23 +126,26 @@ impl Metrics {
 
     /// Counts a refused connection by its reason.
     pub(crate) fn connection_refused(&self, reason: &'static str) {
-        self.handles
-            .counter_with(CONNECTIONS_REFUSED, &[("reason", reason)])
-            .increment(1);
+        self.count(CONNECTIONS_REFUSED, ("reason", reason));
     }
 
     /// Counts a client that could not return to its session, by the reason.
     pub(crate) fn session_lost(&self, reason: &'static str) {
-        self.handles
-            .counter_with(SESSIONS_LOST, &[("reason", reason)])
-            .increment(1);
+        self.count(SESSIONS_LOST, ("reason", reason));
+    }
+
+    /// Counts an attempt to move a session to another gate.
+    pub(crate) fn migrated(&self, outcome: &'static str) {
+        self.count(SESSION_MIGRATIONS, ("outcome", outcome));
     }
 
     /// Counts a closed connection by its reason. Rare enough to look the handle up each time.
     pub(crate) fn closed(&self, reason: &'static str) {
-        self.handles
-            .counter_with(CONNECTIONS_CLOSED, &[("reason", reason)])
-            .increment(1);
+        self.count(CONNECTIONS_CLOSED, ("reason", reason));
+    }
+
+    fn count(&self, name: &'static str, label: (&'static str, &'static str)) {
+        self.handles.counter_with(name, &[label]).increment(1);
     }
 }
 

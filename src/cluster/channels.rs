@@ -5,13 +5,19 @@
 //! to them. Both are state machines without I/O; the driver feeds them.
 
 mod collection;
+mod departure;
 mod driver;
 mod epochs;
 mod gate;
 mod handed;
 mod history;
+mod inbox;
 mod message;
+mod move_input;
+mod moves;
 mod owner;
+#[cfg(feature = "admin")]
+mod report;
 mod request;
 mod service;
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    channel::Position,
     cluster::{SessionAdopt, SessionAttach},
     error::{Error, Result, code},
     net::transport::BoxTransport,
@@ -47,7 +48,7 @@ pub(super) async fn adopt(gate: Arc<Shared>, message: SessionAdopt, from: Arc<st
     }
     let window = takes(&gate)?;
     let served = arrived.served.clone();
-    let connection = open(&gate, arrived)?;
+    let connection = open(&gate, arrived).await?;
     let session = connection.session.clone();
     info!(session = id, user = ?session.user(), gate = %from, "session adopted");
     let attached = attach(&gate, &session, &from, served);
@@ -83,7 +84,7 @@ pub(super) fn takes(gate: &Shared) -> Result<Duration> {
 ///
 /// # Errors
 /// It cannot be here.
-fn open(gate: &Arc<Shared>, arrived: Arrived) -> Result<Connection<BoxTransport>> {
+async fn open(gate: &Arc<Shared>, arrived: Arrived) -> Result<Connection<BoxTransport>> {
     let sessions = gate.node.sessions();
     let requests_by = arrived.client.in_flight.next_deadline();
     let handle = Arc::new(ConnectionHandle::new(gate.clone(), arrived.remote));
@@ -97,7 +98,11 @@ fn open(gate: &Arc<Shared>, arrived: Arrived) -> Result<Connection<BoxTransport>
         .collect::<Result<Vec<_>>>();
     let most = gate.limits.max_connections().saturating_mul(2);
     let secrets = arrived.secrets;
-    let added = filled.and_then(|_| {
+    let entered = match filled {
+        Ok(_) => enter(gate, &session, arrived.channels).await,
+        Err(error) => Err(error),
+    };
+    let added = entered.and_then(|()| {
         let added = gate
             .resumable
             .adopt(arrived.id, handle.clone(), secrets, most);
@@ -129,6 +134,19 @@ fn open(gate: &Arc<Shared>, arrived: Arrived) -> Result<Connection<BoxTransport>
     connection.login_by = arrived.login_by;
     connection.requests_by = requests_by;
     Ok(connection)
+}
+
+/// Makes the session a member of the channels that it has left at its former gate.
+///
+/// # Errors
+/// It is not expected there.
+async fn enter(gate: &Shared, session: &Session, channels: Vec<(Arc<str>, Position)>) -> Result {
+    if channels.is_empty() {
+        return Ok(());
+    }
+    let network = gate.node.channel_network();
+    let network = network.ok_or_else(|| Error::new(code::CONFLICT, "the node stops"))?;
+    network.arrive(session.typed(), channels).await
 }
 
 /// Asks the nodes that serve the session to go on with it for this gate. The calls are under way when

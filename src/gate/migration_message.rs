@@ -1,6 +1,6 @@
 //! A session on its way to another gate, as a message. No I/O.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -11,7 +11,11 @@ use super::{
     resume::{registry::Secrets, replay::Replay, token::Secret},
 };
 use crate::{
-    cluster::{MovedBinding, MovedRequest, MovedService, MovedValue, SessionAdopt, user},
+    channel::{Position, check_name},
+    cluster::{
+        ChannelPosition, MovedBinding, MovedChannel, MovedRequest, MovedService, MovedValue,
+        SessionAdopt, user,
+    },
     error::{Error, Result},
     resume::Snapshot,
     session::{Session, UserId},
@@ -36,6 +40,8 @@ pub(super) struct Leaving<'a> {
     pub(super) claim: u64,
     /// The nodes that serve it, and its requests in flight there.
     pub(super) served: Vec<(String, Vec<u64>)>,
+    /// Its channels, and up to where it has everything.
+    pub(super) channels: Vec<(Arc<str>, Position)>,
     pub(super) secrets: Secrets,
     /// When it must have a user.
     pub(super) login_by: Option<Instant>,
@@ -49,6 +55,7 @@ pub(super) struct Arrived {
     pub(super) shared: Vec<(String, Bytes)>,
     pub(super) bindings: Vec<(String, String)>,
     pub(super) served: Vec<(String, Vec<u64>)>,
+    pub(super) channels: Vec<(Arc<str>, Position)>,
     pub(super) client: ClientState,
     pub(super) secrets: Secrets,
     pub(super) remote: Option<SocketAddr>,
@@ -68,6 +75,7 @@ pub(super) fn write(leaving: &Leaving<'_>, client: &ClientState, now: Instant) -
     let shared = session.inner().shared.all().into_iter();
     let bindings = session.inner().bindings.list().into_iter();
     let served = leaving.served.iter().cloned();
+    let channels = leaving.channels.iter();
     SessionAdopt {
         session: session.id(),
         user: session.user().as_ref().map(Into::into),
@@ -96,6 +104,15 @@ pub(super) fn write(leaving: &Leaving<'_>, client: &ClientState, now: Instant) -
             .remote_addr()
             .map_or_else(String::new, |remote| remote.to_string()),
         login_ms: leaving.login_by.map(left),
+        channels: channels
+            .map(|(channel, position)| MovedChannel {
+                channel: channel.to_string(),
+                position: Some(ChannelPosition {
+                    epoch: position.epoch,
+                    offset: position.offset,
+                }),
+            })
+            .collect(),
     }
 }
 
@@ -130,6 +147,12 @@ pub(super) fn read(message: SessionAdopt, limits: &LiveLimits, now: Instant) -> 
     let pending = message.pending_secrets.iter();
     let pending: Option<_> = pending.map(|secret| Secret::of(secret)).collect();
     let pending = pending.ok_or_else(|| wrong("secret"))?;
+    let mut channels = Vec::with_capacity(message.channels.len());
+    for MovedChannel { channel, position } in message.channels {
+        check_name(&channel)?;
+        let ChannelPosition { epoch, offset } = position.unwrap_or_default();
+        channels.push((channel.into(), Position { epoch, offset }));
+    }
     let served = message.served.into_iter();
     let shared = message.shared.into_iter();
     let bindings = message.bindings.into_iter();
@@ -144,6 +167,7 @@ pub(super) fn read(message: SessionAdopt, limits: &LiveLimits, now: Instant) -> 
         served: served
             .map(|service| (service.address, service.requests))
             .collect(),
+        channels,
         client: ClientState::adopted(message.error_flag, replay, requests),
         secrets: Secrets { current, pending },
         remote: message.remote.parse().ok(),
@@ -198,7 +222,8 @@ mod tests {
             read(message).map(drop)
         };
         assert!(with(|_| {}).is_ok());
-        let wrong: [fn(&mut SessionAdopt); 9] = [
+        let wrong: [fn(&mut SessionAdopt); 10] = [
+            |it| it.channels = vec![MovedChannel::default()],
             |it| it.session = 0,
             |it| it.session = 1 << 53,
             |it| it.user = Some(Default::default()),

@@ -4,6 +4,7 @@
 //! detach the client
 //! Served.Hold to all nodes that serve the session, again until their number stays the same:
 //!     nothing of it is under way in either direction then
+//! leave its channels: the next gate is entered there before
 //! take the client's state, Gate.Adopt to the next gate:
 //!     it attaches the session at the nodes that serve it
 //! forget the session; its client returns to the next gate, or is sent there by way of another one
@@ -28,6 +29,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
+    channel::Position,
     cluster::{NodeCaller, SessionAdopt, SessionClose, SessionHold, SessionRelease},
     error::{Error, Result, code},
     kick::Kick,
@@ -153,18 +155,65 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
             let moved = migration.run(connection).await;
             moved.map(|()| migration.to.address().to_owned())
         }
-        _ => Err(Error::new(code::UNAVAILABLE, "no gate takes it")),
+        _ => {
+            let error = Error::new(code::UNAVAILABLE, "no gate takes it");
+            Err(Stay::at(Step::Gates)(error))
+        }
     };
     match moved {
         Ok(to) => {
+            gate.metrics.migrated("moved");
             info!(session = id, ?user, gate = to, "session moved");
             true
         }
-        Err(error) => {
-            debug!(session = id, ?user, %error, "session not moved");
+        Err(Stay { step, error }) => {
+            gate.metrics.migrated(step.label());
+            debug!(session = id, ?user, step = step.label(), %error, "session not moved");
             gate.resumable.stay(id, Instant::now() + RETRY);
             false
         }
+    }
+}
+
+/// Where a session's way to another gate has ended.
+#[derive(Clone, Copy)]
+enum Step {
+    /// No gate takes it.
+    Gates,
+    /// A message of its client waits for room.
+    Deferred,
+    /// A node that serves it does not hold it.
+    Hold,
+    /// The next gate cannot enter its channels, or they change.
+    Channels,
+    /// A part of it is on this gate.
+    Kept,
+    /// The next gate does not take it.
+    Refused,
+}
+
+impl Step {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Gates => "gates",
+            Self::Deferred => "deferred",
+            Self::Hold => "hold",
+            Self::Channels => "channels",
+            Self::Kept => "kept",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Why a session stays.
+struct Stay {
+    step: Step,
+    error: Error,
+}
+
+impl Stay {
+    fn at(step: Step) -> impl FnOnce(Error) -> Self {
+        move |error| Self { step, error }
     }
 }
 
@@ -179,15 +228,15 @@ struct Migration<'a> {
 impl Migration<'_> {
     /// # Errors
     /// Why the session stays.
-    async fn run(&self, connection: &mut Connection<BoxTransport>) -> Result {
+    async fn run(&self, connection: &mut Connection<BoxTransport>) -> Result<(), Stay> {
         let deferred = poll_fn(|cx| connection.poll_deferred(cx));
         let submitted = timeout(DEFERRED, deferred).await;
-        submitted.map_err(|_| stays("a message waits for room"))?;
+        submitted.map_err(|_| Stay::at(Step::Deferred)(stays("a message waits for room")))?;
         let (handle, login_by) = (connection.handle.clone(), connection.login_by);
         let mut held = Vec::new();
         let result = match self.hold(&mut held).await {
             Ok(()) => self.adopt(&handle, login_by).await,
-            Err(error) => Err(error),
+            Err(error) => Err(Stay::at(Step::Hold)(error)),
         };
         match result {
             Ok(closed) => {
@@ -243,34 +292,65 @@ impl Migration<'_> {
         &self,
         handle: &ConnectionHandle,
         login_by: Option<Instant>,
-    ) -> Result<Option<Ending>> {
-        let sessions = self.gate.node.sessions();
-        if !self.session.inner().is_bare() {
-            return Err(stays("this node has a part of it"));
+    ) -> Result<Option<Ending>, Stay> {
+        let channels = self.gate.node.channel_network();
+        let channels = channels.ok_or_else(|| stays("the node stops"));
+        let channels = channels.map_err(Stay::at(Step::Channels))?;
+        let left = channels.leave_for(self.session.typed(), self.to.address().to_owned());
+        let left = left.await.map_err(Stay::at(Step::Channels))?;
+        let result = self.hand_over(handle, login_by, left).await;
+        if result.is_err() {
+            channels.stay(self.session);
         }
-        let claim = sessions.claim(self.session);
-        let leaving = Leaving {
-            session: self.session,
-            claim: claim.ok_or_else(|| stays("a login is under way"))?,
-            served: self.served()?,
-            secrets: self
-                .gate
-                .resumable
-                .secrets(self.session.id())
-                .ok_or_else(|| stays("it has ended"))?,
-            login_by,
-        };
+        result
+    }
+
+    /// [`adopt`](Self::adopt), of a session that has left these channels.
+    async fn hand_over(
+        &self,
+        handle: &ConnectionHandle,
+        login_by: Option<Instant>,
+        channels: Vec<(Arc<str>, Position)>,
+    ) -> Result<Option<Ending>, Stay> {
+        let leaving = self.leaving(login_by, channels);
+        let leaving = leaving.map_err(Stay::at(Step::Kept))?;
         let elsewhere = requests(&leaving.served);
         let taken = handle.take_moving(self.session, &elsewhere);
-        let taken = taken.ok_or_else(|| stays("this node has to answer it"))?;
+        let taken = taken.ok_or_else(|| stays("this node has to answer it"));
+        let taken = taken.map_err(Stay::at(Step::Kept))?;
         match self.send(&leaving, &taken).await {
             Ok(()) => Ok(handle.closed_moving()),
             Err(error) => {
                 handle.put_back(taken);
                 self.gate.migrations.refused(&self.to);
-                Err(error)
+                Err(Stay::at(Step::Refused)(error))
             }
         }
+    }
+
+    /// What the next gate has to know beside the client.
+    ///
+    /// # Errors
+    /// A part of the session is on this gate.
+    fn leaving(
+        &self,
+        login_by: Option<Instant>,
+        channels: Vec<(Arc<str>, Position)>,
+    ) -> Result<Leaving<'_>> {
+        let node = &self.gate.node;
+        if !self.session.inner().is_bare() {
+            return Err(stays("this node has a part of it"));
+        }
+        let claim = node.sessions().claim(self.session);
+        let secrets = self.gate.resumable.secrets(self.session.id());
+        Ok(Leaving {
+            session: self.session,
+            claim: claim.ok_or_else(|| stays("a login is under way"))?,
+            served: self.served()?,
+            channels,
+            secrets: secrets.ok_or_else(|| stays("it has ended"))?,
+            login_by,
+        })
     }
 
     /// # Errors

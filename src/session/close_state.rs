@@ -47,6 +47,8 @@ struct State<C> {
     callbacks: Vec<(u64, C)>,
     next_callback: u64,
     groups: Vec<Weak<dyn GroupRef>>,
+    /// Stands for all channels of the session, which go along when it moves to another gate.
+    channels: Option<Weak<dyn GroupRef>>,
     /// Cancelled when the session ends; made when a handler waits for that.
     signal: Option<CancellationToken>,
 }
@@ -108,7 +110,24 @@ impl<C> CloseState<C> {
         true
     }
 
+    /// Remembers what learns of the session's end for all its channels. False when the session is
+    /// closed and may enter none.
+    pub(crate) fn enter_channels(&self, channels: Weak<dyn GroupRef>) -> bool {
+        let mut state = self.0.lock();
+        let is_open = state.closed.is_none();
+        if is_open {
+            state.channels = Some(channels);
+        }
+        is_open
+    }
+
+    /// Notes that the session has left its last channel.
+    pub(crate) fn leave_channels(&self) {
+        self.0.lock().channels = None;
+    }
+
     /// Whether nothing happens when the session ends: no callback waits, and it is in no group.
+    /// Channels do not count.
     pub(super) fn is_bare(&self) -> bool {
         let state = self.0.lock();
         let mut groups = state.groups.iter();
@@ -145,7 +164,8 @@ impl<C> CloseState<C> {
             return None;
         }
         state.closed = Some(reason.clone());
-        let groups = std::mem::take(&mut state.groups);
+        let mut groups = std::mem::take(&mut state.groups);
+        groups.extend(state.channels.take());
         let callbacks = std::mem::take(&mut state.callbacks);
         let signal = state.signal.take();
         drop(state);
@@ -166,6 +186,7 @@ impl<C> Default for CloseState<C> {
             callbacks: Vec::new(),
             next_callback: 0,
             groups: Vec::new(),
+            channels: None,
             signal: None,
         }))
     }

@@ -339,6 +339,9 @@ impl Sessions {
     pub(crate) fn discard(&self, session: &Session) {
         let ended = session.inner().close_state.end(&CloseReason::Client);
         self.table.write().remove(session.inner());
+        for group in ended.iter().flat_map(|ended| &ended.groups) {
+            group.forget(session.key());
+        }
         // Without the lock: callbacks may own values of an application.
         drop(ended);
     }

@@ -8,8 +8,8 @@ use prost::Message;
 use serde_json::{Value, json};
 
 use self::proto::{
-    MovedRequest, MovedService, MovedValue, SessionAdopt, SessionAttach, SessionClose, SessionHold,
-    SessionRelease, UserId,
+    ChannelPosition, MovedChannel, MovedRequest, MovedService, MovedValue, SessionAdopt,
+    SessionAttach, SessionClose, SessionHold, SessionRelease, UserId,
 };
 use crate::{
     channels::{Nodes, client},
@@ -161,7 +161,11 @@ async fn a_session_that_cannot_be_is_not_adopted_and_leaves_nothing() {
     let gate = &nodes.gates[0];
     let (_client, own) = client(gate).await;
     let mut caller = Caller::new(&nodes).await;
-    let wrong: [fn(&mut SessionAdopt); 8] = [
+    let position = Some(ChannelPosition {
+        epoch: u64::MAX,
+        offset: u64::MAX,
+    });
+    let wrong: [fn(&mut SessionAdopt); 9] = [
         |it| it.session = -5,
         |it| it.user = Some(UserId::default()),
         |it| {
@@ -177,6 +181,13 @@ async fn a_session_that_cannot_be_is_not_adopted_and_leaves_nothing() {
             let key = "large".to_owned();
             it.shared = vec![MovedValue { key, json }];
         },
+        |it| {
+            let channel = String::new();
+            it.channels = vec![MovedChannel {
+                channel,
+                position: None,
+            }];
+        },
     ];
     for (at, change) in wrong.into_iter().enumerate() {
         let mut session = session(900);
@@ -188,6 +199,14 @@ async fn a_session_that_cannot_be_is_not_adopted_and_leaves_nothing() {
         ..session(900)
     };
     assert!(!caller.adopt(&same).await, "the id of a client of the gate");
+    let unexpected = SessionAdopt {
+        channels: vec![MovedChannel {
+            channel: "guild".to_owned(),
+            position,
+        }],
+        ..session(900)
+    };
+    assert!(!caller.adopt(&unexpected).await, "it was not expected");
     assert_eq!(gate.handle().sessions().count(), 1);
     let (_client, granted) = come_back(gate, &token(900), 1).await;
     assert_eq!(granted["lost"], "unknown");

@@ -17,6 +17,7 @@ use bytes::Bytes;
 use nano::{
     App, Limits, Listener, SlowClient, Timeouts, metrics as names,
     packet::Decoder,
+    testing::TestCluster,
     transport::{Accepted, Acceptor, Transport},
 };
 use serde_json::json;
@@ -53,6 +54,26 @@ async fn sessions_that_wait_return_and_are_lost_are_counted() {
     counts
         .expect(&series.because(names::SESSIONS_LOST, "unknown"), 1)
         .await;
+}
+
+#[tokio::test]
+async fn sessions_that_move_to_another_gate_and_attempts_to_are_counted_by_outcome() {
+    let mut counts = Counts::start().await;
+    let cluster = TestCluster::start().await;
+    let gate = async || {
+        let app = App::new().tcp("127.0.0.1:0");
+        cluster.add(app).await
+    };
+    let (first, second) = (gate().await, gate().await);
+    cluster.converged(&[&first, &second]).await;
+    let outcome = |outcome: &str| {
+        let series = Series::of(first.node()).named(names::SESSION_MIGRATIONS);
+        format!("{series}{{outcome={outcome}}}")
+    };
+    let client = Returning::connect(first.node()).await;
+    first.handle().drain(Duration::from_secs(60));
+    counts.expect(&outcome("moved"), 1).await;
+    client.again(second.node(), 0).await;
 }
 
 #[tokio::test]

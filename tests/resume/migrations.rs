@@ -1,10 +1,19 @@
 //! A gate that drains hands its sessions over.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use nano::{App, Session, packet::Kind, testing::RawClient};
+use nano::{App, Channel, Raw, Session, packet::Kind, testing::RawClient};
 use serde_json::json;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 
 use crate::{
     harness::{MINUTE, Returning, come_back},
@@ -140,6 +149,89 @@ async fn a_gate_that_still_drains_says_where_its_sessions_have_moved() {
     assert_eq!(back.call(2, "Room.Echo", "x").await, "x");
     assert_eq!(served(&world.backends[0]), session);
     assert_eq!(count(&first), 1);
+}
+
+/// Publishes numbers to channels in turn, until the counter is as large as `last`.
+fn publish(
+    channels: Vec<Channel<Raw>>,
+    published: Arc<AtomicUsize>,
+    last: Arc<AtomicUsize>,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        for number in 0.. {
+            if number >= last.load(Ordering::SeqCst) {
+                return;
+            }
+            let channel = &channels[number % channels.len()];
+            let body = number.to_string();
+            channel.publish_raw("onNumber", body).await.unwrap();
+            published.store(number + 1, Ordering::SeqCst);
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_channels_moves_and_gets_each_publication_once_and_in_order() {
+    let world = World::new(SLOW, 1).await;
+    let (first, _log) = world.gate().await;
+    let (second, _log) = world.gate().await;
+    world.converged(&[&first, &second]).await;
+    let node = world.backends[0].handle();
+    let names = ["guild", "region", "lobby"];
+    let channels = names.map(|name| node.channel(name).typed::<Raw>());
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Room.Enter", "").await;
+    let session = served(&world.backends[0]);
+    for channel in &channels {
+        channel.join(&session).await.unwrap();
+    }
+    // The next gate has a member of one of them.
+    let _other = Returning::connect(second.node()).await;
+    let other = served(&second);
+    let there = second.handle().channel(names[1]);
+    there.join(&other).await.unwrap();
+
+    let [published, last] = [0, usize::MAX].map(|count| Arc::new(AtomicUsize::new(count)));
+    let publisher = publish(channels.to_vec(), published.clone(), last.clone());
+    let more = async |count: usize| {
+        let until = published.load(Ordering::SeqCst) + count;
+        let done = || published.load(Ordering::SeqCst) >= until;
+        eventually("publications go on", done).await;
+    };
+    more(50).await;
+    // A client that asks for no resume keeps the gate, which may own one of the channels.
+    let _stays = first.raw_client().await;
+    first.handle().drain(LONG);
+    eventually("the session moves", || count(&second) == 2).await;
+    more(50).await;
+    let total = published.load(Ordering::SeqCst) + 50;
+    last.store(total, Ordering::SeqCst);
+    publisher.await.unwrap();
+
+    let mut client = client.again(second.node(), 1).await.client;
+    let mut next: Vec<_> = (0..channels.len()).collect();
+    for _ in 0..total {
+        let body = client.push("onNumber").await;
+        let number: usize = std::str::from_utf8(&body).unwrap().parse().unwrap();
+        let at = number % channels.len();
+        assert_eq!(number, next[at], "the next of its channel");
+        next[at] += channels.len();
+    }
+    for (name, channel) in names.iter().zip(&channels) {
+        let members = 1 + usize::from(*name == names[1]);
+        assert_eq!(channel.count().await.unwrap(), members, "{name}");
+    }
+    // It is a member as before: it leaves, and its end takes it out.
+    assert!(channels[0].leave(&session).await.unwrap());
+    assert!(!channels[0].leave(&session).await.unwrap());
+    channels[0].join(&session).await.unwrap();
+    client.send_packet(Kind::Kick, b"").await;
+    eventually("the session ends", || count(&second) == 1).await;
+    let begun = Instant::now();
+    while channels[0].count().await.unwrap() > 0 {
+        assert!(begun.elapsed() < MINUTE);
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]

@@ -10,11 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
-#[cfg(feature = "admin")]
-use tokio::sync::oneshot;
 use tokio::{
     sync::{
-        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        mpsc::{self, UnboundedReceiver},
         watch,
     },
     time::{Instant, sleep_until},
@@ -23,116 +21,40 @@ use tracing::debug;
 
 use super::{
     gate::{Gate, GateEffect},
-    message::{Name, Publication, ToGate, ToOwner},
+    inbox::{Inbox, Input, KEY},
+    message::{Publication, ToGate, ToOwner},
+    move_input::{JoinReply, MoveInput},
     owner::Owner,
-    request::{OwnerEffect, Request},
-    view::{Address, View},
+    request::OwnerEffect,
+    view::View,
     wire::{self, Encoded},
 };
-#[cfg(feature = "admin")]
-use crate::channel::ChannelPage;
 use crate::{
-    channel::{ChannelLimits, Position, Rejoined},
+    channel::{ChannelLimits, Rejoined},
     cluster::{
         node_caller::NodeCaller,
         node_services::NodeCall,
         players::{ChannelGates, ChannelMembers, ChannelUser},
     },
-    error::{Error, Result, code},
+    error::{Error, code},
     metrics::ChannelMetrics,
-    session::{GroupRef, Push, Session, SessionKey, UserId},
+    session::{CloseReason, GroupRef, Push, Session, SessionKey, UserId},
 };
-
-/// The stream of links that all messages of channels use, so that they keep their order.
-pub(super) const KEY: u64 = 0;
-
-/// Bytes that may wait for the task, at most.
-const MAX_QUEUED: usize = 64 * 1024 * 1024;
 
 /// Inputs that are handled before the task lets others have the thread.
 const TURN: usize = 256;
 
-/// What the task is fed.
-pub(super) enum Input {
-    Join {
-        channel: Name,
-        session: Session,
-        since: Option<Position>,
-        reply: JoinReply,
-    },
-    Leave {
-        channel: Name,
-        session: Session,
-        reply: LeaveReply,
-    },
-    /// A session has ended.
-    Ended(SessionKey),
-    /// What the owner is asked.
-    Ask(Request<NodeCall>),
-    /// A message for the owner.
-    Owner { from: Address, message: ToOwner },
-    /// A message of an owner.
-    Gate { from: Address, message: ToGate },
-    /// Which members does this gate have?
-    Members { channel: Name, call: NodeCall },
-    /// Which channels have members here?
-    #[cfg(feature = "admin")]
-    List {
-        after: String,
-        limit: usize,
-        reply: oneshot::Sender<ChannelPage>,
-    },
-}
-
-pub(super) type JoinReply = Box<dyn FnOnce(Result<Rejoined>) + Send>;
-pub(super) type LeaveReply = Box<dyn FnOnce(Result<bool>) + Send>;
-
-/// The way into the task.
-pub(super) struct Inbox {
-    inputs: UnboundedSender<(Input, usize)>,
-    /// Bytes of the inputs that wait.
-    queued: Arc<AtomicUsize>,
-}
-
-impl Inbox {
-    /// Whether so much waits that nothing more is taken.
-    pub(super) fn is_full(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) > MAX_QUEUED
-    }
-
-    /// Hands an input over that weighs so many bytes; 0 for one that is bounded elsewhere.
-    ///
-    /// # Errors
-    /// [`code::UNAVAILABLE`] when the node has stopped.
-    pub(super) fn push(&self, input: Input, weight: usize) -> Result {
-        self.queued.fetch_add(weight, Ordering::Relaxed);
-        self.inputs
-            .send((input, weight))
-            .map_err(|_| Error::new(code::UNAVAILABLE, "the node has stopped"))
-    }
-}
-
-/// Lets the task know of members that end.
-impl GroupRef for Inbox {
-    fn forget(&self, member: SessionKey) {
-        // An error means that the node has stopped.
-        let _ = self.push(Input::Ended(member), 0);
-    }
-
-    /// Stands for all channels of a session.
-    #[cfg(feature = "admin")]
-    fn name(&self) -> Option<&str> {
-        None
-    }
-}
-
 /// A join that waits for the owner.
 struct JoinCall {
-    session: SessionKey,
+    /// `None` for a session of another gate.
+    session: Option<SessionKey>,
     /// Whether it asked for what it has missed.
     returns: bool,
     reply: JoinReply,
 }
+
+/// What the gate asks for.
+type Effects = Vec<GateEffect<SessionKey, JoinCall>>;
 
 /// The state of the task.
 pub(super) struct Driver {
@@ -170,7 +92,7 @@ impl Driver {
                 limits.most,
                 Instant::now(),
             ),
-            gate: Gate::new(limits.per_session),
+            gate: Gate::new(limits.per_session, started),
             sessions: HashMap::new(),
             caller,
             inbox: Arc::downgrade(&inbox),
@@ -250,13 +172,14 @@ impl Driver {
                 reply,
             } => {
                 let key = session.key();
+                if self.gate.is_held(&key) {
+                    return reply(Err(moves()));
+                }
                 if !self.knows(&session) {
-                    let error =
-                        Error::new(code::CLOSED, format!("session {} is closed", session.id()));
-                    return reply(Err(error));
+                    return reply(Err(closed(&session)));
                 }
                 let call = JoinCall {
-                    session: key,
+                    session: Some(key),
                     returns: since.is_some(),
                     reply,
                 };
@@ -267,7 +190,11 @@ impl Driver {
                 session,
                 reply,
             } => {
-                let left = self.gate.leave(&channel, &session.key(), &mut gate);
+                let key = session.key();
+                if self.gate.is_held(&key) {
+                    return reply(Err(moves()));
+                }
+                let left = self.gate.leave(&channel, &key, &mut gate);
                 reply(Ok(left));
             }
             Input::Ended(session) => {
@@ -279,6 +206,7 @@ impl Driver {
                 self.owner.receive(&from, message, now, &mut owner);
             }
             Input::Gate { from, message } => self.gate.receive(&from, message, now, &mut gate),
+            Input::Move(step) => self.take_step(step, now, &mut gate),
             Input::Members { channel, call } => self.members(&channel, call),
             #[cfg(feature = "admin")]
             Input::List {
@@ -293,12 +221,61 @@ impl Driver {
         self.apply(owner, gate);
     }
 
+    /// A session moves.
+    fn take_step(&mut self, step: MoveInput, now: Instant, effects: &mut Effects) {
+        let call = |reply| JoinCall {
+            session: None,
+            returns: false,
+            reply,
+        };
+        // A reply is of no use when its receiver is gone.
+        match step {
+            MoveInput::List { session, reply } => {
+                let _ = reply.send(self.gate.channels_of(&session));
+            }
+            MoveInput::Expect {
+                channel,
+                session,
+                reply,
+            } => self
+                .gate
+                .expect(&channel, session, call(reply), now, effects),
+            MoveInput::Locate { channel, reply } => {
+                self.gate.locate(&channel, call(reply), now, effects);
+            }
+            MoveInput::Hold {
+                session,
+                channels,
+                reply,
+            } => {
+                let key = session.key();
+                let _ = reply.send(self.gate.hold(session.id(), &key, &channels));
+            }
+            MoveInput::Release { session } => self.gate.release(session, now, effects),
+            MoveInput::Arrive {
+                session,
+                channels,
+                reply,
+            } => {
+                let (id, key) = (session.id(), session.key());
+                let arrived = match self.knows(&session) {
+                    true => self.gate.arrive(id, &key, &channels, now, effects),
+                    false => Err(closed(&session)),
+                };
+                if !self.gate.has(&key) {
+                    self.forget(key);
+                }
+                let _ = reply.send(arrived);
+            }
+        }
+    }
+
     /// Keeps a session, whose end the task hears of from now on. False if it has ended.
     fn knows(&mut self, session: &Session) -> bool {
         if self.sessions.contains_key(&session.key()) {
             return true;
         }
-        let joined = session.inner().close_state.join(self.group());
+        let joined = session.inner().close_state.enter_channels(self.group());
         if joined {
             self.sessions.insert(session.key(), session.with_request(0));
         }
@@ -311,7 +288,7 @@ impl Driver {
 
     fn forget(&mut self, session: SessionKey) {
         if let Some(session) = self.sessions.remove(&session) {
-            session.inner().close_state.leave(&self.group());
+            session.inner().close_state.leave_channels();
         }
     }
 
@@ -332,11 +309,7 @@ impl Driver {
         call.respond(Ok(answer.encode_to_vec().into()));
     }
 
-    fn apply(
-        &mut self,
-        owner: Vec<OwnerEffect<NodeCall>>,
-        gate: Vec<GateEffect<SessionKey, JoinCall>>,
-    ) {
+    fn apply(&mut self, owner: Vec<OwnerEffect<NodeCall>>, gate: Effects) {
         for effect in owner {
             match effect {
                 OwnerEffect::Send { to, message } => {
@@ -374,8 +347,11 @@ impl Driver {
                     publication,
                 } => self.push(&members, &publication),
                 GateEffect::Joined { call, result } => {
-                    if result.is_err() && !self.gate.has(&call.session) {
-                        self.forget(call.session);
+                    if let Some(session) = call.session
+                        && result.is_err()
+                        && !self.gate.has(&session)
+                    {
+                        self.forget(session);
                     }
                     match &result {
                         Ok((_, recovered)) if call.returns => self.count_return(*recovered),
@@ -388,6 +364,11 @@ impl Driver {
                     }));
                 }
                 GateEffect::Left(session) => self.forget(session),
+                GateEffect::Missed(session) => {
+                    if let Some(session) = self.sessions.get(&session) {
+                        session.sink().close(CloseReason::SlowClient);
+                    }
+                }
                 GateEffect::Dropped => self.metrics.dropped_late.increment(1),
             }
         }
@@ -427,4 +408,13 @@ impl Driver {
             }
         }
     }
+}
+
+fn closed(session: &Session) -> Error {
+    Error::new(code::CLOSED, format!("session {} is closed", session.id()))
+}
+
+fn moves() -> Error {
+    let text = "the session moves to another gate";
+    Error::new(code::UNAVAILABLE, text)
 }

@@ -14,16 +14,27 @@ use super::{
     message::{JoinAnswer, JoinedAt, Name, Publication, ToGate, ToOwner},
     view::{Address, View},
 };
-#[cfg(feature = "admin")]
-use crate::channel::{ChannelPage, ChannelReport};
 use crate::{
     channel::Position,
     error::{Error, code},
 };
 
+mod answer;
 mod effect;
+mod hold;
+mod joined;
+mod refusal;
 
-pub(super) use self::effect::GateEffect;
+use self::{
+    answer::held,
+    joined::{Joined, Pending},
+};
+pub(super) use self::{
+    effect::GateEffect,
+    hold::{Hold, Waiting},
+    joined::Subject,
+    refusal::{not_expected, too_many},
+};
 
 /// How long a join waits for the owner.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,54 +42,43 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before an owner that did not answer is asked again.
 const JOIN_RETRY: Duration = Duration::from_millis(500);
 
+/// More joins than 2^10 in each millisecond have the number of none of a later incarnation.
+const JOINS_PER_MILLI: u32 = 10;
+
 /// The pause before a join is sent again that another node refused.
 const MOVED_RETRY: Duration = Duration::from_millis(20);
 
-/// Channels in one [`ToOwner::Held`]. Few in tests, so that answers have several parts.
-const HELD: usize = if cfg!(test) { 1 } else { 5_000 };
-
 /// The members of channels at one node. `M` is a member, `T` names a join that waits.
 pub(super) struct Gate<M, T> {
-    view: View,
-    channels: HashMap<Name, Joined<M, T>>,
-    /// The channels of each member.
-    by_member: HashMap<M, Vec<Name>>,
+    pub(super) view: View,
+    pub(super) channels: HashMap<Name, Joined<M, T>>,
+    /// The channels of each member, of those that are about to move too.
+    pub(super) by_member: HashMap<M, Vec<Name>>,
+    /// The sessions that are about to move, from here or to here.
+    pub(super) holds: BTreeMap<i64, Hold<M>>,
     /// The channels with joins that wait.
-    waiting: BTreeSet<Name>,
+    pub(super) waiting: BTreeSet<Name>,
     /// Owners that asked for the members of a view that is not known here yet.
     asked: BTreeMap<Address, u64>,
     last_join: u64,
     /// The number of members of all channels.
-    memberships: usize,
+    pub(super) memberships: usize,
     /// The most channels of one member.
-    max_per_member: usize,
-}
-
-struct Joined<M, T> {
-    /// Shared with deliveries under way.
-    members: Arc<Vec<M>>,
-    pending: Vec<Pending<M, T>>,
-    seen: Position,
-}
-
-struct Pending<M, T> {
-    join: u64,
-    member: M,
-    since: Option<Position>,
-    call: T,
-    retry_at: Instant,
-    deadline: Instant,
+    pub(super) max_per_member: usize,
 }
 
 impl<M: Clone + Eq + Hash, T> Gate<M, T> {
-    pub(super) fn new(max_per_member: usize) -> Self {
+    /// `started` is the time in milliseconds. The numbers of joins begin with it: an answer to a former
+    /// incarnation of the node answers no join of this one.
+    pub(super) fn new(max_per_member: usize, started: u64) -> Self {
         Self {
             view: View::default(),
             channels: HashMap::new(),
             by_member: HashMap::new(),
+            holds: BTreeMap::new(),
             waiting: BTreeSet::new(),
             asked: BTreeMap::new(),
-            last_join: 0,
+            last_join: started << JOINS_PER_MILLI,
             memberships: 0,
             max_per_member,
         }
@@ -87,29 +87,6 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
     /// The number of members of all channels; a session counts once in each.
     pub(super) fn memberships(&self) -> usize {
         self.memberships
-    }
-
-    /// The channels with members here whose names come after `after`, the lowest `limit` of them,
-    /// sorted.
-    #[cfg(feature = "admin")]
-    pub(super) fn list(&self, after: &str, limit: usize) -> ChannelPage {
-        let all = self.channels.iter();
-        let mut found: Vec<_> = all.filter(|(name, _)| &***name > after).collect();
-        if found.len() > limit && limit > 0 {
-            found.select_nth_unstable_by_key(limit - 1, |(name, _)| *name);
-            found.truncate(limit);
-        }
-        found.sort_unstable_by_key(|(name, _)| *name);
-        let channels = found.into_iter().map(|(name, joined)| ChannelReport {
-            channel: name.clone(),
-            members: joined.members.len(),
-            owner: self.view.owner(name).cloned(),
-            offset: joined.seen.offset,
-        });
-        ChannelPage {
-            channels: channels.collect(),
-            total: self.channels.len(),
-        }
     }
 
     /// The members of a channel here.
@@ -173,18 +150,11 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             let result = Err(error);
             return effects.push(GateEffect::Joined { call, result });
         }
-        let joined = self
-            .channels
-            .entry(channel.clone())
-            .or_insert_with(|| Joined {
-                members: Arc::default(),
-                pending: Vec::new(),
-                seen: Position::default(),
-            });
-        if since.is_none() && !joined.members.is_empty() {
+        let joined = self.channels.entry(channel.clone()).or_default();
+        if since.is_none() && joined.is_entered() {
             if !is_member {
                 self.memberships += 1;
-                Arc::make_mut(&mut joined.members).push(member.clone());
+                joined.add(member.clone(), joined.seen);
                 self.by_member
                     .entry(member)
                     .or_default()
@@ -196,11 +166,32 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             });
             return;
         }
+        self.ask_owner(
+            channel,
+            Subject::Member(member),
+            since,
+            Some(call),
+            now,
+            effects,
+        );
+    }
+
+    /// Asks the owner of a channel, and waits for its answer.
+    pub(super) fn ask_owner(
+        &mut self,
+        channel: &Name,
+        subject: Subject<M>,
+        since: Option<Position>,
+        call: Option<T>,
+        now: Instant,
+        effects: &mut Vec<GateEffect<M, T>>,
+    ) {
         self.last_join += 1;
         self.waiting.insert(channel.clone());
+        let joined = self.channels.entry(channel.clone()).or_default();
         joined.pending.push(Pending {
             join: self.last_join,
-            member,
+            subject,
             since,
             call,
             retry_at: now,
@@ -219,20 +210,15 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         let Some(joined) = self.channels.get_mut(channel) else {
             return false;
         };
-        for pending in joined
-            .pending
-            .extract_if(.., |pending| pending.member == *member)
-        {
-            effects.push(GateEffect::Joined {
-                call: pending.call,
-                result: Err(Error::new(code::CLOSED, "the session has left")),
-            });
+        for pending in joined.pending.extract_if(
+            ..,
+            |it| matches!(&it.subject, Subject::Member(it) if it == member),
+        ) {
+            let error = Error::new(code::CLOSED, "the session has left");
+            effects.extend(GateEffect::joined(pending.call, Err(error)));
         }
-        let at = joined.members.iter().position(|other| other == member);
-        if let Some(at) = at {
-            self.memberships -= 1;
-            Arc::make_mut(&mut joined.members).swap_remove(at);
-        }
+        let was_member = joined.remove(member).is_some();
+        self.memberships -= usize::from(was_member);
         if let Some(channels) = self.by_member.get_mut(member) {
             channels.retain(|other| other != channel);
             if channels.is_empty() {
@@ -241,15 +227,20 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             }
         }
         self.settle(channel, effects);
-        at.is_some()
+        was_member
     }
 
-    /// A session has ended: it leaves all channels.
+    /// A session has ended, or another gate has it: it leaves all channels.
     pub(super) fn close(&mut self, member: &M, effects: &mut Vec<GateEffect<M, T>>) {
         let mut channels = self.by_member.get(member).cloned().unwrap_or_default();
         channels.extend(self.waiting.iter().cloned());
         for channel in channels {
             self.leave(&channel, member, effects);
+        }
+        let mut holds = self.holds.iter();
+        let held = holds.find(|(_, hold)| hold.member.as_ref() == Some(member));
+        if let Some(session) = held.map(|(session, _)| *session) {
+            self.drop_hold(session, effects);
         }
     }
 
@@ -307,10 +298,11 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
                 let pending = pending.remove(at);
                 self.enter(channel, pending, answer, effects);
             }
+            JoinAnswer::Full if pending[at].call.is_none() => {}
             JoinAnswer::Full => {
                 let call = pending.remove(at).call;
-                let result = Err(Error::new(code::TOO_MANY, "the owner takes no more"));
-                effects.push(GateEffect::Joined { call, result });
+                let error = Error::new(code::TOO_MANY, "the owner takes no more");
+                effects.extend(GateEffect::joined(call, Err(error)));
             }
         }
         self.settle(channel, effects);
@@ -324,16 +316,34 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         answer: JoinedAt,
         effects: &mut Vec<GateEffect<M, T>>,
     ) {
-        let Pending { member, call, .. } = pending;
+        let Pending { subject, call, .. } = pending;
         let Some(joined) = self.channels.get_mut(channel) else {
             return;
+        };
+        let member = match subject {
+            Subject::Member(member) => member,
+            Subject::Expected(session) => {
+                joined.seen = joined.seen.max(answer.position);
+                let hold = self.holds.get_mut(&session);
+                let result = hold.ok_or_else(not_expected).map(|hold| {
+                    joined.holds.insert(session);
+                    hold.add(channel, joined.seen);
+                    (joined.seen, false)
+                });
+                return effects.extend(GateEffect::joined(call, result));
+            }
+            Subject::Position => {
+                joined.seen = joined.seen.max(answer.position);
+                let result = Ok((joined.seen, false));
+                return effects.extend(GateEffect::joined(call, result));
+            }
         };
         let channels = self.by_member.entry(member.clone()).or_default();
         let is_member = channels.contains(channel);
         // Other joins under way have been answered meanwhile.
         if !is_member && channels.len() >= self.max_per_member {
             let result = Err(too_many());
-            return effects.push(GateEffect::Joined { call, result });
+            return effects.extend(GateEffect::joined(call, result));
         }
         let JoinedAt { position, missed } = answer;
         joined.seen = joined.seen.max(position);
@@ -347,10 +357,10 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         if !is_member {
             self.memberships += 1;
             channels.push(channel.clone());
-            Arc::make_mut(&mut joined.members).push(member);
+            joined.add(member, joined.seen);
         }
         let result = Ok((joined.seen, recovered));
-        effects.push(GateEffect::Joined { call, result });
+        effects.extend(GateEffect::joined(call, result));
     }
 
     fn deliver(
@@ -367,7 +377,7 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
                 message: ToOwner::Part { channel },
             });
         };
-        if joined.members.is_empty() {
+        if !joined.is_entered() {
             return;
         }
         // A former owner may end its epoch, and not begin one: the owner has received what the gate has
@@ -379,10 +389,18 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             return effects.push(GateEffect::Dropped);
         }
         joined.seen = publication.position;
-        effects.push(GateEffect::Push {
-            members: joined.members.clone(),
-            publication,
-        });
+        for session in &joined.holds {
+            if let Some(hold) = self.holds.get_mut(session) {
+                hold.deliver(&channel, &publication);
+            }
+        }
+        let members = joined.receivers(publication.position);
+        if !members.is_empty() {
+            effects.push(GateEffect::Push {
+                members,
+                publication,
+            });
+        }
     }
 
     /// Names the channels with members here that the owner which asks has in its view. Members who
@@ -393,39 +411,24 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             return;
         }
         let channels = self.channels.iter().filter(|(channel, joined)| {
-            !joined.members.is_empty() && self.view.owner(channel) == Some(from)
+            joined.is_entered() && self.view.owner(channel) == Some(from)
         });
-        let mut channels: Vec<_> = channels
-            .map(|(channel, joined)| (channel.clone(), joined.seen))
-            .collect();
-        channels.sort();
-        let mut parts: Vec<_> = channels.chunks(HELD).map(<[_]>::to_vec).collect();
-        if parts.is_empty() {
-            parts.push(Vec::new());
-        }
-        let (mut before, count) = (0, parts.len());
-        for (at, channels) in parts.into_iter().enumerate() {
-            let named = channels.len() as u64;
-            effects.push(GateEffect::Send {
+        let channels = channels.map(|(channel, joined)| (channel.clone(), joined.known()));
+        effects.extend(
+            held(view, channels.collect()).map(|message| GateEffect::Send {
                 to: from.clone(),
-                message: ToOwner::Held {
-                    view,
-                    before,
-                    channels,
-                    last: at + 1 == count,
-                },
-            });
-            before += named;
-        }
+                message,
+            }),
+        );
     }
 
     /// The time of the next [`tick`](Gate::tick).
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let joined = self.waiting.iter().filter_map(|it| self.channels.get(it));
         let pending = joined.flat_map(|joined| &joined.pending);
-        pending
-            .map(|pending| pending.retry_at.min(pending.deadline))
-            .min()
+        let pending = pending.map(Pending::due);
+        let expected = self.holds.values().filter_map(|hold| hold.until);
+        pending.chain(expected).min()
     }
 
     /// Sends joins that are due, and ends those that have waited too long.
@@ -435,23 +438,22 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             self.retry(&channel, now, effects);
             self.settle(&channel, effects);
         }
+        let holds = self.holds.iter();
+        let over = holds.filter(|(_, hold)| hold.until.is_some_and(|until| until <= now));
+        for session in over.map(|(session, _)| *session).collect::<Vec<_>>() {
+            self.drop_hold(session, effects);
+        }
     }
 
     fn retry(&mut self, channel: &Name, now: Instant, effects: &mut Vec<GateEffect<M, T>>) {
         let Some(joined) = self.channels.get_mut(channel) else {
             return;
         };
-        for late in joined
-            .pending
-            .extract_if(.., |pending| pending.deadline <= now)
-        {
-            effects.push(GateEffect::Joined {
-                call: late.call,
-                result: Err(Error::new(
-                    code::TIMEOUT,
-                    "no answer of the channel's owner",
-                )),
-            });
+        let (known, is_ahead) = (joined.known(), joined.is_ahead());
+        let over = |pending: &mut Pending<M, T>| pending.is_over(now, is_ahead);
+        for late in joined.pending.extract_if(.., over) {
+            let error = Error::new(code::TIMEOUT, "no answer of the channel's owner");
+            effects.extend(GateEffect::joined(late.call, Err(error)));
         }
         for pending in joined.pending.iter_mut().filter(|it| it.retry_at <= now) {
             pending.retry_at = now + JOIN_RETRY;
@@ -459,7 +461,7 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
                 channel: channel.clone(),
                 join: pending.join,
                 since: pending.since,
-                seen: joined.seen,
+                seen: known,
             };
             let owner = self.view.owner(channel).cloned();
             effects.extend(owner.map(|to| GateEffect::Send { to, message }));
@@ -467,14 +469,14 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
     }
 
     /// Forgets a channel that is not used any more.
-    fn settle(&mut self, channel: &Name, effects: &mut Vec<GateEffect<M, T>>) {
+    pub(super) fn settle(&mut self, channel: &Name, effects: &mut Vec<GateEffect<M, T>>) {
         let Some(joined) = self.channels.get(channel) else {
             return;
         };
         if joined.pending.is_empty() {
             self.waiting.remove(channel);
         }
-        if joined.members.is_empty() && joined.pending.is_empty() {
+        if joined.is_unused() {
             self.channels.remove(channel);
             let owner = self.view.owner(channel).cloned();
             effects.extend(owner.map(|to| GateEffect::Send {
@@ -485,8 +487,4 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             }));
         }
     }
-}
-
-fn too_many() -> Error {
-    Error::new(code::TOO_MANY, "the session is in too many channels")
 }

@@ -1,6 +1,7 @@
 //! Channels of one node: what other nodes may ask of it, and what its application may.
 
 use std::{
+    any::Any,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -16,8 +17,11 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    driver::{Driver, Inbox, Input, KEY},
+    departure::{arrive, leave_for, stay},
+    driver::Driver,
+    inbox::{Inbox, Input, KEY},
     message::{Name, ToGate, ToOwner},
+    move_input::{MoveInput, Positions},
     request::{Publish, Request, is_moved},
     view::View,
     wire::{decode, from_position, position},
@@ -28,11 +32,12 @@ use crate::{
     channel::{ChannelLimits, ChannelNetwork, Pending, Position, Rejoined, check_name},
     cluster::{
         broadcast::Broadcaster,
+        link::remote::RemoteSession,
         node_caller::NodeCaller,
         node_services::{NodeCall, NodeService, NodeServices, unknown},
         players::{
-            ChannelEnter, ChannelEntered, ChannelGates, ChannelLeave, ChannelLeft, ChannelMembers,
-            ChannelName, ChannelPosition, ChannelPublish,
+            ChannelEnter, ChannelEntered, ChannelExpect, ChannelGates, ChannelLeave, ChannelLeft,
+            ChannelMembers, ChannelName, ChannelPosition, ChannelPublish,
         },
     },
     error::{Error, Result, code},
@@ -212,6 +217,15 @@ impl ChannelService {
                     }),
                 },
             },
+            "Expect" => match expect(body) {
+                Err(error) => return Err((call, error)),
+                Ok((channel, session)) => Input::Move(MoveInput::Expect {
+                    channel,
+                    session,
+                    // The reply has no fields.
+                    reply: Box::new(move |expected| call.respond(expected.map(|_| Bytes::new()))),
+                }),
+            },
             "Leave" => match self.leave(body) {
                 Err(error) => return Err((call, error)),
                 Ok((channel, session)) => Input::Leave {
@@ -248,6 +262,12 @@ impl ChannelService {
             .find_local(id)
             .ok_or_else(|| Error::new(code::CLOSED, format!("session {id} is closed")))
     }
+}
+
+fn expect(body: Bytes) -> Result<(Name, i64)> {
+    let message: ChannelExpect = decode(body)?;
+    check_name(&message.channel)?;
+    Ok((message.channel.into(), message.session))
 }
 
 impl Network {
@@ -287,9 +307,34 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Calls the gate of a session. While the session moves the call waits.
+    fn call_gate<Rq, Rp>(
+        &self,
+        session: Session,
+        method: &'static str,
+        request: Rq,
+    ) -> impl Future<Output = Result<Rp>> + Send + use<Rq, Rp>
+    where
+        Rq: Message + 'static,
+        Rp: Message + Default + 'static,
+    {
+        let caller = self.caller.clone();
+        async move {
+            if let Some(remote) = remote(&session) {
+                remote.settled().await;
+            }
+            let gate = session.sink().gate_address().ok_or_else(stopped)?;
+            let key = session.id().unsigned_abs();
+            let called = caller.call(&gate, key, method, &request, CALL_TIMEOUT);
+            called.await
+        }
+    }
+}
+
 impl ChannelNetwork for Network {
     fn join(&self, name: Name, session: Session, since: Option<Position>) -> Pending<Rejoined> {
-        let Some(gate) = session.sink().gate_address() else {
+        if session.sink().gate_address().is_none() {
             let (sender, joined) = oneshot::channel();
             let reply = Box::new(move |result| drop(sender.send(result)));
             let sent = self.inbox.push(
@@ -305,20 +350,13 @@ impl ChannelNetwork for Network {
                 sent?;
                 joined.await.unwrap_or_else(|_| Err(stopped()))
             });
-        };
+        }
         let request = ChannelEnter {
             channel: name.to_string(),
             session: session.id(),
             since: since.map(position),
         };
-        let key = session.id().unsigned_abs();
-        let entered = self.caller.call::<_, ChannelEntered>(
-            &gate,
-            key,
-            "Channels.Enter",
-            &request,
-            CALL_TIMEOUT,
-        );
+        let entered = self.call_gate::<_, ChannelEntered>(session, "Channels.Enter", request);
         Box::pin(async move {
             let entered = entered.await?;
             Ok(Rejoined {
@@ -329,7 +367,7 @@ impl ChannelNetwork for Network {
     }
 
     fn leave(&self, name: Name, session: Session) -> Pending<bool> {
-        let Some(gate) = session.sink().gate_address() else {
+        if session.sink().gate_address().is_none() {
             let (sender, left) = oneshot::channel();
             let reply = Box::new(move |result| drop(sender.send(result)));
             let sent = self.inbox.push(
@@ -344,20 +382,26 @@ impl ChannelNetwork for Network {
                 sent?;
                 left.await.unwrap_or_else(|_| Err(stopped()))
             });
-        };
+        }
         let request = ChannelLeave {
             channel: name.to_string(),
             session: session.id(),
         };
-        let key = session.id().unsigned_abs();
-        let left = self.caller.call::<_, ChannelLeft>(
-            &gate,
-            key,
-            "Channels.Leave",
-            &request,
-            CALL_TIMEOUT,
-        );
+        let left = self.call_gate::<_, ChannelLeft>(session, "Channels.Leave", request);
         Box::pin(async move { Ok(left.await?.left) })
+    }
+
+    fn leave_for(&self, session: Session, to: String) -> Pending<Positions> {
+        let (inbox, caller) = (self.inbox.clone(), self.caller.clone());
+        Box::pin(leave_for(inbox, caller, session, to))
+    }
+
+    fn stay(&self, session: &Session) {
+        stay(&self.inbox, session);
+    }
+
+    fn arrive(&self, session: Session, channels: Positions) -> Pending<()> {
+        Box::pin(arrive(self.inbox.clone(), session, channels))
     }
 
     fn publish(
@@ -424,6 +468,11 @@ impl ChannelNetwork for Network {
     fn broadcast(&self, push: &Push<'_>) -> Result<Vec<String>> {
         self.broadcaster.broadcast(push)
     }
+}
+
+fn remote(session: &Session) -> Option<&RemoteSession> {
+    let sink: &dyn Any = &**session.sink();
+    sink.downcast_ref()
 }
 
 fn no_owner() -> Error {

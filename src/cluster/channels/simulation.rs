@@ -9,6 +9,7 @@ use crate::sample::sampled;
 
 mod checks;
 mod faults;
+mod moves;
 mod nodes;
 mod oracle;
 mod publishers;
@@ -16,7 +17,7 @@ mod world;
 
 #[test]
 fn all_members_see_one_order_and_nothing_twice() {
-    check(0..30);
+    check(90..120);
 }
 
 #[test]

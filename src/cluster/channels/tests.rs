@@ -230,7 +230,7 @@ fn a_channel_goes_on_with_what_was_handed_over_for_the_view_and_before_its_first
 
 /// A gate with one member that has joined at an owner.
 fn gate(channel: &Name, view: &View, owner: &str) -> Gate<u32, u32> {
-    let (mut gate, now, mut effects) = (Gate::new(10), Instant::now(), Vec::new());
+    let (mut gate, now, mut effects) = (Gate::new(10, 0), Instant::now(), Vec::new());
     gate.set_view(view.clone(), now, &mut effects);
     gate.join(channel, 7, None, 7, now, &mut effects);
     let joined = answer(
@@ -294,4 +294,93 @@ fn no_session_joins_at_a_former_owner() {
     );
     gate.receive(&"c".into(), joined, Instant::now(), &mut Vec::new());
     assert_eq!(gate.members(&channel), [7]);
+}
+
+/// The numbers of the joins that a gate has sent.
+fn joins(effects: &[GateEffect<u32, u32>]) -> Vec<(u64, Position)> {
+    let sent = effects.iter().filter_map(|effect| match effect {
+        GateEffect::Send {
+            message: ToOwner::Join { join, seen, .. },
+            ..
+        } => Some((*join, *seen)),
+        _ => None,
+    });
+    sent.collect()
+}
+
+#[test]
+fn what_a_former_incarnation_asked_for_answers_no_join_of_the_next_one() {
+    let view = view(&["a", "b"]);
+    let (channel, now) = (channel(&[(&view, "b")]), Instant::now());
+    let [former, next] = [1_000, 1_001].map(|started| {
+        let (mut gate, mut effects) = (Gate::new(10, started), Vec::new());
+        gate.set_view(view.clone(), now, &mut effects);
+        gate.join(&channel, 7, None, 7, now, &mut effects);
+        (gate, joins(&effects))
+    });
+    let answer = |join| ToGate::Joined {
+        channel: channel.clone(),
+        join,
+        answer: JoinAnswer::At(JoinedAt {
+            position: Position {
+                epoch: 5,
+                offset: 1,
+            },
+            missed: Some(vec![publication(5, 1)]),
+        }),
+    };
+    let (mut gate, mut effects) = (next.0, Vec::new());
+    gate.receive(&"b".into(), answer(former.1[0].0), now, &mut effects);
+    assert!(effects.is_empty(), "{effects:?}");
+    gate.receive(&"b".into(), answer(next.1[0].0), now, &mut effects);
+    assert_eq!(gate.members(&channel), [7]);
+}
+
+#[test]
+fn an_owner_learns_what_a_member_has_that_came_from_another_gate() {
+    let view = view(&["a", "b"]);
+    let (channel, now) = (channel(&[(&view, "b")]), Instant::now());
+    let mut gate = gate(&channel, &view, "b");
+    // The member has a publication of an epoch that the owner has not heard of.
+    let brought = Position {
+        epoch: 9,
+        offset: 3,
+    };
+    let mut effects = Vec::new();
+    gate.expect(&channel, 8, 8, now, &mut effects);
+    let came = gate.arrive(8, &8, &[(channel.clone(), brought)], now, &mut effects);
+    came.unwrap();
+    assert_eq!(
+        joins(&effects).iter().map(|it| it.1).collect::<Vec<_>>(),
+        [brought]
+    );
+    // It is asked until it answers, and names the position to the next owner, too.
+    let (mut effects, later) = (Vec::new(), now + Duration::from_secs(60));
+    gate.tick(later, &mut effects);
+    assert_eq!(joins(&effects).len(), 1);
+    let mut effects = Vec::new();
+    let collect = ToGate::Collect {
+        view: view.digest(),
+    };
+    gate.receive(&"b".into(), collect, later, &mut effects);
+    let held = matches!(&effects[..], [GateEffect::Send {
+        message: ToOwner::Held { channels, .. }, ..
+    }] if channels[..] == [(channel.clone(), brought)]);
+    assert!(held, "{effects:?}");
+    // What it has already is for the other members only.
+    let mut pushed = |epoch, offset| {
+        let mut effects = Vec::new();
+        let message = ToGate::Deliver {
+            channel: channel.clone(),
+            publication: publication(epoch, offset),
+        };
+        gate.receive(&"b".into(), message, later, &mut effects);
+        effects.into_iter().find_map(|effect| match effect {
+            GateEffect::Push { members, .. } => Some(members.to_vec()),
+            _ => None,
+        })
+    };
+    assert_eq!(pushed(5, 2), Some(vec![7]));
+    assert_eq!(pushed(9, 3), Some(vec![7]));
+    assert_eq!(pushed(9, 4), Some(vec![7, 8]));
 }

@@ -345,6 +345,15 @@ pub struct ChannelUser {
     #[prost(string, tag = "2")]
     pub text: ::prost::alloc::string::String,
 }
+/// `Channels.Expect`, of the gate of a member to the gate it is to move to: publications of the channel
+/// wait for the session there. The answer is empty.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ChannelExpect {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(int64, tag = "2")]
+    pub session: i64,
+}
 /// Channels.Enter, a call to the gate of a session, answered by ChannelEntered.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ChannelEnter {
@@ -602,6 +611,16 @@ pub struct SessionAdopt {
     /// How long the client may stay away without a user; absent if it has one, or may.
     #[prost(uint64, optional, tag = "16")]
     pub login_ms: ::core::option::Option<u64>,
+    /// Its channels, and up to where it has everything.
+    #[prost(message, repeated, tag = "17")]
+    pub channels: ::prost::alloc::vec::Vec<MovedChannel>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MovedChannel {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "2")]
+    pub position: ::core::option::Option<ChannelPosition>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MovedValue {

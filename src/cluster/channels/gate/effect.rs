@@ -30,6 +30,18 @@ pub(in crate::cluster::channels) enum GateEffect<M, T> {
     },
     /// The member is in no channel any more.
     Left(M),
+    /// More was published than could wait for the member while it was about to move.
+    Missed(M),
     /// A publication came too late: others behind it had been delivered, or its owner had changed.
     Dropped,
+}
+
+impl<M, T> GateEffect<M, T> {
+    /// A join has ended; `None` if nothing waits for it.
+    pub(in crate::cluster::channels) fn joined(
+        call: Option<T>,
+        result: Result<(Position, bool)>,
+    ) -> Option<Self> {
+        call.map(|call| Self::Joined { call, result })
+    }
 }

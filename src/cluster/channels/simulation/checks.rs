@@ -8,6 +8,11 @@ impl World {
     /// Checks that the owner of each channel, and no other node, has the gates with members, and that
     /// they know the sessions of theirs.
     fn check_gates(&self) {
+        for node in self.nodes.iter().filter(|node| node.alive) {
+            let names = (0..CHANNELS).map(channel_name);
+            let members = names.map(|name| node.gate.members(&name).len());
+            assert_eq!(members.sum::<usize>(), node.gate.memberships());
+        }
         for channel in 0..CHANNELS {
             let name = channel_name(channel);
             let mut members = BTreeMap::<_, BTreeSet<_>>::new();

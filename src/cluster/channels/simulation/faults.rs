@@ -29,19 +29,21 @@ impl World {
                 *paused = until.max(*paused);
                 self.later(millis, Event::Wake { node });
             }
+            558..680 => self.move_one(),
             _ => {}
         }
     }
 
-    /// A session whose node is not paused.
-    fn pick(&mut self) -> Option<Member> {
+    /// A session whose node is not paused, and which does not move.
+    pub(super) fn pick(&mut self) -> Option<Member> {
         let sessions = &self.oracle.sessions;
         if sessions.is_empty() {
             return None;
         }
         let at = self.random.random_range(0..sessions.len());
         let (&member, seen) = sessions.iter().nth(at).unwrap();
-        (self.nodes[seen.node].paused <= self.now).then_some(member)
+        let moves = self.moves.contains_key(&member);
+        (self.nodes[seen.node].paused <= self.now && !moves).then_some(member)
     }
 
     /// A session leaves its channel, and stays.

@@ -8,7 +8,7 @@ use crate::{
     channel::Position,
     cluster::channels::{
         gate::Gate,
-        message::{ToGate, ToOwner},
+        message::{Name, ToGate, ToOwner},
         owner::Owner,
         request::Publish,
         view::{Address, View},
@@ -35,7 +35,7 @@ pub(super) struct Node {
     /// What arrives while it is paused, in order.
     pub(super) inbox: VecDeque<Event>,
     pub(super) owner: Owner<Call>,
-    pub(super) gate: Gate<Member, Member>,
+    pub(super) gate: Gate<Member, Waits>,
     pub(super) view: View,
     /// The number of the view in the master's order.
     pub(super) view_number: u64,
@@ -48,8 +48,33 @@ pub(super) struct Call {
     pub(super) attempt: u64,
 }
 
+/// What waits for the answer of an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    Join(Member),
+    /// A session of another node is to move here.
+    Expected {
+        member: Member,
+        from: usize,
+    },
+    /// A session is about to leave.
+    Located(Member),
+}
+
+/// Between the nodes of a session that moves.
+#[derive(Clone, Debug)]
+pub(super) enum MovePacket {
+    Expect(Name),
+    Expected(bool),
+    /// The number of the attempt, and what the session has.
+    Arrive(u64, Vec<(Name, Position)>),
+    /// Answers an attempt.
+    Arrived(u64, bool),
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
+    Move(Member, MovePacket),
     ToOwner(ToOwner),
     ToGate(ToGate),
     Publish(Call, Publish),
@@ -93,6 +118,10 @@ pub(super) enum Event {
     Restart {
         node: usize,
     },
+    /// When all is calm, the next session moves.
+    Shift,
+    /// A session that moves waits too long for an answer.
+    MoveDue(Member),
     /// What is under way between two nodes is lost.
     Cut(usize, usize),
     /// A node that was about to leave is gone.
@@ -122,7 +151,7 @@ impl Node {
         let clock = 1_000_000 + CLOCKS[index] + since.as_millis() as u64;
         Self {
             owner: Owner::new(address.clone(), clock, MOST, now),
-            gate: Gate::new(MOST),
+            gate: Gate::new(MOST, clock),
             address,
             incarnation,
             alive: true,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::nodes::Member;
 use crate::{channel::Position, cluster::channels::message::Publication};
 
-pub(super) const ALL_EVENTS: [&str; 17] = [
+pub(super) const ALL_EVENTS: [&str; 19] = [
     "broken link",
     "crash",
     "dropped by a gate",
@@ -23,6 +23,8 @@ pub(super) const ALL_EVENTS: [&str; 17] = [
     "recovered many",
     "session closed",
     "session left",
+    "session moved",
+    "session stayed",
 ];
 
 /// A node and its incarnation.

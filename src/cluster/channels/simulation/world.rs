@@ -9,7 +9,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use super::{
-    nodes::{Call, Event, Member, Node, Packet, Publisher},
+    moves::Transfer,
+    nodes::{Call, Event, Member, Node, Packet, Publisher, Waits},
     oracle::{Oracle, Seen},
 };
 use crate::{
@@ -32,7 +33,7 @@ const SETTLE: Duration = Duration::from_secs(8);
 const CALM: Duration = Duration::from_secs(3);
 
 pub(super) struct World {
-    seed: u64,
+    pub(super) seed: u64,
     /// Whether what happens is recorded.
     pub(super) traced: bool,
     pub(super) random: StdRng,
@@ -44,6 +45,10 @@ pub(super) struct World {
     pub(super) publishers: Vec<Publisher>,
     pub(super) oracle: Oracle,
     last_member: Member,
+    /// The sessions on their way from one node to another.
+    pub(super) moves: BTreeMap<Member, Transfer>,
+    /// The number of the last attempt to hand a session over.
+    pub(super) attempts: u64,
     /// The number of each link, which changes when it breaks, and when its last packet arrives.
     pub(super) links: BTreeMap<(usize, usize), (u64, Instant)>,
     /// Until when nothing goes from one node to another.
@@ -82,6 +87,8 @@ impl World {
             publishers,
             oracle: Oracle::default(),
             last_member: 0,
+            moves: BTreeMap::new(),
+            attempts: 0,
             links: BTreeMap::new(),
             unreachable: BTreeMap::new(),
             views: 0,
@@ -89,6 +96,7 @@ impl World {
         };
         world.later(0, Event::Membership);
         world.later(50, Event::Act);
+        world.later(100, Event::Shift);
         for publisher in 0..PUBLISHERS {
             world.later(
                 100,
@@ -117,6 +125,11 @@ impl World {
         self.now > self.begun + TROUBLE + SETTLE
     }
 
+    /// When no message is published any more.
+    pub(super) fn over_at(&self) -> Instant {
+        self.begun + TROUBLE + SETTLE + CALM
+    }
+
     pub(super) fn later(&mut self, millis: u64, event: Event) {
         self.at(self.now + Duration::from_millis(millis), event);
     }
@@ -128,7 +141,7 @@ impl World {
 
     pub(super) fn run(&mut self) {
         let replay = Replay(self.seed);
-        let end = self.begun + TROUBLE + SETTLE + CALM;
+        let end = self.over_at();
         while let Some(((at, _), event)) = self.queue.pop_first() {
             if at > end + Duration::from_secs(1) {
                 break;
@@ -198,6 +211,8 @@ impl World {
                 }
             }
             Event::Restart { node } => self.restart(node),
+            Event::Shift => self.shift(),
+            Event::MoveDue(member) => self.move_due(member),
             Event::Gone { node, incarnation } => {
                 if self.is_there(node, incarnation) {
                     self.end(node);
@@ -291,6 +306,7 @@ impl World {
                 self.request(to, Request::Publish { call, publish });
             }
             Packet::Published(call, published) => self.published(call, published.is_some()),
+            Packet::Move(member, packet) => self.moving(from, to, member, packet),
         }
     }
 
@@ -334,7 +350,7 @@ impl World {
         self.send(node, &to, Packet::Published(call, published));
     }
 
-    pub(super) fn gate_effects(&mut self, node: usize, effects: Vec<GateEffect<Member, Member>>) {
+    pub(super) fn gate_effects(&mut self, node: usize, effects: Vec<GateEffect<Member, Waits>>) {
         for effect in effects {
             match effect {
                 GateEffect::Send { to, message } => self.send(node, &to, Packet::ToOwner(message)),
@@ -344,21 +360,24 @@ impl World {
                 } => {
                     self.oracle.received(&members, &publication);
                 }
-                GateEffect::Joined {
-                    call,
-                    result: Ok((position, recovered)),
-                } => {
-                    self.oracle.joined(call, position, recovered);
-                }
-                GateEffect::Joined {
-                    call,
-                    result: Err(_),
-                } => {
-                    self.oracle.count("join failed");
-                    if self.oracle.sessions.contains_key(&call) {
-                        self.oracle.left(call);
+                GateEffect::Joined { call, result } => match (call, result) {
+                    (Waits::Join(member), Ok((position, recovered))) => {
+                        self.oracle.joined(member, position, recovered);
                     }
-                }
+                    (Waits::Join(member), Err(_)) => {
+                        self.oracle.count("join failed");
+                        if self.oracle.sessions.contains_key(&member) {
+                            self.oracle.left(member);
+                        }
+                    }
+                    (Waits::Expected { member, from }, result) => {
+                        self.expected(node, from, member, result.is_ok());
+                    }
+                    (Waits::Located(member), result) => {
+                        self.located(node, member, result.is_ok());
+                    }
+                },
+                GateEffect::Missed(_) => self.missed(&effect),
                 GateEffect::Left(_) => {}
                 GateEffect::Dropped => self.oracle.count("dropped by a gate"),
             }
@@ -444,7 +463,7 @@ impl World {
         self.oracle.sessions.insert(member, seen);
         let (now, mut effects) = (self.now, Vec::new());
         let gate = &mut self.nodes[node].gate;
-        gate.join(&name, member, since, member, now, &mut effects);
+        gate.join(&name, member, since, Waits::Join(member), now, &mut effects);
         self.gate_effects(node, effects);
     }
 }
