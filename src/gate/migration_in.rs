@@ -25,6 +25,10 @@ use crate::{
     session::{CloseReason, Session, SessionSink},
 };
 
+/// How long a session that has arrived is remembered, at least. The former gate repeats its call for a
+/// window at most.
+const REMEMBER: Duration = Duration::from_secs(60);
+
 /// How long a node that serves a session has to attach it.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -46,9 +50,15 @@ pub(super) async fn adopt(gate: Arc<Shared>, message: SessionAdopt, from: Arc<st
             false => Err(Error::new(code::CONFLICT, "another session has this id")),
         };
     }
+    if gate.migrations.has_arrived(id) {
+        // It has ended since.
+        return Ok(());
+    }
     let window = takes(&gate)?;
     let served = arrived.served.clone();
     let connection = open(&gate, arrived).await?;
+    gate.migrations
+        .arrived(id, REMEMBER.max(window), Instant::now());
     let session = connection.session.clone();
     info!(session = id, user = ?session.user(), gate = %from, "session adopted");
     let attached = attach(&gate, &session, &from, served);

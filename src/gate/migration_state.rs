@@ -1,16 +1,17 @@
 //! What a gate keeps of the sessions that come from other gates, and go there.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::member::Member;
 
@@ -25,6 +26,8 @@ pub(super) struct Migrations {
     pub(super) leaving: Arc<Semaphore>,
     /// The sessions that arrive. A leaf lock.
     arriving: Mutex<HashSet<i64>>,
+    /// The sessions that have arrived. A leaf lock.
+    arrived: Mutex<Remembered>,
     /// The gates that take sessions. A leaf lock.
     ready: Mutex<Vec<Member>>,
 }
@@ -35,9 +38,17 @@ impl Default for Migrations {
             listening: AtomicBool::new(false),
             leaving: Arc::new(Semaphore::new(MAX_MIGRATING)),
             arriving: Mutex::default(),
+            arrived: Mutex::default(),
             ready: Mutex::default(),
         }
     }
+}
+
+/// Sessions that have arrived, and until when they are remembered.
+#[derive(Default)]
+struct Remembered {
+    ids: HashSet<i64>,
+    until: VecDeque<(Instant, i64)>,
 }
 
 /// A session that arrives.
@@ -70,6 +81,26 @@ impl Migrations {
         })
     }
 
+    /// Notes that a session has arrived, and remembers it for a while.
+    pub(super) fn arrived(&self, id: i64, remember: Duration, now: Instant) {
+        let mut arrived = self.arrived.lock();
+        while let Some((until, old)) = arrived.until.front().copied()
+            && until <= now
+        {
+            arrived.until.pop_front();
+            arrived.ids.remove(&old);
+        }
+        if arrived.ids.insert(id) {
+            arrived.until.push_back((now + remember, id));
+        }
+    }
+
+    /// Whether a session has arrived, also if it has ended or moved on since. A gate has a session once:
+    /// the call which brings it may be repeated, and must not revive it.
+    pub(super) fn has_arrived(&self, id: i64) -> bool {
+        self.arrived.lock().ids.contains(&id)
+    }
+
     pub(super) fn set_ready(&self, ready: Vec<Member>) {
         *self.ready.lock() = ready;
     }
@@ -94,4 +125,21 @@ fn weight(session: i64, address: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     (session, address).hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_has_arrived_is_remembered_for_a_while() {
+        let (migrations, now) = (Migrations::default(), Instant::now());
+        let remember = Duration::from_secs(60);
+        assert!(!migrations.has_arrived(7));
+        migrations.arrived(7, remember, now);
+        migrations.arrived(8, remember, now + remember / 2);
+        assert!(migrations.has_arrived(7) && migrations.has_arrived(8));
+        migrations.arrived(9, remember, now + remember);
+        assert!(!migrations.has_arrived(7) && migrations.has_arrived(8));
+    }
 }

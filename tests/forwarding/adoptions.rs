@@ -263,4 +263,10 @@ async fn an_adopted_session_is_served_once_whatever_else_its_gate_says() {
     let none = || gate.handle().sessions().count() == 0;
     eventually("it ends as any other", none).await;
     assert_eq!(gate.handle().sessions_by_uid(7).len(), 0);
+
+    // Nothing revives it.
+    assert!(caller.adopt(&moved).await, "the call was repeated late");
+    assert_eq!(gate.handle().sessions().count(), 0);
+    let (_client, granted) = come_back(gate, &token(901), 2).await;
+    assert_eq!(granted["lost"], "unknown");
 }
