@@ -122,10 +122,12 @@ impl Liveness {
         if due.saturating_duration_since(self.last_seen) > interval * 2 {
             return Tick::Close(CloseReason::HeartbeatTimeout);
         }
-        // Missed heartbeats are not made up for.
+        // Missed heartbeats are not made up for. The next one is in phase again, and the client has an
+        // interval to answer this one.
         let mut next = due + interval;
         if next <= now {
             next = now + interval;
+            next -= since_phase(next - due, interval / PHASES);
         }
         self.next_heartbeat = Some(next);
         Tick::Heartbeat

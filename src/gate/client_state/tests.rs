@@ -293,6 +293,24 @@ fn heartbeats_of_many_connections_fall_together() {
 }
 
 #[test]
+fn heartbeats_are_in_phase_again_after_missed_ones() {
+    let (gate, interval) = (Instant::now(), 10 * SECOND);
+    let begun = gate + SECOND / 7;
+    let begin = || Liveness::new(Some(interval), 100 * SECOND, (gate, begun));
+    let due = begin().next_deadline().unwrap();
+    for late in [SECOND / 300, 10 * SECOND, 25 * SECOND + SECOND / 300] {
+        let now = due + late;
+        let mut liveness = begin();
+        liveness.receive(Kind::Ack, now);
+        assert_eq!(liveness.on_deadline(now), Tick::Heartbeat);
+        let next = liveness.next_deadline().unwrap();
+        let phase = (next - gate).as_nanos() % (interval / 512).as_nanos();
+        assert_eq!(phase, 0, "{late:?} late");
+        assert!(next + interval / 512 > now + interval, "{late:?} late");
+    }
+}
+
+#[test]
 fn messages_wait_for_the_acknowledgement_behind_what_the_handshake_sends() {
     let config = config(SlowClient::DropPushes);
     let mut state = ClientState::default();
