@@ -53,11 +53,13 @@ impl Client {
     async fn connect(node: &Node, route: &str) -> Self {
         let (mut said, mut hello) = (BytesMut::new(), BytesMut::new());
         packet::encode(Kind::Handshake, b"{}", &mut hello).unwrap();
-        packet::encode(Kind::HandshakeAck, b"", &mut hello).unwrap();
+        packet::encode(Kind::Ack, b"", &mut hello).unwrap();
         for id in 1..=DEPTH {
             let message = Message::request(id, route.to_owned(), vec![b'x'; 64]);
             packet::encode_with(Kind::Data, &mut said, |out| {
-                message.encode(&Dictionary::default(), out)
+                message
+                    .encode(&Dictionary::default(), out)
+                    .map_err(Error::from)
             })
             .unwrap();
         }
