@@ -28,6 +28,7 @@ mod entries;
 mod inspect;
 mod leaving;
 mod outstanding;
+mod packed_map;
 mod slot;
 
 /// The most calls that wait here, over all slots. More have to try again.
