@@ -5,8 +5,8 @@ use tokio::time::Instant;
 use super::{
     defects::Defect,
     event::{Event, Node},
-    oracle::entries,
-    process::{self, address, heartbeat},
+    oracle::{Entry, entries},
+    process::{self, Process, address, heartbeat},
     world::{Outcome, World},
 };
 use crate::cluster::{
@@ -125,11 +125,8 @@ impl World {
         });
         match (reply, other) {
             (Some((Some(reply), term, table)), _) => {
-                if let Reply::Heartbeat { reply, .. } = &reply {
-                    self.oracle.states(term, reply.view, table)?;
-                }
                 self.broadcast(node, term, delta.changes);
-                let reply = Some((reply, term));
+                let reply = Some((reply, term, table));
                 self.send(node, from, caller, Event::Reply { id, reply });
             }
             (None, Some(other)) => {
@@ -217,17 +214,19 @@ impl World {
         &mut self,
         node: Node,
         id: u64,
-        reply: Option<(Reply, u64)>,
+        reply: Option<(Reply, u64, Vec<Entry>)>,
         local: Instant,
     ) -> Outcome {
         let is_fenced = self.defect != Some(Defect::NoFence);
-        let process = self.process(node);
+        let seen = self.processes.iter().flatten().map(Process::seen);
+        self.oracle.forget_above(seen.max().unwrap_or_default());
+        let process = self.processes[node].as_mut().unwrap();
         let Some(client) = process.client.as_mut().filter(|it| it.call == id) else {
             return Ok(());
         };
         client.call = 0;
         let mut accepts = |term| process.table.accepts(term) || !is_fenced;
-        let Some((reply, _)) = reply.filter(|(_, term)| accepts(*term)) else {
+        let Some((reply, term, table)) = reply.filter(|(_, term, _)| accepts(*term)) else {
             client.registration.failed(local);
             if client.masters.select_next() {
                 client.registration.call_now(local);
@@ -235,7 +234,11 @@ impl World {
             return Ok(());
         };
         let view = match &reply {
-            Reply::Heartbeat { reply, .. } => reply.view,
+            Reply::Heartbeat { reply, master } => {
+                let number = reply.view.number;
+                self.oracle.accepted(term, *master, number, table)?;
+                reply.view
+            }
             Reply::Registered(_) => ViewStamp::default(),
         };
         let changes = client

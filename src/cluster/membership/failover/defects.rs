@@ -12,6 +12,12 @@ pub(super) enum Defect {
     GrantsAtOnce,
     /// A leader counts its lease from the answer, not from when it asked.
     LeaseFromAnswer,
+    /// A leader relies on its lease to the end, as if all clocks ran at one speed.
+    NoMargin,
+    /// A master grants every lease that it is asked for.
+    GrantsAll,
+    /// A new leader begins without the table that it had as a member.
+    ForgetsTable,
     /// A master leads with no other grant than its own.
     LeadsAlone,
     /// A master votes although another one has its lease.
@@ -25,8 +31,10 @@ pub(super) enum Defect {
 }
 
 /// Found within a hundred seeds.
-pub(super) const FREQUENT: [Defect; 5] = [
+pub(super) const FREQUENT: [Defect; 7] = [
     Defect::GrantsAtOnce,
+    Defect::GrantsAll,
+    Defect::ForgetsTable,
     Defect::LeadsAlone,
     Defect::VotesTwice,
     Defect::SaysNothing,
@@ -34,7 +42,7 @@ pub(super) const FREQUENT: [Defect; 5] = [
 ];
 
 /// Found within thousands of seeds.
-pub(super) const RARE: [Defect; 2] = [Defect::LeaseFromAnswer, Defect::NoFence];
+pub(super) const RARE: [Defect; 3] = [Defect::LeaseFromAnswer, Defect::NoMargin, Defect::NoFence];
 
 impl World {
     /// Returns the time at which a master takes a request.
@@ -45,6 +53,15 @@ impl World {
                 now + lease_config().lease
             }
             _ => now,
+        }
+    }
+
+    /// Returns when a leader believes it sent the request that was granted now.
+    pub(super) fn sent(&self, sent: Instant, now: Instant) -> Instant {
+        match self.defect {
+            Some(Defect::LeaseFromAnswer) => now,
+            Some(Defect::NoMargin) => sent + lease_config().lease - lease_config().reliance(),
+            _ => sent,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use tokio::time::Instant;
 
+use super::oracle::Entry;
 use crate::{
     cluster::membership::{
         election::message::{LeaseReply, LeaseRequest},
@@ -43,10 +44,11 @@ pub(super) enum Event {
         seen: u64,
         passed_on: bool,
     },
-    /// The reply to a call and its term; `None` if it was refused or lost.
+    /// The reply to a call, its term, and the table behind the view that it states; `None` if it was
+    /// refused or lost.
     Reply {
         id: u64,
-        reply: Option<(Reply, u64)>,
+        reply: Option<(Reply, u64, Vec<Entry>)>,
     },
     Announced {
         term: u64,

@@ -4,7 +4,7 @@ use super::{
     defects::Defect,
     event::Node,
     process::{Client, heartbeat},
-    world::{Outcome, World},
+    world::World,
 };
 use crate::cluster::{
     channel::CALL_TIMEOUT,
@@ -13,32 +13,35 @@ use crate::cluster::{
 
 impl World {
     /// Leads, or follows the master that does.
-    pub(super) fn follow_leader(&mut self, node: Node) -> Outcome {
-        let (now, masters) = (self.now, self.masters);
+    pub(super) fn follow_leader(&mut self, node: Node) {
+        let (now, masters, defect) = (self.now, self.masters, self.defect);
         let process = self.process(node);
         let local = process.clock.local(now);
         let leads = process.leads(now);
         let Some(master) = &mut process.master else {
-            return Ok(());
+            return;
         };
         if let Some(term) = leads {
             let is_new = master.registry.as_ref().is_none_or(|it| it.term() != term);
             if is_new {
                 let grace = masters as u32 / 2 * CALL_TIMEOUT;
-                let (own, table) = (process.own.clone(), process.table.list());
+                let own = process.own.clone();
+                let table = match defect {
+                    Some(Defect::ForgetsTable) => Vec::new(),
+                    _ => process.table.list(),
+                };
                 process.table.accepts(term);
                 let registry = Registry::take_over(own, heartbeat(), term, table, grace, local);
                 master.registry = Some(registry);
                 master.follows = None;
                 process.client = None;
                 let lead = Announcement::Lead(process.own.clone());
-                if self.defect != Some(Defect::LeadsInSilence) {
+                if defect != Some(Defect::LeadsInSilence) {
                     self.announce(node, term, &lead);
                 }
             }
-            return self
-                .oracle
-                .leads(term, self.processes[node].as_ref().unwrap().id);
+            self.oracle.leads(term);
+            return;
         }
         master.registry = None;
         let leader = master.election.leader(local).cloned();
@@ -47,6 +50,5 @@ impl World {
             process.client = leader.as_ref().map(client);
             master.follows = leader;
         }
-        Ok(())
     }
 }

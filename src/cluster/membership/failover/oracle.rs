@@ -1,62 +1,71 @@
 //! What must hold in every step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{event::Node, process::node};
-use crate::{
-    cluster::membership::{heartbeat::ViewStamp, registry::Registry},
-    member::Member,
-};
+use crate::{cluster::membership::registry::Registry, member::Member};
 
 /// What all nodes together have seen.
+///
+/// What no living process remembers does not count: masters that have all started anew, with clocks
+/// behind the true time, may use such a number or term a second time, and nothing tells the two apart.
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
-    /// The process that led in each term.
+    /// The terms in which a process led.
+    terms: BTreeSet<u64>,
+    /// The process that led in each term that was accepted.
     leaders: BTreeMap<u64, u64>,
-    /// The term, and the table with its master, of each number that a member has received.
+    /// The term, and the table with its master, of each number that was accepted.
     views: BTreeMap<u64, (u64, Vec<Entry>)>,
 }
 
 impl Oracle {
     /// Returns how many terms there were.
     pub(super) fn terms(&self) -> usize {
-        self.leaders.len()
+        self.terms.len()
     }
 
     /// A process leads in a term.
-    pub(super) fn leads(&mut self, term: u64, process: u64) -> Result<(), String> {
-        match *self.leaders.entry(term).or_insert(process) {
-            known if known == process => Ok(()),
-            known => Err(format!("{known} and {process} lead in term {term}")),
-        }
+    pub(super) fn leads(&mut self, term: u64) {
+        self.terms.insert(term);
     }
 
-    /// A master states a view.
-    pub(super) fn states(
+    /// Forgets all numbers above `remembered`, the highest that a living process has seen.
+    pub(super) fn forget_above(&mut self, remembered: u64) {
+        self.leaders.split_off(&(remembered + 1));
+        self.views.split_off(&(remembered + 1));
+    }
+
+    /// A process accepts what the one that leads in a term answers.
+    pub(super) fn accepted(
         &mut self,
         term: u64,
-        view: ViewStamp,
+        leader: u64,
+        view: u64,
         table: Vec<Entry>,
     ) -> Result<(), String> {
-        if view.number == 0 {
+        let known = *self.leaders.entry(term).or_insert(leader);
+        if known != leader {
+            return Err(format!("{known} and {leader} lead in term {term}"));
+        }
+        if view == 0 {
             return Ok(());
         }
-        if view.number < term {
-            return Err(format!("view {} of the later term {term}", view.number));
+        if view < term {
+            return Err(format!("view {view} of the later term {term}"));
         }
-        let known = self
-            .views
-            .entry(view.number)
-            .or_insert((term, table.clone()));
+        let known = self.views.entry(view).or_insert((term, table.clone()));
         if *known != (term, table) {
-            return Err(format!("view {} stands for two tables", view.number));
+            return Err(format!("view {view} stands for two tables"));
         }
-        let later = self.leaders.range(term + 1..view.number + 1).next();
-        match later {
+        let before = self.views.range(..view).next_back();
+        let after = self.views.range(view + 1..).next();
+        let out_of_order = before.filter(|(_, (other, _))| *other > term);
+        let out_of_order = out_of_order.or(after.filter(|(_, (other, _))| *other < term));
+        match out_of_order {
             None => Ok(()),
-            Some((later, _)) => Err(format!(
-                "view {} of term {term} belongs to {later}",
-                view.number
+            Some((other, (of, _))) => Err(format!(
+                "view {view} of term {term} beside view {other} of term {of}"
             )),
         }
     }

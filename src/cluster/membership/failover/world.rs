@@ -13,7 +13,10 @@ use super::{
     oracle::Oracle,
     process::{Process, address, lease_config},
 };
-use crate::cluster::membership::{election::message::LeaseRequest, registry::Registry};
+use crate::cluster::membership::{
+    election::message::{LeaseRequest, Purpose},
+    registry::Registry,
+};
 
 const FAULTY: Duration = Duration::from_secs(30);
 /// Two thirds of it are enough: a new leader states no view for six to eight seconds.
@@ -105,7 +108,7 @@ impl World {
                 Event::Fault => self.inject_fault(),
                 event => {
                     self.handle(to, event)?;
-                    self.follow_leader(to)?;
+                    self.follow_leader(to);
                     self.schedule_wake(to);
                 }
             }
@@ -235,8 +238,10 @@ impl World {
                 sent,
             } => {
                 let at = self.time_of(&request, local);
+                let grants_all = self.defect == Some(Defect::GrantsAll);
                 if let Some(master) = &mut self.process(node).master {
-                    let reply = master.election.on_request(&request, at);
+                    let mut reply = master.election.on_request(&request, at);
+                    reply.granted |= grants_all && request.purpose == Purpose::Renew;
                     let answer = Event::Answer {
                         from: node,
                         request,
@@ -252,8 +257,7 @@ impl World {
                 sent,
                 reply,
             } => {
-                let counts_from_answer = self.defect == Some(Defect::LeaseFromAnswer);
-                let sent = if counts_from_answer { local } else { sent };
+                let sent = self.sent(sent, local);
                 if let Some(master) = &mut self.process(node).master {
                     let from = address(from);
                     master
