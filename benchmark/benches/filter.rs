@@ -2,10 +2,7 @@
 //! take turns, and the fastest of each counts.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use nano::{
@@ -18,6 +15,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     runtime::Builder,
+    time::Instant,
 };
 
 /// Requests of one exchange, all sent at once.

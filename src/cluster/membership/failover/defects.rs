@@ -30,7 +30,7 @@ pub(super) enum Defect {
     LeadsInSilence,
 }
 
-/// Found within a hundred seeds.
+/// Found within hundreds of seeds.
 pub(super) const FREQUENT: [Defect; 7] = [
     Defect::GrantsAtOnce,
     Defect::GrantsAll,
@@ -41,8 +41,12 @@ pub(super) const FREQUENT: [Defect; 7] = [
     Defect::LeadsInSilence,
 ];
 
-/// Found within thousands of seeds.
-pub(super) const RARE: [Defect; 3] = [Defect::LeaseFromAnswer, Defect::NoMargin, Defect::NoFence];
+/// Found by one seed of thousands, and a seed that is not far before it.
+pub(super) const RARE: [(Defect, u64); 3] = [
+    (Defect::LeaseFromAnswer, 200),
+    (Defect::NoMargin, 2_100),
+    (Defect::NoFence, 18_900),
+];
 
 impl World {
     /// Returns the time at which a master takes a request.
