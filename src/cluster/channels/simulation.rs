@@ -23,7 +23,8 @@ fn all_members_see_one_order_and_nothing_twice() {
 #[test]
 #[ignore = "slow"]
 fn all_members_see_one_order_and_nothing_twice_for_many_seeds() {
-    check(0..sampled(1_000));
+    // Also a sample begins with seeds in which everything happens.
+    check(90..90 + sampled(1_000));
 }
 
 #[test]
