@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tonic::{Code, Status};
+use tonic::Status;
 use tracing::{info, warn};
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     leadership::{Leader, Leadership},
     other_master::OtherMaster,
     registration::RegistrationState,
+    registry::not_registered,
     state::ClusterState,
 };
 use crate::{cluster::channel::CALL_TIMEOUT, error::Result};
@@ -175,7 +176,10 @@ impl Masters {
                 if let Leader::Other(leader) = leader
                     && let Ok(channel) = dial(&self.state, &leader.address)
                     && let master = self.state.dialer.master(channel)
-                    && is_unregistered(&unregister(&self.state, master).await)
+                    && is_unregistered(
+                        &unregister(&self.state, master).await,
+                        self.state.own.address(),
+                    )
                 {
                     break;
                 }
@@ -189,11 +193,13 @@ impl Masters {
     }
 }
 
-/// Whether this node is registered no more: the answer to an earlier attempt may be lost.
-fn is_unregistered(result: &Result<(), Status>) -> bool {
-    result
-        .as_ref()
-        .map_or_else(|status| status.code() == Code::Unknown, |()| true)
+/// Whether the node at this address is registered no more: the answer to an earlier attempt may be lost.
+fn is_unregistered(result: &Result<(), Status>, address: &str) -> bool {
+    match result {
+        Ok(()) => true,
+        // The code alone is also that of a connection that broke.
+        Err(status) => status.message() == not_registered(address),
+    }
 }
 
 /// Calls the election when something is due, and the other masters when it asks for them.
@@ -228,4 +234,24 @@ async fn elect(
 fn clock() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_master_that_does_not_have_the_node_ends_its_attempts() {
+        let address = "10.0.0.1:34567";
+        assert!(is_unregistered(&Ok(()), address));
+        let refused = Status::unknown(not_registered(address));
+        assert!(is_unregistered(&Err(refused), address));
+        for failed in [
+            Status::unknown("transport error"),
+            Status::unknown(not_registered("10.0.0.2:34567")),
+            Status::unavailable("another master leads, or none"),
+        ] {
+            assert!(!is_unregistered(&Err(failed.clone()), address), "{failed}");
+        }
+    }
 }

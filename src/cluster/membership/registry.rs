@@ -33,6 +33,11 @@ pub(crate) enum Refusal {
     NotLeading,
 }
 
+/// Returns the text of [`Refusal::NotRegistered`], as of Go nano.
+pub(crate) fn not_registered(address: &str) -> String {
+    format!("address {address} has not registered")
+}
+
 /// What a call to the register changed.
 #[derive(Debug, Default)]
 pub(crate) struct MembershipDelta {

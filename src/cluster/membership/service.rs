@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{
     forward::{Forwarder, passed_on},
     heartbeat::ViewStamp,
-    registry::Refusal,
+    registry::{Refusal, not_registered},
     state::ClusterState,
 };
 use crate::cluster::{
@@ -254,9 +254,7 @@ impl ClusterState {
         self.metrics.refused.increment(1);
         match refusal {
             Refusal::Superseded => Status::already_exists("address claimed by a newer incarnation"),
-            Refusal::NotRegistered => {
-                Status::unknown(format!("address {address} has not registered"))
-            }
+            Refusal::NotRegistered => Status::unknown(not_registered(address)),
             Refusal::NotLeading => Status::unavailable("another master leads, or none"),
             Refusal::Full => Status::resource_exhausted("the register of members is full"),
         }
