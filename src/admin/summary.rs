@@ -16,7 +16,8 @@ use crate::{
 };
 
 const SERVICE: &str = "Admin";
-const METHOD: &str = "Admin.Summary";
+const METHOD: &str = "Summary";
+const ROUTE: &str = "Admin.Summary";
 
 /// How long members may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -152,7 +153,7 @@ pub(super) fn offer(services: &NodeServices) -> Calls {
 
 impl NodeService for SummaryService {
     fn answer(&self, method: &str, call: NodeCall) {
-        if Some(method) != METHOD.split('.').nth(1) {
+        if method != METHOD {
             let text = format!("the node has no method {SERVICE}.{method}");
             return call.fail(Error::new(code::UNSUPPORTED, text));
         }
@@ -229,7 +230,7 @@ async fn collect(state: &AdminState) -> Vec<Value> {
 /// # Errors
 /// [`code::UNSUPPORTED`] if it has no admin server, or those of [`NodeCaller::call`].
 fn ask(caller: &NodeCaller, address: &str) -> impl Future<Output = Result<Summary>> + Send + use<> {
-    let answer = caller.call::<(), String>(address, 0, METHOD, &(), TIMEOUT);
+    let answer = caller.call::<(), String>(address, 0, ROUTE, &(), TIMEOUT);
     async move {
         let text = answer.await?;
         if text.len() > MAX_BYTES {
