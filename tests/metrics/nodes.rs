@@ -189,11 +189,11 @@ async fn publications_that_a_gate_misses_are_counted() {
     gate.kill();
     let master = cluster.master();
     // Together more than may wait for a gate that is away.
-    let body = "x".repeat(1_000_000);
+    let body = Bytes::from(vec![b'x'; 1_000_000]);
     let publish = channels.iter().map(|name| {
         let channel = master.handle().channel(name.as_str());
-        let body = &body;
-        async move { channel.publish("on", body).await.is_ok() }
+        let body = body.clone();
+        async move { channel.publish_raw("on", body).await.is_ok() }
     });
     let published = futures_util::future::join_all(publish).await;
     assert!(published.contains(&true));
