@@ -8,8 +8,10 @@ use std::{
     env, fs,
     panic::catch_unwind,
     path::{Path, PathBuf},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
+
+use tokio::time::Instant;
 
 #[path = "checks.rs"]
 mod checks;
@@ -131,6 +133,6 @@ impl Mutator {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
-        ((self.random >> 32) * bound as u64 >> 32) as usize
+        (((self.random >> 32) * bound as u64) >> 32) as usize
     }
 }
