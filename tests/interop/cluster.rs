@@ -9,7 +9,7 @@ use crate::{
     cannot::Defect,
     node::{Kind, Node, Role, Victim},
     player::Player,
-    support::DEADLINE,
+    support::{DEADLINE, within},
 };
 
 /// Of which kind each is.
@@ -147,6 +147,17 @@ impl InteropCluster {
             );
             sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until the gate offers this member: the master announces one that has joined in its own
+    /// time, and no step sees the table of a Go node.
+    pub(crate) async fn offers(&self, member: &str) {
+        let offered = async {
+            while !self.offered().await.iter().any(|offered| offered == member) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        within("the gate to offer a member", offered).await;
     }
 
     /// Checks that the gate offers members who are gone.

@@ -46,6 +46,7 @@ pub(crate) async fn a_backend_leaves(cluster: &mut InteropCluster) {
     .await;
     let address = second.address().to_owned();
     cluster.knows(&[&cluster.late_role.address, &address]).await;
+    cluster.offers(&address).await;
     let player = cluster.player().await;
     player.want("second").await;
     assert_eq!(player.ask_until_answered("Room.Who", "").await, "second");
@@ -91,6 +92,7 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
         cluster.master.address(),
     )
     .await;
+    cluster.offers(&victim).await;
     let bound = cluster.player().await;
     bound.want("victim").await;
     assert_eq!(bound.ask_until_answered("Room.Echo", "v").await, "v");
@@ -140,6 +142,7 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
     cluster.gate.is_notified_of_the_end_of(&victim).await;
     let address = third.address().to_owned();
     cluster.knows(&[&cluster.late_role.address, &address]).await;
+    cluster.offers(&address).await;
     let player = cluster.player().await;
     player.want("third").await;
     assert_eq!(player.ask_until_answered("Room.Who", "").await, "third");
