@@ -1,7 +1,7 @@
 //! Every combination of kinds. The one of Go nodes alone shows that the others are asked for no
 //! more than Go nano does.
 
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::{
     cluster::{InteropCluster, Kinds},
@@ -10,13 +10,13 @@ use crate::{
     traffic,
 };
 
-/// Nodes that get no turn for two seconds are taken for dead, and what that does is not what is
-/// looked at here.
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+/// Clusters that play at a time; they wait more than they compute. Nodes that get no turn for two
+/// seconds are taken for dead, and what that does is not what is looked at here.
+static TURNS: Semaphore = Semaphore::const_new(2);
 
 async fn play(master: Kind, gate: Kind, backend: Kind) {
     let Some(program) = go::program() else { return };
-    let _turn = ONE_AT_A_TIME.lock().await;
+    let _turn = TURNS.acquire().await.unwrap();
     let mut cluster = InteropCluster::start(
         program,
         Kinds {
