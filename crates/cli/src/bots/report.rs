@@ -83,14 +83,20 @@ impl Report {
         &self.broken
     }
 
+    /// Players that the end of the run interrupted.
+    fn playing(&self) -> u64 {
+        self.started - self.finished - self.lost
+    }
+
     pub(super) fn lines(&self) -> Vec<String> {
         let seconds = self.took.as_secs_f64();
         let mut lines = vec![format!(
-            "{} players in {}: {} played to the end, {} did not",
+            "{} players in {}: {} played to the end, {} stopped early, {} still played",
             count(self.started),
             short(seconds),
             count(self.finished),
-            count(self.started - self.finished),
+            count(self.lost),
+            count(self.playing()),
         )];
         let mut table = Table::new(&[
             Text("STEP"),
@@ -139,7 +145,10 @@ impl Report {
         let failures = failures.map(|(text, times)| json!({"text": text, "count": times}));
         json!({
             "seconds": self.took.as_secs_f64(),
-            "players": {"started": self.started, "finished": self.finished, "lost": self.lost},
+            "players": {
+                "started": self.started, "finished": self.finished, "lost": self.lost,
+                "playing": self.playing(),
+            },
             "steps": steps.collect::<Vec<_>>(),
             "failures": failures.collect::<Vec<_>>(),
             "broken_limits": self.broken,

@@ -185,7 +185,7 @@ async fn bots_play_a_script_and_their_answers_are_checked() {
     let report = bots(&url, &["--json"], text).await.json();
     assert_eq!(
         report["players"],
-        json!({"started": 20, "finished": 20, "lost": 0})
+        json!({"started": 20, "finished": 20, "lost": 0, "playing": 0})
     );
     let steps = report["steps"].as_array().unwrap();
     let counts: Vec<_> = steps
@@ -205,7 +205,8 @@ async fn bots_play_a_script_and_their_answers_are_checked() {
 
     let report = bots(&url, &["--players", "3"], text).await.ok();
     assert!(
-        report.starts_with("3 players in 0s: 3 played to the end, 0 did not\n"),
+        report
+            .starts_with("3 players in 0s: 3 played to the end, 0 stopped early, 0 still played\n"),
         "{report}"
     );
 }
@@ -258,7 +259,9 @@ async fn bots_fail_with_their_limits() {
     )
     .await;
     assert!(
-        ended.out.contains("0 played to the end, 1 did not"),
+        ended
+            .out
+            .contains("0 played to the end, 0 stopped early, 1 still played"),
         "{ended:?}"
     );
     let refused = bots("tcp://127.0.0.1:1", &["--players", "3"], &step(echo)).await;
