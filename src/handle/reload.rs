@@ -1,0 +1,62 @@
+//! What a running node reads again: its configuration and its certificates.
+
+use tokio::task::spawn_blocking;
+
+use super::{
+    certificates::Certificates,
+    node_handle::{Handle, Inner, Reload},
+};
+use crate::error::{Error, Result, code};
+
+impl Handle {
+    /// Reads the certificate files of all listeners again, and uses those that have changed for the
+    /// connections that follow. Open connections keep what they have.
+    ///
+    /// The node does so by itself every minute. Files that are replaced one after the other may be
+    /// read when the key does not match the certificate yet: that is an error, and the next time
+    /// they match.
+    ///
+    /// # Errors
+    /// Names the files that are missing or invalid. Their listeners keep the old certificate.
+    pub async fn reload_certificates(&self) -> Result {
+        self.0.certificates.reload().await
+    }
+
+    /// Reads the configuration again that the node was started with, and the certificate files.
+    ///
+    /// Limits, time-outs, denied networks and certificates change at once; the functions of
+    /// `Config::on_reload` take the rest. Keys that need a restart are logged, and keep their values.
+    ///
+    /// # Errors
+    /// Lists what is wrong with the configuration: then nothing changes. Or names the certificate
+    /// files that are: then the rest has changed. [`code::NOT_FOUND`] if the node was not started
+    /// with a configuration from a file or the environment.
+    pub async fn reload(&self) -> Result {
+        let reload = self.0.reload().cloned().ok_or_else(|| {
+            Error::new(
+                code::NOT_FOUND,
+                "the node was started without a configuration",
+            )
+        })?;
+        let node = self.clone();
+        spawn_blocking(move || reload(&node))
+            .await
+            .map_err(|error| Error::unavailable(error.to_string()))??;
+        self.reload_certificates().await
+    }
+
+    /// Whether there is a configuration to read again.
+    pub(crate) fn can_reload(&self) -> bool {
+        self.0.reload().is_some()
+    }
+
+    pub(crate) fn certificates(&self) -> &Certificates {
+        &self.0.certificates
+    }
+}
+
+impl Inner {
+    fn reload(&self) -> Option<&Reload> {
+        self.parts.get()?.reload.as_ref()
+    }
+}
