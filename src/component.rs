@@ -53,7 +53,7 @@ pub use self::{
 /// impl Room {
 ///     fn join(&self, session: &Session, _: ()) -> Result<&'static str> {
 ///         self.group.add(session)?;
-///         Ok("welcome")
+///         Ok("hello")
 ///     }
 ///     // No reply: clients send it as a notify.
 ///     fn say(&self, _: &Session, message: Say) -> Result {

@@ -200,7 +200,7 @@ impl Dispatch {
             .map(Dispatched::try_submit);
     }
 
-    /// Runs the inbound pipeline for a message of a Go gate, which has no pipeline of ours.
+    /// Runs the inbound pipeline for a message of a basic member, which has no pipeline of ours.
     ///
     /// # Errors
     /// The error of the step that refuses the message.

@@ -56,7 +56,7 @@ struct Inner {
 #[derive(Default)]
 struct Members {
     closed: bool,
-    /// Not by id: gates of Go nano may give one id twice.
+    /// Not by id: gates of basic members may give one id twice.
     by_key: HashMap<SessionKey, Session>,
 }
 
@@ -193,7 +193,7 @@ impl<S: Serializer> Group<S> {
             if !filter(member) {
                 continue;
             }
-            if let Some(gate) = member.sink().relay() {
+            if let Some(gate) = member.sink().gate_multicast() {
                 gates.add(gate, member.id());
             } else {
                 self.push_to(member, push);

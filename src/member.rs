@@ -32,7 +32,7 @@ pub(crate) struct Info {
     pub(crate) services: Vec<String>,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) incarnation: u64,
-    /// Whether it takes `nano.link.v1` streams; otherwise it takes Go nano's unary calls.
+    /// Whether it takes `nano.link.v1` streams; otherwise it takes unary calls.
     pub(crate) link: bool,
     /// Where its admin server listens; empty without one.
     pub(crate) admin: String,
@@ -55,23 +55,25 @@ impl Member {
         &self.0.address
     }
 
-    /// The names of its services. Sorted, unless it is a node of Go nano.
+    /// The names of its services. Sorted, unless it is a [basic
+    /// member](crate::guide::glossary#the-cluster).
     pub fn services(&self) -> &[String] {
         &self.0.services
     }
 
-    /// The metadata it was started with; always empty for a node of Go nano.
+    /// The metadata it was started with; always empty for a basic member.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.0.metadata
     }
 
-    /// Its incarnation: a restarted node has a larger one. 0 for a node of Go nano.
+    /// Its incarnation: a restarted node has a larger one. 0 for a basic member.
     pub fn incarnation(&self) -> u64 {
         self.0.incarnation
     }
 
-    /// Whether it speaks Go nano's protocol only.
-    pub(crate) fn is_go(&self) -> bool {
+    /// Whether it speaks the basic protocol only: it has no incarnation, no links, no digest, and
+    /// cannot tell two announcements of one member apart. See `cluster/compat.rs`.
+    pub(crate) fn is_basic(&self) -> bool {
         self.incarnation() == 0
     }
 

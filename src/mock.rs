@@ -27,7 +27,7 @@
 //!     let user = session.call("Accounts.Check").json::<i64, _>(&token);
 //!     session.spawn(user, |session, user| {
 //!         session.bind(user?)?;
-//!         session.respond("welcome")
+//!         session.respond("hello")
 //!     });
 //! }
 //!
@@ -38,7 +38,7 @@
 //! login(&session.with_request(1), "token".to_owned());
 //! sink.run_spawned().await;
 //! assert_eq!(session.uid(), 42);
-//! assert_eq!(sink.response(1).unwrap().unwrap(), r#""welcome""#);
+//! assert_eq!(sink.response(1).unwrap().unwrap(), r#""hello""#);
 //! # }
 //! ```
 

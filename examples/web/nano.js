@@ -346,7 +346,7 @@ export class Client extends EventTarget {
   }
 
   #packet(socket, { type, body }) {
-    if (type === Packet.HANDSHAKE) this.#welcome(socket, body)
+    if (type === Packet.HANDSHAKE) this.#openSession(socket, body)
     else if (type === Packet.HEARTBEAT) this.#resumption?.acknowledge(body)
     else if (type === Packet.KICK) this.#kicked(socket, body)
     else if (type === Packet.DATA) {
@@ -356,7 +356,7 @@ export class Client extends EventTarget {
     }
   }
 
-  #welcome(socket, body) {
+  #openSession(socket, body) {
     const opening = this.#opening
     // A server may answer twice; the first reply counts.
     if (!opening) return
@@ -642,7 +642,7 @@ class Resumption {
   acknowledge(body) {
     if (!body.length) return
     this.#forget(decodeVarint(body))
-    // The server may be waiting. It is answered once, and only with news.
+    // The server may be waiting. It is answered once, and only if that tells it something.
     if (this.#received > this.#announced) this.due = true
   }
 

@@ -109,7 +109,7 @@ fn member(member: &Member, role: &str, link: Option<&PeerReport>) -> Value {
         "metadata": member.metadata(),
         "incarnation": member.incarnation(),
         "started_ms": Some(member.incarnation() / 1000).filter(|ms| *ms != 0),
-        "go": member.is_go(),
+        "basic": member.is_basic(),
         "admin": Some(admin).filter(|admin| !admin.is_empty()),
         "link": link,
     })
@@ -155,8 +155,8 @@ pub(super) fn queues(state: &AdminState) -> Value {
     let sessions = state.handle.sessions();
     let (mut bytes, mut requests, mut fullest) = (0, 0, Vec::new());
     for id in sessions.ids(0, SCAN) {
-        let backlog = sessions.find_local(id);
-        let Some((queued, in_flight)) = backlog.and_then(|it| it.sink().backlog()) else {
+        let session = sessions.find_local(id);
+        let Some((queued, in_flight)) = session.and_then(|it| it.sink().unsent()) else {
             continue;
         };
         bytes += queued;

@@ -100,13 +100,13 @@ pub(super) fn find(state: &AdminState, id: &str) -> Result<Session, ApiError> {
 }
 
 fn summary(session: &Session) -> Value {
-    let backlog = session.sink().backlog();
+    let unsent = session.sink().unsent();
     json!({
         "id": session.id(),
         "user": session.user(),
         "address": session.remote_addr().map(|address| address.to_string()),
         "client": if session.inner().remote { "remote" } else { "local" },
-        "queue_bytes": backlog.map(|(bytes, _)| bytes),
-        "requests_in_flight": backlog.map(|(_, requests)| requests),
+        "queue_bytes": unsent.map(|(bytes, _)| bytes),
+        "requests_in_flight": unsent.map(|(_, requests)| requests),
     })
 }

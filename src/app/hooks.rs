@@ -25,7 +25,7 @@ impl App {
     ///
     /// let app = App::new().on_handshake(|handshake| {
     ///     match handshake.request().user["version"].as_i64() {
-    ///         Some(3..) => Ok(Accept::new().user("welcome")),
+    ///         Some(3..) => Ok(Accept::new().user("hello")),
     ///         _ => Err(Error::new("501", "update the game")),
     ///     }
     /// });
@@ -103,7 +103,7 @@ impl App {
     ///     if session.user().is_none() {
     ///         return Err(Error::new(code::UNAUTHENTICATED, "log in first"));
     ///     }
-    ///     session.push("onWelcome", "hello")
+    ///     session.push("onHello", "hello")
     /// });
     /// # let _ = app;
     /// ```

@@ -7,7 +7,7 @@ use crate::net::address::{Host, HostPort};
 /// Whether `address` is `host:port` as a node can be dialled: a name, an IPv4 address, or an IPv6
 /// address in brackets, and a port other than 0.
 ///
-/// An empty host stands for the same machine, as it does in Go.
+/// An empty host stands for the same machine, as nano has always had it.
 pub(super) fn is_dialable(address: &str) -> bool {
     let Ok(parsed) = address.parse::<HostPort>() else {
         return false;

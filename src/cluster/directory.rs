@@ -78,9 +78,10 @@
 //!
 //! # Limits
 //!
-//! Without numbered views, under a master of Go nano or one that has just started, two owners may
-//! grant one user while a member joins or leaves. The next change of the table, or the first numbered
-//! view, ends one of the two sessions. Sessions on Go gates are unknown to the directory.
+//! Without numbered views, under a basic master or one that has just started, two owners may grant
+//! one user while a member joins or leaves. The next change of the table, or the first numbered
+//! view, ends one of the two sessions. Sessions at the gates of basic members are unknown to the
+//! directory.
 
 mod checksum;
 pub(crate) mod driver;

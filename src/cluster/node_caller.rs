@@ -76,7 +76,7 @@ impl NodeCaller {
     /// # Errors
     /// [`code::UNAVAILABLE`] when the node cannot be reached, has left, or goes away before it has
     /// answered, [`code::TIMEOUT`], [`code::NOT_FOUND`] for an address that never had a member,
-    /// [`code::UNSUPPORTED`] for nodes of Go nano, [`code::TOO_MANY`], [`code::TOO_LARGE`], or what
+    /// [`code::UNSUPPORTED`] for basic members, [`code::TOO_MANY`], [`code::TOO_LARGE`], or what
     /// the service answers.
     pub(crate) fn call<Request: Message, Reply: Message + Default>(
         &self,

@@ -229,7 +229,7 @@ fn remember(latest: &mut VecDeque<String>, name: &str) {
 pub(in crate::cluster) fn unsupported(what: &str) -> Error {
     Error::new(
         code::UNSUPPORTED,
-        format!("{what} is on a node of Go nano, which cannot answer calls"),
+        format!("{what} is on a basic member, which cannot answer calls"),
     )
 }
 

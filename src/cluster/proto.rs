@@ -79,7 +79,7 @@ impl InvalidMember {
         }
     }
 
-    /// Returns the status for the caller: Go nano's text, and the reason where Go has none.
+    /// Returns the status for the caller: nano's text, and the reason where nano refuses nothing.
     pub(super) fn status(&self, text: &str) -> Status {
         match self {
             Self::Nameless => Status::unknown(text),

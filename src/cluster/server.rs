@@ -25,10 +25,10 @@ use crate::{
 };
 
 /// Connections the system queues between two accepts.
-const BACKLOG: u32 = 1024;
+const LISTEN_BACKLOG: u32 = 1024;
 
-/// Calls that one connection may have under way. Links need one each; a Go node makes one for every
-/// message.
+/// Calls that one connection may have under way. Links need one each; a basic member makes one for
+/// every message.
 const MAX_CONCURRENT_STREAMS: u32 = 1024;
 
 /// Bytes of the headers of one call. A token and the headers of gRPC take some hundred.
@@ -168,7 +168,7 @@ impl ClusterServer {
         let ClusterListener {
             socket, address, ..
         } = listener;
-        let listener = socket.listen(BACKLOG).map_err(|error| {
+        let listener = socket.listen(LISTEN_BACKLOG).map_err(|error| {
             Error::new(
                 code::UNAVAILABLE,
                 format!("cannot listen on {address}: {error}"),

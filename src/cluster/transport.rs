@@ -12,7 +12,7 @@ use crate::{
     session::{Call, CloseReason, ReplyTo, Session},
 };
 
-/// A way to one peer: a link, or Go nano's unary calls. Nothing in it blocks.
+/// A way to one peer: a link, or unary calls to a basic member. Nothing in it blocks.
 pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// The address the peer is known by.
     fn address(&self) -> &str;
@@ -49,7 +49,7 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     ///
     /// # Errors
     /// Of a call without a caller: [`code::UNAVAILABLE`] when the peer cannot be reached,
-    /// [`code::TOO_MANY`], [`code::TOO_LARGE`], [`code::UNSUPPORTED`] for nodes of Go nano.
+    /// [`code::TOO_MANY`], [`code::TOO_LARGE`], [`code::UNSUPPORTED`] for basic members.
     fn node_call(&self, call: OutboundNodeCall) -> Result;
 
     /// The session is bound to a user, or to none any more.
@@ -68,7 +68,7 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// there. Returns the number of its opening.
     ///
     /// # Errors
-    /// [`code::UNSUPPORTED`] for nodes of Go nano.
+    /// [`code::UNSUPPORTED`] for basic members.
     fn session_adopted(&self, session: &Session, requests: Vec<u64>) -> Result<u64>;
 
     /// The peer has attached an adopted session, or it is lost there: its requests fail.
@@ -94,7 +94,7 @@ pub(in crate::cluster) enum Serves {
     Nothing,
     /// The session, with these requests in flight.
     Movable(Vec<u64>),
-    /// The session, which cannot move: the peer is a node of Go nano.
+    /// The session, which cannot move: the peer is a basic member.
     Fixed,
 }
 
@@ -103,7 +103,7 @@ pub(in crate::cluster) enum Serves {
 #[derive(Clone, Debug, serde::Serialize)]
 pub(crate) struct PeerReport {
     pub(crate) address: String,
-    /// `link`, or `unary` to a node of Go nano.
+    /// `link`, or `unary` to a basic member.
     pub(crate) transport: &'static str,
     /// `idle` without an open stream, `good`, `suspect`, `cordoned`, `broken`, `draining`, or
     /// `closed`.

@@ -43,7 +43,7 @@ pub(crate) trait ClusterRouter: Send + Sync {
     fn shared(&self, session: &Session, key: &str);
 
     /// The nodes that serve the session, by address, and its requests in flight there. `None` if it
-    /// cannot move: one of them is a node of Go nano.
+    /// cannot move: one of them is a basic member.
     fn served(&self, session: &Session) -> Option<Vec<(String, Vec<u64>)>>;
 
     /// Forgets a session that another gate has now.
@@ -53,7 +53,7 @@ pub(crate) trait ClusterRouter: Send + Sync {
     /// in flight there. Returns the number of its opening.
     ///
     /// # Errors
-    /// The node is no member, or one of Go nano.
+    /// The node is no member, or a basic one.
     fn adopted(&self, session: &Session, address: &str, requests: Vec<u64>) -> Result<u64>;
 
     /// The node at the address has attached an adopted session, or it is lost there: its requests

@@ -224,7 +224,7 @@ async fn await_first_byte<T: Transport>(gate: Arc<Shared>, transport: T, origin:
             debug!(?remote, reason, "connection ended without a byte");
             let handle = Arc::new(ConnectionHandle::new(gate.clone(), remote));
             let session = gate.node.sessions().unlisted(handle);
-            // Members of Go nano expect it: Go gates announce the end of such connections.
+            // Basic members expect it: their gates announce the end of such connections too.
             gate.dispatch.closed(&session, &CloseReason::Client);
         }
         None => {}

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Connections that the system queues between two accepts.
-const BACKLOG: u32 = 1024;
+const LISTEN_BACKLOG: u32 = 1024;
 
 /// A listener whose address is bound.
 pub(super) struct BoundListener {
@@ -43,7 +43,7 @@ impl BoundListener {
         let sockets: io::Result<Vec<_>> = match self.socket {
             BoundSocket::Bound(sockets) => sockets
                 .into_iter()
-                .map(|socket| socket.listen(BACKLOG))
+                .map(|socket| socket.listen(LISTEN_BACKLOG))
                 .collect(),
             BoundSocket::Listening(socket) => socket
                 .set_nonblocking(true)

@@ -417,7 +417,7 @@ impl SessionSink for ConnectionHandle {
         *self.remote.lock()
     }
 
-    fn backlog(&self) -> Option<(usize, usize)> {
+    fn unsent(&self) -> Option<(usize, usize)> {
         let state = self.state.lock();
         Some((state.client.queue.bytes(), state.client.in_flight.len()))
     }

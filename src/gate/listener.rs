@@ -74,8 +74,8 @@ impl Listener {
     }
 
     /// Accepts TCP clients from a socket that listens already: from systemd, from a test, or bound
-    /// before privileges are dropped. Clients that connect before the node starts wait in the
-    /// socket's backlog.
+    /// before privileges are dropped. Clients that connect before the node starts wait in
+    /// the listen backlog.
     ///
     /// Turn one of Tokio's into this type with its `into_std`. The node closes the socket when it
     /// shuts down.

@@ -129,8 +129,8 @@ fn may_move(gate: &Shared, session: &Session) -> bool {
     asked.unwrap_or(false)
 }
 
-/// The nodes that serve a session, and its requests in flight there; `None` if one of them is of Go
-/// nano.
+/// The nodes that serve a session, and its requests in flight there; `None` if one of them is a
+/// basic member.
 fn served(gate: &Shared, session: &Session) -> Option<Vec<(String, Vec<u64>)>> {
     gate.dispatch.cluster()?.served(session)
 }
@@ -439,7 +439,7 @@ impl Migration<'_> {
     }
 
     fn served(&self) -> Result<Vec<(String, Vec<u64>)>> {
-        served(self.gate, self.session).ok_or_else(|| stays("a node of Go nano serves it"))
+        served(self.gate, self.session).ok_or_else(|| stays("a basic member serves it"))
     }
 
     fn call<Request: prost::Message, Reply: prost::Message + Default>(

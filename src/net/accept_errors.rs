@@ -13,7 +13,7 @@ pub(crate) enum AcceptStep {
     /// Accept the next connection at once: the error concerns only the one that failed.
     Continue,
     /// Wait: mostly file descriptors or memory have run out, and connections have to close first.
-    /// The connections that arrive meanwhile stay in the backlog.
+    /// The connections that arrive meanwhile stay in the listen backlog.
     Pause {
         wait: Duration,
         /// Whether it is the first failure in a row, which is worth a line in the log.

@@ -14,7 +14,7 @@ use super::address::{Host, HostPort, is_localhost};
 const PORT_ATTEMPTS: usize = 16;
 
 /// Binds an address without listening yet: early clients are refused instead of waiting in the
-/// backlog.
+/// listen backlog.
 ///
 /// A name gives a socket for each family, IPv4 first, both on one port. Every other host gives one
 /// socket; without a host, or for `[::]`, it is for both families where the system has IPv6.

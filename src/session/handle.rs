@@ -58,9 +58,9 @@ use crate::{
 /// fn login(session: &Session, uid: i64) -> Result<&'static str> {
 ///     session.bind(uid)?;
 ///     session.set("lives", 3);
-///     session.push("onNews", "a tournament begins")?;
+///     session.push("onAnnounce", "a tournament begins")?;
 ///     session.on_closed(|session, reason| println!("{} left: {reason}", session.uid()));
-///     Ok("welcome")
+///     Ok("hello")
 /// }
 /// ```
 pub struct Session<S: Serializer = Json> {
@@ -400,7 +400,7 @@ pub trait SessionSink: Any + Send + Sync {
 
     /// Bytes that wait to be sent to the client, and its requests in flight, where they are known.
     #[doc(hidden)]
-    fn backlog(&self) -> Option<(usize, usize)> {
+    fn unsent(&self) -> Option<(usize, usize)> {
         None
     }
 
@@ -423,7 +423,7 @@ pub trait SessionSink: Any + Send + Sync {
 
     /// The multicast of the session's gate, for sinks that are not local.
     #[doc(hidden)]
-    fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
+    fn gate_multicast(&self) -> Option<Arc<dyn GateMulticast>> {
         None
     }
 }

@@ -8,7 +8,7 @@ use super::{handle::SessionInner, user_id::UserId};
 #[derive(Default)]
 pub(super) struct Table {
     pub(super) local: HashMap<i64, Arc<SessionInner>>,
-    /// Several under one id, because gates of Go nano may give an id twice.
+    /// Several under one id, because gates of basic members may give one id twice.
     pub(super) remote: HashMap<i64, Vec<Arc<SessionInner>>>,
     pub(super) remote_count: usize,
     pub(super) by_user: HashMap<UserId, Vec<Arc<SessionInner>>>,

@@ -91,7 +91,7 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     assert_eq!(seen[1]["label"], "room");
     assert_eq!(seen[1]["admin"], admin(&room).to_string());
     assert_eq!(seen[1]["services"][0], "Room");
-    assert_eq!(seen[1]["go"], false);
+    assert_eq!(seen[1]["basic"], false);
     link_is(&gate, "good", 1).await;
     let seen = members(&room).await;
     assert_eq!(

@@ -23,7 +23,7 @@ impl Component for Shop {
             Ok::<_, Error>(ms)
         })
         .on(
-            "Relay",
+            "Resell",
             |_: Arc<Self>, session: Session, price: i64| async move {
                 session.call("Shop.Buy").json::<i64, _>(&price).await
             },
@@ -80,8 +80,8 @@ async fn routes_count_messages_by_status_and_measure_them() {
     client.ask_in_vain("Shop.Buy", "-1").await;
     client.ask_in_vain("Shop.Panic", "null").await;
     client.ask("Shop.Wait", "30").await.unwrap();
-    client.ask("Shop.Relay", "3").await.unwrap();
-    client.ask_in_vain("Shop.Relay", "-3").await;
+    client.ask("Shop.Resell", "3").await.unwrap();
+    client.ask_in_vain("Shop.Resell", "-3").await;
 
     let handled = |route, status| {
         format!(

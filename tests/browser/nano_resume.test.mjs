@@ -71,7 +71,7 @@ test('a count is sent early after 256 messages or 32 KiB, and as the answer to a
       peer.send(push('onA', '1'))
       peer.send(hex(count('00')))
       assert.equal(await peer.next(), count('8202'))
-      // An end that answers without news would never stop.
+      // An end that answers with a count it has sent would never stop.
       peer.send(hex(count('00')))
       peer.send(push('onEnd', '1'))
       assert.deepEqual(heard(await peer.next()), { kind: 1, route: 'end', body: 1 })

@@ -67,7 +67,7 @@ impl Proxy {
                 } else {
                     &seen
                 };
-                tokio::spawn(relay(from, target.clone(), state.subscribe()));
+                tokio::spawn(pass_on(from, target.clone(), state.subscribe()));
             }
         });
         Self {
@@ -115,7 +115,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn relay(from: TcpStream, target: Arc<str>, mut state: watch::Receiver<State>) {
+async fn pass_on(from: TcpStream, target: Arc<str>, mut state: watch::Receiver<State>) {
     let Ok(State {
         epoch, down: false, ..
     }) = state

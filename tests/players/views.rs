@@ -88,7 +88,7 @@ impl Views {
             let (key, DebugValue::Gauge(value)) = (key.key(), value) else {
                 continue;
             };
-            // A snapshot takes what it shows: 0 is no news.
+            // A snapshot takes what it shows: 0 means no change.
             let node = key.labels().find(|label| label.key() == "node");
             let Some(node) = node.filter(|_| value.0 > 0.0) else {
                 continue;

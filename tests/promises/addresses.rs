@@ -113,7 +113,7 @@ async fn the_client_finds_a_server_in_either_family_of_a_name() {
     }
 }
 
-/// A socket whose backlog is full: the system answers no further connection.
+/// A socket whose listen backlog is full: the system answers no further connection.
 async fn silent(address: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStream>) {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),

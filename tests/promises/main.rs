@@ -8,7 +8,6 @@ mod http_edge;
 mod support;
 
 mod addresses;
-mod backlog;
 mod blocked;
 mod bounded;
 mod certificates;
@@ -34,6 +33,7 @@ mod nodes;
 mod order;
 mod pipeline;
 mod proxied;
+mod queues;
 mod requests;
 mod serial;
 mod session_hooks;

@@ -54,13 +54,13 @@ fn free_port() -> u16 {
     socket.local_addr().unwrap().port()
 }
 
-/// Connects a player from [`PLAYER`] by way of a relay that does nothing but change the source
+/// Connects a player from [`PLAYER`] by way of a forwarder that does nothing but change the source
 /// address, since the client does not choose its own.
 async fn player(scheme: &str, proxy: u16, path: &str) -> Client {
-    let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = relay.local_addr().unwrap().port();
+    let near_end = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = near_end.local_addr().unwrap().port();
     tokio::spawn(async move {
-        let (mut near, _) = relay.accept().await.unwrap();
+        let (mut near, _) = near_end.accept().await.unwrap();
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((PLAYER, 0))).unwrap();
         let proxy = SocketAddr::from(([127, 0, 0, 1], proxy));

@@ -67,8 +67,8 @@ pub(crate) fn table(answer: &Value, with_admin: bool) -> Table {
         };
         let services = member["services"].as_array().into_iter().flatten();
         let services: Vec<_> = services.map(cell).collect();
-        let role = match member["go"].as_bool() {
-            Some(true) => format!("{} (Go)", cell(&member["role"])),
+        let role = match member["basic"].as_bool() {
+            Some(true) => format!("basic {}", cell(&member["role"])),
             _ => cell(&member["role"]),
         };
         table.row([

@@ -52,7 +52,7 @@ impl Client {
 ///     .handshake_user(json!({ "token": "secret" }))
 ///     .request_timeout(Duration::from_secs(5))
 ///     .ca_file("ca.pem")
-///     .on("onNews", |body| println!("{body:?}"))
+///     .on("onAnnounce", |body| println!("{body:?}"))
 ///     .connect("wss://127.0.0.1:3250/nano")
 ///     .await?;
 /// # Ok(())

@@ -3,7 +3,7 @@
 //   request Manager.Login {"name": "Ann"}            -> {"code": 0, "id": 9}
 //   request World.Enter   {}                         -> {"code": 0, "swimmers": [{"id": 7, "name": "Ben"}]}, the swimmers so far;
 //                                                       an error reply before Manager.Login
-//   notify  World.Update  raw bytes                  relayed unchanged to every swimmer, the sender included
+//   notify  World.Update  raw bytes                  passed on unchanged to every swimmer, the sender included
 //   notify  World.Message {"message": "hello"}
 //   push    enter         {"id": 9, "name": "Ann"}   to the swimmers so far
 //   push    update        raw bytes                  of a World.Update

@@ -99,7 +99,7 @@ export function members(all, cluster) {
   const columns = [
     ['Member', (member) => el('span', {}, member.label || member.address, member.self ? el('small', {}, 'this node') : null)],
     ['Address', (member) => el('code', {}, member.address)],
-    ['Role', (member) => (member.go ? 'member, Go nano' : member.role)],
+    ['Role', (member) => (member.basic ? 'basic member' : member.role)],
     ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
     ['Round trip', (member) => (member.link?.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
     ['Sessions', (member) => (member.link ? count(member.link.sessions) : null), 'n'],

@@ -161,7 +161,7 @@ impl CompatPeers {
     ///
     /// # Errors
     /// [`code::TOO_MANY`], or [`code::CLOSED`] when the member is gone.
-    pub(in crate::cluster) fn relay(
+    pub(in crate::cluster) fn rpc(
         self: &Arc<Self>,
         session: &Session,
         remote: &CompatSession,

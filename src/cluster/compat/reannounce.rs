@@ -41,7 +41,7 @@ pub(in crate::cluster) fn reannounce(
     let current = members.borrow().clone();
     current
         .iter()
-        .filter(|member| member.is_go() && member.address() != master)
+        .filter(|member| member.is_basic() && member.address() != master)
         .map(|member| {
             repeat_until_delivered(dialer.clone(), own.clone(), member.clone(), members.clone())
         })

@@ -94,7 +94,7 @@ fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
         )
     };
     match &view_status.view {
-        _ if view_status.go_master => {
+        _ if view_status.basic_master => {
             let table = view(0, &members, 0);
             if known != 0 || directory.view().yields_to(&table) {
                 directory.set_view(table);

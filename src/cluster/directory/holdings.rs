@@ -80,7 +80,7 @@ impl Holdings {
     /// Goes on to another view. Owners ask for what they need by themselves.
     pub(crate) fn set_view(&mut self, view: View) {
         if view.number() < self.view.number() {
-            // The master that numbered views before is one of Go nano by now.
+            // The master that numbered views before has been replaced by a basic one.
             self.promises = Promises::default();
         }
         self.promises.join(view.number());

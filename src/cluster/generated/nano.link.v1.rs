@@ -45,14 +45,14 @@ pub struct Frame {
     pub close: ::core::option::Option<::prost::alloc::boxed::Box<Close>>,
     #[prost(uint64, tag = "16")]
     pub stream: u64,
-    /// The address of the member a RELAY_CALL is for; empty for any that has the service.
+    /// The address of the member a CALL_VIA_GATE is for; empty for any that has the service.
     #[prost(string, tag = "17")]
     pub target: ::prost::alloc::string::String,
     #[prost(message, optional, boxed, tag = "18")]
     pub share: ::core::option::Option<::prost::alloc::boxed::Box<Share>>,
     #[prost(message, optional, boxed, tag = "19")]
     pub user: ::core::option::Option<::prost::alloc::boxed::Box<User>>,
-    /// Of a MESSAGE, RPC, RELAY, RELAY_CALL or CALL whose trace is sampled.
+    /// Of a MESSAGE, RPC, RPC_VIA_GATE, CALL_VIA_GATE or CALL whose trace is sampled.
     #[prost(message, optional, boxed, tag = "20")]
     pub trace: ::core::option::Option<::prost::alloc::boxed::Box<Trace>>,
 }
@@ -167,9 +167,9 @@ pub enum Kind {
     /// that is in `body`, as for the client.
     Kick = 20,
     /// A one-way message on behalf of the session; the gate chooses the member.
-    Relay = 21,
+    RpcViaGate = 21,
     /// A call on behalf of the session; the gate chooses the member and REPLYs.
-    RelayCall = 22,
+    CallViaGate = 22,
     /// A call, answered by a REPLY with the same `request`; on behalf of `session` unless it is 0.
     Call = 32,
     Reply = 33,
@@ -190,7 +190,7 @@ pub enum Kind {
     /// lost, whether it knows that yet or not. Sent again on each new stream, until the receiver has
     /// opened another one.
     StreamLost = 37,
-    /// The sender of the CALL or RELAY_CALL `request` no longer waits for its REPLY.
+    /// The sender of the CALL or CALL_VIA_GATE `request` no longer waits for its REPLY.
     Cancel = 38,
     /// The sender drains: sessions that it serves stay, new ones need another member. Sent again on each
     /// new stream.
@@ -226,8 +226,8 @@ impl Kind {
             Self::Share => "SHARE",
             Self::Close => "CLOSE",
             Self::Kick => "KICK",
-            Self::Relay => "RELAY",
-            Self::RelayCall => "RELAY_CALL",
+            Self::RpcViaGate => "RPC_VIA_GATE",
+            Self::CallViaGate => "CALL_VIA_GATE",
             Self::Call => "CALL",
             Self::Reply => "REPLY",
             Self::Goaway => "GOAWAY",
@@ -262,8 +262,8 @@ impl Kind {
             "SHARE" => Some(Self::Share),
             "CLOSE" => Some(Self::Close),
             "KICK" => Some(Self::Kick),
-            "RELAY" => Some(Self::Relay),
-            "RELAY_CALL" => Some(Self::RelayCall),
+            "RPC_VIA_GATE" => Some(Self::RpcViaGate),
+            "CALL_VIA_GATE" => Some(Self::CallViaGate),
             "CALL" => Some(Self::Call),
             "REPLY" => Some(Self::Reply),
             "GOAWAY" => Some(Self::Goaway),

@@ -37,7 +37,7 @@ pub(in crate::cluster) enum Effect<S> {
     NodeCall { method: ByteString, frame: Frame },
     /// Give the peer's answer to a client of this gate. The session handle is that of the request.
     Respond { session: S, frame: Frame },
-    /// A PUSH, CLOSE, KICK, RELAY or RELAY_CALL for a session of this gate. Without a handle the
+    /// A PUSH, CLOSE, KICK, RPC_VIA_GATE or CALL_VIA_GATE for a session of this gate. Without a handle the
     /// link does not know the session; the gate may.
     Gate { session: Option<S>, frame: Frame },
     /// Bind a session of this gate to a user, or to none, unless the peer's BIND was applied before,

@@ -88,7 +88,7 @@ impl Frame {
         Self::of(Kind::ResyncDone, 0)
     }
 
-    /// A MESSAGE, RPC, RELAY, RELAY_CALL or CALL; `request` is 0 for one without an answer.
+    /// A MESSAGE, RPC, RPC_VIA_GATE, CALL_VIA_GATE or CALL; `request` is 0 for one without an answer.
     pub(super) fn message(
         kind: Kind,
         session: i64,
@@ -109,7 +109,7 @@ impl Frame {
         self
     }
 
-    /// The address of the member a RELAY_CALL is for; `None` for any that has the service.
+    /// The address of the member a CALL_VIA_GATE is for; `None` for any that has the service.
     pub(super) fn take_target(&mut self) -> Option<String> {
         let target = std::mem::take(&mut self.target);
         (!target.is_empty()).then_some(target)
@@ -407,7 +407,7 @@ impl Frame {
     pub(super) fn is_request(&self) -> bool {
         match self.kind() {
             Kind::Message | Kind::NodeCall => self.request != 0,
-            Kind::Call | Kind::RelayCall | Kind::Cancel => true,
+            Kind::Call | Kind::CallViaGate | Kind::Cancel => true,
             _ => false,
         }
     }

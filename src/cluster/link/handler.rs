@@ -181,7 +181,7 @@ fn for_gate(
 ) -> Result {
     let kind = frame.kind();
     let session = local(context, session, frame.session);
-    if kind == Kind::RelayCall {
+    if kind == Kind::CallViaGate {
         let caller = reply_to(stream, &frame);
         let session = match session {
             Ok(session) => session,
@@ -205,7 +205,7 @@ fn for_gate(
             let route = frame.take_route()?;
             return session.sink().push(&Push::new(&route, frame.body));
         }
-        Kind::Relay => {
+        Kind::RpcViaGate => {
             let (route, trace) = (frame.take_route()?, frame.take_trace());
             let message = Message::notify(route, frame.body);
             return traced(dispatch, trace, || dispatch.rpc(&session, message));

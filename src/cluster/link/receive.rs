@@ -110,7 +110,7 @@ impl<S: LinkedSession> LinkState<S> {
             }
             Kind::Route => return self.route_for_gate(frame, effects),
             Kind::Share => return self.share_for_gate(frame, effects),
-            Kind::Push | Kind::Close | Kind::Kick | Kind::Relay | Kind::RelayCall => {
+            Kind::Push | Kind::Close | Kind::Kick | Kind::RpcViaGate | Kind::CallViaGate => {
                 self.for_gate(frame, effects);
             }
 

@@ -168,24 +168,24 @@ impl RemoteSession {
     ///
     /// # Errors
     /// [`CLOSED`](crate::code::CLOSED), [`TOO_MANY`](crate::code::TOO_MANY).
-    pub(in crate::cluster) fn relay(&self, message: Message) -> Result {
-        let frame = self.frame(Kind::Relay, 0, message);
+    pub(in crate::cluster) fn rpc_via_gate(&self, message: Message) -> Result {
+        let frame = self.frame(Kind::RpcViaGate, 0, message);
         self.push_frame(|| frame.clone())
     }
 
-    /// [`relay`](RemoteSession::relay) for a call, which the gate answers. With `to` it is for the
+    /// [`rpc_via_gate`](RemoteSession::rpc_via_gate) for a call, which the gate answers. With `to` it is for the
     /// member at that address.
     ///
     /// # Errors
-    /// As [`relay`](RemoteSession::relay).
-    pub(in crate::cluster) fn relay_call(
+    /// As [`rpc_via_gate`](RemoteSession::rpc_via_gate).
+    pub(in crate::cluster) fn call_via_gate(
         &self,
         id: u64,
         message: Message,
         to: Option<String>,
         deadline: Option<Instant>,
     ) -> Result {
-        let frame = self.frame(Kind::RelayCall, id, message);
+        let frame = self.frame(Kind::CallViaGate, id, message);
         let frame = frame.until(deadline).with_target(to);
         self.push_frame(|| frame.clone())
     }
@@ -308,7 +308,7 @@ impl SessionSink for RemoteSession {
         }
     }
 
-    fn relay(&self) -> Option<Arc<dyn GateMulticast>> {
+    fn gate_multicast(&self) -> Option<Arc<dyn GateMulticast>> {
         if self.is_held() {
             return None;
         }

@@ -41,7 +41,7 @@ pub(crate) struct MembershipClient {
     registration: RegistrationState,
     /// Told once how joining ended.
     joined: Option<mpsc::Sender<Result>>,
-    /// Re-announcements to Go members that are under way.
+    /// Re-announcements to basic members that are under way.
     reannouncements: JoinSet<()>,
 }
 
@@ -81,7 +81,7 @@ impl MembershipClient {
     /// times as often as usual.
     async fn wait_for_call(&mut self) {
         let due = self.registration.due();
-        let takes_views = self.registration.joined() && !self.registration.has_go_master();
+        let takes_views = self.registration.joined() && !self.registration.has_basic_master();
         let announced = async {
             self.state.announced().await;
             sleep_until(self.registration.early_due()).await;
@@ -99,7 +99,7 @@ impl MembershipClient {
         let call = self
             .state
             .change(|table| (self.registration.begin_call(table), Vec::new()));
-        let reregisters = call == Call::Register && self.registration.has_go_master();
+        let reregisters = call == Call::Register && self.registration.has_basic_master();
         if reregisters {
             // Re-announcements under way must not mix with what the master is about to announce.
             self.reannouncements.shutdown().await;
@@ -154,7 +154,7 @@ impl MembershipClient {
         self.state
             .change(|table| ((), self.registration.replied(reply, table, now)));
         match view {
-            _ if self.registration.has_go_master() => self.state.has_go_master(),
+            _ if self.registration.has_basic_master() => self.state.has_basic_master(),
             Some((view, master)) => self.state.heard_of_view(view, master),
             None => self.state.ask_for_view(),
         }

@@ -4,27 +4,28 @@ use std::time::Duration;
 
 use crate::member::Member;
 
-/// Missed heartbeats after which a member is evicted. Go nano uses the same number.
+/// Missed heartbeats after which a member is evicted; all masters of one cluster must use the same
+/// number, basic ones too.
 const MISSED_HEARTBEATS: u32 = 4;
 
-/// How long the master remembers members that left, in heartbeat intervals of Go members.
+/// How long the master remembers members that left, in heartbeat intervals of basic members.
 const REMEMBERED_HEARTBEATS: u32 = 20;
 
 /// The heartbeat intervals of a cluster and the timeouts that follow from them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeartbeatConfig {
-    /// The interval of Go members, and of any member towards a Go master.
-    pub(crate) go_interval: Duration,
+    /// The interval of basic members, and of any member towards a basic master.
+    pub(crate) basic_interval: Duration,
     /// The interval between members of this crate: at most one second, so that a dead member is
     /// noticed within seconds.
     pub(crate) interval: Duration,
 }
 
 impl HeartbeatConfig {
-    pub(crate) fn new(go_interval: Duration) -> Self {
+    pub(crate) fn new(basic_interval: Duration) -> Self {
         Self {
-            go_interval,
-            interval: go_interval.min(Duration::from_secs(1)),
+            basic_interval,
+            interval: basic_interval.min(Duration::from_secs(1)),
         }
     }
 
@@ -35,27 +36,27 @@ impl HeartbeatConfig {
 
     /// Returns how long `member` may be silent before the master evicts it.
     pub(crate) fn eviction_timeout(&self, member: &Member) -> Duration {
-        if member.is_go() {
-            self.go_eviction_timeout()
+        if member.is_basic() {
+            self.basic_eviction_timeout()
         } else {
             MISSED_HEARTBEATS * self.interval
         }
     }
 
-    /// Returns how long a Go master lets any member be silent.
-    pub(crate) fn go_eviction_timeout(&self) -> Duration {
-        MISSED_HEARTBEATS * self.go_interval
+    /// Returns how long a basic master lets any member be silent.
+    pub(crate) fn basic_eviction_timeout(&self) -> Duration {
+        MISSED_HEARTBEATS * self.basic_interval
     }
 
     /// Returns how long a master that has just started may not have heard of members that live:
     /// until their next heartbeat, and the attempt after a lost one.
     pub(crate) fn startup_grace(&self) -> Duration {
-        self.go_interval + MISSED_HEARTBEATS * self.interval
+        self.basic_interval + MISSED_HEARTBEATS * self.interval
     }
 
     /// Returns how long the master remembers a member that left.
     pub(crate) fn retention(&self) -> Duration {
-        REMEMBERED_HEARTBEATS * self.go_interval
+        REMEMBERED_HEARTBEATS * self.basic_interval
     }
 }
 

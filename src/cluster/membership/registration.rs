@@ -23,7 +23,7 @@ pub(crate) enum Call {
 pub(crate) enum Reply {
     /// All other members, the master first.
     Registered(Vec<Member>),
-    /// The heartbeat was accepted. `master` is the master's incarnation, 0 for Go nano's.
+    /// The heartbeat was accepted. `master` is the master's incarnation, 0 for a basic master.
     Heartbeat { reply: HeartbeatReply, master: u64 },
 }
 
@@ -34,15 +34,15 @@ pub(crate) struct RegistrationState {
     /// How long to wait after a failed attempt to join.
     retry: Duration,
     joined: bool,
-    /// The incarnation of the master that replied last; 0 for Go nano's.
+    /// The incarnation of the master that replied last; 0 for a basic master.
     master: u64,
     /// Calls in a row that failed.
     failures: u32,
     /// Whether the next call registers again.
     ///
-    /// A Go master takes a heartbeat as a sign of life, but announces registrations only. Members
-    /// that joined after such a master restarted would never learn of this node. The same holds if
-    /// this node was suspended and evicted: no other member would learn that it is back.
+    /// A basic master takes a heartbeat as a sign of life, but announces registrations only.
+    /// Members that joined after such a master restarted would never learn of this node. The same
+    /// holds if this node was suspended and evicted: no other member would learn that it is back.
     reregister: bool,
     due: Instant,
 }
@@ -72,7 +72,7 @@ impl RegistrationState {
             .unwrap_or(self.due)
     }
 
-    /// Returns the incarnation of the master that replied last; 0 for Go nano's.
+    /// Returns the incarnation of the master that replied last; 0 for a basic master.
     pub(crate) fn master(&self) -> u64 {
         self.master
     }
@@ -81,8 +81,8 @@ impl RegistrationState {
         self.joined
     }
 
-    /// Whether the master that replied last is one of Go nano.
-    pub(crate) fn has_go_master(&self) -> bool {
+    /// Whether the master that replied last is basic.
+    pub(crate) fn has_basic_master(&self) -> bool {
         self.joined && self.master == 0
     }
 
@@ -112,7 +112,7 @@ impl RegistrationState {
         now: Instant,
     ) -> Vec<Change> {
         let recovered = std::mem::take(&mut self.failures) > 0;
-        let suspended = now.duration_since(self.due) > self.heartbeat.go_eviction_timeout();
+        let suspended = now.duration_since(self.due) > self.heartbeat.basic_eviction_timeout();
         let changes = match reply {
             // Merged, not replaced: a master that has just started does not know all members yet.
             Reply::Registered(table) => {
@@ -147,7 +147,7 @@ impl RegistrationState {
             } else {
                 self.retry
             };
-        // One attempt is enough. A Go master that cannot reach one of its members fails every
+        // One attempt is enough. A basic master that cannot reach one of its members fails every
         // registration, and announces it to the others each time.
         self.reregister = false;
     }
@@ -167,7 +167,7 @@ impl RegistrationState {
 
     fn interval(&self) -> Duration {
         if self.master == 0 {
-            self.heartbeat.go_interval
+            self.heartbeat.basic_interval
         } else {
             self.heartbeat.interval
         }

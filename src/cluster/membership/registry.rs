@@ -33,7 +33,7 @@ pub(crate) enum Refusal {
     NotLeading,
 }
 
-/// Returns the text of [`Refusal::NotRegistered`], as of Go nano.
+/// Returns the text of [`Refusal::NotRegistered`], by which basic members know it.
 pub(crate) fn not_registered(address: &str) -> String {
     format!("address {address} has not registered")
 }
@@ -43,8 +43,8 @@ pub(crate) fn not_registered(address: &str) -> String {
 pub(crate) struct MembershipDelta {
     /// The changes in the order they were made.
     pub(crate) changes: Vec<Change>,
-    /// A Go member that came back with a heartbeat, and what it may have missed. It was evicted or
-    /// outlived its master, so its table is unknown.
+    /// A basic member that came back with a heartbeat, and what it may have missed. It was evicted
+    /// or outlived its master, so its table is unknown.
     pub(crate) returned: Option<(String, Vec<Announcement>)>,
 }
 
@@ -55,7 +55,7 @@ impl MembershipDelta {
             .returned
             .as_ref()
             .is_some_and(|(address, _)| address == member.address());
-        match (member.is_go(), returned) {
+        match (member.is_basic(), returned) {
             (false, _) => PeerView::Idempotent,
             (true, false) => PeerView::Exact,
             (true, true) => PeerView::Unknown,
@@ -98,7 +98,7 @@ struct Entry {
     member: Member,
     /// Its bytes in a reply.
     size: usize,
-    /// Tells apart two registrations of one address, those of Go members too.
+    /// Tells apart two registrations of one address, those of basic members too.
     registration: u64,
     /// When the last call arrived.
     seen: Instant,
@@ -176,10 +176,10 @@ impl Registry {
     }
 
     /// Returns every member, what the master may assume about its table, and what a new leader sends
-    /// it first: that it leads, or, to a Go member, all that it may have missed.
+    /// it first: that it leads, or, to a basic member, all that it may have missed.
     pub(crate) fn inherited(&self) -> Vec<(Member, PeerView, Vec<Announcement>)> {
         let members = self.entries.iter().map(|entry| entry.member.clone());
-        let inherited = members.map(|member| match member.is_go() {
+        let inherited = members.map(|member| match member.is_basic() {
             false => {
                 let lead = Announcement::Lead(self.own.clone());
                 (member, PeerView::Idempotent, vec![lead])
@@ -202,8 +202,10 @@ impl Registry {
         let address = member.address().to_owned();
         match self.entry(&address) {
             // A repeated registration: the reply to the first one was lost.
-            Some(entry) if !member.is_go() && entry.member == member => entry.seen = now,
-            Some(entry) if !member.is_go() && entry.member.incarnation() > member.incarnation() => {
+            Some(entry) if !member.is_basic() && entry.member == member => entry.seen = now,
+            Some(entry)
+                if !member.is_basic() && entry.member.incarnation() > member.incarnation() =>
+            {
                 return Err(Refusal::Superseded);
             }
             _ => self.admit(member, now, delta)?,
@@ -219,30 +221,30 @@ impl Registry {
         now: Instant,
         delta: &mut MembershipDelta,
     ) -> Result<HeartbeatReply, Refusal> {
-        let (address, is_go) = (member.address().to_owned(), member.is_go());
+        let (address, is_basic) = (member.address().to_owned(), member.is_basic());
         if self.departed.get(&address).is_some_and(|departed| {
-            departed.unregistered && !is_go && departed.incarnation >= member.incarnation()
+            departed.unregistered && !is_basic && departed.incarnation >= member.incarnation()
         }) {
             return Err(Refusal::Superseded);
         }
         match self.entry(&address) {
             // A removal that has begun goes on all the same.
             Some(entry) if entry.member.announces_same(&member) => entry.seen = now,
-            // The heartbeat may have been under way for long. Between a Go node and a node of this
-            // crate at one address only registrations decide which is later.
+            // The heartbeat may have been under way for long. Between a basic member and a node of
+            // this crate at one address only registrations decide which is later.
             Some(entry)
-                if entry.member.is_go() != is_go
+                if entry.member.is_basic() != is_basic
                     || entry.member.incarnation() > member.incarnation() =>
             {
                 return Err(Refusal::Superseded);
             }
             _ => {
                 self.admit(member, now, delta)?;
-                delta.returned = is_go.then(|| (address.clone(), self.catch_up(&address)));
+                delta.returned = is_basic.then(|| (address.clone(), self.catch_up(&address)));
             }
         }
         let view = self.view_for(&address, now);
-        if is_go || digest == self.digest_for(&address) {
+        if is_basic || digest == self.digest_for(&address) {
             return Ok(HeartbeatReply {
                 view,
                 ..HeartbeatReply::default()
@@ -303,7 +305,7 @@ impl Registry {
     pub(crate) fn unheard(&self, now: Instant) -> Vec<&Member> {
         let unheard = |entry: &&Entry| {
             let timeout = self.heartbeat.eviction_timeout(&entry.member);
-            !entry.member.is_go()
+            !entry.member.is_basic()
                 && !entry.removing
                 && now.saturating_duration_since(entry.seen) > timeout / 2
         };
@@ -421,8 +423,8 @@ impl Registry {
         });
     }
 
-    /// Returns everything that the Go member at `address` may have missed: its protocol has no way
-    /// to ask what it knows.
+    /// Returns everything that the basic member at `address` may have missed: its protocol has no
+    /// way to ask what it knows.
     fn catch_up(&self, address: &str) -> Vec<Announcement> {
         let departed = self
             .departed

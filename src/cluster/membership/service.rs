@@ -55,14 +55,14 @@ impl master_server::Master for MasterService {
             self.state
                 .invalid_member("invalid register request", &invalid)
         })?;
-        let is_go = member.is_go();
+        let is_basic = member.is_basic();
         let (table, term) = self
             .state
             .register(member)
             .map_err(|refusal| self.state.refused(&refusal, ""))?;
         Ok(Response::new(RegisterResponse {
             members: proto::infos(&table),
-            term: if is_go { 0 } else { term },
+            term: if is_basic { 0 } else { term },
         }))
     }
 
@@ -107,13 +107,13 @@ impl master_server::Master for MasterService {
             self.state
                 .invalid_member("invalid heartbeat request", &invalid)
         })?;
-        let is_go = member.is_go();
+        let is_basic = member.is_basic();
         let (reply, term) = self
             .state
             .heartbeat(member, digest)
             .map_err(|refusal| self.state.refused(&refusal, ""))?;
-        // Go members get the empty response they know.
-        let (incarnation, view, term) = match is_go {
+        // Basic members get the empty response they know.
+        let (incarnation, view, term) = match is_basic {
             true => (0, ViewStamp::default(), 0),
             false => (self.state.own.incarnation(), reply.view, term),
         };
@@ -128,7 +128,7 @@ impl master_server::Master for MasterService {
     }
 }
 
-/// What every node serves: the master's announcements, and the traffic of Go nodes.
+/// What every node serves: the master's announcements, and the traffic of basic members.
 pub(crate) struct MemberService {
     pub(crate) state: Arc<ClusterState>,
     pub(crate) data: CompatService,
@@ -176,7 +176,7 @@ impl member_server::Member for MemberService {
             .map(|()| Response::new(MemberHandleResponse {}))
     }
 
-    /// Writes the table and waits for nothing: a Go master, and its whole cluster with it, waits
+    /// Writes the table and waits for nothing: a basic master, and its whole cluster with it, waits
     /// for the response.
     async fn new_member(
         &self,
@@ -232,7 +232,7 @@ impl member_server::Member for MemberService {
     }
 }
 
-/// Refusals, with the status codes and texts of Go nano where it has them.
+/// Refusals, with the status codes and texts that basic members know.
 impl ClusterState {
     fn malformed(&self, message: &str) -> Status {
         self.metrics.malformed.increment(1);

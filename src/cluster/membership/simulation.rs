@@ -4,8 +4,8 @@
 //! afterwards every table must be the set of living nodes. Everything follows from a seed:
 //! `NANO_SEED=42 cargo test --lib simulation` replays one.
 //!
-//! Go nano has faults that no master can correct (docs/cluster.md). Each is left out where it would
-//! happen, with a comment: the tests show that the rest works.
+//! Basic members have faults that no master can correct (`compat.rs`, docs/cluster.md). Each is
+//! left out where it would happen, with a comment: the tests show that the rest works.
 
 use std::{env, ops::Range};
 
@@ -33,8 +33,8 @@ fn tables_converge_after_faults_with_many_seeds() {
 }
 
 /// A failing seed can be replayed only if nothing but the seed decides: no hash map's order, for
-/// example. In the later seeds a Go member returns after several others left, and is sent them in
-/// the order of the register.
+/// example. In the later seeds a basic member returns after several others left, and is sent them
+/// in the order of the register.
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     let trace = |seed| {

@@ -221,10 +221,10 @@ impl ClusterState {
             .send_if_modified(|view_status| view_status.hear(view, master, &table));
     }
 
-    /// Notes that the master is one of Go nano.
-    pub(crate) fn has_go_master(&self) {
+    /// Notes that the master is basic.
+    pub(crate) fn has_basic_master(&self) {
         self.view_status
-            .send_if_modified(ViewStatus::hear_go_master);
+            .send_if_modified(ViewStatus::hear_basic_master);
     }
 
     /// Changes the table, publishes it and notifies subscribers.

@@ -37,7 +37,7 @@ impl MemberTable {
     }
 
     /// Whether what a master says in this term may be applied: not if a later one leads. A master
-    /// that is the only one, or of Go nano, has the term 0 and is always believed.
+    /// that is the only one, or basic, has the term 0 and is always believed.
     pub(crate) fn accepts(&mut self, term: u64) -> bool {
         let is_current = term == 0 || term >= self.term;
         self.term = self.term.max(term);
@@ -52,7 +52,7 @@ impl MemberTable {
     /// Puts the member of this incarnation first, because it is the master now. Returns whether that
     /// changed the order.
     pub(crate) fn lead_by(&mut self, incarnation: u64) -> bool {
-        let leads = |entry: &Member| !entry.is_go() && entry.incarnation() == incarnation;
+        let leads = |entry: &Member| !entry.is_basic() && entry.incarnation() == incarnation;
         match self.entries.iter().position(leads) {
             None | Some(0) => false,
             Some(at) => {
@@ -67,26 +67,26 @@ impl MemberTable {
         let member = self
             .entries
             .iter()
-            .find(|entry| !entry.is_go() && entry.incarnation() == incarnation)?;
+            .find(|entry| !entry.is_basic() && entry.incarnation() == incarnation)?;
         Some(member.address())
     }
 
     /// Applies a join announced by the master.
     ///
     /// Known members and older incarnations are ignored; a newer incarnation replaces the entry.
-    /// Go members carry no incarnation, so the announcement always wins.
+    /// Basic members carry no incarnation, so the announcement always wins.
     pub(crate) fn join(&mut self, member: Member) -> Vec<Change> {
         self.note_announcement(member.address());
-        // A Go master announces registrations only, and a Go node registers when it starts: the
-        // same entry announced again is a restarted node.
-        if member.is_go() && self.has_go_master() && self.entries.contains(&member) {
+        // A basic master announces registrations only, and a basic member registers when it starts:
+        // the same entry announced again is a restarted node.
+        if member.is_basic() && self.has_basic_master() && self.entries.contains(&member) {
             return vec![Change::Left(member.clone()), Change::Joined(member)];
         }
         self.add(member)
     }
 
-    fn has_go_master(&self) -> bool {
-        self.entries.first().is_some_and(Member::is_go)
+    fn has_basic_master(&self) -> bool {
+        self.entries.first().is_some_and(Member::is_basic)
     }
 
     /// Applies a leave announced by the master. Ignored if a later incarnation has the address.
@@ -176,7 +176,7 @@ impl MemberTable {
             self.entries.push(member.clone());
             return vec![Change::Joined(member)];
         };
-        if *entry == member || (!member.is_go() && entry.incarnation() > member.incarnation()) {
+        if *entry == member || (!member.is_basic() && entry.incarnation() > member.incarnation()) {
             return Vec::new();
         }
         let old = std::mem::replace(entry, member.clone());

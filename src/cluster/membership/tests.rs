@@ -78,16 +78,19 @@ fn a_newer_incarnation_replaces_an_older_one_and_outlives_its_late_leave() {
 }
 
 #[test]
-fn a_go_node_announced_again_by_a_go_master_has_restarted() {
+fn a_basic_node_announced_again_by_a_basic_master_has_restarted() {
     let again = |master: Member| {
-        let (mut members, go) = (MemberTable::new("own:1"), node("go:1", 0, &["Room"]));
-        members.merge(vec![master.clone(), go.clone()]);
-        let changes = members.join(go.clone());
-        assert_eq!(members.list(), [master, go.clone()]);
-        (changes, go)
+        let (mut members, basic) = (MemberTable::new("own:1"), node("basic:1", 0, &["Room"]));
+        members.merge(vec![master.clone(), basic.clone()]);
+        let changes = members.join(basic.clone());
+        assert_eq!(members.list(), [master, basic.clone()]);
+        (changes, basic)
     };
-    let (changes, go) = again(node("m:1", 0, &[]));
-    assert_eq!(changes, [Change::Left(go.clone()), Change::Joined(go)]);
+    let (changes, basic) = again(node("m:1", 0, &[]));
+    assert_eq!(
+        changes,
+        [Change::Left(basic.clone()), Change::Joined(basic)]
+    );
     let (changes, _) = again(node("m:1", 1, &[]));
     assert_eq!(
         changes,
@@ -174,7 +177,11 @@ fn a_member_is_evicted_after_four_missed_heartbeats_of_its_kind() {
         )
         .unwrap();
     registry
-        .register(node("go:1", 0, &[]), start, &mut MembershipDelta::default())
+        .register(
+            node("basic:1", 0, &[]),
+            start,
+            &mut MembershipDelta::default(),
+        )
         .unwrap();
     let evicted = |registry: &mut Registry, from: u32, to: u32| -> Vec<(u32, String)> {
         let ticks =
@@ -188,7 +195,7 @@ fn a_member_is_evicted_after_four_missed_heartbeats_of_its_kind() {
     };
     assert_eq!(
         evicted(&mut registry, 0, 130),
-        [(9, "rust:1".to_owned()), (241, "go:1".to_owned())]
+        [(9, "rust:1".to_owned()), (241, "basic:1".to_owned())]
     );
 }
 
@@ -286,7 +293,7 @@ fn later_announcements_replace_earlier_ones_of_the_same_address() {
 }
 
 #[test]
-fn a_go_member_is_sent_a_leave_before_a_join_it_may_have_already() {
+fn a_basic_member_is_sent_a_leave_before_a_join_it_may_have_already() {
     let a = node("a:1", 1, &[]);
     let mut queue = UpdateQueue::inherit(None, PeerView::Exact);
     assert!(queue.push(Announcement::Join(a.clone())));
@@ -312,7 +319,7 @@ fn drain(queue: &mut UpdateQueue) -> Vec<Announcement> {
 }
 
 #[test]
-fn between_a_go_node_and_ours_at_one_address_the_later_registration_wins() {
+fn between_a_basic_node_and_ours_at_one_address_the_later_registration_wins() {
     let start = Instant::now();
     let (mut registry, mut members) = (registry(start), MemberTable::new("a:1"));
     let ours = node("a:1", 5, &[]);
@@ -323,7 +330,7 @@ fn between_a_go_node_and_ours_at_one_address_the_later_registration_wins() {
         .unwrap();
     registration.replied(Reply::Registered(table), &mut members, start);
 
-    // The registration of a Go node that had the address before arrives late.
+    // The registration of a basic member that had the address before arrives late.
     registry
         .register(node("a:1", 0, &[]), start, &mut MembershipDelta::default())
         .unwrap();
@@ -363,7 +370,7 @@ fn between_a_go_node_and_ours_at_one_address_the_later_registration_wins() {
 }
 
 #[test]
-fn a_suspended_member_registers_again_with_a_go_master() {
+fn a_suspended_member_registers_again_with_a_basic_master() {
     let start = Instant::now();
     let next = |suspended: Duration, master: u64| {
         let (mut members, table) = (MemberTable::new("a:1"), vec![node("m:1", master, &[])]);
@@ -385,7 +392,7 @@ fn a_suspended_member_registers_again_with_a_go_master() {
     assert_eq!(
         next(5 * SECOND, 0),
         Call::Register,
-        "it was evicted, and a Go master announces registrations only"
+        "it was evicted, and a basic master announces registrations only"
     );
     assert!(matches!(next(3 * SECOND, 0), Call::Heartbeat { .. }));
     assert!(

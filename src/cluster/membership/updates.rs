@@ -38,10 +38,10 @@ impl Announcement {
 pub(crate) enum PeerView {
     /// A member of this crate: applying an announcement twice changes nothing.
     Idempotent,
-    /// A Go member whose table consists of what this queue delivered. Go appends every join and
+    /// A basic member whose table consists of what this queue delivered. It appends every join and
     /// removes one entry for every leave, so each announcement must be applied once.
     Exact,
-    /// A Go member that may know more than this queue delivered: every join is preceded by a
+    /// A basic member that may know more than this queue delivered: every join is preceded by a
     /// leave, so that it is not appended twice.
     Unknown,
 }
@@ -68,7 +68,7 @@ impl UpdateQueue {
 
     /// Creates the queue for a member at an address whose former member had the queue `old`.
     ///
-    /// A Go member inherits what waits in `old`: a registration of Go nano carries no incarnation,
+    /// A basic member inherits what waits in `old`: its registration carries no incarnation,
     /// so it may be an old one that arrives late and stands for the member that is there already.
     pub(crate) fn inherit(old: Option<Self>, view: PeerView) -> Self {
         let mut queue = Self::new(view);

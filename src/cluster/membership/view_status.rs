@@ -14,8 +14,8 @@ pub(crate) struct ViewStatus {
     pub(crate) view: Option<NumberedView>,
     /// The incarnation of the master that stated a view last; 0 before the first heartbeat.
     pub(crate) master: u64,
-    /// Whether the master is one of Go nano, which numbers no views.
-    pub(crate) go_master: bool,
+    /// Whether the master is basic, which numbers no views.
+    pub(crate) basic_master: bool,
 }
 
 /// Each method returns whether something has changed.
@@ -35,15 +35,15 @@ impl ViewStatus {
         let hears = self.heard < view.number;
         self.heard = self.heard.max(view.number);
         let other = self.lead(master);
-        enters || hears || other || std::mem::take(&mut self.go_master)
+        enters || hears || other || std::mem::take(&mut self.basic_master)
     }
 
-    /// Notes that the master is one of Go nano, which numbers no views.
-    pub(super) fn hear_go_master(&mut self) -> bool {
+    /// Notes that the master is basic, which numbers no views.
+    pub(super) fn hear_basic_master(&mut self) -> bool {
         self.heard = 0;
         self.master = 0;
         self.view = None;
-        !std::mem::replace(&mut self.go_master, true)
+        !std::mem::replace(&mut self.basic_master, true)
     }
 
     /// Notes that the master of this incarnation leads.

@@ -160,12 +160,12 @@ impl PeerRouter {
     }
 
     /// A call on behalf of a session of another gate goes by way of that gate.
-    fn call_by_gate(&self, remote: &RemoteSession, call: Call) {
+    fn send_via_gate(&self, remote: &RemoteSession, call: Call) {
         let calls = &self.context.calls;
         let id = calls.next_id();
         calls.insert(id, remote.stream(), call.caller.clone());
         let message = Message::request(id, call.route, call.body);
-        match remote.relay_call(id, message, call.to, call.caller.deadline()) {
+        match remote.call_via_gate(id, message, call.to, call.caller.deadline()) {
             Ok(()) => {
                 let calls = Arc::<PendingCalls>::downgrade(calls);
                 call.caller.forwarded(calls, id);
@@ -190,13 +190,13 @@ impl ClusterRouter for PeerRouter {
 
     fn rpc(&self, session: &Session, message: Message) -> Result {
         if let Some(remote) = sink::<RemoteSession>(session) {
-            return remote.relay(message);
+            return remote.rpc_via_gate(message);
         }
         let transport = self.route(Some(session), &message.route)?;
         if let Some(remote) = sink::<CompatSession>(session) {
             return self
                 .compat
-                .relay(session, remote, transport.address(), message);
+                .rpc(session, remote, transport.address(), message);
         }
         transport
             .send(session, message, Origin::Node)
@@ -204,14 +204,14 @@ impl ClusterRouter for PeerRouter {
     }
 
     fn call(&self, mut call: Call) {
-        // A gate without links relays no calls, and the member does not know its sessions: the call
+        // A gate without links passes no calls on, and the member does not know its sessions: the call
         // becomes the node's own.
         call.session = call
             .session
             .filter(|session| sink::<CompatSession>(session).is_none());
         let session = call.session.clone();
         if let Some(remote) = session.as_ref().and_then(sink::<RemoteSession>) {
-            return self.call_by_gate(remote, call);
+            return self.send_via_gate(remote, call);
         }
         let transport = match &call.to {
             Some(address) => self.table.answering(address),

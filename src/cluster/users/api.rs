@@ -43,8 +43,8 @@ impl Handle {
     /// ```
     /// use nano::{Handle, Result, UserId};
     ///
-    /// async fn news(node: &Handle, guild: &[i64]) -> Result<Vec<UserId>> {
-    ///     node.users(guild.iter().copied()).push("onGuildNews", "the war is won").await
+    /// async fn tell_guild(node: &Handle, guild: &[i64]) -> Result<Vec<UserId>> {
+    ///     node.users(guild.iter().copied()).push("onGuild", "the war is won").await
     /// }
     /// ```
     pub fn users(&self, users: impl IntoIterator<Item = impl Into<UserId>>) -> Users {
@@ -86,7 +86,7 @@ impl<S: Serializer> Session<S> {
     /// [`code::CONFLICT`] with [`Unique::Reject`](crate::Unique::Reject) while the user has another session,
     /// [`code::BAD_REQUEST`] for an illegal id, [`code::CLOSED`] when the session has ended,
     /// [`code::TIMEOUT`] or [`code::UNAVAILABLE`] when nothing could be decided, and
-    /// [`code::UNSUPPORTED`] for a session at a gate of Go nano; the refusal of
+    /// [`code::UNSUPPORTED`] for a session at the gate of a basic member; the refusal of
     /// [`App::on_bind`](crate::App::on_bind). The session keeps the user it had.
     pub fn login(
         &self,

@@ -192,7 +192,7 @@ impl Endpoint {
             return Err(AckError::Backwards);
         }
         self.acknowledge(count);
-        // The other end may be waiting. It is answered once, and only with news.
+        // The other end may be waiting. It is answered once, and only if that tells it something.
         self.due |= self.received > self.announced;
         Ok(())
     }

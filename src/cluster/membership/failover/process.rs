@@ -17,7 +17,7 @@ use crate::{
     member::{Info, Member},
 };
 
-/// The interval of Go members. It is also what a new master waits before it removes members that
+/// The interval of basic members. It is also what a new master waits before it removes members that
 /// others have, and it does not: short, so that runs are.
 pub(super) fn heartbeat() -> HeartbeatConfig {
     HeartbeatConfig::new(Duration::from_secs(2))

@@ -1,7 +1,7 @@
 //! What must hold at the end: every table is the set of living nodes.
 
 use super::{
-    nodes::{Go, Node},
+    nodes::{Basic, Node},
     world::World,
 };
 use crate::member::Member;
@@ -31,7 +31,7 @@ impl World {
                     }
                     same(address, rust.members.list(), expected)?;
                 }
-                Node::Go(go) => go_converged(go, &expected, self.master_restarted)?,
+                Node::Basic(basic) => basic_converged(basic, &expected, self.master_restarted)?,
             }
         }
         Ok(())
@@ -48,24 +48,31 @@ fn same(whose: &str, mut table: Vec<Member>, mut expected: Vec<Member>) -> Resul
     Err(format!("{whose} has {table:#?}\ninstead of {expected:#?}"))
 }
 
-/// A Go member has every living member once. It keeps members that died while there was no master:
-/// a new master does not know them, so it cannot announce that they left.
-fn go_converged(go: &Go, expected: &[Member], master_restarted: bool) -> Result<(), String> {
+/// A basic member has every living member once. It keeps members that died while there was no
+/// master: a new master does not know them, so it cannot announce that they left.
+fn basic_converged(
+    basic: &Basic,
+    expected: &[Member],
+    master_restarted: bool,
+) -> Result<(), String> {
     for member in expected {
-        let count = go
+        let count = basic
             .table
             .iter()
             .filter(|entry| entry.address() == member.address())
             .count();
         if count != 1 {
-            return Err(format!("{} has {count} times {member:?}", go.own.address()));
+            return Err(format!(
+                "{} has {count} times {member:?}",
+                basic.own.address()
+            ));
         }
     }
-    if go.table.len() != expected.len() && !master_restarted {
+    if basic.table.len() != expected.len() && !master_restarted {
         return Err(format!(
             "{} has {:#?}\ninstead of {expected:#?}",
-            go.own.address(),
-            go.table
+            basic.own.address(),
+            basic.table
         ));
     }
     Ok(())

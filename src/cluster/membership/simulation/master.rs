@@ -197,7 +197,7 @@ impl Master {
             sent,
             announcement,
         };
-        if receiver.is_go() {
+        if receiver.is_basic() {
             network.send_in_order(node, event);
         } else {
             network.send(node, event);

@@ -13,7 +13,7 @@ use super::{
 /// How long faults happen.
 const FAULTY: Duration = Duration::from_secs(90);
 
-/// How long the tables may take to converge afterwards: until a Go member has been missed, and
+/// How long the tables may take to converge afterwards: until a basic member has been missed, and
 /// notices it; see docs/cluster.md.
 const CALM: Duration = Duration::from_secs(60);
 
@@ -104,7 +104,7 @@ impl Network {
         }
     }
 
-    /// Sends a message that does not overtake earlier ones, as on one TCP connection. Go members
+    /// Sends a message that does not overtake earlier ones, as on one TCP connection. basic members
     /// need it: they cannot tell old announcements from new ones.
     pub(super) fn send_in_order(&mut self, node: usize, event: Event) {
         if let Some(arrival) = self.arrival(node) {

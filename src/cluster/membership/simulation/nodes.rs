@@ -1,4 +1,5 @@
-//! The simulated members: the real state machines of this crate, and a model of Go nano.
+//! The simulated members: the real state machines of this crate, and a model of a basic
+//! member.
 
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(super) const RETRY: Duration = Duration::from_secs(3);
 
 pub(super) enum Node {
     Rust(Rust),
-    Go(Go),
+    Basic(Basic),
 }
 
 /// A node of this crate.
@@ -34,9 +35,9 @@ pub(super) struct Rust {
     pub(super) members: MemberTable,
 }
 
-/// A node of Go nano: registers once, then only sends heartbeats. It appends every join it is sent,
+/// A basic member: registers once, then only sends heartbeats. It appends every join it is sent,
 /// and removes one entry for every leave.
-pub(super) struct Go {
+pub(super) struct Basic {
     pub(super) own: Member,
     process: Process,
     /// The call whose reply it waits for; 0 for none.
@@ -57,7 +58,7 @@ impl Rust {
     }
 }
 
-impl Go {
+impl Basic {
     pub(super) fn new(own: Member, process: Process) -> Self {
         Self {
             own,
@@ -70,32 +71,32 @@ impl Go {
 }
 
 impl Node {
-    pub(super) fn is_go(&self) -> bool {
-        matches!(self, Self::Go(_))
+    pub(super) fn is_basic(&self) -> bool {
+        matches!(self, Self::Basic(_))
     }
 
     pub(super) fn member(&self) -> &Member {
         match self {
             Self::Rust(rust) => &rust.own,
-            Self::Go(go) => &go.own,
+            Self::Basic(basic) => &basic.own,
         }
     }
 
     pub(super) fn process(&self) -> Process {
         match self {
             Self::Rust(rust) => rust.process,
-            Self::Go(go) => go.process,
+            Self::Basic(basic) => basic.process,
         }
     }
 
     /// Returns the process that takes announcements.
     ///
-    /// A Go node takes them before it has registered as well, and then has members twice that the
-    /// reply to its registration names again. That moment is short and there is no remedy, so the
-    /// simulation leaves it out.
+    /// A basic member takes them before it has registered as well, and then has members twice that
+    /// the reply to its registration names again. That moment is short and there is no remedy, so
+    /// the simulation leaves it out.
     pub(super) fn listening_process(&self) -> Option<Process> {
         match self {
-            Self::Go(go) if !go.joined => None,
+            Self::Basic(basic) if !basic.joined => None,
             _ => Some(self.process()),
         }
     }
@@ -103,22 +104,22 @@ impl Node {
     pub(super) fn begin_call(&mut self) -> Call {
         match self {
             Self::Rust(rust) => rust.registration.begin_call(&mut rust.members),
-            Self::Go(go) if go.joined => Call::Heartbeat { digest: 0 },
-            Self::Go(_) => Call::Register,
+            Self::Basic(basic) if basic.joined => Call::Heartbeat { digest: 0 },
+            Self::Basic(_) => Call::Register,
         }
     }
 
     pub(super) fn expect(&mut self, call: u64) {
         match self {
             Self::Rust(rust) => rust.expected = call,
-            Self::Go(go) => go.expected = call,
+            Self::Basic(basic) => basic.expected = call,
         }
     }
 
     pub(super) fn expects(&self, call: u64) -> bool {
         match self {
             Self::Rust(rust) => rust.expected == call,
-            Self::Go(go) => go.expected == call,
+            Self::Basic(basic) => basic.expected == call,
         }
     }
 
@@ -139,12 +140,12 @@ impl Node {
                 }
                 rust.registration.due()
             }
-            Self::Go(go) => {
+            Self::Basic(basic) => {
                 if let Some(Ok(Reply::Registered(table))) = reply {
-                    go.joined = true;
-                    go.table.extend(table);
+                    basic.joined = true;
+                    basic.table.extend(table);
                 }
-                now + if go.joined { HEARTBEAT } else { RETRY }
+                now + if basic.joined { HEARTBEAT } else { RETRY }
             }
         }
     }
@@ -162,10 +163,14 @@ impl Node {
                 },
             ) => drop(rust.members.leave(address, *incarnation)),
             (_, Announcement::Lead(_)) => unreachable!("there is one master only"),
-            (Self::Go(go), Announcement::Join(member)) => go.table.push(member.clone()),
-            (Self::Go(go), Announcement::Leave { address, .. }) => {
-                if let Some(at) = go.table.iter().position(|entry| entry.address() == address) {
-                    go.table.remove(at);
+            (Self::Basic(basic), Announcement::Join(member)) => basic.table.push(member.clone()),
+            (Self::Basic(basic), Announcement::Leave { address, .. }) => {
+                if let Some(at) = basic
+                    .table
+                    .iter()
+                    .position(|entry| entry.address() == address)
+                {
+                    basic.table.remove(at);
                 }
             }
         }

@@ -9,7 +9,7 @@ use super::{
     fault::Fault,
     master::Master,
     network::Network,
-    nodes::{Go, Node, RETRY, Rust},
+    nodes::{Basic, Node, RETRY, Rust},
 };
 use crate::{
     cluster::{
@@ -112,7 +112,7 @@ impl World {
         self.network.restarted(Party::Node(node));
         let address = address(node);
         self.nodes[node] = Some(match self.network.random.random_ratio(1, 3) {
-            true => Node::Go(Go::new(member(&address, 0), process)),
+            true => Node::Basic(Basic::new(member(&address, 0), process)),
             false => Node::Rust(Rust::new(
                 member(&address, process),
                 process,
@@ -160,8 +160,8 @@ impl World {
         what: MemberCall,
     ) {
         // A call of a process that is gone may still arrive. Its incarnation gives it away, but a
-        // Go node has none, so calls of former Go processes are left out.
-        if matches!(&self.nodes[node], Some(Node::Go(_)))
+        // basic member has none, so calls of its former processes are left out.
+        if matches!(&self.nodes[node], Some(Node::Basic(_)))
             && self.nodes[node].as_ref().map(Node::process) != Some(process)
         {
             return;
@@ -199,13 +199,13 @@ impl World {
             self.network.faults.count(Fault::Timeout, 1);
         }
         caller.expect(0);
-        if let (Node::Go(go), None | Some(Err(_))) = (&mut *caller, &reply)
-            && !go.joined
+        if let (Node::Basic(basic), None | Some(Err(_))) = (&mut *caller, &reply)
+            && !basic.joined
         {
-            // Go nano would try again with the table it has by then, and append members a second
-            // time that were announced meanwhile. The simulation restarts it instead.
+            // A basic member would try again with the table it has by then, and append members a
+            // second time that were announced meanwhile. The simulation restarts it instead.
             let process = self.network.new_id();
-            *go = Go::new(go.own.clone(), process);
+            *basic = Basic::new(basic.own.clone(), process);
             let due = Event::CallDue { node, process };
             return self.network.after(RETRY, due);
         }
