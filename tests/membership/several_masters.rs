@@ -13,7 +13,7 @@ use crate::{
     go::GoNode,
     log::Log,
     nodes::{HEARTBEAT, Living, free_address, join, master},
-    support::{MemberApp, eventually},
+    support::{MemberApp, eventually, sampled},
 };
 
 /// Answers with what it was sent.
@@ -181,7 +181,8 @@ async fn thirty_killed_leaders_are_followed_within_seconds() {
     let traffic = Traffic::start(&masters).await;
     let evicted = evictions(&masters, &traffic);
     let mut times = Vec::new();
-    for _ in 0..30 {
+    let kills = sampled(30).max(10) as usize;
+    for _ in 0..kills {
         let (former, _, took) = masters.fail_over().await;
         times.push(took);
         let newcomer = Living::start(masters.member()).await;
@@ -191,8 +192,9 @@ async fn thirty_killed_leaders_are_followed_within_seconds() {
         sleep(Duration::from_secs(2)).await;
     }
     times.sort();
-    eprintln!("median {:?}, longest {:?}", times[15], times[29]);
-    assert!(times[15] < Duration::from_millis(2_500), "{times:?}");
+    let (median, longest) = (times[kills / 2], times[kills - 1]);
+    eprintln!("median {median:?}, longest {longest:?}");
+    assert!(median < Duration::from_millis(2_500), "{times:?}");
     assert_eq!(evicted.lock().as_slice(), [] as [String; 0]);
     traffic.end().await;
 }

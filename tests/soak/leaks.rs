@@ -237,7 +237,7 @@ async fn another_hundred_thousand_clients_take_no_more_memory() {
     use crate::support::Peer;
 
     // Enough for everything that grows at first.
-    let clients = sampled(100_000).max(30_000) as usize;
+    let clients = sampled(100_000).max(15_000) as usize;
     let master = crate::cluster::master("127.0.0.1:0").await;
     let join = ["--master", &master.address(), "--hb", "1s"];
     let mut nodes = vec![
