@@ -15,9 +15,6 @@ use tokio::time::Instant;
 
 #[path = "checks.rs"]
 mod checks;
-#[path = "../src/net/websocket/frame_reader.rs"]
-#[allow(dead_code, reason = "the server uses more of it")]
-mod frame_reader;
 mod proxy;
 #[path = "../src/net/proxy_header.rs"]
 #[allow(dead_code, reason = "the server uses more of it")]

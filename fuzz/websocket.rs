@@ -1,6 +1,6 @@
 //! Properties of the reader of WebSocket frames on any input, shared by the fuzz target and the tests.
 
-use super::frame_reader::{Event, Fault, FrameReader};
+use nano_protocol::websocket::{Event, Fault, FrameReader};
 
 /// What was read: the stream of packets, the control frames in order, and the fault.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(crate) fn websocket(data: &[u8]) {
 }
 
 fn read(stream: &[u8], limit: u64, step: usize) -> Seen {
-    let mut reader = FrameReader::new(limit);
+    let mut reader = FrameReader::of_client(limit);
     let mut seen = Seen::default();
     for piece in stream.to_vec().chunks_mut(step) {
         let result = reader.read(piece, |event| match event {

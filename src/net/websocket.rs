@@ -7,25 +7,18 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_tungstenite::tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Control, Data, OpCode},
+use bytes::{Buf, Bytes, BytesMut};
+use nano_protocol::websocket::{
+    Event, Fault, FrameReader, MAX_CONTROL, MAX_HEAD, Opcode, control, put_head,
 };
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::stream::{SHARE_FROM, Stream, Transport};
 use crate::packet::{Decoder, HEADER};
 
-mod frame_reader;
-
-use self::frame_reader::{Event, Fault, FrameReader, MAX_CONTROL};
-
 /// The most bytes of pongs that wait for the socket. A pong beyond them is replaced by the next one:
 /// RFC 6455 asks for an answer to the last ping only.
 const PONGS: usize = 2 * 1024;
-/// The longest header of an unmasked frame, in bytes.
-const FRAME_HEAD: usize = 10;
 
 /// The close code of a client that does not come back, as it is in the frame.
 const NORMAL: [u8; 2] = 1000u16.to_be_bytes();
@@ -73,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocket<S> {
     pub(crate) fn new(io: S, read: Vec<u8>, max_packet: usize) -> Self {
         Self {
             stream: Stream::new(io),
-            reader: FrameReader::new(4 * (max_packet + HEADER) as u64),
+            reader: FrameReader::of_client(4 * (max_packet + HEADER) as u64),
             unread: read,
             frames: VecDeque::new(),
             pongs: Pongs::default(),
@@ -95,13 +88,12 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocket<S> {
     }
 
     /// Queues a close frame behind all others, if none is queued. Pongs are of no use any more.
-    fn queue_close(&mut self, payload: &[u8]) -> io::Result<()> {
+    fn queue_close(&mut self, payload: &[u8]) {
         if !mem::replace(&mut self.closing, true) {
             self.pongs = Pongs::default();
-            let frame = control(Control::Close, payload)?;
+            let frame = control(Opcode::Close, payload, None);
             self.frames.push_back(frame.into());
         }
-        Ok(())
     }
 }
 
@@ -141,7 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
         if let Some(payload) = close {
             self.final_close = payload.starts_with(&NORMAL);
             self.input = Input::Ended(None);
-            self.queue_close(&payload)?;
+            self.queue_close(&payload);
         } else if let Err(fault) = result {
             self.input = Input::Ended(Some(fault));
         }
@@ -167,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
                 // RFC 6455: nothing follows a close frame.
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
-            frame(mem::take(from), &mut self.frames)?;
+            frame(mem::take(from), &mut self.frames);
         }
         self.poll_flush(cx, written)
     }
@@ -183,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
             Input::Open => None,
             Input::Ended(fault) | Input::Reported(fault) => fault,
         };
-        let Some(code) = fault.map(|fault| fault.close_code().into()).or(code) else {
+        let Some(code) = fault.map(|fault| fault.close_code()).or(code) else {
             return Ok(());
         };
         let end = (0..=reason.len().min(MAX_CONTROL - size_of_val(&code)))
@@ -191,7 +183,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
             .find(|&end| reason.is_char_boundary(end));
         let mut payload = code.to_be_bytes().to_vec();
         payload.extend_from_slice(&reason.as_bytes()[..end.unwrap_or_default()]);
-        self.queue_close(&payload)
+        self.queue_close(&payload);
+        Ok(())
     }
 
     /// Ends the stream below.
@@ -203,10 +196,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for WebSocket
 impl Pongs {
     /// Queues the answer to a ping.
     fn answer(&mut self, payload: &[u8]) {
-        // The payload of a control frame always fits.
-        let Ok(pong) = control(Control::Pong, payload) else {
-            return;
-        };
+        let pong = control(Opcode::Pong, payload, None);
         if self.last.is_none() && self.queued.len() + pong.len() <= PONGS {
             self.queued.extend(pong);
         } else {
@@ -223,32 +213,15 @@ impl Pongs {
     }
 }
 
-fn control(kind: Control, payload: &[u8]) -> io::Result<Vec<u8>> {
-    let head = FrameHeader {
-        opcode: OpCode::Control(kind),
-        ..FrameHeader::default()
-    };
-    let mut frame = Vec::with_capacity(FRAME_HEAD + payload.len());
-    head.format(payload.len() as u64, &mut frame)
-        .map_err(io::Error::other)?;
-    frame.extend_from_slice(payload);
-    Ok(frame)
-}
-
 /// Puts a frame around each packet. Small packets are copied behind each other, large ones stay
 /// shared; see [`SHARE_FROM`].
-fn frame(packets: VecDeque<Bytes>, into: &mut VecDeque<Bytes>) -> io::Result<()> {
+fn frame(packets: VecDeque<Bytes>, into: &mut VecDeque<Bytes>) {
     let mut small = BytesMut::new();
-    let head = FrameHeader {
-        opcode: OpCode::Data(Data::Binary),
-        ..FrameHeader::default()
-    };
     for mut chunk in packets {
         while let Some(packet) = next_packet(&mut chunk) {
             let share = packet.len() >= SHARE_FROM;
-            small.reserve(FRAME_HEAD + if share { 0 } else { packet.len() });
-            head.format(packet.len() as u64, &mut (&mut small).writer())
-                .map_err(io::Error::other)?;
+            small.reserve(MAX_HEAD + if share { 0 } else { packet.len() });
+            put_head(&mut small, Opcode::Binary, packet.len() as u64, None);
             if share {
                 into.extend([small.split().freeze(), packet]);
             } else {
@@ -259,7 +232,6 @@ fn frame(packets: VecDeque<Bytes>, into: &mut VecDeque<Bytes>) -> io::Result<()>
     if !small.is_empty() {
         into.push_back(small.freeze());
     }
-    Ok(())
 }
 
 /// Cuts the next packet off a chunk of whole packets.

@@ -10,12 +10,16 @@ use nano::{
     message::Message,
     packet::Kind,
 };
+use nano_protocol::websocket::{Event, FrameReader, Opcode, control, put_head};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_tungstenite::{WebSocketStream, accept_async, tungstenite::Message as Frame};
+use tokio_tungstenite::{
+    WebSocketStream, accept_async,
+    tungstenite::{Message as Frame, handshake::derive_accept_key},
+};
 
 use crate::{
     fake::{REPLY, data, encode},
@@ -117,6 +121,43 @@ async fn it_ends_with_a_closing_frame_or_without() {
     ));
     assert!(within(socket.next()).await.is_none());
     assert_eq!(within(client.closed()).await, DisconnectReason::Local);
+}
+
+#[tokio::test]
+async fn frames_right_behind_the_reply_to_the_upgrade_are_read() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}/nano", listener.local_addr().unwrap());
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut request).await.unwrap();
+        }
+        let request = String::from_utf8(request).unwrap();
+        let mut headers = request.lines().filter_map(|line| line.split_once(": "));
+        let mut key = headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+        let accept = derive_accept_key(key.take().unwrap().1.as_bytes());
+        let mut reply = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-accept: {accept}\r\n\r\n"
+        )
+        .into_bytes();
+        let packet = encode(Kind::Handshake, REPLY.as_bytes());
+        reply.extend(control(Opcode::Ping, b"there?", None));
+        put_head(&mut reply, Opcode::Binary, packet.len() as u64, None);
+        reply.extend(packet);
+        stream.write_all(&reply).await.unwrap();
+
+        let (mut reader, mut pong) = (FrameReader::of_client(1 << 20), false);
+        while !pong {
+            let mut bytes = Vec::new();
+            assert!(stream.read_buf(&mut bytes).await.unwrap() > 0);
+            let read = reader.read(&mut bytes, |event| pong |= event == Event::Pong);
+            read.unwrap();
+        }
+    };
+    let (client, ()) = tokio::join!(Client::connect(&url), within(serve));
+    client.unwrap();
 }
 
 #[tokio::test]

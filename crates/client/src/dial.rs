@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_tungstenite::{
-    client_async_with_config,
+    client_async,
     tungstenite::{
         client::IntoClientRequest,
         handshake::client::Request,
@@ -25,8 +25,10 @@ use tokio_tungstenite::{
 
 use crate::{
     address::Address,
+    io::{BoxedIo, Upgrading},
     tls,
-    transport::{BoxedIo, Transport, websocket_config},
+    transport::Transport,
+    websocket::WebSocket,
 };
 
 /// How long one address may take before the next is tried beside it (RFC 8305).
@@ -99,10 +101,11 @@ pub(crate) async fn dial(
         return Ok(Transport::stream(io));
     };
     let request = upgrade.request(uri)?;
-    let (socket, _) = client_async_with_config(request, io, Some(websocket_config(max_packet)))
+    let (socket, _) = client_async(request, Upgrading::new(io))
         .await
         .map_err(|error| unavailable("WebSocket upgrade failed", address, error))?;
-    Ok(Transport::websocket(socket))
+    let (io, read) = socket.into_inner().into_parts();
+    Ok(Transport::websocket(WebSocket::new(io, read, max_packet)))
 }
 
 /// Connects to the first address of a host that answers: "happy eyeballs".

@@ -73,6 +73,10 @@ mod tls;
 
 mod transport;
 
+mod websocket;
+
+mod io;
+
 mod address;
 
 mod heartbeat;

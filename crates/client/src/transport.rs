@@ -8,51 +8,23 @@ use std::{
 };
 
 use bytes::{Buf, BytesMut};
-use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{Error, Message, error::ProtocolError, protocol::WebSocketConfig},
+
+use crate::{
+    io::{BoxedIo, READ_BUFFER},
+    websocket::WebSocket,
 };
-
-use nano_protocol::packet::{HEADER, packet_len};
-
-/// The buffer of one read from a stream, in bytes. It is on the stack, so a thousand idle bots hold
-/// no buffers.
-const READ_BUFFER: usize = 16 * 1024;
-/// The read buffer that each WebSocket keeps, in bytes.
-const WEBSOCKET_READ_BUFFER: usize = 4 * 1024;
-/// WebSocket frames are collected up to this size before they are written, in bytes.
-const WEBSOCKET_WRITE_BUFFER: usize = 64 * 1024;
-
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
-
-pub(crate) type BoxedIo = Box<dyn Io>;
 
 pub(crate) struct Transport {
     framing: Framing,
-    /// Whether written bytes may still be in a buffer of TLS or of the WebSocket.
+    /// Whether written bytes may still be in a buffer of TLS.
     unflushed: bool,
 }
 
 enum Framing {
     /// Packets without a separator.
     Stream(BoxedIo),
-    /// Each packet is sent in one binary message. When reading, messages are only chunks of bytes:
-    /// text or binary, with any number of packets.
-    WebSocket(Box<WebSocketStream<BoxedIo>>),
-}
-
-/// A message may hold several packets, so its limit is a multiple of the packet limit.
-pub(crate) fn websocket_config(max_packet: usize) -> WebSocketConfig {
-    let limit = 4 * (max_packet + HEADER);
-    WebSocketConfig::default()
-        .read_buffer_size(WEBSOCKET_READ_BUFFER)
-        .write_buffer_size(WEBSOCKET_WRITE_BUFFER)
-        .max_message_size(Some(limit))
-        .max_frame_size(Some(limit))
+    WebSocket(Box<WebSocket>),
 }
 
 impl Transport {
@@ -63,7 +35,7 @@ impl Transport {
         }
     }
 
-    pub(crate) fn websocket(socket: WebSocketStream<BoxedIo>) -> Self {
+    pub(crate) fn websocket(socket: WebSocket) -> Self {
         Self {
             framing: Framing::WebSocket(Box::new(socket)),
             unflushed: false,
@@ -90,27 +62,7 @@ impl Transport {
                 take(buffer.filled());
                 Poll::Ready(Ok(buffer.filled().len()))
             }
-            Framing::WebSocket(socket) => loop {
-                match ready!(Pin::new(&mut **socket).poll_next(cx)) {
-                    Some(Ok(message @ (Message::Binary(_) | Message::Text(_))))
-                        if !message.is_empty() =>
-                    {
-                        let bytes = message.into_data();
-                        take(&bytes);
-                        return Poll::Ready(Ok(bytes.len()));
-                    }
-                    Some(Ok(Message::Close(_))) => {
-                        // The library has queued the closing reply; one attempt to send it is
-                        // enough.
-                        let _ = Pin::new(&mut **socket).poll_flush(cx);
-                        return Poll::Ready(Ok(0));
-                    }
-                    // A ping: the library has queued the pong, and the next write flushes it.
-                    Some(Ok(_)) => self.unflushed = true,
-                    Some(Err(error)) => return Poll::Ready(end_or_error(error)),
-                    None => return Poll::Ready(Ok(0)),
-                }
-            },
+            Framing::WebSocket(socket) => socket.poll_read(cx, take),
         }
     }
 
@@ -134,18 +86,9 @@ impl Transport {
                 }
             }
             Framing::WebSocket(socket) => {
-                let mut socket = Pin::new(&mut **socket);
-                while let Some(len) = packet_len(from) {
-                    ready!(socket.as_mut().poll_ready(cx)).map_err(into_io)?;
-                    socket
-                        .as_mut()
-                        .start_send(Message::Binary(from.split_to(len).freeze()))
-                        .map_err(into_io)?;
-                    self.unflushed = true;
-                }
-                if self.unflushed {
-                    ready!(socket.poll_flush(cx)).map_err(into_io)?;
-                }
+                // Set until all is written, whatever the socket says before.
+                self.unflushed = true;
+                ready!(socket.poll_write(cx, from))?;
             }
         }
         self.unflushed = false;
@@ -160,35 +103,17 @@ impl Transport {
         )));
     }
 
-    /// Whether all written bytes have reached the socket.
+    /// Whether all written bytes, and answers to pings, have reached the socket.
     pub(crate) fn is_flushed(&self) -> bool {
-        !self.unflushed
+        let answers = matches!(&self.framing, Framing::WebSocket(socket) if socket.has_queued());
+        !self.unflushed && !answers
     }
 
     /// Closes the sending side.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.framing {
             Framing::Stream(io) => Pin::new(io).poll_shutdown(cx),
-            Framing::WebSocket(socket) => Pin::new(&mut **socket).poll_close(cx).map_err(into_io),
+            Framing::WebSocket(socket) => socket.poll_shutdown(cx),
         }
-    }
-}
-
-/// Go nano ends a WebSocket without a close frame, so that counts as an end and not as an error.
-fn end_or_error(error: Error) -> io::Result<usize> {
-    match error {
-        Error::ConnectionClosed
-        | Error::AlreadyClosed
-        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ok(0),
-        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-        error => Err(into_io(error)),
-    }
-}
-
-fn into_io(error: Error) -> io::Error {
-    match error {
-        Error::Io(error) => error,
-        Error::ConnectionClosed | Error::AlreadyClosed => io::ErrorKind::ConnectionAborted.into(),
-        error => io::Error::new(io::ErrorKind::InvalidData, error),
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! | layer | module | on the wire |
 //! |---|---|---|
+//! | WebSocket | [`websocket`] | the frames that carry packets, where they are not on a bare stream |
 //! | packet | [`packet`] | kind, length, body |
 //! | handshake | [`handshake`], [`kick`] | the JSON bodies of handshake and kick packets |
 //! | resume | [`resume`] | `sys.resume` in the handshake, counts in heartbeat packets |
@@ -23,6 +24,7 @@ pub mod message;
 pub mod resume;
 
 pub mod packet;
+pub mod websocket;
 
 pub mod serialize;
 pub use serialize::{Decode, Encode, Json, Protobuf, Raw, Serializer};

@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 
 #[path = "../../../fuzz/checks.rs"]
 mod checks;
+#[path = "../../../fuzz/websocket.rs"]
+mod websocket;
 
 #[test]
 fn packet_seeds_pass_the_packet_check() {
@@ -29,6 +31,11 @@ fn json_seeds_pass_the_json_check() {
 #[test]
 fn resume_seeds_pass_the_resume_check() {
     run("resume", checks::resume);
+}
+
+#[test]
+fn websocket_seeds_pass_the_websocket_check() {
+    run("websocket", websocket::websocket);
 }
 
 fn run(target: &str, check: fn(&[u8])) {

@@ -12,6 +12,7 @@ mod handshakes;
 mod messages;
 mod packets;
 mod resumes;
+mod websockets;
 
 proptest! {
     #[test]

@@ -1,21 +1,8 @@
-use std::{fs, path::Path};
+//! WebSocket frames, from both ends.
 
-use super::*;
-
-#[path = "../../../../fuzz/websocket.rs"]
-mod websocket;
-
-mod frame_reader {
-    pub(super) use super::super::{Event, Fault, FrameReader};
-}
-
-#[test]
-fn websocket_seeds_pass_the_websocket_check() {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/websocket");
-    for seed in fs::read_dir(seeds).unwrap() {
-        websocket::websocket(&fs::read(seed.unwrap().path()).unwrap());
-    }
-}
+use nano_protocol::websocket::{
+    Event, Fault, FrameReader, MAX_HEAD, Opcode, apply_mask, control, put_head,
+};
 
 /// A masked frame; `first` is its first byte.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -49,7 +36,7 @@ struct Seen {
 
 /// Reads `bytes` in pieces of `piece` bytes.
 fn read(bytes: &[u8], piece: usize) -> Seen {
-    let mut reader = FrameReader::new(1_000_000);
+    let mut reader = FrameReader::of_client(1_000_000);
     let mut seen = Seen::default();
     for piece in bytes.to_vec().chunks_mut(piece) {
         let result = reader.read(piece, |event| match event {
@@ -188,4 +175,56 @@ fn a_message_over_the_limit_is_refused_by_its_head() {
         frame(0x00, b"2"),
     ];
     assert_eq!(read(&fragments.concat(), usize::MAX).fault, too_large);
+}
+
+#[test]
+fn what_one_end_writes_the_other_reads() {
+    let body = |len: usize| -> Vec<u8> { (0..len).map(|at| (at % 251) as u8).collect() };
+    let close = b"\x03\xe8bye";
+    for mask in [None, Some([0x37, 0xFA, 0x21, 0x3D])] {
+        let mut bytes = Vec::new();
+        let mut data = Vec::new();
+        for len in [1, 125, 126, 65_535, 65_536] {
+            let begin = bytes.len();
+            put_head(&mut bytes, Opcode::Binary, len as u64, mask);
+            assert!(bytes.len() - begin <= MAX_HEAD + mask.map_or(0, |mask| mask.len()));
+            let begin = bytes.len();
+            bytes.extend(body(len));
+            if let Some(mask) = mask {
+                apply_mask(&mut bytes[begin..], mask);
+            }
+            data.extend(body(len));
+        }
+        bytes.extend(control(Opcode::Ping, b"there?", mask));
+        bytes.extend(control(Opcode::Close, close, mask));
+        let reader = || match mask {
+            Some(_) => FrameReader::of_client(1_000_000),
+            None => FrameReader::of_server(1_000_000),
+        };
+        for piece in [1, 3, 1_000, bytes.len()] {
+            let (mut reader, mut read, mut others) = (reader(), Vec::new(), Vec::new());
+            for piece in bytes.clone().chunks_mut(piece) {
+                let result = reader.read(piece, |event| match event {
+                    Event::Data(bytes) => read.extend_from_slice(bytes),
+                    Event::Ping(payload) | Event::Close(payload) => others.push(payload.to_vec()),
+                    Event::Pong | Event::Empty => panic!("{event:?}"),
+                });
+                assert_eq!(result, Ok(()));
+            }
+            assert!(read == data, "in pieces of {piece}");
+            assert_eq!(others, [&b"there?"[..], close]);
+        }
+    }
+}
+
+#[test]
+fn a_mask_is_for_clients_only() {
+    let read = |mut reader: FrameReader, frame: &[u8]| reader.read(&mut frame.to_vec(), |_| ());
+    let (bare, masked) = ([0x82, 1, 1], [0x82, 0x81, 9, 9, 9, 9, 1]);
+    let fault = |text| Err(Fault::Protocol(text));
+    let (client, server) = (FrameReader::of_client, FrameReader::of_server);
+    assert_eq!(read(client(9), &bare), fault("a frame without a mask"));
+    assert_eq!(read(server(9), &masked), fault("a frame with a mask"));
+    assert_eq!(read(client(9), &masked), Ok(()));
+    assert_eq!(read(server(9), &bare), Ok(()));
 }

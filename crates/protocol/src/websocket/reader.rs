@@ -1,50 +1,56 @@
-//! Reads the frames of a client: pure, takes bytes in pieces of any size.
+//! Reads the frames of one end: takes bytes in pieces of any size.
 //!
-//! The library's own reader is not used: it refuses text that is not UTF-8, which clients of nano
-//! send, and copies every message twice. Its parser of frame heads is.
+//! It is not the reader of a WebSocket library, which refuses text that is not UTF-8 and copies every
+//! message twice: clients of nano send such text.
 
-use std::{fmt, io::Cursor, str};
+use std::{fmt, str};
 
-use tokio_tungstenite::tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{CloseCode, Control, Data, OpCode},
+use super::{
+    apply_mask,
+    head::{Head, Opcode, UnknownOpcode},
 };
 
-/// The longest head of a masked frame, in bytes.
-const MASKED_HEAD: usize = 14;
-/// The head of a masked frame whose length is in its second byte, in bytes.
-const SHORT_HEAD: usize = 6;
-/// The longest payload of a control frame, in bytes.
-pub(super) const MAX_CONTROL: usize = 125;
+/// The longest head of a frame with a mask, in bytes.
+const LONGEST_HEAD: usize = 14;
+/// The close code for input that is no WebSocket.
+const PROTOCOL_ERROR: u16 = 1002;
+/// The close code for a message over the limit.
+const MESSAGE_TOO_BIG: u16 = 1009;
 
 /// What a frame, or a part of one, means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event<'a> {
+pub enum Event<'a> {
     /// The next bytes of the stream of packets, from text and binary messages alike.
     Data(&'a [u8]),
+    /// A ping with this payload, which the pong repeats.
     Ping(&'a [u8]),
+    /// A pong.
     Pong,
-    /// The client closes; nothing after this frame is read. The payload is valid.
+    /// The other end closes; nothing after this frame is read. The payload is valid.
     Close(&'a [u8]),
     /// A data frame without a byte.
     Empty,
 }
 
-/// How a client broke the WebSocket protocol.
+/// How the other end broke the WebSocket protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+#[non_exhaustive]
+pub enum Fault {
     /// What is wrong.
     Protocol(&'static str),
     /// A message exceeds the limit, in bytes.
-    TooLarge { limit: u64 },
+    TooLarge {
+        /// The limit.
+        limit: u64,
+    },
 }
 
 impl Fault {
-    /// The code of the close frame that tells the client.
-    pub(super) fn close_code(self) -> CloseCode {
+    /// The code of the close frame that tells the other end.
+    pub fn close_code(self) -> u16 {
         match self {
-            Self::Protocol(_) => CloseCode::Protocol,
-            Self::TooLarge { .. } => CloseCode::Size,
+            Self::Protocol(_) => PROTOCOL_ERROR,
+            Self::TooLarge { .. } => MESSAGE_TOO_BIG,
         }
     }
 }
@@ -62,9 +68,11 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Splits a byte stream into frames, and checks them by the rules of RFC 6455 for a server.
+/// Splits a byte stream into frames, and checks them by the rules of RFC 6455.
 #[derive(Debug)]
-pub(super) struct FrameReader {
+pub struct FrameReader {
+    /// Whether frames must have a mask; otherwise they must not.
+    masked: bool,
     /// The most bytes of one message, all its fragments together.
     limit: u64,
     /// The first bytes of a head that has not arrived as a whole.
@@ -80,16 +88,27 @@ pub(super) struct FrameReader {
 
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    kind: OpCode,
+    opcode: Opcode,
     /// Turned so that its first byte is for the next byte of the payload.
-    mask: [u8; 4],
+    mask: Option<[u8; 4]>,
     /// Bytes of the payload that have not arrived.
     left: u64,
 }
 
 impl FrameReader {
-    pub(super) fn new(limit: u64) -> Self {
+    /// Reads what a client sends, which has masks. `limit` is for the bytes of one message.
+    pub fn of_client(limit: u64) -> Self {
+        Self::new(limit, true)
+    }
+
+    /// Reads what a server sends, which has none. `limit` is for the bytes of one message.
+    pub fn of_server(limit: u64) -> Self {
+        Self::new(limit, false)
+    }
+
+    fn new(limit: u64, masked: bool) -> Self {
         Self {
+            masked,
             limit,
             head: Vec::new(),
             frame: None,
@@ -103,7 +122,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// The first fault. Nothing can be read after it.
-    pub(super) fn read(
+    pub fn read(
         &mut self,
         mut bytes: &mut [u8],
         mut report: impl FnMut(Event<'_>),
@@ -119,26 +138,28 @@ impl FrameReader {
             let count = frame.left.min(bytes.len() as u64) as usize;
             let (payload, rest) = bytes.split_at_mut(count);
             bytes = rest;
-            unmask(payload, frame.mask);
+            if let Some(mask) = frame.mask {
+                apply_mask(payload, mask);
+            }
             let frame = Frame {
                 left: frame.left - count as u64,
-                mask: turned(frame.mask, count),
+                mask: frame.mask.map(|mask| turned(mask, count)),
                 ..frame
             };
             self.frame = (frame.left > 0).then_some(frame);
-            match frame.kind {
-                OpCode::Data(_) if !payload.is_empty() => report(Event::Data(payload)),
-                OpCode::Data(_) if frame.left == 0 => report(Event::Empty),
-                OpCode::Data(_) => {}
-                OpCode::Control(kind) if self.control.is_empty() && frame.left == 0 => {
-                    self.control(kind, payload, &mut report)?;
+            if !frame.opcode.is_control() {
+                match (payload.is_empty(), frame.left) {
+                    (false, _) => report(Event::Data(payload)),
+                    (true, 0) => report(Event::Empty),
+                    (true, _) => {}
                 }
-                OpCode::Control(kind) => {
-                    self.control.extend_from_slice(payload);
-                    if frame.left == 0 {
-                        let payload = std::mem::take(&mut self.control);
-                        self.control(kind, &payload, &mut report)?;
-                    }
+            } else if self.control.is_empty() && frame.left == 0 {
+                self.control(frame.opcode, payload, &mut report)?;
+            } else {
+                self.control.extend_from_slice(payload);
+                if frame.left == 0 {
+                    let payload = std::mem::take(&mut self.control);
+                    self.control(frame.opcode, &payload, &mut report)?;
                 }
             }
         }
@@ -149,13 +170,14 @@ impl FrameReader {
     fn read_head(&mut self, bytes: &mut &mut [u8]) -> Result<Option<Frame>, Fault> {
         let held = self.head.len();
         let parsed = if held == 0 {
-            parse(bytes)?
+            Head::parse(bytes)
         } else {
-            let missing = MASKED_HEAD - held;
+            let missing = LONGEST_HEAD - held;
             self.head.extend(bytes.iter().take(missing));
-            parse(&self.head)?
+            Head::parse(&self.head)
         };
-        let Some((head, left, len)) = parsed else {
+        let parsed = parsed.map_err(|UnknownOpcode| Fault::Protocol("an unknown opcode"))?;
+        let Some(head) = parsed else {
             if held == 0 {
                 self.head.extend_from_slice(bytes);
             }
@@ -164,40 +186,43 @@ impl FrameReader {
         };
         self.head = Vec::new();
         let all = std::mem::take(bytes);
-        *bytes = &mut all[len - held..];
-        self.check(&head, left, len)?;
-        let mask = head.mask.ok_or(Fault::Protocol("a frame without a mask"))?;
-        Ok(Some(Frame {
-            kind: head.opcode,
-            mask,
-            left,
-        }))
+        *bytes = &mut all[head.len - held..];
+        self.check(&head)?;
+        match (self.masked, head.mask) {
+            (true, None) => Err(Fault::Protocol("a frame without a mask")),
+            (false, Some(_)) => Err(Fault::Protocol("a frame with a mask")),
+            (_, mask) => Ok(Some(Frame {
+                opcode: head.opcode,
+                mask,
+                left: head.payload,
+            })),
+        }
     }
 
-    /// Checks a head of `head_len` bytes, and begins or ends a message with it.
-    fn check(&mut self, head: &FrameHeader, len: u64, head_len: usize) -> Result<(), Fault> {
-        if head.rsv1 || head.rsv2 || head.rsv3 {
+    /// Checks a head, and begins or ends a message with it.
+    fn check(&mut self, head: &Head) -> Result<(), Fault> {
+        if head.is_extended {
             return Err(Fault::Protocol("a reserved bit is set"));
         }
         let before = match (head.opcode, self.message) {
-            (OpCode::Control(_), _) if !head.is_final => {
-                return Err(Fault::Protocol("a fragmented control frame"));
+            (opcode, _) if opcode.is_control() => {
+                return match (head.is_final, head.extended_length) {
+                    (false, _) => Err(Fault::Protocol("a fragmented control frame")),
+                    (true, 0) => Ok(()),
+                    // Of more than 125 bytes, or not in its shortest form.
+                    (true, _) => Err(Fault::Protocol("a control frame with an extended length")),
+                };
             }
-            // A longer head has a longer length: of more than 125 bytes, or not in its shortest form.
-            (OpCode::Control(_), _) if head_len > SHORT_HEAD => {
-                return Err(Fault::Protocol("a control frame with an extended length"));
-            }
-            (OpCode::Control(_), _) => return Ok(()),
-            (OpCode::Data(Data::Continue), None) => {
+            (Opcode::Continuation, None) => {
                 return Err(Fault::Protocol("a continuation without a message"));
             }
-            (OpCode::Data(Data::Continue), Some(before)) => before,
-            (OpCode::Data(_), Some(_)) => {
+            (Opcode::Continuation, Some(before)) => before,
+            (_, Some(_)) => {
                 return Err(Fault::Protocol("a new message within a fragmented one"));
             }
-            (OpCode::Data(_), None) => 0,
+            (_, None) => 0,
         };
-        let total = before.saturating_add(len);
+        let total = before.saturating_add(head.payload);
         if total > self.limit {
             return Err(Fault::TooLarge { limit: self.limit });
         }
@@ -207,13 +232,13 @@ impl FrameReader {
 
     fn control(
         &mut self,
-        kind: Control,
+        opcode: Opcode,
         payload: &[u8],
         report: &mut impl FnMut(Event<'_>),
     ) -> Result<(), Fault> {
-        match kind {
-            Control::Ping => report(Event::Ping(payload)),
-            Control::Close => {
+        match opcode {
+            Opcode::Ping => report(Event::Ping(payload)),
+            Opcode::Close => {
                 check_close(payload)?;
                 self.closed = true;
                 report(Event::Close(payload));
@@ -224,15 +249,6 @@ impl FrameReader {
     }
 }
 
-/// Parses a head; returns it with the length of the payload and its own.
-fn parse(bytes: &[u8]) -> Result<Option<(FrameHeader, u64, usize)>, Fault> {
-    let mut cursor = Cursor::new(bytes);
-    // The parser has no other error.
-    let parsed =
-        FrameHeader::parse(&mut cursor).map_err(|_| Fault::Protocol("an unknown opcode"))?;
-    Ok(parsed.map(|(head, left)| (head, left, cursor.position() as usize)))
-}
-
 fn check_close(payload: &[u8]) -> Result<(), Fault> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         return if payload.is_empty() {
@@ -241,7 +257,7 @@ fn check_close(payload: &[u8]) -> Result<(), Fault> {
             Err(Fault::Protocol("a close frame with half a code"))
         };
     };
-    if !CloseCode::from(u16::from_be_bytes(*code)).is_allowed() {
+    if !is_allowed(u16::from_be_bytes(*code)) {
         return Err(Fault::Protocol("an invalid close code"));
     }
     if str::from_utf8(reason).is_err() {
@@ -250,18 +266,9 @@ fn check_close(payload: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn unmask(payload: &mut [u8], mask: [u8; 4]) {
-    let [a, b, c, d] = mask;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let mut chunks = payload.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(chunk);
-        chunk.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
-    }
-    for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= mask;
-    }
+/// Whether a close frame may have this code: it is registered for that, or free for applications.
+fn is_allowed(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1013 | 3000..=4999)
 }
 
 /// The mask after `count` bytes.
@@ -269,6 +276,3 @@ fn turned(mut mask: [u8; 4], count: usize) -> [u8; 4] {
     mask.rotate_left(count % 4);
     mask
 }
-
-#[cfg(test)]
-mod tests;
