@@ -83,6 +83,7 @@ pub struct Position {
 
 /// What a session got that returned to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Rejoined {
     /// The last publication before the session became a member again. What follows is pushed to it.
     pub position: Position,

@@ -143,6 +143,10 @@ pub use tonic;
 #[cfg(feature = "tls")]
 pub use tokio_rustls::rustls;
 
+/// The library of log subscribers, in the version whose layer [`WarningLog`] is.
+#[cfg(feature = "admin")]
+pub use tracing_subscriber;
+
 /// Crates whose types are in signatures: [`axum`] in [`Listener`], [`prost`] in [`Protobuf`], and
 /// [`bytes`] in every body.
 pub use {axum, bytes, prost};

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::member::Member;
+use crate::{cluster::rendezvous_score, member::Member};
 
 /// The sessions of a gate that move at a time.
 const MAX_MIGRATING: usize = 64;
@@ -116,15 +115,9 @@ impl Migrations {
         let ready = self.ready.lock();
         let chosen = ready
             .iter()
-            .max_by_key(|member| weight(session, member.address()));
+            .max_by_key(|member| rendezvous_score(session.unsigned_abs(), member.address()));
         chosen.cloned()
     }
-}
-
-fn weight(session: i64, address: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (session, address).hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// # let _ = app;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Unique {
     /// The new session replaces the others. They are kicked with the code `LOGIN-REPLACED`, and the
     /// login waits until their close callbacks have run on all nodes that served them.

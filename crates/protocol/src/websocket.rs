@@ -25,10 +25,12 @@
 use bytes::BufMut;
 
 mod head;
+mod mask;
 mod reader;
 
 pub use self::{
     head::Opcode,
+    mask::apply_mask,
     reader::{Event, Fault, FrameReader},
 };
 
@@ -67,19 +69,4 @@ pub fn control(opcode: Opcode, payload: &[u8], mask: Option<[u8; 4]>) -> Vec<u8>
         apply_mask(&mut frame[begin..], mask);
     }
     frame
-}
-
-/// Masks the payload of a frame from its first byte on, or takes the mask away again.
-pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
-    let [a, b, c, d] = mask;
-    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let mut chunks = payload.chunks_exact_mut(8);
-    for chunk in &mut chunks {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(chunk);
-        chunk.copy_from_slice(&(u64::from_ne_bytes(bytes) ^ wide).to_ne_bytes());
-    }
-    for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= mask;
-    }
 }

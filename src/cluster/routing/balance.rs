@@ -116,7 +116,7 @@ impl Balancer {
 /// Every gate must compute the same score, whatever its release of Rust or of this crate, so the
 /// function is written down here: 64-bit FNV-1a of the address, combined with the [mixed](mix) key,
 /// mixed again.
-pub(in crate::cluster) fn rendezvous_score(key: u64, address: &str) -> u64 {
+pub(crate) fn rendezvous_score(key: u64, address: &str) -> u64 {
     mix(fnv1a(address.as_bytes()) ^ mix(key))
 }
 

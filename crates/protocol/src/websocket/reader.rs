@@ -6,8 +6,8 @@
 use std::{fmt, str};
 
 use super::{
-    apply_mask,
     head::{Head, Opcode, UnknownOpcode},
+    mask::apply_mask,
 };
 
 /// The longest head of a frame with a mask, in bytes.

@@ -18,7 +18,7 @@ mod world;
 
 #[test]
 fn requests_end_once_cancelled_calls_stop_and_sessions_keep_their_order() {
-    check(seeds(0..100));
+    check(seeds(0..200));
 }
 
 #[test]
