@@ -53,7 +53,12 @@ mod route_timing;
 mod time_limit;
 mod traits;
 
-pub(crate) use self::{chain::Chain, context::Ended, route::MessageType, traits::AnyFilter};
+pub(crate) use self::{
+    chain::Chain,
+    context::{Ended, Took},
+    route::MessageType,
+    traits::AnyFilter,
+};
 pub use self::{
     closures::{After, Before, Validate, after, before, validate},
     context::{Answer, Context, Flow, Outcome},

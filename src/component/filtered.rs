@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{invocation::Invocation, signature::HandlerCall};
 use crate::{
     error::{Error, Result, code},
-    filter::{Chain, Context, Ended, Flow, Outcome},
+    filter::{Chain, Context, Ended, Flow, Outcome, Took},
     metrics::Refusal,
     scheduler::Scheduler,
     serialize::Serializer,
@@ -121,7 +121,8 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
         let mut copy = None;
         let session = invocation.ticket.session().in_default_format(&mut copy);
         let handler = &invocation.handler;
-        let mut call = context(session, handler.route(), message, invocation.queue_time());
+        let queue_time = invocation.queue_time().map(|(_, waited)| waited);
+        let mut call = context(session, handler.route(), message, queue_time);
         let reporter = &handler.service.reporter;
         let flow = {
             let entered = &mut invocation.entered;
@@ -162,7 +163,7 @@ enum Stage {
     /// The handler, since then.
     Handler(Instant),
     /// `after` of the filters. The time is that of the handler.
-    After(Option<Duration>),
+    After(Took),
     /// The reply is encoded.
     Encode,
 }
@@ -199,16 +200,20 @@ impl<S: Serializer> Invocation<S> {
     ) -> Progress<Work> {
         // One copy, if its format needs one, for all filters.
         let mut copy = None;
+        let (entering, queue_time) = self.queue_time().unzip();
         let (flow, limit) = {
             let session = self.ticket.session().in_default_format(&mut copy);
             let handler = &self.handler;
-            let mut call = context(session, handler.route(), &mut message, self.queue_time());
+            let mut call = context(session, handler.route(), &mut message, queue_time);
             let flow = handler.chain.enter(&mut self.entered, &mut call);
             (flow, call.time_limit())
         };
         let (result, took) = match flow {
             Ok(Flow::Continue) => {
-                let begun = Instant::now();
+                // What one filter takes is less than what it takes to read the clock again.
+                let begun = entering
+                    .filter(|_| self.handler.chain.is_single())
+                    .unwrap_or_else(Instant::now);
                 *stage = Stage::Handler(begun);
                 self.begin(begun);
                 let output = match call(self.session(), message) {
@@ -221,13 +226,13 @@ impl<S: Serializer> Invocation<S> {
                 let took = begun.elapsed();
                 let metrics = &self.handler.service.reporter.metrics;
                 metrics.handler_seconds.record(took);
-                (result, Some(took))
+                (result, Took::Known(took))
             }
-            Ok(Flow::Answer(answer)) => (answer.for_handler(), None),
+            Ok(Flow::Answer(answer)) => (answer.for_handler(), Took::Nothing),
             Err(error) => {
                 let metrics = &self.handler.service.reporter.metrics;
                 metrics.refused.count(Refusal::Filter);
-                (Err(error), None)
+                (Err(error), Took::Nothing)
             }
         };
         *stage = Stage::After(took);
@@ -249,11 +254,11 @@ impl<S: Serializer> Invocation<S> {
             Stage::Before => {
                 let metrics = &self.handler.service.reporter.metrics;
                 metrics.refused.count(Refusal::Filter);
-                (self.filter_panicked(), None)
+                (self.filter_panicked(), Took::Nothing)
             }
-            Stage::Handler(begun) => (self.panicked(), Some(begun.elapsed())),
+            Stage::Handler(begun) => (self.panicked(), Took::Known(begun.elapsed())),
             Stage::After(took) => (self.filter_panicked(), took),
-            Stage::Encode => (self.panicked(), None),
+            Stage::Encode => (self.panicked(), Took::Nothing),
         };
         let mut outcome = Outcome::failed(error, took);
         self.leave(&mut outcome);
@@ -292,7 +297,7 @@ impl<S: Serializer> Invocation<S> {
                 Err(error)
             }
         };
-        self.end(result, None, encode);
+        self.end(result, Took::Nothing, encode);
     }
 
     /// Ends a message whose sync handler has returned.
@@ -305,7 +310,7 @@ impl<S: Serializer> Invocation<S> {
         let took = begun.elapsed();
         let metrics = &self.handler.service.reporter.metrics;
         metrics.handler_seconds.record(took);
-        self.end(result.map(Ended::Reply), Some(took), encode);
+        self.end(result.map(Ended::Reply), Took::Known(took), encode);
     }
 
     /// Ends a message whose handler ran since `begun`.
@@ -315,14 +320,14 @@ impl<S: Serializer> Invocation<S> {
         begun: Instant,
         encode: fn(&R) -> Result<Option<Bytes>>,
     ) {
-        self.end(result.map(Ended::Reply), Some(begun.elapsed()), encode);
+        self.end(result.map(Ended::Reply), Took::Since(begun), encode);
     }
 
     /// Runs `after` of the filters, and finishes the request.
     fn end<R: 'static>(
         mut self,
         result: Result<Ended<R>>,
-        took: Option<Duration>,
+        took: Took,
         encode: fn(&R) -> Result<Option<Bytes>>,
     ) {
         let mut ended = None;

@@ -13,7 +13,7 @@ use tracing::{Instrument, Span, debug, info_span, warn};
 use super::{erased::ErasedHandler, signature::HandlerCall};
 use crate::{
     error::{Error, Result, code},
-    filter::{Context, Outcome},
+    filter::{Context, Outcome, Took},
     scheduler::Scheduler,
     serialize::Serializer,
     session::{Place, Session, Ticket},
@@ -96,11 +96,12 @@ impl<S: Serializer> Invocation<S> {
         self.traced.as_ref().map(|traced| traced.trace())
     }
 
-    /// How long the message has waited for its turn, where a filter wants to know.
+    /// The time now and how long the message has waited for its turn, where a filter wants to know.
     #[inline]
-    pub(super) fn queue_time(&self) -> Option<Duration> {
-        let wanted = self.handler.chain.measures_queue();
-        self.since.filter(|_| wanted).map(|since| since.elapsed())
+    pub(super) fn queue_time(&self) -> Option<(Instant, Duration)> {
+        let since = self.since.filter(|_| self.handler.chain.measures_queue())?;
+        let now = Instant::now();
+        Some((now, now.saturating_duration_since(since)))
     }
 
     /// Ends the queue time: the handler starts `now`.
@@ -348,7 +349,7 @@ impl<S: Serializer> Drop for Invocation<S> {
             } else {
                 self.state.dropped()
             };
-            let mut outcome = Outcome::failed(error, None);
+            let mut outcome = Outcome::failed(error, Took::Nothing);
             self.leave(&mut outcome);
             self.finish(outcome.into_result());
         }

@@ -68,6 +68,12 @@ impl Chain {
         })
     }
 
+    /// Whether there is one filter, which never waits.
+    #[inline]
+    pub(crate) fn is_single(&self) -> bool {
+        matches!(&self.stages, Stages::Sync(filters) if filters.len() == 1)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.stages, Stages::None)
     }

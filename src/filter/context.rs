@@ -2,11 +2,13 @@
 
 use std::{
     any::{Any, type_name},
+    cell::Cell,
     fmt,
     time::Duration,
 };
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     error::{Error, Result, code},
@@ -215,7 +217,18 @@ impl<R: 'static> Ended<R> {
 /// ```
 pub struct Outcome<'a> {
     result: Result<&'a mut dyn Any>,
-    took: Option<Duration>,
+    took: Cell<Took>,
+}
+
+/// How long a handler ran.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Took {
+    /// It did not run.
+    Nothing,
+    Known(Duration),
+    /// Since then, up to the first filter that asks: most ask nothing, and to read the clock takes
+    /// longer than the filter itself.
+    Since(Instant),
 }
 
 impl<'a> Outcome<'a> {
@@ -223,16 +236,18 @@ impl<'a> Outcome<'a> {
     pub(crate) fn new<R: 'static>(
         result: Result<Ended<R>>,
         ended: &'a mut Option<Ended<R>>,
-        took: Option<Duration>,
+        took: Took,
     ) -> Self {
-        let result = result.map(|value| ended.insert(value).as_any());
-        Self { result, took }
+        Self {
+            result: result.map(|value| ended.insert(value).as_any()),
+            took: Cell::new(took),
+        }
     }
 
-    pub(crate) fn failed(error: Error, took: Option<Duration>) -> Self {
+    pub(crate) fn failed(error: Error, took: Took) -> Self {
         Self {
             result: Err(error),
-            took,
+            took: Cell::new(took),
         }
     }
 
@@ -244,7 +259,15 @@ impl<'a> Outcome<'a> {
     /// How long the handler ran, for an async handler with the time it waited. `None` when it did not
     /// run because a filter refused or answered the message, and when it was dropped with its node.
     pub fn took(&self) -> Option<Duration> {
-        self.took
+        match self.took.get() {
+            Took::Nothing => None,
+            Took::Known(took) => Some(took),
+            Took::Since(begun) => {
+                let took = begun.elapsed();
+                self.took.set(Took::Known(took));
+                Some(took)
+            }
+        }
     }
 
     /// Why the message failed: the error of a filter or of the handler, a panic, a limit.

@@ -246,6 +246,27 @@ async fn every_filter_sees_the_end_of_a_handler_that_fails_once() {
     }
 }
 
+/// The first that asks ends the time of an async handler; a later one does not ask the clock again.
+#[tokio::test]
+async fn all_filters_see_the_same_time_of_a_handler() {
+    let times: Arc<Mutex<Vec<Option<Duration>>>> = Arc::default();
+    let ask = || {
+        let times = times.clone();
+        filter::after(move |_, outcome| times.lock().push(outcome.took()))
+    };
+    let app = App::new().component(Desk(Log::default()));
+    let node = serve(app.filter(ask()).filter(ask())).await;
+    let client = node.client().await;
+    for route in ["Desk.Echo", "Desk.Wait"] {
+        let _: String = client.request(route, "hello").await.unwrap();
+        let seen = std::mem::take(&mut *times.lock());
+        assert!(
+            matches!(seen[..], [Some(first), Some(second)] if first == second),
+            "{route}: {seen:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_panic_is_named_after_what_panicked() {
     let (_node, client, log) = desk().await;
