@@ -9,24 +9,32 @@ use crate::error::{Error, Result, code};
 /// The bit of a message's flag that marks a compressed body.
 pub(super) const FLAG: u8 = 0x10;
 
-/// Inflates a marked body to at most `limit` bytes. A body without a zlib header is left as it is,
-/// for Go nano ignores the bit.
+/// The header of gzip. Pomelo calls the bit `compressGzip`, and nothing of pomelo's sets it.
+const GZIP: &[u8] = b"\x1f\x8b\x08";
+
+/// Inflates a marked body to at most `limit` bytes. A body without a header of zlib or gzip is left
+/// as it is, for Go nano ignores the bit.
 ///
 /// # Errors
-/// [`code::BAD_REQUEST`] if the body is cut short, broken or longer than the limit.
+/// [`code::BAD_REQUEST`] if the body is cut short, broken, longer than the limit, or gzip.
 pub(super) fn inflate(body: Bytes, limit: usize) -> Result<Bytes> {
-    if !has_header(&body) {
+    let fault = if body.starts_with(GZIP) {
+        "gzip, and only zlib is inflated".to_owned()
+    } else if has_header(&body) {
+        match decompress_to_vec_zlib_with_limit(&body, limit) {
+            Ok(inflated) => return Ok(inflated.into()),
+            Err(error) if error.status == TINFLStatus::HasMoreOutput => {
+                format!("over {limit} bytes when inflated")
+            }
+            Err(_) => "invalid zlib data".to_owned(),
+        }
+    } else {
         return Ok(body);
-    }
-    decompress_to_vec_zlib_with_limit(&body, limit)
-        .map(Bytes::from)
-        .map_err(|error| {
-            let fault = match error.status {
-                TINFLStatus::HasMoreOutput => format!("over {limit} bytes when inflated"),
-                _ => "invalid zlib data".to_owned(),
-            };
-            Error::new(code::BAD_REQUEST, format!("compressed body: {fault}"))
-        })
+    };
+    Err(Error::new(
+        code::BAD_REQUEST,
+        format!("compressed body: {fault}"),
+    ))
 }
 
 /// Whether this begins as RFC 1950 says: deflate, a window of at most 32 KiB, no preset dictionary,
@@ -66,7 +74,15 @@ mod tests {
 
     #[test]
     fn a_body_without_a_zlib_header_stays_as_it_is() {
-        for body in [&b""[..], b"x", b"{}", b"\x78", b"\x78\x00", b"\x88\x1c.."] {
+        for body in [
+            &b""[..],
+            b"x",
+            b"{}",
+            b"\x78",
+            b"\x78\x00",
+            b"\x88\x1c..",
+            b"\x1f\x8b",
+        ] {
             assert_eq!(inflate(Bytes::from_static(body), 10).unwrap(), body);
         }
     }
@@ -85,5 +101,6 @@ mod tests {
         }
         *body.last_mut().unwrap() ^= 1;
         assert!(text(100, &body).contains("compressed body: invalid"));
+        assert!(text(100, b"\x1f\x8b\x08\0").contains("compressed body: gzip"));
     }
 }

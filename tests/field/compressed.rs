@@ -72,6 +72,10 @@ async fn a_compressed_body_is_inflated_within_the_packet_limit() {
             text.contains("NANO-400") && text.contains("over 64 bytes"),
             "{text}"
         );
+        // Not JSON that is invalid, but a format that is not inflated.
+        send(&mut client, 0x10, 6, b"\x1f\x8b\x08\0\0\0\0\0").await;
+        let text = error(&mut client, 6).await;
+        assert!(text.contains("compressed body: gzip"), "{text}");
         // A broken notify has no answer, and the connection stays.
         send(&mut client, 0x12, 0, &body[..12]).await;
         send(&mut client, 0x00, 5, b"{}").await;
