@@ -62,6 +62,7 @@ async fn an_upgrade_is_checked_as_go_nano_checks_it() {
     const GET: &str = "GET /nano HTTP/1.1";
     let many: Vec<_> = (0..500).map(|at| format!("X-{at}: {at}")).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
+    let crowd = many.repeat(3);
     let large = format!("X-Large: {}", "x".repeat(100_000));
     let cases = [
         ("nothing", request(GET, &[]), 101, 101),
@@ -149,6 +150,7 @@ async fn an_upgrade_is_checked_as_go_nano_checks_it() {
             400,
         ),
         ("500 headers", request(GET, &many), 101, 101),
+        ("more than 1,000 headers", request(GET, &crowd), 101, 431),
         (
             "a header of 100,000 bytes",
             request(GET, &[&large]),
@@ -247,6 +249,71 @@ async fn an_upgrade_is_checked_as_go_nano_checks_it() {
             400,
         ),
         ("a space in a name", request(GET, &["X Y: z"]), 400, 400),
+        ("a space behind a name", request(GET, &["X : y"]), 400, 400),
+        (
+            "a version behind nothing",
+            request(GET, &["Sec-WebSocket-Version: ,13"]),
+            400,
+            101,
+        ),
+        (
+            "an option behind nothing",
+            request(GET, &["Connection: ,,upgrade,"]),
+            400,
+            101,
+        ),
+        (
+            "a quoted option",
+            request(GET, &["Connection: \"Upgrade\""]),
+            400,
+            400,
+        ),
+        (
+            "a protocol with a version",
+            request(GET, &["Upgrade: websocket/13"]),
+            400,
+            400,
+        ),
+        (
+            "a list of protocols",
+            request(GET, &["Upgrade: h2c, websocket"]),
+            101,
+            101,
+        ),
+        ("HTTP/1.2", request("GET /nano HTTP/1.2", &[]), 101, 400),
+        ("HTTP/0.9", request("GET /nano HTTP/0.9", &[]), 505, 400),
+        ("a fragment", request("GET /nano#x HTTP/1.1", &[]), 404, 101),
+        (
+            "a path that is not encoded well",
+            request("GET /nano%zz HTTP/1.1", &[]),
+            400,
+            404,
+        ),
+        ("no path", request("GET * HTTP/1.1", &[]), 400, 404),
+        (
+            "another expectation",
+            request(GET, &["Expect: foo"]),
+            417,
+            101,
+        ),
+        (
+            "another transfer coding",
+            request(GET, &["Transfer-Encoding: gzip"]),
+            501,
+            400,
+        ),
+        (
+            "two lengths",
+            request(GET, &["Content-Length: 0", "Content-Length: 1"]),
+            400,
+            400,
+        ),
+        (
+            "an empty line ahead",
+            "\r\n".to_owned() + &request(GET, &[]),
+            400,
+            101,
+        ),
         (
             "no HTTP at all",
             "\x16\x03\x01\x02\r\n\r\n".to_owned(),
