@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use nano::{Decode, Encode, Json, bytes::Bytes};
+use nano::{Decode, Encode, Json, Protobuf, bytes::Bytes, code};
 use serde::{Deserialize, Serialize};
 
 #[track_caller]
@@ -94,4 +94,25 @@ fn bytes_are_base64_where_an_attribute_says_so_and_numbers_elsewhere() {
         assert_eq!(read, Blob { data });
     }
     assert_written(&vec![1u8, 2, 3], "[1,2,3]");
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Nested {
+    #[prost(message, optional, boxed, tag = "1")]
+    inner: Option<Box<Nested>>,
+}
+
+/// Reported to vector #19315. Go's protobuf reads 10,000 messages in each other.
+#[test]
+fn protobuf_messages_nest_a_hundred_deep_and_no_deeper() {
+    let decode = |inner: usize| {
+        let nested = (0..inner).fold(Nested::default(), |nested, _| Nested {
+            inner: Some(Box::new(nested)),
+        });
+        let body = <Protobuf as Encode<Nested>>::encode(&nested).unwrap();
+        <Protobuf as Decode<Nested>>::decode(&body).map(|read| read == nested)
+    };
+    assert!(decode(100).unwrap());
+    let error = decode(101).unwrap_err();
+    assert_eq!(error.code(), code::BAD_REQUEST, "{error}");
 }
