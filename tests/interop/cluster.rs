@@ -149,15 +149,22 @@ impl InteropCluster {
         }
     }
 
-    /// Waits until the gate offers this member: the master announces one that has joined in its own
-    /// time, and no step sees the table of a Go node.
-    pub(crate) async fn offers(&self, member: &str) {
-        let offered = async {
-            while !self.offered().await.iter().any(|offered| offered == member) {
+    /// A client whose session this member serves. The master announces in its own time one that has
+    /// joined, and takes its former entry back before, and the table of a Go node cannot be seen: so
+    /// clients come until one is served by it.
+    pub(crate) async fn player_of(&self, label: &'static str, address: &str) -> Player {
+        let served = async {
+            loop {
+                let player = self.player().await;
+                player.want(label).await;
+                player.ask_until_answered("Room.Echo", "").await;
+                if player.ask("Gate.Chosen", "").await == address {
+                    return player;
+                }
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        within("the gate to offer a member", offered).await;
+        within("a session that a certain member serves", served).await
     }
 
     /// Checks that the gate offers members who are gone.

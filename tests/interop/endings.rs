@@ -46,10 +46,8 @@ pub(crate) async fn a_backend_leaves(cluster: &mut InteropCluster) {
     .await;
     let address = second.address().to_owned();
     cluster.knows(&[&cluster.late_role.address, &address]).await;
-    cluster.offers(&address).await;
-    let player = cluster.player().await;
-    player.want("second").await;
-    assert_eq!(player.ask_until_answered("Room.Who", "").await, "second");
+    let player = cluster.player_of("second", &address).await;
+    assert_eq!(player.ask("Room.Who", "").await, "second");
     second.stop().await;
     cluster.gate.is_notified_of_the_end_of(&address).await;
     cluster.knows(&[&cluster.late_role.address]).await;
@@ -92,10 +90,8 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
         cluster.master.address(),
     )
     .await;
-    cluster.offers(&victim).await;
-    let bound = cluster.player().await;
-    bound.want("victim").await;
-    assert_eq!(bound.ask_until_answered("Room.Echo", "v").await, "v");
+    let bound = cluster.player_of("victim", &victim).await;
+    assert_eq!(bound.ask("Room.Echo", "v").await, "v");
 
     process.kill().await;
     let process = Victim::start(
@@ -110,8 +106,7 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
     } else {
         cluster.is_offered(&[&backend, &victim]).await;
     }
-    let player = cluster.player().await;
-    player.want("victim").await;
+    let player = cluster.player_of("victim", &victim).await;
     assert_eq!(
         player.ask_until_answered("Room.Echo", "again").await,
         "again"
@@ -142,10 +137,8 @@ pub(crate) async fn a_backend_is_killed(cluster: &mut InteropCluster) {
     cluster.gate.is_notified_of_the_end_of(&victim).await;
     let address = third.address().to_owned();
     cluster.knows(&[&cluster.late_role.address, &address]).await;
-    cluster.offers(&address).await;
-    let player = cluster.player().await;
-    player.want("third").await;
-    assert_eq!(player.ask_until_answered("Room.Who", "").await, "third");
+    let player = cluster.player_of("third", &address).await;
+    assert_eq!(player.ask("Room.Who", "").await, "third");
 
     third.stop().await;
     cluster.gate.is_notified_of_the_end_of(&address).await;

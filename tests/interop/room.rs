@@ -91,6 +91,10 @@ impl Room {
     fn offered(&self, session: &Session<Raw>, _: Bytes) -> Result<Bytes> {
         Ok(session.value_or_default::<String>("offered").into())
     }
+
+    fn chosen(&self, session: &Session<Raw>, _: Bytes) -> Result<Bytes> {
+        Ok(session.value_or_default::<String>("chosen").into())
+    }
 }
 
 impl Component<Raw> for Room {
@@ -107,6 +111,7 @@ impl Component<Raw> for Room {
             .on("LastWords", Self::last_words)
             .on("Want", Self::want)
             .on("Offered", Self::offered)
+            .on("Chosen", Self::chosen)
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -116,16 +121,17 @@ impl Component<Raw> for Room {
     }
 }
 
-/// Takes the member with the label that the session wants, and stores in the session which it
-/// could have taken.
+/// Takes the member with the label that the session wants, and stores it in the session, and which
+/// it could have taken.
 pub(crate) fn choose(session: &Session, _: &str, members: &[Member]) -> Result<Option<Member>> {
     let offered: Vec<_> = members.iter().map(Member::address).collect();
     session.set("offered", offered.join(" "));
     let wanted = session.value::<String>("wanted");
-    Ok(members
+    let chosen = members
         .iter()
-        .find(|member| Some(member.label()) == wanted.as_deref())
-        .cloned())
+        .find(|member| Some(member.label()) == wanted.as_deref());
+    session.set("chosen", chosen.map_or("", Member::address).to_owned());
+    Ok(chosen.cloned())
 }
 
 fn text(body: &Bytes) -> Result<&str> {

@@ -52,7 +52,7 @@ func main() {
 	fmt.Println("stopped")
 }
 
-// choose takes the member with the label that the session wants, and stores the candidates in the session.
+// choose takes the member with the label that the session wants, and stores the candidates and that member in the session.
 func choose(service string, s *session.Session, members []*clusterpb.MemberInfo) *clusterpb.MemberInfo {
 	var offered []string
 	var wanted *clusterpb.MemberInfo
@@ -63,6 +63,10 @@ func choose(service string, s *session.Session, members []*clusterpb.MemberInfo)
 		}
 	}
 	s.Set("offered", strings.Join(offered, " "))
+	s.Set("chosen", "")
+	if wanted != nil {
+		s.Set("chosen", wanted.ServiceAddr)
+	}
 	if wanted == nil {
 		wanted = members[rand.Intn(len(members))]
 	}

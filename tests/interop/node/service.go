@@ -109,3 +109,8 @@ func (*Service) Want(s *session.Session, body []byte) error {
 func (*Service) Offered(s *session.Session, _ []byte) error {
 	return s.Response([]byte(s.String("offered")))
 }
+
+// Chosen answers with the address of the member of the last choice, or nothing if none had the label.
+func (*Service) Chosen(s *session.Session, _ []byte) error {
+	return s.Response([]byte(s.String("chosen")))
+}
