@@ -15,8 +15,9 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// An error with a code for the client.
 ///
 /// `?` converts every [`std::error::Error`] into an error with the code [`code::INTERNAL`], whose
-/// text is logged and not sent to clients, see [`message`](Error::message). Text is not an error in Rust, so `option.ok_or("no such room")?` does not compile; the constructors say
-/// which code is meant:
+/// text is logged and not sent to clients, see [`message`](Error::message). Text is not an error in
+/// Rust, so `option.ok_or("no such room")?` does not compile; the constructors say which code is
+/// meant:
 ///
 /// ```
 /// use nano::{Error, Result};
@@ -261,9 +262,21 @@ constructors! {
     unavailable => UNAVAILABLE,
 }
 
-/// Any error becomes [`code::INTERNAL`] with the error as its source; a [`StdError`] becomes the
-/// [`Error`] it was made of.
-impl<E: error::Error + Send + Sync + 'static> From<E> for Error {
+/// What `?` converts into an [`Error`]: every [`std::error::Error`]. It is there for the words of the
+/// compiler alone.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not convert into `nano::Error`",
+    label = "no `std::error::Error`; `nano::Error::not_found(\"..\")` and the like make an error of text"
+)]
+pub trait ForeignError: error::Error + Send + Sync + 'static {}
+
+#[diagnostic::do_not_recommend]
+impl<E: error::Error + Send + Sync + 'static> ForeignError for E {}
+
+/// Any [`std::error::Error`] becomes [`code::INTERNAL`] with the error as its source; a [`StdError`]
+/// becomes the [`Error`] it was made of.
+impl<E: ForeignError> From<E> for Error {
     fn from(source: E) -> Self {
         let mut source = Some(source);
         if let Some(wrapped) = (&mut source as &mut dyn Any).downcast_mut::<Option<StdError>>()
