@@ -126,16 +126,17 @@ fn worker(
 ) -> io::Result<Tally> {
     let tally = Tally::new().map_err(io::Error::other)?;
     let first = part.start as u32;
-    let size = options.size;
-    let template = || {
+    let template = |size| {
         if options.json_body {
             Template::json(size)
         } else {
             Template::raw(size)
         }
     };
-    let request = || Outgoing::request(options.route(), template());
-    let push = || Outgoing::notify("Echo.Push", template());
+    let body = || template(options.size);
+    let request = || Outgoing::request(options.route(), body());
+    let notify = |route| Outgoing::notify(options.alias(route), body());
+    let push = || notify("Echo.Push");
     let pace = || match options.rate {
         Some(rate) => Pace::Open {
             interval: 1e9 * options.threads() as f64 / rate,
@@ -154,7 +155,13 @@ fn worker(
             gates,
         ),
         Scenario::Broadcast => play(
-            Broadcast::new(template(), options.in_flight, part.len(), tally),
+            Broadcast::new(
+                Outgoing::request(options.alias("Grp.Join"), template(0)),
+                notify("Grp.Send"),
+                options.in_flight,
+                part.len(),
+                tally,
+            ),
             options,
             part,
             clock,
@@ -167,17 +174,11 @@ fn worker(
                 rooms: options.rooms,
                 rate,
             };
-            play(
-                Game::new(size, template(), tally),
-                options,
-                part,
-                clock,
-                gates,
-            )
+            play(Game::new(size, body(), tally), options, part, clock, gates)
         }
         Scenario::Idle => play(Idle::new(tally), options, part, clock, gates),
         Scenario::Storm => play(
-            Storm::new(first, part.len(), tally),
+            Storm::new(request(), first, part.len(), tally),
             options,
             part,
             clock,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    body::{Stamp, Template},
+    body::Stamp,
     flow::{Flow, Outgoing},
     net::Net,
     tally::{GIVE_UP, Tally},
@@ -25,6 +25,14 @@ pub(crate) struct Broadcast {
     tally: Tally,
 }
 
+/// What a client joins with.
+fn membership(slot: usize) -> Stamp {
+    Stamp {
+        from: slot as u32,
+        seq: 1,
+    }
+}
+
 #[derive(Clone)]
 struct Member {
     /// The number it hears next.
@@ -41,10 +49,16 @@ struct Sent {
 }
 
 impl Broadcast {
-    pub(crate) fn new(body: Template, depth: usize, members: usize, tally: Tally) -> Self {
+    pub(crate) fn new(
+        join: Outgoing,
+        send: Outgoing,
+        depth: usize,
+        members: usize,
+        tally: Tally,
+    ) -> Self {
         Self {
-            join: Outgoing::request("Grp.Join", Template::raw(0)),
-            send: Outgoing::notify("Grp.Send", body),
+            join,
+            send,
             depth,
             joined: 0,
             members: vec![
@@ -114,14 +128,7 @@ impl Broadcast {
 
 impl Flow for Broadcast {
     fn opened(&mut self, net: &mut Net, slot: usize, _: u64) {
-        self.join.send(
-            net,
-            slot,
-            Stamp {
-                from: slot as u32,
-                seq: 1,
-            },
-        );
+        self.join.send(net, slot, membership(slot));
     }
 
     fn ready(&self) -> bool {
@@ -134,9 +141,17 @@ impl Flow for Broadcast {
     }
 
     fn message(&mut self, net: &mut Net, slot: usize, message: &Incoming<'_>, now: u64) {
-        let Incoming::Push { body, .. } = message else {
-            self.joined += 1;
-            return;
+        let body = match message {
+            Incoming::Push { body, .. } => body,
+            Incoming::Response { error, body, .. } => {
+                self.joined += 1;
+                if *error {
+                    self.tally.errors += 1;
+                } else if self.join.body.verify(body) != Some(membership(slot)) {
+                    self.tally.corrupted += 1;
+                }
+                return;
+            }
         };
         let Some(Stamp { seq, .. }) = self.send.body.verify(body) else {
             self.tally.corrupted += 1;

@@ -27,6 +27,8 @@ pub(crate) struct Conn {
     pub(crate) stage: Stage,
     /// Whether it is registered for write readiness.
     pub(crate) waits_to_write: bool,
+    /// When it last answered a heartbeat.
+    pub(crate) heartbeat: Option<u64>,
     tls: Option<Box<ClientConnection>>,
     frames: Option<ws::Frames>,
     /// The start of a packet that is not complete.
@@ -61,6 +63,7 @@ impl Conn {
             socket,
             stage: Stage::Connecting,
             waits_to_write: false,
+            heartbeat: None,
             tls: tls.map(Box::new),
             frames: None,
             partial: Vec::new(),

@@ -26,6 +26,8 @@ use super::{
 /// How many connections one local address makes: the system has not many more ports.
 const PORTS: usize = 20_000;
 const EVENTS: usize = 256;
+/// Nanoseconds between two heartbeats of a client, at least.
+const HEARTBEAT: u64 = 1_000_000_000;
 const HANDSHAKE: &[u8] = br#"{"sys":{"type":"nano-bench","version":"1.0.0"},"user":{}}"#;
 
 pub(crate) struct Net {
@@ -145,6 +147,18 @@ impl Net {
             if self.dirty.last() != Some(&slot) {
                 self.dirty.push(slot);
             }
+        }
+    }
+
+    /// Answers a heartbeat, unless it has just answered one. A server that answers the heartbeats of its
+    /// clients would otherwise never do anything else.
+    pub(crate) fn answer_heartbeat(&mut self, slot: usize, now: u64) {
+        let Some(conn) = &mut self.conns[slot] else {
+            return;
+        };
+        if conn.heartbeat.is_none_or(|at| at + HEARTBEAT <= now) {
+            conn.heartbeat = Some(now);
+            self.send(slot, Kind::Heartbeat, &[]);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The flags of `load`.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use clap::{Parser, ValueEnum};
 
@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// The route of requests.
     #[arg(long)]
     route: Option<String>,
+    /// What the server calls one of our routes, as in `Echo.Echo=game.Echo.Echo`.
+    #[arg(long)]
+    alias: Vec<Alias>,
     /// How many rooms a game has.
     #[arg(long, default_value_t = 50)]
     pub(crate) rooms: usize,
@@ -92,11 +95,40 @@ impl Options {
             }
     }
 
+    /// The route of requests.
     pub(crate) fn route(&self) -> &str {
-        self.route.as_deref().unwrap_or(if self.json_body {
+        let default = if self.json_body {
             "PB.Echo"
         } else {
             "Echo.Echo"
+        };
+        self.alias(self.route.as_deref().unwrap_or(default))
+    }
+
+    /// The server's name of a route.
+    pub(crate) fn alias<'a>(&'a self, route: &'a str) -> &'a str {
+        let alias = self.alias.iter().find(|alias| alias.ours == route);
+        alias.map_or(route, |alias| &alias.theirs)
+    }
+}
+
+/// A route of ours and the server's name of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Alias {
+    ours: String,
+    theirs: String,
+}
+
+impl FromStr for Alias {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (ours, theirs) = text
+            .split_once('=')
+            .ok_or_else(|| format!("not two routes with = between them: {text}"))?;
+        Ok(Self {
+            ours: ours.to_owned(),
+            theirs: theirs.to_owned(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Clients that only stay connected, and clients that come and go.
 
 use super::{
-    body::{Stamp, Template},
+    body::Stamp,
     flow::{Flow, Outgoing},
     net::Net,
     tally::Tally,
@@ -55,9 +55,9 @@ pub(crate) struct Storm {
 }
 
 impl Storm {
-    pub(crate) fn new(first: u32, clients: usize, tally: Tally) -> Self {
+    pub(crate) fn new(ask: Outgoing, first: u32, clients: usize, tally: Tally) -> Self {
         Self {
-            ask: Outgoing::request("Echo.Echo", Template::raw(64)),
+            ask,
             first,
             since: vec![0; clients],
             running: false,

@@ -141,8 +141,12 @@ impl<F: Flow> Worker<F> {
                 Kind::Data => self
                     .flow
                     .message(&mut self.net, slot, &Incoming::decode(body)?, now),
-                Kind::Heartbeat => self.net.send(slot, Kind::Heartbeat, &[]),
+                Kind::Heartbeat => self.net.answer_heartbeat(slot, now),
                 _ => {}
+            }
+            // What follows was for the connection that has just been replaced.
+            if !self.net.is_open(slot) {
+                return Ok(());
             }
         }
         self.net.keep(slot, stream);
@@ -163,5 +167,98 @@ impl<F: Flow> Worker<F> {
         self.net.close(slot);
         self.flow.tally().closed += 1;
         self.flow.closed(&mut self.net, slot, now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::{
+        io::{Read, Write},
+        net::{TcpListener, TcpStream},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        thread,
+    };
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::load::{self, wire::packet_header};
+
+    #[derive(Default)]
+    struct Seen {
+        connections: AtomicUsize,
+        heartbeats: AtomicUsize,
+        /// Connections that began with something else than a handshake.
+        strays: AtomicUsize,
+    }
+
+    /// Answers one client: its greeting with several heartbeats, and every heartbeat with another one,
+    /// as pomelo does. A heartbeat follows each response too.
+    fn serve(mut socket: TcpStream, seen: &Seen) -> io::Result<()> {
+        const GOOD: &[u8] = br#"{"code":200}"#;
+        let packet = |kind, body: &[u8]| [&packet_header(kind, body.len())[..], body].concat();
+        let mut first = true;
+        loop {
+            let mut header = [0; 4];
+            socket.read_exact(&mut header)?;
+            let size = u32::from_be_bytes([0, header[1], header[2], header[3]]) as usize;
+            let mut body = vec![0; size];
+            socket.read_exact(&mut body)?;
+            let kind = Kind::try_from(header[0]).unwrap();
+            if std::mem::take(&mut first) && kind != Kind::Handshake {
+                seen.strays.fetch_add(1, Relaxed);
+            }
+            let answer = match kind {
+                Kind::Handshake => packet(Kind::Handshake, GOOD),
+                Kind::Data => {
+                    // A request with a short id: its flag, its id, the length of its route, its route.
+                    let content = &body[3 + usize::from(body[2])..];
+                    let response = [&[4, body[1]], content].concat();
+                    [packet(Kind::Data, &response), packet(Kind::Heartbeat, &[])].concat()
+                }
+                Kind::Heartbeat => {
+                    seen.heartbeats.fetch_add(1, Relaxed);
+                    packet(Kind::Heartbeat, &[])
+                }
+                _ => packet(Kind::Heartbeat, &[]).repeat(5),
+            };
+            socket.write_all(&answer)?;
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_is_answered_once_and_on_its_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = format!("tcp://{}", listener.local_addr().unwrap());
+        let seen = Arc::new(Seen::default());
+        let server = seen.clone();
+        thread::spawn(move || {
+            for socket in listener.incoming() {
+                let (socket, seen) = (socket.unwrap(), server.clone());
+                seen.connections.fetch_add(1, Relaxed);
+                thread::spawn(move || {
+                    // It ends when the client leaves.
+                    serve(socket, &seen).unwrap_or_default();
+                });
+            }
+        });
+
+        let flags = "load --scenario storm --connections 2 --warm-up 0 --duration 0.3 --connect";
+        let flags = flags.split(' ').chain([&*target]);
+        let report = load::run(&load::Options::parse_from(flags)).unwrap();
+
+        assert!(report.per_second > 0.0, "{report}");
+        assert_eq!((report.corrupted, report.closed), (0, 0), "{report}");
+        assert_eq!(seen.strays.load(Relaxed), 0);
+        let (answers, connections) = (
+            seen.heartbeats.load(Relaxed),
+            seen.connections.load(Relaxed),
+        );
+        assert!(answers <= connections, "{answers} of {connections}");
     }
 }
