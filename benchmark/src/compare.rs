@@ -2,16 +2,20 @@
 
 use std::{fs, path::PathBuf, time::Instant};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use nano::{Error, Result, code};
 
 mod chart;
+mod field;
 mod go;
 pub(crate) mod machine;
+mod npm;
 mod outcome;
 mod page;
 mod peer;
+mod peers;
 mod round;
+mod running;
 mod scenario;
 mod scenarios;
 pub(crate) mod stats;
@@ -20,7 +24,8 @@ mod verdict;
 
 use self::{
     outcome::{Measured, Outcome},
-    peer::{Peer, Peers},
+    peer::Peer,
+    peers::Peers,
     round::Round,
     scenario::Scenario,
 };
@@ -29,7 +34,7 @@ use self::{
 pub(crate) struct Options {
     /// Only scenarios whose name contains one of these; `--list` names them.
     scenarios: Vec<String>,
-    /// Names the scenarios.
+    /// Names the scenarios and their peers.
     #[arg(long)]
     list: bool,
     /// How often each peer is measured in each scenario.
@@ -44,8 +49,8 @@ pub(crate) struct Options {
     /// One short run of everything: shows that it works; the numbers mean nothing.
     #[arg(long)]
     quick: bool,
-    /// Only these peers.
-    #[arg(long, value_enum)]
+    /// Only these peers, with commas between them; otherwise all that need no broker or registry.
+    #[arg(long, value_enum, value_delimiter = ',')]
     peers: Vec<Peer>,
     /// Where the JSON, the table and the page go.
     #[arg(long, default_value = "target/bench")]
@@ -68,6 +73,7 @@ pub(crate) fn run(options: &Options) -> Result {
         scenarios
             .iter()
             .for_each(|scenario| println!("{:<24} {}", scenario.name, scenario.title));
+        list_peers();
         return Ok(());
     }
     if scenarios.is_empty() {
@@ -77,8 +83,9 @@ pub(crate) fn run(options: &Options) -> Result {
         ));
     }
     fs::create_dir_all(&options.out)?;
-    let peers = Peers::prepare(&options.out)?;
+    let peers = Peers::prepare(&options.out, &options.peers)?;
     let mut outcome = Outcome::new(machine::describe());
+    outcome.machine.extend(field::versions(&options.peers));
     for (peer, why) in peers.missing() {
         outcome.skip(format!("{}: {why}", peer.title()));
     }
@@ -112,6 +119,16 @@ pub(crate) fn run(options: &Options) -> Result {
     }
 }
 
+fn list_peers() {
+    let names = |optional| {
+        let peers = Peer::value_variants().iter();
+        let peers = peers.filter(|peer| peer.is_optional() == optional);
+        let names = peers.filter_map(|peer| Some(peer.to_possible_value()?.get_name().to_owned()));
+        names.collect::<Vec<_>>().join(" ")
+    };
+    println!("\npeers: {}; only if named: {}", names(false), names(true));
+}
+
 fn measure(
     options: &Options,
     peers: &Peers,
@@ -120,7 +137,8 @@ fn measure(
 ) -> Measured {
     let mut measured = Measured::new(scenario);
     let chosen = |peer: &Peer| {
-        peers.has(*peer) && (options.peers.is_empty() || options.peers.contains(peer))
+        let named = options.peers.contains(peer);
+        peers.has(*peer) && (named || options.peers.is_empty() && !peer.is_optional())
     };
     let candidates: Vec<_> = scenario.peers.iter().copied().filter(chosen).collect();
     let mut round = Round::new(options, peers, scenario);

@@ -10,6 +10,9 @@ const WIDTH: f64 = LABELS + BARS + 110.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 12.0;
 const HEAD: f64 = 44.0;
+/// Peers in a line of the legend, and the height of one.
+const LEGEND: usize = 6;
+const LEGEND_LINE: f64 = 14.0;
 
 /// The charts with the names of their files.
 pub(crate) fn all(outcome: &Outcome) -> Vec<(&'static str, String)> {
@@ -71,8 +74,9 @@ fn chart(outcome: &Outcome, title: &str, metric: Metric) -> Option<String> {
         LABELS + BARS * ((value.max(least) / least).ln() / (most / least).ln()).clamp(0.0, 1.0)
     };
 
+    let (legend, lines) = legend(outcome);
     let mut body = String::new();
-    let mut y = HEAD;
+    let mut y = HEAD + LEGEND_LINE * lines.saturating_sub(1) as f64;
     for (name, bars) in &rows {
         let middle = y + bars.len() as f64 * BAR / 2.0 + 4.0;
         writeln!(
@@ -108,14 +112,14 @@ fn chart(outcome: &Outcome, title: &str, metric: Metric) -> Option<String> {
         }
         y += GAP;
     }
-    let legend = legend(outcome);
     Some(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y:.0}\" width=\"{WIDTH}\" font-family=\"sans-serif\" font-size=\"11\" fill=\"#222\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text x=\"8\" y=\"16\" font-size=\"14\">{title}</text>\n{legend}{body}</svg>\n"
     ))
 }
 
-fn legend(outcome: &Outcome) -> String {
+/// The legend and how many lines it has.
+fn legend(outcome: &Outcome) -> (String, usize) {
     let mut peers: Vec<Peer> = outcome
         .scenarios
         .iter()
@@ -124,11 +128,12 @@ fn legend(outcome: &Outcome) -> String {
     peers.sort_unstable();
     peers.dedup();
     let entries = peers.iter().enumerate().map(|(index, peer)| {
-        let x = 8 + 110 * index;
+        let x = 8 + 110 * (index % LEGEND);
+        let y = 24.0 + LEGEND_LINE * (index / LEGEND) as f64;
         let (colour, title) = (colour(*peer), peer.title());
-        format!("<rect x=\"{x}\" y=\"24\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{}\" y=\"33\">{title}</text>\n", x + 14)
+        format!("<rect x=\"{x}\" y=\"{y:.0}\" width=\"10\" height=\"10\" fill=\"{colour}\"/><text x=\"{}\" y=\"{:.0}\">{title}</text>\n", x + 14, y + 9.0)
     });
-    entries.collect()
+    (entries.collect(), peers.len().div_ceil(LEGEND))
 }
 
 fn colour(peer: Peer) -> &'static str {
@@ -139,6 +144,9 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Hop => "#9a9a9a",
         Peer::Strand => "#b3a58f",
         Peer::Stream => "#7d7d7d",
+        Peer::Pitaya => "#3f9b57",
+        Peer::Cherry => "#b0416b",
+        Peer::Pomelo => "#7a5cb8",
     }
 }
 

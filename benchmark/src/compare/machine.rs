@@ -4,6 +4,8 @@ use std::{fs, process::Command, thread};
 
 use super::go;
 
+const GO_NANO: &str = include_str!("../../peers/nano-go/go.mod");
+
 pub(crate) fn describe() -> Vec<(String, String)> {
     let cores = thread::available_parallelism().map_or(0, usize::from);
     let processor = file_value("/proc/cpuinfo", "model name").unwrap_or_default();
@@ -25,7 +27,12 @@ pub(crate) fn describe() -> Vec<(String, String)> {
             ),
         ),
         ("Rust", said("rustc", &["--version"])),
-        ("Go nano", "v0.5.2-0.20260226090329-dbf22c701d27".to_owned()),
+        (
+            "Go nano",
+            go::required(GO_NANO, "github.com/lonng/nano")
+                .unwrap_or_default()
+                .to_owned(),
+        ),
         (
             "Go",
             go::version().unwrap_or_else(|| "not installed".to_owned()),

@@ -9,11 +9,7 @@ use std::{
 
 use nano::{Error, Result, code};
 
-use super::{
-    Options,
-    peer::{Peer, Peers},
-    scenario::Scenario,
-};
+use super::{Options, peer::Peer, peers::Peers, scenario::Scenario};
 use crate::load::report::Report;
 
 /// How long a run may take to connect and to end, beyond its configured duration.
@@ -72,7 +68,7 @@ impl<'a> Round<'a> {
         } else {
             (self.options.warm_up, self.options.duration)
         };
-        let mut command = self.peers.load();
+        let mut command = self.peers.load(peer, topology);
         for url in &running.urls {
             command.args(["--connect", url]);
         }

@@ -134,6 +134,12 @@ impl Scenario {
         self
     }
 
+    /// More peers that take part.
+    pub(crate) fn and(mut self, peers: &[Peer]) -> Self {
+        self.peers.extend(peers);
+        self
+    }
+
     pub(crate) fn target(mut self, metric: Metric, base: Base, bound: Bound) -> Self {
         self.targets.push(Target {
             metric,

@@ -15,6 +15,13 @@ use crate::process;
 /// Connections and requests in flight of each.
 const GRID: [(usize, usize); 4] = [(1, 1), (100, 1), (1000, 1), (100, 8)];
 
+/// The optional peers that speak our protocol.
+const FIELD: [Peer; 3] = [Peer::Pitaya, Peer::Cherry, Peer::Pomelo];
+/// Those without cherry: its gates answer one request of a client at a time.
+const PIPELINED: [Peer; 2] = [Peer::Pitaya, Peer::Pomelo];
+/// Those without pitaya: it handles messages of one client at the same time.
+const ORDERED: [Peer; 2] = [Peer::Cherry, Peer::Pomelo];
+
 /// Files a process needs beside its connections.
 const SPARE_FILES: usize = 500;
 /// What each WebSocket reads through, in KiB.
@@ -38,7 +45,16 @@ pub(crate) fn all() -> Vec<Scenario> {
             &[Peer::Nano, Peer::Go, Peer::Stream],
         ),
     ] {
-        all.extend(GRID.map(|clients| echo(name, topology, transport, clients).peers(peers)));
+        all.extend(GRID.map(|clients| {
+            let field = match (topology, clients) {
+                _ if transport.is_tls() => &[][..],
+                (Standalone, (_, 2..)) => &PIPELINED,
+                _ => &FIELD,
+            };
+            echo(name, topology, transport, clients)
+                .peers(peers)
+                .and(field)
+        }));
         all.extend([50, 1000].map(|connections| json(name, topology, transport, connections)));
     }
     // Go nano has TLS on WebSockets only.
@@ -96,7 +112,9 @@ pub(crate) fn all() -> Vec<Scenario> {
                 "connect, handshake, one echo, leave, 100 at a time, {}",
                 called(transport)
             );
-            Scenario::new(name, title, Standalone, transport).load(&["--scenario", "storm"])
+            Scenario::new(name, title, Standalone, transport)
+                .load(&["--scenario", "storm"])
+                .and(&FIELD)
         }),
     );
     all
@@ -178,11 +196,16 @@ fn broadcast((sessions, in_flight): (usize, usize)) -> Scenario {
     } else {
         (2.5, 0.35)
     };
-    let scenario =
-        scenario
-            .load(&["--scenario", "broadcast"])
-            .peers(&[Peer::Nano, Peer::Go, Peer::Bare]);
+    let scenario = scenario
+        .load(&["--scenario", "broadcast"])
+        .peers(&[Peer::Nano, Peer::Go, Peer::Bare])
+        .and(&FIELD);
     scenario.beats_go(throughput, cpu).loses_nothing()
+}
+
+/// The optional peers whose broadcasts arrive in the order sent with so many on their way.
+fn broadcasters(in_flight: usize) -> &'static [Peer] {
+    if in_flight == 1 { &FIELD } else { &ORDERED }
 }
 
 fn broadcast_through_gates((sessions, in_flight): (usize, usize)) -> Scenario {
@@ -198,6 +221,7 @@ fn broadcast_through_gates((sessions, in_flight): (usize, usize)) -> Scenario {
     )
     .clients(sessions, in_flight)
     .load(&["--scenario", "broadcast"])
+    .and(broadcasters(in_flight))
     .beats_go(12.0, 1.0 / 14.0)
     .target(Metric::Throughput, own, AtLeast(0.8))
     .loses_nothing()
@@ -250,5 +274,6 @@ fn idle((connections, transport): (usize, Transport)) -> Scenario {
     )
     .clients(connections, 1)
     .load(&["--scenario", "idle"])
+    .and(&FIELD)
     .target(Metric::Memory, Base::Nothing, AtMost(most))
 }

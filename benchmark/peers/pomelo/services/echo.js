@@ -1,0 +1,6 @@
+// Answers with what it was sent.
+'use strict'
+
+module.exports = () => ({
+  Echo: ({ content }, session, next) => next(null, { content }),
+})
