@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nano::{App, Cluster, ClusterTls};
 
-use crate::nodes::free_address;
+use crate::{log::Log, nodes::free_address, support::eventually};
 
 #[tokio::test]
 async fn invalid_cluster_options_are_named() {
@@ -152,5 +152,25 @@ async fn a_node_may_advertise_another_address_than_it_listens_on() {
         format!("localhost:{port}")
     );
     assert!(std::net::TcpStream::connect(&listen).is_ok());
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_loopback_address_beside_a_master_on_another_machine_is_warned_of() {
+    let log = Log::captured();
+    let warned = |master: &str| log.count(&["loopback: set cluster.advertise", master]);
+    // Of a network for examples, which nothing answers from.
+    let cluster = Cluster::join(["192.0.2.1:34567"]).listen("127.0.0.1:0");
+    let start = tokio::spawn(App::new().cluster(cluster).start());
+    eventually("the warning", || warned("192.0.2.1:34567") == 1).await;
+    start.abort();
+
+    let master = free_address();
+    let cluster = Cluster::master().listen(&master);
+    let node = App::new().cluster(cluster).start().await.unwrap();
+    let member = Cluster::join([&master]).listen("127.0.0.1:0");
+    let member = App::new().cluster(member).start().await.unwrap();
+    assert_eq!(warned(&master), 0);
+    member.shutdown().await;
     node.shutdown().await;
 }
