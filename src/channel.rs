@@ -81,6 +81,23 @@ pub struct Position {
     pub offset: u64,
 }
 
+/// The largest epoch and the largest offset of a position that another node names. No owner gives
+/// these, and there is room for what follows them.
+pub(crate) const MAX_POSITION: u64 = 1 << 62;
+
+impl Position {
+    /// A position that another node names.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for one above [`MAX_POSITION`].
+    pub(crate) fn named(epoch: u64, offset: u64) -> Result<Self> {
+        if epoch.max(offset) > MAX_POSITION {
+            return Err(Error::bad_request("a position that no owner gives"));
+        }
+        Ok(Self { epoch, offset })
+    }
+}
+
 /// What a session got that returned to a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

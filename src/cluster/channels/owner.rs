@@ -163,7 +163,7 @@ impl<T> Owner<T> {
         let history = History::of_kept(kept, last, now);
         let fits = self.history_bytes + history.bytes() <= MAX_HISTORY
             && (self.channels.len() < self.max_channels || self.channels.contains_key(&channel));
-        if history.is_empty() || !fits {
+        if history.is_empty() || !fits || !Epochs::has_next(last.epoch) {
             return;
         }
         let owned = self.channels.entry(channel.clone()).or_default();
@@ -240,7 +240,9 @@ impl<T> Owner<T> {
             if self.view.owner(&channel) == Some(&self.own) {
                 let owned = self.channels.entry(channel).or_default();
                 owned.gates.insert(from.clone());
-                owned.seen = owned.seen.max(seen);
+                if Epochs::has_next(seen.epoch) {
+                    owned.seen = owned.seen.max(seen);
+                }
             }
         }
     }
@@ -319,14 +321,17 @@ impl<T> Owner<T> {
     }
 
     fn join(&mut self, join: Join, now: Instant, effects: &mut Vec<OwnerEffect<T>>) {
+        let owned = match self.use_channel(&join.channel, join.seen, now) {
+            Ok(owned) => owned,
+            Err(refusal) => return refusal.refuse(Request::Join(join), effects),
+        };
         let Join {
             from,
             channel,
             join,
             since,
-            seen,
+            ..
         } = join;
-        let owned = self.use_channel(&channel, seen, now);
         owned.gates.insert(from.clone());
         let missed = since.and_then(|since| owned.history.after(since, owned.last));
         let position = owned.last;
@@ -353,7 +358,10 @@ impl<T> Owner<T> {
             body,
             keep,
         } = publish;
-        let owned = self.use_channel(&channel, Position::default(), now);
+        let owned = match self.use_channel(&channel, Position::default(), now) {
+            Ok(owned) => owned,
+            Err(refusal) => return effects.push(refusal.fail(call)),
+        };
         owned.last.offset += 1;
         let publication = Publication {
             position: owned.last,
@@ -397,18 +405,34 @@ impl<T> Owner<T> {
     /// The channel, made if need be, with an epoch and without what has expired. If a gate has seen a
     /// position that is not in the channel's past, a former owner has gone on meanwhile: a larger
     /// epoch begins.
-    fn use_channel(&mut self, channel: &Name, seen: Position, now: Instant) -> &mut Owned {
+    ///
+    /// # Errors
+    /// [`Refusal::Exhausted`]; nothing changes.
+    fn use_channel(
+        &mut self,
+        channel: &Name,
+        seen: Position,
+        now: Instant,
+    ) -> Result<&mut Owned, Refusal> {
+        let known = self.channels.get(channel);
+        let (last, before) = known.map_or_else(Default::default, |owned| (owned.last, owned.seen));
+        let seen = before.max(seen);
+        let begins = last.epoch == 0 || last < seen;
+        let epoch = match begins {
+            true => self.epochs.next(seen.epoch, now),
+            false => Some(last.epoch),
+        };
+        let epoch = epoch.ok_or(Refusal::Exhausted)?;
         let owned = self.channels.entry(channel.clone()).or_default();
         let others = self.history_bytes - owned.history.bytes();
         owned.history.expire(now);
-        owned.seen = owned.seen.max(seen);
-        if owned.last.epoch == 0 || owned.last < owned.seen {
-            let epoch = self.epochs.next(owned.seen.epoch, now);
+        owned.seen = seen;
+        if begins {
             owned.last = Position { epoch, offset: 0 };
             owned.history.clear();
         }
         self.history_bytes = others + owned.history.bytes();
-        owned
+        Ok(owned)
     }
 
     fn part(&mut self, channel: &Name, gate: &Address) {

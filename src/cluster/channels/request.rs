@@ -83,6 +83,8 @@ pub(super) enum Refusal {
     Waiting,
     /// There are as many channels as there may be.
     Full,
+    /// No epoch is above the one that a gate has seen.
+    Exhausted,
 }
 
 impl Refusal {
@@ -91,15 +93,21 @@ impl Refusal {
             Self::Moved => moved(),
             Self::Waiting => Error::new(code::TOO_MANY, "too many messages wait for the channel"),
             Self::Full => Error::new(code::TOO_MANY, "the owner has too many channels"),
+            Self::Exhausted => Error::bad_request("no position is behind one that a gate has seen"),
         }
+    }
+
+    /// Answers a call with it.
+    pub(super) fn fail<T>(&self, call: T) -> OwnerEffect<T> {
+        let error = self.error();
+        OwnerEffect::Fail { call, error }
     }
 
     /// Answers a request with it.
     pub(super) fn refuse<T>(&self, request: Request<T>, effects: &mut Vec<OwnerEffect<T>>) {
         match request {
             Request::Publish { call, .. } | Request::Gates { call, .. } => {
-                let error = self.error();
-                effects.push(OwnerEffect::Fail { call, error });
+                effects.push(self.fail(call));
             }
             Request::Join(join) => effects.push(OwnerEffect::Send {
                 to: join.from,
@@ -108,7 +116,7 @@ impl Refusal {
                     join: join.join,
                     answer: match self {
                         Self::Moved => JoinAnswer::Moved,
-                        Self::Waiting | Self::Full => JoinAnswer::Full,
+                        Self::Waiting | Self::Full | Self::Exhausted => JoinAnswer::Full,
                     },
                 },
             }),

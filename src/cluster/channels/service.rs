@@ -24,7 +24,7 @@ use super::{
     move_input::{MoveInput, Positions},
     request::{Publish, Request, is_moved},
     view::View,
-    wire::{decode, from_position, position},
+    wire::{decode, from_optional, from_position, position},
 };
 #[cfg(feature = "admin")]
 use crate::channel::ChannelPage;
@@ -247,7 +247,7 @@ impl ChannelService {
         let message: ChannelEnter = decode(body)?;
         check_name(&message.channel)?;
         let session = self.local(message.session)?;
-        let since = message.since.map(from_position);
+        let since = message.since.map(from_position).transpose()?;
         Ok((message.channel.into(), session, since))
     }
 
@@ -360,7 +360,7 @@ impl ChannelNetwork for Network {
         Box::pin(async move {
             let entered = entered.await?;
             Ok(Rejoined {
-                position: entered.position.map(from_position).unwrap_or_default(),
+                position: from_optional(entered.position)?,
                 recovered: entered.recovered,
             })
         })
@@ -420,7 +420,7 @@ impl ChannelNetwork for Network {
             keep_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
         };
         let published = self.call_owner::<_, ChannelPosition>(&name, "Channels.Publish", request);
-        Box::pin(async move { published.await.map(from_position) })
+        Box::pin(async move { published.await.and_then(from_position) })
     }
 
     fn members(&self, name: Name) -> Pending<(usize, Vec<UserId>)> {

@@ -384,3 +384,69 @@ fn an_owner_learns_what_a_member_has_that_came_from_another_gate() {
     assert_eq!(pushed(9, 3), Some(vec![7]));
     assert_eq!(pushed(9, 4), Some(vec![7, 8]));
 }
+
+#[test]
+fn a_position_near_the_end_of_the_numbers_is_refused_and_changes_nothing() {
+    let both = view(&["a", "b"]);
+    let name = channel(&[(&both, "a")]);
+    let mut node = Node::new("a", &both);
+    let end = Position {
+        epoch: u64::MAX - 1,
+        offset: u64::MAX,
+    };
+    let join = |node: &mut Node, seen| {
+        let (channel, since) = (name.clone(), None);
+        let (join, alone) = (7, view(&["a"]));
+        node.set_view(&alone);
+        node.receive(
+            "a",
+            ToOwner::Join {
+                channel,
+                join,
+                since,
+                seen,
+            },
+        );
+        node.receive("a", self::held(&alone, 0, &[], true));
+        let effects = std::mem::take(&mut node.effects).into_iter();
+        let answer = |effect| match effect {
+            OwnerEffect::Send {
+                message: ToGate::Joined { answer, .. },
+                ..
+            } => Some(answer),
+            _ => None,
+        };
+        effects.filter_map(answer).collect::<Vec<_>>()
+    };
+    node.publish(&name);
+    let held = ToOwner::Held {
+        view: both.digest(),
+        before: 0,
+        channels: vec![(name.clone(), end)],
+        last: true,
+    };
+    node.receive("b", held);
+    node.receive("a", self::held(&both, 0, &[], true));
+    node.publish(&name);
+    let published = node.published();
+    assert!(published.len() == 2 && published[1].epoch == published[0].epoch);
+    let refused = join(&mut node, end);
+    assert_eq!(refused, [JoinAnswer::Full]);
+    let joined = join(&mut node, published[1]);
+    assert!(matches!(&joined[..], [JoinAnswer::At(at)] if at.position >= published[1]));
+    node.receive(
+        "b",
+        ToOwner::Handover(Handover {
+            view: view(&["a"]).digest(),
+            channel: channel(&[(&view(&["a"]), "a"), (&both, "b")]),
+            last: end,
+            kept: vec![(publication(u64::MAX - 1, u64::MAX), KEEP.ttl)],
+        }),
+    );
+    let other = channel(&[(&view(&["a"]), "a"), (&both, "b")]);
+    node.publish(&other);
+    let [after] = node.published()[..] else {
+        panic!("not published")
+    };
+    assert!(after.epoch < 1 << 53);
+}

@@ -28,9 +28,18 @@ pub(super) fn position(position: Position) -> ChannelPosition {
     ChannelPosition { epoch, offset }
 }
 
-pub(super) fn from_position(position: ChannelPosition) -> Position {
-    let ChannelPosition { epoch, offset } = position;
-    Position { epoch, offset }
+/// # Errors
+/// [`code::BAD_REQUEST`] for a position that no owner gives.
+pub(super) fn from_position(position: ChannelPosition) -> Result<Position> {
+    Position::named(position.epoch, position.offset)
+}
+
+/// The first position if there is none.
+///
+/// # Errors
+/// As [`from_position`].
+pub(super) fn from_optional(position: Option<ChannelPosition>) -> Result<Position> {
+    from_position(position.unwrap_or_default())
 }
 
 /// Decodes the body of a call.
@@ -111,8 +120,8 @@ impl ToOwner {
                 Ok(Self::Join {
                     channel: message.channel.into(),
                     join: message.join,
-                    since: message.since.map(from_position),
-                    seen: message.seen.map(from_position).unwrap_or_default(),
+                    since: message.since.map(from_position).transpose()?,
+                    seen: from_optional(message.seen)?,
                 })
             }
             "Part" => {
@@ -126,7 +135,7 @@ impl ToOwner {
                 let mut channels = Vec::with_capacity(message.channels.len());
                 for held in message.channels {
                     check_name(&held.channel)?;
-                    let seen = held.seen.map(from_position).unwrap_or_default();
+                    let seen = from_optional(held.seen)?;
                     channels.push((held.channel.into(), seen));
                 }
                 Ok(Self::Held {
@@ -147,7 +156,7 @@ impl ToOwner {
                 Ok(Self::Handover(Handover {
                     view: message.view,
                     channel: message.channel.into(),
-                    last: message.last.map(from_position).unwrap_or_default(),
+                    last: from_optional(message.last)?,
                     kept: kept.collect::<Result<_>>()?,
                 }))
             }
@@ -206,7 +215,7 @@ impl ToGate {
                 let missed = missed?;
                 let answer = match message.position {
                     Some(position) => JoinAnswer::At(JoinedAt {
-                        position: from_position(position),
+                        position: from_position(position)?,
                         missed: message.recovered.then_some(missed),
                     }),
                     None if message.refused => JoinAnswer::Full,
@@ -263,7 +272,7 @@ fn publication(publication: Publication) -> ChannelPublication {
 
 fn from_publication(publication: ChannelPublication) -> Result<Publication> {
     Ok(Publication {
-        position: publication.position.map(from_position).unwrap_or_default(),
+        position: from_optional(publication.position)?,
         route: ByteString::try_from(publication.route).map_err(|_| malformed())?,
         body: publication.body,
     })
