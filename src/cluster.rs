@@ -75,6 +75,8 @@ pub(crate) use self::channels::Channels;
 use self::health::HealthService;
 #[cfg(fuzzing)]
 pub(crate) use self::link::fuzzing::check as check_link;
+#[cfg(test)]
+pub(crate) use self::link::mesh;
 pub(crate) use self::routing::balance::rendezvous_score;
 #[cfg(feature = "admin")]
 pub(crate) use self::transport::PeerReport;

@@ -35,6 +35,7 @@ mod config;
 mod connection;
 mod connection_options;
 mod connection_state;
+mod departure;
 mod detached;
 mod encoding;
 mod greeting;
@@ -64,6 +65,8 @@ mod route_text;
 mod send_queue;
 mod session_guard;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod tunnel;
 mod tunnel_service;
 mod upgrade_request;

@@ -29,6 +29,8 @@ mod handler;
 mod health;
 pub(super) mod held;
 mod inbound;
+#[cfg(test)]
+pub(crate) mod mesh;
 mod moving;
 mod outbound;
 pub(super) mod peer;
@@ -49,3 +51,4 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod whereabouts;

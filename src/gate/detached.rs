@@ -25,7 +25,10 @@ use super::{
     liveness::Liveness,
     migration_out::migrate,
     opening::Opening,
-    resume::{disconnected::Disconnected, registry::Arrival},
+    resume::{
+        disconnected::Disconnected,
+        registry::{Arrival, Next},
+    },
     resume_handshake::Offer,
     session_guard::{SessionGuard, finish},
     shared::{Shared, Vacated},
@@ -169,18 +172,15 @@ async fn returned(
 ) -> Result<Arrival, Absence> {
     let id = connection.session.id();
     // The client can be back before its loss was noticed. The application learns of no loss then.
-    if let Some(arrival) = gate.resumable.take_arrival(id) {
-        if !gate.resumable.is_migrating(id) {
+    match gate.resumable.next(id) {
+        Next::Returned(arrival) => {
             if let Some(socket) = socket.take() {
                 tokio::spawn(linger(socket, Some(close_code::NORMAL), "returned"));
             }
             return Ok(arrival);
         }
-        // It has no answer yet, so the client tries again.
-        drop(arrival);
-    }
-    if gate.resumable.is_migrating(id) {
-        return Err(Absence::Migrating);
+        Next::Migrates => return Err(Absence::Migrating),
+        Next::Waits => {}
     }
     let is_lost = socket.take().is_some();
     let remote = connection.session.remote_addr();
@@ -210,11 +210,10 @@ async fn returned(
             if let Some(ending) = closed {
                 return Poll::Ready(Err(Absence::Closed(ending)));
             }
-            if gate.resumable.is_migrating(id) {
-                return Poll::Ready(Err(Absence::Migrating));
-            }
-            if let Some(arrival) = gate.resumable.take_arrival(id) {
-                return Poll::Ready(Ok(arrival));
+            match gate.resumable.next(id) {
+                Next::Returned(arrival) => return Poll::Ready(Ok(arrival)),
+                Next::Migrates => return Poll::Ready(Err(Absence::Migrating)),
+                Next::Waits => {}
             }
             let now = Instant::now();
             if by <= now {

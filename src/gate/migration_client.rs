@@ -9,7 +9,10 @@ use super::{
     liveness::Handshake,
     resume::replay::Replay,
 };
-use crate::session::Session;
+use crate::{
+    error::{Error, code},
+    session::{Session, SessionSink},
+};
 
 /// The most bytes of a client that moves to another gate: they go in one frame.
 const MAX_MOVED: usize = 12 * 1024 * 1024;
@@ -52,6 +55,12 @@ impl ClientState {
         }
     }
 
+    /// The requests in flight that no other node answers: its link broke while the client was taken.
+    pub(super) fn unserved(&self, elsewhere: &[u64]) -> Vec<u64> {
+        let requests = self.in_flight.iter().map(|(id, _)| id);
+        requests.filter(|id| !elsewhere.contains(id)).collect()
+    }
+
     /// Why the session was closed since it was taken.
     pub(super) fn closed_moving(&self) -> Option<Ending> {
         match &self.phase {
@@ -90,6 +99,16 @@ impl ConnectionHandle {
     /// See [`ClientState::put_back`].
     pub(super) fn put_back(&self, taken: ClientState) {
         self.swap(|client| client.put_back(taken));
+    }
+
+    /// Fails the requests of a client that was put back and that no other node answers.
+    pub(super) fn fail_unserved(&self, elsewhere: &[u64]) {
+        let unserved = self.state.lock().client.unserved(elsewhere);
+        for request in unserved {
+            let error = Error::new(code::UNAVAILABLE, "the member cannot be reached");
+            // One that has timed out meanwhile has its answer.
+            let _ = self.respond(request, Err(error));
+        }
     }
 
     /// See [`ClientState::closed_moving`].

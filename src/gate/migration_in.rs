@@ -21,6 +21,7 @@ use crate::{
     channel::Position,
     cluster::{SessionAdopt, SessionAttach},
     error::{Error, Result, code},
+    member::Member,
     net::transport::BoxTransport,
     session::{CloseReason, Session, SessionSink},
 };
@@ -40,25 +41,17 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(3);
 /// under way.
 pub(super) async fn adopt(gate: Arc<Shared>, message: SessionAdopt, from: Arc<str>) -> Result {
     let id = message.session;
-    let arriving = gate.migrations.arrive(id);
-    let _arriving = arriving.ok_or_else(|| Error::new(code::UNAVAILABLE, "under way"))?;
-    let arrived = read(message, &gate.limits, Instant::now())?;
-    if let Some(known) = gate.resumable.secrets(id) {
-        // The call was repeated.
-        return match known.current.is(&arrived.secrets.current) {
-            true => Ok(()),
-            false => Err(Error::new(code::CONFLICT, "another session has this id")),
-        };
-    }
-    if gate.migrations.has_arrived(id) {
-        // It has ended since.
+    let own = gate.node.member().map_or(0, Member::incarnation);
+    let arrived = read(message, own, &gate.limits, Instant::now())?;
+    let secret = arrived.secrets.current;
+    let Some(_arriving) = gate.migrations.admit(id, &secret, &gate.resumable)? else {
         return Ok(());
-    }
+    };
     let window = takes(&gate)?;
     let served = arrived.served.clone();
     let connection = open(&gate, arrived).await?;
     gate.migrations
-        .arrived(id, REMEMBER.max(window), Instant::now());
+        .arrived(id, secret, REMEMBER.max(window), Instant::now());
     let session = connection.session.clone();
     info!(session = id, user = ?session.user(), gate = %from, "session adopted");
     let attached = attach(&gate, &session, &from, served);

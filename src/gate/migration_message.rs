@@ -16,7 +16,7 @@ use crate::{
         ChannelPosition, MovedBinding, MovedChannel, MovedRequest, MovedService, MovedValue,
         SessionAdopt, user,
     },
-    error::{Error, Result},
+    error::{Error, Result, code},
     resume::Snapshot,
     session::{Session, UserId},
 };
@@ -45,6 +45,8 @@ pub(super) struct Leaving<'a> {
     pub(super) secrets: Secrets,
     /// When it must have a user.
     pub(super) login_by: Option<Instant>,
+    /// The incarnation of the gate that is to take it.
+    pub(super) incarnation: u64,
 }
 
 /// What the next gate has read.
@@ -113,15 +115,24 @@ pub(super) fn write(leaving: &Leaving<'_>, client: &ClientState, now: Instant) -
                 }),
             })
             .collect(),
+        incarnation: leaving.incarnation,
     }
 }
 
-/// Reads a session and its client.
+/// Reads a session and its client, for the gate of this incarnation.
 ///
 /// # Errors
-/// [`code::BAD_REQUEST`](crate::code::BAD_REQUEST), with what is wrong.
-pub(super) fn read(message: SessionAdopt, limits: &LiveLimits, now: Instant) -> Result<Arrived> {
+/// [`code::BAD_REQUEST`] with what is wrong, [`code::CONFLICT`] if it is for another incarnation.
+pub(super) fn read(
+    message: SessionAdopt,
+    incarnation: u64,
+    limits: &LiveLimits,
+    now: Instant,
+) -> Result<Arrived> {
     let wrong = |what: &str| Error::bad_request(format!("a session with an illegal {what}"));
+    if message.incarnation != incarnation {
+        return Err(Error::new(code::CONFLICT, "the gate has started again"));
+    }
     if !(1..1 << 53).contains(&message.session) {
         return Err(wrong("id"));
     }
@@ -151,7 +162,7 @@ pub(super) fn read(message: SessionAdopt, limits: &LiveLimits, now: Instant) -> 
     for MovedChannel { channel, position } in message.channels {
         check_name(&channel)?;
         let ChannelPosition { epoch, offset } = position.unwrap_or_default();
-        channels.push((channel.into(), Position { epoch, offset }));
+        channels.push((channel.into(), Position::named(epoch, offset)?));
     }
     let served = message.served.into_iter();
     let shared = message.shared.into_iter();
@@ -190,6 +201,7 @@ mod tests {
             first: 2,
             packets: vec![Bytes::from_static(b"\x04\0\0\x03two")],
             secret: Bytes::from_static(&[7; 16]),
+            incarnation: 3,
             requests: vec![MovedRequest {
                 id: 9,
                 left_ms: Some(1000),
@@ -200,7 +212,7 @@ mod tests {
 
     fn read(message: SessionAdopt) -> Result<Arrived> {
         let limits = LiveLimits::new(&GateConfig::default());
-        super::read(message, &limits, Instant::now())
+        super::read(message, 3, &limits, Instant::now())
     }
 
     #[test]
@@ -222,8 +234,17 @@ mod tests {
             read(message).map(drop)
         };
         assert!(with(|_| {}).is_ok());
-        let wrong: [fn(&mut SessionAdopt); 10] = [
+        let wrong: [fn(&mut SessionAdopt); 12] = [
             |it| it.channels = vec![MovedChannel::default()],
+            |it| {
+                let position = Some(ChannelPosition {
+                    epoch: u64::MAX,
+                    offset: 0,
+                });
+                let channel = "room".to_owned();
+                it.channels = vec![MovedChannel { channel, position }];
+            },
+            |it| it.incarnation = 2,
             |it| it.session = 0,
             |it| it.session = 1 << 53,
             |it| it.user = Some(Default::default()),

@@ -10,10 +10,9 @@
 //! forget the session; its client returns to the next gate, or is sent there by way of another one
 //! ```
 //!
-//! A step that fails is taken back, unless the next gate may have the session: then that counts, so
-//! that no session is at two gates.
+//! [`Departure`] decides what follows from each step.
 
-use std::{any::Any, future::poll_fn, sync::Arc, time::Duration};
+use std::{any::Any, future::poll_fn, mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -24,6 +23,7 @@ use super::{
     client_state::ClientState,
     close_code::Ending,
     connection::Connection,
+    departure::{Departure, Next, REPEAT, Stay, Step, is_repeated, stays},
     handle::ConnectionHandle,
     migration_message::{ADOPT, CLOSE, HOLD, Leaving, READY, RELEASE, write},
     shared::Shared,
@@ -56,15 +56,6 @@ const HOLD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the next gate has to answer before it is asked again.
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The pause before a call is repeated that was not answered.
-const REPEAT: Duration = Duration::from_millis(100);
-
-/// How often the nodes that serve a session are asked to hold it, at most.
-const ROUNDS: usize = 8;
-
-/// How often a node is asked to release a session.
-const RELEASES: usize = 20;
 
 /// Moves all sessions that can, for as long as it is polled.
 pub(super) async fn migrate_all(gate: &Arc<Shared>) {
@@ -157,7 +148,7 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
         }
         _ => {
             let error = Error::new(code::UNAVAILABLE, "no gate takes it");
-            Err(Stay::at(Step::Gates)(error))
+            Err((Step::Gates, error))
         }
     };
     match moved {
@@ -166,54 +157,12 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
             info!(session = id, ?user, gate = to, "session moved");
             true
         }
-        Err(Stay { step, error }) => {
+        Err((step, error)) => {
             gate.metrics.migrated(step.label());
             debug!(session = id, ?user, step = step.label(), %error, "session not moved");
             gate.resumable.stay(id, Instant::now() + RETRY);
             false
         }
-    }
-}
-
-/// Where a session's way to another gate has ended.
-#[derive(Clone, Copy)]
-enum Step {
-    /// No gate takes it.
-    Gates,
-    /// A message of its client waits for room.
-    Deferred,
-    /// A node that serves it does not hold it.
-    Hold,
-    /// The next gate cannot enter its channels, or they change.
-    Channels,
-    /// A part of it is on this gate.
-    Kept,
-    /// The next gate does not take it.
-    Refused,
-}
-
-impl Step {
-    fn label(self) -> &'static str {
-        match self {
-            Self::Gates => "gates",
-            Self::Deferred => "deferred",
-            Self::Hold => "hold",
-            Self::Channels => "channels",
-            Self::Kept => "kept",
-            Self::Refused => "refused",
-        }
-    }
-}
-
-/// Why a session stays.
-struct Stay {
-    step: Step,
-    error: Error,
-}
-
-impl Stay {
-    fn at(step: Step) -> impl FnOnce(Error) -> Self {
-        move |error| Self { step, error }
     }
 }
 
@@ -225,156 +174,116 @@ struct Migration<'a> {
     to: Member,
 }
 
-impl Migration<'_> {
+/// What the steps of a migration have taken so far.
+#[derive(Default)]
+struct Taken<'a> {
+    channels: Vec<(Arc<str>, Position)>,
+    client: Option<(Leaving<'a>, ClientState)>,
+}
+
+impl<'a> Migration<'a> {
     /// # Errors
     /// Why the session stays.
-    async fn run(&self, connection: &mut Connection<BoxTransport>) -> Result<(), Stay> {
+    async fn run(&'a self, connection: &mut Connection<BoxTransport>) -> Result<(), (Step, Error)> {
         let deferred = poll_fn(|cx| connection.poll_deferred(cx));
         let submitted = timeout(DEFERRED, deferred).await;
-        submitted.map_err(|_| Stay::at(Step::Deferred)(stays("a message waits for room")))?;
+        submitted.map_err(|_| (Step::Deferred, stays("a message waits for room")))?;
         let (handle, login_by) = (connection.handle.clone(), connection.login_by);
-        let mut held = Vec::new();
-        let result = match self.hold(&mut held).await {
-            Ok(()) => self.adopt(&handle, login_by).await,
-            Err(error) => Err(Stay::at(Step::Hold)(error)),
-        };
-        match result {
-            Ok(closed) => {
-                self.forget();
-                if let Some(closed) = closed {
-                    self.close(closed).await;
+        let window = self.gate.config.resume_window.unwrap_or_default();
+        let (mut departure, mut taken) = (Departure::new(window), Taken::default());
+        let mut next = Next::Hold;
+        loop {
+            next = match next {
+                Next::Hold => departure.held(self.hold().await),
+                Next::Leave => {
+                    let left = self.leave().await;
+                    departure.left(left.map(|channels| taken.channels = channels))
                 }
-                Ok(())
-            }
-            Err(error) => {
-                for node in held {
-                    self.release(&node).await;
+                Next::Take => {
+                    let client = self.take(&handle, login_by, mem::take(&mut taken.channels));
+                    let client = client.map(|client| taken.client = Some(client));
+                    departure.taken(client, Instant::now())
                 }
-                Err(error)
-            }
+                Next::Adopt(pause) => {
+                    sleep(pause).await;
+                    let adopted = self.adopt(&taken).await;
+                    let stops = self.gate.node.is_shutting_down();
+                    departure.adopted(adopted, (self.is_member(), stops), Instant::now())
+                }
+                Next::Forget => {
+                    let closed = handle.closed_moving();
+                    self.forget();
+                    if let Some(closed) = closed {
+                        self.close(closed).await;
+                    }
+                    return Ok(());
+                }
+                Next::Stay(stay) => return Err(self.stay(stay, &handle, taken).await),
+            };
         }
     }
 
-    /// Lets what is for the session wait at all nodes that serve it. Adds those to `held`.
-    async fn hold(&self, held: &mut Vec<String>) -> Result {
-        for _ in 0..ROUNDS {
-            let served = self.served()?;
-            let known = held.len();
-            let calls = served.into_iter().map(|(node, _)| {
-                let request = SessionHold {
-                    session: self.session.id(),
-                    to: self.to.address().to_owned(),
-                };
-                let call = self.call::<_, ()>(&node, HOLD, &request, HOLD_TIMEOUT);
-                async move { (node, call.await) }
-            });
-            let mut failed = None;
-            for (node, result) in join_all(calls).await {
-                // Also one that has not answered may hold it.
-                if !held.contains(&node) {
-                    held.push(node);
-                }
-                failed = failed.or(result.err());
-            }
-            if let Some(error) = failed {
-                return Err(error);
-            }
-            // Of the round before, everything has been handled: nothing is under way any more.
-            if known == held.len() {
-                return Ok(());
-            }
-        }
-        Err(stays("more and more nodes serve it"))
+    /// Lets what is for the session wait at all nodes that serve it.
+    ///
+    /// # Errors
+    /// One of them cannot.
+    async fn hold(&self) -> Result<Vec<(String, Result)>> {
+        let calls = self.served()?.into_iter().map(|(node, _)| {
+            let request = SessionHold {
+                session: self.session.id(),
+                to: self.to.address().to_owned(),
+            };
+            let call = self.call::<_, ()>(&node, HOLD, &request, HOLD_TIMEOUT);
+            async move { (node, call.await) }
+        });
+        Ok(join_all(calls).await)
     }
 
-    /// Gives the session to the next gate. Returns why it was closed meanwhile, if it was.
-    async fn adopt(
-        &self,
-        handle: &ConnectionHandle,
-        login_by: Option<Instant>,
-    ) -> Result<Option<Ending>, Stay> {
+    /// Leaves the session's channels. Returns up to where it has everything.
+    async fn leave(&self) -> Result<Vec<(Arc<str>, Position)>> {
         let channels = self.gate.node.channel_network();
-        let channels = channels.ok_or_else(|| stays("the node stops"));
-        let channels = channels.map_err(Stay::at(Step::Channels))?;
-        let left = channels.leave_for(self.session.typed(), self.to.address().to_owned());
-        let left = left.await.map_err(Stay::at(Step::Channels))?;
-        let result = self.hand_over(handle, login_by, left).await;
-        if result.is_err() {
-            channels.stay(self.session);
-        }
-        result
+        let channels = channels.ok_or_else(|| stays("the node stops"))?;
+        let to = self.to.address().to_owned();
+        channels.leave_for(self.session.typed(), to).await
     }
 
-    /// [`adopt`](Self::adopt), of a session that has left these channels.
-    async fn hand_over(
-        &self,
-        handle: &ConnectionHandle,
-        login_by: Option<Instant>,
-        channels: Vec<(Arc<str>, Position)>,
-    ) -> Result<Option<Ending>, Stay> {
-        let leaving = self.leaving(login_by, channels);
-        let leaving = leaving.map_err(Stay::at(Step::Kept))?;
-        let elsewhere = requests(&leaving.served);
-        let taken = handle.take_moving(self.session, &elsewhere);
-        let taken = taken.ok_or_else(|| stays("this node has to answer it"));
-        let taken = taken.map_err(Stay::at(Step::Kept))?;
-        match self.send(&leaving, &taken).await {
-            Ok(()) => Ok(handle.closed_moving()),
-            Err(error) => {
-                handle.put_back(taken);
-                self.gate.migrations.refused(&self.to);
-                Err(Stay::at(Step::Refused)(error))
-            }
-        }
-    }
-
-    /// What the next gate has to know beside the client.
+    /// Takes the client's state.
     ///
     /// # Errors
     /// A part of the session is on this gate.
-    fn leaving(
+    fn take(
         &self,
+        handle: &ConnectionHandle,
         login_by: Option<Instant>,
         channels: Vec<(Arc<str>, Position)>,
-    ) -> Result<Leaving<'_>> {
+    ) -> Result<(Leaving<'a>, ClientState)> {
         let node = &self.gate.node;
         if !self.session.inner().is_bare() {
             return Err(stays("this node has a part of it"));
         }
         let claim = node.sessions().claim(self.session);
         let secrets = self.gate.resumable.secrets(self.session.id());
-        Ok(Leaving {
+        let leaving = Leaving {
             session: self.session,
             claim: claim.ok_or_else(|| stays("a login is under way"))?,
             served: self.served()?,
             channels,
             secrets: secrets.ok_or_else(|| stays("it has ended"))?,
             login_by,
-        })
+            incarnation: self.to.incarnation(),
+        };
+        let taken = handle.take_moving(self.session, &requests(&leaving.served));
+        let taken = taken.ok_or_else(|| stays("this node has to answer it"))?;
+        Ok((leaving, taken))
     }
 
     /// # Errors
-    /// The next gate does not have the session.
-    async fn send(&self, leaving: &Leaving<'_>, taken: &ClientState) -> Result {
-        let begun = Instant::now();
-        let window = self.gate.config.resume_window.unwrap_or_default();
-        loop {
-            let message: SessionAdopt = write(leaving, taken, Instant::now());
-            let to = self.to.address();
-            let adopted = self.call::<_, ()>(to, ADOPT, &message, ADOPT_TIMEOUT);
-            let Err(error) = adopted.await else {
-                return Ok(());
-            };
-            let is_known = !matches!(error.code(), code::UNAVAILABLE | code::TIMEOUT);
-            if is_known || !self.is_member() {
-                return Err(error);
-            }
-            if begun.elapsed() >= window || self.gate.node.is_shutting_down() {
-                // It may have the session. Here the session is lost, there or nowhere it goes on.
-                return Ok(());
-            }
-            sleep(REPEAT).await;
-        }
+    /// The next gate does not take the session, or does not answer.
+    async fn adopt(&self, taken: &Taken<'_>) -> Result {
+        let (leaving, client) = taken.client.as_ref().ok_or_else(|| stays("not taken"))?;
+        let message: SessionAdopt = write(leaving, client, Instant::now());
+        let to = self.to.address();
+        self.call::<_, ()>(to, ADOPT, &message, ADOPT_TIMEOUT).await
     }
 
     /// Whether the next gate is a member still.
@@ -382,6 +291,26 @@ impl Migration<'_> {
         let members = self.gate.node.members();
         let mut members = members.iter();
         members.any(|member| member.incarnation() == self.to.incarnation())
+    }
+
+    /// Takes everything back. Returns why the session stays.
+    async fn stay(&self, stay: Stay, handle: &ConnectionHandle, taken: Taken<'_>) -> (Step, Error) {
+        if let Some((_, client)) = taken.client {
+            handle.put_back(client);
+            if let Ok(served) = self.served() {
+                handle.fail_unserved(&requests(&served));
+            }
+            self.gate.migrations.refused(&self.to);
+        }
+        if stay.left
+            && let Some(channels) = self.gate.node.channel_network()
+        {
+            channels.stay(self.session);
+        }
+        for node in &stay.held {
+            self.release(node).await;
+        }
+        (stay.step, stay.error)
     }
 
     /// Forgets the session: clients that return with its token learn where it is.
@@ -408,9 +337,26 @@ impl Migration<'_> {
             reason,
         };
         let to = self.to.address();
-        let closed = self.call::<_, ()>(to, CLOSE, &request, ADOPT_TIMEOUT);
-        if let Err(error) = closed.await {
+        if let Err(error) = self.repeat(to, CLOSE, &request).await {
             debug!(session = request.session, gate = to, %error, "moved session not closed");
+        }
+    }
+
+    /// Calls a node until it answers.
+    async fn repeat(
+        &self,
+        to: &str,
+        method: &'static str,
+        request: &impl prost::Message,
+    ) -> Result {
+        let mut times = 0;
+        loop {
+            let result = self.call::<_, ()>(to, method, request, HOLD_TIMEOUT).await;
+            times += 1;
+            if !is_repeated(times, &result) {
+                return result;
+            }
+            sleep(REPEAT).await;
         }
     }
 
@@ -419,19 +365,7 @@ impl Migration<'_> {
         let request = SessionRelease {
             session: self.session.id(),
         };
-        let mut released = Err(stays("not asked"));
-        for _ in 0..RELEASES {
-            released = self
-                .call::<_, ()>(node, RELEASE, &request, HOLD_TIMEOUT)
-                .await;
-            match &released {
-                Err(error) if matches!(error.code(), code::UNAVAILABLE | code::TIMEOUT) => {
-                    sleep(REPEAT).await;
-                }
-                _ => break,
-            }
-        }
-        if released.is_err()
+        if self.repeat(node, RELEASE, &request).await.is_err()
             && let Some(cluster) = self.gate.dispatch.cluster()
         {
             cluster.attached(self.session, node, false);
@@ -452,8 +386,4 @@ impl Migration<'_> {
         let key = self.session.id().unsigned_abs();
         self.caller.call(to, key, method, request, within)
     }
-}
-
-fn stays(why: &str) -> Error {
-    Error::new(code::CONFLICT, why.to_owned())
 }

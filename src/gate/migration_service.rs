@@ -1,6 +1,10 @@
 //! The gate, towards gates that drain.
 
-use std::sync::{Arc, Weak};
+use std::{
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -8,6 +12,7 @@ use tokio::runtime;
 
 use super::{
     migration_in::{adopt, takes},
+    migration_message::CLOSE,
     shared::Shared,
 };
 use crate::{
@@ -16,6 +21,12 @@ use crate::{
     kick::Kick,
     session::CloseReason,
 };
+
+/// How long the gate to which a session has moved on has to close it.
+const PASS_ON_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The result of a call that was passed on.
+type PassedOn = Pin<Box<dyn Future<Output = Result> + Send>>;
 
 /// Takes sessions from gates that drain.
 pub(super) struct MigrationService {
@@ -32,19 +43,29 @@ impl MigrationService {
         }
     }
 
-    /// Closes a session that was closed at its former gate while it moved.
+    /// Closes a session that was closed at its former gate while it moved. One that has moved on is
+    /// closed at its next gate.
     ///
     /// # Errors
     /// [`code::NOT_FOUND`].
-    fn close(&self, request: SessionClose) -> Result {
+    fn close(&self, call: &NodeCall) -> Result<Option<PassedOn>> {
+        let request = decode::<SessionClose>(&call.body)?;
         let gate = self.gate()?;
-        let session = gate.node.sessions().find_local(request.session);
-        let session = session.ok_or_else(|| Error::new(code::NOT_FOUND, "no such session"))?;
+        let missing = || Error::new(code::NOT_FOUND, "no such session");
+        let Some(session) = gate.node.sessions().find_local(request.session) else {
+            let to = gate.resumable.moved_to(request.session);
+            let (to, tunnels) = to.zip(gate.tunnels.as_ref()).ok_or_else(missing)?;
+            let key = request.session.unsigned_abs();
+            let closed = tunnels
+                .caller
+                .call::<_, ()>(&to, key, CLOSE, &request, PASS_ON_TIMEOUT);
+            return Ok(Some(Box::pin(closed)));
+        };
         session.sink().close(match request.kick.is_empty() {
             true => CloseReason::Closed(request.reason),
             false => CloseReason::KickedWith(Kick::decode(&request.kick)),
         });
-        Ok(())
+        Ok(None)
     }
 
     fn gate(&self) -> Result<Arc<Shared>> {
@@ -70,10 +91,12 @@ impl NodeService for MigrationService {
                 let ready = self.gate().and_then(|gate| takes(&gate));
                 call.respond(ready.map(|_| Bytes::new()));
             }
-            "Close" => {
-                let closed = decode(&call.body).and_then(|request| self.close(request));
-                call.respond(closed.map(|()| Bytes::new()));
-            }
+            "Close" => match self.close(&call) {
+                Ok(Some(closed)) => drop(self.runtime.spawn(async move {
+                    call.respond(closed.await.map(|()| Bytes::new()));
+                })),
+                closed => call.respond(closed.map(|_| Bytes::new())),
+            },
             _ => call.fail(Error::bad_request("no such method")),
         }
     }

@@ -1,7 +1,7 @@
 //! What a gate keeps of the sessions that come from other gates, and go there.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +12,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 
-use crate::{cluster::rendezvous_score, member::Member};
+use super::resume::{registry::Registry, token::Secret};
+use crate::{
+    cluster::rendezvous_score,
+    error::{Error, Result, code},
+    member::Member,
+};
 
 /// The sessions of a gate that move at a time.
 const MAX_MIGRATING: usize = 64;
@@ -46,17 +51,18 @@ impl Default for Migrations {
 /// Sessions that have arrived, and until when they are remembered.
 #[derive(Default)]
 struct Remembered {
-    ids: HashSet<i64>,
+    /// With the secret that each came with.
+    ids: HashMap<i64, Secret>,
     until: VecDeque<(Instant, i64)>,
 }
 
-/// A session that arrives.
-pub(super) struct Arriving<'a> {
-    migrations: &'a Migrations,
+/// A session that arrives. Until it is dropped, the same session does not arrive again.
+pub(super) struct Arriving {
+    migrations: Arc<Migrations>,
     id: i64,
 }
 
-impl Drop for Arriving<'_> {
+impl Drop for Arriving {
     fn drop(&mut self) {
         self.migrations.arriving.lock().remove(&self.id);
     }
@@ -71,17 +77,38 @@ impl Migrations {
         self.listening.load(Ordering::Acquire)
     }
 
-    /// Notes that a session arrives, until the value is dropped; `None` if it does already.
-    pub(super) fn arrive(&self, id: i64) -> Option<Arriving<'_>> {
-        let new = self.arriving.lock().insert(id);
-        new.then_some(Arriving {
-            migrations: self,
+    /// Decides about a call that brings a session, which may be a repeated one. `None` if this gate has
+    /// the session, or has had it: a gate has a session once, and the call must not revive it.
+    ///
+    /// # Errors
+    /// [`code::UNAVAILABLE`] while the same call is under way, [`code::CONFLICT`] if another session
+    /// has the id.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        id: i64,
+        secret: &Secret,
+        sessions: &Registry,
+    ) -> Result<Option<Arriving>> {
+        if !self.arriving.lock().insert(id) {
+            return Err(Error::new(code::UNAVAILABLE, "under way"));
+        }
+        let arriving = Arriving {
+            migrations: self.clone(),
             id,
-        })
+        };
+        // With the secret that it came with: its client may have been here since, and have another.
+        let known = self.arrived.lock().ids.get(&id).copied();
+        let known = known.or_else(|| sessions.secrets(id).map(|secrets| secrets.current));
+        match known {
+            Some(known) if known.is(secret) => Ok(None),
+            Some(_) => Err(Error::new(code::CONFLICT, "another session has this id")),
+            None => Ok(Some(arriving)),
+        }
     }
 
-    /// Notes that a session has arrived, and remembers it for a while.
-    pub(super) fn arrived(&self, id: i64, remember: Duration, now: Instant) {
+    /// Notes that a session has arrived with this secret, and remembers it for a while, also if it ends
+    /// or moves on.
+    pub(super) fn arrived(&self, id: i64, secret: Secret, remember: Duration, now: Instant) {
         let mut arrived = self.arrived.lock();
         while let Some((until, old)) = arrived.until.front().copied()
             && until <= now
@@ -89,15 +116,9 @@ impl Migrations {
             arrived.until.pop_front();
             arrived.ids.remove(&old);
         }
-        if arrived.ids.insert(id) {
+        if arrived.ids.insert(id, secret).is_none() {
             arrived.until.push_back((now + remember, id));
         }
-    }
-
-    /// Whether a session has arrived, also if it has ended or moved on since. A gate has a session once:
-    /// the call which brings it may be repeated, and must not revive it.
-    pub(super) fn has_arrived(&self, id: i64) -> bool {
-        self.arrived.lock().ids.contains(&id)
     }
 
     pub(super) fn set_ready(&self, ready: Vec<Member>) {
@@ -125,14 +146,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_that_has_arrived_is_remembered_for_a_while() {
-        let (migrations, now) = (Migrations::default(), Instant::now());
+    fn a_session_arrives_once_and_is_remembered_for_a_while() {
+        let (migrations, now) = (Arc::<Migrations>::default(), Instant::now());
         let remember = Duration::from_secs(60);
-        assert!(!migrations.has_arrived(7));
-        migrations.arrived(7, remember, now);
-        migrations.arrived(8, remember, now + remember / 2);
-        assert!(migrations.has_arrived(7) && migrations.has_arrived(8));
-        migrations.arrived(9, remember, now + remember);
-        assert!(!migrations.has_arrived(7) && migrations.has_arrived(8));
+        let [secret, other] = [[7; 16], [8; 16]].map(|bytes| Secret::of(&bytes).unwrap());
+        let sessions = Registry::default();
+        let admit = |id, secret| migrations.admit(id, secret, &sessions);
+        let arriving = admit(7, &secret).unwrap().unwrap();
+        let under_way = admit(7, &secret).err().unwrap();
+        assert_eq!(under_way.code(), code::UNAVAILABLE);
+        migrations.arrived(7, secret, remember, now);
+        drop(arriving);
+        assert!(admit(7, &secret).unwrap().is_none(), "it was repeated");
+        let conflict = admit(7, &other).err().unwrap();
+        assert_eq!(conflict.code(), code::CONFLICT);
+        assert!(admit(8, &secret).unwrap().is_some());
+        migrations.arrived(9, secret, remember, now + remember);
+        assert!(admit(7, &secret).unwrap().is_some(), "long ago");
+        assert!(admit(9, &secret).unwrap().is_none());
     }
 }

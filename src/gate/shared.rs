@@ -56,7 +56,7 @@ pub(super) struct Shared {
     /// To the other gates of the cluster, if the node is in one.
     pub(super) tunnels: Option<TunnelClient>,
     /// What moves between gates.
-    pub(super) migrations: Migrations,
+    pub(super) migrations: Arc<Migrations>,
 }
 
 impl Shared {
@@ -86,7 +86,7 @@ impl Shared {
             resumable: Registry::default(),
             anonymous_away: AddressLimit::new(),
             tunnels,
-            migrations: Migrations::default(),
+            migrations: Arc::default(),
         })
     }
 

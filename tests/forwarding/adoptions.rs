@@ -30,6 +30,8 @@ struct Caller {
     peer: ScriptedPeer,
     stream: RawLink,
     last: u64,
+    /// Of the gate.
+    incarnation: u64,
 }
 
 impl Caller {
@@ -38,8 +40,12 @@ impl Caller {
         let peer = ScriptedPeer::join(&nodes.master, 7).await;
         gate.knows(2).await;
         let stream = peer.stream_to(gate, 0).await;
-        let last = 0;
-        Self { peer, stream, last }
+        Self {
+            peer,
+            stream,
+            last: 0,
+            incarnation: gate.handle().member().unwrap().incarnation(),
+        }
     }
 
     /// Whether a call is answered without an error.
@@ -66,6 +72,10 @@ impl Caller {
     }
 
     async fn adopt(&mut self, session: &SessionAdopt) -> bool {
+        let mut session = session.clone();
+        if session.incarnation == 0 {
+            session.incarnation = self.incarnation;
+        }
         self.call("Gate.Adopt", session.encode_to_vec()).await
     }
 }
@@ -165,7 +175,8 @@ async fn a_session_that_cannot_be_is_not_adopted_and_leaves_nothing() {
         epoch: u64::MAX,
         offset: u64::MAX,
     });
-    let wrong: [fn(&mut SessionAdopt); 9] = [
+    let wrong: [fn(&mut SessionAdopt); 10] = [
+        |it| it.incarnation = 1,
         |it| it.session = -5,
         |it| it.user = Some(UserId::default()),
         |it| {

@@ -614,6 +614,10 @@ pub struct SessionAdopt {
     /// Its channels, and up to where it has everything.
     #[prost(message, repeated, tag = "17")]
     pub channels: ::prost::alloc::vec::Vec<MovedChannel>,
+    /// The incarnation of the gate that is to take it. Another one refuses: the session may be at the one
+    /// that the former gate has asked before.
+    #[prost(uint64, tag = "18")]
+    pub incarnation: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MovedChannel {

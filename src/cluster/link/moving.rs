@@ -13,9 +13,11 @@
 use std::task::Waker;
 
 use super::{
-    effect::Effect, held::HeldItem, receiver::Receiver, served_session::ServedSession,
-    session::LinkedSession, session_window::SessionWindow, state::LinkState,
+    effect::Effect, held::HeldItem, proto::Frame, receiver::Receiver,
+    served_session::ServedSession, session::LinkedSession, session_window::SessionWindow,
+    state::LinkState,
 };
+use crate::session::CloseReason;
 
 /// Sessions of the peer, which this node serves.
 impl<S: LinkedSession> LinkState<S> {
@@ -128,8 +130,16 @@ impl<S: LinkedSession> LinkState<S> {
         effects: &mut Vec<Effect<S>>,
     ) {
         if !attached {
-            let any = u64::MAX;
-            return self.sender.session_unknown(session.id(), any, effects);
+            let (id, any) = (session.id(), u64::MAX);
+            let known = self.sender.windows.contains_key(&id);
+            self.sender.session_unknown(id, any, effects);
+            if known {
+                // The peer may attach it still, or have done so: nothing else would end it there.
+                let reason = CloseReason::Broken("it was lost when it moved".to_owned());
+                let closed = self.sender.push(Frame::session_closed(id, &reason));
+                effects.extend(closed.map(Effect::Wake));
+            }
+            return;
         }
         if let Some(window) = self.sender.windows.get_mut(&session.id()) {
             window.attaching = false;

@@ -18,6 +18,7 @@ use super::{
     held::{Held, HeldItem},
     proto::{Frame, Kind},
     stream::LinkStream,
+    whereabouts::{Way, Whereabouts},
 };
 use crate::{
     error::Result,
@@ -43,16 +44,7 @@ pub(in crate::cluster) struct RemoteSession {
     /// lock of its link, which refuses frames of the session at the same time.
     displaced: AtomicBool,
     /// A leaf lock, taken within that of a link.
-    now: Mutex<Now>,
-}
-
-/// Where the session is.
-#[derive(Default)]
-struct Now {
-    /// `None` for the first gate.
-    place: Option<Place>,
-    /// What waits, while the session is held.
-    held: Option<Held>,
+    now: Mutex<Whereabouts<Place>>,
 }
 
 /// A session at one gate.
@@ -82,18 +74,14 @@ impl RemoteSession {
 
     /// Holds the session: what is for its gate waits. Called under the lock of its link.
     pub(in crate::cluster) fn hold(&self) {
-        self.now.lock().held.get_or_insert_default();
+        self.now.lock().hold();
         self.displaced.store(true, Ordering::Release);
     }
 
     /// Ends the hold, at another gate if one is given. Returns what has waited. Called under the lock
     /// of the link to that gate, which is then sent what has waited.
     pub(in crate::cluster) fn settle(&self, place: Option<Place>) -> Vec<HeldItem> {
-        let mut now = self.now.lock();
-        if place.is_some() {
-            now.place = place;
-        }
-        now.held.take().map(Held::into_items).unwrap_or_default()
+        self.now.lock().settle(place)
     }
 
     /// Sends something to the gate, or keeps it while the session is held. `attempt` is called again
@@ -110,12 +98,9 @@ impl RemoteSession {
             }
         }
         loop {
-            let place = {
-                let mut now = self.now.lock();
-                if let Some(held) = &mut now.held {
-                    return hold(held);
-                }
-                now.place.clone().unwrap_or_else(|| self.first.clone())
+            let place = match self.now.lock().way(&self.first) {
+                Way::Held(held) => return hold(held),
+                Way::Gate(place) => place,
             };
             let sent = attempt(&place);
             if sent.is_ok() || self.is_at(&place) {
@@ -126,7 +111,7 @@ impl RemoteSession {
 
     fn is_at(&self, place: &Place) -> bool {
         let now = self.now.lock();
-        now.held.is_none() && now.place.as_ref().unwrap_or(&self.first).is(place)
+        !now.is_held() && now.place().unwrap_or(&self.first).is(place)
     }
 
     /// Waits while the session is held, ten seconds at most, for calls that go to its gate by address.
@@ -138,7 +123,7 @@ impl RemoteSession {
     }
 
     fn is_held(&self) -> bool {
-        self.displaced.load(Ordering::Acquire) && self.now.lock().held.is_some()
+        self.displaced.load(Ordering::Acquire) && self.now.lock().is_held()
     }
 
     /// Where the session is; while it is held, where it was.
@@ -146,7 +131,7 @@ impl RemoteSession {
         if !self.displaced.load(Ordering::Acquire) {
             return self.first.clone();
         }
-        let place = self.now.lock().place.clone();
+        let place = self.now.lock().place().cloned();
         place.unwrap_or_else(|| self.first.clone())
     }
 

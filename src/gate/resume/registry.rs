@@ -73,6 +73,15 @@ struct Entry {
     migrate_at: Option<Instant>,
 }
 
+/// What is next for a session without a connection.
+pub(in crate::gate) enum Next {
+    /// It waits for its client.
+    Waits,
+    Returned(Arrival),
+    /// It is to move to another gate.
+    Migrates,
+}
+
 /// Why a session is not to be found here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::gate) enum NotHere {
@@ -190,12 +199,6 @@ impl Registry {
         session.supersede();
     }
 
-    pub(in crate::gate) fn is_migrating(&self, id: i64) -> bool {
-        let table = self.0.lock();
-        let entry = table.sessions.get(&id);
-        entry.is_some_and(|entry| entry.migrating.is_some())
-    }
-
     /// Notes that a session does not move, and is not to be tried again before this time.
     pub(in crate::gate) fn stay(&self, id: i64, migrate_at: Instant) {
         if let Some(entry) = self.0.lock().sessions.get_mut(&id) {
@@ -218,6 +221,12 @@ impl Registry {
             // Without the lock: it may own a socket.
             drop(entry.arrival);
         }
+    }
+
+    /// The address of the gate that has a session which was here.
+    pub(in crate::gate) fn moved_to(&self, id: i64) -> Option<Arc<str>> {
+        let table = self.0.lock();
+        table.moved.get(&id).map(|(_, to)| to.clone())
     }
 
     /// Whether no client may return.
@@ -299,9 +308,21 @@ impl Registry {
         session.supersede();
     }
 
-    /// Takes the new socket of a session, if there is one.
-    pub(in crate::gate) fn take_arrival(&self, id: i64) -> Option<Arrival> {
-        self.0.lock().sessions.get_mut(&id)?.arrival.take()
+    /// What is next for a session without a connection. While it is to move, a new socket is dropped:
+    /// its client has no answer yet, and tries again.
+    pub(in crate::gate) fn next(&self, id: i64) -> Next {
+        let mut table = self.0.lock();
+        let Some(entry) = table.sessions.get_mut(&id) else {
+            return Next::Waits;
+        };
+        let (arrival, migrates) = (entry.arrival.take(), entry.migrating.is_some());
+        drop(table);
+        match arrival {
+            // Without the lock: it owns a socket.
+            _ if migrates => Next::Migrates,
+            Some(arrival) => Next::Returned(arrival),
+            None => Next::Waits,
+        }
     }
 
     /// Removes a session that has ended. Clients that return with its token learn why.

@@ -1,0 +1,202 @@
+//! The decisions of a gate about one session that moves to another gate. No I/O, takes `now`.
+//!
+//! ```text
+//! Hold --> Leave --> Take --> Adopt --> Forget
+//!  | ^ new nodes       |       | ^ unanswered
+//!  +-+------+----------+-------+-+----> Stay
+//! ```
+//!
+//! A step that fails is taken back, unless the next gate may have the session: then that counts, so
+//! that no session is at two gates.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::{Error, Result, code};
+
+/// The pause before a call is repeated that was not answered.
+pub(super) const REPEAT: Duration = Duration::from_millis(100);
+
+/// How often the nodes that serve a session are asked to hold it, at most.
+const ROUNDS: usize = 8;
+
+/// How often a node is asked to release a session, or the next gate to close it, at most.
+const REPEATS: usize = 20;
+
+/// One session on its way to another gate.
+pub(super) struct Departure {
+    /// How long the next gate may leave the call unanswered, while it is a member.
+    window: Duration,
+    rounds: usize,
+    /// The nodes that may hold the session.
+    held: Vec<String>,
+    left: bool,
+    /// When the client's state was taken.
+    taken: Option<Instant>,
+}
+
+/// What is to be done next. The result of each step is an input.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Ask all nodes that serve the session to hold it: [`Departure::held`].
+    Hold,
+    /// Leave its channels: [`Departure::left`].
+    Leave,
+    /// Take the client's state: [`Departure::taken`].
+    Take,
+    /// After a pause, call the next gate with what was taken: [`Departure::adopted`].
+    Adopt(Duration),
+    /// Forget the session: the next gate has it, or nobody may go on with it.
+    Forget,
+    /// Take back what was done: the session stays.
+    Stay(Stay),
+}
+
+/// Why a session stays, and what is to be taken back.
+#[derive(Debug)]
+pub(super) struct Stay {
+    pub(super) step: Step,
+    pub(super) error: Error,
+    /// The nodes that may hold it.
+    pub(super) held: Vec<String>,
+    /// Whether it has left its channels.
+    pub(super) left: bool,
+}
+
+/// Where a session's way to another gate has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// No gate takes it.
+    Gates,
+    /// A message of its client waits for room.
+    Deferred,
+    /// A node that serves it does not hold it.
+    Hold,
+    /// The next gate cannot enter its channels, or they change.
+    Channels,
+    /// A part of it is on this gate.
+    Kept,
+    /// The next gate does not take it.
+    Refused,
+}
+
+impl Step {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Gates => "gates",
+            Self::Deferred => "deferred",
+            Self::Hold => "hold",
+            Self::Channels => "channels",
+            Self::Kept => "kept",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Departure {
+    /// Begins with [`Next::Hold`].
+    pub(super) fn new(window: Duration) -> Self {
+        Self {
+            window,
+            rounds: 0,
+            held: Vec::new(),
+            left: false,
+            taken: None,
+        }
+    }
+
+    /// The nodes that serve the session have been asked to hold it.
+    ///
+    /// They are asked again until no other node serves it: of the round before, everything has been
+    /// handled then, so nothing is under way in either direction.
+    pub(super) fn held(&mut self, asked: Result<Vec<(String, Result)>>) -> Next {
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(error) => return self.stay(Step::Hold, error),
+        };
+        let (known, mut failed) = (self.held.len(), None);
+        for (node, result) in asked {
+            // Also one that has not answered may hold it.
+            if !self.held.contains(&node) {
+                self.held.push(node);
+            }
+            failed = failed.or(result.err());
+        }
+        self.rounds += 1;
+        match failed {
+            Some(error) => self.stay(Step::Hold, error),
+            None if known == self.held.len() => Next::Leave,
+            None if self.rounds < ROUNDS => Next::Hold,
+            None => self.stay(Step::Hold, stays("more and more nodes serve it")),
+        }
+    }
+
+    /// The session has left its channels, or stays in them.
+    pub(super) fn left(&mut self, left: Result) -> Next {
+        match left {
+            Ok(()) => {
+                self.left = true;
+                Next::Take
+            }
+            Err(error) => self.stay(Step::Channels, error),
+        }
+    }
+
+    /// The client's state was taken, or a part of the session is on this gate.
+    pub(super) fn taken(&mut self, taken: Result, now: Instant) -> Next {
+        match taken {
+            Ok(()) => {
+                self.taken = Some(now);
+                Next::Adopt(Duration::ZERO)
+            }
+            Err(error) => self.stay(Step::Kept, error),
+        }
+    }
+
+    /// The next gate has answered, or has not. `is_member` says whether it is a member still, in the
+    /// same incarnation; `stops`, whether this node cannot wait any longer.
+    pub(super) fn adopted(
+        &mut self,
+        adopted: Result,
+        (is_member, stops): (bool, bool),
+        now: Instant,
+    ) -> Next {
+        let Err(error) = adopted else {
+            return Next::Forget;
+        };
+        if !is_unanswered(&error) || !is_member {
+            return self.stay(Step::Refused, error);
+        }
+        let since = self.taken.map(|at| now.saturating_duration_since(at));
+        if stops || since.is_none_or(|since| since >= self.window) {
+            // It may have the session. Here the session is lost, there or nowhere it goes on.
+            return Next::Forget;
+        }
+        Next::Adopt(REPEAT)
+    }
+
+    fn stay(&mut self, step: Step, error: Error) -> Next {
+        Next::Stay(Stay {
+            step,
+            error,
+            held: std::mem::take(&mut self.held),
+            left: self.left,
+        })
+    }
+}
+
+/// Whether a node that was asked `times` to release or to close a session is to be asked again.
+pub(super) fn is_repeated(times: usize, result: &Result) -> bool {
+    times < REPEATS && result.as_ref().is_err_and(is_unanswered)
+}
+
+/// Whether it is unknown what has become of a call.
+fn is_unanswered(error: &Error) -> bool {
+    matches!(error.code(), code::UNAVAILABLE | code::TIMEOUT)
+}
+
+/// Why a session stays where it is.
+pub(super) fn stays(why: &str) -> Error {
+    Error::new(code::CONFLICT, why.to_owned())
+}

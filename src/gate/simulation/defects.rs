@@ -1,0 +1,42 @@
+//! Defects that the simulation must find: each breaks one rule of the migration.
+
+/// One broken rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Defect {
+    /// The next gate has received one packet more than the former one.
+    CountsOneMore,
+    /// The next gate sends again from one packet too late.
+    ReplaysFromTooLate,
+    /// The former gate keeps the session after it has handed it over.
+    AnswersOn,
+    /// Requests in flight do not move along.
+    DropsRequests,
+    /// The nodes that serve the session do not hold it.
+    HoldsNothing,
+    /// What has waited at a node is dropped when the next gate attaches it.
+    DropsHeld,
+    /// A call that was not answered counts as refused.
+    SilenceIsRefusal,
+    /// A repeated call revives a session that has ended.
+    Revives,
+    /// A client may return while its session is about to move.
+    AdmitsWhileMoving,
+    /// A close while the session moves is forgotten.
+    ForgetsClose,
+    /// The former gate forgets where the session has gone, and that it was there.
+    ForgetsWhere,
+}
+
+pub(super) const ALL_DEFECTS: [Defect; 11] = [
+    Defect::CountsOneMore,
+    Defect::ReplaysFromTooLate,
+    Defect::AnswersOn,
+    Defect::DropsRequests,
+    Defect::HoldsNothing,
+    Defect::DropsHeld,
+    Defect::SilenceIsRefusal,
+    Defect::Revives,
+    Defect::AdmitsWhileMoving,
+    Defect::ForgetsClose,
+    Defect::ForgetsWhere,
+];
