@@ -243,6 +243,7 @@ impl World {
             }
             Err(NotHere::Moved(to)) => Some(node_at(&to)),
             Err(NotHere::Lost(Lost::Unknown)) if hops == 0 => self.holder(via, &token),
+            Err(NotHere::Lost(Lost::Unknown)) => self.search(via, &token),
             Err(NotHere::Lost(lost)) => {
                 return self.send_down(conn, Down::Lost(lost.as_str()));
             }
@@ -285,6 +286,11 @@ impl World {
         if self.mesh.member(via, gate) == Some(incarnation) {
             return Some(gate);
         }
+        self.search(via, token)
+    }
+
+    /// The gate that says that it has the session of a token.
+    fn search(&self, via: usize, token: &Token) -> Option<usize> {
         let mut others = (0..GATES).filter(|it| *it != via && self.mesh.is_alive(*it));
         others.find(|gate| self.gates[*gate].registry.has(&token.0))
     }

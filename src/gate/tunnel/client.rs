@@ -74,6 +74,7 @@ impl TunnelClient {
         remote: Option<SocketAddr>,
         members: &[Member],
     ) -> Result<(Tunnel, Arc<str>), Option<Lost>> {
+        let mut searched = to.gate.is_none();
         let mut gate = match &to.gate {
             Some(gate) => gate.clone(),
             None => self.find(&to.token, members).await?,
@@ -83,10 +84,16 @@ impl TunnelClient {
                 // It has come meanwhile.
                 return Err(None);
             }
-            match self.open(&gate, to, remote).await? {
-                Ok(tunnel) => return Ok((tunnel, gate)),
-                Err(moved) => gate = moved,
-            }
+            gate = match self.open(&gate, to, remote).await {
+                Ok(Ok(tunnel)) => return Ok((tunnel, gate)),
+                Ok(Err(moved)) => moved,
+                // It may have started again at its address since it gave the session away.
+                Err(Some(Lost::Unknown)) if !searched => {
+                    searched = true;
+                    self.find(&to.token, members).await?
+                }
+                Err(error) => return Err(error),
+            };
         }
         Err(None)
     }
