@@ -14,6 +14,7 @@ use crate::process;
 mod body;
 mod broadcast;
 mod conn;
+mod due;
 mod echo;
 mod flow;
 mod game;

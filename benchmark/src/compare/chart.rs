@@ -147,6 +147,7 @@ fn colour(peer: Peer) -> &'static str {
         Peer::Pitaya => "#3f9b57",
         Peer::Cherry => "#b0416b",
         Peer::Pomelo => "#7a5cb8",
+        Peer::Due => "#a8862b",
     }
 }
 

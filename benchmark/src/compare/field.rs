@@ -106,7 +106,12 @@ impl Field {
             if peer == Peer::Cherry {
                 gate.args(["-number", &number.to_string()]);
             }
-            running.listen(gate, transport)?;
+            if peer == Peer::Due {
+                let address = running.spawn(gate, Some("listening on "))?;
+                running.urls.push(format!("due://{address}"));
+            } else {
+                running.listen(gate, transport)?;
+            }
         }
         Ok(())
     }
@@ -178,6 +183,7 @@ fn programs(peer: Peer, out: &Path) -> std::result::Result<Programs, String> {
         }
         Peer::Pitaya => ("pitaya", true, true),
         Peer::Cherry => ("cherry", true, false),
+        Peer::Due => ("due", false, true),
         _ => return Err("it is not optional".to_owned()),
     };
     let broker =
@@ -196,6 +202,8 @@ pub(crate) fn load_flags(peer: Peer, topology: Topology) -> Vec<String> {
     let kind = match peer {
         Peer::Pitaya | Peer::Cherry | Peer::Pomelo if !standalone => "game",
         Peer::Cherry | Peer::Pomelo => "gate",
+        // Its routes are numbers.
+        Peer::Due => return vec!["--alias".to_owned(), "Echo.Echo=1".to_owned()],
         _ => return Vec::new(),
     };
     let alias =
@@ -215,6 +223,7 @@ pub(crate) fn load_flags(peer: Peer, topology: Topology) -> Vec<String> {
 /// The versions of the optional servers that take part, and of what they need.
 pub(crate) fn versions(named: &[Peer]) -> Vec<(String, String)> {
     const CHERRY: &str = include_str!("../../peers/cherry/go.mod");
+    const DUE: &str = include_str!("../../peers/due/go.mod");
     const PITAYA: &str = include_str!("../../peers/pitaya/go.mod");
     const POMELO: &str = include_str!("../../peers/pomelo/package.json");
     const NEEDED: &str = include_str!("../../peers/brokers/go.mod");
@@ -238,6 +247,10 @@ pub(crate) fn versions(named: &[Peer]) -> Vec<(String, String)> {
                 let module = "github.com/cherry-game/cherry";
                 add("cherry", go::required(CHERRY, module));
                 add("NATS", go::required(NEEDED, NATS));
+            }
+            Peer::Due => {
+                add("due", go::required(DUE, "github.com/dobyte/due/v2"));
+                add("etcd", go::required(NEEDED, ETCD));
             }
             Peer::Pomelo => {
                 add("pomelo", npm::required(POMELO, "pomelo").as_deref());

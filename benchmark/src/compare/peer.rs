@@ -26,6 +26,8 @@ pub(crate) enum Peer {
     Cherry,
     /// pomelo, on Node; only if named.
     Pomelo,
+    /// due, with etcd; only if named.
+    Due,
 }
 
 impl Peer {
@@ -40,6 +42,7 @@ impl Peer {
             Self::Pitaya => "pitaya",
             Self::Cherry => "cherry",
             Self::Pomelo => "pomelo",
+            Self::Due => "due",
         }
     }
 

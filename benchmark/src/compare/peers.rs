@@ -115,7 +115,7 @@ impl Peers {
                     )?;
                 }
             }
-            (Peer::Pitaya | Peer::Cherry | Peer::Pomelo, _) => {
+            (Peer::Pitaya | Peer::Cherry | Peer::Pomelo | Peer::Due, _) => {
                 self.field.start(&mut running, peer, topology, transport)?
             }
             (Peer::Bare, _) => running.listen(self.server(&["bare"]), transport)?,

@@ -17,6 +17,8 @@ const GRID: [(usize, usize); 4] = [(1, 1), (100, 1), (1000, 1), (100, 8)];
 
 /// The optional peers that speak our protocol.
 const FIELD: [Peer; 3] = [Peer::Pitaya, Peer::Cherry, Peer::Pomelo];
+/// Those and due, which has a protocol of its own and forwards everything.
+const FORWARDING: [Peer; 4] = [Peer::Pitaya, Peer::Cherry, Peer::Pomelo, Peer::Due];
 /// Those without cherry: its gates answer one request of a client at a time.
 const PIPELINED: [Peer; 2] = [Peer::Pitaya, Peer::Pomelo];
 /// Those without pitaya: it handles messages of one client at the same time.
@@ -49,7 +51,8 @@ pub(crate) fn all() -> Vec<Scenario> {
             let field = match (topology, clients) {
                 _ if transport.is_tls() => &[][..],
                 (Standalone, (_, 2..)) => &PIPELINED,
-                _ => &FIELD,
+                (Standalone, _) => &FIELD,
+                _ => &FORWARDING,
             };
             echo(name, topology, transport, clients)
                 .peers(peers)

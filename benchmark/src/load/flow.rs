@@ -43,6 +43,8 @@ pub(crate) trait Flow: Send {
 pub(crate) struct Outgoing {
     request: bool,
     route: Vec<u8>,
+    /// The route of a server that numbers them.
+    number: u16,
     pub(crate) body: Template,
 }
 
@@ -51,6 +53,7 @@ impl Outgoing {
         Self {
             request: true,
             route: routed(route),
+            number: route.parse().unwrap_or_default(),
             body,
         }
     }
@@ -59,6 +62,7 @@ impl Outgoing {
         Self {
             request: false,
             route: routed(route),
+            number: route.parse().unwrap_or_default(),
             body,
         }
     }
@@ -67,7 +71,9 @@ impl Outgoing {
     pub(crate) fn send(&self, net: &mut Net, slot: usize, stamp: Stamp) {
         let digits = stamp.encode();
         let [before, digits, after] = self.body.parts(&digits);
-        if self.request {
+        if net.speaks_due(slot) {
+            net.send_due(slot, self.number, stamp.seq, &[before, digits, after]);
+        } else if self.request {
             let (id, len) = id_bytes(stamp.seq.into());
             net.send(
                 slot,

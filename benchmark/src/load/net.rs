@@ -17,6 +17,7 @@ use rustls::ClientConfig;
 
 use super::{
     conn::{Conn, Scratch, Stage},
+    due,
     target::Target,
     tls,
     wire::take_packet,
@@ -72,7 +73,7 @@ impl Net {
 
     /// Starts a connection in an empty slot. Slots take the targets in turn.
     pub(crate) fn open(&mut self, slot: usize) -> io::Result<()> {
-        let target = &self.targets[slot % self.targets.len()];
+        let target = self.target(slot);
         let family = if target.address.is_ipv4() {
             AddressFamily::INET
         } else {
@@ -144,9 +145,33 @@ impl Net {
     pub(crate) fn send(&mut self, slot: usize, kind: Kind, parts: &[&[u8]]) {
         if let Some(conn) = &mut self.conns[slot] {
             conn.send_packet(kind, parts);
-            if self.dirty.last() != Some(&slot) {
-                self.dirty.push(slot);
-            }
+            self.mark(slot);
+        }
+    }
+
+    /// Queues a request to a server that speaks the protocol of due.
+    pub(crate) fn send_due(&mut self, slot: usize, route: u16, seq: u32, parts: &[&[u8]]) {
+        if let Some(conn) = &mut self.conns[slot] {
+            let size = parts.iter().map(|part| part.len()).sum();
+            conn.send_raw(&due::header(route, seq, size));
+            parts.iter().for_each(|part| conn.send_raw(part));
+            self.mark(slot);
+        }
+    }
+
+    /// Whether the server of a slot speaks the protocol of due.
+    pub(crate) fn speaks_due(&self, slot: usize) -> bool {
+        self.target(slot).due
+    }
+
+    fn target(&self, slot: usize) -> &Target {
+        &self.targets[slot % self.targets.len()]
+    }
+
+    /// There is something to send.
+    fn mark(&mut self, slot: usize) {
+        if self.dirty.last() != Some(&slot) {
+            self.dirty.push(slot);
         }
     }
 
@@ -240,11 +265,17 @@ impl Net {
                     conn.stage = Stage::Upgrading;
                     conn.send_raw(&ws::upgrade(&target.host, path));
                 }
+                None if target.due => conn.stage = Stage::Open,
                 None => greet(conn),
             }
             conn.waits_to_write = true;
+            let open = conn.stage == Stage::Open;
             self.flush_one(slot)?;
-            return Ok(Progress::Nothing);
+            return Ok(if open {
+                Progress::Opened
+            } else {
+                Progress::Nothing
+            });
         }
         if writable {
             self.flush_one(slot)?;

@@ -9,7 +9,8 @@ use super::{game::BYSTANDERS, target::Target};
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
     /// Where to connect: `tcp://127.0.0.1:3250`, `tls://...`, `ws://127.0.0.1:3250/nano`,
-    /// `wss://...`; with several, clients take them in turn.
+    /// `wss://...`; with several, clients take them in turn. `due://...` speaks the protocol of due,
+    /// whose routes are numbers (`--alias`); it has requests only.
     #[arg(long, required = true)]
     pub(crate) connect: Vec<Target>,
     /// What the clients do.

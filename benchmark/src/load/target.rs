@@ -1,5 +1,5 @@
 //! Where the load goes: `tcp://127.0.0.1:3250`, `tls://...`, `ws://127.0.0.1:3250/nano`,
-//! `wss://...`.
+//! `wss://...`; `due://...` for a gate of due.
 
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -11,6 +11,8 @@ pub(crate) struct Target {
     pub(crate) address: SocketAddr,
     pub(crate) host: String,
     pub(crate) tls: bool,
+    /// Whether it speaks the protocol of due.
+    pub(crate) due: bool,
     /// The path, if it is a WebSocket.
     pub(crate) path: Option<String>,
 }
@@ -24,11 +26,11 @@ impl FromStr for Target {
             .find('/')
             .map_or((rest, "/"), |slash| rest.split_at(slash));
         let (tls, path) = match scheme {
-            "tcp" => (false, None),
+            "tcp" | "due" => (false, None),
             "tls" => (true, None),
             "ws" => (false, Some(path.to_owned())),
             "wss" => (true, Some(path.to_owned())),
-            _ => return Err(format!("not tcp, tls, ws or wss: {url}")),
+            _ => return Err(format!("not tcp, tls, ws, wss or due: {url}")),
         };
         let address = host
             .to_socket_addrs()
@@ -38,6 +40,7 @@ impl FromStr for Target {
             address: address.ok_or_else(|| format!("no address: {host}"))?,
             host: host.to_owned(),
             tls,
+            due: scheme == "due",
             path,
         })
     }

@@ -10,6 +10,7 @@ use nano::packet::Kind;
 
 use super::{
     conn::Scratch,
+    due,
     flow::Flow,
     net::{Net, Progress},
     tally::{Clock, Tally},
@@ -136,6 +137,16 @@ impl<F: Flow> Worker<F> {
 
     fn deliver(&mut self, slot: usize, now: u64) -> io::Result<()> {
         let mut stream = &self.scratch.stream[..];
+        if self.net.speaks_due(slot) {
+            while let Some(response) = due::take_response(&mut stream)? {
+                self.flow.message(&mut self.net, slot, &response, now);
+                if !self.net.is_open(slot) {
+                    return Ok(());
+                }
+            }
+            self.net.keep(slot, stream);
+            return Ok(());
+        }
         while let Some((kind, body)) = take_packet(&mut stream)? {
             match kind {
                 Kind::Data => self
