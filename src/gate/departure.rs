@@ -47,7 +47,7 @@ pub(super) enum Next {
     Take,
     /// After a pause, call the next gate with what was taken: [`Departure::adopted`].
     Adopt(Duration),
-    /// Forget the session: the next gate has it, or nobody may go on with it.
+    /// Forget the session: the next gate has it, or no gate may go on with it.
     Forget,
     /// Take back what was done: the session stays.
     Stay(Stay),

@@ -91,7 +91,7 @@ impl World {
     }
 
     /// A session is to move whose client is away.
-    pub(super) fn depart(&mut self, gate: usize, id: i64) {
+    pub(super) fn begin_departure(&mut self, gate: usize, id: i64) {
         let ready = self.next_gates(gate);
         if ready.is_empty() {
             let at = self.now + RETRY;

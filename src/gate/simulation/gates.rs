@@ -373,7 +373,7 @@ impl World {
                 for conn in former.into_iter().chain(arrived) {
                     self.end_connection(conn, false);
                 }
-                self.depart(gate, id);
+                self.begin_departure(gate, id);
             }
             Next::Waits => {
                 let by = self.now + WINDOW;
