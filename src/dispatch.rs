@@ -117,7 +117,12 @@ impl Dispatch {
     ///
     /// Runs the inbound pipeline, and decodes a message for a handler of this node. If one of these
     /// fails, the request has been answered. Returns the message when its destination is full.
-    pub(crate) fn receive(&self, session: &Session, mut message: Message) -> Option<Blocked> {
+    pub(crate) fn receive(
+        &self,
+        session: &Session,
+        mut message: Message,
+        arrived: Instant,
+    ) -> Option<Blocked> {
         if self.reporter.metrics.calls.is_some() {
             let messages = &session.inner().messages;
             messages.fetch_add(1, Ordering::Relaxed);
@@ -138,7 +143,8 @@ impl Dispatch {
             let sent = remote::forward(cluster, &self.reporter, session, message);
             return sent.err().map(Blocked::remote);
         }
-        match filtered.and_then(|()| self.prepare(&session, &message, Origin::Client)) {
+        let prepare = || self.prepare(&session, &message, Origin::Client, Some(arrived));
+        match filtered.and_then(|()| prepare()) {
             Ok((scheduler, task)) => {
                 let call = LocalCall::new(session, scheduler, task);
                 Dispatched::Local(call).submit().err()
@@ -168,7 +174,7 @@ impl Dispatch {
         message: &Message,
         origin: Origin,
     ) -> Option<Dispatched> {
-        match self.prepare(&session, message, origin) {
+        match self.prepare(&session, message, origin, None) {
             Ok((scheduler, task)) => {
                 let call = LocalCall::new(session, scheduler, task);
                 Some(Dispatched::Local(call))
@@ -264,6 +270,7 @@ impl Dispatch {
         session: &Session,
         message: &Message,
         origin: Origin,
+        arrived: Option<Instant>,
     ) -> Result<(Scheduler, SequencedTask), (Refusal, Error)> {
         let handler = self
             .handlers
@@ -278,7 +285,7 @@ impl Dispatch {
             .map_err(|error| (Refusal::Scheduler, error))?;
         let panics = &self.reporter.metrics.panics;
         let task = catch_panic(panics, "decoding the message panicked", || {
-            handler.prepare(session, &scheduler, &message.body)
+            handler.prepare(session, &scheduler, &message.body, arrived)
         })
         .map_err(|error| (Refusal::Body, error))?;
         Ok((scheduler, task))
@@ -318,7 +325,7 @@ impl CallRouter for Dispatch {
             _ => {
                 let session = session.with_request(0);
                 let (scheduler, task) = self
-                    .prepare(&session, &message, Origin::Node)
+                    .prepare(&session, &message, Origin::Node, None)
                     .map_err(|(_, error)| error)?;
                 Dispatched::Local(LocalCall::new(session, scheduler, task)).try_submit()
             }

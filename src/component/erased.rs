@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use tokio::time::Instant;
 
 use super::{
     placement::ResolvedPlacement,
@@ -26,7 +27,7 @@ pub(super) struct ServiceConfig {
 }
 
 /// Decodes a message and returns the task that calls the typed handler.
-pub(super) type Prepare = dyn Fn(&Arc<ErasedHandler>, &Session, &Scheduler, &Bytes) -> Result<SequencedTask>
+pub(super) type Prepare = dyn Fn(&Arc<ErasedHandler>, &Session, &Scheduler, &Bytes, Option<Instant>) -> Result<SequencedTask>
     + Send
     + Sync;
 
@@ -93,7 +94,8 @@ impl ErasedHandler {
 
     /// Decodes a message on the calling thread and returns the task that runs the handler.
     ///
-    /// The task ends the request even when it is dropped unrun.
+    /// The task ends the request even when it is dropped unrun. The message waits since it `arrived`,
+    /// or since now.
     ///
     /// # Errors
     /// The body cannot be decoded.
@@ -102,8 +104,9 @@ impl ErasedHandler {
         session: &Session,
         scheduler: &Scheduler,
         body: &Bytes,
+        arrived: Option<Instant>,
     ) -> Result<SequencedTask> {
-        (self.prepare)(self, session, scheduler, body)
+        (self.prepare)(self, session, scheduler, body, arrived)
     }
 }
 

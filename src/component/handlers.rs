@@ -332,9 +332,10 @@ where
 {
     fn erase(self, component: Arc<C>) -> Erased {
         let bound = Arc::new((self, component));
-        let prepare: Box<Prepare> = Box::new(move |erased, session, scheduler, body| {
+        let prepare: Box<Prepare> = Box::new(move |erased, session, scheduler, body, arrived| {
             let message = decode_message::<F, H::Message>(body)?;
-            let invocation = Invocation::new(session.typed::<S>(), erased.clone(), scheduler);
+            let invocation =
+                Invocation::new(session.typed::<S>(), erased.clone(), scheduler, arrived);
             let place = invocation.place();
             let bound = bound.clone();
             if !erased.chain.is_empty() {

@@ -31,7 +31,7 @@ pub(super) struct Invocation<S: Serializer> {
     state: State,
     /// How many filters let the message pass and wait for its outcome. With the flags it fills one word.
     pub(super) entered: u32,
-    /// On a measured route, when the message was decoded, and then when its handler started. Where a
+    /// On a measured route, when the message arrived, and then when its handler started. Where a
     /// filter wants to know the queue time, the first alone.
     since: Option<Instant>,
     /// On a measured route, whether the handler has started and its time is not recorded yet.
@@ -52,11 +52,13 @@ enum State {
 }
 
 impl<S: Serializer> Invocation<S> {
-    /// Takes the message's place behind the session's earlier messages.
+    /// Takes the message's place behind the session's earlier messages. The message waits since it
+    /// `arrived`, or since now.
     pub(super) fn new(
         session: Session<S>,
         handler: Arc<ErasedHandler>,
         scheduler: &Scheduler,
+        arrived: Option<Instant>,
     ) -> Self {
         let ticket = if handler.sequential || handler.chain.waits() {
             Ticket::exclusive(session, scheduler)
@@ -64,7 +66,7 @@ impl<S: Serializer> Invocation<S> {
             Ticket::new(session, scheduler)
         };
         let is_measured = handler.measured.is_some() || handler.chain.measures_queue();
-        let since = is_measured.then(Instant::now);
+        let since = is_measured.then(|| arrived.unwrap_or_else(Instant::now));
         let mut invocation = Self {
             ticket,
             handler,
@@ -166,10 +168,12 @@ impl<S: Serializer> Invocation<S> {
         });
         match returned {
             HandlerCall::Ready(result) => {
-                let (took, metrics) = (begun.elapsed(), &self.handler.service.reporter.metrics);
+                let ended = Instant::now();
+                let took = ended.saturating_duration_since(begun);
+                let metrics = &self.handler.service.reporter.metrics;
                 metrics.handler_seconds.record(took);
                 self.record_handler(took);
-                self.finish(result);
+                self.finish_at(result, Some(ended));
             }
             HandlerCall::Pending(work) => {
                 let trace = self.trace().cloned();
@@ -289,6 +293,11 @@ impl<S: Serializer> Invocation<S> {
     }
 
     pub(super) fn finish(&mut self, result: Result<Option<Bytes>>) {
+        self.finish_at(result, None);
+    }
+
+    /// [`finish`](Self::finish), for callers who may know what time it is.
+    fn finish_at(&mut self, result: Result<Option<Bytes>>, now: Option<Instant>) {
         self.state = State::Finished;
         self.measure(result.as_ref().err());
         if let Some(traced) = self.traced.take() {
@@ -302,7 +311,7 @@ impl<S: Serializer> Invocation<S> {
             // As in Go nano, the return value of a notify's handler is dropped.
             Ok(Some(_)) if request == 0 => {}
             Ok(Some(body)) => {
-                if let Err(error) = session.answer(Ok(body)) {
+                if let Err(error) = session.answer_at(Ok(body), now) {
                     debug!(session = session.id(), uid = session.uid(), route, request, %error, "reply dropped");
                 }
             }

@@ -312,7 +312,8 @@ impl<T: Transport> Connection<T> {
             }
         }
         within(trace.as_ref(), || {
-            if let Some(blocked) = self.gate.dispatch.receive(&self.session, message) {
+            let (dispatch, now) = (&self.gate.dispatch, self.now);
+            if let Some(blocked) = dispatch.receive(&self.session, message, now) {
                 self.deferred = Some(blocked);
             }
         });

@@ -15,7 +15,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
 };
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
     close_code::{self, Ending},
@@ -244,7 +244,7 @@ fn attach(
         closed.unwrap_or(CloseReason::SlowClient.into())
     })?;
     gate.metrics.resumed.increment(1);
-    info!(
+    debug!(
         session = connection.session.id(),
         uid = connection.session.uid(),
         ?remote,

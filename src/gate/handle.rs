@@ -313,13 +313,71 @@ impl ConnectionHandle {
         })
     }
 
-    /// Records how long a request took that has this deadline.
-    fn measure(&self, deadline: Option<Instant>) {
-        let timeout = self.gate.config.request_timeout;
-        if let Some(seconds) = &self.gate.metrics.request_seconds
-            && let Some(begun) = deadline.and_then(|at| at.checked_sub(timeout?))
+    /// Queues the answer of a request, for a caller who may know what time it is.
+    fn answer(&self, request: u64, answer: Result<Bytes>, now: Option<Instant>) -> Result {
+        if let Some(len) = answer
+            .as_ref()
+            .ok()
+            .map(Bytes::len)
+            .filter(|len| *len > MAX_RESPONSE)
         {
-            seconds.record(begun.elapsed());
+            // Both ends learn of it: the request ends with an error reply, the call with an error.
+            let too_large = || Error::new(code::TOO_LARGE, format!("a response of {len} bytes"));
+            self.answer(request, Err(too_large()), now)?;
+            return Err(too_large());
+        }
+        let (body, error) = match answer {
+            Ok(body) => (body, None),
+            Err(error) => (error.to_body(), Some(error)),
+        };
+        let failed = error.is_some();
+        let mut span = None;
+        let queued = self.change(|state| {
+            let metrics = &self.gate.metrics;
+            state
+                .client
+                .check_output()
+                .inspect_err(|_| metrics.responses_closed.increment(1))?;
+            let Some((deadline, known)) = state.client.in_flight.take_entry(request) else {
+                metrics.responses_late.increment(1);
+                return Err(Error::new(
+                    code::CONFLICT,
+                    format!("request {request} does not wait for an answer"),
+                ));
+            };
+            span = known.span;
+            self.measure(deadline, now);
+            if failed {
+                metrics.failed.increment(1);
+                if self.gate.config.silent {
+                    return Ok(());
+                }
+            }
+            self.admit(&mut state.client, body.len(), false)?;
+            if self.has_pipeline() {
+                state
+                    .client
+                    .messages()
+                    .message(Message::response(request, failed, body));
+                return Ok(());
+            }
+            let flagged = failed && state.client.error_flag();
+            Ok(state
+                .client
+                .messages()
+                .write(|out| response(request, flagged, &body, out))?)
+        });
+        span.into_iter().for_each(|span| span.end(error.as_ref()));
+        queued
+    }
+
+    /// Records how long a request took that has this deadline.
+    fn measure(&self, deadline: Option<Instant>, now: Option<Instant>) {
+        if let Some(seconds) = &self.gate.metrics.request_seconds
+            && let (Some(deadline), Some(timeout)) = (deadline, self.gate.config.request_timeout)
+        {
+            let left = deadline.saturating_duration_since(now.unwrap_or_else(Instant::now));
+            seconds.record(timeout.saturating_sub(left));
         }
     }
 
@@ -348,60 +406,11 @@ impl SessionSink for ConnectionHandle {
     }
 
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result {
-        if let Some(len) = answer
-            .as_ref()
-            .ok()
-            .map(Bytes::len)
-            .filter(|len| *len > MAX_RESPONSE)
-        {
-            // Both ends learn of it: the request ends with an error reply, the call with an error.
-            let too_large = || Error::new(code::TOO_LARGE, format!("a response of {len} bytes"));
-            self.respond(request, Err(too_large()))?;
-            return Err(too_large());
-        }
-        let (body, error) = match answer {
-            Ok(body) => (body, None),
-            Err(error) => (error.to_body(), Some(error)),
-        };
-        let failed = error.is_some();
-        let mut span = None;
-        let queued = self.change(|state| {
-            let metrics = &self.gate.metrics;
-            state
-                .client
-                .check_output()
-                .inspect_err(|_| metrics.responses_closed.increment(1))?;
-            let Some((deadline, known)) = state.client.in_flight.take_entry(request) else {
-                metrics.responses_late.increment(1);
-                return Err(Error::new(
-                    code::CONFLICT,
-                    format!("request {request} does not wait for an answer"),
-                ));
-            };
-            span = known.span;
-            self.measure(deadline);
-            if failed {
-                metrics.failed.increment(1);
-                if self.gate.config.silent {
-                    return Ok(());
-                }
-            }
-            self.admit(&mut state.client, body.len(), false)?;
-            if self.has_pipeline() {
-                state
-                    .client
-                    .messages()
-                    .message(Message::response(request, failed, body));
-                return Ok(());
-            }
-            let flagged = failed && state.client.error_flag();
-            Ok(state
-                .client
-                .messages()
-                .write(|out| response(request, flagged, &body, out))?)
-        });
-        span.into_iter().for_each(|span| span.end(error.as_ref()));
-        queued
+        self.answer(request, answer, None)
+    }
+
+    fn respond_at(&self, request: u64, answer: Result<Bytes>, now: Instant) -> Result {
+        self.answer(request, answer, Some(now))
     }
 
     fn rpc(&self, session: &Session, route: &str, body: Bytes) -> Result {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
     connection::Connection,
@@ -53,7 +53,7 @@ pub(super) async fn adopt(gate: Arc<Shared>, message: SessionAdopt, from: Arc<st
     gate.migrations
         .arrived(id, secret, REMEMBER.max(window), Instant::now());
     let session = connection.session.clone();
-    info!(session = id, user = ?session.user(), gate = %from, "session adopted");
+    debug!(session = id, user = ?session.user(), gate = %from, "session adopted");
     let attached = attach(&gate, &session, &from, served);
     let guard = SessionGuard::new(gate.clone(), connection.handle.clone(), session);
     let kept = gate.clone();

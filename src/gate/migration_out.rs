@@ -17,7 +17,7 @@ use std::{any::Any, future::poll_fn, mem, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::{
     client_state::ClientState,
@@ -154,7 +154,7 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
     match moved {
         Ok(to) => {
             gate.metrics.migrated("moved");
-            info!(session = id, ?user, gate = to, "session moved");
+            debug!(session = id, ?user, gate = to, "session moved");
             true
         }
         Err((step, error)) => {

@@ -153,7 +153,7 @@ names! {
     /// `internal`, `unavailable`, or `error` for any other code. Recorded on nodes with an admin
     /// address.
     MESSAGES_HANDLED = "nano_messages_handled_total",
-    /// Seconds that messages waited from their decoding to their turn, with a label `route`. Recorded on
+    /// Seconds that messages waited from their arrival to their turn, with a label `route`. Recorded on
     /// nodes with an admin address.
     QUEUE_SECONDS = "nano_message_queue_seconds",
     /// Seconds from the start of a handler to its end, with a label `route`; async handlers count with

@@ -343,9 +343,8 @@ impl SessionInner {
     }
 }
 
-/// Takes a session's pushes and responses: a connection, the link to a gate, or a mock.
-///
-/// No method may block.
+/// Takes a session's pushes and responses: a connection, the link to a gate, or a mock. No method
+/// may block.
 #[doc(alias = "NetworkEntity")]
 pub trait SessionSink: Any + Send + Sync {
     /// Queues a push.
@@ -360,6 +359,11 @@ pub trait SessionSink: Any + Send + Sync {
     /// # Errors
     /// See [`Session::respond`].
     fn respond(&self, request: u64, answer: Result<Bytes>) -> Result;
+
+    /// [`respond`](Self::respond), with the time that the caller has just read.
+    fn respond_at(&self, request: u64, answer: Result<Bytes>, _now: Instant) -> Result {
+        self.respond(request, answer)
+    }
 
     /// Sends a one-way message to a service, for [`Session::rpc`].
     ///

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::{
     handle::{Session, SessionSink},
@@ -65,6 +66,11 @@ impl<S: Serializer> Session<S> {
 
     /// Answers the request, or the call, this handle carries.
     pub(crate) fn answer(&self, answer: Result<Bytes>) -> Result {
+        self.answer_at(answer, None)
+    }
+
+    /// [`answer`](Self::answer), for callers who may know what time it is.
+    pub(crate) fn answer_at(&self, answer: Result<Bytes>, now: Option<Instant>) -> Result {
         if let Some(reply_to) = &self.reply_to {
             // The caller passes it on in a form of its own.
             return reply_to.answer(answer.map_err(Error::without_body));
@@ -75,7 +81,11 @@ impl<S: Serializer> Session<S> {
                 "this message is a notify, which takes no response",
             ));
         }
-        self.inner().sink.respond(self.request_id(), answer)
+        let (sink, request) = (&self.inner().sink, self.request_id());
+        match now {
+            Some(now) => sink.respond_at(request, answer, now),
+            None => sink.respond(request, answer),
+        }
     }
 
     /// Sends a one-way message to the service of `route`. Its handler sees a notify of this session.
