@@ -36,7 +36,6 @@ mod admission;
 mod auth;
 mod backoff;
 mod broadcast;
-mod channel;
 mod channels;
 mod codec;
 mod compat;
@@ -44,6 +43,7 @@ mod config;
 mod data_plane;
 mod directory;
 #[cfg(feature = "admin")]
+mod grpc_channel;
 mod health;
 mod incoming;
 mod link;
@@ -82,7 +82,7 @@ pub(crate) use self::routing::balance::rendezvous_score;
 pub(crate) use self::transport::PeerReport;
 use self::{
     auth::{AuthInterceptor, Credentials},
-    channel::Dialer,
+    grpc_channel::Dialer,
     link::service::LinkService,
     membership::{
         broadcaster::MembershipBroadcaster,

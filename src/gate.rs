@@ -56,7 +56,7 @@ mod migration_service;
 mod migration_state;
 mod opening;
 mod pages;
-mod pending;
+mod pending_check;
 mod rate_limit;
 mod requests;
 mod resume;

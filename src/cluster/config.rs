@@ -6,7 +6,7 @@ use tonic::transport::Server;
 use tracing::warn;
 
 use super::{
-    address, admission::ConnectionLimits, channel::ConfigureEndpoint, data_plane::Options,
+    address, admission::ConnectionLimits, data_plane::Options, grpc_channel::ConfigureEndpoint,
     membership::election::MAX_MASTERS, tls_options::ClusterTls,
 };
 use crate::{

@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::{
-    channel::Dialer,
     compat::{peers::CompatPeers, service::CompatService},
+    grpc_channel::Dialer,
     link::{
         context::{LinkContext, LinkOptions},
-        failure_detector,
         peers::LinkPeers,
+        probe_loop,
     },
     membership::subscriber::MembershipSubscriber,
     node_services::NodeServices,
@@ -124,7 +124,7 @@ impl DataPlane {
         let served = Arc::new(ServedSessions::new(&links));
         outbound.context.node_services.insert("Served", served);
         let wake = outbound.context.detector.clone();
-        tokio::spawn(failure_detector::run(Arc::downgrade(&links), wake));
+        tokio::spawn(probe_loop::run(Arc::downgrade(&links), wake));
         Arc::new(Self {
             outbound,
             links,

@@ -4,12 +4,14 @@
 //! What one node sends to another travels on streams that the sender opened, so each direction has
 //! one order. A session always uses the same stream index.
 //!
-//! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two halves
-//! of `state`, which decides: `receive` what follows from a frame, `activity` when the link is open.
-//! `call_frames` queues frames about no session, `binds` and `shared_data` what a session's nodes agree
-//! on, and `moving` hands sessions from one gate's link to that of the next; `held` waits meanwhile. `timing` samples how long the peer takes. `stream` locks the state, and `handler` applies its
-//! effects. `peer` is one incarnation of a node, `peers` all of them. `outbound`, `inbound` and
-//! `service` do the I/O; `failure_detector` probes the links that are in use.
+//! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two
+//! halves of `state`, which decides: `receive` what follows from a frame, `activity` when the link
+//! is open, `failure_detector` when its peer is suspect or dead. `call_frames` queues frames about
+//! no session, `binds` and `shared_data` what a session's nodes agree on, and `moving` hands
+//! sessions from one gate's link to that of the next; `held` waits meanwhile. `timing` samples how
+//! long the peer takes. `stream` locks the state, and `handler` applies its effects. `peer` is one
+//! incarnation of a node, `peers` all of them. `outbound`, `inbound` and `service` do the I/O;
+//! `probe_loop` probes the links that are in use.
 
 mod activity;
 mod batch;
@@ -20,7 +22,7 @@ pub(super) mod config;
 pub(super) mod context;
 mod detector_wake;
 mod effect;
-pub(super) mod failure_detector;
+mod failure_detector;
 pub(super) mod flow;
 mod frame;
 #[cfg(any(test, fuzzing))]
@@ -35,6 +37,7 @@ mod moving;
 mod outbound;
 pub(super) mod peer;
 pub(super) mod peers;
+pub(super) mod probe_loop;
 mod proto;
 mod receive;
 mod receiver;

@@ -10,7 +10,7 @@ pub(super) mod client;
 pub(super) mod election;
 pub(super) mod election_service;
 #[cfg(test)]
-mod failover;
+mod failover_simulation;
 mod forward;
 pub(super) mod heartbeat;
 pub(super) mod leadership;

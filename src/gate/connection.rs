@@ -18,7 +18,7 @@ use super::{
     handle::ConnectionHandle,
     liveness::{Liveness, Step, Tick},
     opening::Opening,
-    pending::Pending,
+    pending_check::Pending,
     rate_limit::Bucket,
     resume_handshake::Resumption,
     shared::Shared,

@@ -12,7 +12,7 @@ use super::{
     config::OpenHook,
     connection::Connection,
     handshake_check::{Accept, Handshake},
-    pending::{Pending, PendingCheck, Then, refuse, refuse_open},
+    pending_check::{Pending, PendingCheck, Then, refuse, refuse_open},
     resume_handshake::Offer,
 };
 use crate::{

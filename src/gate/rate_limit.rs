@@ -1,4 +1,5 @@
-//! The token bucket for one client's messages: no I/O, takes `now`.
+//! The token bucket for one client's messages: no I/O, takes `now`. `connection` waits until it has
+//! tokens again.
 
 use std::time::Duration;
 

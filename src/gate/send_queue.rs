@@ -1,4 +1,5 @@
-//! Encoded packets that wait for one client's socket.
+//! Encoded packets that wait for one client's socket. `client_state` decides what becomes of a client
+//! that does not take them.
 
 use std::{
     collections::VecDeque,

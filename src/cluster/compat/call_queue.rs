@@ -13,7 +13,7 @@ use tonic::{Request, Status};
 
 use crate::{
     cluster::{
-        channel::Authorized,
+        grpc_channel::Authorized,
         link::{config::MESSAGE_BYTES, session_window::SessionWindow},
         proto::{
             CloseSessionRequest, NotifyMessage, PushMessage, RequestMessage, ResponseMessage,

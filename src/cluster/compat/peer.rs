@@ -25,7 +25,7 @@ use super::{
 use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
-        channel::Authorized,
+        grpc_channel::Authorized,
         link::{closed_sessions::ClosedSessions, context::LinkContext},
         peer_table::unsupported,
         proto::{SessionClosedRequest, member_client::MemberClient},

@@ -18,7 +18,7 @@ use tracing::debug;
 use crate::{
     cluster::{
         backoff::Backoff,
-        channel::{CALL_TIMEOUT, Dialer},
+        grpc_channel::{CALL_TIMEOUT, Dialer},
         proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
     },
     error::Result,

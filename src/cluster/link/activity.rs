@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use tokio::time::Instant;
 
 use super::{
-    config::{DEAD_AFTER, PROBE_INTERVAL, SUSPECT_AFTER},
+    config::PROBE_INTERVAL,
     effect::Effect,
     proto::Frame,
     receiver::{Phase as Inbound, Receiver},
@@ -226,25 +226,6 @@ impl<S: LinkedSession> LinkState<S> {
 }
 
 impl<S: LinkedSession> Receiver<S> {
-    pub(super) fn is_suspect(&self) -> bool {
-        self.missed_probes >= SUSPECT_AFTER
-    }
-
-    /// Counts a probe without an inbound frame, if one is awaited. Returns whether the peer is dead.
-    fn probe(&mut self, waits: bool, effects: &mut Vec<Effect<S>>) -> bool {
-        self.missed_probes = match waits {
-            true => self.missed_probes.saturating_add(1),
-            false => 0,
-        };
-        if self.is_down() {
-            return false;
-        }
-        if self.missed_probes == SUSPECT_AFTER {
-            effects.push(Effect::PeerSuspected);
-        }
-        self.missed_probes >= DEAD_AFTER
-    }
-
     /// Whether the partition grace of a broken stream is over; true once.
     pub(super) fn grace_is_over(&mut self, now: Instant) -> bool {
         match self.phase {

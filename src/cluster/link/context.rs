@@ -11,7 +11,7 @@ use std::{
 
 use super::detector_wake::DetectorWake;
 use crate::{
-    cluster::{channel::Dialer, node_services::NodeServices, pending_calls::PendingCalls},
+    cluster::{grpc_channel::Dialer, node_services::NodeServices, pending_calls::PendingCalls},
     component::ErrorReporter,
     error::{Error, code},
     handle::Handle,

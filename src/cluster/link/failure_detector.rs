@@ -1,31 +1,30 @@
-//! Probes links in a fixed interval while they are in use: suspects silent peers, closes dead streams
-//! and idle ones, and ends what was cut off for too long. Sleeps otherwise.
+//! When a silent peer is suspected, and when it is given up as dead.
 
-use std::sync::{Arc, Weak};
+use super::{
+    config::{DEAD_AFTER, SUSPECT_AFTER},
+    effect::Effect,
+    receiver::Receiver,
+    session::LinkedSession,
+};
 
-use tokio::time::{Instant, sleep, sleep_until};
+impl<S: LinkedSession> Receiver<S> {
+    /// Whether the peer has been silent for so long that others are preferred.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.missed_probes >= SUSPECT_AFTER
+    }
 
-use super::{config::PROBE_INTERVAL, detector_wake::DetectorWake, peers::LinkPeers};
-
-/// Probes until the node is gone.
-pub(in crate::cluster) async fn run(peers: Weak<LinkPeers>, wake: Arc<DetectorWake>) {
-    loop {
-        sleep(PROBE_INTERVAL).await;
-        wake.arm();
-        let now = Instant::now();
-        let next = match peers.upgrade() {
-            Some(peers) => peers.probe(now),
-            None => return,
+    /// Counts a probe without an inbound frame, if one is awaited. Returns whether the peer is dead.
+    pub(super) fn probe(&mut self, waits: bool, effects: &mut Vec<Effect<S>>) -> bool {
+        self.missed_probes = match waits {
+            true => self.missed_probes.saturating_add(1),
+            false => 0,
         };
-        match next {
-            Some(at) if at <= now + PROBE_INTERVAL => wake.disarm(),
-            Some(at) => {
-                tokio::select! {
-                    () = sleep_until(at - PROBE_INTERVAL) => {}
-                    () = wake.woken() => {}
-                }
-            }
-            None => wake.woken().await,
+        if self.is_down() {
+            return false;
         }
+        if self.missed_probes == SUSPECT_AFTER {
+            effects.push(Effect::PeerSuspected);
+        }
+        self.missed_probes >= DEAD_AFTER
     }
 }

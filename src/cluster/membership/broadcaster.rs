@@ -23,7 +23,7 @@ use super::{
 use crate::{
     cluster::{
         backoff::Backoff,
-        channel::{Authorized, CALL_TIMEOUT, Dialer},
+        grpc_channel::{Authorized, CALL_TIMEOUT, Dialer},
         proto::{DelMemberRequest, MemberInfo, NewMemberRequest, member_client::MemberClient},
     },
     member::Member,

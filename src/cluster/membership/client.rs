@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     cluster::{
-        channel::{Authorized, CALL_TIMEOUT},
         compat::reannounce::reannounce,
+        grpc_channel::{Authorized, CALL_TIMEOUT},
         proto::{
             self, HeartbeatRequest, MemberInfo, RegisterRequest, UnregisterRequest,
             master_client::MasterClient,

@@ -7,7 +7,7 @@ use tonic::{Request, Status, metadata::MetadataValue, transport::Channel};
 
 use super::{leadership::Leader, state::ClusterState};
 use crate::cluster::{
-    channel::{Authorized, CALL_TIMEOUT},
+    grpc_channel::{Authorized, CALL_TIMEOUT},
     proto::master_client::MasterClient,
 };
 

@@ -1,4 +1,5 @@
-//! How often members call the master, and how long each side waits for the other.
+//! How often members call the master, and how long each side waits for the other. `registry` evicts
+//! a member that is silent for longer.
 
 use std::time::Duration;
 

@@ -25,7 +25,7 @@ use super::{
     registry::not_registered,
     state::ClusterState,
 };
-use crate::{cluster::channel::CALL_TIMEOUT, error::Result};
+use crate::{cluster::grpc_channel::CALL_TIMEOUT, error::Result};
 
 /// How long a master that stops waits until the others have heard of it.
 const RESIGNATION: Duration = Duration::from_millis(300);

@@ -11,7 +11,7 @@ use super::{
     election::message::{LeaseReply, LeaseRequest, Purpose},
     leadership::Leadership,
 };
-use crate::cluster::{channel::Dialer, masters};
+use crate::cluster::{grpc_channel::Dialer, masters};
 
 /// Another master. Its name is resolved again whenever a connection is made.
 pub(super) struct OtherMaster {

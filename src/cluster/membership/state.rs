@@ -20,7 +20,7 @@ use super::{
     view_status::ViewStatus,
 };
 use crate::{
-    cluster::channel::Dialer,
+    cluster::grpc_channel::Dialer,
     handle::Handle,
     member::{Member, MemberSet, OnMember},
     metrics::{CLUSTER_REPORTS_TO, ClusterMetrics},

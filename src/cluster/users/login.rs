@@ -1,4 +1,5 @@
-//! Logins: the gate of a session claims the user in the directory.
+//! Logins: the gate of a session claims the user in the directory. Of two claims of one user
+//! `directory::owner` grants one.
 
 use std::sync::Arc;
 

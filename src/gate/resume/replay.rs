@@ -1,4 +1,5 @@
-//! What a client that can return may have to be sent again. No I/O, no lock.
+//! What is kept for a client that can return, and is sent again: `resume::Endpoint` of nano-protocol
+//! decides what. No I/O, no lock.
 
 use std::{collections::VecDeque, mem};
 

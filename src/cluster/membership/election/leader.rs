@@ -1,4 +1,4 @@
-//! What a candidate and a leader have been granted.
+//! What a candidate and a leader have been granted. `election` decides when one becomes the other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        channel::CALL_TIMEOUT,
+        grpc_channel::CALL_TIMEOUT,
         membership::{
             heartbeat::HeartbeatConfig,
             registration::{Call, Reply},

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::{
-        channel::CALL_TIMEOUT,
+        grpc_channel::CALL_TIMEOUT,
         membership::{registration::Reply, registry::Refusal, updates::Announcement},
     },
     member::Member,

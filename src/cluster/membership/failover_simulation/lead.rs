@@ -7,7 +7,7 @@ use super::{
     world::World,
 };
 use crate::cluster::{
-    channel::CALL_TIMEOUT,
+    grpc_channel::CALL_TIMEOUT,
     membership::{election::message::MasterId, registry::Registry, updates::Announcement},
 };
 

@@ -10,7 +10,7 @@ use super::{
     world::{Outcome, World},
 };
 use crate::cluster::{
-    channel::CALL_TIMEOUT,
+    grpc_channel::CALL_TIMEOUT,
     membership::{
         heartbeat::ViewStamp,
         registration::{Call, Reply},

@@ -7,7 +7,7 @@
 //! runs only masters fail, and no member may ever be evicted. The simulation must also find each of the
 //! defects that it can put into all nodes.
 //!
-//! `NANO_SEED=42 cargo test --lib failover` replays one seed, and `NANO_TRACE=1` prints what happens.
+//! `NANO_SEED=42 cargo test --lib failover_simulation` replays one seed, and `NANO_TRACE=1` prints what happens.
 
 use std::{env, ops::Range};
 
@@ -93,7 +93,7 @@ fn check(seeds: Range<u64>) {
                 .flatten()
                 .for_each(|line| eprintln!("{line}"));
             panic!(
-                "seed {seed}: {problem}\nreplay it with NANO_SEED={seed} cargo test --lib failover"
+                "seed {seed}: {problem}\nreplay it with NANO_SEED={seed} cargo test --lib failover_simulation"
             );
         }
         terms += world.oracle.terms();
