@@ -36,7 +36,7 @@ fn a_session_is_on_one_gate_and_loses_and_repeats_nothing() {
 #[test]
 #[ignore = "slow"]
 fn a_session_is_on_one_gate_and_loses_and_repeats_nothing_with_many_seeds() {
-    check(0..sampled(2_500));
+    check(0..sampled(5_000));
 }
 
 #[test]

@@ -153,9 +153,11 @@ impl Mesh {
         let number = self.number();
         let epoch = self.links[&end].epoch;
         let back = (to, at);
-        let meets = self.nodes[to].alive
-            && self.nodes[to].incarnation == incarnation
-            && self.member(to, at) == Some(self.nodes[at].incarnation);
+        let meets = self.nodes[to].alive && self.nodes[to].incarnation == incarnation;
+        if meets {
+            // As `LinkPeers::accept`: a stream may come before the announcement of its node.
+            self.join(to, at, self.nodes[at].incarnation);
+        }
         let pipe = Pipe {
             number,
             accepted_by: self.links.get(&back).map_or(0, |link| link.epoch),
