@@ -42,8 +42,8 @@ mod compat;
 mod config;
 mod data_plane;
 mod directory;
-#[cfg(feature = "admin")]
 mod grpc_channel;
+#[cfg(feature = "admin")]
 mod health;
 mod incoming;
 mod link;
