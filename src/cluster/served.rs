@@ -47,10 +47,10 @@ impl ServedSessions {
         held.ok_or_else(|| not_served(id))
     }
 
-    /// Sends the gate of a session what has waited.
+    /// Sends the gate of a session what has waited, if it has waited.
     ///
     /// # Errors
-    /// [`code::NOT_FOUND`] if the session is not held for that gate.
+    /// [`code::NOT_FOUND`] if the session is not served for that gate.
     fn release(&self, from: &str, request: &SessionRelease) -> Result {
         let peer = self.peer(from)?;
         let id = request.session;

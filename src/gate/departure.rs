@@ -34,6 +34,8 @@ pub(super) struct Departure {
     left: bool,
     /// When the client's state was taken.
     taken: Option<Instant>,
+    /// Whether the next gate was called and it is unknown what has become of the call.
+    unanswered: bool,
 }
 
 /// What is to be done next. The result of each step is an input.
@@ -103,6 +105,7 @@ impl Departure {
             held: Vec::new(),
             left: false,
             taken: None,
+            unanswered: false,
         }
     }
 
@@ -165,12 +168,16 @@ impl Departure {
         let Err(error) = adopted else {
             return Next::Forget;
         };
-        if !is_unanswered(&error) || !is_member {
+        self.unanswered |= is_unanswered(&error);
+        // Of a gate that may have the session, only an answer that says no does; other errors may be of
+        // the call itself.
+        let is_refused = !self.unanswered || says_no(&error);
+        if is_refused || !is_member {
             return self.stay(Step::Refused, error);
         }
         let since = self.taken.map(|at| now.saturating_duration_since(at));
         if stops || since.is_none_or(|since| since >= self.window) {
-            // It may have the session. Here the session is lost, there or nowhere it goes on.
+            // The next gate may have the session, so this one must not keep it.
             return Next::Forget;
         }
         Next::Adopt(REPEAT)
@@ -191,6 +198,11 @@ pub(super) fn is_repeated(times: usize, result: &Result) -> bool {
     times < REPEATS && result.as_ref().is_err_and(is_unanswered)
 }
 
+/// Whether the next gate has answered that it does not have the session.
+fn says_no(error: &Error) -> bool {
+    matches!(error.code(), code::CONFLICT | code::BAD_REQUEST)
+}
+
 /// Whether it is unknown what has become of a call.
 fn is_unanswered(error: &Error) -> bool {
     matches!(error.code(), code::UNAVAILABLE | code::TIMEOUT)
@@ -199,4 +211,73 @@ fn is_unanswered(error: &Error) -> bool {
 /// Why a session stays where it is.
 pub(super) fn stays(why: &str) -> Error {
     Error::new(code::CONFLICT, why.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn called(begun: Instant) -> Departure {
+        Departure {
+            taken: Some(begun),
+            ..Departure::new(Duration::from_secs(60))
+        }
+    }
+
+    fn next(departure: &mut Departure, code: crate::ErrorCode<'static>, is_member: bool) -> Next {
+        let failed = Err(Error::new(code, ""));
+        let now = departure.taken.unwrap() + Duration::from_secs(1);
+        departure.adopted(failed, (is_member, false), now)
+    }
+
+    #[tokio::test]
+    async fn a_gate_that_may_have_the_session_keeps_it_unless_it_says_no() {
+        for code in [code::TOO_MANY, code::INTERNAL, code::UNSUPPORTED] {
+            let mut departure = called(Instant::now());
+            assert!(matches!(
+                next(&mut departure, code, true),
+                Next::Stay(Stay {
+                    step: Step::Refused,
+                    ..
+                })
+            ));
+            let mut departure = called(Instant::now());
+            for code in [code::TIMEOUT, code, code::UNAVAILABLE, code] {
+                assert!(matches!(next(&mut departure, code, true), Next::Adopt(_)));
+            }
+            assert!(matches!(
+                next(&mut departure, code::CONFLICT, true),
+                Next::Stay(_)
+            ));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_an_answer_the_session_stays_if_the_next_gate_leaves_and_else_goes() {
+        let begun = Instant::now();
+        let mut departure = called(begun);
+        assert!(matches!(
+            next(&mut departure, code::TIMEOUT, true),
+            Next::Adopt(_)
+        ));
+        assert!(matches!(
+            next(&mut departure, code::TIMEOUT, false),
+            Next::Stay(_)
+        ));
+        let mut departure = called(begun);
+        let timeout = || Err(Error::new(code::TIMEOUT, ""));
+        let late = begun + Duration::from_secs(60);
+        assert!(matches!(
+            departure.adopted(timeout(), (true, false), late),
+            Next::Forget
+        ));
+        assert!(matches!(
+            departure.adopted(timeout(), (true, true), begun),
+            Next::Forget
+        ));
+        assert!(matches!(
+            departure.adopted(Ok(()), (false, true), begun),
+            Next::Forget
+        ));
+    }
 }

@@ -120,6 +120,8 @@ pub(super) async fn keep_away(
                     tokio::spawn(linger(socket, Some(close_code::GOING_AWAY), "moved"));
                 }
                 if !moved {
+                    // The client could not return meanwhile.
+                    by = Instant::now() + window;
                     continue;
                 }
                 (ending, None, true)

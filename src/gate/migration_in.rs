@@ -111,7 +111,7 @@ async fn open(gate: &Arc<Shared>, arrived: Arrived) -> Result<Connection<BoxTran
             .adopt(arrived.id, handle.clone(), secrets, most);
         match added {
             true => Ok(()),
-            false => Err(Error::new(code::TOO_MANY, "too many sessions")),
+            false => Err(Error::new(code::CONFLICT, "too many sessions")),
         }
     });
     if let Err(error) = added {

@@ -501,8 +501,8 @@ pub struct TunnelOpened {
     #[prost(string, tag = "2")]
     pub moved: ::prost::alloc::string::String,
 }
-/// Tunnel.Find, to any node, for a token of a gate that is no member any more: whether the node holds
-/// its session. Answered by TunnelFound.
+/// Tunnel.Find, to any node, for a token of a gate that is no member any more or does not know it: whether
+/// the node holds its session. Answered by TunnelFound.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TunnelFind {
     #[prost(string, tag = "1")]

@@ -30,11 +30,11 @@ impl<S: LinkedSession> LinkState<S> {
         Some(served.session.clone())
     }
 
-    /// Takes frames for the peer again. Returns the session's handle and key; `None` if it is not
-    /// held.
+    /// Takes frames for the peer again. Returns the session's handle and key, also if it was not held:
+    /// the call may be repeated, or follow one that did not arrive. `None` if it is not served.
     pub(in crate::cluster) fn release(&mut self, id: i64) -> Option<(S, u64)> {
         let served = self.receiver.sessions.get_mut(&id)?;
-        served.held_for.take()?;
+        served.held_for = None;
         Some((served.session.clone(), served.key))
     }
 

@@ -18,7 +18,7 @@ use super::{
     held::{Held, HeldItem},
     proto::{Frame, Kind},
     stream::LinkStream,
-    whereabouts::{Way, Whereabouts},
+    whereabouts::{Destination, Whereabouts},
 };
 use crate::{
     error::Result,
@@ -98,9 +98,9 @@ impl RemoteSession {
             }
         }
         loop {
-            let place = match self.now.lock().way(&self.first) {
-                Way::Held(held) => return hold(held),
-                Way::Gate(place) => place,
+            let place = match self.now.lock().destination(&self.first) {
+                Destination::Held(held) => return hold(held),
+                Destination::Gate(place) => place,
             };
             let sent = attempt(&place);
             if sent.is_ok() || self.is_at(&place) {

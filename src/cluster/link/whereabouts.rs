@@ -11,7 +11,7 @@ pub(super) struct Whereabouts<P> {
 }
 
 /// Where something for the gate of a session goes.
-pub(super) enum Way<'a, P> {
+pub(super) enum Destination<'a, P> {
     /// It waits: the session is held.
     Held(&'a mut Held),
     Gate(P),
@@ -41,10 +41,10 @@ impl<P: Clone> Whereabouts<P> {
     }
 
     /// Where something goes now; `first` is the first gate.
-    pub(super) fn way(&mut self, first: &P) -> Way<'_, P> {
+    pub(super) fn destination(&mut self, first: &P) -> Destination<'_, P> {
         match &mut self.held {
-            Some(held) => Way::Held(held),
-            None => Way::Gate(self.place.as_ref().unwrap_or(first).clone()),
+            Some(held) => Destination::Held(held),
+            None => Destination::Gate(self.place.as_ref().unwrap_or(first).clone()),
         }
     }
 

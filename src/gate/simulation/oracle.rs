@@ -40,6 +40,8 @@ pub(super) struct Oracle {
     pub(super) events: BTreeMap<&'static str, u64>,
     /// What each session's client is to be sent, and the gate that answers for it.
     accepted: BTreeMap<i64, VecDeque<(usize, Accepted)>>,
+    /// What gates have accepted that have crashed since, and may have sent.
+    on_the_way: BTreeMap<i64, VecDeque<Accepted>>,
     /// The messages of each session that gates have taken.
     taken: BTreeMap<i64, u64>,
     /// Served sessions, which last until their number is no longer of use.
@@ -98,20 +100,33 @@ impl Oracle {
         moved.for_each(|(gate, _)| *gate = to);
     }
 
-    /// What only this gate has accepted is gone.
+    /// What only this gate has accepted is gone, but for what is on its way by a connection of before.
     pub(super) fn crashed(&mut self, gate: usize) {
-        for accepted in self.accepted.values_mut() {
-            accepted.retain(|(at, _)| *at != gate);
+        for (id, accepted) in &mut self.accepted {
+            let on_the_way = self.on_the_way.entry(*id).or_default();
+            accepted.retain(|(at, what)| {
+                let is_gone = *at == gate;
+                on_the_way.extend(is_gone.then_some(*what));
+                !is_gone
+            });
         }
     }
 
     /// A client has got something.
     pub(super) fn got(&mut self, id: i64, got: Accepted) -> Result<(), String> {
-        let next = self.accepted.entry(id).or_default().pop_front();
-        match next {
-            Some((_, next)) if next == got => Ok(()),
-            next => Err(format!("session {id}: {got:?}, not {next:?}")),
+        let accepted = self.accepted.entry(id).or_default();
+        if accepted.front().is_some_and(|(_, next)| *next == got) {
+            accepted.pop_front();
+            return Ok(());
         }
+        // In order and once, too.
+        let on_the_way = self.on_the_way.entry(id).or_default();
+        let Some(at) = on_the_way.iter().position(|what| *what == got) else {
+            let next = accepted.front();
+            return Err(format!("session {id}: {got:?}, not {next:?}"));
+        };
+        on_the_way.drain(..=at);
+        Ok(())
     }
 
     /// What has not arrived of a session.

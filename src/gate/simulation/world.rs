@@ -289,7 +289,9 @@ impl World {
             let at = self.gates.iter().filter(|it| it.sessions.contains_key(&id));
             let at = at.count();
             if self.oracle.kicked.contains(&id) || client.over {
-                if at != 0 || !client.over {
+                // Only a gate that has crashed may have known of the kick.
+                let is_forgotten = self.oracle.may_be_lost.contains(&id);
+                if at != 0 && !is_forgotten || !client.over {
                     return Err(format!("session {id}: kicked or lost, and open"));
                 }
                 continue;

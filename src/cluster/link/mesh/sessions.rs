@@ -8,7 +8,7 @@ use super::{
         proto::{Frame, Kind},
         sender::Blocked,
         state::LinkState,
-        whereabouts::Way,
+        whereabouts::Destination,
     },
     Mesh, Out, Place, Served, address, unavailable,
 };
@@ -226,9 +226,9 @@ impl Mesh {
         let id = session.id();
         let served = self.served_of(at, session).ok_or_else(|| not_served(id))?;
         let first = served.first;
-        let Place { gate, key } = match served.whereabouts.way(&first) {
-            Way::Held(held) => return hold(held),
-            Way::Gate(place) => place,
+        let Place { gate, key } = match served.whereabouts.destination(&first) {
+            Destination::Held(held) => return hold(held),
+            Destination::Gate(place) => place,
         };
         let mut sent = Err(not_served(id));
         self.input((at, gate), |state, _| sent = attempt(state, id, key));
