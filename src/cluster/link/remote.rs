@@ -43,7 +43,8 @@ pub(in crate::cluster) struct RemoteSession {
     /// Set when the session is held for the first time; `now` counts from then on. Set under the
     /// lock of its link, which refuses frames of the session at the same time.
     displaced: AtomicBool,
-    /// A leaf lock, taken within that of a link.
+    /// Taken within the lock of a link. What the session shares and its user change under it while it is
+    /// held, so that the order of changes is that in which they are sent.
     now: Mutex<Whereabouts<Place>>,
 }
 
@@ -158,8 +159,8 @@ impl RemoteSession {
         self.push_frame(|| frame.clone())
     }
 
-    /// [`rpc_via_gate`](RemoteSession::rpc_via_gate) for a call, which the gate answers. With `to` it is for the
-    /// member at that address.
+    /// [`rpc_via_gate`](RemoteSession::rpc_via_gate) for a call, which the gate answers. With `to` it is
+    /// for the member at that address.
     ///
     /// # Errors
     /// As [`rpc_via_gate`](RemoteSession::rpc_via_gate).

@@ -212,7 +212,7 @@ impl World {
         self.all_attached(at);
     }
 
-    pub(super) fn attached(&mut self, at: At, node: usize, _call: u64, answer: &Result) {
+    pub(super) fn attached(&mut self, at: At, node: usize, answer: &Result) {
         let Some(adopting) = self.gates[at.gate].adopting.get_mut(&at.id) else {
             return;
         };

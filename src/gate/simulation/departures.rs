@@ -410,12 +410,12 @@ impl World {
         if let Some(waits) = self.calls.remove(&call) {
             self.mesh.forget_call(call);
             let late = Error::new(code::TIMEOUT, "timed out");
-            self.answered(waits, call, Err(late));
+            self.answered(waits, Err(late));
         }
     }
 
     /// A call has ended.
-    pub(super) fn answered(&mut self, waits: Call, call: u64, answer: Result) {
+    pub(super) fn answered(&mut self, waits: Call, answer: Result) {
         match waits {
             Call::Hold { at, node } => {
                 if let Some(departing) = self.departing(at) {
@@ -428,7 +428,7 @@ impl World {
             }
             Call::Release { at, node, times } => self.released(at, node, times, &answer),
             Call::Adopt { at } => self.adopted(at, answer),
-            Call::Attach { at, node } => self.attached(at, node, call, &answer),
+            Call::Attach { at, node } => self.attached(at, node, &answer),
             Call::PassedOn { at, to, call } => {
                 let answer = answer.map(|()| Bytes::new());
                 self.mesh.reply((at.gate, to), call, answer);

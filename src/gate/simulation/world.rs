@@ -228,7 +228,7 @@ impl World {
             } => self.called((at, from), call, &method, body),
             Out::Reply { call, answer } => {
                 if let Some(waits) = self.calls.remove(&call) {
-                    self.answered(waits, call, answer.map(drop));
+                    self.answered(waits, answer.map(drop));
                 }
             }
             Out::Push { at, session, body } => self.push(at, session, &body),
