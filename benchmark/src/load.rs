@@ -21,7 +21,7 @@ mod game;
 mod net;
 mod options;
 mod quiet;
-pub(crate) mod report;
+mod report;
 mod tally;
 mod target;
 mod tls;
@@ -29,7 +29,7 @@ mod wire;
 mod worker;
 mod ws;
 
-pub(crate) use self::options::Options;
+pub(crate) use self::{options::Options, report::Report, wire::packet_header};
 
 use self::{
     body::Template,
@@ -40,7 +40,7 @@ use self::{
     net::Net,
     options::Scenario,
     quiet::{Idle, Storm},
-    report::{Readings, Report},
+    report::Readings,
     tally::{Clock, Tally},
     worker::{Gates, Worker},
 };

@@ -72,6 +72,14 @@ pub(crate) fn memory(pids: &[u32]) -> u64 {
         .sum()
 }
 
+/// The most memory a process has had resident, in bytes.
+pub(crate) fn peak_memory(pid: u32) -> u64 {
+    fs::read_to_string(format!("/proc/{pid}/status"))
+        .ok()
+        .and_then(|text| field(&text, "VmHWM:"))
+        .unwrap_or(0)
+}
+
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace()

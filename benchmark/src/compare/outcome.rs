@@ -9,7 +9,7 @@ use super::{
     scenario::{Metric, Scenario, Target},
     stats::Spread,
 };
-use crate::load::report::Report;
+use crate::load::Report;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {

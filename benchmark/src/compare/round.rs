@@ -10,7 +10,7 @@ use std::{
 use nano::{Error, Result, code};
 
 use super::{Options, peer::Peer, peers::Peers, scenario::Scenario};
-use crate::load::report::Report;
+use crate::load::Report;
 
 /// How long a run may take to connect and to end, beyond its configured duration.
 const SLACK: Duration = Duration::from_secs(75);

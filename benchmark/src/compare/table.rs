@@ -12,7 +12,7 @@ use super::{
     stats::Spread,
     verdict::verdicts,
 };
-use crate::load::report::Report;
+use crate::load::Report;
 
 /// The first lines of the published tables.
 const HEADING: &str = "# Tables\n\nWritten by `nano-bench compare --results`; [RESULTS.md](../RESULTS.md) says what they mean.\n";

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use nano::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{channels, connections, groups, members, schedulers, timers, users};
+use super::{channels, connections, groups, members, schedulers, stalled, timers, users};
 
 /// Measures one size.
 type Measures = fn(usize) -> Pin<Box<dyn Future<Output = Result<Point>> + Send>>;
@@ -70,6 +70,12 @@ pub(super) const CURVES: &[Curve] = &[
         title: "TCP connections of one node, 20 of which ask",
         sizes: &[100, 1_000, 5_000, 15_000],
         measure: |size| Box::pin(connections::measure(size)),
+    },
+    Curve {
+        name: "stalled",
+        title: "TCP clients of one node that do not read, with a memory budget of 256 MiB",
+        sizes: &[500, 5_000],
+        measure: |size| Box::pin(stalled::measure(size)),
     },
     Curve {
         name: "groups",

@@ -2,7 +2,7 @@
 //! are on.
 
 use clap::{Args, ValueEnum};
-use nano::{App, Cluster, Error, Listener, Options, Result, code};
+use nano::{App, Cluster, Error, Limits, Listener, Options, Result, Traces, code};
 
 use super::{
     recorder::Exporter,
@@ -24,6 +24,16 @@ pub(crate) struct Flags {
     /// A certificate and its key, PEM files, for TLS.
     #[arg(long, num_args = 2, value_names = ["CERTIFICATE", "KEY"])]
     tls: Option<Vec<String>>,
+    /// How much may be queued for clients and nodes, in MiB.
+    #[arg(long)]
+    memory_mib: Option<usize>,
+    /// The part of the messages that is traced, from 0 to 1. Spans are made with
+    /// `RUST_LOG=nano::trace=info`.
+    #[arg(long)]
+    trace_ratio: Option<f64>,
+    /// Where operators connect.
+    #[arg(long)]
+    admin: Option<String>,
     /// Where other nodes connect.
     #[arg(long, default_value = "127.0.0.1:0")]
     serve: String,
@@ -63,6 +73,15 @@ pub(crate) async fn run(flags: &Flags) -> Result {
 impl Flags {
     fn app(&self) -> Result<App> {
         let mut app = App::new();
+        if let Some(memory) = self.memory_mib {
+            app = app.limits(Limits::new().memory(memory << 20));
+        }
+        if let Some(ratio) = self.trace_ratio {
+            app = app.traces(Traces::new().ratio(ratio));
+        }
+        if let Some(admin) = &self.admin {
+            app = app.admin(admin.as_str());
+        }
         if self.role == Role::Master {
             app = app.cluster(Cluster::master().listen(&self.serve));
         } else if self.role != Role::Standalone {
