@@ -46,7 +46,6 @@ mod linger;
 mod listener;
 mod live_limits;
 mod liveness;
-mod memory_budget;
 mod memory_pressure;
 mod migration_client;
 mod migration_in;

@@ -73,6 +73,7 @@ pub use member::Member;
 
 mod in_flight;
 mod log_limit;
+mod memory_budget;
 mod panic;
 
 pub mod metrics;

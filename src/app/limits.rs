@@ -115,14 +115,16 @@ impl Limits {
         self
     }
 
-    /// How many bytes may be queued for all clients of the node together, those included that a
-    /// client who [may return](crate::Timeouts::resume_window) has not acknowledged. A quarter of the
-    /// machine's memory, or of that of the control group if it is less, unless set; at least
+    /// How many bytes may be queued on the node, for all clients and for other nodes, those included
+    /// that a client who [may return](crate::Timeouts::resume_window) has not acknowledged. A quarter
+    /// of the machine's memory, or of that of the control group if it is less, unless set; at least
     /// [`send_queue_bytes`](Limits::send_queue_bytes). `None` is no limit.
     ///
-    /// From 80 % on, pushes to the clients with the fullest queues meet a full queue, whatever their
-    /// own bound is ([`slow_client`](Limits::slow_client)). At the limit those clients are
-    /// disconnected, until 80 % is left. Up to 4 KiB of each client are not counted.
+    /// From 80 % on the fullest queues take no more, whatever their own bound is: pushes to those
+    /// clients meet a full queue ([`slow_client`](Limits::slow_client)), and pushes, broadcasts and
+    /// calls to those nodes fail with [`code::TOO_MANY`](crate::code::TOO_MANY). At the limit the
+    /// clients with the fullest queues are disconnected, until 80 % is left. Up to 4 KiB of each client,
+    /// and 64 KiB of each queue to a node, are not counted.
     ///
     /// It bounds what is queued, not what the process takes: allocators keep some of what is freed,
     /// and the application has memory of its own.

@@ -64,8 +64,9 @@ section! {
         send_queue_messages: usize = 65536,
         /// What happens to a client whose send queue is full.
         slow_client: SlowClient = SlowClient::Disconnect,
-        /// How many bytes may be queued for all clients together; at the bound the slowest ones
-        /// are disconnected. A quarter of the memory there is unless set. Not taken by a reload.
+        /// How many bytes may be queued for all clients and other nodes together; at the bound the
+        /// slowest clients are disconnected. A quarter of the memory there is unless set. Not taken by
+        /// a reload.
         memory: Unset<Size> = Unset::like("\"256MiB\""),
         /// How many tasks may wait on one scheduler.
         scheduler_capacity: usize = 16384,

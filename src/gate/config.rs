@@ -69,7 +69,7 @@ pub(crate) struct GateConfig {
     pub(crate) slow_client: SlowClient,
     pub(crate) queue_bytes: usize,
     pub(crate) queue_messages: usize,
-    /// What may be queued for all clients together.
+    /// What may be queued on the node, for clients and for other nodes.
     pub(crate) memory: Option<usize>,
     /// Over which time the clients of a stopping node spread their return.
     pub(crate) reconnect_window: Option<Duration>,

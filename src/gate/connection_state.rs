@@ -2,7 +2,8 @@
 
 use std::task::{Context, Waker};
 
-use super::{client_state::ClientState, memory_budget::MemoryBudget};
+use super::client_state::ClientState;
+use crate::memory_budget::MemoryBudget;
 
 #[derive(Default)]
 pub(super) struct State {

@@ -1,4 +1,4 @@
-//! Keeps the memory budget: finds the clients that have the most queued, and disconnects them.
+//! Keeps the memory budget: finds the queues that are the fullest, and disconnects clients.
 
 use std::{any::Any, sync::Weak, time::Duration};
 
@@ -14,11 +14,11 @@ mod share;
 /// How often the queues are looked at while too much is queued.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Looks at the queues whenever too much is queued, and decides whose clients are too slow, until
-/// the gate is gone.
+/// Looks at the queues whenever too much is queued, and decides which are too full, until the gate is
+/// gone.
 ///
-/// From 80 % of the budget on, pushes to the clients with the fullest queues meet a full queue. At
-/// the budget those clients are disconnected, until 80 % is left.
+/// From 80 % of the budget on, the fullest queues, those to other nodes too, refuse what they may
+/// refuse. At the budget the clients among them are disconnected, until 80 % is left.
 pub(super) async fn run(gate: Weak<Shared>) {
     loop {
         let Some(pressed) = gate.upgrade().map(|gate| gate.memory.pressed.clone()) else {
@@ -46,12 +46,13 @@ pub(super) async fn run(gate: Weak<Shared>) {
 }
 
 impl Shared {
-    /// Finds the share that each client may have queued, and disconnects those above it if the
-    /// budget is used up. Returns their number.
+    /// Finds the share that each queue may have, and disconnects the clients above it if the budget
+    /// is used up. Returns their number.
     fn relieve(&self) -> usize {
         let sessions = self.node.sessions().list_local();
         let queued: Vec<_> = sessions.iter().filter_map(queued).collect();
-        let mut bytes: Vec<_> = queued.iter().map(|(_, bytes)| *bytes).collect();
+        let mut bytes = self.memory.peers();
+        bytes.extend(queued.iter().map(|(_, bytes)| *bytes));
         let share = share(&mut bytes, self.memory.mark);
         self.memory.set_share(share);
         if self.memory.used() < self.memory.limit {

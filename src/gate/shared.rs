@@ -13,14 +13,14 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits,
-    memory_budget::MemoryBudget, migration_state::Migrations, resume::registry::Registry,
-    tunnel::client::TunnelClient,
+    migration_state::Migrations, resume::registry::Registry, tunnel::client::TunnelClient,
 };
 use crate::{
     dispatch::Dispatch,
     handle::Handle,
     handshake::ReplyTemplate,
     log_limit::LogLimit,
+    memory_budget::MemoryBudget,
     message::Dictionary,
     metrics::Metrics,
     net::wake_batch::WakeBatcher,
@@ -45,8 +45,8 @@ pub(super) struct Shared {
     pub(super) closed: Notify,
     pub(super) wakes: Arc<WakeBatcher>,
     pub(super) address_limit: Arc<AddressLimit>,
-    /// What is queued for all clients.
-    pub(super) memory: MemoryBudget,
+    /// What is queued on the node.
+    pub(super) memory: Arc<MemoryBudget>,
     /// For requests that time out.
     pub(super) timeout_log: LogLimit,
     /// The sessions whose clients may return.
@@ -73,7 +73,7 @@ impl Shared {
             handshake: ReplyTemplate::new(config.heartbeat, &dictionary),
             address_limit: AddressLimit::new(),
             limits: Arc::new(LiveLimits::new(&config)),
-            memory: MemoryBudget::new(config.memory, metrics.memory_queued.clone()),
+            memory: node.memory().clone(),
             config,
             dispatch,
             dictionary: Arc::new(dictionary),

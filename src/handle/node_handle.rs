@@ -22,6 +22,7 @@ use super::{
 use crate::{
     channel::ChannelNetwork,
     error::{Error, Result, code},
+    memory_budget::MemoryBudget,
     scheduler::{Pool, PushError, Scheduler},
     serialize::Serializer,
     session::{CallRouter, CloseReason, Session, SessionOwner, Sessions, UserObserver},
@@ -52,6 +53,7 @@ pub struct Handle(pub(super) Arc<Inner>);
 pub(super) struct Inner {
     pub(super) schedulers: Schedulers,
     pub(super) sessions: Arc<Sessions>,
+    pub(super) memory: Arc<MemoryBudget>,
     pub(super) routes: Vec<ByteString>,
     pub(super) denied: Arc<Denied>,
     pub(super) certificates: Certificates,
@@ -84,6 +86,7 @@ impl Handle {
         Self(Arc::new_cyclic(|this: &Weak<Inner>| Inner {
             schedulers: config.schedulers,
             sessions: Sessions::new(this.clone(), config.hooks),
+            memory: config.memory,
             routes: config.routes,
             denied: Arc::default(),
             certificates: Certificates::default(),
@@ -93,6 +96,11 @@ impl Handle {
             lifecycle: Lifecycle::default(),
             parts: OnceLock::new(),
         }))
+    }
+
+    /// What is queued on the node, against its budget.
+    pub(crate) fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.0.memory
     }
 
     /// Completes the handle with the parts of the node that were made from it. Called once.

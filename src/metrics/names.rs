@@ -60,7 +60,8 @@ names! {
     PUSHES_DROPPED = "nano_pushes_dropped_total",
     /// Clients disconnected because the node's memory budget was used up; closed as slow clients.
     MEMORY_DISCONNECTS = "nano_memory_disconnects_total",
-    /// Bytes queued for clients, as charged to the memory budget: in steps of 4 KiB for each client.
+    /// Bytes queued for clients and for other nodes, as charged to the memory budget: in steps of 4 KiB
+    /// for each client, and of 64 KiB for each queue to a node.
     MEMORY_QUEUED = "nano_memory_queued_bytes",
     /// Messages that reached no handler, with a label `reason`: `route` (unknown, or closed to clients),
     /// `body` (does not decode), `scheduler` (the session is pinned to none), `pipeline`, `filter`,

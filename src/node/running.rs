@@ -22,6 +22,7 @@ use crate::{
     error::Result,
     gate::{BoundListeners, Gate},
     handle::{Handle, HandleConfig, NodeParts, Schedulers, Step},
+    memory_budget::MemoryBudget,
     message::Dictionary,
     metrics::Metrics,
     scheduler::Pool,
@@ -124,8 +125,10 @@ impl Running {
             )?),
             None => None,
         };
+        let memory = MemoryBudget::new(config.settings.memory, metrics.memory_queued.clone());
         let handle = Handle::new(HandleConfig {
             schedulers,
+            memory,
             hooks: SessionHooks {
                 panics: metrics.panics.clone(),
                 on_bind: config.on_bind,

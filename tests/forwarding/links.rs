@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use nano::{CloseReason, Options, code, testing::TestNode};
+use nano::{CloseReason, Limits, Options, code, testing::TestNode};
 use tonic::Code;
 
 use crate::{
@@ -25,6 +25,11 @@ struct ProxiedCluster {
 
 impl ProxiedCluster {
     async fn new(partition_grace: Duration) -> Self {
+        Self::limited(partition_grace, Limits::new()).await
+    }
+
+    /// With limits for the backend.
+    async fn limited(partition_grace: Duration, limits: Limits) -> Self {
         let master = master().await;
         let (to_gate, to_backend) = (Proxy::new().await, Proxy::new().await);
         let on = |proxy: &Proxy| {
@@ -36,7 +41,9 @@ impl ProxiedCluster {
         let gate = TestNode::start(on(&to_gate).tcp("127.0.0.1:0")).await;
         let room = Room::new("a");
         let backend = TestNode::start(
-            on(&to_backend).component_with(room.clone(), Options::new().name("Room")),
+            on(&to_backend)
+                .limits(limits)
+                .component_with(room.clone(), Options::new().name("Room")),
         )
         .await;
         gate.knows(2).await;
@@ -415,4 +422,50 @@ async fn an_old_link_and_an_old_incarnation_are_refused() {
         Ok(Vec::new()),
         "a newer one takes its place"
     );
+}
+
+/// What may be on its way beside the queues: the flow control windows of both streams.
+const WINDOWS: usize = 2 * 4 * 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_to_a_member_that_stalls_keep_the_memory_budget_of_the_node() {
+    const MIB: usize = 1024 * 1024;
+    let limits = Limits::new().send_queue_bytes(MIB).memory(4 * MIB);
+    let proxied = ProxiedCluster::limited(LONG_GRACE, limits).await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let client = proxied.cluster.client().await;
+        client.request_raw("Room.Join", "").await.unwrap();
+        clients.push(client);
+    }
+    let sessions = proxied.backend().handle().sessions().list();
+    assert_eq!(sessions.len(), clients.len());
+
+    // 80 MiB could be queued, 4 MiB for each session, up to 16 MiB for each stream.
+    proxied.to_gate.freeze();
+    let body = Bytes::from(vec![0; 16 * 1024]);
+    let (mut queued, mut refused) = (0, 0);
+    while refused < 5 * sessions.len() {
+        for session in &sessions {
+            match session.push_raw("onSay", body.clone()) {
+                Ok(()) => queued += body.len(),
+                Err(error) => {
+                    assert_eq!(error.code(), code::TOO_MANY);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(queued <= 4 * MIB + WINDOWS, "{queued} bytes");
+
+    proxied.to_gate.heal();
+    eventually("room for pushes", || {
+        sessions
+            .iter()
+            .all(|session| session.push_raw("onSay", "room").is_ok())
+    })
+    .await;
+    for client in &clients {
+        assert_eq!(client.request_raw("Room.Who", "").await.unwrap(), "a");
+    }
 }

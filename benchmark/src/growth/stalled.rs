@@ -87,7 +87,7 @@ async fn join(server: SocketAddr) -> Result<TcpStream> {
     let join = [&b"\x00\x01\x08Grp.Join"[..], body.as_bytes()].concat();
     for (kind, body) in [
         (Kind::Handshake, &b"{}"[..]),
-        (Kind::HandshakeAck, &[]),
+        (Kind::Ack, &[]),
         (Kind::Data, &join),
     ] {
         bytes.extend_from_slice(&packet_header(kind, body.len()));

@@ -21,6 +21,7 @@ use crate::{
         },
     },
     error::{Error, Result, code},
+    memory_budget::PeerCharge,
     message::{Kind, Message},
     session::Session,
 };
@@ -93,16 +94,15 @@ impl OutboundCall {
 }
 
 /// The calls for some sessions, in order, one in flight.
-#[derive(Default)]
 pub(super) struct CallQueue(
     /// Never held while a task is woken or spawned.
     Mutex<State>,
 );
 
-#[derive(Default)]
 struct State {
     queue: VecDeque<Item>,
     bytes: usize,
+    charge: PeerCharge,
     /// Whether a task sends the calls.
     running: bool,
     windows: HashMap<i64, SessionWindow<Session>>,
@@ -127,6 +127,17 @@ pub(super) enum Blocked {
 }
 
 impl CallQueue {
+    pub(super) fn new(charge: PeerCharge) -> Self {
+        Self(Mutex::new(State {
+            queue: VecDeque::new(),
+            bytes: 0,
+            charge,
+            running: false,
+            windows: HashMap::new(),
+            readers: Vec::new(),
+        }))
+    }
+
     pub(super) fn sessions(&self) -> usize {
         self.0.lock().windows.len()
     }
@@ -148,11 +159,11 @@ impl CallQueue {
         if session.closed().is_some() {
             return Err(Blocked::Closed);
         }
-        let State { windows, bytes, .. } = &mut *state;
-        let window = windows
+        let full = state.is_full();
+        let window = (state.windows)
             .entry(session.id())
             .or_insert_with(|| SessionWindow::new(session, 0));
-        if !window.has_room() || *bytes > MESSAGE_BYTES {
+        if full || !window.has_room() {
             return Err(Blocked::Full(message));
         }
         let (gate_addr, session_id, route, data) = (
@@ -195,7 +206,7 @@ impl CallQueue {
     /// [`code::TOO_MANY`] for a push or notify while too many bytes wait.
     pub(super) fn push(&self, session: i64, call: OutboundCall) -> Result<bool> {
         let mut state = self.0.lock();
-        if call.is_droppable() && state.bytes > MESSAGE_BYTES {
+        if call.is_droppable() && state.is_full() {
             return Err(Error::new(
                 code::TOO_MANY,
                 "the other node does not take more",
@@ -213,10 +224,13 @@ impl CallQueue {
         let mut state = self.0.lock();
         let item = state.queue.pop_front();
         match &item {
-            Some(item) => state.bytes -= item.call.weight(),
+            Some(item) => {
+                let left = state.bytes - item.call.weight();
+                state.resize(left);
+            }
             None => state.running = false,
         }
-        let readers = if state.bytes <= MESSAGE_BYTES / 2 {
+        let readers = if state.bytes <= (MESSAGE_BYTES / 2).min(state.charge.share()) {
             std::mem::take(&mut state.readers)
         } else {
             Vec::new()
@@ -263,7 +277,8 @@ impl CallQueue {
         let orphaned = {
             let mut state = self.0.lock();
             state.queue.retain(|item| item.call.request().is_none());
-            state.bytes = state.queue.iter().map(|item| item.call.weight()).sum();
+            let left = state.queue.iter().map(|item| item.call.weight()).sum();
+            state.resize(left);
             state.orphan(&mut readers)
         };
         readers.into_iter().for_each(Waker::wake);
@@ -276,7 +291,7 @@ impl CallQueue {
         let orphaned = {
             let mut state = self.0.lock();
             state.queue.clear();
-            state.bytes = 0;
+            state.resize(0);
             let orphaned = state.orphan(&mut readers);
             readers.append(&mut state.readers);
             state.windows.clear();
@@ -297,18 +312,16 @@ impl CallQueue {
 
     fn poll_room(&self, session: i64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
+        let full = state.is_full();
         let State {
-            windows,
-            bytes,
-            readers,
-            ..
+            windows, readers, ..
         } = &mut *state;
         match windows.get_mut(&session) {
             Some(window) if !window.has_room() => {
                 window.reader = Some(cx.waker().clone());
                 Poll::Pending
             }
-            Some(_) if *bytes > MESSAGE_BYTES => {
+            Some(_) if full => {
                 readers.push(cx.waker().clone());
                 Poll::Pending
             }
@@ -318,8 +331,18 @@ impl CallQueue {
 }
 
 impl State {
+    fn resize(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        self.charge.set(bytes);
+    }
+
+    /// Whether what may be refused is refused.
+    fn is_full(&self) -> bool {
+        self.bytes > MESSAGE_BYTES.min(self.charge.share())
+    }
+
     fn push(&mut self, item: Item) -> bool {
-        self.bytes += item.call.weight();
+        self.resize(self.bytes + item.call.weight());
         self.queue.push_back(item);
         !std::mem::replace(&mut self.running, true)
     }

@@ -33,6 +33,7 @@ use crate::{
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
+    memory_budget::PeerCharge,
     message::Message,
     session::{Call, CloseReason, Session},
 };
@@ -87,8 +88,10 @@ impl CompatPeer {
             address: address.into(),
             client: context.dialer.member(channel),
             runtime,
+            queues: (0..QUEUES)
+                .map(|_| CallQueue::new(PeerCharge::new(context.node.memory())))
+                .collect(),
             context,
-            queues: (0..QUEUES).map(|_| CallQueue::default()).collect(),
             served: Mutex::default(),
             member: AtomicBool::new(false),
             suspect: AtomicBool::new(false),

@@ -13,6 +13,7 @@ use super::{
     config::{CONGESTED, FAIR_SHARE, FULL, MESSAGE_BYTES},
     proto::{Frame, Kind},
 };
+use crate::memory_budget::PeerCharge;
 
 /// Bytes that one sender has queued on one stream: a session, all multicasts, or the node itself.
 /// Changes under the lock of the stream only.
@@ -49,9 +50,29 @@ impl Quota {
 pub(super) struct SendQueue {
     frames: VecDeque<(Frame, Option<Arc<Quota>>)>,
     bytes: usize,
+    /// What the queue is charged to the node's memory budget; `None` in tests.
+    charge: Option<PeerCharge>,
 }
 
 impl SendQueue {
+    /// Counts what is queued for the node's memory budget from now on.
+    pub(super) fn charge_to(&mut self, charge: PeerCharge) {
+        self.charge = Some(charge);
+    }
+
+    fn resize(&mut self, bytes: usize) {
+        self.bytes = bytes;
+        if let Some(charge) = &self.charge {
+            charge.set(bytes);
+        }
+    }
+
+    /// The bytes above which the queue takes nothing that it may refuse, for the node's memory budget
+    /// is nearly used up. `usize::MAX` as long as it is not.
+    fn share(&self) -> usize {
+        self.charge.as_ref().map_or(usize::MAX, PeerCharge::share)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
@@ -71,50 +92,51 @@ impl SendQueue {
     /// Whether every session may send messages again. Half of the limit, so that readers are not
     /// stopped and woken for each message.
     pub(super) fn is_short(&self) -> bool {
-        self.bytes <= MESSAGE_BYTES / 2
+        self.bytes <= (MESSAGE_BYTES / 2).min(self.share())
     }
 
-    /// Whether the queue has shrunk below a mark at which sessions may send again, since it had
+    /// Whether the queue has shrunk so that sessions with little queued may send again, since it had
     /// `before` bytes.
     pub(super) fn has_shrunk(&self, before: usize) -> bool {
-        [FULL, MESSAGE_BYTES / 2]
-            .into_iter()
-            .any(|mark| before > mark && self.bytes <= mark)
+        let full = FULL.min(self.share());
+        before > full && self.bytes <= full
     }
 
     /// Whether a session may send another message.
     pub(super) fn accepts_message(&self, quota: &Quota) -> bool {
-        self.bytes <= MESSAGE_BYTES || (quota.bytes() < FAIR_SHARE && self.bytes <= FULL)
+        let share = self.share();
+        self.bytes <= MESSAGE_BYTES.min(share)
+            || (quota.bytes() < FAIR_SHARE && self.bytes <= FULL.min(share))
     }
 
     /// Whether a frame of `weight` bytes is within the quota. A frame of any size is, if nothing else
     /// of the same quota waits.
     pub(super) fn accepts(&self, quota: &Quota, weight: usize) -> bool {
-        let after = quota.bytes() + weight;
-        if self.bytes <= CONGESTED {
+        let (after, share) = (quota.bytes() + weight, self.share());
+        if self.bytes <= CONGESTED.min(share) {
             after <= quota.limit || after == weight
         } else {
-            after <= quota.share && self.bytes <= FULL
+            after <= quota.share && self.bytes <= FULL.min(share)
         }
     }
 
     /// Queues a frame without a quota.
     pub(super) fn push(&mut self, frame: Frame) {
-        self.bytes += frame.weight();
+        self.resize(self.bytes + frame.weight());
         self.frames.push_back((frame, None));
     }
 
     /// Queues a frame and charges its bytes to `quota`.
     pub(super) fn charge(&mut self, frame: Frame, quota: &Arc<Quota>) {
         let weight = frame.weight();
-        self.bytes += weight;
+        self.resize(self.bytes + weight);
         quota.bytes.fetch_add(weight, Ordering::Relaxed);
         self.frames.push_back((frame, Some(quota.clone())));
     }
 
     /// Queues a frame ahead of all others.
     pub(super) fn push_front(&mut self, frame: Frame) {
-        self.bytes += frame.weight();
+        self.resize(self.bytes + frame.weight());
         self.frames.push_front((frame, None));
     }
 
@@ -150,7 +172,7 @@ impl SendQueue {
     pub(super) fn pop(&mut self) -> Option<(Frame, Option<Arc<Quota>>)> {
         let (frame, quota) = self.frames.pop_front()?;
         let weight = frame.weight();
-        self.bytes -= weight;
+        self.resize(self.bytes - weight);
         if let Some(quota) = &quota {
             quota.bytes.fetch_sub(weight, Ordering::Relaxed);
         }
@@ -171,7 +193,7 @@ impl SendQueue {
             }
             keep
         });
-        self.bytes -= dropped;
+        self.resize(self.bytes - dropped);
     }
 
     pub(super) fn clear(&mut self) {

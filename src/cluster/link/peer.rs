@@ -34,6 +34,7 @@ use crate::{
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
+    memory_budget::PeerCharge,
     message::Message,
     session::{Call, CloseReason, ReplyTo, Session},
     trace::current_trace,
@@ -95,6 +96,8 @@ impl LinkPeer {
             streams: std::array::from_fn(|index| {
                 let id = StreamId { incarnation, index };
                 let stream = LinkStream::new(id, epoch, (grace, idle_timeout));
+                let charge = PeerCharge::new(context.node.memory());
+                stream.input(|state| state.charge_to(charge));
                 if measured {
                     stream.input(|state| state.measure());
                 }

@@ -324,7 +324,7 @@ impl<S: LinkedSession> Sender<S> {
             }
             frames.push(frame);
         }
-        if self.queue_awaited && self.queue.has_shrunk(before) {
+        if self.queue_awaited && (self.queue.is_short() || self.queue.has_shrunk(before)) {
             self.queue_awaited = !self.queue.is_short();
             readers.extend(self.waiting_readers());
         }

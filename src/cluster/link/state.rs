@@ -55,7 +55,7 @@ use super::{
     session::LinkedSession,
     timing::Timing,
 };
-use crate::{error::Result, session::CloseReason};
+use crate::{error::Result, memory_budget::PeerCharge, session::CloseReason};
 
 /// Both directions of a link, for the sessions of one stream index.
 pub(in crate::cluster) struct LinkState<S> {
@@ -101,6 +101,11 @@ impl<S: LinkedSession> LinkState<S> {
             node_quota: Quota::new(NODE_QUOTA),
             timing: None,
         }
+    }
+
+    /// Counts what is queued for the node's memory budget from now on.
+    pub(super) fn charge_to(&mut self, charge: PeerCharge) {
+        self.sender.queue.charge_to(charge);
     }
 
     pub(super) fn health(&self) -> Health {

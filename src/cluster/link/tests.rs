@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use metrics::Gauge;
 use tokio::time::Instant;
 
 use super::{
@@ -25,7 +26,12 @@ use super::{
     stream::LinkStream,
 };
 use crate::{
-    cluster::pending_calls::StreamId, dispatch::ForwardError, message::Message, mock,
+    cluster::pending_calls::StreamId,
+    dispatch::ForwardError,
+    error::code,
+    memory_budget::{MemoryBudget, PeerCharge},
+    message::Message,
+    mock,
     session::Session,
 };
 
@@ -152,6 +158,32 @@ fn a_session_that_fills_the_queue_waits_until_half_of_it_is_sent_and_others_do_n
     }
     assert!((sent / 3..sent * 2 / 3).contains(&gone), "{gone} of {sent}");
     assert!(reader.goes_on());
+}
+
+#[test]
+fn a_queue_above_its_share_of_the_memory_budget_takes_no_more_until_it_is_below() {
+    let (stream, (session, _)) = (up(), mock::session());
+    let memory = MemoryBudget::new(Some(1024 * 1024), Gauge::noop());
+    stream.input(|state| state.charge_to(PeerCharge::new(&memory)));
+    memory.set_share(PeerCharge::STEP);
+    let (sent, mut reader) = fill(&stream, &session, FAIR_SHARE);
+    assert_eq!(sent * FAIR_SHARE, PeerCharge::STEP, "less than 1 MiB");
+    assert_eq!(memory.used(), PeerCharge::STEP);
+    let call = || stream.input(|state| state.call(Frame::default()).map(drop));
+    assert_eq!(call().unwrap_err().code(), code::TOO_MANY);
+
+    batch(&stream);
+    assert_eq!(reader.woken(), 1, "as soon as it is below");
+    assert!(reader.goes_on());
+    call().unwrap();
+    while !batch(&stream).is_empty() {}
+    assert_eq!(memory.used(), 0);
+
+    memory.set_share(usize::MAX);
+    let (sent, another) = fill(&stream, &session, FAIR_SHARE);
+    assert!(sent > 60, "about 1 MiB again: {sent}");
+    drop((stream, reader, another));
+    assert_eq!(memory.used(), 0);
 }
 
 #[test]
