@@ -156,7 +156,7 @@ impl BoundCluster {
     pub(crate) fn new(
         mut settings: Settings,
         listener: ClusterListener,
-        services: Vec<String>,
+        (services, gate): (Vec<String>, bool),
         heartbeat: Duration,
         node_metrics: &Arc<Metrics>,
         admin: Option<String>,
@@ -197,6 +197,7 @@ impl BoundCluster {
             metadata: settings.metadata,
             incarnation: now_in_microseconds(),
             link: true,
+            gate,
             admin: admin.unwrap_or_default(),
             unknown: Vec::new(),
         });

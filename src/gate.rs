@@ -118,6 +118,10 @@ impl BoundListeners {
         Ok(Self { listeners: bound })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+    }
+
     /// Returns the addresses in the order of the listeners; transports without one are left out.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let addresses = self.listeners.iter().filter_map(BoundListener::local_addr);

@@ -34,6 +34,8 @@ pub(crate) struct Info {
     pub(crate) incarnation: u64,
     /// Whether it takes `nano.link.v1` streams; otherwise it takes unary calls.
     pub(crate) link: bool,
+    /// Whether clients connect to it.
+    pub(crate) gate: bool,
     /// Where its admin server listens; empty without one.
     pub(crate) admin: String,
     /// Encoded fields of its announcement that this version does not know. Passed on as they are.
@@ -81,9 +83,21 @@ impl Member {
     /// order may differ from one call to the next.
     pub(crate) fn announces_same(&self, other: &Self) -> bool {
         let (a, b) = (&*self.0, &*other.0);
-        (a.incarnation, &a.address, &a.label, a.link, &a.admin)
-            == (b.incarnation, &b.address, &b.label, b.link, &b.admin)
-            && a.services == b.services
+        (
+            a.incarnation,
+            &a.address,
+            &a.label,
+            a.link,
+            a.gate,
+            &a.admin,
+        ) == (
+            b.incarnation,
+            &b.address,
+            &b.label,
+            b.link,
+            b.gate,
+            &b.admin,
+        ) && a.services == b.services
             && a.metadata == b.metadata
     }
 

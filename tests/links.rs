@@ -49,6 +49,8 @@ impl Component<Raw> for Counter {
 struct Streams {
     snapshotter: Snapshotter,
     up: f64,
+    /// The most that were up at a time.
+    peak: u64,
     /// The nodes of the latest view with a number, by node.
     views: HashMap<String, f64>,
 }
@@ -61,6 +63,7 @@ impl Streams {
         Self {
             snapshotter,
             up: 0.0,
+            peak: 0,
             views: HashMap::new(),
         }
     }
@@ -80,11 +83,13 @@ impl Streams {
                 _ => {}
             }
         }
-        self.up.round() as u64
+        let up = self.up.round() as u64;
+        self.peak = self.peak.max(up);
+        up
     }
 
     /// Waits until all nodes are in a view of all, and no stream has been up for a while: with a new
-    /// view, owners of users ask every member what it has.
+    /// view, owners of users ask every gate what it has.
     async fn rest(&mut self, nodes: usize) {
         let mut since = Instant::now();
         eventually("the links of the start to close", || {
@@ -125,6 +130,11 @@ async fn members_hold_links_only_to_those_they_exchange_messages_with() {
         node.knows(14).await;
     }
     streams.rest(15).await;
+    assert!(
+        streams.peak <= 4 * 14,
+        "two streams, both ways, for the owners of users to ask the one gate: {}",
+        streams.peak
+    );
 
     let mut sent = 0;
     for _ in 0..3 {
@@ -214,7 +224,7 @@ async fn an_idle_member_costs_the_same_in_small_and_in_large_clusters() {
         all_know(&nodes, size - 1).await;
         let joined = begun.elapsed();
         // What joining has begun is over: also the first view with a number, with which owners of users
-        // ask every member.
+        // ask every gate.
         tokio::time::sleep(Duration::from_secs(10)).await;
         let before = Usage::now();
         tokio::time::sleep(Duration::from_secs(10)).await;

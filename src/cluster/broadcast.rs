@@ -48,6 +48,10 @@ impl Broadcaster {
         push.check()?;
         let mut missed = Vec::new();
         for member in self.node.members() {
+            // It may be a gate unless it says that it is none.
+            if member.info().link && !member.info().gate {
+                continue;
+            }
             let sent = (0..STREAMS).try_for_each(|index| {
                 let message = Broadcast {
                     route: Bytes::copy_from_slice(push.route().as_bytes()),

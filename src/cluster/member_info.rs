@@ -18,6 +18,7 @@ const SERVICES: u32 = 3;
 const INCARNATION: u32 = 100;
 const METADATA: u32 = 101;
 const LINK: u32 = 102;
+const GATE: u32 = 103;
 const ADMIN: u32 = 110;
 
 /// What a node announces of itself; `cluster.proto` documents the fields.
@@ -29,6 +30,7 @@ pub(crate) struct MemberInfo {
     pub(crate) incarnation: u64,
     pub(crate) metadata: BTreeMap<String, String>,
     pub(crate) link: bool,
+    pub(crate) gate: bool,
     pub(crate) admin: String,
     /// The encoded fields with other numbers, in the order they arrived.
     pub(crate) unknown: Vec<u8>,
@@ -57,6 +59,9 @@ impl Message for MemberInfo {
         );
         if self.link {
             encoding::bool::encode(LINK, &self.link, buffer);
+        }
+        if self.gate {
+            encoding::bool::encode(GATE, &self.gate, buffer);
         }
         if !self.admin.is_empty() {
             encoding::string::encode(ADMIN, &self.admin, buffer);
@@ -92,6 +97,7 @@ impl Message for MemberInfo {
                 )
             }
             LINK => encoding::bool::merge(wire_type, &mut self.link, buffer, context),
+            GATE => encoding::bool::merge(wire_type, &mut self.gate, buffer, context),
             ADMIN => merge_text(wire_type, &mut self.admin, buffer, context),
             _ => {
                 encoding::encode_key(tag, wire_type, &mut self.unknown);
@@ -113,9 +119,9 @@ impl Message for MemberInfo {
             0 => 0,
             incarnation => encoding::uint64::encoded_len(INCARNATION, &incarnation),
         };
-        let link = match self.link {
+        let flag = |tag, is_set| match is_set {
             false => 0,
-            true => encoding::bool::encoded_len(LINK, &true),
+            true => encoding::bool::encoded_len(tag, &true),
         };
         text(LABEL, &self.label)
             + text(SERVICE_ADDR, &self.service_addr)
@@ -127,7 +133,8 @@ impl Message for MemberInfo {
                 METADATA,
                 &self.metadata,
             )
-            + link
+            + flag(LINK, self.link)
+            + flag(GATE, self.gate)
             + text(ADMIN, &self.admin)
             + self.unknown.len()
     }

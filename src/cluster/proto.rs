@@ -46,6 +46,7 @@ impl From<&Member> for MemberInfo {
             metadata,
             incarnation,
             link,
+            gate,
             admin,
             unknown,
         } = member.info().clone();
@@ -56,6 +57,7 @@ impl From<&Member> for MemberInfo {
             incarnation,
             metadata,
             link,
+            gate,
             admin,
             unknown,
         }
@@ -102,6 +104,7 @@ pub(super) fn member(info: Option<MemberInfo>) -> Result<Member, InvalidMember> 
         incarnation,
         metadata,
         link,
+        gate,
         admin,
         unknown,
     } = info;
@@ -112,6 +115,7 @@ pub(super) fn member(info: Option<MemberInfo>) -> Result<Member, InvalidMember> 
         metadata,
         incarnation,
         link,
+        gate,
         admin,
         unknown,
     }))
@@ -178,7 +182,7 @@ mod tests {
     const UNKNOWN: [&[u8]; 8] = [
         &[0x20, 0x96, 0x01],                               // 4: a varint
         &[0x20, 0x96, 0x81, 0x80, 0x00],                   // 4 again, longer than needed
-        &[0xb8, 0x06, 0x01],                               // 103: a varint
+        &[0xe0, 0x06, 0x01],                               // 108: a varint
         &[0xc2, 0x06, 3, b'a', b'b', b'c'],                // 104: bytes
         &[0xc2, 0x06, 0],                                  // 104 again: empty
         &[0xcd, 0x06, 1, 2, 3, 4],                         // 105: 32 bits
@@ -195,13 +199,14 @@ mod tests {
             incarnation: 7,
             metadata: [("key".to_owned(), "value".to_owned())].into(),
             link: true,
+            gate: true,
             admin: String::new(),
             unknown: Vec::new(),
         };
         let mut bytes = b"\x0a\x05label".to_vec();
         bytes.extend(UNKNOWN.concat());
         bytes.extend(b"\x12\x03a:1\x1a\x01A\x1a\x01B\xa0\x06\x07");
-        bytes.extend(b"\xaa\x06\x0c\x0a\x03key\x12\x05value\xb0\x06\x01");
+        bytes.extend(b"\xaa\x06\x0c\x0a\x03key\x12\x05value\xb0\x06\x01\xb8\x06\x01");
         let decoded = MemberInfo::decode(&*bytes).unwrap();
         let expected = MemberInfo {
             unknown: UNKNOWN.concat(),

@@ -118,7 +118,7 @@ impl Running {
             Some(listener) => Some(BoundCluster::new(
                 config.cluster,
                 listener,
-                names(&services),
+                (names(&services), !listeners.is_empty()),
                 config.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
                 &metrics,
                 admin.advertised(&name),

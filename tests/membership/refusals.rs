@@ -173,7 +173,7 @@ async fn a_member_out_of_bounds_is_refused_with_the_reason() {
         ),
         (
             MemberInfo {
-                unknown: [b"\xba\x06\x80\x80\x04", &[0; 64 * 1024][..]].concat(),
+                unknown: [b"\xc2\x07\x80\x80\x04", &[0; 64 * 1024][..]].concat(),
                 ..valid()
             },
             "more than 65536 bytes",

@@ -11,8 +11,8 @@ use crate::{
     support::eventually,
 };
 
-/// Field 103, a message with one field, and field 4, a varint.
-const UNKNOWN: &[u8] = b"\xba\x06\x04\x0a\x02hi\x20\x96\x01";
+/// Field 120, a message with one field, and field 4, a varint.
+const UNKNOWN: &[u8] = b"\xc2\x07\x04\x0a\x02hi\x20\x96\x01";
 
 fn info(address: &str, incarnation: u64) -> MemberInfo {
     MemberInfo {

@@ -1,6 +1,7 @@
 //! Follows the clock and the views of the cluster for as long as the directory lives.
 
 use std::{
+    collections::HashSet,
     future::pending,
     sync::{Arc, Weak},
     time::Duration,
@@ -16,7 +17,10 @@ use super::{
     driver::Directory,
     view::{NodeId, View},
 };
-use crate::{cluster::membership::view_status::ViewStatus, member::MemberSet};
+use crate::{
+    cluster::membership::view_status::ViewStatus,
+    member::{Member, MemberSet},
+};
 
 /// How often the state machines look at the clock while they wait for something.
 const TICK: Duration = Duration::from_millis(100);
@@ -83,15 +87,16 @@ fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
     let known = directory.view().number();
     let view = |number, members: &MemberSet, master| {
         let linked = members.iter().filter(|member| member.info().link);
-        let nodes = linked.map(|member| NodeId {
+        let node = |member: &Member| NodeId {
             address: member.address().into(),
             incarnation: member.incarnation(),
-        });
-        View::new(
-            number,
-            nodes.chain([directory.own().clone()]).collect(),
-            master,
-        )
+        };
+        let own = directory.own();
+        let gates = linked.clone().filter(|member| member.info().gate);
+        // Whether this one is a gate makes no difference: it is not far to ask.
+        let gates: HashSet<_> = gates.map(node).chain([own.clone()]).collect();
+        let nodes = linked.map(node).chain([own.clone()]).collect();
+        View::new(number, nodes, master).with_gates(|node| gates.contains(node))
     };
     match &view_status.view {
         _ if view_status.basic_master => {

@@ -95,14 +95,14 @@ impl Owner {
                 (Some(owned), true) => {
                     owned.unanswered.retain(|gate| self.view.contains(gate));
                     let joined = |node: &&NodeId| !before.contains(node);
-                    self.view.nodes().iter().filter(joined).collect::<Vec<_>>()
+                    self.view.gates().iter().filter(joined).collect::<Vec<_>>()
                 }
                 _ => {
                     self.give_up(at);
-                    let nodes = self.view.nodes().iter();
-                    let slot = Slot::new(self.view.number(), nodes.clone().cloned());
+                    let gates = self.view.gates().iter();
+                    let slot = Slot::new(self.view.number(), gates.clone().cloned());
                     self.slots[at] = Some(slot);
-                    nodes.collect()
+                    gates.collect()
                 }
             };
             for gate in asked {

@@ -25,12 +25,14 @@ struct Inner {
     candidates: usize,
     /// Sorted.
     nodes: Vec<NodeId>,
+    /// Those of them that may have sessions, sorted.
+    gates: Vec<NodeId>,
     /// By slot, places in `nodes`; empty if there are no nodes.
     owners: Vec<u16>,
 }
 
 impl View {
-    /// Creates a view of at most 65,536 nodes.
+    /// Creates a view of at most 65,536 nodes, all of which may have sessions.
     ///
     /// The node with the incarnation `master`, 0 for none, owns no slot unless it is the only node:
     /// no view follows while the master is away, so its users could not log in for as long.
@@ -54,8 +56,23 @@ impl View {
             number,
             master,
             candidates: hashes.len(),
+            gates: nodes.clone(),
             nodes,
             owners,
+        }))
+    }
+
+    /// Returns this view with some of its nodes as its gates: the others have no sessions, and are not
+    /// asked for any.
+    pub(crate) fn with_gates(self, is_gate: impl Fn(&NodeId) -> bool) -> Self {
+        let gates = self.nodes().iter().filter(|node| is_gate(node));
+        Self(Arc::new(Inner {
+            number: self.0.number,
+            master: self.0.master,
+            candidates: self.0.candidates,
+            gates: gates.cloned().collect(),
+            nodes: self.0.nodes.clone(),
+            owners: self.0.owners.clone(),
         }))
     }
 
@@ -63,6 +80,7 @@ impl View {
     pub(super) fn without(&self, node: &NodeId) -> Self {
         let others = self.nodes().iter().filter(|other| *other != node);
         Self::new(self.number(), others.cloned().collect(), self.0.master)
+            .with_gates(|other| self.gates().binary_search(other).is_ok())
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -72,6 +90,11 @@ impl View {
     /// The nodes, sorted.
     pub(crate) fn nodes(&self) -> &[NodeId] {
         &self.0.nodes
+    }
+
+    /// The nodes that may have sessions, sorted.
+    pub(crate) fn gates(&self) -> &[NodeId] {
+        &self.0.gates
     }
 
     /// How many of the nodes may own slots: all but the master, unless it is alone.
