@@ -195,6 +195,6 @@ fn play(
     clock: Arc<Clock>,
     gates: &Gates,
 ) -> io::Result<Tally> {
-    let net = Net::new(options.connect.clone(), part.len())?;
+    let net = Net::new(options.connect.clone(), part.len(), options.resume)?;
     Worker::new(net, flow, clock).run(part.len(), gates)
 }

@@ -29,6 +29,8 @@ pub(crate) struct Conn {
     pub(crate) waits_to_write: bool,
     /// When it last answered a heartbeat.
     pub(crate) heartbeat: Option<u64>,
+    /// How many data packets have come, if the session can be resumed.
+    pub(crate) received: Option<u64>,
     tls: Option<Box<ClientConnection>>,
     frames: Option<ws::Frames>,
     /// The start of a packet that is not complete.
@@ -64,6 +66,7 @@ impl Conn {
             stage: Stage::Connecting,
             waits_to_write: false,
             heartbeat: None,
+            received: None,
             tls: tls.map(Box::new),
             frames: None,
             partial: Vec::new(),

@@ -20,7 +20,7 @@ use super::{
     due,
     target::Target,
     tls,
-    wire::take_packet,
+    wire::{id_bytes, take_packet},
     ws,
 };
 
@@ -30,6 +30,10 @@ const EVENTS: usize = 256;
 /// Nanoseconds between two heartbeats of a client, at least.
 const HEARTBEAT: u64 = 1_000_000_000;
 const HANDSHAKE: &[u8] = br#"{"sys":{"type":"nano-bench","version":"1.0.0"},"user":{}}"#;
+const RESUMABLE: &[u8] =
+    br#"{"sys":{"type":"nano-bench","version":"1.0.0","resume":{}},"user":{}}"#;
+/// After how many data packets a resumable session acknowledges them, as our clients do.
+const ACKNOWLEDGED: u64 = 256;
 
 pub(crate) struct Net {
     poll: std::os::fd::OwnedFd,
@@ -40,6 +44,8 @@ pub(crate) struct Net {
     /// Those with something to send.
     dirty: Vec<usize>,
     opened: usize,
+    /// Whether the clients ask for sessions that can be resumed.
+    resume: bool,
 }
 
 /// What became of a connection that the system pointed at.
@@ -54,7 +60,7 @@ pub(crate) enum Progress {
 }
 
 impl Net {
-    pub(crate) fn new(targets: Vec<Target>, slots: usize) -> io::Result<Self> {
+    pub(crate) fn new(targets: Vec<Target>, slots: usize, resume: bool) -> io::Result<Self> {
         let tls = if targets.iter().any(|target| target.tls) {
             Some(tls::config().map_err(io::Error::other)?)
         } else {
@@ -68,6 +74,7 @@ impl Net {
             conns: (0..slots).map(|_| None).collect(),
             dirty: Vec::with_capacity(slots),
             opened: 0,
+            resume,
         })
     }
 
@@ -183,8 +190,29 @@ impl Net {
         };
         if conn.heartbeat.is_none_or(|at| at + HEARTBEAT <= now) {
             conn.heartbeat = Some(now);
-            self.send(slot, Kind::Heartbeat, &[]);
+            self.send_heartbeat(slot);
         }
+    }
+
+    /// Counts a data packet of a session that can be resumed, and acknowledges many at once.
+    pub(crate) fn count(&mut self, slot: usize) {
+        if let Some(conn) = &mut self.conns[slot]
+            && let Some(received) = &mut conn.received
+        {
+            *received += 1;
+            if received.is_multiple_of(ACKNOWLEDGED) {
+                self.send_heartbeat(slot);
+            }
+        }
+    }
+
+    fn send_heartbeat(&mut self, slot: usize) {
+        let Some(conn) = &mut self.conns[slot] else {
+            return;
+        };
+        let (bytes, len) = conn.received.map_or(([0; 10], 0), id_bytes);
+        conn.send_packet(Kind::Heartbeat, &[&bytes[..len]]);
+        self.mark(slot);
     }
 
     /// Sends what is queued everywhere. Slots of connections that turned out to be closed are
@@ -266,7 +294,7 @@ impl Net {
                     conn.send_raw(&ws::upgrade(&target.host, path));
                 }
                 None if target.due => conn.stage = Stage::Open,
-                None => greet(conn),
+                None => greet(conn, self.resume),
             }
             conn.waits_to_write = true;
             let open = conn.stage == Stage::Open;
@@ -294,7 +322,7 @@ impl Net {
                     scratch.stream.clear();
                     conn.use_frames().take(&rest, &mut scratch.stream)?;
                     conn.keep(&scratch.stream);
-                    greet(conn);
+                    greet(conn, self.resume);
                 }
                 None => conn.keep(&scratch.stream),
             },
@@ -349,7 +377,9 @@ impl Net {
     }
 }
 
-fn greet(conn: &mut Conn) {
+fn greet(conn: &mut Conn, resume: bool) {
     conn.stage = Stage::Greeting;
-    conn.send_packet(Kind::Handshake, &[HANDSHAKE]);
+    conn.received = resume.then_some(0);
+    let handshake = if resume { RESUMABLE } else { HANDSHAKE };
+    conn.send_packet(Kind::Handshake, &[handshake]);
 }

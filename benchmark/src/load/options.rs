@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// What the server calls one of our routes, as in `Echo.Echo=game.Echo.Echo`.
     #[arg(long)]
     alias: Vec<Alias>,
+    /// The clients ask for sessions that can be resumed, and acknowledge what comes.
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// How many rooms a game has.
     #[arg(long, default_value_t = 50)]
     pub(crate) rooms: usize,

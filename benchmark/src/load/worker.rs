@@ -149,9 +149,11 @@ impl<F: Flow> Worker<F> {
         }
         while let Some((kind, body)) = take_packet(&mut stream)? {
             match kind {
-                Kind::Data => self
-                    .flow
-                    .message(&mut self.net, slot, &Incoming::decode(body)?, now),
+                Kind::Data => {
+                    self.net.count(slot);
+                    let message = Incoming::decode(body)?;
+                    self.flow.message(&mut self.net, slot, &message, now);
+                }
                 Kind::Heartbeat => self.net.answer_heartbeat(slot, now),
                 _ => {}
             }
