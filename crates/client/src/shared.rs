@@ -54,6 +54,14 @@ struct State {
     task: Option<Waker>,
 }
 
+impl State {
+    /// Takes all queued packets and the number of their permits.
+    fn take(&mut self) -> (BytesMut, usize) {
+        let packets = std::mem::take(&mut self.send_queue);
+        (packets, std::mem::take(&mut self.charged))
+    }
+}
+
 enum Phase {
     Open,
     /// No new messages; the task still writes the send queue.
@@ -166,10 +174,7 @@ impl Shared {
 
     /// Takes all queued packets and returns their capacity.
     pub(crate) fn take(&self) -> BytesMut {
-        let mut state = self.state.lock();
-        let packets = std::mem::take(&mut state.send_queue);
-        let charged = std::mem::take(&mut state.charged);
-        drop(state);
+        let (packets, charged) = self.state.lock().take();
         if charged > 0 {
             self.capacity.add_permits(charged);
         }
@@ -203,10 +208,13 @@ impl Shared {
 
     /// Fails all requests in flight and drops what is queued: the session they were for is gone.
     pub(crate) fn lose(&self, lost: Lost) {
-        let mut state = self.state.lock();
-        let in_flight = std::mem::take(&mut state.in_flight);
-        drop(state);
-        drop(self.take());
+        let (in_flight, (packets, charged)) = {
+            let mut state = self.state.lock();
+            // At once: a request whose packet is dropped must not stay in flight.
+            (std::mem::take(&mut state.in_flight), state.take())
+        };
+        drop(packets);
+        self.capacity.add_permits(charged);
         for (_, request) in in_flight {
             let error = Error::new(code::CLOSED, format!("the session is lost: {lost}"));
             // The caller may be gone.
@@ -347,5 +355,25 @@ mod tests {
         assert_eq!(shared.state.lock().in_flight.len(), 1);
         drop(response);
         assert!(shared.state.lock().in_flight.is_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_request_is_lost_with_its_session_or_sent_in_the_next() {
+        let shared = Arc::new(Shared::new(Reply::default(), Arc::default()));
+        let losing = shared.clone();
+        let loses = tokio::task::spawn_blocking(move || {
+            for _ in 0..20_000 {
+                losing.lose(Lost::Closed);
+            }
+        });
+        while !loses.is_finished() {
+            let message = Message::request(0, "Echo.Echo", "");
+            let response = shared.request(message).await.unwrap();
+            let state = shared.state.lock();
+            let in_flight = state.in_flight.contains_key(&response.id);
+            assert_eq!(in_flight, !state.send_queue.is_empty());
+            drop(state);
+        }
+        loses.await.unwrap();
     }
 }
