@@ -113,6 +113,9 @@ pub(super) enum CloseStep {
 pub(super) enum Output {
     Packets,
     Nothing,
+    /// The client is away: it has returned on another connection, or its session is to move. This
+    /// connection is over.
+    Away,
     /// Write the packets, at most until `by`, then close.
     Flush {
         ending: Ending,
@@ -377,9 +380,9 @@ impl ClientState {
                 Blocked::Abort(ending.clone())
             }
             Phase::Flushing { by, .. } => Blocked::FlushBy(*by.get_or_insert(now + FLUSH_TIMEOUT)),
-            Phase::Open | Phase::Away | Phase::Moving(_) | Phase::Draining | Phase::Closed => {
-                Blocked::Wait
-            }
+            // As `Output::Away`.
+            Phase::Away => Blocked::Abort(CloseReason::Client.into()),
+            Phase::Open | Phase::Moving(_) | Phase::Draining | Phase::Closed => Blocked::Wait,
         }
     }
 

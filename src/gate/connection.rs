@@ -185,6 +185,7 @@ impl<T: Transport> Connection<T> {
             {
                 Output::Packets => {}
                 Output::Nothing => break Poll::Pending,
+                Output::Away => break Poll::Ready(CloseReason::Client.into()),
                 Output::Flush { ending, .. } if self.outgoing.is_empty() => {
                     break Poll::Ready(ending);
                 }

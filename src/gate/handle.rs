@@ -128,6 +128,11 @@ impl ConnectionHandle {
             self.run_pipeline(session);
             state = self.state.lock();
         }
+        // The connection was taken from the client since the task looked, and the task was not waiting
+        // to be woken for it.
+        if state.client.is_away() {
+            return Output::Away;
+        }
         state.blocked = false;
         let flush = self.queue_last_packets(&mut state.client, now, &mut failed);
         if flush.is_none() && state.client.queue.has_unprocessed() {

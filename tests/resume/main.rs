@@ -17,3 +17,4 @@ mod migrations;
 mod returns;
 mod rolling;
 mod soak;
+mod superseded;

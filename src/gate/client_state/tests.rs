@@ -149,6 +149,19 @@ fn a_client_that_does_not_read_has_until_the_flush_deadline() {
 }
 
 #[test]
+fn a_connection_that_was_taken_from_its_client_ends_also_while_its_socket_takes_no_more() {
+    let (mut state, now) = (acknowledged(), Instant::now());
+    let limits = LiveLimits::new(&GateConfig::default());
+    state.replay = Some(Box::new(Replay::new(&limits)));
+    assert_eq!(state.blocked(now), Blocked::Wait);
+    assert!(state.detach());
+    assert_eq!(
+        state.blocked(now),
+        Blocked::Abort(CloseReason::Client.into())
+    );
+}
+
+#[test]
 fn a_slow_client_is_closed_at_once_and_sent_nothing_more() {
     let config = config(SlowClient::Disconnect);
     let now = Instant::now();
