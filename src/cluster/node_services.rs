@@ -16,6 +16,10 @@ pub(crate) trait NodeService: Send + Sync {
     ///
     /// `method` is the name behind the dot. Calls of one key come in the order sent.
     fn answer(&self, method: &str, call: NodeCall);
+
+    /// A stream to or from the node at this address broke, or the node is gone: what was under way is
+    /// lost. Runs on an I/O thread, so it must not block.
+    fn disconnected(&self, _node: &str) {}
 }
 
 /// A call of another node of this crate, or of this one.
@@ -50,6 +54,20 @@ impl NodeServices {
         match found {
             Some((service, method)) => service.answer(method, call),
             None => call.fail(unknown(method)),
+        }
+    }
+
+    /// Lets all services know that a stream to or from a node broke, or that the node is gone.
+    pub(in crate::cluster) fn disconnected(&self, node: &str) {
+        let services: Vec<_> = {
+            let services = self.services.read();
+            services
+                .iter()
+                .map(|(_, service)| service.clone())
+                .collect()
+        };
+        for service in services {
+            service.disconnected(node);
         }
     }
 }

@@ -68,7 +68,8 @@ impl TunnelService {
         };
         let incoming = self.inboxes.open(open.tunnel, from);
         let incoming = incoming.ok_or_else(|| Error::bad_request("the id is in use"))?;
-        let outgoing = Outgoing::open(self.caller.clone(), from.to_owned(), open.tunnel);
+        let (caller, inboxes) = (self.caller.clone(), self.inboxes.clone());
+        let outgoing = Outgoing::open(caller, from.to_owned(), open.tunnel, inboxes);
         // The other gate counts the connection: its end is of no interest here.
         let (connected, _) = oneshot::channel();
         let arrival = Arrival {
@@ -105,5 +106,11 @@ impl NodeService for TunnelService {
             },
             _ => call.fail(Error::bad_request("no such method")),
         }
+    }
+
+    /// Ends the tunnels to a gate that was cut off: otherwise a side that has nothing to send would
+    /// learn of it by its next heartbeat.
+    fn disconnected(&self, node: &str) {
+        self.inboxes.end_all(node);
     }
 }

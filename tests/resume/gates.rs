@@ -143,6 +143,32 @@ async fn a_session_whose_gate_is_gone_is_lost() {
     again.push("onResumed").await;
 }
 
+/// Both without anything under way in the tunnel, from which its loss could be seen.
+#[tokio::test]
+async fn a_client_is_cut_at_once_when_the_gate_of_its_session_dies() {
+    let (_cluster, [mut first, second], _log) = gates(SLOW).await;
+    let client = Returning::connect(first.node()).await;
+    let mut back = client.again(second.node(), 0).await.client;
+    back.push("onResumed").await;
+    assert_eq!(back.call(1, "Game.Echo", "x").await, "x");
+    first.kill();
+    back.closed().await;
+}
+
+#[tokio::test]
+async fn a_session_is_detached_at_once_when_the_gate_of_its_client_dies() {
+    let (_cluster, [first, mut second], log) = gates(SLOW).await;
+    let client = Returning::connect(first.node()).await;
+    let mut back = client.again(second.node(), 0).await.client;
+    back.push("onResumed").await;
+    assert_eq!(back.call(1, "Game.Echo", "x").await, "x");
+    second.kill();
+    eventually("the loss is noticed", || {
+        log.lines() == ["resumed", "detached"]
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_wrong_return_through_another_gate_is_lost_with_the_reason_and_changes_nothing() {
     let (_cluster, [first, second], log) = gates(SLOW).await;

@@ -74,7 +74,8 @@ pub(in crate::cluster) enum Effect<S> {
     FailRequests { session: S, requests: VecDeque<u64> },
     /// Free the session's bindings to the peer.
     Unbind(S),
-    /// Fail the calls that went out on this stream: their replies are lost.
+    /// Fail the calls that went out on this stream: their replies are lost. Services of this node learn
+    /// that the peer was cut off.
     FailCalls,
     /// The peer no longer waits for the reply to this call of its.
     CancelCall(u64),

@@ -126,7 +126,10 @@ fn apply_one(
         Effect::Unbind(session) => session.inner().bindings.forget(&peer.address),
         Effect::CancelCall(request) => stream.cancel_served(request),
         Effect::CancelCalls => stream.cancel_all_served(),
-        Effect::FailCalls => context.calls.fail_stream(stream.id),
+        Effect::FailCalls => {
+            context.calls.fail_stream(stream.id);
+            context.node_services.disconnected(&peer.address);
+        }
         Effect::PeerDraining => {
             debug!(peer = %peer.address, stream = index, "peer draining");
             // Publishes the health.

@@ -152,7 +152,8 @@ impl TunnelClient {
         if !moved.is_empty() {
             return Ok(Err(moved.into()));
         }
-        let outgoing = Outgoing::open(self.caller.clone(), gate.to_owned(), tunnel);
+        let (caller, inboxes) = (self.caller.clone(), self.inboxes.clone());
+        let outgoing = Outgoing::open(caller, gate.to_owned(), tunnel, inboxes);
         Ok(Ok(Tunnel { incoming, outgoing }))
     }
 }

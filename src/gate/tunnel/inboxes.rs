@@ -48,7 +48,25 @@ impl Inboxes {
         })
     }
 
-    /// Hands a chunk over. A call for a tunnel that has ended, or of another gate, fails.
+    /// Ends a tunnel: what has arrived is still read.
+    pub(in crate::gate) fn end(&self, id: u64) {
+        let ended = self.open.lock().remove(&id);
+        // Without the lock: it wakes the reader.
+        drop(ended);
+    }
+
+    /// Ends all tunnels to a gate that was cut off: a chunk may be lost.
+    pub(in crate::gate) fn end_all(&self, peer: &str) {
+        let ended: Vec<_> = {
+            let mut open = self.open.lock();
+            let ended = open.extract_if(|_, inbox| *inbox.peer == *peer);
+            ended.collect()
+        };
+        drop(ended);
+    }
+
+    /// Hands a chunk over. A call for a tunnel that has ended, or of another gate, fails. So does a chunk
+    /// that finds no room, of which the rest of the tunnel is lost.
     pub(in crate::gate) fn deliver(&self, chunk: Chunk, call: NodeCall) {
         let sender = {
             let open = self.open.lock();
@@ -59,8 +77,10 @@ impl Inboxes {
         let Some(sender) = sender else {
             return call.fail(Error::new(code::NOT_FOUND, "the tunnel has ended"));
         };
+        let tunnel = chunk.tunnel;
         if let Err(unsent) = sender.try_send((chunk, call)) {
             let (_, call) = unsent.into_inner();
+            self.end(tunnel);
             call.fail(Error::new(
                 code::TOO_MANY,
                 "the chunk before is not consumed",
@@ -77,7 +97,7 @@ pub(in crate::gate) struct Incoming {
 }
 
 impl Incoming {
-    /// Waits for the next chunk, and lets the other gate send one more.
+    /// Waits for the next chunk, and lets the other gate send one more. `None` when the tunnel has ended.
     pub(in crate::gate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Chunk>> {
         let next = ready!(self.chunks.poll_recv(cx));
         Poll::Ready(next.map(|(chunk, call)| {

@@ -3,16 +3,23 @@
 use std::{
     collections::VecDeque,
     io,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 use tokio_util::sync::PollSender;
 
-use super::wire::{CARRY, Chunk};
-use crate::cluster::NodeCaller;
+use super::{
+    inboxes::Inboxes,
+    wire::{CARRY, Chunk},
+};
+use crate::{
+    cluster::NodeCaller,
+    error::{Error, code},
+};
 
 /// The most bytes of one chunk.
 const CHUNK: usize = 32 * 1024;
@@ -21,29 +28,47 @@ const CHUNK: usize = 32 * 1024;
 /// can return.
 const CARRY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long the end of a tunnel may be on its way after a chunk was refused.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// One direction of a tunnel, at its beginning. Dropped without an end, it sends one.
 ///
 /// One chunk is under way at a time, and everything that is written meanwhile goes into the next. A
-/// chunk that is lost ends the tunnel: the client and its session then find out what is missing, as
-/// after any lost connection.
+/// chunk that is lost ends the tunnel in both directions: the client and its session then find out what
+/// is missing, as after any lost connection.
 pub(in crate::gate) struct Outgoing {
     tunnel: u64,
     chunks: PollSender<Chunk>,
 }
 
 impl Outgoing {
-    /// Opens the direction to the gate at this address.
-    pub(in crate::gate) fn open(caller: NodeCaller, to: String, tunnel: u64) -> Self {
+    /// Opens the direction to the gate at this address. `inboxes` have the other direction.
+    pub(in crate::gate) fn open(
+        caller: NodeCaller,
+        to: String,
+        tunnel: u64,
+        inboxes: Arc<Inboxes>,
+    ) -> Self {
         let (sender, mut chunks) = mpsc::channel::<Chunk>(1);
         tokio::spawn(async move {
             let mut ended = false;
             let send = |chunk| caller.call::<_, ()>(&to, tunnel, CARRY, &chunk, CARRY_TIMEOUT);
             while let Some(chunk) = chunks.recv().await {
                 ended = chunk.end;
-                // After an error nothing may follow; the drop of the receiver ends the tunnel.
-                if send(chunk).await.is_err() {
-                    return;
+                let Err(error) = send(chunk).await else {
+                    continue;
+                };
+                // After an error nothing may follow but the end.
+                chunks.close();
+                if !is_lost(&error) {
+                    // The other gate has ended the tunnel. How it has is on its way here, if it has
+                    // said so.
+                    sleep(END_TIMEOUT).await;
+                    return inboxes.end(tunnel);
                 }
+                // The writer may have nothing to write for long: the reader learns of it.
+                inboxes.end(tunnel);
+                break;
             }
             if !ended {
                 let end = Chunk {
@@ -109,6 +134,14 @@ impl Outgoing {
         let chunk = Chunk { tunnel, ..chunk };
         self.chunks.send_item(chunk).map_err(|_| ended())
     }
+}
+
+/// Whether a chunk has not arrived, or was not read.
+fn is_lost(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        code::UNAVAILABLE | code::TIMEOUT | code::TOO_MANY
+    )
 }
 
 fn ended() -> io::Error {
