@@ -1,5 +1,7 @@
 //! One running node.
 
+#[cfg(feature = "testing")]
+use std::thread::JoinHandle;
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle as RuntimeHandle, time::timeout};
@@ -48,6 +50,9 @@ pub struct Node {
     addresses: Vec<SocketAddr>,
     /// Cancelled when the node has stopped, or its runtime has ended.
     stopped: CancellationToken,
+    /// The last of its own I/O threads, if it has any.
+    #[cfg(feature = "testing")]
+    io_thread: Option<Arc<JoinHandle<()>>>,
 }
 
 impl Node {
@@ -78,6 +83,8 @@ impl Node {
                 node.lifecycle().set_stop_times(times);
                 let (gate, admin) = (running.gate.clone(), running.admin.clone());
                 let draining = running.draining();
+                #[cfg(feature = "testing")]
+                let io_thread = io.thread();
                 tokio::spawn(async move {
                     tokio::select! {
                         () = node.lifecycle().shutdown_requested() => {}
@@ -95,6 +102,8 @@ impl Node {
                     handle,
                     addresses,
                     stopped,
+                    #[cfg(feature = "testing")]
+                    io_thread,
                 })
             }
             Err(error) => {
@@ -175,6 +184,13 @@ impl Node {
     /// Waits until the node has stopped, for whatever reason.
     pub async fn stopped(&self) {
         self.stopped.cancelled().await;
+    }
+
+    /// Whether its own I/O threads have ended, and with them its sockets.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_closed(&self) -> bool {
+        let thread = self.io_thread.as_ref();
+        thread.is_none_or(|thread| thread.is_finished())
     }
 }
 

@@ -1,6 +1,8 @@
 //! The runtime that does a node's network I/O.
 
-use std::{future, io, panic, thread};
+use std::{future, io, panic, thread, time::Duration};
+#[cfg(feature = "testing")]
+use std::{sync::Arc, thread::JoinHandle};
 
 use tokio::{
     runtime::{Builder, Handle, Runtime, RuntimeFlavor},
@@ -8,6 +10,9 @@ use tokio::{
 };
 
 const THREAD_NAME: &str = "nano-io";
+
+/// How long the first thread waits for the others at their end, which tasks that block can delay.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A runtime of the node's own for its I/O, or the runtime the node is started on.
 ///
@@ -20,6 +25,9 @@ struct Dedicated {
     handle: Handle,
     /// Dropping the sender ends the runtime: its tasks are dropped, without a wait for them.
     _shutdown: oneshot::Sender<()>,
+    /// The thread that ends last.
+    #[cfg(feature = "testing")]
+    thread: Arc<JoinHandle<()>>,
 }
 
 impl IoRuntime {
@@ -50,10 +58,22 @@ impl IoRuntime {
         let handle = runtime.handle().clone();
         let runtime = ShutdownOnDrop(Some(runtime));
         let (_shutdown, stopped) = oneshot::channel();
-        thread::Builder::new()
+        let _thread = thread::Builder::new()
             .name(THREAD_NAME.into())
             .spawn(move || runtime.run_until(stopped))?;
-        Ok(Self(Some(Dedicated { handle, _shutdown })))
+        Ok(Self(Some(Dedicated {
+            handle,
+            _shutdown,
+            #[cfg(feature = "testing")]
+            thread: Arc::new(_thread),
+        })))
+    }
+
+    /// The thread that ends last, once all tasks have; `None` on the runtime the node is started on.
+    #[cfg(feature = "testing")]
+    pub(super) fn thread(&self) -> Option<Arc<JoinHandle<()>>> {
+        let dedicated = self.0.as_ref()?;
+        Some(dedicated.thread.clone())
     }
 
     /// Runs a future, and the tasks it spawns, on this runtime.
@@ -82,11 +102,13 @@ impl IoRuntime {
 struct ShutdownOnDrop(Option<Runtime>);
 
 impl ShutdownOnDrop {
-    /// Drives a single-threaded runtime, and keeps any other alive, until the sender is dropped.
-    fn run_until(self, stopped: oneshot::Receiver<()>) {
-        if let Some(runtime) = &self.0 {
+    /// Drives a single-threaded runtime, and keeps any other alive, until the sender is dropped; then
+    /// waits for its threads. Blocks.
+    fn run_until(mut self, stopped: oneshot::Receiver<()>) {
+        if let Some(runtime) = self.0.take() {
             // Always an error, since the sender never sends.
             let _ = runtime.block_on(stopped);
+            runtime.shutdown_timeout(END_TIMEOUT);
         }
     }
 }

@@ -1,8 +1,11 @@
 //! One node of a test.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, thread, time::Duration};
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    time::Instant,
+};
 
 use super::{
     client::RawClient,
@@ -18,6 +21,9 @@ use crate::{
 
 /// How long a killed node has to end its tasks. One that blocks outlives it.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often [`TestNode::kill`] looks whether they have.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A node on a runtime of its own, so that it can crash while the test goes on.
 ///
@@ -132,8 +138,15 @@ impl TestNode {
     /// Blocks until the tasks have ended, for five seconds at most.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
+            let node = self.node.clone();
             // A thread that drives other tasks may not wait for a runtime to end.
-            let end = std::thread::spawn(move || runtime.shutdown_timeout(KILL_TIMEOUT));
+            let end = thread::spawn(move || {
+                let end = Instant::now() + KILL_TIMEOUT;
+                runtime.shutdown_timeout(KILL_TIMEOUT);
+                while !node.has_closed() && Instant::now() < end {
+                    thread::sleep(POLL_INTERVAL);
+                }
+            });
             // It does not panic.
             let _ = end.join();
         }

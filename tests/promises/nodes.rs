@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use nano::{
     Accept, App, Component, Error, Group, Handlers, Node, Options, Raw, Session, Timeouts, code,
-    message::Message, packet::Kind,
+    message::Message, packet::Kind, testing::TestNode,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -44,6 +44,18 @@ async fn named(name: &'static str, address: &str) -> Node {
         .start()
         .await
         .unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_was_killed_has_closed_its_sockets() {
+    for _ in 0..20 {
+        let app = App::new().component(Name("one")).tcp("127.0.0.1:0");
+        let mut node = TestNode::start(app).await;
+        let address = node.client_address();
+        node.kill();
+        let refused = std::net::TcpStream::connect(address).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
 }
 
 #[tokio::test]
