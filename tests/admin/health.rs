@@ -1,6 +1,6 @@
 //! Whether the node is alive, and whether it serves.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use nano::{App, Cluster, Component, Handle, Handlers, Result, Session};
 use serde_json::json;
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     harness::{Echo, Latch, start},
     http::{admin, get},
-    support::eventually,
+    support::{eventually, free_address},
 };
 
 #[tokio::test]
@@ -80,9 +80,7 @@ impl Component for Slow {
 async fn a_node_that_starts_or_stops_is_alive_and_not_ready() {
     let latch = Arc::new(Latch::default());
     let slow = Slow(latch.clone());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap();
-    drop(port);
+    let address: SocketAddr = free_address().parse().unwrap();
     let app = App::new().admin(address.to_string()).component(slow);
     let starting = tokio::spawn(start(app));
     latch.reached(1).await;
@@ -104,12 +102,8 @@ async fn a_node_that_starts_or_stops_is_alive_and_not_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_without_a_master_is_not_ready() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let master = gone.local_addr().unwrap().to_string();
-    drop(gone);
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap();
-    drop(free);
+    let master = free_address();
+    let address: SocketAddr = free_address().parse().unwrap();
     let app = App::new().admin(address.to_string()).cluster(
         Cluster::join([&master])
             .listen("127.0.0.1:0")

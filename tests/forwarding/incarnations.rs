@@ -1,7 +1,6 @@
 //! Claims of an incarnation, and peers the master has not announced.
 
 use nano::{Options, code, testing::TestNode};
-use tokio::net::TcpListener;
 use tonic::Code;
 
 use crate::{
@@ -9,7 +8,7 @@ use crate::{
     links::again,
     raw_link::{RawLink, hello_from, link, proto::Kind},
     scripted_peer::{ScriptedPeer, ask},
-    support::within,
+    support::{free_address, within},
 };
 
 #[tokio::test]
@@ -73,12 +72,7 @@ async fn another_incarnation_gets_no_messages_of_the_first_and_may_replace_it() 
 #[tokio::test]
 async fn unverified_peers_are_bounded_and_make_way_for_members() {
     let cluster = RoomCluster::with(&["a"]).await;
-    let at = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let at = free_address();
     let hello = |address: String| hello_from(&address, u64::MAX, 0, 1);
     let mut unverified = vec![RawLink::new(&cluster.gate, hello(at.clone())).await];
     let refused = loop {

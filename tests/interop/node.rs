@@ -1,16 +1,6 @@
 //! A node of either kind.
 
-use std::{
-    iter,
-    net::TcpListener,
-    path::Path,
-    process,
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering},
-    },
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use nano::{App, Cluster, Node as Rust, Options, Timeouts};
 use tokio::{task::JoinHandle, time::sleep};
@@ -18,7 +8,7 @@ use tokio::{task::JoinHandle, time::sleep};
 use crate::{
     go::GoNode,
     room::{Room, State, choose},
-    support::{Peer, eventually, within},
+    support::{Peer, eventually, free_address, within},
 };
 
 /// The members call the master this often, and are given up after four missed calls.
@@ -294,16 +284,4 @@ async fn start(program: &Path, role: &Role, master: Option<&str>) -> GoNode {
             .flat_map(|clients| ["-client", clients.as_str()]),
     );
     GoNode::start(program, &flags).await
-}
-
-/// An address that is unused and stays so: outside of what the system gives to connections, and
-/// each only once.
-fn free_address() -> String {
-    static LAST: AtomicU16 = AtomicU16::new(0);
-    let begin = 12_000 + (process::id() % 8_000) as u16;
-    let mut addresses =
-        iter::repeat_with(|| format!("127.0.0.1:{}", begin + LAST.fetch_add(1, Ordering::Relaxed)));
-    addresses
-        .find(|address| TcpListener::bind(address).is_ok())
-        .unwrap()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use nano::{App, Cluster, Component, Handle, Handlers, Node, Options, Result, Session, Timeouts};
 use tokio::runtime::{Builder, Runtime};
 
+pub(crate) use crate::support::free_address;
 use crate::support::{MemberApp, eventually, within};
 
 /// The heartbeat interval of all clusters here. A silent member is evicted after 1.2 s.
@@ -144,13 +145,4 @@ impl Drop for Living {
     fn drop(&mut self) {
         self.handle().shutdown();
     }
-}
-
-/// A free address, for a node that is to restart there.
-pub(crate) fn free_address() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
 }

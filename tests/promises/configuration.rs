@@ -7,7 +7,7 @@ use nano::{
     axum::Router, code,
 };
 
-use crate::{harness::start, listeners::Certificate};
+use crate::{harness::start, listeners::Certificate, support::free_address};
 
 /// A component with the handlers of these names.
 macro_rules! component {
@@ -29,16 +29,9 @@ component!(Dotted, "Do.It");
 
 async fn refused(app: App) -> Error {
     // A port of its own: that of an application that is refused must be free afterwards.
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let error = app
-        .tcp(address.to_string())
-        .start()
-        .await
-        .expect_err("it starts");
-    TcpListener::bind(address).unwrap();
+    let address = free_address();
+    let error = app.tcp(&address).start().await.expect_err("it starts");
+    TcpListener::bind(&address).unwrap();
     error
 }
 

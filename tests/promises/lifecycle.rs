@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     harness::{Client, Latch},
-    support::{DEADLINE, eventually, within},
+    support::{DEADLINE, eventually, free_address, within},
 };
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -71,12 +71,8 @@ fn play(fails_in: &'static str) -> (App, String, Log, Arc<Latch>) {
         log: log.clone(),
         latch: latch.clone(),
     };
-    // An address that was free a moment ago, because port 0 is not known before the node listens.
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    // Port 0 is not known before the node listens.
+    let address = free_address();
     let app = App::new()
         .component_with(actor("a", ""), Options::new().name("A"))
         .component_with(actor("b", fails_in), Options::new().name("B"))

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use nano::client::Client;
 use nano::{App, Component, Handlers, Listener, Network, Node, Raw, Result, Session, Timeouts};
 
-use support::within;
+use support::{free_address, within};
 
 /// Where the players of the tests come from.
 const PLAYER: [u8; 4] = [127, 0, 5, 7];
@@ -48,10 +48,10 @@ async fn start(listener: Listener) -> Node {
     app.start().await.unwrap()
 }
 
-/// A port that was free a moment ago, for a program that cannot choose one itself.
+/// A free port, for a program that cannot choose one itself.
 fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
+    let address: SocketAddr = free_address().parse().unwrap();
+    address.port()
 }
 
 /// Connects a player from [`PLAYER`] by way of a forwarder that does nothing but change the source

@@ -1,9 +1,6 @@
 //! Clusters of nodes in this process, and of such that have one of their own.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use nano::{Error, Raw, Timeouts, client::Client, testing::TestNode};
@@ -13,6 +10,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+pub(crate) use crate::support::free_address;
 use crate::{
     rooms::{RoomCluster, master_app, member},
     support::{MemberApp, Peer, eventually, within},
@@ -148,15 +146,6 @@ pub(crate) async fn fails(client: &Client<Raw>, route: &str, expected: impl Fn(&
     {
         sleep(Duration::from_millis(20)).await;
     }
-}
-
-/// An unused address.
-pub(crate) fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
 }
 
 /// Waits until the node is in the table of all these, or in none of them.

@@ -2,6 +2,7 @@
 //! an app with both kinds of listeners.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod address;
 mod member_app;
 mod peer;
 #[path = "../../src/sample.rs"]
@@ -9,6 +10,7 @@ mod sample;
 mod server;
 
 pub(crate) use self::{
+    address::free_address,
     member_app::MemberApp,
     peer::{Exit, Peer, program},
     sample::sampled,

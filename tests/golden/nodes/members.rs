@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     go::{Call, GoNode},
-    support::{Peer, RawClient, eventually, within},
+    support::{Peer, RawClient, eventually, free_address, within},
 };
 
 /// It registers, calls every interval from one interval later on, and unregisters.
@@ -356,12 +356,4 @@ async fn reaches(by: &Peer, route: &str, node: &mut GoNode) {
         () = asking => {}
         request = node.request() => assert_eq!(request.route, route),
     }
-}
-
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string()
 }
