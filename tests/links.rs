@@ -16,7 +16,7 @@ use futures_util::future::join_all;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use nano::{
     App, Cluster, Component, Handlers, Node, Options, Raw, Result, Session, code,
-    metrics::{CLUSTER_LINKS, DIRECTORY_NODES},
+    metrics::{CLUSTER_LINKS, DIRECTORY_NODES, DIRECTORY_VIEW},
     testing::{TestNode, eventually, within},
 };
 use tokio::time::Instant;
@@ -51,8 +51,8 @@ struct Streams {
     up: f64,
     /// The most that were up at a time.
     peak: u64,
-    /// The nodes of the latest view with a number, by node.
-    views: HashMap<String, f64>,
+    /// The number and the nodes of the latest view, by node.
+    views: HashMap<String, [f64; 2]>,
 }
 
 impl Streams {
@@ -74,13 +74,18 @@ impl Streams {
                 continue;
             };
             // A snapshot takes what it shows.
-            match key.name() {
-                CLUSTER_LINKS => self.up += gauge.0,
-                DIRECTORY_NODES if gauge.0 > 0.0 => {
-                    let node = key.labels().find(|label| label.key() == "node").unwrap();
-                    self.views.insert(node.value().to_owned(), gauge.0);
+            let of = match key.name() {
+                CLUSTER_LINKS => {
+                    self.up += gauge.0;
+                    continue;
                 }
-                _ => {}
+                DIRECTORY_VIEW => 0,
+                DIRECTORY_NODES => 1,
+                _ => continue,
+            };
+            if gauge.0 > 0.0 {
+                let node = key.labels().find(|label| label.key() == "node").unwrap();
+                self.views.entry(node.value().to_owned()).or_default()[of] = gauge.0;
             }
         }
         let up = self.up.round() as u64;
@@ -88,13 +93,16 @@ impl Streams {
         up
     }
 
-    /// Waits until all nodes are in a view of all, and no stream has been up for a while: with a new
-    /// view, owners of users ask every gate what it has.
+    /// Waits until all nodes are in one view of all with a number, and no stream has been up for a while:
+    /// with a new view, owners of users ask every gate what it has. Before the first with a number, each
+    /// node takes its table for the view.
     async fn rest(&mut self, nodes: usize) {
         let mut since = Instant::now();
         eventually("the links of the start to close", || {
             let is_down = self.up() == 0;
-            let is_whole = |view: &&f64| **view == nodes as f64;
+            let latest = self.views.values().map(|[number, _]| *number);
+            let latest = latest.fold(0.0, f64::max);
+            let is_whole = |view: &&[f64; 2]| latest > 0.0 && **view == [latest, nodes as f64];
             let whole = self.views.values().filter(is_whole).count();
             if !is_down || whole < nodes {
                 since = Instant::now();
