@@ -357,16 +357,17 @@ mod tests {
         assert!(shared.state.lock().in_flight.is_empty());
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[tokio::test]
     async fn a_request_is_lost_with_its_session_or_sent_in_the_next() {
         let shared = Arc::new(Shared::new(Reply::default(), Arc::default()));
         let losing = shared.clone();
-        let loses = tokio::task::spawn_blocking(move || {
-            for _ in 0..20_000 {
+        // Until this test has ended, also by a panic.
+        let loses = std::thread::spawn(move || {
+            while Arc::strong_count(&losing) > 1 {
                 losing.lose(Lost::Closed);
             }
         });
-        while !loses.is_finished() {
+        for _ in 0..100_000 {
             let message = Message::request(0, "Echo.Echo", "");
             let response = shared.request(message).await.unwrap();
             let state = shared.state.lock();
@@ -374,6 +375,7 @@ mod tests {
             assert_eq!(in_flight, !state.send_queue.is_empty());
             drop(state);
         }
-        loses.await.unwrap();
+        drop(shared);
+        loses.join().unwrap();
     }
 }
