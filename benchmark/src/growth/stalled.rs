@@ -21,12 +21,14 @@ use crate::{
 };
 
 const BUDGET_MIB: &str = "256";
-/// Clients that hear every broadcast of 1 KB, one of which is on its way at any time.
-const READERS: [&str; 6] = [
+/// Clients that hear every broadcast of 1 KB, eight of which are on their way at any time.
+const READERS: [&str; 8] = [
     "--scenario",
     "broadcast",
     "--connections",
     "20",
+    "--in-flight",
+    "8",
     "--size",
     "1024",
 ];

@@ -13,6 +13,8 @@ use super::{
 const GATES: usize = 3;
 const PUSHES: usize = 10_000;
 const AT_ONCE: usize = 64;
+/// Users that are looked for at once, a few in each slot.
+const SAMPLE: usize = 4096;
 
 pub(super) async fn measure(size: usize) -> Result<Point> {
     let app = || App::new().unique_users(Unique::Replace);
@@ -77,6 +79,26 @@ pub(super) async fn measure(size: usize) -> Result<Point> {
     }
     until("pushes to arrive", || taken() >= first + PUSHES as u64).await?;
     let sent = Usage::now();
+
+    // A member more: each owner gives a part of its slots up, and the new one asks the gates.
+    let joining = app().cluster(Cluster::join([&address]).listen("127.0.0.1:0"));
+    let joined = joining.start().await?;
+    until("the new member to be known", || {
+        members(&master) == GATES + 1 && gates.iter().all(|(gate, _)| members(gate) == GATES + 1)
+    })
+    .await?;
+    let begun = Instant::now();
+    let found = (0..SAMPLE).map(|at| {
+        let user = joined.handle().user((at * 7919 % size) as i64 + 1);
+        async move { Ok::<_, nano::Error>(user.locate().await?.len()) }
+    });
+    let found = try_join_all(found).await?;
+    let served = begun.elapsed();
+    if found.iter().any(|sessions| *sessions != 1) {
+        let message = "a user is not found once after a join";
+        return Err(nano::Error::new(nano::code::INTERNAL, message));
+    }
+    joined.shutdown().await;
     Ok(Point::default()
         .with(
             "CPU per login",
@@ -98,7 +120,8 @@ pub(super) async fn measure(size: usize) -> Result<Point> {
             "us",
             sent.cpu_since(&logged_in) / PUSHES as f64,
         )
-        .with("p99 of a push", "us", pushed.value_at_quantile(0.99) as f64))
+        .with("p99 of a push", "us", pushed.value_at_quantile(0.99) as f64)
+        .with("all found after a join", "ms", served.as_secs_f64() * 1e3))
 }
 
 async fn gate(app: App, master: &str, count: usize) -> Result<(Node, Taken)> {
