@@ -103,11 +103,16 @@ impl<S: LinkedSession> LinkState<S> {
         Some(window.requests().collect())
     }
 
-    /// Forgets a session that another gate has now. Returns the reader to wake.
-    pub(in crate::cluster) fn session_moved(&mut self, id: i64) -> Option<Waker> {
-        let mut window = self.sender.windows.remove(&id)?;
+    /// Forgets a session that another gate has now. A peer that still holds the session is to end it:
+    /// the next gate could not attach it there. Returns the reader and the writer to wake.
+    pub(in crate::cluster) fn session_moved(&mut self, id: i64) -> [Option<Waker>; 2] {
+        let Some(mut window) = self.sender.windows.remove(&id) else {
+            return [None, None];
+        };
         self.sender.requests -= window.in_flight();
-        window.reader.take()
+        // A peer where the next gate has attached it ignores this.
+        let closed = self.sender.push(Frame::session_closed(id, &lost()));
+        [window.reader.take(), closed]
     }
 
     /// Goes on with a session that the peer serves for another gate, once the peer has attached it.
@@ -135,8 +140,7 @@ impl<S: LinkedSession> LinkState<S> {
             self.sender.session_unknown(id, any, effects);
             if known {
                 // The peer may attach it still, or have done so: nothing else would end it there.
-                let reason = CloseReason::Broken("it was lost when it moved".to_owned());
-                let closed = self.sender.push(Frame::session_closed(id, &reason));
+                let closed = self.sender.push(Frame::session_closed(id, &lost()));
                 effects.extend(closed.map(Effect::Wake));
             }
             return;
@@ -152,12 +156,19 @@ impl<S: LinkedSession> LinkState<S> {
     }
 }
 
+/// Why a session ends at a node that the next gate could not reach.
+fn lost() -> CloseReason {
+    CloseReason::Broken("it was lost when it moved".to_owned())
+}
+
 impl<S: LinkedSession> Receiver<S> {
     fn adopt(&mut self, served: ServedSession<S>, number: u64) -> Option<u64> {
         let id = served.session.id();
         if self.is_closed() || self.sessions.contains_key(&id) {
             return None;
         }
+        // It may have been at that gate before.
+        self.closed_sessions.remove(id);
         self.opened = self.opened.max(number);
         self.last_key += 1;
         let key = self.last_key;

@@ -188,7 +188,8 @@ impl LinkStream {
 
     /// Forgets a session of this gate that another gate has now.
     pub(super) fn session_moved(&self, session: i64) {
-        self.send(|state| state.session_moved(session));
+        let wakers = self.state.lock().session_moved(session);
+        wakers.into_iter().for_each(wake);
     }
 
     pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason, always: bool) {

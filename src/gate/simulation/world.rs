@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) limits: LiveLimits,
+    /// Whether gates that drain go on without sessions.
+    pub(super) lingers: bool,
     /// The last number of a session or a connection.
     last: u64,
     pub(super) oracle: Oracle,
@@ -66,6 +68,7 @@ impl World {
             connections: BTreeMap::new(),
             calls: BTreeMap::new(),
             limits: LiveLimits::new(&GateConfig::default()),
+            lingers: seed.is_multiple_of(2),
             last: 0,
             oracle: Oracle::new(seed.is_multiple_of(3)),
             defect,
@@ -323,18 +326,17 @@ impl World {
         self.check_served()
     }
 
-    /// Checks that a backend serves what a gate knows to be served there, and nothing else.
+    /// Checks that a backend serves for each gate what that gate knows to be served there, and nothing
+    /// else.
     fn check_served(&self) -> Result<(), String> {
         for node in GATES..GATES + BACKENDS {
-            for session in self.mesh.served(node) {
-                let id = session.id();
-                let mut gates = (0..GATES).filter(|gate| {
-                    let serving = self.mesh.serving(*gate, id);
-                    let known = serving.iter().any(|(at, _)| *at == node);
-                    known && self.gates[*gate].sessions.contains_key(&id)
-                });
-                if gates.next().is_none() {
-                    return Err(format!("session {id}: left over at {node}"));
+            for gate in 0..GATES {
+                for id in self.mesh.served_for(node, gate) {
+                    let mut serving = self.mesh.serving(gate, id).into_iter();
+                    let is_known = serving.any(|(at, _)| at == node);
+                    if !is_known || !self.gates[gate].sessions.contains_key(&id) {
+                        return Err(format!("session {id}: left over at {node} for {gate}"));
+                    }
                 }
             }
         }

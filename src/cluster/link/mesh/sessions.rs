@@ -217,6 +217,19 @@ impl Mesh {
         served.map(|served| &served.session)
     }
 
+    /// The sessions that a node serves for a gate.
+    pub(crate) fn served_for(&self, at: usize, gate: usize) -> Vec<i64> {
+        let link = self.links.get(&(at, gate));
+        let sessions = link.map(|link| link.state.receiver().sessions());
+        let mut ids: Vec<_> = sessions
+            .into_iter()
+            .flatten()
+            .map(|served| served.session().id())
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
     fn send(
         &mut self,
         (at, session): (usize, &Session),

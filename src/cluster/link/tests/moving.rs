@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::link::{
+        effect::Effect,
         held::HeldItem,
         proto::{Frame, Kind},
         served_session::NewSession,
@@ -87,6 +88,32 @@ fn only_the_gate_it_is_held_for_takes_a_session_and_its_requests() {
     assert!(next.serves(id) && !former.serves(id));
     let again = serving(&session).take_held(id, "b:1");
     assert!(again.is_none());
+}
+
+#[test]
+fn a_node_ends_a_session_that_has_moved_and_was_not_attached_there() {
+    let session = mock::session().0;
+    let (id, mut gate) = (session.id(), link());
+    gate.session_adopted(&session, vec![REQUEST]);
+    gate.session_moved(id);
+    gate.session_moved(id);
+    let closed: Vec<_> = gate.sender().queue.iter().cloned().collect();
+    assert_eq!(closed.len(), 1, "announced once");
+    for attached in [false, true] {
+        let (mut node, mut effects) = (serving(&session), Vec::new());
+        node.hold(id, "b:1");
+        let taken = attached.then(|| node.take_held(id, "b:1").unwrap());
+        let mut open = |_: NewSession<'_>| session.clone();
+        node.receive(1, closed[0].clone(), Instant::now, true, &mut effects, &mut open);
+        let is_end = |effect: &Effect<Session>| matches!(effect, Effect::EndSession { .. });
+        assert_eq!(effects.iter().any(is_end), !attached);
+        assert!(node.serve_unannounced(id, &mut open).is_err(), "it was here");
+        // It comes back to that gate.
+        if let Some(taken) = taken {
+            node.adopt(taken, 6).unwrap();
+            assert!(node.serve_unannounced(id, &mut open).is_ok());
+        }
+    }
 }
 
 #[test]
