@@ -48,6 +48,7 @@ mod live_limits;
 mod liveness;
 mod memory_pressure;
 mod migration_client;
+mod migration_close;
 mod migration_in;
 mod migration_message;
 mod migration_out;

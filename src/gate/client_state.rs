@@ -336,7 +336,13 @@ impl ClientState {
             Phase::Open if ending.reason == CloseReason::Shutdown => self.phase = Phase::Draining,
             Phase::Open | Phase::Away => self.flush(ending),
             Phase::Draining => self.flush(CloseReason::Shutdown),
-            Phase::Moving(ref mut closed) => drop(closed.get_or_insert(ending)),
+            // A shutdown is this gate's: what else closes the session counts at the next one.
+            Phase::Moving(ref mut closed) => {
+                let noted = closed.as_ref().map(|closed| &closed.reason);
+                if noted.is_none_or(|noted| *noted == CloseReason::Shutdown) {
+                    *closed = Some(ending);
+                }
+            }
             Phase::Flushing { .. } | Phase::Closed => {}
         }
     }

@@ -280,7 +280,7 @@ impl ConnectionHandle {
     }
 
     /// Changes the state and wakes the connection's task, unless the change is of no use to it yet.
-    fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+    pub(super) fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.state.lock();
         let result = change(&mut state);
         state.charge(&self.gate.memory);

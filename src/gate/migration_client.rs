@@ -61,12 +61,24 @@ impl ClientState {
         requests.filter(|id| !elsewhere.contains(id)).collect()
     }
 
-    /// Why the session was closed since it was taken.
-    pub(super) fn closed_moving(&self) -> Option<Ending> {
-        match &self.phase {
-            Phase::Moving(closed) => closed.clone(),
-            _ => None,
+    /// Ends a client that another gate has now. Returns why its session was closed since it was taken, if
+    /// it was: then it has not ended, for that gate is to close it first, and it may be closed again.
+    pub(super) fn end_moved(&mut self) -> Option<Ending> {
+        let Phase::Moving(closed) = &mut self.phase else {
+            return None;
+        };
+        let closed = closed.take();
+        if closed.is_none() {
+            self.phase = Phase::Closed;
         }
+        closed
+    }
+
+    /// [`close`](ClientState::close); false if the client has ended.
+    pub(super) fn try_close(&mut self, ending: Ending) -> bool {
+        let is_here = !matches!(self.phase, Phase::Closed);
+        self.close(ending);
+        is_here
     }
 
     /// A client that is away, and comes from another gate.
@@ -111,9 +123,14 @@ impl ConnectionHandle {
         }
     }
 
-    /// See [`ClientState::closed_moving`].
-    pub(super) fn closed_moving(&self) -> Option<Ending> {
-        self.state.lock().client.closed_moving()
+    /// See [`ClientState::end_moved`].
+    pub(super) fn end_moved(&self) -> Option<Ending> {
+        self.state.lock().client.end_moved()
+    }
+
+    /// See [`ClientState::try_close`].
+    pub(super) fn try_close(&self, ending: Ending) -> bool {
+        self.change(|state| state.client.try_close(ending))
     }
 
     /// Makes it the handle of a client that comes from another gate.
@@ -126,5 +143,55 @@ impl ConnectionHandle {
         let result = swap(&mut state.client);
         state.charge(&self.gate.memory);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        gate::{config::GateConfig, live_limits::LiveLimits},
+        session::CloseReason,
+    };
+
+    /// A client that was taken, and what was taken of it.
+    fn taken() -> (ClientState, ClientState) {
+        let limits = LiveLimits::new(&GateConfig::default());
+        let replay = Replay::new(&limits);
+        let mut client = ClientState::adopted(false, replay, Requests::default());
+        let taken = client.take_moving(&[]).unwrap();
+        (client, taken)
+    }
+
+    fn kicked() -> Ending {
+        CloseReason::Kicked("out".to_owned()).into()
+    }
+
+    #[test]
+    fn a_client_that_has_moved_ends_when_no_close_is_left_to_be_passed_on() {
+        let (mut client, _) = taken();
+        assert!(client.try_close(kicked()));
+        client.close(CloseReason::Denied);
+        assert_eq!(client.end_moved(), Some(kicked()), "the first counts");
+        // While that is passed on.
+        assert!(client.try_close(CloseReason::Denied.into()));
+        assert_eq!(client.end_moved(), Some(CloseReason::Denied.into()));
+        assert_eq!(client.end_moved(), None);
+        assert!(!client.try_close(kicked()), "it has moved");
+        assert_eq!(client.end_moved(), None);
+    }
+
+    #[test]
+    fn a_shutdown_hides_no_kick_of_a_client_that_moves() {
+        let shutdown = || Ending::from(CloseReason::Shutdown);
+        let (mut client, _) = taken();
+        client.close(shutdown());
+        client.close(kicked());
+        client.close(shutdown());
+        assert_eq!(client.end_moved(), Some(kicked()));
+        let (mut client, taken) = taken();
+        client.close(shutdown());
+        client.put_back(taken);
+        assert_eq!(client.ending(), Some(shutdown()), "one that stays ends");
     }
 }

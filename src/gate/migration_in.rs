@@ -11,6 +11,7 @@ use super::{
     detached::keep_away,
     handle::ConnectionHandle,
     migration_message::{ATTACH, Arrived, read},
+    migration_state::Arriving,
     opening::Opening,
     resume::disconnected::Disconnected,
     resume_handshake::Resumption,
@@ -33,22 +34,36 @@ const REMEMBER: Duration = Duration::from_secs(60);
 /// How long a node that serves a session has to attach it.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Goes on with a session of the gate at the address `from`. Done when the nodes that serve the session
-/// have attached it, or it is lost there.
+/// Decides about a session of the gate at the address `from`. Returns what goes on with it, which is done
+/// when the nodes that serve the session have attached it, or it is lost there; `None` if this gate has
+/// the session, or has had it. From now on the session arrives.
 ///
 /// # Errors
 /// This gate does not have the session. [`code::UNAVAILABLE`] alone says nothing: the same call is
 /// under way.
-pub(super) async fn adopt(gate: Arc<Shared>, message: SessionAdopt, from: Arc<str>) -> Result {
+pub(super) fn adopt(
+    gate: Arc<Shared>,
+    message: SessionAdopt,
+    from: Arc<str>,
+) -> Result<Option<impl Future<Output = Result> + Send>> {
     let id = message.session;
     let own = gate.node.member().map_or(0, Member::incarnation);
     let arrived = read(message, own, &gate.limits, Instant::now())?;
-    let secret = arrived.secrets.current;
-    let Some(_arriving) = gate.migrations.admit(id, &secret, &gate.resumable)? else {
-        return Ok(());
+    let secret = &arrived.secrets.current;
+    let Some(arriving) = gate.migrations.admit(id, secret, &gate.resumable)? else {
+        return Ok(None);
     };
     let window = takes(&gate)?;
-    let served = arrived.served.clone();
+    Ok(Some(go_on(gate, arrived, (arriving, window), from)))
+}
+
+async fn go_on(
+    gate: Arc<Shared>,
+    arrived: Arrived,
+    (_arriving, window): (Arriving, Duration),
+    from: Arc<str>,
+) -> Result {
+    let (id, secret, served) = (arrived.id, arrived.secrets.current, arrived.served.clone());
     let connection = open(&gate, arrived).await?;
     gate.migrations
         .arrived(id, secret, REMEMBER.max(window), Instant::now());

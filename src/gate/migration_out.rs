@@ -14,7 +14,6 @@
 
 use std::{any::Any, future::poll_fn, mem, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -25,14 +24,14 @@ use super::{
     connection::Connection,
     departure::{Departure, Next, REPEAT, Stay, Step, is_repeated, stays},
     handle::ConnectionHandle,
+    migration_close::write_close,
     migration_message::{ADOPT, CLOSE, HOLD, Leaving, READY, RELEASE, write},
     shared::Shared,
 };
 use crate::{
     channel::Position,
-    cluster::{NodeCaller, SessionAdopt, SessionClose, SessionHold, SessionRelease},
+    cluster::{NodeCaller, SessionAdopt, SessionHold, SessionRelease},
     error::{Error, Result, code},
-    kick::Kick,
     member::Member,
     net::transport::BoxTransport,
     panic::catch_panic,
@@ -211,9 +210,8 @@ impl<'a> Migration<'a> {
                     departure.adopted(adopted, (self.is_member(), stops), Instant::now())
                 }
                 Next::Forget => {
-                    let closed = handle.closed_moving();
                     self.forget();
-                    if let Some(closed) = closed {
+                    while let Some(closed) = handle.end_moved() {
                         self.close(closed).await;
                     }
                     return Ok(());
@@ -324,18 +322,11 @@ impl<'a> Migration<'a> {
 
     /// Closes the session at the next gate.
     async fn close(&self, closed: Ending) {
-        let (kick, reason) = match closed.reason {
+        if closed.reason == CloseReason::Shutdown {
             // The node stops; the session does not.
-            CloseReason::Shutdown => return,
-            CloseReason::Kicked(reason) => (Kick::because(&reason).encode(), String::new()),
-            CloseReason::KickedWith(kick) => (kick.encode(), String::new()),
-            other => (Vec::new(), other.to_string()),
-        };
-        let request = SessionClose {
-            session: self.session.id(),
-            kick: Bytes::from(kick),
-            reason,
-        };
+            return;
+        }
+        let request = write_close(self.session.id(), &closed.reason);
         let to = self.to.address();
         if let Err(error) = self.repeat(to, CLOSE, &request).await {
             debug!(session = request.session, gate = to, %error, "moved session not closed");

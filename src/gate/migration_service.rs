@@ -1,6 +1,7 @@
 //! The gate, towards gates that drain.
 
 use std::{
+    any::Any,
     pin::Pin,
     sync::{Arc, Weak},
     time::Duration,
@@ -11,6 +12,8 @@ use prost::Message;
 use tokio::runtime;
 
 use super::{
+    handle::ConnectionHandle,
+    migration_close::read_close,
     migration_in::{adopt, takes},
     migration_message::CLOSE,
     shared::Shared,
@@ -18,8 +21,7 @@ use super::{
 use crate::{
     cluster::{NodeCall, NodeService, SessionAdopt, SessionClose},
     error::{Error, Result, code},
-    kick::Kick,
-    session::CloseReason,
+    session::{CloseReason, Session},
 };
 
 /// How long the gate to which a session has moved on has to close it.
@@ -47,25 +49,24 @@ impl MigrationService {
     /// closed at its next gate.
     ///
     /// # Errors
-    /// [`code::NOT_FOUND`].
+    /// [`code::NOT_FOUND`], [`code::UNAVAILABLE`] if it arrives.
     fn close(&self, call: &NodeCall) -> Result<Option<PassedOn>> {
         let request = decode::<SessionClose>(&call.body)?;
-        let gate = self.gate()?;
-        let missing = || Error::new(code::NOT_FOUND, "no such session");
-        let Some(session) = gate.node.sessions().find_local(request.session) else {
-            let to = gate.resumable.moved_to(request.session);
-            let (to, tunnels) = to.zip(gate.tunnels.as_ref()).ok_or_else(missing)?;
-            let key = request.session.unsigned_abs();
-            let closed = tunnels
-                .caller
-                .call::<_, ()>(&to, key, CLOSE, &request, PASS_ON_TIMEOUT);
-            return Ok(Some(Box::pin(closed)));
-        };
-        session.sink().close(match request.kick.is_empty() {
-            true => CloseReason::Closed(request.reason),
-            false => CloseReason::KickedWith(Kick::decode(&request.kick)),
-        });
-        Ok(None)
+        let (gate, id) = (self.gate()?, request.session);
+        // Before it is looked for: it may have arrived then.
+        let arrives = gate.migrations.is_arriving(id);
+        let session = gate.node.sessions().find_local(id);
+        if session.is_some_and(|session| is_closed(&session, read_close(&request))) {
+            return Ok(None);
+        }
+        let to = gate.resumable.moved_to(id);
+        let (to, tunnels) = to.zip(gate.tunnels.as_ref()).ok_or_else(|| match arrives {
+            true => Error::new(code::UNAVAILABLE, "the session arrives"),
+            false => Error::new(code::NOT_FOUND, "no such session"),
+        })?;
+        let (caller, key) = (&tunnels.caller, id.unsigned_abs());
+        let closed = caller.call::<_, ()>(&to, key, CLOSE, &request, PASS_ON_TIMEOUT);
+        Ok(Some(Box::pin(closed)))
     }
 
     fn gate(&self) -> Result<Arc<Shared>> {
@@ -79,12 +80,12 @@ impl NodeService for MigrationService {
         match method {
             "Adopt" => {
                 let decoded = decode::<SessionAdopt>(&call.body);
-                match decoded.and_then(|message| Ok((self.gate()?, message))) {
-                    Ok((gate, message)) => drop(self.runtime.spawn(async move {
-                        let adopted = adopt(gate, message, call.from.clone()).await;
-                        call.respond(adopted.map(|()| Bytes::new()));
+                let begun = decoded.and_then(|it| adopt(self.gate()?, it, call.from.clone()));
+                match begun {
+                    Ok(Some(adopting)) => drop(self.runtime.spawn(async move {
+                        call.respond(adopting.await.map(|()| Bytes::new()));
                     })),
-                    Err(error) => call.fail(error),
+                    done => call.respond(done.map(|_| Bytes::new())),
                 }
             }
             "Ready" => {
@@ -100,6 +101,13 @@ impl NodeService for MigrationService {
             _ => call.fail(Error::bad_request("no such method")),
         }
     }
+}
+
+/// Closes a session; false if another gate has it now, or it has ended.
+fn is_closed(session: &Session, reason: CloseReason) -> bool {
+    let sink: &dyn Any = &**session.sink();
+    let handle = sink.downcast_ref::<ConnectionHandle>();
+    handle.is_some_and(|handle| handle.try_close(reason.into()))
 }
 
 fn decode<Request: Message + Default>(body: &Bytes) -> Result<Request> {

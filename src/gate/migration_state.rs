@@ -106,6 +106,11 @@ impl Migrations {
         }
     }
 
+    /// Whether a call is under way that brings this session.
+    pub(super) fn is_arriving(&self, id: i64) -> bool {
+        self.arriving.lock().contains(&id)
+    }
+
     /// Notes that a session has arrived with this secret, and remembers it for a while, also if it ends
     /// or moves on.
     pub(super) fn arrived(&self, id: i64, secret: Secret, remember: Duration, now: Instant) {

@@ -19,6 +19,7 @@ use crate::sample::sampled;
 mod arrivals;
 mod backends;
 mod clients;
+mod closes;
 mod connections;
 mod defects;
 mod departures;

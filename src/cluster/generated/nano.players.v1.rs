@@ -663,8 +663,12 @@ pub struct SessionClose {
     /// The body of a kick packet; empty for a close without one.
     #[prost(bytes = "bytes", tag = "2")]
     pub kick: ::prost::bytes::Bytes,
+    /// The detail of the reason, and its label as in SESSION_CLOSED; without a label the application has
+    /// closed it.
     #[prost(string, tag = "3")]
     pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub label: ::prost::alloc::string::String,
 }
 /// Clients.Broadcast, to a gate: a push to its clients whose sessions use this stream of a link.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

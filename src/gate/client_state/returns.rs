@@ -260,8 +260,8 @@ impl World {
             }
             Fate::Stays => self.state.put_back(taken),
             Fate::Closes => {
-                self.state.close(CloseReason::Closed(String::new()));
-                assert!(self.state.closed_moving().is_some());
+                let closed = CloseReason::Closed(String::new());
+                assert!(self.state.try_close(closed.into()));
                 self.state.put_back(taken);
                 assert!(self.state.ending().is_some());
                 return Err(End::Closed);

@@ -6,17 +6,17 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use prost::Message;
 use rand::RngExt;
+use tokio::time::Instant;
 
 use super::{
     defects::Defect,
-    departures::HOLD_TIMEOUT,
     event::{At, Call, Event},
     gates::{Entry, Handle, WINDOW},
     world::World,
 };
 use crate::{
     cluster::{
-        SessionAdopt, SessionAttach, SessionClose, SessionHold, SessionRelease,
+        SessionAdopt, SessionAttach, SessionHold, SessionRelease,
         mesh::{address, node_at},
     },
     error::{Error, Result, code},
@@ -40,6 +40,9 @@ pub(super) struct Adopting {
     call: u64,
     /// Until it is open.
     arrived: Option<Arrived>,
+    /// When the gate begins to open it, so that a close finds it.
+    pub(super) listed_at: Instant,
+    pub(super) closed: bool,
     session: Option<Session>,
     /// The nodes that are asked to attach it.
     attaching: BTreeSet<usize>,
@@ -76,27 +79,11 @@ impl World {
                 self.mesh
                     .attach(ends, request.session, request.number, keeps)
             }
-            CLOSE => {
-                let request = SessionClose::decode(body).unwrap();
-                let id = request.session;
-                match self.gates[at].registry.moved_to(id) {
-                    Some(to) if !self.gates[at].sessions.contains_key(&id) => {
-                        let body = request.encode_to_vec();
-                        match self.mesh.call((at, node_at(&to)), CLOSE, body) {
-                            Ok(passed) => {
-                                let (to, at) = (from, self.at_gate(at, id));
-                                let waits = Call::PassedOn { at, to, call };
-                                return self.wait(passed, waits, HOLD_TIMEOUT);
-                            }
-                            Err(error) => Err(error),
-                        }
-                    }
-                    _ => {
-                        self.kick(at, id);
-                        Ok(())
-                    }
-                }
-            }
+            CLOSE => match self.close_for((at, from), call, body) {
+                Ok(true) => Ok(()),
+                Ok(false) => return,
+                Err(error) => Err(error),
+            },
             other => panic!("{other}"),
         };
         let answer = answer.map(|()| Bytes::new());
@@ -125,11 +112,14 @@ impl World {
         if this.draining || self.random.random_bool(0.05) {
             return Err(Error::new(code::CONFLICT, "the gate takes no new sessions"));
         }
+        let listed = self.random.random_range(0..10);
         let adopting = Adopting {
             _arriving: Some(arriving),
             from,
             call,
             arrived: Some(arrived),
+            listed_at: self.now + Duration::from_millis(listed),
+            closed: false,
             session: None,
             attaching: BTreeSet::new(),
         };
@@ -173,7 +163,7 @@ impl World {
             return;
         };
         let arrived = adopting.arrived.take().unwrap();
-        let from = adopting.from;
+        let (from, closed) = (adopting.from, adopting.closed);
         let session = self.mesh.session(id);
         adopting.session = Some(session.clone());
         let handle = Arc::new(Handle(Mutex::new(arrived.client)));
@@ -208,6 +198,9 @@ impl World {
                 }
                 Err(_) => self.mesh.attached((gate, node), &session, false),
             }
+        }
+        if closed {
+            self.kick(gate, id);
         }
         self.all_attached(at);
     }
@@ -252,7 +245,7 @@ impl World {
             self.oracle.forget_kick(*id);
             self.oracle.ended.remove(id);
         }
-        for id in &self.gates[gate].closing {
+        for id in self.gates[gate].moved.keys() {
             self.oracle.forget_kick(*id);
         }
         let ids: Vec<_> = self.gates[gate].sessions.keys().copied().collect();
@@ -292,7 +285,7 @@ impl World {
         if this.draining
             && this.sessions.is_empty()
             && this.adopting.is_empty()
-            && this.closing.is_empty()
+            && this.moved.is_empty()
         {
             self.crash(gate);
         }

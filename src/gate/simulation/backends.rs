@@ -111,8 +111,10 @@ impl World {
             886..890 => {
                 let moving = self.gates.iter().enumerate().find_map(|(gate, it)| {
                     let mut sessions = it.sessions.iter();
-                    let (id, _) = sessions.find(|(_, entry)| entry.departing.is_some())?;
-                    Some((gate, *id))
+                    let departing = sessions.find(|(_, entry)| entry.departing.is_some());
+                    let departing = departing.map(|(id, _)| *id);
+                    let id = it.moved.keys().next().copied().or(departing)?;
+                    Some((gate, id))
                 });
                 if let Some((gate, id)) = moving {
                     self.kick(gate, id);

@@ -23,11 +23,13 @@ pub(super) enum Defect {
     AdmitsWhileMoving,
     /// A close while the session moves is forgotten.
     ForgetsClose,
+    /// A close is looked for once, before the session has left the former gate.
+    LooksOnce,
     /// The former gate forgets where the session has gone, and that it was there.
     ForgetsWhere,
 }
 
-pub(super) const ALL_DEFECTS: [Defect; 11] = [
+pub(super) const ALL_DEFECTS: [Defect; 12] = [
     Defect::CountsOneMore,
     Defect::ReplaysFromTooLate,
     Defect::AnswersOn,
@@ -38,5 +40,6 @@ pub(super) const ALL_DEFECTS: [Defect; 11] = [
     Defect::Revives,
     Defect::AdmitsWhileMoving,
     Defect::ForgetsClose,
+    Defect::LooksOnce,
     Defect::ForgetsWhere,
 ];

@@ -9,19 +9,19 @@ use rand::RngExt;
 use super::{
     defects::Defect,
     event::{At, Call, Event},
-    gates::WINDOW,
+    gates::{Moved, WINDOW},
     world::{GATES, World},
 };
 use crate::{
     cluster::{
-        SessionAdopt, SessionClose, SessionHold, SessionRelease,
+        SessionAdopt, SessionHold, SessionRelease,
         mesh::{address, node_at},
     },
     error::{Error, Result, code},
     gate::{
         client_state::ClientState,
         departure::{Departure, Next, REPEAT, Stay, is_repeated, stays},
-        migration_message::{ADOPT, CLOSE, HOLD, Leaving, RELEASE, write},
+        migration_message::{ADOPT, HOLD, Leaving, RELEASE, write},
         resume::registry::Secrets,
     },
 };
@@ -277,7 +277,6 @@ impl World {
         let At { gate, id, .. } = at;
         let entry = self.entry(gate, id);
         let departing = entry.departing.take().unwrap();
-        let closed = entry.handle.0.lock().closed_moving();
         self.mesh.moved(gate, id);
         self.hand_on(gate, id, departing.to);
         if self.has_defect(Defect::AnswersOn) {
@@ -295,36 +294,18 @@ impl World {
             Some(Defect::ForgetsWhere) => this.registry.remove(id, crate::resume::Lost::Unknown),
             _ => this.registry.moved(id, address(departing.to).into()),
         }
-        this.sessions.remove(&id);
-        if closed.is_some() && !self.has_defect(Defect::ForgetsClose) {
-            self.gates[gate].closing.insert(id);
-            self.send_close(at, departing.to, 0);
-        }
-    }
-
-    /// Closes a session at its next gate.
-    pub(super) fn send_close(&mut self, at: At, to: usize, times: usize) {
-        let request = SessionClose {
-            session: at.id,
-            ..SessionClose::default()
+        let handle = this.sessions.remove(&id).unwrap().handle;
+        let to = departing.to;
+        let closed = match self.defect {
+            Some(Defect::LooksOnce) => handle.0.lock().end_moved(),
+            _ => None,
         };
-        let call = self
-            .mesh
-            .call((at.gate, to), CLOSE, request.encode_to_vec());
-        let times = times + 1;
-        match call {
-            Ok(call) => self.wait(call, Call::Close { at, to, times }, HOLD_TIMEOUT),
-            Err(error) => self.close_answered(at, to, times, &Err(error)),
+        this.moved.insert(id, Moved { handle, to });
+        if closed.is_some() {
+            self.send_close(at, to, 0);
         }
-    }
-
-    fn close_answered(&mut self, at: At, to: usize, times: usize, closed: &Result) {
-        if is_repeated(times, closed) {
-            let pause = REPEAT.as_millis() as u64;
-            self.later(pause, Event::Close { at, to, times });
-        } else {
-            self.gates[at.gate].closing.remove(&at.id);
-        }
+        let pause = self.random.random_range(0..20);
+        self.later(pause, Event::EndMoved(at));
     }
 
     /// Another gate answers for what this one has accepted: the next one, or one behind that.

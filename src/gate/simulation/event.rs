@@ -78,6 +78,8 @@ pub(super) enum Event {
         to: usize,
         times: usize,
     },
+    /// The task of a session that has moved ends.
+    EndMoved(At),
     CallDue(u64),
     /// A session that arrives has entered its channels.
     Entered(At),

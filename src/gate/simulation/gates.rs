@@ -1,7 +1,7 @@
 //! Gates: sessions with and without a connection, as connections' tasks keep them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -51,8 +51,8 @@ pub(super) struct Gate {
     pub(super) migrations: Arc<Migrations>,
     pub(super) sessions: BTreeMap<i64, Entry>,
     pub(super) adopting: BTreeMap<i64, Adopting>,
-    /// Sessions that are to be closed at their next gate.
-    pub(super) closing: BTreeSet<i64>,
+    /// Sessions that another gate has, and whose tasks have not ended.
+    pub(super) moved: BTreeMap<i64, Moved>,
 }
 
 impl Gate {
@@ -60,6 +60,12 @@ impl Gate {
     pub(super) fn has(&self, id: i64) -> bool {
         self.sessions.contains_key(&id) || self.adopting.contains_key(&id)
     }
+}
+
+/// A session that has moved, until no close of it is left to be passed on.
+pub(super) struct Moved {
+    pub(super) handle: Arc<Handle>,
+    pub(super) to: usize,
 }
 
 /// A session of a gate.
@@ -416,41 +422,6 @@ impl World {
         for chunk in chunks {
             self.send_down(conn, Down::Packets(Packets(chunk)));
         }
-    }
-
-    /// Ends a session, and its connection.
-    pub(super) fn end(&mut self, gate: usize, id: i64, reason: CloseReason, lost: Lost) {
-        let Some(entry) = self.gates[gate].sessions.remove(&id) else {
-            return;
-        };
-        let left = entry.handle.0.lock().end();
-        drop(left);
-        self.gates[gate].registry.remove(id, lost);
-        if let Some(conn) = entry.conn {
-            self.end_connection(conn, matches!(reason, CloseReason::Kicked(_)));
-        }
-        entry.session.end(&reason);
-        let holds = self.oracle.ended(id);
-        self.expect(holds);
-        self.mesh.closed(gate, &entry.session, &reason);
-    }
-
-    /// Closes a session, by a backend or the application of its gate.
-    pub(super) fn kick(&mut self, gate: usize, id: i64) {
-        let Some(entry) = self.gates[gate].sessions.get(&id) else {
-            return;
-        };
-        let mut client = entry.handle.0.lock();
-        client.close(CloseReason::Kicked("out".to_owned()));
-        let moves = client.closed_moving().is_some();
-        drop(client);
-        self.note(|| format!("KICK {id} at {gate}"));
-        self.oracle.kicked.insert(id);
-        self.oracle.count("kicked");
-        if moves {
-            self.oracle.count("closed while it moves");
-        }
-        self.settle(gate, id);
     }
 
     /// Deadlines: of requests, of clients that are away, and for migrations.

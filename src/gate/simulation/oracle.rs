@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::session::{Session, SessionKey};
 
-pub(super) const ALL_EVENTS: [&str; 19] = [
+pub(super) const ALL_EVENTS: [&str; 20] = [
     "adopt repeated",
     "answered after a move",
+    "closed when it has moved",
     "closed while it moves",
     "connection lost",
     "crash",

@@ -191,12 +191,14 @@ impl World {
                 self.send_close(at, to, times);
             }
             Event::Entered(at) if self.is_current(at) => self.entered(at),
+            Event::EndMoved(at) if self.is_current(at) => self.end_moved(at),
             Event::Flush(_)
             | Event::Left(_)
             | Event::Adopt(_)
             | Event::Release { .. }
             | Event::Close { .. }
-            | Event::Entered(_) => {}
+            | Event::Entered(_)
+            | Event::EndMoved(_) => {}
             Event::CallDue(call) => self.call_due(call),
             Event::Handled {
                 at,
@@ -250,7 +252,7 @@ impl World {
                     self.respond(at, session, request);
                 }
             }
-            Out::Close { at, session } => self.kick(at, session),
+            Out::Close { at, session } => drop(self.kick(at, session)),
         }
     }
 
