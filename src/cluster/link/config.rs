@@ -36,6 +36,9 @@ pub(in crate::cluster) const SESSION_QUOTA: (usize, usize) = (4 * 1024 * 1024, F
 /// Limit and share of all multicasts, and of the node's own frames.
 pub(super) const NODE_QUOTA: (usize, usize) = (16 * 1024 * 1024, 1024 * 1024);
 
+/// Keys of one session whose changes its gate has not applied yet, at most.
+pub(super) const MAX_SHARES: usize = 1024;
+
 /// A batch is sent when it has so many bytes, or when nothing more waits.
 pub(super) const BATCH_BYTES: usize = 32 * 1024;
 

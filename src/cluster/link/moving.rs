@@ -65,7 +65,8 @@ impl<S: LinkedSession> LinkState<S> {
         self.receiver.adopt(served, number)
     }
 
-    /// Sends what has waited for the gate of a session. Returns the writer to wake.
+    /// Sends what has waited for the gate of a session: all of it, since it was accepted, and takes no
+    /// more memory here. Returns the writer to wake.
     pub(in crate::cluster) fn send_held(
         &mut self,
         session: &S,
@@ -73,6 +74,7 @@ impl<S: LinkedSession> LinkState<S> {
         items: Vec<HeldItem>,
     ) -> Option<Waker> {
         let (id, mut writer) = (session.id(), None);
+        self.sender.accepts_all = true;
         for item in items {
             let sent = match item {
                 HeldItem::Frame(frame) => self.push(id, key, frame),
@@ -87,9 +89,10 @@ impl<S: LinkedSession> LinkState<S> {
                     self.share(session, key, &name, value)
                 }
             };
-            // What the session has closed behind, or had no room for, is dropped as at any time.
+            // Of a session that was closed before, and of a request that was failed, nothing is sent.
             writer = writer.or(sent.ok().flatten());
         }
+        self.sender.accepts_all = false;
         writer
     }
 }

@@ -206,10 +206,7 @@ impl SessionSink for RemoteSession {
                 let Place { stream, key, .. } = place;
                 stream.respond(self.id, *key, request, take)
             },
-            |held| {
-                held.respond(request, take());
-                Ok(())
-            },
+            |held| held.respond(request, take),
         )
     }
 
@@ -226,10 +223,7 @@ impl SessionSink for RemoteSession {
                 let Place { stream, key, .. } = place;
                 stream.close_session(self.id, *key, reason.clone())
             },
-            |held| {
-                held.add(HeldItem::Close(reason.clone()));
-                Ok(())
-            },
+            |held| held.close(reason.clone()),
         );
     }
 
@@ -243,8 +237,7 @@ impl SessionSink for RemoteSession {
             |place| place.stream.bind(session, place.key, user.clone()),
             |held| {
                 session.inner().rebind(user.clone());
-                held.add(HeldItem::Bind(user.clone()));
-                Ok(())
+                held.bind(user.clone())
             },
         );
     }
@@ -255,13 +248,7 @@ impl SessionSink for RemoteSession {
                 let Place { stream, key, .. } = place;
                 stream.route(self.id, *key, service, address)
             },
-            |held| {
-                held.add(HeldItem::Route(
-                    service.to_owned(),
-                    address.map(str::to_owned),
-                ));
-                Ok(())
-            },
+            |held| held.route(service, address),
         )?;
         session.inner().bindings.set(service, address);
         Ok(())
@@ -274,9 +261,8 @@ impl SessionSink for RemoteSession {
                 stream.share(session, place.key, key, value.clone())
             },
             |held| {
-                session.inner().shared.set(key, value.clone())?;
-                held.add(HeldItem::Share(key.to_owned()));
-                Ok(())
+                let set = || session.inner().shared.set(key, value.clone()).map(drop);
+                held.share(key, set)
             },
         )
     }

@@ -56,6 +56,8 @@ pub(super) struct Sender<S> {
     peer_draining: bool,
     /// Whether readers of sessions wait for room in the queue.
     queue_awaited: bool,
+    /// Whether nothing is refused for want of room: it was accepted before.
+    pub(super) accepts_all: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -105,6 +107,7 @@ impl<S: LinkedSession> Sender<S> {
             finishing: false,
             peer_draining: false,
             queue_awaited: false,
+            accepts_all: false,
         }
     }
 
@@ -208,7 +211,7 @@ impl<S: LinkedSession> Sender<S> {
         if self.phase == Phase::Closed {
             return Err(Error::new(code::CLOSED, "the other node is gone"));
         }
-        if !self.queue.accepts(quota, frame.weight()) {
+        if !self.accepts_all && !self.queue.accepts(quota, frame.weight()) {
             return Err(Error::new(
                 code::TOO_MANY,
                 "the other node does not take more",

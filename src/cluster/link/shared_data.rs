@@ -9,6 +9,7 @@ use std::{collections::HashSet, mem, task::Waker};
 use bytes::Bytes;
 
 use super::{
+    config::MAX_SHARES,
     effect::Effect,
     flow::SendQueue,
     proto::Frame,
@@ -20,9 +21,6 @@ use super::{
     state::LinkState,
 };
 use crate::error::{Error, Result, code};
-
-/// Keys of one session whose changes the gate has not applied yet, at most.
-const MAX_PENDING: usize = 1024;
 
 impl<S: LinkedSession> LinkState<S> {
     /// Announces the value under a key to the peer, if the peer serves the session.
@@ -45,7 +43,8 @@ impl<S: LinkedSession> LinkState<S> {
         let number = self.receiver.next_bind();
         let served = self.receiver.open_session(session.id(), key)?;
         let pending = served.shares.iter().position(|share| share.key == name);
-        if pending.is_none() && served.shares.len() >= MAX_PENDING {
+        let is_full = served.shares.len() >= MAX_SHARES && !self.sender.accepts_all;
+        if pending.is_none() && is_full {
             return Err(Error::new(
                 code::TOO_MANY,
                 "the gate has not applied earlier changes yet",

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        held::{Held, HeldItem},
+        held::Held,
         proto::{Frame, Kind},
         sender::Blocked,
         state::LinkState,
@@ -177,10 +177,7 @@ impl Mesh {
                     .respond(id, key, request, || Ok(Bytes::new()))
                     .map(drop)
             },
-            |held| {
-                held.respond(request, Ok(Bytes::new()));
-                Ok(())
-            },
+            |held| held.respond(request, || Ok(Bytes::new())),
         )
     }
 
@@ -204,10 +201,7 @@ impl Mesh {
         self.send(
             (at, session),
             move |state, id, key| state.close_session(id, key, reason()).map(drop),
-            move |held| {
-                held.add(HeldItem::Close(reason()));
-                Ok(())
-            },
+            move |held| held.close(reason()),
         )
     }
 

@@ -91,6 +91,35 @@ fn only_the_gate_it_is_held_for_takes_a_session_and_its_requests() {
 }
 
 #[test]
+fn what_was_accepted_while_a_session_was_held_is_sent_whatever_else_waits() {
+    let session = mock::session().0;
+    let (id, mut former) = (session.id(), serving(&session));
+    former.hold(id, "b:1");
+    let served = former.take_held(id, "b:1").unwrap();
+    let mut next = link();
+    let large = Bytes::from(vec![0; 16 << 20]);
+    for _ in 0..5 {
+        let frame = Frame::push(0, Vec::new(), "onSay", large.clone());
+        next.sender.push(frame);
+    }
+    let key = next.adopt(served, 5).unwrap();
+    let value = Some(Bytes::from_static(b"1"));
+    session.inner().shared.set("level", value).unwrap();
+    let items = vec![
+        HeldItem::Frame(push(id)),
+        HeldItem::Route("Room".to_owned(), Some("c:1".to_owned())),
+        HeldItem::Share("level".to_owned()),
+        HeldItem::Bind(UserId::of_parts(7, "")),
+    ];
+    next.send_held(&session, key, items);
+    let queued: Vec<_> = next.sender().queue.iter().skip(5).collect();
+    let kinds: Vec<_> = queued.iter().map(|frame| frame.kind()).collect();
+    assert_eq!(kinds, [Kind::Push, Kind::Route, Kind::Share, Kind::Bind]);
+    let refused = next.push(id, key, push(id)).unwrap_err();
+    assert_eq!(refused.code(), code::TOO_MANY, "as before");
+}
+
+#[test]
 fn a_node_ends_a_session_that_has_moved_and_was_not_attached_there() {
     let session = mock::session().0;
     let (id, mut gate) = (session.id(), link());
@@ -104,10 +133,20 @@ fn a_node_ends_a_session_that_has_moved_and_was_not_attached_there() {
         node.hold(id, "b:1");
         let taken = attached.then(|| node.take_held(id, "b:1").unwrap());
         let mut open = |_: NewSession<'_>| session.clone();
-        node.receive(1, closed[0].clone(), Instant::now, true, &mut effects, &mut open);
+        node.receive(
+            1,
+            closed[0].clone(),
+            Instant::now,
+            true,
+            &mut effects,
+            &mut open,
+        );
         let is_end = |effect: &Effect<Session>| matches!(effect, Effect::EndSession { .. });
         assert_eq!(effects.iter().any(is_end), !attached);
-        assert!(node.serve_unannounced(id, &mut open).is_err(), "it was here");
+        assert!(
+            node.serve_unannounced(id, &mut open).is_err(),
+            "it was here"
+        );
         // It comes back to that gate.
         if let Some(taken) = taken {
             node.adopt(taken, 6).unwrap();
