@@ -18,6 +18,11 @@ use crate::error::{Error, Result, code};
 /// The pause before a call is repeated that was not answered.
 pub(super) const REPEAT: Duration = Duration::from_millis(100);
 
+/// The longest pause after a session could not move for the first time, and after any failure. Each
+/// attempt costs its client the connection.
+const RETRY: Duration = Duration::from_secs(2);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
 /// How often the nodes that serve a session are asked to hold it, at most.
 const ROUNDS: usize = 8;
 
@@ -193,6 +198,13 @@ impl Departure {
     }
 }
 
+/// The pause before a session that has stayed after so many `failures` before is tried again. The limit
+/// doubles with each; `random`, from 0 to 1, keeps sessions that fail together from being tried together.
+pub(super) fn retry_pause(failures: u32, random: f64) -> Duration {
+    let longest = RETRY.saturating_mul(1 << failures.min(10)).min(MAX_RETRY);
+    longest.mul_f64(0.5 + random / 2.0)
+}
+
 /// Whether a node that was asked `times` to release or to close a session is to be asked again.
 pub(super) fn is_repeated(times: usize, result: &Result) -> bool {
     times < REPEATS && result.as_ref().is_err_and(is_unanswered)
@@ -250,6 +262,13 @@ mod tests {
                 Next::Stay(_)
             ));
         }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_limit_and_differ() {
+        let longest = |failures| retry_pause(failures, 1.0).as_secs();
+        assert_eq!([0, 1, 2, 3, 4, 99].map(longest), [2, 4, 8, 16, 30, 30]);
+        assert_eq!(retry_pause(1, 0.0), Duration::from_secs(2));
     }
 
     #[tokio::test]

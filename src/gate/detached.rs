@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
+    mem,
     net::SocketAddr,
     pin::pin,
     sync::Arc,
@@ -87,13 +88,14 @@ pub(super) async fn keep<T: Transport>(
 /// until the application has learned of the loss.
 pub(super) async fn keep_away(
     mut connection: Connection<BoxTransport>,
-    (mut ending, mut socket): (Ending, Option<BoxTransport>),
+    (mut ending, socket): (Ending, Option<BoxTransport>),
     gate: &Arc<Shared>,
     window: Duration,
 ) -> End {
     let mut by = Instant::now() + window;
+    let mut loss = Loss::new(socket);
     loop {
-        let absence = match returned(&mut connection, gate, by, &mut socket).await {
+        let absence = match returned(&mut connection, gate, by, &mut loss).await {
             Ok(arrival) => match attach(&mut connection, gate, arrival) {
                 // Held while the new socket is open.
                 Ok(_open) => {
@@ -101,7 +103,7 @@ pub(super) async fn keep_away(
                     if connection.detach(&ending.reason) {
                         let last;
                         (connection, last) = connection.without_transport();
-                        socket = Some(Box::new(last));
+                        loss = Loss::new(Some(Box::new(last)));
                         by = Instant::now() + window;
                         continue;
                     }
@@ -116,11 +118,12 @@ pub(super) async fn keep_away(
             Absence::Lost(lost) => (ending, Some(lost), false),
             Absence::Migrating => {
                 let moved = migrate(&mut connection, gate).await;
-                if let Some(socket) = socket.take() {
+                if let Some(socket) = loss.socket.take() {
                     tokio::spawn(linger(socket, Some(close_code::GOING_AWAY), "moved"));
                 }
                 if !moved {
-                    // The client could not return meanwhile.
+                    // The client could not return meanwhile, and the application learns of a loss that
+                    // the attempt was.
                     by = Instant::now() + window;
                     continue;
                 }
@@ -133,6 +136,21 @@ pub(super) async fn keep_away(
             moved,
             connection,
         };
+    }
+}
+
+/// The end of the last connection of a session.
+struct Loss {
+    /// Open until the application has learned of the loss.
+    socket: Option<BoxTransport>,
+    is_known: bool,
+}
+
+impl Loss {
+    /// Without a socket the loss was at another gate, where it is known.
+    fn new(socket: Option<BoxTransport>) -> Self {
+        let is_known = socket.is_none();
+        Self { socket, is_known }
     }
 }
 
@@ -162,7 +180,7 @@ impl Drop for DetachedGauge<'_> {
     }
 }
 
-/// Waits until `by` for the client's return. `socket` is that of its last connection.
+/// Waits until `by` for the client's return.
 ///
 /// # Errors
 /// Why the session ends instead, or moves.
@@ -170,13 +188,13 @@ async fn returned(
     connection: &mut Connection<BoxTransport>,
     gate: &Shared,
     by: Instant,
-    socket: &mut Option<BoxTransport>,
+    loss: &mut Loss,
 ) -> Result<Arrival, Absence> {
     let id = connection.session.id();
     // The client can be back before its loss was noticed. The application learns of no loss then.
     match gate.resumable.next(id) {
         Next::Returned(arrival) => {
-            if let Some(socket) = socket.take() {
+            if let Some(socket) = loss.socket.take() {
                 tokio::spawn(linger(socket, Some(close_code::NORMAL), "returned"));
             }
             return Ok(arrival);
@@ -184,7 +202,8 @@ async fn returned(
         Next::Migrates => return Err(Absence::Migrating),
         Next::Waits => {}
     }
-    let is_lost = socket.take().is_some();
+    drop(loss.socket.take());
+    let is_lost = !mem::replace(&mut loss.is_known, true);
     let remote = connection.session.remote_addr();
     // One that comes from another gate was there before.
     let is_new = is_lost && connection.session.user().is_none();

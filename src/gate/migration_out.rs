@@ -22,7 +22,7 @@ use super::{
     client_state::ClientState,
     close_code::Ending,
     connection::Connection,
-    departure::{Departure, Next, REPEAT, Stay, Step, is_repeated, stays},
+    departure::{Departure, Next, REPEAT, Stay, Step, is_repeated, retry_pause, stays},
     handle::ConnectionHandle,
     migration_close::write_close,
     migration_message::{ADOPT, CLOSE, HOLD, Leaving, READY, RELEASE, write},
@@ -43,9 +43,6 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long a member may take to say whether it takes sessions.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The pause after a session could not move.
-const RETRY: Duration = Duration::from_secs(2);
 
 /// How long a message of a client may wait for room at a peer before the session stays.
 const DEFERRED: Duration = Duration::from_secs(2);
@@ -159,7 +156,9 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
         Err((step, error)) => {
             gate.metrics.migrated(step.label());
             debug!(session = id, ?user, step = step.label(), %error, "session not moved");
-            gate.resumable.stay(id, Instant::now() + RETRY);
+            let now = Instant::now();
+            let again = |failures| now + retry_pause(failures, rand::random());
+            gate.resumable.stay(id, again);
             false
         }
     }
@@ -305,9 +304,7 @@ impl<'a> Migration<'a> {
         {
             channels.stay(self.session);
         }
-        for node in &stay.held {
-            self.release(node).await;
-        }
+        join_all(stay.held.iter().map(|node| self.release(node))).await;
         (stay.step, stay.error)
     }
 

@@ -69,8 +69,9 @@ struct Entry {
     arrival: Option<Arrival>,
     /// Held while the session moves to another gate.
     migrating: Option<OwnedSemaphorePermit>,
-    /// When it may be tried again to move the session.
+    /// When it may be tried again to move the session, and how often it has failed.
     migrate_at: Option<Instant>,
+    failures: u32,
 }
 
 /// What is next for a session without a connection.
@@ -165,6 +166,7 @@ impl Registry {
             arrival: None,
             migrating: None,
             migrate_at: None,
+            failures: 0,
         };
         let mut table = self.0.lock();
         let has_room = table.sessions.len() < most;
@@ -199,10 +201,12 @@ impl Registry {
         session.supersede();
     }
 
-    /// Notes that a session does not move, and is not to be tried again before this time.
-    pub(in crate::gate) fn stay(&self, id: i64, migrate_at: Instant) {
+    /// Notes that a session does not move. `again` returns when it may be tried again, after so many
+    /// failures before; called under the lock.
+    pub(in crate::gate) fn stay(&self, id: i64, again: impl FnOnce(u32) -> Instant) {
         if let Some(entry) = self.0.lock().sessions.get_mut(&id) {
-            (entry.migrating, entry.migrate_at) = (None, Some(migrate_at));
+            (entry.migrating, entry.migrate_at) = (None, Some(again(entry.failures)));
+            entry.failures += 1;
         }
     }
 

@@ -95,7 +95,7 @@ impl World {
         let ready = self.next_gates(gate);
         if ready.is_empty() {
             let at = self.now + RETRY;
-            self.gates[gate].registry.stay(id, at);
+            self.gates[gate].registry.stay(id, |_| at);
             return self.settle(gate, id);
         }
         let (to, incarnation) = ready[self.random.random_range(0..ready.len())];
@@ -287,7 +287,7 @@ impl World {
                 .lock()
                 .put_back(departing.taken.unwrap().client);
             let never = self.now + WINDOW * 100;
-            return self.gates[gate].registry.stay(id, never);
+            return self.gates[gate].registry.stay(id, |_| never);
         }
         let this = &mut self.gates[gate];
         match self.defect {
@@ -346,7 +346,8 @@ impl World {
         let departing = self.departing(at);
         if departing.is_some_and(|departing| departing.releasing.is_empty()) {
             self.entry(at.gate, at.id).departing = None;
-            self.gates[at.gate].registry.stay(at.id, self.now + RETRY);
+            let again = self.now + RETRY;
+            self.gates[at.gate].registry.stay(at.id, |_| again);
             self.settle(at.gate, at.id);
         }
     }
