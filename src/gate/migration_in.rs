@@ -27,10 +27,6 @@ use crate::{
     session::{CloseReason, Session, SessionSink},
 };
 
-/// How long a session that has arrived is remembered, at least. The former gate repeats its call for a
-/// window at most.
-const REMEMBER: Duration = Duration::from_secs(60);
-
 /// How long a node that serves a session has to attach it.
 const ATTACH_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -64,9 +60,10 @@ async fn go_on(
     from: Arc<str>,
 ) -> Result {
     let (id, secret, served) = (arrived.id, arrived.secrets.current, arrived.served.clone());
+    let remember = arrived.remember;
     let connection = open(&gate, arrived).await?;
     gate.migrations
-        .arrived(id, secret, REMEMBER.max(window), Instant::now());
+        .arrived(id, secret, remember, Instant::now());
     let session = connection.session.clone();
     debug!(session = id, user = ?session.user(), gate = %from, "session adopted");
     let attached = attach(&gate, &session, &from, served);

@@ -34,6 +34,10 @@ pub(super) const RELEASE: &str = "Served.Release";
 /// The method that ends it at the next gate.
 pub(super) const ATTACH: &str = "Served.Attach";
 
+/// How long a session that has arrived is remembered, at least and at most.
+const REMEMBER: Duration = Duration::from_secs(60);
+const MAX_REMEMBER: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What a gate knows of a session beside the client.
 pub(super) struct Leaving<'a> {
     pub(super) session: &'a Session,
@@ -47,6 +51,8 @@ pub(super) struct Leaving<'a> {
     pub(super) login_by: Option<Instant>,
     /// The incarnation of the gate that is to take it.
     pub(super) incarnation: u64,
+    /// How long that gate may be asked again.
+    pub(super) repeat: Duration,
 }
 
 /// What the next gate has read.
@@ -62,6 +68,8 @@ pub(super) struct Arrived {
     pub(super) secrets: Secrets,
     pub(super) remote: Option<SocketAddr>,
     pub(super) login_by: Option<Instant>,
+    /// How long it is to be remembered: its former gate may repeat the call.
+    pub(super) remember: Duration,
 }
 
 /// Writes a session and its client.
@@ -116,6 +124,7 @@ pub(super) fn write(leaving: &Leaving<'_>, client: &ClientState, now: Instant) -
             })
             .collect(),
         incarnation: leaving.incarnation,
+        repeat_ms: leaving.repeat.as_millis() as u64,
     }
 }
 
@@ -185,6 +194,7 @@ pub(super) fn read(
         login_by: message
             .login_ms
             .and_then(|left| now.checked_add(Duration::from_millis(left))),
+        remember: Duration::from_millis(message.repeat_ms).clamp(REMEMBER, MAX_REMEMBER),
     })
 }
 
@@ -224,6 +234,19 @@ mod tests {
         let requests: Vec<_> = arrived.client.in_flight.iter().map(|(id, _)| id).collect();
         assert_eq!(requests, [9]);
         assert!(arrived.client.is_away() && arrived.user.is_none());
+    }
+
+    #[test]
+    fn a_session_is_remembered_for_as_long_as_its_former_gate_may_bring_it_again() {
+        let remember = |repeat_ms| {
+            let message = SessionAdopt {
+                repeat_ms,
+                ..message()
+            };
+            read(message).unwrap().remember.as_secs()
+        };
+        let bounds = (remember(0), remember(600_000), remember(u64::MAX));
+        assert_eq!(bounds, (60, 600, 24 * 60 * 60));
     }
 
     #[test]

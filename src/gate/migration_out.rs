@@ -268,6 +268,7 @@ impl<'a> Migration<'a> {
             secrets: secrets.ok_or_else(|| stays("it has ended"))?,
             login_by,
             incarnation: self.to.incarnation(),
+            repeat: self.gate.config.resume_window.unwrap_or_default() + 2 * ADOPT_TIMEOUT,
         };
         let taken = handle.take_moving(self.session, &requests(&leaving.served));
         let taken = taken.ok_or_else(|| stays("this node has to answer it"))?;

@@ -1,5 +1,7 @@
 //! Sessions that another node hands over: garbage, sessions that cannot be, calls that are repeated.
 
+use std::collections::BTreeMap;
+
 use nano::{
     packet::Kind as PacketKind,
     testing::{RawClient, TestNode, eventually},
@@ -69,6 +71,29 @@ impl Caller {
         let reply = self.peer.next(Kind::Reply).await;
         assert_eq!(reply.request, self.last, "{route}");
         !reply.error
+    }
+
+    /// Sends calls at once. Returns the errors, in the order of the calls.
+    async fn call_all(&mut self, calls: Vec<(&str, Vec<u8>)>) -> Vec<Option<String>> {
+        let first = self.last + 1;
+        self.last += calls.len() as u64;
+        let frames = (first..).zip(calls).map(|(request, (route, body))| Frame {
+            request,
+            route: route.to_owned().into(),
+            body: body.into(),
+            ..frame(Kind::NodeCall)
+        });
+        self.stream.send(frames.collect());
+        let mut errors = BTreeMap::new();
+        for _ in first..=self.last {
+            let reply = self.peer.next(Kind::Reply).await;
+            let code = reply.error.then(|| {
+                let error: Value = serde_json::from_slice(&reply.body).unwrap();
+                error["code"].as_str().unwrap().to_owned()
+            });
+            errors.insert(reply.request, code);
+        }
+        errors.into_values().collect()
     }
 
     async fn adopt(&mut self, session: &SessionAdopt) -> bool {
@@ -280,4 +305,32 @@ async fn an_adopted_session_is_served_once_whatever_else_its_gate_says() {
     assert_eq!(gate.handle().sessions().count(), 0);
     let (_client, granted) = come_back(gate, &token(901), 2).await;
     assert_eq!(granted["lost"], "unknown");
+}
+
+#[tokio::test]
+async fn a_close_right_behind_a_session_that_arrives_finds_it() {
+    let nodes = Nodes::start(1, 0).await;
+    let gate = &nodes.gates[0];
+    let mut caller = Caller::new(&nodes).await;
+    for id in (1000..1040).step_by(2) {
+        let adopt = SessionAdopt {
+            incarnation: caller.incarnation,
+            ..session(id)
+        };
+        let close = SessionClose {
+            session: id,
+            ..SessionClose::default()
+        };
+        let close = || ("Gate.Close", close.encode_to_vec());
+        let calls = vec![("Gate.Adopt", adopt.encode_to_vec()), close()];
+        let mut errors = caller.call_all(calls).await;
+        assert_eq!(errors[0], None);
+        let mut closed = errors.remove(1);
+        while closed.is_some() {
+            assert_eq!(closed.as_deref(), Some("NANO-503"), "to be repeated");
+            closed = caller.call_all(vec![close()]).await.remove(0);
+        }
+    }
+    let none = || gate.handle().sessions().count() == 0;
+    eventually("all are closed", none).await;
 }

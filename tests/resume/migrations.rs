@@ -8,15 +8,19 @@ use std::{
     time::Duration,
 };
 
-use nano::{App, Channel, Raw, Session, packet::Kind, testing::RawClient};
+use nano::{
+    App, Channel, Limits, Raw, Session, Timeouts,
+    packet::Kind,
+    testing::{RawClient, TestNode},
+};
 use serde_json::json;
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
-    harness::{MINUTE, Returning, come_back},
+    harness::{Log, MINUTE, Returning, come_back},
     support::{eventually, within},
     world::{LONG, Room, SLOW, World, count, served},
 };
@@ -296,6 +300,55 @@ async fn a_session_stays_when_the_next_gate_dies_and_moves_to_another() {
     assert_eq!(served(&world.backends[0]), session);
     assert_eq!(world.rooms[0].log.lines(), ["entered"]);
     assert!(!log.lines().iter().any(|line| line.starts_with("closed")));
+}
+
+/// Opens as many sessions as a gate with one connection keeps: two. Returns their clients.
+async fn fill(gate: &TestNode, log: &Log) -> Vec<Returning> {
+    let mut clients = Vec::new();
+    for number in 0..2 {
+        let mut client = Returning::connect(gate.node()).await;
+        client.client.call(1, "Room.Echo", "x").await;
+        if number == 0 {
+            client.client.finish().await;
+            eventually("the loss is noticed", || log.lines() == ["detached"]).await;
+        }
+        clients.push(client);
+    }
+    assert_eq!(count(gate), 2);
+    clients
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_session_could_not_move_has_the_whole_window_again() {
+    const WINDOW: Duration = Duration::from_secs(3);
+    let world = World::new(SLOW, 1).await;
+    let timeouts = Timeouts::new().resume_window(WINDOW);
+    let (first, log) = world.gate_with(|app| app.timeouts(timeouts)).await;
+    let limits = Limits::new().max_connections(1);
+    let (second, second_log) = world.gate_with(|app| app.limits(limits)).await;
+    world.converged(&[&first, &second]).await;
+    let _others = fill(&second, &second_log).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = Returning::connect(first.node()).await.client;
+        client.call(1, "Room.Echo", "x").await;
+        clients.push(client);
+    }
+    drop(clients.remove(0));
+    eventually("the loss is noticed", || log.lines() == ["detached"]).await;
+    let lost = Instant::now();
+    // Time is what is tested, and that of sockets cannot be paused.
+    sleep(WINDOW * 2 / 3).await;
+    first.handle().drain(LONG);
+    // The attempt to move it costs the other client its connection.
+    eventually("the application learns of it", || {
+        log.lines() == ["detached"; 2]
+    })
+    .await;
+    sleep_until(lost + WINDOW * 4 / 3).await;
+    assert_eq!(count(&first), 2);
+    assert_eq!(log.lines(), ["detached"; 2]);
+    assert_eq!(count(&second), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -618,6 +618,9 @@ pub struct SessionAdopt {
     /// that the former gate has asked before.
     #[prost(uint64, tag = "18")]
     pub incarnation: u64,
+    /// How long the call may be repeated: so long the next gate remembers the session, at least.
+    #[prost(uint64, tag = "19")]
+    pub repeat_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MovedChannel {

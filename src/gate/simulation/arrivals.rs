@@ -29,7 +29,6 @@ use crate::{
     session::Session,
 };
 
-const REMEMBER: Duration = Duration::from_secs(60);
 const ATTACH_TIMEOUT: u64 = 3_000;
 
 /// A session that arrives at a gate.
@@ -164,14 +163,14 @@ impl World {
         };
         let arrived = adopting.arrived.take().unwrap();
         let (from, closed) = (adopting.from, adopting.closed);
+        let remember = arrived.remember;
         let session = self.mesh.session(id);
         adopting.session = Some(session.clone());
         let handle = Arc::new(Handle(Mutex::new(arrived.client)));
         let secrets = arrived.secrets;
         let current = secrets.current;
         assert!(this.registry.adopt(id, handle.clone(), secrets, usize::MAX));
-        this.migrations
-            .arrived(id, current, REMEMBER.max(WINDOW), self.now);
+        this.migrations.arrived(id, current, remember, self.now);
         let mut entry = Entry::new(session.clone(), handle, true);
         entry.by = Some(self.now + WINDOW);
         let before = this.sessions.insert(id, entry);

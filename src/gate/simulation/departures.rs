@@ -234,6 +234,7 @@ impl World {
             secrets: taken.secrets.clone(),
             login_by: None,
             incarnation: departing.incarnation,
+            repeat: WINDOW,
         };
         let mut message: SessionAdopt = write(&leaving, &taken.client, now);
         if forgets {
