@@ -1,6 +1,6 @@
 //! Sessions that another node hands over: garbage, sessions that cannot be, calls that are repeated.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use nano::{
     packet::Kind as PacketKind,
@@ -333,4 +333,44 @@ async fn a_close_right_behind_a_session_that_arrives_finds_it() {
     }
     let none = || gate.handle().sessions().count() == 0;
     eventually("all are closed", none).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_the_next_gate_cannot_reach_ends_the_session_when_it_has_moved() {
+    let nodes = Nodes::start(1, 1).await;
+    let (gate, backend) = (&nodes.gates[0], &nodes.backends[0]);
+    // It cannot return, so it does not move, and the gate goes on.
+    let (_stays, stays) = client(gate).await;
+    let mut moves = RawClient::tcp(gate.node().addresses()[0]).await;
+    let request = json!({ "sys": { "resume": {} } }).to_string();
+    moves
+        .send_packet(PacketKind::Handshake, request.as_bytes())
+        .await;
+    moves.packet_of(PacketKind::Handshake).await;
+    moves.send_packet(PacketKind::Ack, b"").await;
+    moves.request(1, "Guild0.Leave", "garbage").await;
+    // An error, but the session is served.
+    moves.response(1).await;
+    assert_eq!(backend.handle().sessions().count(), 1);
+
+    let mut peer = ScriptedPeer::join(&nodes.master, 7).await;
+    gate.knows(3).await;
+    let stream = peer.stream_to(gate, 0).await;
+    gate.handle().drain(Duration::from_secs(600));
+    // It says that it has the session, and attaches nothing.
+    loop {
+        let call = peer.next(Kind::NodeCall).await;
+        let reply = Frame {
+            request: call.request,
+            ..frame(Kind::Reply)
+        };
+        stream.send(vec![reply]);
+        if call.route == "Gate.Adopt" {
+            break;
+        }
+    }
+    let none = || backend.handle().sessions().count() == 0;
+    eventually("the backend ends it", none).await;
+    let left = gate.handle().sessions().list();
+    assert_eq!(left, [stays]);
 }
