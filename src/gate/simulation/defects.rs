@@ -25,11 +25,13 @@ pub(super) enum Defect {
     ForgetsClose,
     /// A close is looked for once, before the session has left the former gate.
     LooksOnce,
+    /// A node that the next gate has not attached keeps the session for the former gate.
+    LeavesHeld,
     /// The former gate forgets where the session has gone, and that it was there.
     ForgetsWhere,
 }
 
-pub(super) const ALL_DEFECTS: [Defect; 12] = [
+pub(super) const ALL_DEFECTS: [Defect; 13] = [
     Defect::CountsOneMore,
     Defect::ReplaysFromTooLate,
     Defect::AnswersOn,
@@ -41,5 +43,6 @@ pub(super) const ALL_DEFECTS: [Defect; 12] = [
     Defect::AdmitsWhileMoving,
     Defect::ForgetsClose,
     Defect::LooksOnce,
+    Defect::LeavesHeld,
     Defect::ForgetsWhere,
 ];

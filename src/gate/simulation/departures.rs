@@ -278,7 +278,8 @@ impl World {
         let At { gate, id, .. } = at;
         let entry = self.entry(gate, id);
         let departing = entry.departing.take().unwrap();
-        self.mesh.moved(gate, id);
+        let ends = !self.has_defect(Defect::LeavesHeld);
+        self.mesh.moved(gate, id, ends);
         self.hand_on(gate, id, departing.to);
         if self.has_defect(Defect::AnswersOn) {
             let entry = self.entry(gate, id);

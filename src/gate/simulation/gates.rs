@@ -446,9 +446,7 @@ impl World {
             if self.gates[gate].draining {
                 self.migrate(gate);
             }
-            // In half of the runs those that still drain in the end do not stop, as with a session that
-            // cannot move: what they have moved must not need that.
-            if self.random.random_bool(0.2) && !(self.lingers && self.is_calm()) {
+            if self.random.random_bool(0.2) && !self.lingers() {
                 self.stop_drained(gate);
             }
         }

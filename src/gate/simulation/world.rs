@@ -43,8 +43,7 @@ pub(super) struct World {
     pub(super) connections: BTreeMap<u64, Connection>,
     pub(super) calls: BTreeMap<u64, Call>,
     pub(super) limits: LiveLimits,
-    /// Whether gates that drain go on without sessions.
-    pub(super) lingers: bool,
+    lingers: bool,
     /// The last number of a session or a connection.
     last: u64,
     pub(super) oracle: Oracle,
@@ -121,6 +120,12 @@ impl World {
 
     pub(super) fn is_calm(&self) -> bool {
         self.now > self.begun + TROUBLE
+    }
+
+    /// Whether gates that drain go on without sessions: in half of the runs, from half of the faults on.
+    /// It is as with a session that cannot move: what has moved must not wait for the end of its gate.
+    pub(super) fn lingers(&self) -> bool {
+        self.lingers && self.now > self.begun + TROUBLE / 2
     }
 
     /// Whether nothing more is to be sent, so that all can arrive.

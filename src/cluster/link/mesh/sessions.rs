@@ -53,10 +53,13 @@ impl Mesh {
         serving.collect()
     }
 
-    /// Another gate has the session now.
-    pub(crate) fn moved(&mut self, at: usize, session: i64) {
+    /// Another gate has the session now. It `ends` at a node that has not been attached.
+    pub(crate) fn moved(&mut self, at: usize, session: i64, ends: bool) {
         for peer in 0..self.nodes.len() {
-            self.input((at, peer), |state, _| drop(state.session_moved(session)));
+            self.input((at, peer), |state, _| match ends {
+                true => drop(state.session_moved(session)),
+                false => drop(state.sender.windows.remove(&session)),
+            });
         }
     }
 
