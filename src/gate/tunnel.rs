@@ -9,5 +9,6 @@ pub(super) mod carry;
 pub(super) mod client;
 pub(super) mod inboxes;
 pub(super) mod outgoing;
+mod searches;
 pub(super) mod transport;
 pub(super) mod wire;

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     cluster::{NodeCall, NodeCaller, NodeService},
     error::{Error, Result, code},
+    member::Member,
 };
 
 /// Answers the gates to which clients of this gate's sessions have returned.
@@ -50,6 +51,7 @@ impl TunnelService {
             Err(NotHere::Lost(lost)) => {
                 return Ok(Opened {
                     lost: lost.as_str().to_owned(),
+                    node: gate.node.member().map_or(0, Member::incarnation),
                     ..Opened::default()
                 });
             }

@@ -193,3 +193,28 @@ async fn a_wrong_return_through_another_gate_is_lost_with_the_reason_and_changes
     assert_eq!(client.client.call(1, "Game.Echo", "x").await, "x");
     assert!(log.lines().is_empty());
 }
+
+#[tokio::test]
+async fn a_gate_that_does_not_know_a_token_of_its_own_is_believed_and_no_other_member_is_asked() {
+    let (cluster, [first, second], _log) = gates(SLOW).await;
+    let third = App::new().cluster(cluster.member_options().heartbeat(SLOW));
+    let mut third = TestNode::start(third).await;
+    cluster.converged(&[&first, &second, &third]).await;
+    let client = Returning::connect(first.node()).await;
+    // A gate that asks all members gets no answer of this one, and cannot say that the session is lost.
+    third.kill();
+    let (session, rest) = client.token.split_once('-').unwrap();
+    let (secret, node) = rest.split_once('-').unwrap();
+    let other = "0".repeat(secret.len());
+    let wrong = format!("{session}-{other}-{node}");
+    let (_back, granted) = come_back(second.node(), &wrong, json!(0)).await;
+    assert_eq!(granted["lost"], "unknown");
+
+    // The token of no member is one that all have to be asked for.
+    let mut asks = RawClient::tcp(second.node().addresses()[0]).await;
+    let invented = json!({ "token": format!("{session}-{other}-1"), "received": 0 });
+    let request = json!({ "sys": { "type": "test", "version": "1", "resume": invented } });
+    let request = request.to_string();
+    asks.send_packet(Kind::Handshake, request.as_bytes()).await;
+    asks.closed().await;
+}

@@ -500,8 +500,11 @@ pub struct TunnelOpened {
     /// The address of the gate to which the session has moved; empty if it has not.
     #[prost(string, tag = "2")]
     pub moved: ::prost::alloc::string::String,
+    /// If the session is lost, the incarnation of the gate that answers.
+    #[prost(fixed64, tag = "3")]
+    pub node: u64,
 }
-/// Tunnel.Find, to any node, for a token of a gate that is no member any more or does not know it: whether
+/// Tunnel.Find, to any node, for a token of a gate that is no member any more or has started again: whether
 /// the node holds its session. Answered by TunnelFound.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct TunnelFind {

@@ -3,16 +3,18 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::{
     inboxes::{Inboxes, Incoming},
     outgoing::Outgoing,
+    searches::Searches,
     wire::{FIND, Find, Found, OPEN, Open, Opened},
 };
 use crate::{
     cluster::NodeCaller,
     error::{Error, code},
+    gate::resume::token,
     member::Member,
     resume::Lost,
 };
@@ -22,9 +24,6 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a member may take to say whether it holds a session.
 const FIND_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The most searches for the gate of a session at a time.
-const MAX_FINDING: usize = 64;
 
 /// The most gates to which a session is followed.
 const MAX_MOVES: usize = 4;
@@ -49,8 +48,16 @@ pub(in crate::gate) struct Tunnel {
 pub(in crate::gate) struct TunnelClient {
     pub(in crate::gate) caller: NodeCaller,
     pub(in crate::gate) inboxes: Arc<Inboxes>,
-    /// Bounds the searches for a gate: any client can cause one, with an invented token.
-    finding: Semaphore,
+    searches: Searches,
+}
+
+/// What a gate says that was asked for a session.
+enum Answer {
+    Opened(Tunnel),
+    /// The gate at this address has the session.
+    Moved(Arc<str>),
+    /// It does not know the session. With its incarnation, 0 if it has not said.
+    Unknown(u64),
 }
 
 impl TunnelClient {
@@ -58,13 +65,16 @@ impl TunnelClient {
         Self {
             caller,
             inboxes: Arc::default(),
-            finding: Semaphore::new(MAX_FINDING),
+            searches: Searches::new(Instant::now()),
         }
     }
 }
 
 impl TunnelClient {
     /// Finds the gate that holds the session, and asks it to go on with this client.
+    ///
+    /// All members are asked once at most, and only if the run of a gate that the token names cannot be:
+    /// that run knows where its sessions are.
     ///
     /// # Errors
     /// As [`open`](TunnelClient::open), and `None` if not all `members` could be asked.
@@ -84,15 +94,17 @@ impl TunnelClient {
                 // It has come meanwhile.
                 return Err(None);
             }
-            gate = match self.open(&gate, to, remote).await {
-                Ok(Ok(tunnel)) => return Ok((tunnel, gate)),
-                Ok(Err(moved)) => moved,
+            gate = match self.open(&gate, to, remote).await? {
+                Answer::Opened(tunnel) => return Ok((tunnel, gate)),
+                Answer::Moved(to) => to,
+                Answer::Unknown(node) if searched || token::node(&to.token) == Some(node) => {
+                    return Err(Some(Lost::Unknown));
+                }
                 // It may have started again at its address since it gave the session away.
-                Err(Some(Lost::Unknown)) if !searched => {
+                Answer::Unknown(_) => {
                     searched = true;
                     self.find(&to.token, members).await?
                 }
-                Err(error) => return Err(error),
             };
         }
         Err(None)
@@ -100,11 +112,14 @@ impl TunnelClient {
 
     /// Asks all members which of them holds the session of a token.
     async fn find(&self, token: &str, members: &[Member]) -> Result<Arc<str>, Option<Lost>> {
-        let _permit = self.finding.try_acquire().map_err(|_| None)?;
+        let linked = members.iter().filter(|member| member.info().link);
+        let _permit = self
+            .searches
+            .begin(linked.clone().count(), Instant::now())
+            .ok_or(None)?;
         let request = Find {
             token: token.to_owned(),
         };
-        let linked = members.iter().filter(|member| member.info().link);
         let mut calls: FuturesUnordered<_> = linked
             .map(|member| {
                 let address = member.address();
@@ -133,7 +148,7 @@ impl TunnelClient {
         gate: &str,
         to: &Distant,
         remote: Option<SocketAddr>,
-    ) -> Result<Result<Tunnel, Arc<str>>, Option<Lost>> {
+    ) -> Result<Answer, Option<Lost>> {
         let tunnel = rand::random();
         let incoming = self.inboxes.open(tunnel, gate).ok_or(None)?;
         let open = Open {
@@ -143,18 +158,23 @@ impl TunnelClient {
             remote: remote.map_or_else(String::new, |remote| remote.to_string()),
         };
         let opened = self.caller.call(gate, tunnel, OPEN, &open, OPEN_TIMEOUT);
-        let opened = opened.await;
-        let Opened { lost, moved } =
-            opened.map_err(|error| is_absent(&error).then_some(Lost::Unknown))?;
+        let Opened { lost, moved, node } = match opened.await {
+            Ok(opened) => opened,
+            Err(error) if is_absent(&error) => return Ok(Answer::Unknown(0)),
+            Err(_) => return Err(None),
+        };
         if !lost.is_empty() {
-            return Err(Some(Lost::of(&lost)));
+            return match Lost::of(&lost) {
+                Lost::Unknown => Ok(Answer::Unknown(node)),
+                lost => Err(Some(lost)),
+            };
         }
         if !moved.is_empty() {
-            return Ok(Err(moved.into()));
+            return Ok(Answer::Moved(moved.into()));
         }
         let (caller, inboxes) = (self.caller.clone(), self.inboxes.clone());
         let outgoing = Outgoing::open(caller, gate.to_owned(), tunnel, inboxes);
-        Ok(Ok(Tunnel { incoming, outgoing }))
+        Ok(Answer::Opened(Tunnel { incoming, outgoing }))
     }
 }
 
