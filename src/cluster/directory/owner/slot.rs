@@ -356,18 +356,50 @@ impl Slot {
     }
 
     /// Returns the sessions of a user whose claims are older than another one.
+    ///
+    /// Owners without a numbered view may have granted two claims with one number: one of them counts as
+    /// the older one.
     pub(super) fn superseded_of(&self, gates: &Gates, user: &UserId) -> Vec<StepDown> {
         let mut entries = self.entries.of(user);
         entries.retain(|entry| entry.claim != 0);
-        entries.sort_by_key(|entry| entry.claim);
-        let last = entries.pop();
-        // One that moves is at two gates for a moment, with one claim.
-        entries.retain(|entry| last.is_some_and(|last| last.claim != entry.claim));
+        entries.sort_by_key(|entry| (entry.claim, entry.session));
+        let last = entries.pop().map(|last| (last.claim, last.session));
+        // One that moves is at two gates for a moment, with its id and its claim.
+        entries.retain(|entry| last != Some((entry.claim, entry.session)));
         let steps = entries.into_iter().map(|entry| StepDown {
             user: user.clone(),
             place: gates.place(&entry),
             ask: false,
         });
         steps.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_claims_with_one_number_one_is_superseded_but_not_of_a_session_that_moves() {
+        let node = |address: &str| NodeId {
+            address: address.into(),
+            incarnation: 1,
+        };
+        let user = UserId::from(7);
+        for (sessions, superseded) in [([5, 4], Some(4)), ([4, 5], Some(4)), ([4, 4], None)] {
+            let (mut gates, mut slot) = (Gates::default(), Slot::new(1, [].into_iter()));
+            for (gate, session) in ["a:1", "b:1"].into_iter().zip(sessions) {
+                let holding = Holding {
+                    user: user.clone(),
+                    session,
+                    claim: 1,
+                    closing: false,
+                };
+                slot.reconcile(&mut gates, &node(gate), &[&holding]);
+            }
+            let steps = slot.superseded_of(&gates, &user);
+            let found: Vec<_> = steps.iter().map(|step| step.place.session).collect();
+            assert_eq!(found, Vec::from_iter(superseded), "{sessions:?}");
+        }
     }
 }
