@@ -85,7 +85,7 @@ impl Owner {
         let kept = self.view.precedes(&view);
         let before = std::mem::replace(&mut self.view, view);
         let mut recover: BTreeMap<NodeId, Vec<u16>> = BTreeMap::new();
-        for slot in 0..SLOTS as u16 {
+        for slot in 0..self.view.slots() {
             let at = usize::from(slot);
             if self.view.owner(slot) != Some(&self.own) {
                 self.give_up(at);
@@ -355,12 +355,12 @@ impl Owner {
             .gates
             .which(|gate| !view.contains(gate) && !leaving.contains(gate));
         let mut waiting = Vec::new();
-        for (at, slot) in (0_u16..).zip(&mut self.slots) {
+        for (at, slot) in (0..view.slots()).zip(&mut self.slots) {
             let Some(slot) = slot else { continue };
             slot.forget(&mut self.gates, &departed);
             waiting.extend(slot.contested().into_iter().map(|user| (at, user)));
         }
-        for at in 0..SLOTS as u16 {
+        for at in 0..self.view.slots() {
             self.serve(at, now);
         }
         for (at, user) in waiting {

@@ -27,6 +27,7 @@ struct Inner {
     nodes: Vec<NodeId>,
     /// Those of them that may have sessions, sorted.
     gates: Vec<NodeId>,
+    slots: u16,
     /// By slot, places in `nodes`; empty if there are no nodes.
     owners: Vec<u16>,
 }
@@ -36,7 +37,12 @@ impl View {
     ///
     /// The node with the incarnation `master`, 0 for none, owns no slot unless it is the only node:
     /// no view follows while the master is away, so its users could not log in for as long.
-    pub(crate) fn new(number: u64, mut nodes: Vec<NodeId>, master: u64) -> Self {
+    pub(crate) fn new(number: u64, nodes: Vec<NodeId>, master: u64) -> Self {
+        Self::of_slots(SLOTS as u16, number, nodes, master)
+    }
+
+    /// Creates a view of the first `slots` only: simulations play many small ones.
+    pub(super) fn of_slots(slots: u16, number: u64, mut nodes: Vec<NodeId>, master: u64) -> Self {
         nodes.sort();
         nodes.dedup();
         let is_owner = |node: &NodeId| node.incarnation != master;
@@ -51,13 +57,14 @@ impl View {
             let heaviest = weights.max_by_key(|(weight, at)| (*weight, !at));
             heaviest.map(|(_, at)| at)
         };
-        let owners = (0..SLOTS as u16).filter_map(owner).collect();
+        let owners = (0..slots).filter_map(owner).collect();
         Self(Arc::new(Inner {
             number,
             master,
             candidates: hashes.len(),
             gates: nodes.clone(),
             nodes,
+            slots,
             owners,
         }))
     }
@@ -72,6 +79,7 @@ impl View {
             candidates: self.0.candidates,
             gates: gates.cloned().collect(),
             nodes: self.0.nodes.clone(),
+            slots: self.0.slots,
             owners: self.0.owners.clone(),
         }))
     }
@@ -79,8 +87,14 @@ impl View {
     /// Returns this view without one of its nodes.
     pub(super) fn without(&self, node: &NodeId) -> Self {
         let others = self.nodes().iter().filter(|other| *other != node);
-        Self::new(self.number(), others.cloned().collect(), self.0.master)
+        let others = others.cloned().collect();
+        Self::of_slots(self.slots(), self.number(), others, self.0.master)
             .with_gates(|other| self.gates().binary_search(other).is_ok())
+    }
+
+    /// How many slots there are: [`SLOTS`] outside simulations.
+    pub(super) fn slots(&self) -> u16 {
+        self.0.slots
     }
 
     pub(crate) fn number(&self) -> u64 {

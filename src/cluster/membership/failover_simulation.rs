@@ -27,7 +27,7 @@ mod world;
 
 #[test]
 fn at_most_one_master_leads_and_tables_converge() {
-    check(0..250);
+    check(0..1_000);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{Holdings, record::State};
 use crate::{
     cluster::directory::{
-        message::{Holding, Place},
+        message::{CallId, Holding, Place},
         slots::slot_of,
     },
     session::UserId,
@@ -11,11 +11,20 @@ use crate::{
 
 impl Holdings {
     /// Returns the sessions that have claims.
-    pub(crate) fn granted(&self) -> Vec<(UserId, i64)> {
+    pub(crate) fn granted(&self) -> impl Iterator<Item = (&UserId, i64)> {
         let sessions = self.sessions.iter();
         let granted = sessions.filter(|(_, record)| matches!(record.state, State::Granted { .. }));
-        let granted = granted.map(|(session, record)| (record.user.clone(), *session));
-        granted.collect()
+        granted.map(|(session, record)| (&record.user, *session))
+    }
+
+    /// Returns the first call that has no reply yet.
+    pub(crate) fn first_call(&self) -> Option<CallId> {
+        self.calls.keys().next().copied()
+    }
+
+    /// Returns the user of a session.
+    pub(crate) fn user_of(&self, session: i64) -> Option<&UserId> {
+        self.sessions.get(&session).map(|record| &record.user)
     }
 
     /// Returns the earliest view whose grants of a user are accepted.

@@ -190,6 +190,12 @@ impl Entries {
         all.filter(move |(_, entry)| Some(entry.gate as usize) == known)
     }
 
+    /// Whether a user has more than one session.
+    #[cfg(test)]
+    pub(super) fn has_several(&self) -> bool {
+        !self.more.is_empty()
+    }
+
     /// Returns all sessions, with their users.
     #[cfg(test)]
     pub(super) fn all(&self, gates: &Gates) -> Vec<(UserId, Place)> {

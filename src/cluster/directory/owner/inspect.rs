@@ -2,21 +2,30 @@
 
 use super::Owner;
 use crate::{
-    cluster::directory::{message::Place, slots::slot_of, view::NodeId},
+    cluster::directory::{
+        message::{CallId, Place},
+        slots::slot_of,
+        view::NodeId,
+    },
     session::UserId,
 };
 
 impl Owner {
-    /// Returns the sessions of users, given with their slots, with claims older than another one.
-    pub(crate) fn superseded(&self, users: &[(UserId, u16)]) -> Vec<Place> {
-        let mut superseded = Vec::new();
+    /// Adds the sessions of users, given with their slots, with claims older than another one.
+    pub(crate) fn superseded(&self, users: &[(UserId, u16)], superseded: &mut Vec<Place>) {
         for (user, slot) in users {
-            if let Some(slot) = &self.slots[usize::from(*slot)] {
+            if let Some(slot) = &self.slots[usize::from(*slot)]
+                && slot.entries.has_several()
+            {
                 let steps = slot.superseded_of(&self.gates, user);
                 superseded.extend(steps.into_iter().map(|step| step.place));
             }
         }
-        superseded
+    }
+
+    /// Returns the first call that has no reply yet.
+    pub(crate) fn first_call(&self) -> Option<CallId> {
+        self.calls.first()
     }
 
     /// Returns the gates that have yet to tell what they have of a user.

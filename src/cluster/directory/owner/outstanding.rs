@@ -108,6 +108,12 @@ impl Calls {
         self.calls.remove(&call)
     }
 
+    /// Returns the first call that has no reply yet.
+    #[cfg(test)]
+    pub(super) fn first(&self) -> Option<CallId> {
+        self.calls.keys().next().copied()
+    }
+
     /// Lets the same be sent about the session again.
     pub(super) fn finish(&mut self, step: &StepDown) {
         self.stepping.remove(step);

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use rand::RngExt;
 
 use super::{
+    defects::Defect,
     network::{Event, Message, Node},
     node::Process,
     oracle::Key,
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     cluster::directory::{
         holdings::{self, Outcome},
+        message::{GateReply, GateRequest},
         owner,
         view::NodeId,
     },
@@ -28,8 +30,9 @@ impl World {
             };
             let (owner, gate) = (running.owner.take_effects(), running.gate.take_effects());
             if owner.is_empty() && gate.is_empty() {
-                return;
+                return self.schedule_tick(node);
             }
+            self.changed = true;
             for effect in owner {
                 self.apply_owner(node, effect);
             }
@@ -63,6 +66,18 @@ impl World {
                     call,
                     reply: None,
                 };
+                if self.has(Defect::ServesEarly) && matches!(request, GateRequest::Recover { .. }) {
+                    let nothing = GateReply::Holdings {
+                        held: Vec::new(),
+                        replaced: Vec::new(),
+                    };
+                    let message = Message::GateReply {
+                        to: from.clone(),
+                        call,
+                        reply: Some(nothing),
+                    };
+                    self.network.send(node, node, message);
+                }
                 // Close callbacks may take their time.
                 let timed_out = Event::TimedOut {
                     node,
@@ -137,6 +152,11 @@ impl World {
                     let login = (claimant.gate.incarnation, claimant.session);
                     self.oracle.made_way((process, session), login);
                 }
+                if self.defect == Some(Defect::SkipsCallbacks) {
+                    running
+                        .gate
+                        .callbacks_done(session, false, self.network.now);
+                }
                 self.run_callbacks(node, process, session);
             }
             holdings::Effect::AwaitEnd { session } => {
@@ -164,10 +184,6 @@ impl World {
         self.oracle.forget(|key| !waitable(key));
         let granted = matches!(outcome, Outcome::Granted { .. });
         self.oracle.ends((process, session), granted, now);
-        // An owner cannot ask the others for what they have ended.
-        let running = || self.nodes.iter().flatten();
-        let in_views = |it: &&Process| running().all(|other| other.owner.view().contains(&it.id));
-        let in_view: BTreeSet<_> = running().filter(in_views).map(Process::process).collect();
         let Some(running) = self.nodes[node].as_mut().filter(|it| !it.leaving) else {
             return;
         };
@@ -180,14 +196,23 @@ impl World {
                 if !late {
                     running.confirmed.insert(session);
                 }
-                let granted = running.gate.granted();
-                if let Some((user, _)) = granted.into_iter().find(|(_, it)| *it == session) {
+                let user = running.gate.user_of(session).cloned();
+                if let Some(user) = user {
                     let key = (process, session);
+                    // One of an owner that is behind counts as older than those of later views.
+                    let counts = running.granted_in >= running.gate.earliest(&user);
                     self.disregard_silent(&user, key);
                     if !late {
-                        self.oracle.says(&user, key, replaced, &in_view);
+                        // An owner cannot ask the others for what they have ended.
+                        let running = || self.nodes.iter().flatten();
+                        let is_seen = |it: &Process| {
+                            running().all(|other| other.owner.view().contains(&it.id))
+                        };
+                        let in_view =
+                            |process| running().any(|it| it.process() == process && is_seen(it));
+                        self.oracle.says(&user, key, replaced, in_view);
                     }
-                    self.oracle.granted(&user, key, replaced, late);
+                    self.oracle.granted(&user, key, (replaced, late), counts);
                 }
             }
             Outcome::TimedOut if self.network.calm_for() > Duration::from_secs(20) => {
@@ -195,7 +220,11 @@ impl World {
                     "login of {session} at {process} timed out in a calm"
                 ));
             }
-            Outcome::TimedOut | Outcome::Refused | Outcome::Ended => {}
+            Outcome::Refused => {
+                let resumed = self.network.resumed;
+                self.oracle.refused((process, session), resumed);
+            }
+            Outcome::TimedOut | Outcome::Ended => {}
         }
     }
 
@@ -206,10 +235,11 @@ impl World {
             .flat_map(|process| process.owner.unanswered(user))
             .collect();
         for process in self.nodes.iter_mut().flatten() {
-            let sessions = process.gate.granted();
-            for (other, session) in sessions {
-                let key = (process.process(), session);
-                if silent.contains(&process.id) && other == *user && key != granted {
+            if !silent.contains(&process.id) {
+                continue;
+            }
+            for (other, session) in process.gate.granted() {
+                if other == user && (process.id.incarnation, session) != granted {
                     process.confirmed.remove(&session);
                 }
             }

@@ -10,6 +10,9 @@ use super::{
 };
 use crate::cluster::membership::registry::MembershipDelta;
 
+/// How many kinds of faults there are.
+pub(super) const KINDS: usize = 6;
+
 impl World {
     pub(super) fn inject_fault(&mut self) {
         if self.network.now >= self.network.faults_end {
@@ -20,25 +23,33 @@ impl World {
             }
             return self.network.cut.clear();
         }
-        let next = self.network.millis(100..4000);
+        let next = self.network.millis(self.shape.fault_pause.clone());
         self.network.after(next, Event::Fault);
         let count = self.nodes.len();
         let (node, other) = (
             self.network.random.random_range(0..count),
             self.network.random.random_range(0..count),
         );
-        let until = self.network.now + self.network.millis(100..9000);
+        let until = self.network.now + self.network.millis(self.shape.fault_length.clone());
         let until = until.min(self.network.faults_end);
-        let fault = self.network.random.random_range(0..self.faults.len());
+        let kinds = &self.shape.kinds;
+        let fault = kinds[self.network.random.random_range(0..kinds.len())];
         self.network.log(&(fault, node, other));
         if self.nodes[node].is_none() {
             return self.start(node);
         }
         self.faults[fault] += 1;
         match fault {
-            0 => self.stop(node),
+            0 => {
+                self.stop(node);
+                // At once: what was sent to its former run arrives.
+                if self.network.random.random_ratio(1, 2) {
+                    self.start(node);
+                }
+            }
             1 => {
                 self.network.suspended.insert(node, until);
+                self.network.resumed = self.network.resumed.max(until);
             }
             2 if node != other => {
                 self.network
@@ -94,6 +105,10 @@ impl World {
             && let Ok(Some(removal)) = registry.unregister(&id.address, id.incarnation)
         {
             registry.remove(&removal, now, &mut MembershipDelta::default());
+            if let Some(master) = &mut self.nodes[0] {
+                self.changed |= master.follow_registry(now);
+            }
+            self.flush(0);
         }
         for session in sessions {
             self.close(node, session);

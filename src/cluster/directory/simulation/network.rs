@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{RngExt, rngs::StdRng};
 use tokio::time::Instant;
 
+use super::shape::Shape;
 use crate::cluster::{
     directory::{
         message::{GateReply, GateRequest, Notice, OwnerReply, OwnerRequest},
@@ -14,12 +15,6 @@ use crate::cluster::{
 };
 use crate::member::Member;
 
-/// How long faults happen.
-const FAULTY: Duration = Duration::from_secs(30);
-
-/// How long everything may take to settle afterwards.
-const CALM: Duration = Duration::from_secs(25);
-
 /// A node, by number; node 0 is the master.
 pub(super) type Node = usize;
 
@@ -27,7 +22,13 @@ pub(super) type Node = usize;
 pub(super) enum Event {
     Fault,
     Client,
+    /// The directory looks at the clock.
     Tick {
+        node: Node,
+        process: u64,
+    },
+    /// The master looks for silent members.
+    Evict {
         node: Node,
         process: u64,
     },
@@ -117,8 +118,11 @@ pub(super) struct Network {
     started: Instant,
     ends: Instant,
     last: u64,
-    events: BTreeMap<(Instant, u64), Event>,
+    /// Boxed: the tree moves what it holds.
+    events: BTreeMap<(Instant, u64), Box<Event>>,
     pub(super) suspended: BTreeMap<Node, Instant>,
+    /// When the last suspended node has gone on, or will.
+    pub(super) resumed: Instant,
     /// Links that carry nothing, by their two ends, the lower first.
     pub(super) cut: BTreeMap<(Node, Node), Instant>,
     /// When the last message arrives on a link: each keeps its order.
@@ -127,17 +131,19 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(random: StdRng, shape: &Shape) -> Self {
         let now = Instant::now();
+        let faults_end = now + shape.faults.end;
         Self {
-            random: StdRng::seed_from_u64(seed),
+            random,
             now,
-            faults_end: now + FAULTY,
+            faults_end,
             started: now,
-            ends: now + FAULTY + CALM,
+            ends: faults_end + shape.calm.1,
             last: 0,
             events: BTreeMap::new(),
             suspended: BTreeMap::new(),
+            resumed: now,
             cut: BTreeMap::new(),
             arrivals: BTreeMap::new(),
             trace: None,
@@ -162,12 +168,12 @@ impl Network {
             // What concerns a suspended node happens when it goes on, in the same order.
             let resumes = event.node().and_then(|node| self.suspended.get(&node));
             if let Some(resumes) = resumes.copied().filter(|resumes| *resumes > at) {
-                self.at(resumes, event);
+                self.put(resumes, event);
                 continue;
             }
             self.now = at;
             self.log(&event);
-            return Some(event);
+            return Some(*event);
         }
     }
 
@@ -194,6 +200,10 @@ impl Network {
     }
 
     pub(super) fn at(&mut self, at: Instant, event: Event) {
+        self.put(at, Box::new(event));
+    }
+
+    fn put(&mut self, at: Instant, event: Box<Event>) {
         self.last += 1;
         self.events.insert((at, self.last), event);
     }
@@ -232,6 +242,7 @@ impl Event {
         match self {
             Self::Fault | Self::Client => None,
             Self::Tick { node, .. }
+            | Self::Evict { node, .. }
             | Self::HeartbeatDue { node, .. }
             | Self::TimedOut { node, .. }
             | Self::CallbacksDone { node, .. }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::lease::Lease;
+use super::{defects::Defect, lease::Lease};
 use crate::{
     cluster::{
         directory::{
@@ -29,18 +29,28 @@ use crate::{
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// The views of a simulation. To make one takes long, and every process of it makes the same.
-#[derive(Clone, Default)]
-pub(super) struct Views(Rc<RefCell<HashMap<ViewKey, View>>>);
+#[derive(Clone)]
+pub(super) struct Views {
+    slots: u16,
+    known: Rc<RefCell<HashMap<ViewKey, View>>>,
+}
 
 /// The number of a view, its nodes, and the incarnation of the master.
 type ViewKey = (u64, Vec<NodeId>, u64);
 
 impl Views {
+    pub(super) fn new(slots: u16) -> Self {
+        Self {
+            slots,
+            known: Rc::default(),
+        }
+    }
+
     fn get(&self, number: u64, mut nodes: Vec<NodeId>, master: u64) -> View {
         nodes.sort();
-        let mut views = self.0.borrow_mut();
-        let view = views.entry((number, nodes.clone(), master));
-        view.or_insert_with(|| View::new(number, nodes, master))
+        let mut known = self.known.borrow_mut();
+        let view = known.entry((number, nodes.clone(), master));
+        view.or_insert_with(|| View::of_slots(self.slots, number, nodes, master))
             .clone()
     }
 }
@@ -63,13 +73,17 @@ pub(super) struct Process {
     /// Who waits for an answer: node, and the number of its call.
     pub(super) callers: BTreeMap<u64, (NodeId, u64)>,
     pub(super) last_caller: u64,
-    pub(super) next_session: i64,
     pub(super) leaving: bool,
     /// Sessions whose close callbacks are waited for, and those whose callbacks have run before.
     pub(super) awaited: BTreeSet<i64>,
     pub(super) finished: BTreeSet<i64>,
     /// When the heartbeat was sent whose reply is awaited.
     pub(super) heartbeat_sent: Option<Instant>,
+    /// The view of the last grant that has come.
+    pub(super) granted_in: u64,
+    /// Whether a tick of the directory is due.
+    pub(super) ticks: bool,
+    defect: Option<Defect>,
 }
 
 pub(super) fn heartbeat() -> HeartbeatConfig {
@@ -77,7 +91,13 @@ pub(super) fn heartbeat() -> HeartbeatConfig {
 }
 
 impl Process {
-    pub(super) fn new(node: usize, incarnation: u64, views: &Views, now: Instant) -> Self {
+    pub(super) fn new(
+        node: usize,
+        incarnation: u64,
+        views: &Views,
+        defect: Option<Defect>,
+        now: Instant,
+    ) -> Self {
         let address = format!("n:{node}");
         let member = Member::new(Info {
             address: address.clone(),
@@ -89,10 +109,18 @@ impl Process {
             address: Arc::from(&*address),
             incarnation,
         };
-        let eviction = heartbeat().eviction_timeout(&member);
+        let mut eviction = heartbeat().eviction_timeout(&member);
+        if defect == Some(Defect::LongLease) {
+            eviction = eviction * 3 / 2;
+        }
+        // The master that is in a hurry has been silent for long enough when it starts.
+        let started = match defect {
+            Some(Defect::StatesViewsAtOnce) => now - 2 * eviction,
+            _ => now,
+        };
         let mut process = Self {
             views: views.clone(),
-            registry: (node == 0).then(|| Registry::new(member.clone(), heartbeat(), now)),
+            registry: (node == 0).then(|| Registry::new(member.clone(), heartbeat(), started)),
             registration: RegistrationState::new(heartbeat(), RETRY, now),
             table: MemberTable::new(address),
             owner: Owner::new(id.clone()),
@@ -102,11 +130,13 @@ impl Process {
             confirmed: BTreeSet::new(),
             callers: BTreeMap::new(),
             last_caller: 0,
-            next_session: 1,
             leaving: false,
             awaited: BTreeSet::new(),
             finished: BTreeSet::new(),
             heartbeat_sent: None,
+            granted_in: 0,
+            ticks: false,
+            defect,
             member,
             id,
         };
@@ -126,22 +156,43 @@ impl Process {
         self.last_caller
     }
 
-    /// Goes on to the view of a table, unless it is there already.
-    pub(super) fn set_view(&mut self, number: u64, others: &[Member], master: u64, now: Instant) {
+    /// Goes on to the view of a table. Returns `false` if it is there already.
+    pub(super) fn set_view(
+        &mut self,
+        number: u64,
+        others: &[Member],
+        master: u64,
+        now: Instant,
+    ) -> bool {
         let known = self.owner.view().number();
         if number < known || number == known && number != 0 {
-            return;
+            return false;
         }
         let members = others.iter().chain([&self.member]);
         let nodes = members.map(|member| NodeId {
             address: member.address().into(),
             incarnation: member.incarnation(),
         });
-        let view = self.views.get(number, nodes.collect(), master);
-        if self.owner.view().yields_to(&view) {
+        let nodes: Vec<_> = nodes.collect();
+        if self.defect == Some(Defect::KeepsSlotsOverViews) && number < known + 20 {
+            // The views between, as if they had been this one.
+            for between in known + 1..number {
+                let view = self.views.get(between, nodes.clone(), master);
+                self.owner.set_view(view, now);
+            }
+        }
+        let view = self.views.get(number, nodes, master);
+        let yields = self.owner.view().yields_to(&view);
+        if yields {
             self.gate.set_view(view.clone());
             self.owner.set_view(view, now);
         }
+        yields
+    }
+
+    /// Whether its state machines need the clock.
+    pub(super) fn is_busy(&self) -> bool {
+        !(self.owner.is_idle() && self.gate.is_idle())
     }
 
     /// Whether the master counts this process as alive, in a view.
@@ -149,14 +200,16 @@ impl Process {
         !self.leaving && self.lease.is_valid(now) && self.owner.view().number() != 0
     }
 
-    /// The master's own view.
-    pub(super) fn follow_registry(&mut self, now: Instant) {
+    /// Goes on to the master's own view. Returns `false` if it is there already.
+    pub(super) fn follow_registry(&mut self, now: Instant) -> bool {
         let Some(registry) = &self.registry else {
-            return;
+            return false;
         };
-        let number = registry.view_for(self.member.address(), now).number;
+        let number = registry.stated_view(now);
+        if number != 0 && number == self.owner.view().number() {
+            return false;
+        }
         let members = registry.members();
-        let own = self.process();
-        self.set_view(number, &members, own, now);
+        self.set_view(number, &members, self.process(), now)
     }
 }

@@ -1,9 +1,6 @@
 //! What clients see, and what they must not see.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
@@ -15,12 +12,16 @@ pub(super) type Key = (u64, i64);
 /// How long a claim may wait at an owner when the notice that its session has ended was lost.
 const OWNER_LAG: Duration = Duration::from_secs(20);
 
+/// How long before a login a session may have ended that it was refused for: its gate's answer was
+/// under way.
+const ANSWER_LAG: Duration = Duration::from_secs(2);
+
 /// When a login has begun, and when it was decided or its session has ended.
 #[derive(Debug)]
 struct Login {
     begun: Instant,
     until: Option<Instant>,
-    /// Whether it was granted at a gate in a view.
+    /// Whether it was granted at a gate in a view, by an owner that was not behind it.
     in_view: bool,
 }
 
@@ -32,6 +33,9 @@ pub(super) struct Oracle {
     pub(super) took_over: usize,
     /// Sessions that an owner has found again at a gate that was cut off.
     pub(super) confirmed_again: usize,
+    pub(super) refused: usize,
+    /// All sessions that were opened for a user, and when each has ended.
+    sessions: BTreeMap<UserId, BTreeMap<Key, Option<Instant>>>,
     logins: BTreeMap<UserId, BTreeMap<Key, Login>>,
     /// Sessions that had a user alone and whose close callbacks have not run.
     unfinished: BTreeMap<UserId, Vec<Key>>,
@@ -46,15 +50,49 @@ impl Oracle {
         self.problem.get_or_insert(problem);
     }
 
-    /// Checks that no user is in force twice.
-    pub(super) fn check(&mut self, in_force: impl Iterator<Item = (UserId, Key)>) {
-        let mut seen = BTreeMap::new();
-        for (user, key) in in_force {
-            if let Some(other) = seen.insert(user.clone(), key) {
+    /// Checks that no user has two sessions that are confirmed.
+    pub(super) fn check<'a>(&mut self, confirmed: impl Iterator<Item = (&'a UserId, Key)>) {
+        let mut seen: Vec<(&UserId, Key)> = Vec::new();
+        for (user, key) in confirmed {
+            if let Some((_, other)) = seen.iter().find(|(known, _)| *known == user) {
                 self.fail(format!(
                     "user {user} has two sessions: {other:?} and {key:?}"
                 ));
             }
+            seen.push((user, key));
+        }
+    }
+
+    /// A session of a user is opened.
+    pub(super) fn opens(&mut self, user: &UserId, key: Key) {
+        let sessions = self.sessions.entry(user.clone()).or_default();
+        sessions.insert(key, None);
+    }
+
+    /// Sessions have ended.
+    fn ended(&mut self, is_one: impl Fn(&Key) -> bool, now: Instant) {
+        for (key, ended) in self.sessions.values_mut().flatten() {
+            if is_one(key) {
+                ended.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A login is refused because another session of the user lives. There must have been one, unless
+    /// a node was suspended until `resumed` and has answered late.
+    pub(super) fn refused(&mut self, key: Key, resumed: Instant) {
+        self.refused += 1;
+        let mut logins = self.logins.iter();
+        let login = logins.find_map(|(user, logins)| Some((user, logins.get(&key)?.begun)));
+        let Some((user, begun)) = login else {
+            return;
+        };
+        let lives = |ended: &Option<Instant>| ended.is_none_or(|at| at + ANSWER_LAG >= begun);
+        let mut others = self.sessions.get(user).into_iter().flatten();
+        let lived = others.any(|(other, ended)| *other != key && lives(ended));
+        if !lived && resumed + ANSWER_LAG < begun {
+            let problem = format!("login of {user} at {key:?} is refused, and no session lives");
+            self.fail(problem);
         }
     }
 
@@ -71,6 +109,9 @@ impl Oracle {
 
     /// A login has been granted, or has failed. An owner may not know yet that one has failed.
     pub(super) fn ends(&mut self, key: Key, granted: bool, now: Instant) {
+        if !granted {
+            self.ended(|ended| *ended == key, now);
+        }
         let until = if granted { now } else { now + OWNER_LAG };
         for logins in self.logins.values_mut() {
             if let Some(login) = logins.get_mut(&key) {
@@ -117,11 +158,11 @@ impl Oracle {
         user: &UserId,
         key: Key,
         replaced: bool,
-        in_view: &BTreeSet<u64>,
+        in_view: impl Fn(u64) -> bool,
     ) {
         if let Some(before) = self.made_way.get(&key)
             && !replaced
-            && in_view.contains(&before.0)
+            && in_view(before.0)
         {
             self.fail(format!(
                 "{before:?} was ended for the login of {user} at {key:?}, which replaced none"
@@ -129,12 +170,18 @@ impl Oracle {
         }
     }
 
-    /// A login has been granted.
-    pub(super) fn granted(&mut self, user: &UserId, key: Key, replaced: bool, late: bool) {
+    /// A login has been granted. It `counts` if the owner was not behind its gate.
+    pub(super) fn granted(
+        &mut self,
+        user: &UserId,
+        key: Key,
+        (replaced, late): (bool, bool),
+        counts: bool,
+    ) {
         self.granted += 1;
         let logins = self.logins.entry(user.clone()).or_default();
         if let Some(login) = logins.get_mut(&key) {
-            login.in_view = true;
+            login.in_view = counts;
         }
         self.took_over += usize::from(replaced);
         let unfinished = self.unfinished.entry(user.clone()).or_default();
@@ -158,6 +205,7 @@ impl Oracle {
     /// The close callbacks of a session begin to run. Returns `false` if they run already.
     pub(super) fn closing(&mut self, key: Key, now: Instant) -> bool {
         let is_new = !self.closing.contains_key(&key);
+        self.ended(|ended| *ended == key, now);
         self.closing.entry(key).or_insert(now);
         is_new
     }
@@ -185,7 +233,13 @@ impl Oracle {
             .for_each(|keys| keys.retain(|other| *other != key));
     }
 
-    /// A process is gone with all its sessions, or has given up its claims.
+    /// A process is gone with all its sessions.
+    pub(super) fn stopped(&mut self, process: u64, now: Instant) {
+        self.ended(|ended| ended.0 == process, now);
+        self.gone(process);
+    }
+
+    /// A process is gone, or has given up its claims.
     pub(super) fn gone(&mut self, process: u64) {
         self.made_way.retain(|_, before| before.0 != process);
         self.unfinished

@@ -46,7 +46,8 @@ pub(super) struct World {
     pub(super) partitions: BTreeMap<(Node, Node), Instant>,
     start: Instant,
     wakes: Vec<Option<Instant>>,
-    events: BTreeMap<(Instant, u64), Delivery>,
+    /// Boxed: the tree moves what it holds.
+    events: BTreeMap<(Instant, u64), Box<Delivery>>,
     pub(super) last_id: u64,
 }
 
@@ -91,7 +92,7 @@ impl World {
                 return self.converged();
             }
             self.now = at;
-            let Delivery { to, process, event } = delivery;
+            let Delivery { to, process, event } = *delivery;
             let is_fault = matches!(event, Event::Fault);
             if !is_fault && self.stopped[to] > at {
                 self.at(self.stopped[to], to, process, event);
@@ -121,7 +122,7 @@ impl World {
 
     pub(super) fn at(&mut self, at: Instant, to: Node, process: u64, event: Event) {
         self.last_id += 1;
-        let delivery = Delivery { to, process, event };
+        let delivery = Box::new(Delivery { to, process, event });
         self.events.insert((at, self.last_id), delivery);
     }
 
