@@ -8,12 +8,9 @@ use super::{
     world::{CALL_TIMEOUT, World},
 };
 use crate::{
-    cluster::{
-        directory::message::OwnerReply,
-        membership::{
-            registration::{Call, Reply},
-            registry::{MembershipDelta, Refusal},
-        },
+    cluster::membership::{
+        registration::{Call, Reply},
+        registry::{MembershipDelta, Refusal},
     },
     member::Member,
 };
@@ -103,9 +100,6 @@ impl World {
                 reply,
             } if id == running.id => {
                 self.changed |= reply.is_some();
-                if let Some(OwnerReply::Granted { view, .. }) = reply {
-                    running.granted_in = view;
-                }
                 running.gate.on_reply(call, reply, now);
             }
             Message::GateCall {

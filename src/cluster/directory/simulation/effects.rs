@@ -199,8 +199,7 @@ impl World {
                 let user = running.gate.user_of(session).cloned();
                 if let Some(user) = user {
                     let key = (process, session);
-                    // One of an owner that is behind counts as older than those of later views.
-                    let counts = running.granted_in >= running.gate.earliest(&user);
+                    let claim = running.gate.claim_of(session).unwrap_or_default();
                     self.disregard_silent(&user, key);
                     if !late {
                         // An owner cannot ask the others for what they have ended.
@@ -212,7 +211,7 @@ impl World {
                             |process| running().any(|it| it.process() == process && is_seen(it));
                         self.oracle.says(&user, key, replaced, in_view);
                     }
-                    self.oracle.granted(&user, key, (replaced, late), counts);
+                    self.oracle.granted(&user, key, (replaced, late), claim);
                 }
             }
             Outcome::TimedOut if self.network.calm_for() > Duration::from_secs(20) => {

@@ -79,8 +79,6 @@ pub(super) struct Process {
     pub(super) finished: BTreeSet<i64>,
     /// When the heartbeat was sent whose reply is awaited.
     pub(super) heartbeat_sent: Option<Instant>,
-    /// The view of the last grant that has come.
-    pub(super) granted_in: u64,
     /// Whether a tick of the directory is due.
     pub(super) ticks: bool,
     defect: Option<Defect>,
@@ -134,7 +132,6 @@ impl Process {
             awaited: BTreeSet::new(),
             finished: BTreeSet::new(),
             heartbeat_sent: None,
-            granted_in: 0,
             ticks: false,
             defect,
             member,

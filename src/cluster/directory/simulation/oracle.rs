@@ -21,8 +21,8 @@ const ANSWER_LAG: Duration = Duration::from_secs(2);
 struct Login {
     begun: Instant,
     until: Option<Instant>,
-    /// Whether it was granted at a gate in a view, by an owner that was not behind it.
-    in_view: bool,
+    /// The number of its claim if it was granted at a gate in a view.
+    claim: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -102,7 +102,7 @@ impl Oracle {
         let login = Login {
             begun: now,
             until: None,
-            in_view: false,
+            claim: None,
         };
         logins.insert(key, login);
     }
@@ -121,14 +121,15 @@ impl Oracle {
     }
 
     /// A session is ended for another one, which must be there: its login was under way after this one
-    /// was granted.
+    /// was granted, or has the later claim. Grants need not arrive in the order they were given.
     pub(super) fn replaced(&mut self, user: &UserId, key: Key) {
         let logins = self.logins.entry(user.clone()).or_default();
-        let Some(login) = logins.get(&key).filter(|login| login.in_view) else {
+        let Some(login) = logins.get(&key).filter(|login| login.claim.is_some()) else {
             return;
         };
-        let since = login.until.unwrap_or(login.begun);
-        let later = |login: &Login| login.until.is_none_or(|until| since <= until);
+        let (since, claim) = (login.until.unwrap_or(login.begun), login.claim);
+        let later =
+            |login: &Login| login.until.is_none_or(|until| since <= until) || login.claim > claim;
         let mut others = logins.iter().filter(|(other, _)| **other != key);
         if !others.any(|(_, login)| later(login)) {
             self.fail(format!(
@@ -170,18 +171,18 @@ impl Oracle {
         }
     }
 
-    /// A login has been granted. It `counts` if the owner was not behind its gate.
+    /// A login has been granted, with a claim.
     pub(super) fn granted(
         &mut self,
         user: &UserId,
         key: Key,
         (replaced, late): (bool, bool),
-        counts: bool,
+        claim: u64,
     ) {
         self.granted += 1;
         let logins = self.logins.entry(user.clone()).or_default();
         if let Some(login) = logins.get_mut(&key) {
-            login.in_view = counts;
+            login.claim = Some(claim);
         }
         self.took_over += usize::from(replaced);
         let unfinished = self.unfinished.entry(user.clone()).or_default();
