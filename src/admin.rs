@@ -17,6 +17,7 @@ mod server;
 mod sessions;
 mod state;
 mod summary;
+mod timeouts;
 mod warnings;
 
 pub use self::warnings::WarningLog;

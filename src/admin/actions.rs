@@ -129,15 +129,20 @@ pub(super) async fn reload(state: &AdminState, request: &Request<'_>) -> Outcome
 
 /// Changes the program's log filter.
 pub(super) fn log_filter(state: &AdminState, request: &Request<'_>) -> Outcome {
-    let change = state
-        .log_filter
-        .as_ref()
-        .ok_or_else(ApiError::unsupported)?;
+    let options = &state.log_filter;
+    let change = options.change.as_ref().ok_or_else(ApiError::unsupported)?;
     let LogFilter { filter } = parse(request.body)?;
     check_length("filter", &filter, MAX_FILTER)?;
+    // Many parsers take it for a filter that lets nothing through.
+    if filter.trim().is_empty() {
+        let message = "the log filter is empty; to log nothing, give \"off\"";
+        return Err(ApiError::bad_request(message));
+    }
+    let before = options.current();
     change(&filter).map_err(|error| ApiError::bad_request(error.expose().message()))?;
-    info!(peer = %request.peer, filter, "admin: log filter changed");
-    Ok(json!({"filter": filter}))
+    let current = options.current();
+    info!(peer = %request.peer, filter, before, current, "admin: log filter changed");
+    Ok(json!({"filter": filter, "before": before, "current": current}))
 }
 
 /// Adds networks to the deny list, which ends the sessions of their clients.

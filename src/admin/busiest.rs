@@ -14,6 +14,9 @@ const SHOWN: usize = 25;
 /// The least time between two counts. Requests in between get the answer of the last one.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the rate of a session is shown after it was counted.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// Messages of each client's session at the last count, and what came of it.
 ///
 /// The lock guards the counts. The table of sessions is locked under it.
@@ -24,6 +27,8 @@ pub(super) struct Busiest(Mutex<Counts>);
 struct Counts {
     at: Option<Instant>,
     messages: HashMap<i64, u64>,
+    /// Messages per second of the sessions that have sent any.
+    sending: HashMap<i64, f64>,
     latest: Rates,
 }
 
@@ -32,6 +37,8 @@ struct Counts {
 pub(super) struct Rates {
     /// How long the messages were counted.
     pub(super) over: Duration,
+    /// Sessions that have sent, of which at most 25 are in the list.
+    pub(super) sending: usize,
     pub(super) sessions: Vec<(i64, f64)>,
 }
 
@@ -49,26 +56,57 @@ impl Busiest {
         };
         let ids = sessions.ids(0, SCAN).into_iter();
         let messages: HashMap<_, _> = ids.filter_map(total).collect();
-        let mut rates = Rates::default();
-        if let Some(over) = over {
+        let sending = over.map_or_else(HashMap::new, |over| {
             let new = |(id, total): (&i64, &u64)| {
                 let before = counts.messages.get(id).copied().unwrap_or_default();
                 let rate = total.saturating_sub(before) as f64 / over.as_secs_f64();
                 (rate > 0.0).then_some((*id, rate))
             };
-            let mut busy: Vec<_> = messages.iter().filter_map(new).collect();
-            busy.sort_by(|a, b| b.1.total_cmp(&a.1));
-            busy.truncate(SHOWN);
-            rates = Rates {
-                over,
-                sessions: busy,
-            };
-        }
+            messages.iter().filter_map(new).collect()
+        });
+        let latest = Rates {
+            over: over.unwrap_or_default(),
+            sending: sending.len(),
+            sessions: busiest(&sending),
+        };
         *counts = Counts {
             at: Some(now),
             messages,
-            latest: rates.clone(),
+            sending,
+            latest: latest.clone(),
         };
-        rates
+        latest
+    }
+
+    /// The messages per second of one client, if they were counted lately. Counts nothing itself.
+    pub(super) fn rate(&self, id: i64, now: Instant) -> Option<f64> {
+        let counts = self.0.lock();
+        let age = now.saturating_duration_since(counts.at?);
+        let known = age <= FRESH && !counts.latest.over.is_zero();
+        (known && counts.messages.contains_key(&id))
+            .then(|| counts.sending.get(&id).copied().unwrap_or_default())
+    }
+}
+
+/// The sessions with the highest rates. Those with equal ones are in the order of their ids, so that a
+/// list keeps its order while nothing changes.
+fn busiest(sending: &HashMap<i64, f64>) -> Vec<(i64, f64)> {
+    let mut busy: Vec<_> = sending.iter().map(|(id, rate)| (*id, *rate)).collect();
+    busy.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    busy.truncate(SHOWN);
+    busy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_with_equal_rates_keep_their_order() {
+        let mut sending: HashMap<_, _> = (1..=60).map(|id| (id, 4.0)).collect();
+        sending.insert(61, 5.0);
+        let ids: Vec<_> = busiest(&sending).iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids[..4], [61, 1, 2, 3]);
+        assert_eq!(ids.len(), SHOWN);
     }
 }

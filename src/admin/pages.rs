@@ -25,10 +25,14 @@ pub(super) const STYLE: File = file(
     "text/css; charset=utf-8",
     include_str!("dashboard/style.css"),
 );
+pub(super) const ACTIONS: File = file(SCRIPT, include_str!("dashboard/actions.js"));
+pub(super) const API: File = file(SCRIPT, include_str!("dashboard/api.js"));
 pub(super) const APP: File = file(SCRIPT, include_str!("dashboard/app.js"));
 pub(super) const CHART: File = file(SCRIPT, include_str!("dashboard/chart.js"));
 pub(super) const DOM: File = file(SCRIPT, include_str!("dashboard/dom.js"));
+pub(super) const PROBLEMS: File = file(SCRIPT, include_str!("dashboard/problems.js"));
 pub(super) const SAMPLES: File = file(SCRIPT, include_str!("dashboard/samples.js"));
+pub(super) const SEARCH: File = file(SCRIPT, include_str!("dashboard/search.js"));
 pub(super) const VIEWS: File = file(SCRIPT, include_str!("dashboard/views.js"));
 pub(super) const ICON: File = file("image/svg+xml", include_str!("dashboard/icon.svg"));
 pub(super) const OPENAPI: File = file("application/json", include_str!("openapi.json"));

@@ -40,9 +40,10 @@ pub(super) fn node(state: &AdminState) -> Value {
         "missing": missing,
         "sessions": {"local": local, "remote": all.saturating_sub(local)},
         "members": handle.members().len() + usize::from(member.is_some()),
+        "log_filter": state.log_filter.current(),
         "actions": {
             "token": state.access.has_token(),
-            "log_filter": state.log_filter.is_some(),
+            "log_filter": state.log_filter.change.is_some(),
             "warnings": state.warnings.is_some(),
         },
     })

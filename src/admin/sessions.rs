@@ -34,7 +34,11 @@ pub(super) fn list(state: &AdminState, query: &Query) -> Result<Value, ApiError>
         let by_number = number.map(|number| sessions.find_by_user(number));
         let mut found = by_number.unwrap_or_default();
         found.extend(sessions.find_by_user(user));
-        let found: Vec<_> = found.iter().take(limit).map(summary).collect();
+        let found: Vec<_> = found
+            .iter()
+            .take(limit)
+            .map(|session| summary(state, session))
+            .collect();
         return Ok(json!({"sessions": found, "next": null, "total": total}));
     }
     let address = query.text("address").unwrap_or_default();
@@ -48,7 +52,7 @@ pub(super) fn list(state: &AdminState, query: &Query) -> Result<Value, ApiError>
         };
         let text = || session.remote_addr().map(|address| address.to_string());
         if address.is_empty() || text().is_some_and(|text| text.starts_with(address)) {
-            found.push(summary(&session));
+            found.push(summary(state, &session));
         }
         if found.len() == limit {
             next = Some(id);
@@ -63,21 +67,27 @@ pub(super) fn busiest(state: &AdminState) -> Value {
     let sessions = state.handle.sessions();
     let rates = state.busiest.count(sessions, Instant::now());
     let busy = rates.sessions.iter().filter_map(|(id, rate)| {
-        let mut report = summary(&sessions.find_local(*id)?);
+        let mut report = summary(state, &sessions.find_local(*id)?);
         report["messages_per_second"] = json!(rate);
         Some(report)
     });
-    json!({"seconds": rates.over.as_secs_f64(), "sessions": busy.collect::<Vec<_>>()})
+    json!({
+        "seconds": rates.over.as_secs_f64(),
+        "sending": rates.sending,
+        "sessions": busy.collect::<Vec<_>>(),
+    })
 }
 
-/// One session, with its groups and bindings.
+/// One session, with its gate, groups and bindings.
 ///
 /// # Errors
 /// This node has no such session.
 pub(super) fn inspect(state: &AdminState, id: &str) -> Result<Value, ApiError> {
     let session = find(state, id)?;
     let inner = session.inner();
-    let mut report = summary(&session);
+    let mut report = summary(state, &session);
+    let gate = inner.remote.then(|| session.sink().gate_address());
+    report["gate"] = json!(gate.flatten().as_deref());
     let bindings = inner.bindings.list().into_iter();
     report["bindings"] = bindings
         .map(|(service, address)| (service, json!(address)))
@@ -99,13 +109,14 @@ pub(super) fn find(state: &AdminState, id: &str) -> Result<Session, ApiError> {
     session.ok_or_else(|| ApiError::not_found(format!("this node has no session {number}")))
 }
 
-fn summary(session: &Session) -> Value {
+fn summary(state: &AdminState, session: &Session) -> Value {
     let unsent = session.sink().unsent();
     json!({
         "id": session.id(),
         "user": session.user(),
         "address": session.remote_addr().map(|address| address.to_string()),
         "client": if session.inner().remote { "remote" } else { "local" },
+        "messages_per_second": state.busiest.rate(session.id(), Instant::now()),
         "queue_bytes": unsent.map(|(bytes, _)| bytes),
         "requests_in_flight": unsent.map(|(_, requests)| requests),
     })

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{access::Access, busiest::Busiest, warnings::WarningLog};
+use super::{access::Access, busiest::Busiest, timeouts::Timeouts, warnings::WarningLog};
 use crate::{
     cluster::{NodeCaller, PeerReport, PeerTable},
     error::Result,
@@ -16,12 +16,29 @@ use crate::{
 /// Changes the log filter of the program.
 pub(crate) type ChangeLogFilter = Arc<dyn Fn(&str) -> Result + Send + Sync>;
 
+/// Returns the log filter of the program.
+pub(crate) type ReadLogFilter = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What the program offers of its log filter.
+#[derive(Clone, Default)]
+pub(crate) struct LogFilter {
+    pub(crate) change: Option<ChangeLogFilter>,
+    pub(crate) read: Option<ReadLogFilter>,
+}
+
+impl LogFilter {
+    /// The filter in force, if the program tells it.
+    pub(super) fn current(&self) -> Option<String> {
+        self.read.as_ref().map(|read| read())
+    }
+}
+
 /// The options of an admin server.
 pub(crate) struct Settings {
     pub(crate) address: String,
     pub(crate) token: Option<String>,
     pub(crate) hosts: Vec<String>,
-    pub(crate) log_filter: Option<ChangeLogFilter>,
+    pub(crate) log_filter: LogFilter,
     pub(crate) warnings: Option<WarningLog>,
 }
 
@@ -31,7 +48,7 @@ impl Settings {
             address,
             token: None,
             hosts: Vec::new(),
-            log_filter: None,
+            log_filter: LogFilter::default(),
             warnings: None,
         }
     }
@@ -56,9 +73,10 @@ pub(super) struct AdminState {
     pub(super) masters: KnownMasters,
     pub(super) access: Access,
     pub(super) started: Instant,
-    pub(super) log_filter: Option<ChangeLogFilter>,
+    pub(super) log_filter: LogFilter,
     pub(super) warnings: Option<WarningLog>,
     pub(super) busiest: Busiest,
+    pub(super) timeouts: Timeouts,
     pub(super) caller: NodeCaller,
     /// What members said last, and when. Held while they are asked.
     pub(super) last_round: Mutex<Option<(Instant, Value)>>,
@@ -81,7 +99,7 @@ impl AdminState {
         node: AdminNode,
         access: Access,
         registry: Arc<Registry>,
-        log_filter: Option<ChangeLogFilter>,
+        log_filter: LogFilter,
         warnings: Option<WarningLog>,
     ) -> Self {
         Self {
@@ -93,6 +111,7 @@ impl AdminState {
             log_filter,
             warnings,
             busiest: Busiest::default(),
+            timeouts: Timeouts::default(),
             caller: node.caller,
             last_round: Mutex::default(),
             registry,

@@ -12,6 +12,7 @@ use crate::{
     cluster::{NodeCall, NodeCaller, NodeService, NodeServices},
     error::{Error, Result, code},
     member::Member,
+    metrics as names,
     session::UserId,
 };
 
@@ -57,6 +58,9 @@ pub(super) struct Summary {
     floods: Vec<Flood>,
     /// Links that do not work.
     links: Vec<BadLink>,
+    /// Requests per second that no handler answered in time. Older members do not say.
+    #[serde(default)]
+    unanswered_per_second: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,6 +128,10 @@ impl Summary {
             blocked,
             floods: floods.take(LISTED).collect(),
             links: links.take(LISTED).collect(),
+            unanswered_per_second: state.timeouts.rate(
+                state.registry.total(names::REQUESTS_TIMED_OUT),
+                Instant::now(),
+            ),
         }
     }
 }
@@ -250,6 +258,7 @@ mod tests {
         let sessions = rates.iter().copied().enumerate();
         let rates = Rates {
             over: Duration::from_secs(1),
+            sending: rates.len(),
             sessions: sessions.map(|(id, rate)| (id as i64, rate)).collect(),
         };
         floods(&rates).count()

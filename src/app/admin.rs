@@ -59,7 +59,14 @@ impl Admin {
         mut self,
         change: impl Fn(&str) -> Result + Send + Sync + 'static,
     ) -> Self {
-        self.settings.log_filter = Some(Arc::new(change));
+        self.settings.log_filter.change = Some(Arc::new(change));
+        self
+    }
+
+    /// Sets the function that returns the log filter in force, which the dashboard shows before and
+    /// after a change. It runs on the admin server's thread and must not block.
+    pub fn log_filter(mut self, current: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.settings.log_filter.read = Some(Arc::new(current));
         self
     }
 

@@ -102,6 +102,19 @@ impl Registry {
         }
     }
 
+    /// The sum of the counters with this name.
+    pub(crate) fn total(&self, name: &'static str) -> u64 {
+        let all = self.0.lock();
+        let series = all.range((name, Labels::new())..);
+        series
+            .take_while(|((other, _), _)| *other == name)
+            .map(|(_, series)| match series {
+                Series::Counter(cell) => cell.value.load(Ordering::Relaxed),
+                Series::Gauge(_) | Series::Histogram(_) => 0,
+            })
+            .sum()
+    }
+
     /// Reads all series, sorted by name and labels.
     pub(crate) fn read(&self) -> Vec<Sample> {
         let all = self.0.lock();

@@ -2,7 +2,7 @@
 
 use nano::{Admin, App, Error};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 
 use crate::{
@@ -74,23 +74,32 @@ async fn networks_are_denied_and_allowed_again() {
 #[tokio::test]
 async fn the_log_filter_is_given_to_the_application() {
     let filters = Arc::new(Mutex::new(Vec::new()));
-    let taken = filters.clone();
-    let options =
-        Admin::new("127.0.0.1:0")
-            .token("secret")
-            .on_log_filter(move |filter| match filter {
-                "wrong" => Err(Error::bad_request("no such level")),
-                filter => {
-                    taken.lock().push(filter.to_owned());
-                    Ok(())
-                }
-            });
+    let (taken, read) = (filters.clone(), filters.clone());
+    let options = Admin::new("127.0.0.1:0")
+        .token("secret")
+        .on_log_filter(move |filter| match filter {
+            "wrong" => Err(Error::bad_request("no such level")),
+            filter => {
+                taken.lock().push(filter.to_owned());
+                Ok(())
+            }
+        })
+        .log_filter(move || read.lock().last().cloned().unwrap_or("info".to_owned()));
     let node = start(App::new().admin(options)).await;
     let set = async |filter: &str| {
         let body = json!({"filter": filter}).to_string();
         act(admin(&node), "/api/v1/log-filter", &body).await
     };
-    set("nano=debug").await.ok();
+    let in_force = async || get(admin(&node), "/api/v1/node").await.ok()["log_filter"].clone();
+    assert_eq!(in_force().await, "info");
+    assert_eq!(
+        set("nano=debug").await.ok(),
+        json!({"filter": "nano=debug", "before": "info", "current": "nano=debug"})
+    );
+    assert_eq!(in_force().await, "nano=debug");
+    for empty in ["", " "] {
+        assert_eq!(set(empty).await.status, 400, "{empty:?}");
+    }
     let wrong = set("wrong").await;
     assert_eq!(wrong.status, 400);
     assert_eq!(wrong.json()["message"], "no such level");
@@ -98,6 +107,8 @@ async fn the_log_filter_is_given_to_the_application() {
     node.shutdown().await;
 
     let node = start(app()).await;
+    let report = get(admin(&node), "/api/v1/node").await.ok();
+    assert_eq!(report["log_filter"], Value::Null);
     let body = r#"{"filter":"debug"}"#;
     let refused = act(admin(&node), "/api/v1/log-filter", body).await;
     assert_eq!(

@@ -103,6 +103,10 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     let sessions = get(admin(&room), "/api/v1/sessions?user=7").await.ok();
     assert_eq!(sessions["sessions"][0]["client"], "remote");
     let id = client.session(&gate).await.id();
+    let report = get(admin(&room), &format!("/api/v1/sessions/{id}"))
+        .await
+        .ok();
+    assert_eq!(report["gate"], master);
     let report = get(admin(&gate), &format!("/api/v1/sessions/{id}"))
         .await
         .ok();

@@ -120,9 +120,11 @@ async fn the_client_that_sends_most_is_first_among_the_busiest() {
     let node = start(App::new().admin("127.0.0.1:0").component(Echo)).await;
     let mut quiet = Client::connect(&node).await;
     let mut busy = Client::connect(&node).await;
+    let silent = Client::connect(&node).await;
     let expected = busy.session(&node).await.id();
+    let silent = silent.session(&node).await.id();
     let first = get(admin(&node), "/api/v1/busiest").await.ok();
-    assert_eq!(first, json!({"seconds": 0.0, "sessions": []}));
+    assert_eq!(first, json!({"seconds": 0.0, "sending": 0, "sessions": []}));
     let deadline = tokio::time::Instant::now() + crate::support::DEADLINE;
     loop {
         quiet.ask("Echo.Echo", "x").await.unwrap();
@@ -132,10 +134,16 @@ async fn the_client_that_sends_most_is_first_among_the_busiest() {
         let report = get(admin(&node), "/api/v1/busiest").await.ok();
         if report["seconds"].as_f64().unwrap() >= 1.0 {
             let sessions = report["sessions"].as_array().unwrap();
-            assert_eq!(sessions.len(), 2);
+            assert_eq!((sessions.len(), &report["sending"]), (2, &json!(2)));
             assert_eq!(sessions[0]["id"], expected);
             let rate = |at: usize| sessions[at]["messages_per_second"].as_f64().unwrap();
             assert!(rate(0) > 5.0 * rate(1), "{report}");
+            let sends = async |id: i64| {
+                let path = format!("/api/v1/sessions/{id}");
+                get(admin(&node), &path).await.ok()["messages_per_second"].clone()
+            };
+            assert_eq!(sends(expected).await, sessions[0]["messages_per_second"]);
+            assert_eq!(sends(silent).await, 0.0);
             break;
         }
         assert!(tokio::time::Instant::now() < deadline, "{report}");

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use nano::{Accept, App, Cluster, Component, Handlers, Node, Result, Session, metrics as names};
+use nano::{
+    Accept, App, Cluster, Component, Handlers, Node, Result, Session, Timeouts, metrics as names,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -119,6 +121,28 @@ async fn a_blocked_handler_is_seen_from_another_node() {
     for node in [room, mute, gate] {
         node.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_no_handler_answers_stand_out() {
+    let latch = Arc::new(Latch::default());
+    let app = App::new()
+        .admin("127.0.0.1:0")
+        .timeouts(Timeouts::new().request(Duration::from_millis(100)))
+        .component(Hog(latch.clone()));
+    let node = start(app).await;
+    let rate = async || {
+        let report = get(admin(&node), "/api/v1/cluster").await.ok();
+        let rate = &report["members"][0]["summary"]["unanswered_per_second"];
+        rate.as_f64().unwrap()
+    };
+    assert_eq!(rate().await, 0.0);
+    let mut client = Client::connect(&node).await;
+    let refused = client.ask("Hog.Hold", "null").await.unwrap_err();
+    assert_eq!(refused.code(), nano::code::TIMEOUT);
+    within("the time-out", async { while rate().await <= 0.0 {} }).await;
+    latch.open();
+    node.shutdown().await;
 }
 
 /// Blocks the thread that does the node's I/O.

@@ -27,8 +27,8 @@ async function start(program, flags) {
 
 const packet = (kind, body) => Buffer.concat([Buffer.from([kind, body.length >> 16, (body.length >> 8) & 255, body.length & 255]), body])
 
-/** A player who sends requests all the time. */
-async function player(address) {
+/** A player who sends requests all the time, or none. */
+async function player(address, sends = true) {
   const [host, port] = address.split(':')
   const socket = net.connect(Number(port), host)
   socket.on('error', () => {})
@@ -36,10 +36,125 @@ async function player(address) {
   socket.write(packet(1, Buffer.from('{}')))
   await once(socket, 'data')
   socket.write(packet(2, Buffer.alloc(0)))
-  const request = Buffer.concat([Buffer.from([0, 1, 9]), Buffer.from('Echo.Echo'), Buffer.from('{}')])
-  const timer = setInterval(() => socket.write(packet(4, request)), 20)
+  if (!sends) return socket
+  const timer = setInterval(() => request(socket, 'Echo.Echo', '{}'), 20)
   socket.on('close', () => clearInterval(timer))
   return socket
+}
+
+function request(socket, route, body) {
+  socket.write(packet(4, Buffer.concat([Buffer.from([0, 1, route.length]), Buffer.from(route), Buffer.from(body)])))
+}
+
+/** Opens the dialog of the first session. */
+const first = (page) => page.locator('#sessions button').first().click()
+
+async function search(page) {
+  const find = async (by, term, text) => {
+    await page.selectOption('#by', by)
+    await page.fill('#term', term)
+    await page.click('#search button')
+    await see(page, '#sessions', text)
+  }
+  await find('id', 'guest', /“guest” is not the id of a session/)
+  page.expectsErrors = /404/
+  await find('id', '5', 'No session on this node has the id 5.')
+  page.expectsErrors = null
+  await find('user', 'Ann', 'No session on this node is bound to the user Ann.')
+  await find('address', '127.', /\d\/s/)
+  await page.selectOption('#by', 'busiest')
+  await page.click('#search button')
+  await see(page, '#session-count', /sent in the last/)
+}
+
+async function giveToken(page) {
+  await first(page)
+  await see(page, '#dialog', /Give the token first/)
+  assert.equal(await page.locator('#act').count(), 0)
+  await page.keyboard.press('Escape')
+  await page.click('#open-token')
+  page.expectsErrors = /401/
+  await page.fill('#field', 'a guess')
+  await page.click('#act')
+  await see(page, '#dialog .error', /The token is wrong/)
+  await page.fill('#field', 'guess')
+  await page.click('#act')
+  await see(page, '#dialog .error', 'The token is wrong.')
+  assert(await page.isHidden('#problem'), 'the page goes on')
+  await page.fill('#field', TOKEN)
+  await page.click('#act')
+  await page.waitForSelector('#drain:visible')
+  page.expectsErrors = null
+}
+
+async function kick(page, shoot) {
+  await first(page)
+  await see(page, '#dialog dl', /connected to this node/)
+  await see(page, '#dialog dl', /Sends\s*\d/)
+  await shoot('admin-session')
+  const title = await page.textContent('#dialog h2')
+  await page.click('#act')
+  await see(page, '#notice', new RegExp(`Kicked ${title.toLowerCase()} \\(127`))
+  await shoot('admin-kicked')
+  await see(page, '#session-count', /^5 on this node/)
+  await page.locator('#sessions tbody tr:nth-child(5)').waitFor()
+}
+
+/** What is in force is seen before and after. */
+async function changeFilter(page) {
+  await page.click('#open-filter')
+  const before = await page.textContent('#dialog dd')
+  assert.equal(await page.inputValue('#field'), before)
+  await page.fill('#field', ' ')
+  await page.click('#act')
+  await see(page, '#dialog .error', /Type a filter/)
+  await page.fill('#field', 'gibberish')
+  await page.click('#act')
+  await see(page, '#dialog .error', /No part of it names a level/)
+  await page.click('#act')
+  await see(page, '#dialog dl', new RegExp(`Before\\s*${before}\\s*In force now\\s*gibberish=trace`))
+  await page.keyboard.press('Escape')
+  await page.click('#open-filter')
+  await see(page, '#dialog dd', 'gibberish=trace')
+  await page.fill('#field', before)
+  await page.click('#act')
+  await see(page, '#dialog dl', /In force now/)
+  await page.keyboard.press('Escape')
+}
+
+/** A node that hangs, and one that takes the token no more, leave a page that says so. */
+async function outage(page, gate) {
+  gate.kill('SIGSTOP')
+  await see(page, '#problem:visible', /This node does not answer.*What is below is of \d+:\d+:\d+\.$/)
+  await page.waitForSelector('body.stale')
+  gate.kill('SIGCONT')
+  await page.waitForSelector('body:not(.stale)')
+  page.expectsErrors = /401/
+  await page.evaluate(() => sessionStorage.setItem('token', 'old'))
+  await see(page, '#notice', /refused the token of this tab/)
+  await page.waitForSelector('#drain', { state: 'hidden' })
+  await page.click('#open-token')
+  await page.fill('#field', TOKEN)
+  await page.click('#act')
+  await page.waitForSelector('#drain:visible')
+  page.expectsErrors = null
+}
+
+/** The players are all behind one address. */
+async function deny(page) {
+  await first(page)
+  await page.click('#more-act')
+  await see(page, '#dialog h2', 'Deny 127.0.0.1?')
+  await page.click('#act')
+  await see(page, '#notice', /Denied 127.0.0.1 at/)
+  await see(page, '#session-count', /^0 on this node/)
+  await see(page, '#sessions', 'There is no session on this node.')
+  await page.selectOption('#list-of', 'denied')
+  await page.click('#list-form button')
+  await see(page, '#listed', /127.0.0.1/)
+  await page.click('#listed tbody button')
+  await see(page, '#notice', /Allowed 127.0.0.1/)
+  await see(page, '#listed', 'There are none.')
 }
 
 run(async ({ url, open, shoot }) => {
@@ -47,40 +162,48 @@ run(async ({ url, open, shoot }) => {
   try {
     const master = await start(program, ['--is-master', '--label', 'master', '--services', '', '--admin', '127.0.0.1:0'])
     const room = ['--master', master['serving nodes at'], '--admin', '127.0.0.1:0', '--services', 'Echo,T']
-    const first = await start(program, [...room, '--label', 'room-1'])
+    const room1 = await start(program, [...room, '--label', 'room-1'])
     await start(program, [...room, '--label', 'room-2'])
     const admin = new URL(url).host
     const gate = await start(program, ['--master', master['serving nodes at'], '--label', 'gate <1>', '--client', '127.0.0.1:0', '--services', 'Grp', '--admin', admin])
-    const players = await Promise.all(Array.from({ length: 5 }, () => player(gate['listening on'])))
+    const players = await Promise.all(Array.from({ length: 6 }, (_, index) => player(gate['listening on'], index < 5)))
 
     const page = await open({ viewport: { width: 1280, height: 900 } })
     await page.goto(url)
     await see(page, '#name', 'gate <1>')
     await see(page, '#state', 'ready')
     await see(page, '#members', /room-1[\s\S]*room-2/)
-    await see(page, '#session-count', '5 on this node')
-    await see(page, '#asked', 'on 4 of 4 nodes')
+    await see(page, '#session-count', /^6 on this node, 5 sent in the last [\d.]+ s$/)
+    assert.equal(await page.locator('#sessions tbody tr').count(), 6, 'those that send nothing are listed too')
+    await see(page, '#sessions tbody tr:last-child td:nth-child(2)', '0/s')
+    await see(page, '#asked', '4 of 4 nodes answered')
+    await see(page, '#members', /Our sessions there/)
+    assert(await page.isHidden('#drain'), 'an action that needs the token')
     await see(page, '#problems', /Nothing: /)
     await see(page, '#rates .legend', /forwarded [1-9]/)
     await see(page, '#latency .legend', /p99 \d/)
     await page.screenshot({ path: `${process.argv[3]}/admin-light.png`, fullPage: true })
 
-    await page.locator('#sessions button').first().click()
-    await see(page, '#dialog', /Give the token first/)
-    assert.equal(await page.locator('#act').count(), 0)
-    await page.keyboard.press('Escape')
-    await page.click('#open-token')
-    await page.fill('#field', TOKEN)
-    await page.click('#act')
-    await page.locator('#sessions button').first().click()
-    await see(page, '#dialog dl', /connected to this node/)
-    await shoot(page, 'admin-session')
-    await page.click('#act')
-    await see(page, '#session-count', '4 on this node')
+    await search(page)
+    await giveToken(page)
+    await kick(page, (name) => shoot(page, name))
+    await changeFilter(page)
 
-    first.child.kill('SIGKILL')
+    // What has ended is seen for a while.
+    request(players.at(-1), 'T.Sleep', '6000')
+    await see(page, '#problems tr:not(.ended)', /T.Sleep has held/)
+    await page.screenshot({ path: `${process.argv[3]}/admin-blocked.png`, fullPage: true })
+    await see(page, '#problems tr.ended', /T.Sleep has held.*ended, seen until \d/)
+    room1.child.kill('SIGSTOP')
+    await see(page, '#asked', '3 of 4 nodes answered; no answer from room-1')
+    await see(page, '#problems tr:not(.ended)', /no answer\s*room-1/)
+    room1.child.kill('SIGCONT')
+    await see(page, '#asked', '4 of 4 nodes answered')
+    await see(page, '#problems tr.ended', /no answer\s*room-1/)
+
+    await outage(page, gate.child)
+    room1.child.kill('SIGKILL')
     await see(page, '#members', /broken|none|suspect/)
-    await see(page, '#problems', /room-1/)
     await page.screenshot({ path: `${process.argv[3]}/admin-broken.png`, fullPage: true })
 
     const phone = await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })
@@ -90,6 +213,7 @@ run(async ({ url, open, shoot }) => {
     assert(wide <= 390, `the page is ${wide} pixels wide on a phone`)
     await phone.screenshot({ path: `${process.argv[3]}/admin-phone.png`, fullPage: true })
     await phone.close()
+    await deny(page)
 
     page.expectsOutage = true
     await page.click('#drain')

@@ -57,7 +57,8 @@ async function open(browser, problems, options) {
   page.on('console', (message) => {
     // While a server is down, Chromium logs the failed connections whatever the page does.
     const down = page.expectsOutage && /WebSocket connection to .* failed|ERR_CONNECTION_REFUSED/.test(message.text())
-    if (message.type() === 'error' && !down) problems.push(`${message.text()} (${message.location().url})`)
+    const expected = page.expectsErrors?.test(message.text())
+    if (message.type() === 'error' && !down && !expected) problems.push(`${message.text()} (${message.location().url})`)
   })
   page.on('pageerror', (error) => problems.push(String(error)))
   return page

@@ -1,5 +1,5 @@
 // Line charts of the last minutes, and the map of the cluster.
-import { el, svg } from './dom.js'
+import { count, el, svg } from './dom.js'
 
 const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [180, 56, 8, 8, 20]
 const SPAN = 5 * 60 * 1000
@@ -76,13 +76,13 @@ export function map(members, bad) {
     places.set(member.address, [x, y])
     const state = member.link?.state ?? 'no link'
     const line = svg('line', { class: member.link ? kindOf(state) : 'warn', x1: cx, y1: cy, x2: x, y2: y })
-    const title = svg('title', {}, `${member.address}: ${state}`)
+    const title = svg('title', {}, `${member.address}: ${state}${member.link?.sessions ? `, serves ${count(member.link.sessions)} sessions of this node` : ''}`)
     const node = svg('g', {}, title, svg('circle', { class: kindOf(state), cx: x, cy: y, r: small ? 8 : 13 }))
     if (!small) {
       // Away from the middle, where no link crosses it.
       const below = y < cy - 10 ? y - 34 : y + 29
       node.append(svg('text', { x, y: below }, name(member)))
-      node.append(svg('text', { x, y: below + 14, class: 'note' }, member.link ? `${state} · ${member.link.sessions} sessions` : state))
+      node.append(svg('text', { x, y: below + 14, class: 'note' }, member.link?.sessions ? `${state} · ${count(member.link.sessions)} of ours` : state))
     }
     return [line, node]
   })

@@ -2,6 +2,9 @@
 
 const KEPT = 150
 
+/** Snapshots that are further apart than this, in milliseconds, have a gap between them: nothing is known of that time. */
+const GAP = 10_000
+
 /** The snapshots, oldest first. */
 export class Samples {
   #snapshots = []
@@ -42,7 +45,7 @@ export class Samples {
     return to ? quantiles(from, to, [key(name, labels)], shares) : undefined
   }
 
-  /** A rate for each snapshot, `[time, value]`, for a chart. Without labels, of all series with this name. */
+  /** A rate for each snapshot, `[time, value]`, for a chart; undefined after a gap. Without labels, of all series with this name. */
   rates(name) {
     const ids = this.series(name).map(({ labels }) => key(name, labels))
     return this.#pairs((from, to) => ids.reduce((sum, id) => sum + (perSecond(from, to, id) ?? 0), 0))
@@ -57,10 +60,16 @@ export class Samples {
   #pairs(value, back = 1) {
     const points = []
     for (let index = 1; index < this.#snapshots.length; index++) {
-      const [from, to] = [this.#snapshots[Math.max(0, index - back)], this.#snapshots[index]]
-      points.push([to.at, value(from, to)])
+      const to = this.#snapshots[index]
+      let first = index
+      while (first > 0 && index - first < back && !this.#gapBefore(first)) first--
+      points.push([to.at, first < index ? value(this.#snapshots[first], to) : undefined])
     }
     return points
+  }
+
+  #gapBefore(index) {
+    return this.#snapshots[index].at - this.#snapshots[index - 1].at > GAP
   }
 
   #window(seconds) {

@@ -50,48 +50,21 @@ export function charts(node, samples) {
   show('latency', chart(latency, duration, 1e-3, 'Durations over the last five minutes'))
 }
 
-/** What stands out on any member, as the members say it. */
-export function problems(cluster, members, inspect) {
-  const name = (address) => {
-    const member = cluster.find((other) => other.address === address)
-    return member?.label || address || 'this node'
-  }
-  const links = new Set()
-  const found = cluster.flatMap(({ address, self, summary, error }) => {
-    const row = (title, ...text) => ({ address, self, title, text })
-    if (error) return [row('no answer', `to this node: ${error}`)]
-    if (!summary) return []
-    // Both ends may see that a link is broken; of a member that is gone all others do.
-    const isNew = (link) => {
-      if (!self && cluster.some((other) => other.error && other.address === link.address)) return false
-      const pair = JSON.stringify([address, link.address].sort())
-      return !links.has(pair) && links.add(pair)
+/** Pairs of members whose link one of them calls broken or suspect: each once, broken if either end says so. */
+function badLinks(cluster) {
+  const pairs = new Map()
+  for (const { address, summary } of cluster) {
+    for (const link of summary?.links ?? []) {
+      const ends = [address, link.address].sort()
+      const key = ends.join(' ')
+      if (pairs.get(key)?.[2] !== 'broken') pairs.set(key, [...ends, link.state])
     }
-    return [
-      ...summary.blocked.map(({ scheduler, route, running_ms }) => row('handler blocks', el('code', {}, route ?? 'a task'), ` has held the scheduler ${scheduler} for ${duration(running_ms / 1000)}`)),
-      ...summary.floods.map(({ session, user, address, messages_per_second }) => {
-        const id = self ? el('button', { type: 'button', class: 'link', onclick: () => inspect(session) }, String(session)) : String(session)
-        const who = [user === null ? null : `user ${user}`, address].filter(Boolean).join(', ')
-        return row('client floods', 'session ', id, ` sends ${count(messages_per_second)} messages per second`, el('small', {}, who))
-      }),
-      ...summary.links.filter(isNew).map((link) => row(`link ${link.state}`, `to ${name(link.address)}`, el('small', {}, link.address))),
-      ...(summary.ready ? [] : [row('not ready', summary.missing.join(', '))]),
-    ]
-  })
-  const silent = cluster.filter(({ summary, error }) => !summary && !error).length
-  show('asked', `on ${count(cluster.length - silent)} of ${count(cluster.length)} nodes${silent ? '; others have no admin server' : ''}`)
-  const admin = ({ address, self }) => (self ? null : members.find((member) => member.address === address)?.admin)
-  const columns = [
-    ['', ({ title }) => badge(title === 'not ready' ? 'warn' : 'bad', title)],
-    ['Node', (problem) => el('span', {}, name(problem.address), problem.self ? el('small', {}, 'this node') : null)],
-    ['What', ({ text }) => el('span', {}, text), 'break'],
-    ['', (problem) => (admin(problem) ? el('a', { href: `http://${admin(problem)}/`, rel: 'noreferrer' }, 'dashboard') : '')],
-  ]
-  show('problems', table(columns, found, 'Nothing: no handler blocks, no client floods, no link is broken.'))
+  }
+  return [...pairs.values()]
 }
 
-/** Pairs of members whose link one of them calls broken or suspect. */
-const badLinks = (cluster) => cluster.flatMap(({ address, summary }) => (summary?.links ?? []).map((link) => [address, link.address, link.state]))
+// What was measured before a link broke says nothing of it now.
+const works = ({ link }) => link && link.state !== 'broken'
 
 export function members(all, cluster) {
   const alone = 'This node stands alone: it is part of no cluster.'
@@ -101,9 +74,9 @@ export function members(all, cluster) {
     ['Address', (member) => el('code', {}, member.address)],
     ['Role', (member) => (member.basic ? 'basic member' : member.role)],
     ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
-    ['Round trip', (member) => (member.link?.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
-    ['Sessions', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
-    ['Queued', (member) => (member.link ? bytes(member.link.queue_bytes) : null), 'n'],
+    ['Round trip', (member) => (works(member) && member.link.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
+    ['Our sessions there', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
+    ['Queued', (member) => (works(member) ? bytes(member.link.queue_bytes) : null), 'n'],
     ['Age', (member) => (member.started_ms ? duration((Date.now() - member.started_ms) / 1000) : null), 'n'],
     ['Services', (member) => member.services.join(', '), 'break'],
     ['', (member) => (member.admin && !member.self ? el('a', { href: `http://${member.admin}/`, rel: 'noreferrer' }, 'dashboard') : '')],
@@ -125,8 +98,13 @@ export function schedulers(now, before, elapsed) {
   show('schedulers', table(columns, now.schedulers, 'There are no schedulers.', ({ held }) => (held?.running_ms >= 1000 ? 'held' : undefined)))
 }
 
-export function routes(samples) {
-  const names = [...new Set(samples.series('nano_message_handler_seconds').map(({ labels }) => labels.route))]
+/** Routes of this node: those that hold a scheduler now, then the slowest. */
+export function routes(samples, schedulers) {
+  const running = new Map()
+  for (const { held } of schedulers) {
+    if (held?.route && held.running_ms >= 1000) running.set(held.route, Math.max(held.running_ms, running.get(held.route) ?? 0))
+  }
+  const names = [...new Set([...running.keys(), ...samples.series('nano_message_handler_seconds').map(({ labels }) => labels.route)])]
   const all = names.map((route) => {
     const failed = sum(samples, 'nano_messages_handled_total', (labels) => labels.route === route && labels.status !== 'ok', 60)
     const handled = sum(samples, 'nano_messages_handled_total', (labels) => labels.route === route, 60)
@@ -135,29 +113,30 @@ export function routes(samples) {
     return { route, failed, handled, queue, handler }
   })
   const worst = ({ queue, handler }) => (queue?.[2] ?? 0) + (handler?.[2] ?? 0)
-  all.sort((a, b) => worst(b) - worst(a) || (b.handled ?? 0) - (a.handled ?? 0) || (a.route < b.route ? -1 : 1))
+  const held = ({ route }) => running.get(route) ?? 0
+  all.sort((a, b) => held(b) - held(a) || worst(b) - worst(a) || (b.handled ?? 0) - (a.handled ?? 0) || (a.route < b.route ? -1 : 1))
   const columns = [
-    ['Route', ({ route }) => el('code', {}, route)],
+    ['Route', ({ route }) => el('span', {}, el('code', {}, route), running.has(route) ? badge('bad', `running for ${duration(running.get(route) / 1000)}`) : null)],
     ['Handled', ({ handled }) => rate(handled), 'n'],
     ['Failed', ({ failed }) => (failed > 0 ? badge('bad', rate(failed)) : '0'), 'n'],
     ...QUANTILES.map((share, index) => [`Handler p${share * 100}`, ({ handler }) => duration(handler?.[index]), 'n']),
     ['Queue p50', ({ queue }) => duration(queue?.[0]), 'n'],
     ['Queue p99', ({ queue }) => duration(queue?.[2]), 'n'],
   ]
-  show('routes', table(columns, all, 'This node has no handlers.'))
+  show('routes', table(columns, all, 'This node has no handlers.', ({ route }) => (running.has(route) ? 'held' : undefined)))
 }
 
 export function sessions(page, inspect) {
-  show('session-count', `${count(page.total)} on this node`)
+  show('session-count', `${count(page.total)} on this node${page.note ? `, ${page.note}` : ''}`)
   const columns = [
     ['Session', ({ id }) => el('button', { type: 'button', class: 'link', onclick: () => inspect(id) }, String(id))],
+    ['Sends', ({ messages_per_second }) => rate(messages_per_second ?? undefined), 'n'],
     ['User', ({ user }) => (user === null ? null : String(user))],
     ['Address', ({ address }) => (address ? el('code', {}, address) : null)],
     ['Client', ({ client }) => client],
-    ['Sends', ({ messages_per_second }) => (messages_per_second === undefined ? null : rate(messages_per_second)), 'n'],
     ['Queued', ({ queue_bytes }) => bytes(queue_bytes), 'n'],
   ]
-  show('sessions', table(columns, page.sessions, 'No session matches.'))
+  show('sessions', table(columns, page.sessions, page.none))
 }
 
 /** Users, groups or channels, which are asked for by hand. */
@@ -177,19 +156,40 @@ export function listed(kind, entries, total, inspect) {
   show('listed', table(columns[kind], entries, 'There are none.'))
 }
 
+/** The networks whose clients this node refuses. */
+export function denied(networks, allow) {
+  const columns = [
+    ['Network', (network) => el('code', {}, network)],
+    ['', (network) => el('button', { type: 'button', onclick: () => allow(network) }, 'Allow again')],
+  ]
+  show('list-count', `${count(networks.length)} denied by this node`)
+  show('listed', table(columns, networks, 'There are none.'))
+}
+
 /** What is known of one session. */
-export function session(report) {
-  const rows = [
+export function session(report, members) {
+  return pairs([
     ['User', report.user ?? '–'],
     ['Address', report.address ?? '–'],
-    ['Client', report.client === 'local' ? 'connected to this node' : 'connected to another gate'],
+    ['Client', report.client === 'local' ? 'connected to this node' : gate(report, members)],
+    ['Sends', rate(report.messages_per_second ?? undefined)],
     ['Requests in flight', count(report.requests_in_flight)],
     ['Queued', bytes(report.queue_bytes)],
     ['Groups', report.groups?.join(', ') || '–'],
     ['Bound to', Object.entries(report.bindings ?? {}).map(([service, address]) => `${service} at ${address}`).join(', ') || '–'],
-  ]
-  return el('dl', {}, rows.flatMap(([term, text]) => [el('dt', {}, term), el('dd', {}, String(text))]))
+  ])
 }
+
+/** The gate that a client is connected to, with its dashboard. */
+function gate({ gate: address }, members) {
+  if (!address) return 'connected to another gate'
+  const { label, admin } = members.find((member) => member.address === address) ?? {}
+  const name = label ? `${label} (${address})` : address
+  return el('span', {}, 'connected to the gate ', admin ? el('a', { href: `http://${admin}/`, rel: 'noreferrer' }, name) : name)
+}
+
+/** Terms with what is said of each. */
+export const pairs = (rows) => el('dl', {}, rows.flatMap(([term, text]) => [el('dt', {}, term), el('dd', {}, text instanceof Node ? text : String(text))]))
 
 export function warnings(report) {
   if (!report) return show('warnings', el('p', { class: 'empty' }, 'The program collects no warnings: give a WarningLog to Admin::warnings.'))

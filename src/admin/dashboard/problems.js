@@ -1,0 +1,100 @@
+// What stands out on any member, as the members say it. What has ended stays for a while, so that it is not missed.
+import { badge, clock, count, duration, el, show, table } from './dom.js'
+
+const KEPT = 30_000
+const NAMED = 5
+const MILD = new Set(['not ready', 'link suspect'])
+
+/** What stands out now and what has lately, in the order in which it came. */
+export class Problems {
+  #rows = new Map()
+
+  /** Takes what stands out now, each row with its `key` and, if it is known, its `age`. Returns what is to be shown. */
+  take(found, now) {
+    const keys = new Set(found.map(({ key }) => key))
+    for (const row of found) {
+      const known = this.#rows.get(row.key)
+      // A task that is younger than the one before is another one.
+      const again = known && (known.ended || row.age < known.age)
+      this.#rows.set(row.key, { ...row, seen: now, ended: false, since: known?.since ?? now, times: (known?.times ?? 1) + (again ? 1 : 0) })
+    }
+    for (const [key, row] of this.#rows) {
+      row.ended = !keys.has(key)
+      if (now - row.seen > KEPT) this.#rows.delete(key)
+    }
+    return [...this.#rows.values()]
+  }
+}
+
+const memory = new Problems()
+
+export function problems(cluster, members, inspect) {
+  const name = (address) => {
+    const member = cluster.find((other) => other.address === address)
+    return member?.label || address || 'this node'
+  }
+  show('asked', asked(cluster, name))
+  const admin = ({ address, self }) => (self ? null : members.find((member) => member.address === address)?.admin)
+  const columns = [
+    ['', ({ title, ended }) => badge(ended ? '' : MILD.has(title) ? 'warn' : 'bad', title)],
+    ['Node', (row) => el('span', {}, row.node, ' ', row.self ? el('small', {}, 'this node') : dashboard(admin(row)))],
+    ['What', ({ text, ended, seen, since, times }) => el('span', {}, text, times > 1 ? el('small', {}, `${count(times)} times since ${clock(since)}`) : null, ended ? el('small', {}, `ended, seen until ${clock(seen)}`) : null), 'break'],
+  ]
+  const rows = memory.take(current(cluster, name, inspect), Date.now())
+  const list = table(columns, rows, 'Nothing: no handler blocks, no client floods, no link is broken.', ({ ended }) => (ended ? 'ended' : undefined))
+  list.classList.add('rows')
+  show('problems', list)
+}
+
+const dashboard = (address) => (address ? el('a', { href: `http://${address}/`, rel: 'noreferrer' }, 'dashboard') : null)
+
+/** How many members have answered, and which have not. */
+function asked(cluster, name) {
+  if (cluster.length === 1) return 'on this node'
+  const names = (members) => {
+    const listed = members.slice(0, NAMED).map(({ address }) => name(address))
+    return `${listed.join(', ')}${members.length > NAMED ? ` and ${members.length - NAMED} others` : ''}`
+  }
+  const answered = cluster.filter(({ summary }) => summary).length
+  const silent = cluster.filter(({ error }) => error)
+  const mute = cluster.filter(({ summary, error }) => !summary && !error)
+  return [
+    `${count(answered)} of ${count(cluster.length)} nodes answered`,
+    ...(silent.length ? [`no answer from ${names(silent)}`] : []),
+    ...(mute.length ? [`no admin server on ${names(mute)}`] : []),
+  ].join('; ')
+}
+
+/** What the members say now. */
+function current(cluster, name, inspect) {
+  const links = new Set()
+  return cluster.flatMap(({ address, self, summary, error }) => {
+    const row = (title, key, text, age) => ({ key: JSON.stringify(key), address, node: name(address), self, title, text, age })
+    if (error) return [row('no answer', ['no answer', address], [`to this node: ${error}`])]
+    if (!summary) return []
+    // Both ends may see that a link is broken; of a member that is gone all others do.
+    const isNew = (link) => {
+      if (!self && cluster.some((other) => other.error && other.address === link.address)) return false
+      const pair = JSON.stringify([address, link.address].sort())
+      return !links.has(pair) && links.add(pair)
+    }
+    const blocked = summary.blocked.map(({ scheduler, route, running_ms }) => {
+      const text = [el('code', {}, route ?? 'a task'), ` has held the scheduler ${scheduler} for ${duration(running_ms / 1000)}`]
+      return row('handler blocks', ['blocks', address, scheduler, route], text, running_ms)
+    })
+    const floods = summary.floods.map(({ session, user, address: client, messages_per_second }) => {
+      const id = el(self ? 'button' : 'span', self ? { type: 'button', class: 'link', onclick: () => inspect(session) } : { class: 'id' }, String(session))
+      const who = [user === null ? null : `user ${user}`, client].filter(Boolean).join(', ')
+      return row('client floods', ['floods', address, session], ['session ', id, ` sends ${count(messages_per_second)} messages per second`, el('small', {}, who)])
+    })
+    const broken = summary.links.filter(isNew).map((link) => row(`link ${link.state}`, ['link', [address, link.address].sort()], [`to ${name(link.address)}`, el('small', {}, link.address)]))
+    const unanswered = summary.unanswered_per_second
+    return [
+      ...blocked,
+      ...floods,
+      ...broken,
+      ...(unanswered > 0 ? [row('requests unanswered', ['unanswered', address], [`${count(unanswered)} requests per second had no answer in time`])] : []),
+      ...(summary.ready ? [] : [row('not ready', ['not ready', address], [summary.missing.join(', ')])]),
+    ]
+  })
+}

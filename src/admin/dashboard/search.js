@@ -1,0 +1,96 @@
+// Sessions that match a search, and lists that are asked for by hand.
+import { allow, inspect } from './actions.js'
+import { ask } from './api.js'
+import * as views from './views.js'
+
+const PAGE = 25
+const MOST = 500
+/** The most sessions in the list of the busiest. */
+const BUSIEST = 25
+
+let query = { by: 'busiest', term: '' }
+let limit = PAGE
+let counts = { local: 0, remote: 0 }
+let lists = { kind: 'users', entries: [], next: null }
+
+const byId = (id) => document.getElementById(id)
+
+/** Shows the sessions that match the search. */
+export async function list(sessions = counts) {
+  counts = sessions
+  const asked = query
+  const page = await find(query)
+  // Another search may have been begun meanwhile.
+  if (asked !== query) return
+  views.sessions({ ...page, total: counts.local + counts.remote }, inspect)
+  byId('more').hidden = page.next === null || limit >= MOST
+}
+
+async function find({ by, term }) {
+  if (by === 'busiest') return busiest()
+  if (by === 'id' && term) return { sessions: await byNumber(term), next: null, note: '', none: noId(term) }
+  const none = !term ? 'There is no session on this node.' : by === 'user' ? `No session on this node is bound to the user ${term}.` : `No session on this node has an address that begins with ${term}.`
+  const page = await ask(`sessions?limit=${limit}${term ? `&${by}=${encodeURIComponent(term)}` : ''}`)
+  return { ...page, note: '', none }
+}
+
+/** Those that send first, then the others by their ids. */
+async function busiest() {
+  const [busy, all] = await Promise.all([ask('busiest'), ask(`sessions?limit=${limit}`)])
+  const listed = new Set(busy.sessions.map(({ id }) => id))
+  // Where not all that send are listed, others would seem to send nothing.
+  const complete = busy.sending <= BUSIEST
+  const others = complete ? all.sessions.filter(({ id }) => !listed.has(id)) : []
+  // Only clients of this node are counted.
+  const note = busy.seconds > 0 && counts.local > 0 ? `${busy.sending} sent in the last ${busy.seconds < 10 ? busy.seconds.toFixed(1) : Math.round(busy.seconds)} s` : ''
+  return { sessions: [...busy.sessions, ...others], next: complete ? all.next : null, note, none: 'There is no session on this node.' }
+}
+
+const isId = (term) => /^-?\d+$/.test(term)
+
+const noId = (term) => (isId(term) ? `No session on this node has the id ${term}.` : `“${term}” is not the id of a session: that is a whole number.`)
+
+async function byNumber(term) {
+  if (!isId(term)) return []
+  const found = await ask(`sessions/${term}`).catch((error) => {
+    if (error.status === 404 || error.status === 400) return null
+    throw error
+  })
+  return found ? [found] : []
+}
+
+/** Adds the next page to a list. It is not repeated: some lists look at every session. */
+async function more() {
+  const { kind, next } = lists
+  if (kind === 'denied') {
+    const { networks } = await ask('denied')
+    byId('list-more').hidden = true
+    return views.denied(networks, (network) => allow(network).then(more))
+  }
+  const after = next === null ? '' : `&after=${encodeURIComponent(next)}`
+  const answer = await ask(`${kind}?limit=${PAGE}${after}`)
+  lists = { kind, entries: [...lists.entries, ...answer[kind]], next: answer.next }
+  views.listed(kind, lists.entries, answer.total, inspect)
+  byId('list-more').hidden = answer.next === null
+}
+
+/** Binds the forms. */
+export function start(failed) {
+  byId('by').addEventListener('change', () => (byId('term').hidden = byId('by').value === 'busiest'))
+  byId('search').addEventListener('submit', (event) => {
+    event.preventDefault()
+    query = { by: byId('by').value, term: byId('term').value.trim() }
+    limit = PAGE
+    list().catch(failed)
+  })
+  byId('more').addEventListener('click', () => {
+    limit = Math.min(MOST, limit * 2)
+    list().catch(failed)
+  })
+  byId('list-form').addEventListener('submit', (event) => {
+    event.preventDefault()
+    lists = { kind: byId('list-of').value, entries: [], next: null }
+    more().catch(failed)
+  })
+  byId('list-more').addEventListener('click', () => more().catch(failed))
+}
