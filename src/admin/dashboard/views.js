@@ -71,9 +71,9 @@ export function members(all, cluster) {
   show('map', all.length ? map(all, badLinks(cluster)) : el('p', { class: 'empty' }, alone))
   const columns = [
     ['Member', (member) => el('span', {}, member.label || member.address, member.self ? el('small', {}, 'this node') : null)],
+    ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
     ['Address', (member) => el('code', {}, member.address)],
     ['Role', (member) => (member.basic ? 'basic member' : member.role)],
-    ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
     ['Round trip', (member) => (works(member) && member.link.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
     ['Our sessions there', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
     ['Queued', (member) => (works(member) ? bytes(member.link.queue_bytes) : null), 'n'],
