@@ -207,7 +207,7 @@ fn fingerprint(member: &Member) -> u64 {
     write(member.address().as_bytes());
     write(member.label().as_bytes());
     write(&member.incarnation().to_le_bytes());
-    write(&[u8::from(member.info().link), u8::from(member.info().gate)]);
+    write(&[u8::from(member.info().link)]);
     write(&(member.services().len() as u64).to_le_bytes());
     member
         .services()
