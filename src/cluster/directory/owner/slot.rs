@@ -32,7 +32,7 @@ const COLLECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a claim waits for other sessions to end: the close callbacks have five seconds.
 const END_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Claims of one user in one view, before they have numbers of the next.
+/// Claims of a slot in one view, before those of one user may have numbers of the next.
 const CLAIMS_PER_VIEW: u64 = 4096;
 
 /// A slot that this node owns.
@@ -43,6 +43,8 @@ pub(super) struct Slot {
     /// Gates that have yet to tell what they have. Until then nothing is granted.
     pub(super) unanswered: BTreeSet<NodeId>,
     pub(super) entries: Entries,
+    /// The number of the last claim that was granted here.
+    last_claim: u64,
     contests: BTreeMap<UserId, Contest>,
     /// Sessions that were ended for claims, here or by the owner before, and when that was noted.
     /// Their claims may be made again.
@@ -117,6 +119,7 @@ impl Slot {
             since,
             unanswered: unanswered.collect(),
             entries: Entries::default(),
+            last_claim: 0,
             contests: BTreeMap::new(),
             replaced: Vec::new(),
         }
@@ -272,7 +275,8 @@ impl Slot {
     /// Makes a session the only one of its user, and returns the number of its claim.
     ///
     /// It is larger than that of every claim of the user that is known, and than those of earlier
-    /// views, which may not be known.
+    /// views, which may not be known. The first thousands of a view are larger than all before them in
+    /// the slot too: a session that has ended may be heard of once more.
     pub(super) fn grant(
         &mut self,
         gates: &mut Gates,
@@ -282,12 +286,15 @@ impl Slot {
     ) -> u64 {
         let known = self.entries.of(user).into_iter().map(|entry| entry.claim);
         let earlier = view.saturating_mul(CLAIMS_PER_VIEW);
+        let last_of_view = earlier.saturating_add(CLAIMS_PER_VIEW - 2);
+        let before = self.last_claim.clamp(earlier, last_of_view);
         let holding = Holding {
             user: user.clone(),
             session: place.session,
-            claim: known.fold(earlier, u64::max).saturating_add(1),
+            claim: known.fold(before, u64::max).saturating_add(1),
             closing: false,
         };
+        self.last_claim = holding.claim;
         self.entries.insert(gates, &place.gate, &holding);
         if let Some(contest) = self.contests.get_mut(user) {
             (contest.replaced, contest.late) = (false, false);
@@ -357,12 +364,12 @@ impl Slot {
 
     /// Returns the sessions of a user whose claims are older than another one.
     ///
-    /// Owners without a numbered view may have granted two claims with one number: one of them counts as
-    /// the older one.
+    /// Owners without a numbered view may have granted two claims with one number. Then one of the two
+    /// counts as the older one: that of a session that has ended, else that of the lower id.
     pub(super) fn superseded_of(&self, gates: &Gates, user: &UserId) -> Vec<StepDown> {
         let mut entries = self.entries.of(user);
         entries.retain(|entry| entry.claim != 0);
-        entries.sort_by_key(|entry| (entry.claim, entry.session));
+        entries.sort_by_key(|entry| (entry.claim, !entry.closing, entry.session));
         let last = entries.pop().map(|last| (last.claim, last.session));
         // One that moves is at two gates for a moment, with its id and its claim.
         entries.retain(|entry| last != Some((entry.claim, entry.session)));
@@ -386,20 +393,49 @@ mod tests {
             incarnation: 1,
         };
         let user = UserId::from(7);
-        for (sessions, superseded) in [([5, 4], Some(4)), ([4, 5], Some(4)), ([4, 4], None)] {
+        for (sessions, has_ended, superseded) in [
+            ([5, 4], 0, Some(4)),
+            ([4, 5], 0, Some(4)),
+            ([4, 5], 5, Some(5)),
+            ([4, 4], 0, None),
+        ] {
             let (mut gates, mut slot) = (Gates::default(), Slot::new(1, [].into_iter()));
             for (gate, session) in ["a:1", "b:1"].into_iter().zip(sessions) {
                 let holding = Holding {
                     user: user.clone(),
                     session,
                     claim: 1,
-                    closing: false,
+                    closing: session == has_ended,
                 };
                 slot.reconcile(&mut gates, &node(gate), &[&holding]);
             }
             let steps = slot.superseded_of(&gates, &user);
             let found: Vec<_> = steps.iter().map(|step| step.place.session).collect();
             assert_eq!(found, Vec::from_iter(superseded), "{sessions:?}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_later_than_that_of_a_session_that_has_ended() {
+        let gate = NodeId {
+            address: "a:1".into(),
+            incarnation: 1,
+        };
+        let (mut gates, mut slot) = (Gates::default(), Slot::new(1, [].into_iter()));
+        let user = UserId::from(7);
+        let mut last = 0;
+        for (session, view) in (1..=10_000).map(|session| (session, 3 + session as u64 / 6_000)) {
+            let gate = gate.clone();
+            let place = Place { gate, session };
+            let claim = slot.grant(&mut gates, view, &user, &place);
+            slot.released(&mut gates, &user, &place, (false, false));
+            let first = view * CLAIMS_PER_VIEW;
+            assert!((first + 1..first + CLAIMS_PER_VIEW).contains(&claim));
+            assert!(
+                claim > last || session > 4_000 && claim == last,
+                "{session}"
+            );
+            last = claim;
         }
     }
 }
