@@ -189,6 +189,10 @@ impl World {
         };
         match outcome {
             Outcome::Granted { replaced, late } => {
+                if let Some(user) = running.gate.user_of(session) {
+                    let claim = running.gate.claim_of(session).unwrap_or_default();
+                    self.oracle.claims(user, (process, session), claim);
+                }
                 // Before it is in a view nothing is promised.
                 if !running.has_lease(now) {
                     return;
@@ -199,7 +203,6 @@ impl World {
                 let user = running.gate.user_of(session).cloned();
                 if let Some(user) = user {
                     let key = (process, session);
-                    let claim = running.gate.claim_of(session).unwrap_or_default();
                     self.disregard_silent(&user, key);
                     if !late {
                         // An owner cannot ask the others for what they have ended.
@@ -211,7 +214,7 @@ impl World {
                             |process| running().any(|it| it.process() == process && is_seen(it));
                         self.oracle.says(&user, key, replaced, in_view);
                     }
-                    self.oracle.granted(&user, key, (replaced, late), claim);
+                    self.oracle.granted(&user, key, (replaced, late));
                 }
             }
             Outcome::TimedOut if self.network.calm_for() > Duration::from_secs(20) => {

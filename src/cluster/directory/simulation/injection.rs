@@ -48,7 +48,9 @@ impl World {
                 }
             }
             1 => {
-                self.network.suspended.insert(node, until);
+                // Never shorter than before: what waits for it keeps its order.
+                let known = self.network.suspended.entry(node).or_insert(until);
+                *known = until.max(*known);
                 self.network.resumed = self.network.resumed.max(until);
             }
             2 if node != other => {

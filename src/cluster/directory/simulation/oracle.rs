@@ -21,8 +21,9 @@ const ANSWER_LAG: Duration = Duration::from_secs(2);
 struct Login {
     begun: Instant,
     until: Option<Instant>,
-    /// The number of its claim if it was granted at a gate in a view.
+    /// The number of its claim once it was granted, and whether its gate was in a view then.
     claim: Option<u64>,
+    in_view: bool,
 }
 
 #[derive(Debug, Default)]
@@ -103,6 +104,7 @@ impl Oracle {
             begun: now,
             until: None,
             claim: None,
+            in_view: false,
         };
         logins.insert(key, login);
     }
@@ -124,7 +126,7 @@ impl Oracle {
     /// was granted, or has the later claim. Grants need not arrive in the order they were given.
     pub(super) fn replaced(&mut self, user: &UserId, key: Key) {
         let logins = self.logins.entry(user.clone()).or_default();
-        let Some(login) = logins.get(&key).filter(|login| login.claim.is_some()) else {
+        let Some(login) = logins.get(&key).filter(|login| login.in_view) else {
             return;
         };
         let (since, claim) = (login.until.unwrap_or(login.begun), login.claim);
@@ -171,18 +173,20 @@ impl Oracle {
         }
     }
 
-    /// A login has been granted, with a claim.
-    pub(super) fn granted(
-        &mut self,
-        user: &UserId,
-        key: Key,
-        (replaced, late): (bool, bool),
-        claim: u64,
-    ) {
-        self.granted += 1;
+    /// A login has got a claim.
+    pub(super) fn claims(&mut self, user: &UserId, key: Key, claim: u64) {
         let logins = self.logins.entry(user.clone()).or_default();
         if let Some(login) = logins.get_mut(&key) {
             login.claim = Some(claim);
+        }
+    }
+
+    /// A login has been granted at a gate in a view.
+    pub(super) fn granted(&mut self, user: &UserId, key: Key, (replaced, late): (bool, bool)) {
+        self.granted += 1;
+        let logins = self.logins.entry(user.clone()).or_default();
+        if let Some(login) = logins.get_mut(&key) {
+            login.in_view = true;
         }
         self.took_over += usize::from(replaced);
         let unfinished = self.unfinished.entry(user.clone()).or_default();
