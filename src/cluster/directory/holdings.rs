@@ -173,7 +173,10 @@ impl Holdings {
         }
         if self.answer_waiting(session, late) {
             self.timed.remove(&session);
-            self.sessions.remove(&session);
+            if let Some(record) = self.sessions.remove(&session) {
+                // It was another owner that waited if there is a new one.
+                self.comparison.add(slot_of(&record.user), 1);
+            }
         } else {
             self.release(session);
         }
