@@ -165,6 +165,7 @@ impl World {
                     if !running.has_lease(now) {
                         // It may begin anew.
                         running.confirmed.clear();
+                        self.oracle.lapsed(process);
                         self.changed = true;
                     }
                     running.lease.renew(sent.0, now, stamp.number != 0);

@@ -148,7 +148,10 @@ impl World {
                 if let Some(holding) = user {
                     self.oracle.replaced(&holding.user, (process, session));
                 }
-                if let Some(claimant) = running.gate.claimant(session) {
+                // Of a gate that may have been evicted nothing is promised.
+                if running.has_lease(self.network.now)
+                    && let Some(claimant) = running.gate.claimant(session)
+                {
                     let login = (claimant.gate.incarnation, claimant.session);
                     self.oracle.made_way((process, session), login);
                 }

@@ -238,6 +238,11 @@ impl Oracle {
             .for_each(|keys| keys.retain(|other| *other != key));
     }
 
+    /// A gate may have been evicted: the owners may not know yet what it has ended.
+    pub(super) fn lapsed(&mut self, process: u64) {
+        self.made_way.retain(|_, before| before.0 != process);
+    }
+
     /// A process is gone with all its sessions.
     pub(super) fn stopped(&mut self, process: u64, now: Instant) {
         self.ended(|ended| ended.0 == process, now);
@@ -246,7 +251,7 @@ impl Oracle {
 
     /// A process is gone, or has given up its claims.
     pub(super) fn gone(&mut self, process: u64) {
-        self.made_way.retain(|_, before| before.0 != process);
+        self.lapsed(process);
         self.unfinished
             .values_mut()
             .for_each(|keys| keys.retain(|other| other.0 != process));
