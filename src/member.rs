@@ -79,6 +79,11 @@ impl Member {
         self.incarnation() == 0
     }
 
+    /// Whether clients may be connected to it. Members without links do not say.
+    pub(crate) fn may_be_gate(&self) -> bool {
+        self.0.gate || !self.0.link
+    }
+
     /// Whether `other` announces the same, apart from fields this version does not know. Their
     /// order may differ from one call to the next.
     pub(crate) fn announces_same(&self, other: &Self) -> bool {

@@ -47,11 +47,8 @@ impl Broadcaster {
     pub(super) fn broadcast(&self, push: &Push<'_>) -> Result<Vec<String>> {
         push.check()?;
         let mut missed = Vec::new();
-        for member in self.node.members() {
-            // It may be a gate unless it says that it is none.
-            if member.info().link && !member.info().gate {
-                continue;
-            }
+        let members = self.node.members();
+        for member in members.iter().filter(|member| member.may_be_gate()) {
             let sent = (0..STREAMS).try_for_each(|index| {
                 let message = Broadcast {
                     route: Bytes::copy_from_slice(push.route().as_bytes()),

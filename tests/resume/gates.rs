@@ -195,13 +195,13 @@ async fn a_wrong_return_through_another_gate_is_lost_with_the_reason_and_changes
 }
 
 #[tokio::test]
-async fn a_gate_that_does_not_know_a_token_of_its_own_is_believed_and_no_other_member_is_asked() {
+async fn a_gate_that_does_not_know_a_token_of_its_own_is_believed_and_no_other_gate_is_asked() {
     let (cluster, [first, second], _log) = gates(SLOW).await;
     let third = App::new().cluster(cluster.member_options().heartbeat(SLOW));
-    let mut third = TestNode::start(third).await;
+    let mut third = TestNode::start(third.tcp("127.0.0.1:0")).await;
     cluster.converged(&[&first, &second, &third]).await;
     let client = Returning::connect(first.node()).await;
-    // A gate that asks all members gets no answer of this one, and cannot say that the session is lost.
+    // A gate that asks all gates gets no answer of this one, and cannot say that the session is lost.
     third.kill();
     let (session, rest) = client.token.split_once('-').unwrap();
     let (secret, node) = rest.split_once('-').unwrap();

@@ -92,7 +92,7 @@ fn set_latest_view(directory: &Arc<Directory>, views: &mut ClusterViews) {
             incarnation: member.incarnation(),
         };
         let own = directory.own();
-        let gates = linked.clone().filter(|member| member.info().gate);
+        let gates = linked.clone().filter(|member| member.may_be_gate());
         // Whether this one is a gate makes no difference: it is not far to ask.
         let gates: HashSet<_> = gates.map(node).chain([own.clone()]).collect();
         let nodes = linked.map(node).chain([own.clone()]).collect();

@@ -73,7 +73,7 @@ impl TunnelClient {
 impl TunnelClient {
     /// Finds the gate that holds the session, and asks it to go on with this client.
     ///
-    /// All members are asked once at most, and only if the run of a gate that the token names cannot be:
+    /// All gates are asked once at most, and only if the run of a gate that the token names cannot be:
     /// that run knows where its sessions are.
     ///
     /// # Errors
@@ -110,17 +110,18 @@ impl TunnelClient {
         Err(None)
     }
 
-    /// Asks all members which of them holds the session of a token.
+    /// Asks all gates which of them holds the session of a token.
     async fn find(&self, token: &str, members: &[Member]) -> Result<Arc<str>, Option<Lost>> {
-        let linked = members.iter().filter(|member| member.info().link);
+        let gates = members.iter();
+        let gates = gates.filter(|member| member.info().link && member.may_be_gate());
         let _permit = self
             .searches
-            .begin(linked.clone().count(), Instant::now())
+            .begin(gates.clone().count(), Instant::now())
             .ok_or(None)?;
         let request = Find {
             token: token.to_owned(),
         };
-        let mut calls: FuturesUnordered<_> = linked
+        let mut calls: FuturesUnordered<_> = gates
             .map(|member| {
                 let address = member.address();
                 let call = self.caller.call(address, 0, FIND, &request, FIND_TIMEOUT);
