@@ -131,14 +131,15 @@ impl PeerCharge {
         }
     }
 
-    /// Changes the charge to what is queued now.
-    pub(crate) fn set(&self, queued: usize) {
+    /// Changes the charge to what is queued now, and returns it.
+    pub(crate) fn set(&self, queued: usize) -> usize {
         let target = queued - queued % Self::STEP;
         let charged = self.charged.load(Relaxed);
         if target != charged {
             self.charged.store(target, Relaxed);
             self.budget.change(charged, target);
         }
+        target
     }
 
     /// The bytes above which the queue takes no more of what it may refuse; at least a step.

@@ -50,7 +50,9 @@ impl Quota {
 pub(super) struct SendQueue {
     frames: VecDeque<(Frame, Option<Arc<Quota>>)>,
     bytes: usize,
-    /// What the queue is charged to the node's memory budget; `None` in tests.
+    /// The part of `bytes` that the node's memory budget was charged.
+    charged: usize,
+    /// The queue's account with that budget; `None` in tests.
     charge: Option<PeerCharge>,
 }
 
@@ -62,8 +64,11 @@ impl SendQueue {
 
     fn resize(&mut self, bytes: usize) {
         self.bytes = bytes;
-        if let Some(charge) = &self.charge {
-            charge.set(bytes);
+        // Within a step of what is charged nothing is due, and that is nearly always so.
+        if bytes.wrapping_sub(self.charged) >= PeerCharge::STEP
+            && let Some(charge) = &self.charge
+        {
+            self.charged = charge.set(bytes);
         }
     }
 
@@ -104,6 +109,10 @@ impl SendQueue {
 
     /// Whether a session may send another message.
     pub(super) fn accepts_message(&self, quota: &Quota) -> bool {
+        if self.bytes <= PeerCharge::STEP {
+            // Neither a share nor a limit is less.
+            return true;
+        }
         let share = self.share();
         self.bytes <= MESSAGE_BYTES.min(share)
             || (quota.bytes() < FAIR_SHARE && self.bytes <= FULL.min(share))
@@ -112,11 +121,11 @@ impl SendQueue {
     /// Whether a frame of `weight` bytes is within the quota. A frame of any size is, if nothing else
     /// of the same quota waits.
     pub(super) fn accepts(&self, quota: &Quota, weight: usize) -> bool {
-        let (after, share) = (quota.bytes() + weight, self.share());
-        if self.bytes <= CONGESTED.min(share) {
+        let after = quota.bytes() + weight;
+        if self.bytes <= PeerCharge::STEP || self.bytes <= CONGESTED.min(self.share()) {
             after <= quota.limit || after == weight
         } else {
-            after <= quota.share && self.bytes <= FULL.min(share)
+            after <= quota.share && self.bytes <= FULL.min(self.share())
         }
     }
 
