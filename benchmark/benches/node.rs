@@ -7,6 +7,8 @@ use tokio::runtime::Builder;
 
 #[path = "../src/bin/counts/cases.rs"]
 mod cases;
+#[path = "../src/bin/counts/client.rs"]
+mod client;
 
 use cases::{Case, NAMES};
 

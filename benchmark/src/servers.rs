@@ -69,6 +69,7 @@ pub(crate) fn run(server: Server) -> Result {
     let env = tracing_subscriber::EnvFilter::from_default_env();
     tracing_subscriber::fmt()
         .with_env_filter(env)
+        .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
     // A baseline is what the machine gives at best, and with two cores and a load on them that is with

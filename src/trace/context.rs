@@ -12,6 +12,8 @@ const SAMPLED: u8 = 1;
 const MAX_STATE: usize = 512;
 const MAX_ENTRIES: usize = 32;
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
 /// A span of a trace, as other programs refer to it: the headers `traceparent` and `tracestate` of
 /// [W3C Trace Context](https://www.w3.org/TR/trace-context/).
 ///
@@ -117,7 +119,7 @@ impl TraceContext {
 /// Writes the `traceparent`.
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (trace, span) = (Hex(&self.trace_id), Hex(&self.span_id));
+        let (trace, span) = (Hex(self.trace_id), Hex(self.span_id));
         write!(f, "00-{trace}-{span}-{:02x}", u8::from(self.sampled))
     }
 }
@@ -131,12 +133,18 @@ impl fmt::Debug for TraceContext {
     }
 }
 
-/// Bytes as lower-case hexadecimal digits.
-pub(super) struct Hex<'a>(pub(super) &'a [u8]);
+/// At most 16 bytes as lower-case hexadecimal digits.
+pub(super) struct Hex<const N: usize>(pub(super) [u8; N]);
 
-impl fmt::Display for Hex<'_> {
+impl<const N: usize> fmt::Display for Hex<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(&self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 0xF)];
+        }
+        let digits = str::from_utf8(&digits[..2 * N]);
+        f.write_str(digits.map_err(|_| fmt::Error)?)
     }
 }
 

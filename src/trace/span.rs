@@ -52,20 +52,41 @@ pub(crate) struct OpenSpan {
     ended: bool,
 }
 
-/// Makes a span with the fields that all have, and those given.
+/// The identity of a span that is about to begin.
+struct Ids<'a> {
+    /// `None` if the application's hook may choose it, which sees the span first.
+    own: Option<TraceContext>,
+    trace_id: [u8; 16],
+    parent: Option<&'a TraceContext>,
+}
+
+impl Ids<'_> {
+    fn chosen(&self) -> TraceContext {
+        let own = rand::random::<u64>().max(1).to_be_bytes();
+        match self.parent {
+            Some(parent) => parent.child(own),
+            None => TraceContext::of_ids(self.trace_id, own),
+        }
+    }
+}
+
+/// Makes a span with the fields that all have, and those given. The ids are among them from the
+/// beginning if they are known: a subscriber looks at its filters and fields again for each that is
+/// recorded later.
 macro_rules! traced_span {
-    ($node:expr, $name:literal, $($field:tt)*) => {
+    ($tracer:expr, $ids:expr, $name:literal, $($field:tt)*) => {{
+        let own = $ids.own.as_ref();
         info_span!(
             target: "nano::trace",
             parent: None,
             $name,
-            node = $node.as_str(),
-            trace_id = field::Empty,
-            span_id = field::Empty,
-            parent_id = field::Empty,
+            node = $tracer.node.as_str(),
+            trace_id = own.map(|own| field::display(Hex(own.trace_id()))),
+            span_id = own.map(|own| field::display(Hex(own.span_id()))),
+            parent_id = $ids.parent.map(|parent| field::display(Hex(parent.span_id()))),
             $($field)*
         )
-    };
+    }};
 }
 
 impl Tracer {
@@ -77,9 +98,10 @@ impl Tracer {
         source: impl FnOnce() -> Source<'a>,
     ) -> Option<Box<OpenSpan>> {
         let trace_id = sampling.decide(parent, rand::random)?;
-        let source = source();
+        let (source, ids) = (source(), self.ids(trace_id, parent));
         let span = traced_span!(
-            self.node,
+            self,
+            ids,
             "gate",
             session = source.session,
             user = source.user.as_deref(),
@@ -87,7 +109,7 @@ impl Tracer {
             request = source.request,
             outcome = field::Empty
         );
-        Some(Box::new(self.open(span, trace_id, parent)))
+        Some(Box::new(self.open(span, ids)))
     }
 
     /// What other nodes refer to as their span is the current trace of what it causes here.
@@ -98,31 +120,31 @@ impl Tracer {
         })
     }
 
-    fn open(
-        self: &Arc<Self>,
-        span: Span,
-        trace_id: [u8; 16],
-        parent: Option<&TraceContext>,
-    ) -> OpenSpan {
-        let named = self.on_span.as_ref().and_then(|hook| {
-            let named = catch_panic(&self.panics, "the span hook panicked", || {
-                Ok(hook(&span, parent))
-            });
-            named.ok().flatten()
-        });
-        let context = named.unwrap_or_else(|| {
-            let own = rand::random::<u64>().max(1).to_be_bytes();
-            match parent {
-                Some(parent) => parent.child(own),
-                None => TraceContext::of_ids(trace_id, own),
-            }
-        });
-        let (trace, own) = (context.trace_id(), context.span_id());
-        span.record("trace_id", field::display(Hex(&trace)));
-        span.record("span_id", field::display(Hex(&own)));
-        if let Some(parent) = parent {
-            span.record("parent_id", field::display(Hex(&parent.span_id())));
+    fn ids<'a>(&self, trace_id: [u8; 16], parent: Option<&'a TraceContext>) -> Ids<'a> {
+        let mut ids = Ids {
+            own: None,
+            trace_id,
+            parent,
+        };
+        if self.on_span.is_none() {
+            ids.own = Some(ids.chosen());
         }
+        ids
+    }
+
+    fn open(self: &Arc<Self>, span: Span, mut ids: Ids<'_>) -> OpenSpan {
+        let context = ids.own.take().unwrap_or_else(|| {
+            let named = self.on_span.as_ref().and_then(|hook| {
+                let named = catch_panic(&self.panics, "the span hook panicked", || {
+                    Ok(hook(&span, ids.parent))
+                });
+                named.ok().flatten()
+            });
+            let context = named.unwrap_or_else(|| ids.chosen());
+            span.record("trace_id", field::display(Hex(context.trace_id())));
+            span.record("span_id", field::display(Hex(context.span_id())));
+            context
+        });
         OpenSpan {
             span,
             trace: self.remote(context),
@@ -135,8 +157,10 @@ impl Tracer {
 impl Trace {
     /// Begins the span of a message's handler.
     pub(crate) fn handler(&self, source: &Source<'_>) -> Box<OpenSpan> {
-        Box::new(self.child(traced_span!(
-            self.tracer.node,
+        let ids = self.ids();
+        let span = traced_span!(
+            self.tracer,
+            ids,
             "handler",
             session = source.session,
             user = source.user.as_deref(),
@@ -144,34 +168,34 @@ impl Trace {
             request = source.request,
             queue_us = field::Empty,
             outcome = field::Empty
-        )))
+        );
+        Box::new(self.tracer.open(span, ids))
     }
 
     /// Begins the span of a call.
     pub(crate) fn call(&self, route: &str) -> Box<OpenSpan> {
-        Box::new(self.child(traced_span!(
-            self.tracer.node,
-            "call",
-            route,
-            outcome = field::Empty
-        )))
+        let ids = self.ids();
+        let span = traced_span!(self.tracer, ids, "call", route, outcome = field::Empty);
+        Box::new(self.tracer.open(span, ids))
     }
 
     /// Begins the span of a scheduler's task.
     pub(crate) fn task(&self, scheduler: &str) -> OpenSpan {
-        self.child(traced_span!(self.tracer.node, "task", scheduler))
-            .without_outcome()
+        let ids = self.ids();
+        let span = traced_span!(self.tracer, ids, "task", scheduler);
+        self.tracer.open(span, ids).without_outcome()
     }
 
     /// Begins the span of a timer's callback.
     pub(crate) fn timer(&self, scheduler: &str) -> OpenSpan {
-        self.child(traced_span!(self.tracer.node, "timer", scheduler))
-            .without_outcome()
+        let ids = self.ids();
+        let span = traced_span!(self.tracer, ids, "timer", scheduler);
+        self.tracer.open(span, ids).without_outcome()
     }
 
-    fn child(&self, span: Span) -> OpenSpan {
+    fn ids(&self) -> Ids<'_> {
         let parent = &self.context;
-        self.tracer.open(span, parent.trace_id(), Some(parent))
+        self.tracer.ids(parent.trace_id(), Some(parent))
     }
 }
 

@@ -1,29 +1,28 @@
 //! What is counted: whole messages, from a client's socket through the node and back, all on one
 //! thread.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use nano::{
-    App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, code,
+    App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, Traces, code,
     filter::{self, Flow},
     message::{self, Dictionary, Message},
-    packet::{self, Decoder, Kind},
+    packet::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+
+use super::client::Client;
 
 const LISTEN: &str = "127.0.0.1:0";
 const MEMBERS: usize = 32;
-const MAX_PACKET: usize = 64 * 1024;
 
 /// The names of all cases.
-pub(crate) const NAMES: [&str; 6] = [
+pub(crate) const NAMES: [&str; 8] = [
     "echo-1",
     "echo-8",
+    "resumed-8",
+    "traced-8",
     "json-1",
     "filtered-8",
     "broadcast-32",
@@ -53,6 +52,15 @@ impl Case {
             "echo-8" => {
                 Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 8).await
             }
+            // What it takes more than echo-8 is what sessions cost that can be resumed.
+            "resumed-8" => {
+                let case =
+                    Self::requests(vec![standalone().await?], "Echo.Echo", &[b'x'; 64], 8).await?;
+                let speaker = Client::resumable(&case.nodes).await?;
+                Ok(Self { speaker, ..case })
+            }
+            // What it takes more than echo-8 is what traces cost, one in a hundred messages.
+            "traced-8" => Self::requests(vec![traced().await?], "Echo.Echo", &[b'x'; 64], 8).await,
             "json-1" => Self::requests(vec![standalone().await?], "Echo.Json", json, 1).await,
             // What it takes more than echo-8 is the filter.
             "filtered-8" => {
@@ -164,6 +172,22 @@ async fn standalone() -> Result<Node> {
         .await
 }
 
+/// A node that samples messages, whose spans are recorded as a log would.
+async fn traced() -> Result<Node> {
+    tracing_subscriber::fmt()
+        .with_env_filter("nano::trace=info")
+        .with_ansi(false)
+        .with_writer(io::sink)
+        .init();
+    App::new()
+        .component(Echo)
+        .traces(Traces::new().ratio(0.01))
+        .tcp(LISTEN)
+        .scheduler_threads(None)
+        .start()
+        .await
+}
+
 /// A node whose handlers are behind a filter that looks at the session.
 async fn filtered() -> Result<Node> {
     App::new()
@@ -192,52 +216,6 @@ async fn cluster() -> Result<Vec<Node>> {
         .unwrap_or_default();
     let gate = node(Cluster::join([address])).tcp(LISTEN).start().await?;
     Ok(vec![gate, master])
-}
-
-struct Client {
-    socket: TcpStream,
-    heard: Vec<u8>,
-}
-
-impl Client {
-    async fn connect(nodes: &[Node]) -> Result<Self> {
-        let address = nodes
-            .iter()
-            .find_map(|node| node.addresses().first().copied());
-        let address = address.ok_or_else(|| Error::new(code::INTERNAL, "no node listens"))?;
-        let mut socket = TcpStream::connect(address).await?;
-        socket.set_nodelay(true)?;
-        let mut out = BytesMut::new();
-        packet::encode(Kind::Handshake, b"{}", &mut out)?;
-        socket.write_all(&out).await?;
-        let mut decoder = Decoder::new(MAX_PACKET);
-        while decoder.decode()?.is_none() {
-            let mut chunk = [0; 1024];
-            let size = socket.read(&mut chunk).await?;
-            if size == 0 {
-                return Err(Error::new(code::CLOSED, "no handshake"));
-            }
-            decoder.feed(&chunk[..size]);
-        }
-        out.clear();
-        packet::encode(Kind::Ack, b"", &mut out)?;
-        socket.write_all(&out).await?;
-        Ok(Self {
-            socket,
-            heard: Vec::new(),
-        })
-    }
-
-    async fn exchange(&mut self, said: &[u8], answer: usize) -> Result {
-        self.socket.write_all(said).await?;
-        self.hear(answer).await
-    }
-
-    async fn hear(&mut self, size: usize) -> Result {
-        self.heard.resize(size, 0);
-        self.socket.read_exact(&mut self.heard).await?;
-        Ok(())
-    }
 }
 
 struct Echo;

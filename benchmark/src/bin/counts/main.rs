@@ -17,6 +17,7 @@ use nano::{Error, Result, code};
 use tokio::runtime::Builder;
 
 mod cases;
+mod client;
 mod expected;
 mod valgrind;
 
