@@ -10,8 +10,13 @@ use bytes::{Bytes, BytesMut};
 
 use crate::{message::Message, net::stream::SHARE_FROM};
 
-/// A chunk of small packets from this size on does not grow, in bytes.
+/// The longest chunk of small packets, unless one packet is longer, and the queue of a client that does
+/// not keep up, in bytes.
 const LONG: usize = 16 * 1024;
+
+/// A packet from this size on is shared with the queues of other clients, not copied, when the client
+/// does not keep up: it is kept for long, and to write many chunks at once is not what it waits for.
+const SHARE_BEHIND: usize = 256;
 
 /// Sizes that a buffer of small packets may begin with, in bytes: one packet needs no more than a new
 /// buffer has, and a longer buffer would be kept for few packets.
@@ -73,7 +78,12 @@ impl SendQueue {
 
     /// Queues an encoded packet.
     pub(super) fn packet(&mut self, packet: &Bytes) {
-        if packet.len() < SHARE_FROM {
+        let share_from = if self.is_behind() {
+            SHARE_BEHIND
+        } else {
+            SHARE_FROM
+        };
+        if packet.len() < share_from {
             self.make_room(packet.len());
             self.tail.extend_from_slice(packet);
         } else {
@@ -88,7 +98,7 @@ impl SendQueue {
         &mut self,
         write: impl FnOnce(&mut BytesMut) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.make_room(SHARE_FROM);
+        self.make_room(*USUAL.end());
         let before = self.tail.len();
         write(&mut self.tail)?;
         self.encoded.add(self.tail.len() - before);
@@ -138,15 +148,22 @@ impl SendQueue {
         *self = Self::default();
     }
 
+    fn is_behind(&self) -> bool {
+        self.encoded.bytes >= LONG
+    }
+
     /// Begins a new chunk when the last one is long and would have to grow: a buffer grows to twice
     /// its size, half of which may stay unused.
     fn make_room(&mut self, len: usize) {
         let used = self.tail.len();
-        if used >= LONG && used + len > self.tail.capacity() {
+        if used >= LONG / 2 && used + len > self.tail.capacity() {
             self.seal();
         }
         if self.tail.is_empty() {
-            self.tail.reserve(self.usual);
+            // It is likely to be filled if the last one was and the client is behind: then it need
+            // not grow.
+            let long = self.is_behind() && self.usual == *USUAL.end();
+            self.tail.reserve(if long { LONG } else { self.usual });
         }
     }
 
@@ -156,6 +173,62 @@ impl SendQueue {
             self.usual = if USUAL.contains(&size) { size } else { 0 };
             self.chunks
                 .push_back(std::mem::take(&mut self.tail).freeze());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of all chunks that only this queue holds.
+    fn own(queue: &SendQueue) -> usize {
+        let chunks = queue.chunks.iter().filter(|chunk| chunk.is_unique());
+        chunks.map(Bytes::len).sum::<usize>() + queue.tail.capacity()
+    }
+
+    #[test]
+    fn packets_for_many_clients_are_copied_until_a_client_is_behind() {
+        let (mut queue, packet) = (SendQueue::default(), Bytes::from(vec![7; 1000]));
+        for _ in 0..200 {
+            queue.packet(&packet);
+        }
+        assert_eq!((queue.bytes(), queue.messages()), (200_000, 200));
+        assert!(own(&queue) <= 2 * LONG, "{}", own(&queue));
+        let mut chunks = VecDeque::new();
+        assert_eq!(queue.take(&mut chunks), 200);
+        assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), 200_000);
+    }
+
+    #[test]
+    fn packets_of_its_own_take_little_more_than_their_bytes_when_a_client_is_behind() {
+        for len in [50, 300, 1000, 2000] {
+            let mut queue = SendQueue::default();
+            let mut capacity = 0;
+            for _ in 0..1_000_000 / len {
+                let sealed = queue.chunks.len();
+                let before = queue.tail.capacity();
+                let written: Result<(), ()> = queue.write(|out| {
+                    out.extend_from_slice(&vec![1; len]);
+                    Ok(())
+                });
+                assert_eq!(written, Ok(()));
+                if queue.chunks.len() > sealed {
+                    capacity += before;
+                }
+            }
+            capacity += queue.tail.capacity();
+            assert!(capacity < queue.bytes() / 10 * 12, "{len}: {capacity}");
+        }
+    }
+
+    #[test]
+    fn small_packets_between_shared_ones_reserve_no_long_chunk() {
+        let (mut queue, shared) = (SendQueue::default(), Bytes::from(vec![7; 1000]));
+        for _ in 0..100 {
+            queue.packet(&shared);
+            queue.packet(&Bytes::from_static(&[1; 50]));
+            assert!(queue.bytes() < 2 * LONG || queue.tail.capacity() <= *USUAL.start());
         }
     }
 }
