@@ -1,6 +1,6 @@
 //! Which clients send most.
 
-use std::{collections::HashMap, sync::atomic::Ordering, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, sync::atomic::Ordering, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -88,13 +88,18 @@ impl Busiest {
     }
 }
 
-/// The sessions with the highest rates. Those with equal ones are in the order of their ids, so that a
-/// list keeps its order while nothing changes.
+/// The sessions with the highest rates. Those with much the same are in the order of their ids, so
+/// that a list keeps its order while nothing of note changes.
 fn busiest(sending: &HashMap<i64, f64>) -> Vec<(i64, f64)> {
     let mut busy: Vec<_> = sending.iter().map(|(id, rate)| (*id, *rate)).collect();
-    busy.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    busy.sort_by_key(|(id, rate)| (Reverse(magnitude(*rate)), *id));
     busy.truncate(SHOWN);
     busy
+}
+
+/// The same for rates that differ by less than about a third.
+fn magnitude(rate: f64) -> i64 {
+    (rate.log2() * 2.0).round() as i64
 }
 
 #[cfg(test)]
@@ -102,9 +107,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sessions_with_equal_rates_keep_their_order() {
-        let mut sending: HashMap<_, _> = (1..=60).map(|id| (id, 4.0)).collect();
-        sending.insert(61, 5.0);
+    fn sessions_with_much_the_same_rates_keep_their_order() {
+        let mut sending: HashMap<_, _> = (1..=60)
+            .map(|id| (id, [4.0, 4.1, 3.9][id as usize % 3]))
+            .collect();
+        sending.insert(61, 8.0);
         let ids: Vec<_> = busiest(&sending).iter().map(|(id, _)| *id).collect();
         assert_eq!(ids[..4], [61, 1, 2, 3]);
         assert_eq!(ids.len(), SHOWN);

@@ -28,10 +28,11 @@ export function chart(series, format, least, label) {
   const lines = series.map(({ points }, index) => {
     let pen = 'M'
     let path = ''
+    // A line begins with a dot, so that one of a single point is seen.
     for (const [at, value] of points) {
       if (!Number.isFinite(value)) pen = 'M'
       else if (now - at <= SPAN) {
-        path += `${pen}${x(at).toFixed(1)} ${y(value).toFixed(1)}`
+        path += `${pen}${x(at).toFixed(1)} ${y(value).toFixed(1)}${pen === 'M' ? 'h0' : ''}`
         pen = 'L'
       }
     }

@@ -317,10 +317,11 @@ impl PeerTransport for LinkPeer {
             self.streams.iter().map(|stream| stream.read(count)).sum()
         };
         let linked = self.any_stream(|state| state.is_linked());
+        let health = self.health();
         PeerReport {
             address: self.address.to_string(),
             transport: "link",
-            state: match self.health() {
+            state: match health {
                 Health::Good if !linked => "idle",
                 health => health.name(),
             },
@@ -332,6 +333,8 @@ impl PeerTransport for LinkPeer {
                 .iter()
                 .filter_map(|stream| stream.round_trip())
                 .max()
+                // What was measured before it broke says nothing of it now.
+                .filter(|_| !matches!(health, Health::Broken | Health::Closed))
                 .map(|took| took.as_secs_f64()),
         }
     }
