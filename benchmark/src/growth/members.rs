@@ -1,9 +1,10 @@
-//! Members that have nothing to say to each other.
+//! Members that have nothing to say to each other, and then are asked once each.
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
-use nano::{App, Cluster, Node, Result};
+use nano::{App, Cluster, Component, Handlers, Node, Result, Session};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -33,6 +34,9 @@ pub(super) async fn measure(size: usize) -> Result<Point> {
     let before = Usage::now();
     sleep(MEASURED).await;
     let after = Usage::now();
+
+    let closed = ask(&master, &members).await?;
+    let open = ask(&master, &members).await?;
 
     // The others learn of it while it shuts down.
     let begun = Instant::now();
@@ -64,13 +68,51 @@ pub(super) async fn measure(size: usize) -> Result<Point> {
             "descriptors, each",
             "",
             after.descriptors_since(&empty) * each,
-        );
+        )
+        .with("call over a link to be opened, p50", "ms", closed.0)
+        .with("p99", "ms", closed.1)
+        .with("call over an open link, p50", "ms", open.0)
+        .with("p99", "ms", open.1);
     join_all(all().map(|node| node.shutdown())).await;
     Ok(point)
 }
 
+/// Calls each member, one after the other. Returns the median and the 99th percentile in milliseconds.
+async fn ask(master: &Node, members: &[Arc<Node>]) -> Result<(f64, f64)> {
+    let mut took = Vec::with_capacity(members.len());
+    for member in members {
+        let call = master.handle().call("Echo.Echo").to(address(member));
+        let begun = Instant::now();
+        call.raw("").await?;
+        took.push(begun.elapsed().as_secs_f64() * 1e3);
+    }
+    took.sort_unstable_by(f64::total_cmp);
+    let quantile = |percent: usize| took.get(took.len() * percent / 100);
+    Ok((
+        quantile(50).copied().unwrap_or_default(),
+        quantile(99).copied().unwrap_or_default(),
+    ))
+}
+
+struct Echo;
+
+impl Component for Echo {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.raw("Echo", Self::echo)
+    }
+}
+
+impl Echo {
+    fn echo(&self, _: &Session, body: Bytes) -> Result<Bytes> {
+        Ok(body)
+    }
+}
+
 async fn start(cluster: Cluster) -> Result<Arc<Node>> {
-    let app = App::new().scheduler_threads(1).io_threads(1);
+    let app = App::new()
+        .component(Echo)
+        .scheduler_threads(1)
+        .io_threads(1);
     let node = app.cluster(cluster.listen("127.0.0.1:0")).start().await?;
     Ok(Arc::new(node))
 }
