@@ -66,7 +66,8 @@ struct Table {
 struct Entry {
     session: Arc<dyn Resumable>,
     secrets: Secrets,
-    arrival: Option<Arrival>,
+    /// For a moment only: in a box, every entry of the table is half as large.
+    arrival: Option<Box<Arrival>>,
     /// Held while the session moves to another gate.
     migrating: Option<OwnedSemaphorePermit>,
     /// When it may be tried again to move the session, and how often it has failed.
@@ -306,7 +307,7 @@ impl Registry {
             return drop(arrival);
         };
         let session = entry.session.clone();
-        let replaced = entry.arrival.replace(arrival);
+        let replaced = entry.arrival.replace(Box::new(arrival));
         drop(table);
         drop(replaced);
         session.supersede();
@@ -324,7 +325,7 @@ impl Registry {
         match arrival {
             // Without the lock: it owns a socket.
             _ if migrates => Next::Migrates,
-            Some(arrival) => Next::Returned(arrival),
+            Some(arrival) => Next::Returned(*arrival),
             None => Next::Waits,
         }
     }
