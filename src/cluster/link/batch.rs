@@ -52,7 +52,11 @@ impl Encoded for Batch {
                     let frames = encoded.len() / (end - at);
                     batch.frames.reserve(frames.min(MAX_RESERVED));
                 }
-                batch.frames.push(decode_frame(encoded, start, end)?);
+                // Read where it stays: a frame is large, and moves are copies.
+                batch.frames.push(Frame::default());
+                if let Some(frame) = batch.frames.last_mut() {
+                    decode_frame(frame, encoded, start, end)?;
+                }
                 at = end;
             } else {
                 at = decode_field(&mut batch, encoded, at, encoded.len())?;
@@ -134,9 +138,13 @@ fn varint_len(value: u64) -> usize {
     (((value | 1).ilog2() * 9 + 73) / 64) as usize
 }
 
-/// Reads the frame between two positions.
-fn decode_frame(encoded: &Bytes, mut at: usize, end: usize) -> Result<Frame, DecodeError> {
-    let mut frame = Frame::default();
+/// Reads the frame between two positions into an empty one.
+fn decode_frame(
+    frame: &mut Frame,
+    encoded: &Bytes,
+    mut at: usize,
+    end: usize,
+) -> Result<(), DecodeError> {
     while at < end {
         let next = match encoded[at] {
             key @ (key::KIND
@@ -169,10 +177,10 @@ fn decode_frame(encoded: &Bytes, mut at: usize, end: usize) -> Result<Frame, Dec
         };
         at = match next {
             Some(next) => next,
-            None => decode_field(&mut frame, encoded, at, end)?,
+            None => decode_field(frame, encoded, at, end)?,
         };
     }
-    Ok(frame)
+    Ok(())
 }
 
 /// Reads a field by the generated code, which has the errors too. Returns the position behind it.
