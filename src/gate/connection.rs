@@ -1,8 +1,10 @@
 //! The task of one connection: drives reads, writes and deadlines.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     future::poll_fn,
+    mem,
     pin::pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -33,6 +35,16 @@ use crate::{
     session::{CloseReason, Session, SessionSink},
     trace::{OpenSpan, Source, TraceContext, within},
 };
+
+/// The most chunks for which a spare list is kept.
+const MAX_SPARE: usize = 64;
+
+thread_local! {
+    /// An empty list for the packets of the connection that writes next. One for each took 5 % of the
+    /// instructions of a broadcast when it was freed with the last packet, and would take 128 bytes of
+    /// each idle connection if it were kept.
+    static SPARE: Cell<VecDeque<Bytes>> = const { Cell::new(VecDeque::new()) };
+}
 
 /// One connection. Reading and writing go on side by side: a client that does not read is still
 /// read from, and the other way round.
@@ -160,6 +172,20 @@ impl<T: Transport> Connection<T> {
     }
 
     fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if self.outgoing.is_empty() {
+            self.outgoing = SPARE.take();
+        }
+        let end = self.poll_packets(cx);
+        if self.outgoing.is_empty() {
+            let spare = mem::take(&mut self.outgoing);
+            if spare.capacity() <= MAX_SPARE {
+                SPARE.set(spare);
+            }
+        }
+        end
+    }
+
+    fn poll_packets(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         let mut written = 0;
         let end = loop {
             // Everything that was taken is written before more is taken, so that what waits stays in

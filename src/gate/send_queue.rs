@@ -123,11 +123,11 @@ impl SendQueue {
 
     /// Moves all encoded packets to `into` and returns their number.
     pub(super) fn take(&mut self, into: &mut VecDeque<Bytes>) -> usize {
-        self.seal();
-        if into.is_empty() {
-            *into = std::mem::take(&mut self.chunks);
-        } else {
-            into.append(&mut self.chunks);
+        if !self.chunks.is_empty() {
+            into.extend(std::mem::take(&mut self.chunks));
+        }
+        if let Some(chunk) = self.sealed() {
+            into.push_back(chunk);
         }
         std::mem::take(&mut self.encoded).messages
     }
@@ -168,12 +168,19 @@ impl SendQueue {
     }
 
     fn seal(&mut self) {
-        if !self.tail.is_empty() {
-            let size = self.tail.len().next_power_of_two().min(*USUAL.end());
-            self.usual = if USUAL.contains(&size) { size } else { 0 };
-            self.chunks
-                .push_back(std::mem::take(&mut self.tail).freeze());
+        if let Some(chunk) = self.sealed() {
+            self.chunks.push_back(chunk);
         }
+    }
+
+    /// The small packets behind the last chunk, as a chunk.
+    fn sealed(&mut self) -> Option<Bytes> {
+        if self.tail.is_empty() {
+            return None;
+        }
+        let size = self.tail.len().next_power_of_two().min(*USUAL.end());
+        self.usual = if USUAL.contains(&size) { size } else { 0 };
+        Some(std::mem::take(&mut self.tail).freeze())
     }
 }
 

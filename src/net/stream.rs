@@ -178,6 +178,4 @@ fn advance(from: &mut VecDeque<Bytes>, mut count: usize) {
         count -= chunk.len();
         from.pop_front();
     }
-    // Everything is written: an idle connection holds no queue.
-    *from = VecDeque::new();
 }

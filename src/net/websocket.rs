@@ -84,6 +84,8 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> WebSocket<S> {
             self.frames.push_back(pong);
             ready!(self.stream.poll_write(cx, &mut self.frames, written))?;
         }
+        // An idle connection holds no queue.
+        self.frames = VecDeque::new();
         Poll::Ready(Ok(()))
     }
 

@@ -45,7 +45,7 @@ impl Replay {
 
     /// Counts what is queued as sent, for a client that is away.
     pub(in crate::gate) fn settle(&mut self, queue: &mut SendQueue) {
-        self.drain(queue, drop);
+        self.drain(queue, &mut VecDeque::new());
         self.ready.clear();
     }
 
@@ -88,7 +88,7 @@ impl Replay {
     ) -> usize {
         let mut packets = self.ready.len();
         into.append(&mut self.ready);
-        packets += self.drain(queue, |chunk| into.push_back(chunk));
+        packets += self.drain(queue, into);
         if self.endpoint.heartbeat_due() {
             let (body, mut out) = (self.heartbeat(), BytesMut::new());
             // A count of ten bytes at most fits into a packet.
@@ -100,13 +100,12 @@ impl Replay {
         packets
     }
 
-    /// Counts and keeps what is queued, in order.
-    fn drain(&mut self, queue: &mut SendQueue, mut take: impl FnMut(Bytes)) -> usize {
-        let mut chunks = VecDeque::new();
-        let packets = queue.take(&mut chunks);
-        for chunk in chunks {
-            self.endpoint.record(&chunk);
-            take(chunk);
+    /// Counts and keeps what is queued, in order, and moves it to `into`.
+    fn drain(&mut self, queue: &mut SendQueue, into: &mut VecDeque<Bytes>) -> usize {
+        let before = into.len();
+        let packets = queue.take(into);
+        for chunk in into.range(before..) {
+            self.endpoint.record(chunk);
         }
         packets
     }
@@ -142,7 +141,7 @@ impl Replay {
             return;
         }
         let mut ready = mem::take(&mut self.ready);
-        self.drain(queue, |chunk| ready.push_back(chunk));
+        self.drain(queue, &mut ready);
         ready.extend(mem::take(&mut self.again));
         self.ready = ready;
     }
