@@ -120,8 +120,8 @@ impl Scheduler {
     }
 
     /// Labels the task that the calling thread runs, for reports of tasks that block for long.
-    pub(crate) fn label_task(label: TaskLabel) {
-        Strand::label_task(label);
+    pub(crate) fn label_task(label: TaskLabel, session: i64) {
+        Strand::label_task(label, session);
     }
 
     /// The label of the task that the calling thread runs; none outside of tasks.

@@ -136,7 +136,11 @@ pub(super) fn schedulers(state: &AdminState, query: &Query) -> Result<Value, Api
 
 fn scheduler(scheduler: &SchedulerStatus) -> Value {
     let held = scheduler.held.as_ref().map(|held| {
-        json!({"route": held.route.as_deref(), "running_ms": held.running.as_millis() as u64})
+        json!({
+            "route": held.route.as_deref(),
+            "session": held.session,
+            "running_ms": held.running.as_millis() as u64,
+        })
     });
     json!({
         "name": &*scheduler.name,

@@ -59,7 +59,7 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
             mut invocation,
             message,
         } = self;
-        Scheduler::label_task(invocation.handler.label);
+        Scheduler::label_task(invocation.handler.label, invocation.session().id());
         let span = invocation.span();
         let trace = invocation.trace().cloned();
         let mut stage = Stage::Before;
@@ -129,8 +129,9 @@ impl<S: Serializer, M: Send + 'static> FilteredCall<S, M> {
             let chain = &handler.chain;
             let enter = chain.enter_waiting(entered, &mut call, &reporter.metrics.panics);
             let mut enter = pin!(enter);
+            let id = session.id();
             let labelled = poll_fn(|cx| {
-                Scheduler::label_task(handler.label);
+                Scheduler::label_task(handler.label, id);
                 enter.as_mut().poll(cx)
             });
             let timeout = reporter.request_timeout;

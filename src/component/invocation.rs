@@ -156,7 +156,7 @@ impl<S: Serializer> Invocation<S> {
         Output: 'static,
         Work: Future<Output = Output> + Send + 'static,
     {
-        Scheduler::label_task(self.handler.label);
+        Scheduler::label_task(self.handler.label, self.session().id());
         let begun = Instant::now();
         self.begin(begun);
         let span = self.span();
@@ -223,7 +223,7 @@ impl<S: Serializer> Invocation<S> {
             .cancellable
             .then(|| Box::pin(self.session().cancelled()));
         poll_fn(|cx| {
-            Scheduler::label_task(self.handler.label);
+            Scheduler::label_task(self.handler.label, self.session().id());
             if let Some(cancelled) = &mut cancelled
                 && cancelled.as_mut().poll(cx).is_ready()
             {

@@ -110,11 +110,11 @@ impl Strand {
         CURRENT.with_borrow(Clone::clone)
     }
 
-    /// Labels the task that the calling thread runs, if it runs one.
-    pub(super) fn label_task(label: TaskLabel) {
+    /// Labels the task that the calling thread runs for a session, if it runs one.
+    pub(super) fn label_task(label: TaskLabel, session: i64) {
         CURRENT.with_borrow(|current| {
             if let Some(strand) = current {
-                strand.progress.label(label);
+                strand.progress.label(label, session);
             }
         });
     }

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -62,6 +62,8 @@ pub(super) struct Progress {
     /// Lower half: the tasks that the turn has taken out of the queue and not started. Upper half:
     /// the label of the running task. One word, so that both change with one store per task.
     tasks: AtomicU64,
+    /// The id of the session that the running task is for; of an earlier task where that has no label.
+    session: AtomicI64,
     /// Microseconds of all turns, and of the longest.
     busy: AtomicU64,
     longest: AtomicU64,
@@ -73,6 +75,7 @@ impl Progress {
             scheduler,
             turns: AtomicU64::new(0),
             tasks: AtomicU64::new(0),
+            session: AtomicI64::new(0),
             busy: AtomicU64::new(0),
             longest: AtomicU64::new(0),
         }
@@ -89,8 +92,9 @@ impl Progress {
         self.tasks.store(waiting as u64, Ordering::Relaxed);
     }
 
-    /// Labels the running task.
-    pub(super) fn label(&self, TaskLabel(label): TaskLabel) {
+    /// Labels the running task, which is for a session.
+    pub(super) fn label(&self, TaskLabel(label): TaskLabel, session: i64) {
+        self.session.store(session, Ordering::Relaxed);
         let tasks = self.waiting() as u64 | u64::from(label) << 32;
         self.tasks.store(tasks, Ordering::Relaxed);
     }
@@ -123,6 +127,12 @@ impl Progress {
 
     pub(super) fn task_label(&self) -> TaskLabel {
         TaskLabel((self.tasks.load(Ordering::Relaxed) >> 32) as u32)
+    }
+
+    /// What the running task is, if it is a handler: its route, and the id of the session.
+    fn handler(&self) -> Option<(Arc<str>, i64)> {
+        let route = self.task_label().text()?;
+        Some((route, self.session.load(Ordering::Relaxed)))
     }
 }
 
@@ -159,6 +169,8 @@ pub struct SchedulerStatus {
 pub struct HeldBy {
     /// The route, if the task is a handler.
     pub route: Option<Arc<str>>,
+    /// The id of the session whose message the handler has, if the task is a handler.
+    pub session: Option<i64>,
     /// How long it has run, at least: it started up to a second before it was first seen.
     pub running: Duration,
 }
@@ -205,7 +217,7 @@ struct Sample {
 #[derive(Debug, PartialEq, Eq)]
 struct Report {
     scheduler: Arc<str>,
-    label: Option<Arc<str>>,
+    handler: Option<(Arc<str>, i64)>,
     /// At least so long; the task started up to one interval before it was first seen.
     running: Duration,
 }
@@ -258,9 +270,13 @@ impl Watch {
                     turns: read(&progress.turns) / 2,
                     busy: Duration::from_micros(read(&progress.busy)),
                     longest_turn: Duration::from_micros(read(&progress.longest)),
-                    held: held.map(|running| HeldBy {
-                        route: progress.task_label().text(),
-                        running,
+                    held: held.map(|running| {
+                        let (route, session) = progress.handler().unzip();
+                        HeldBy {
+                            route,
+                            session,
+                            running,
+                        }
                     }),
                 }
             };
@@ -316,7 +332,7 @@ impl Watched {
         self.task = Some(last);
         due.then(|| Report {
             scheduler: progress.scheduler.clone(),
-            label: progress.task_label().text(),
+            handler: progress.handler(),
             running,
         })
     }
@@ -325,8 +341,14 @@ impl Watched {
 impl Report {
     fn log(&self) {
         let (scheduler, running_ms) = (&*self.scheduler, self.running.as_millis() as u64);
-        match self.label.as_deref() {
-            Some(route) => warn!(scheduler, route, running_ms, "handler still running"),
+        match &self.handler {
+            Some((route, session)) => {
+                let route = &**route;
+                warn!(
+                    scheduler,
+                    session, route, running_ms, "handler still running"
+                );
+            }
             None => warn!(scheduler, running_ms, "task still running"),
         }
     }
@@ -354,27 +376,27 @@ mod tests {
         (watch, progress, Instant::now())
     }
 
-    fn report(label: Option<&str>, running: Duration) -> Report {
+    fn report(handler: Option<(&str, i64)>, running: Duration) -> Report {
         Report {
             scheduler: "room".into(),
-            label: label.map(Arc::from),
+            handler: handler.map(|(route, session)| (route.into(), session)),
             running,
         }
     }
 
     #[test]
-    fn blocked_task_is_reported_once_with_its_label() {
+    fn blocked_task_is_reported_once_with_its_label_and_session() {
         let (watch, progress, start) = watched();
         let label = TaskLabel::new("Room.Block");
         progress.begin_turn(2);
         progress.start_task(1);
-        progress.label(label);
+        progress.label(label, 7);
         assert_eq!(progress.waiting(), 1);
         for seconds in 0..5 {
             let now = start + Duration::from_secs(seconds);
             assert_eq!(watch.sample(now), []);
         }
-        let expected = report(Some("Room.Block"), REPORT_AFTER);
+        let expected = report(Some(("Room.Block", 7)), REPORT_AFTER);
         assert_eq!(watch.sample(start + REPORT_AFTER), [expected]);
         assert_eq!(watch.sample(start + 2 * REPORT_AFTER), []);
 
@@ -411,13 +433,14 @@ mod tests {
         progress.end_turn(Duration::from_millis(3));
         progress.begin_turn(1);
         progress.start_task(0);
-        progress.label(TaskLabel::new("Room.Hold"));
+        progress.label(TaskLabel::new("Room.Hold"), 7);
         assert!(watch.statuses(start)[0].held.is_none());
         watch.sample(start);
         let second = Duration::from_secs(1);
         let status = watch.statuses(start + second).remove(0);
         let expected = HeldBy {
             route: Some("Room.Hold".into()),
+            session: Some(7),
             running: second,
         };
         assert_eq!(status.held, Some(expected));

@@ -49,6 +49,7 @@ async fn the_handler_that_holds_a_scheduler_is_named() {
     }
     assert_eq!(held["name"], "node");
     assert_eq!(held["waiting"], 2);
+    assert_eq!(held["held"]["session"], client.session(&node).await.id());
     assert_eq!(get(address, "/healthz").await.status, 200);
     assert_eq!(get(address, "/readyz").await.status, 200);
     expect(&node, names::SCHEDULER_TASKS_LONGEST, 2.0).await;

@@ -38,9 +38,12 @@ impl Deadlock {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
-async fn blocked_handler_is_logged_once_with_its_route_while_it_blocks() {
+async fn blocked_handler_is_logged_once_with_its_route_and_session_while_it_blocks() {
     let log = Log::captured();
-    let lines = |route| log.count(&["handler still running", route]);
+    let lines = |route, session: i64| {
+        let session = format!(" session={session} ");
+        log.count(&["handler still running", route, &session])
+    };
     let mut blocked = Vec::new();
     for (threads, route) in [(Some(1), "Deadlock.Call"), (None, "Deadlock.Poll")] {
         let (release, receiver) = mpsc::channel();
@@ -48,16 +51,17 @@ async fn blocked_handler_is_logged_once_with_its_route_while_it_blocks() {
         let app = App::new().component(component).scheduler_threads(threads);
         let node = start(app).await;
         let mut client = Client::connect(&node).await;
+        let session = client.session(&node).await.id();
         let request = client.request(route, "").await;
-        blocked.push((route, node, client, request, release));
+        blocked.push((route, session, node, client, request, release));
     }
-    for (route, ..) in &blocked {
-        eventually("the handler is logged", || lines(route) > 0).await;
+    for (route, session, ..) in &blocked {
+        eventually("the handler is logged", || lines(route, *session) > 0).await;
     }
-    for (route, _node, mut client, request, release) in blocked {
+    for (route, session, _node, mut client, request, release) in blocked {
         drop(release);
         assert_eq!(client.answer(request).await.unwrap(), "true");
         client.ask("Deadlock.Echo", r#""free""#).await.unwrap();
-        assert_eq!(lines(route), 1, "{route}");
+        assert_eq!(lines(route, session), 1, "{route}");
     }
 }
