@@ -119,6 +119,46 @@ async fn the_log_filter_is_given_to_the_application() {
 }
 
 #[tokio::test]
+async fn only_objects_are_bodies_of_actions() {
+    let node = start(app()).await;
+    let client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    session.bind(7).unwrap();
+    let kick = format!("/api/v1/sessions/{}/kick", session.id());
+    for path in [
+        &kick,
+        "/api/v1/users/kick",
+        "/api/v1/denied/add",
+        "/api/v1/log-filter",
+        "/api/v1/reload",
+        "/api/v1/drain",
+    ] {
+        for body in [
+            "",
+            " ",
+            "[]",
+            "[7]",
+            "[[\"127.0.0.1\"]]",
+            "null",
+            "0",
+            "\"x\"",
+            "{",
+        ] {
+            let refused = act(admin(&node), path, body).await;
+            // What the application does not offer is not found, whatever the body is.
+            let status = match path {
+                "/api/v1/log-filter" => 404,
+                _ => 400,
+            };
+            assert_eq!(refused.status, status, "{path} {body}");
+        }
+    }
+    assert!(node.handle().is_ready());
+    assert_eq!(session.closed(), None);
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_drained_node_stops_in_order() {
     let node = start(app()).await;
     let client = Client::connect(&node).await;

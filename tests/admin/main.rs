@@ -15,6 +15,7 @@ mod access;
 mod actions;
 mod bounds;
 mod cluster;
+mod described;
 mod health;
 mod metrics;
 mod reports;
