@@ -20,6 +20,9 @@ const PREFIX: &str = "NANO_";
 /// The variable that names the file.
 pub(super) const FILE_VARIABLE: &str = "NANO_CONFIG";
 
+/// The variable by which the command `nano` finds a node. It may be set where nodes start, too.
+const COMMAND_VARIABLE: &str = "NANO_ADMIN_URL";
+
 /// The most listeners that variables can add.
 const MAX_LISTENERS: usize = 64;
 
@@ -146,7 +149,7 @@ impl Reader {
             let name = format!("listeners.{index}");
             self.set(&at(key.span()), &name, key.get_ref(), &value);
         }
-        if self.settings.listeners[index].address.value.is_none() {
+        if !table.keys().any(|key| key.get_ref() == "address") {
             let fault = format!(
                 "{}: listeners.{index}.address is missing",
                 at(listener.span())
@@ -160,11 +163,13 @@ impl Reader {
         let mut variables: Vec<_> = variables.into_iter().collect();
         // Listeners are added in their order.
         variables.sort();
+        let in_file = self.settings.listeners.len();
         for (variable, text) in variables {
             let Some(name) = variable.strip_prefix(PREFIX) else {
                 continue;
             };
-            if variable == FILE_VARIABLE || name.starts_with("APP_") || is_service_link(name) {
+            let is_of_others = [FILE_VARIABLE, COMMAND_VARIABLE].contains(&variable.as_str());
+            if is_of_others || name.starts_with("APP_") || is_service_link(name) {
                 continue;
             }
             let name = name.to_ascii_lowercase();
@@ -182,7 +187,9 @@ impl Reader {
                 None => self.set(&variable, "", &name, &value),
             }
         }
-        for (index, listener) in self.settings.listeners.iter().enumerate() {
+        // Those of the file have been looked at.
+        let listeners = self.settings.listeners.iter().enumerate().skip(in_file);
+        for (index, listener) in listeners {
             if listener.address.value.is_none() {
                 let fault = format!("{PREFIX}LISTENERS_{index}_ADDRESS is missing");
                 self.faults.push(fault);
@@ -283,12 +290,47 @@ fn is_service_link(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || name.ends_with("_PORT")
-        || name.contains("_TCP")
-        || name.contains("_UDP")
+        || name.contains("_PORT_") && (name.contains("_TCP") || name.contains("_UDP"))
 }
 
 /// The line of a byte, from 1.
 fn line(text: &str, at: usize) -> usize {
     let before = text.as_bytes().iter().take(at);
     1 + before.filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_variable_of_a_key_passes_for_one_of_kubernetes() {
+        let tables = TABLES.iter().map(|table| (table.name, table.keys));
+        let others = [
+            ("", NodeSection::KEYS),
+            ("listeners_0", ListenerSection::KEYS),
+        ];
+        for (table, keys) in tables.chain(others) {
+            for key in keys {
+                let name = format!("{table}_{}", key.name).to_ascii_uppercase();
+                assert!(!is_service_link(&name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_without_a_valid_address_is_one_fault() {
+        for (listener, expected) in [
+            ("", "1: listeners.0.address is missing"),
+            (
+                "address = 1",
+                "2: listeners.0.address: expected a string, found the number 1",
+            ),
+        ] {
+            let mut reader = Reader::default();
+            reader.file("", &format!("[[listeners]]\n{listener}"));
+            reader.variables([]);
+            assert_eq!(reader.faults, [expected]);
+        }
+    }
 }

@@ -380,6 +380,8 @@ async fn variables_override_the_file_and_add_listeners() {
         ("NANO_CLUSTER_TOKEN_FILE", token.to_str().unwrap()),
         ("NANO_DENY", "192.0.2.0/24, 2001:db8::/32"),
         ("NANO_APP_ANYTHING", "1"),
+        // Of the command `nano`, which may be used where nodes start.
+        ("NANO_ADMIN_URL", "http://127.0.0.1:9470"),
         // Set by Kubernetes for a service named nano-gate.
         ("NANO_GATE_SERVICE_HOST", "10.0.0.1"),
         ("NANO_GATE_PORT_3250_TCP_ADDR", "10.0.0.1"),
@@ -399,6 +401,11 @@ async fn variables_override_the_file_and_add_listeners() {
             "NANO_LIMITS_MAX_PACKET",
             "big",
             "NANO_LIMITS_MAX_PACKET: limits.max_packet: expected a size",
+        ),
+        (
+            "NANO_TIMEOUTS_TCP_KEEPALIVE",
+            "long",
+            "NANO_TIMEOUTS_TCP_KEEPALIVE: timeouts.tcp_keepalive: expected a duration",
         ),
         (
             "NANO_LISTENERS_7_ADDRESS",
