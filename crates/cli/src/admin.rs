@@ -1,6 +1,6 @@
 //! The admin API of a node, as a client.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{env, fs, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
@@ -39,13 +39,16 @@ pub(crate) struct Target {
     )]
     url: String,
     /// The token of operators; other users of this machine can see it in the list of processes, so
-    /// prefer the variable or a file
-    #[arg(long, env = "NANO_ADMIN_TOKEN", hide_env_values = true)]
+    /// prefer the variable NANO_ADMIN_TOKEN or a file
+    #[arg(long)]
     token: Option<String>,
-    /// A file with the token
+    /// A file with the token, instead of the variable NANO_ADMIN_TOKEN
     #[arg(long, conflicts_with = "token")]
     token_file: Option<PathBuf>,
 }
+
+/// The token, unless an argument has one.
+const TOKEN_VARIABLE: &str = "NANO_ADMIN_TOKEN";
 
 impl Target {
     /// # Errors
@@ -57,7 +60,9 @@ impl Target {
                 Failure::Usage(format!("the token's file {}: {error}", path.display()))
             })?),
         };
-        let token = from_file.as_ref().or(self.token.as_ref());
+        // As an argument of its own it would conflict with the file's.
+        let variable = || env::var(TOKEN_VARIABLE).ok();
+        let token = from_file.or_else(|| self.token.clone()).or_else(variable);
         let token = token.map(|token| token.trim().to_owned());
         Admin::new(&self.url, token.filter(|token| !token.is_empty()))
     }
@@ -133,7 +138,7 @@ impl Admin {
         } = answered;
         match status {
             StatusCode::UNAUTHORIZED if self.token.is_none() => Failure::Refused(format!(
-                "{}: this needs a token: set NANO_ADMIN_TOKEN, or give --token-file or --token",
+                "{}: this needs a token: set {TOKEN_VARIABLE}, or give --token-file or --token",
                 self.name()
             )),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -119,6 +119,14 @@ async fn sessions_are_listed_in_pages_inspected_and_kicked() {
     nano(&["kick", "--url", &url, &id, "--token", "wrong"])
         .await
         .failed(4, "wrong");
+    // An argument comes before the variable.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "wrong-too\n").unwrap();
+    let mut kick = program();
+    kick.env("NANO_ADMIN_TOKEN", "secret")
+        .args(["kick", "--url", &url, &id, "--token-file"])
+        .arg(file.path());
+    run(&mut kick, "").await.failed(4, "wrong");
     let mut kick = program();
     kick.env("NANO_ADMIN_TOKEN", "secret")
         .args(["kick", "--url", &url, &id, "--reason", "spam"]);
