@@ -368,8 +368,24 @@ impl fmt::Display for Error {
     }
 }
 
+/// As the text of [`Display`](fmt::Display), with the errors it comes from: this is what a `main` that
+/// returns a `Result` prints, and a list of faults has a line for each. `{:#?}` shows the fields.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            fmt::Display::fmt(self, f)?;
+            let source = self.0.source.as_deref();
+            let mut cause = source.map(|source| source as &(dyn error::Error + 'static));
+            while let Some(error) = cause {
+                let text = error.to_string();
+                // Most messages end with the text of their cause.
+                if !self.0.message.contains(&text) {
+                    write!(f, "\ncaused by: {text}")?;
+                }
+                cause = error.source();
+            }
+            return Ok(());
+        }
         let Inner {
             code,
             message,

@@ -84,3 +84,15 @@ fn a_foreign_error_is_internal_and_kept_as_the_source() {
     assert_eq!(error.code(), code::INTERNAL);
     assert!(error.source().is_some() && error.source_as::<fmt::Error>().is_some());
 }
+
+#[test]
+fn debug_has_the_text_with_its_lines_and_the_causes_that_it_does_not_name() {
+    let error = Error::bad_request("a\nb").with_source(fmt::Error);
+    assert_eq!(
+        format!("{error:?}"),
+        format!("NANO-400: a\nb\ncaused by: {}", fmt::Error)
+    );
+    let error = Error::from(fmt::Error);
+    assert_eq!(format!("{error:?}"), error.to_string());
+    assert!(format!("{error:#?}").starts_with("Error {\n    code: \"NANO-500\""));
+}
