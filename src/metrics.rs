@@ -53,6 +53,7 @@ pub(crate) struct Metrics {
     pub(crate) pushes_over_memory: Counter,
     pub(crate) memory_disconnects: Counter,
     pub(crate) memory_queued: Gauge,
+    pub(crate) memory_limit: Gauge,
     pub(crate) refused: Refusals,
     pub(crate) panics: Counter,
     pub(crate) handler_seconds: Histogram,
@@ -85,6 +86,7 @@ impl Metrics {
             pushes_over_memory: node.counter_with(PUSHES_DROPPED, &[("reason", "memory")]),
             memory_disconnects: node.counter(MEMORY_DISCONNECTS),
             memory_queued: node.gauge(MEMORY_QUEUED),
+            memory_limit: node.gauge(MEMORY_LIMIT),
             refused: Refusals::new(|reason| {
                 node.counter_with(MESSAGES_REFUSED, &[("reason", reason)])
             }),
@@ -218,6 +220,8 @@ pub(crate) struct LinkMetrics {
     pub(crate) batches_sent: Counter,
     pub(crate) frames_sent: Counter,
     pub(crate) frames_received: Counter,
+    pub(crate) bytes_sent: Counter,
+    pub(crate) bytes_received: Counter,
     /// `None` unless the node has an admin address.
     pub(crate) batch_frames: Option<Histogram>,
     /// `None` unless the node has an admin address.
@@ -239,6 +243,8 @@ impl LinkMetrics {
             batches_sent: node.counter(CLUSTER_BATCHES_SENT),
             frames_sent: node.counter(CLUSTER_FRAMES_SENT),
             frames_received: node.counter(CLUSTER_FRAMES_RECEIVED),
+            bytes_sent: node.counter(CLUSTER_BYTES_SENT),
+            bytes_received: node.counter(CLUSTER_BYTES_RECEIVED),
             batch_frames: recorded(CLUSTER_BATCH_FRAMES),
             request_seconds: recorded(CLUSTER_REQUEST_SECONDS),
             round_trip_seconds: recorded(CLUSTER_ROUND_TRIP_SECONDS),

@@ -58,7 +58,7 @@ fn metrics(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn alerts_and_panels_name_metrics_that_exist_and_the_runbook_names_the_alerts() {
+fn alerts_panels_and_documents_name_metrics_that_exist_and_the_runbook_names_the_alerts() {
     let source = read("src/metrics/names.rs");
     let (alerts, board) = (
         read("deploy/prometheus/alerts.yml"),
@@ -66,7 +66,9 @@ fn alerts_and_panels_name_metrics_that_exist_and_the_runbook_names_the_alerts() 
     );
     let board: serde_json::Value = serde_json::from_str(&board).unwrap();
     let board = board.to_string();
-    let used = [metrics(&alerts), metrics(&board)].concat();
+    let (runbook, operations) = (read("docs/runbook.md"), read("docs/operations.md"));
+    let texts = [&alerts, &board, &runbook, &operations];
+    let used = texts.map(|text| metrics(text)).concat();
     assert!(used.len() > 20);
     for metric in used {
         // The series of a histogram.
@@ -75,7 +77,6 @@ fn alerts_and_panels_name_metrics_that_exist_and_the_runbook_names_the_alerts() 
         let metric = name.unwrap_or(metric);
         assert!(source.contains(&format!("\"{metric}\"")), "{metric}");
     }
-    let runbook = read("docs/runbook.md");
     let names = alerts
         .lines()
         .filter_map(|line| line.trim().strip_prefix("- alert: "));

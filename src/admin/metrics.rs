@@ -142,6 +142,8 @@ fn update(state: &AdminState) {
     set(names::SESSIONS, Some(("client", "local")), local as f64);
     let remote = all.saturating_sub(local);
     set(names::SESSIONS, Some(("client", "remote")), remote as f64);
+    let users = handle.sessions().user_count();
+    set(names::USERS, None, users as f64);
     set(names::READY, None, f64::from(u8::from(handle.is_ready())));
     set(
         names::UPTIME_SECONDS,

@@ -63,6 +63,8 @@ names! {
     /// Bytes queued for clients and for other nodes, as charged to the memory budget: in steps of 4 KiB
     /// for each client, and of 64 KiB for each queue to a node.
     MEMORY_QUEUED = "nano_memory_queued_bytes",
+    /// Bytes that may be queued: the memory budget of the node. 0 without one.
+    MEMORY_LIMIT = "nano_memory_limit_bytes",
     /// Messages that reached no handler, with a label `reason`: `route` (unknown, or closed to clients),
     /// `body` (does not decode), `scheduler` (the session is pinned to none), `pipeline`, `filter`,
     /// `member` (none takes it), or `kind` (only servers send it).
@@ -184,12 +186,18 @@ names! {
     /// Sessions of this node, with a label `client`: `local`, or `remote` for clients of other gates.
     /// Computed for each scrape of the admin address.
     SESSIONS = "nano_sessions",
+    /// Users with a session on this node. Computed for each scrape of the admin address.
+    USERS = "nano_users",
     /// Batches of frames written to other nodes.
     CLUSTER_BATCHES_SENT = "nano_cluster_batches_sent_total",
     /// Frames written to other nodes.
     CLUSTER_FRAMES_SENT = "nano_cluster_frames_sent_total",
     /// Frames read from other nodes.
     CLUSTER_FRAMES_RECEIVED = "nano_cluster_frames_received_total",
+    /// Bytes of the frames written to other nodes: their routes and bodies.
+    CLUSTER_BYTES_SENT = "nano_cluster_bytes_sent_total",
+    /// Bytes of the frames read from other nodes: their routes and bodies.
+    CLUSTER_BYTES_RECEIVED = "nano_cluster_bytes_received_total",
     /// Frames in the batches written to other nodes: many at once where the link is busy. Recorded on
     /// nodes with an admin address, like the two that follow.
     CLUSTER_BATCH_FRAMES = "nano_cluster_batch_frames",

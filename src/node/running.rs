@@ -125,6 +125,9 @@ impl Running {
             )?),
             None => None,
         };
+        if let Some(limit) = config.settings.memory {
+            metrics.memory_limit.set(limit as f64);
+        }
         let memory = MemoryBudget::new(config.settings.memory, metrics.memory_queued.clone());
         let handle = Handle::new(HandleConfig {
             schedulers,

@@ -221,6 +221,12 @@ impl Sessions {
         (with_ids.collect(), table.by_user.len())
     }
 
+    /// How many users have a session on this node.
+    #[cfg(feature = "admin")]
+    pub(crate) fn user_count(&self) -> usize {
+        self.table.read().by_user.len()
+    }
+
     /// The sessions of this node's own clients, in no order.
     pub(crate) fn list_local(&self) -> Vec<Session> {
         self.table

@@ -118,6 +118,7 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     for name in [
         names::CLUSTER_BATCHES_SENT,
         names::CLUSTER_FRAMES_SENT,
+        names::CLUSTER_BYTES_SENT,
         names::CLUSTER_FORWARDED,
     ] {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
@@ -149,9 +150,13 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     let good = format!("{}{{state=\"good\"}}", names::CLUSTER_PEERS);
     expect(&gate, &good, 1.0).await;
     let text = get(admin(&room), "/metrics").await.body;
-    let name = names::CLUSTER_FRAMES_RECEIVED;
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-    assert!(!line.ends_with(" 0"), "{line}");
+    for name in [
+        names::CLUSTER_FRAMES_RECEIVED,
+        names::CLUSTER_BYTES_RECEIVED,
+    ] {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(!line.ends_with(" 0"), "{line}");
+    }
     room.shutdown().await;
     eventually("the room has left", || gate.handle().members().is_empty()).await;
     assert_eq!(members(&gate).await.len(), 1);

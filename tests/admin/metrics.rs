@@ -115,6 +115,9 @@ async fn routes_count_messages_by_status_and_measure_them() {
         values[&format!("{}{{client=\"remote\"}}", names::SESSIONS)],
         0.0
     );
+    assert_eq!(values[names::USERS], 0.0);
+    client.session(&node).await.bind(7).unwrap();
+    expect(&node, names::USERS, 1.0).await;
     assert_eq!(values[names::SCHEDULERS], 1.0);
     assert_eq!(values[names::SCHEDULER_TASKS], 0.0);
     assert_eq!(values[names::PANICS], 1.0);

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, Limits, Listener, SlowClient, Timeouts, metrics as names,
+    App, Limits, Listener, Network, SlowClient, Timeouts, metrics as names,
     packet::Decoder,
     testing::TestCluster,
     transport::{Accepted, Acceptor, Transport},
@@ -54,6 +54,33 @@ async fn sessions_that_wait_return_and_are_lost_are_counted() {
     counts
         .expect(&series.because(names::SESSIONS_LOST, "unknown"), 1)
         .await;
+}
+
+#[tokio::test]
+async fn refused_connections_are_counted_by_reason() {
+    let mut counts = Counts::start().await;
+    let local: Network = "127.0.0.0/8".parse().unwrap();
+    let node = App::new()
+        .limits(Limits::new().max_connections_per_address(1))
+        .tcp("127.0.0.1:0")
+        .listen(Listener::tcp("127.0.0.1:0").proxy_protocol([local]))
+        .start()
+        .await
+        .unwrap();
+    let series = Series::of(&node);
+    let refused = |reason| series.because(names::CONNECTIONS_REFUSED, reason);
+    let _client = Client::connect(&node).await;
+    let mut second = Client::dial(node.addresses()[0]).await;
+    assert!(second.packet().await.is_none());
+    counts.expect(&refused("address_limit"), 1).await;
+    let mut without_header = Client::dial(node.addresses()[1]).await;
+    without_header.send(b"no header, but as long as one").await;
+    assert!(without_header.packet().await.is_none());
+    counts.expect(&refused("proxy_header"), 1).await;
+    node.handle().deny_list().add([local]);
+    let mut denied = Client::dial(node.addresses()[0]).await;
+    assert!(denied.packet().await.is_none());
+    counts.expect(&refused("denied"), 1).await;
 }
 
 #[tokio::test]
@@ -202,6 +229,9 @@ async fn the_memory_budget_and_who_it_costs_the_connection_are_counted() {
         assert!(connect.send(Accepted::new(client)).is_ok());
         eventually("a handshake reply", || greeted.load(Ordering::Relaxed)).await;
     }
+    counts
+        .expect(&series.named(names::MEMORY_LIMIT), 128 * 1024)
+        .await;
     let queued = series.named(names::MEMORY_QUEUED);
     let disconnects = series.named(names::MEMORY_DISCONNECTS);
     let mut most = 0;

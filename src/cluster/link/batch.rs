@@ -66,6 +66,14 @@ impl Encoded for Batch {
     }
 }
 
+/// The bytes of the routes and bodies of frames.
+pub(super) fn payload(frames: &[Frame]) -> u64 {
+    let bytes = frames
+        .iter()
+        .map(|frame| frame.route.len() + frame.body.len());
+    bytes.sum::<usize>() as u64
+}
+
 fn has_rare_fields(frame: &Frame) -> bool {
     !frame.sessions.is_empty()
         || !frame.target.is_empty()

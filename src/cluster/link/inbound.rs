@@ -9,6 +9,7 @@ use tonic::Status;
 use tracing::{debug, warn};
 
 use super::{
+    batch::payload,
     effect::Effect,
     frame::is_traffic,
     handler,
@@ -105,6 +106,10 @@ fn receive(
     peer.context.detector.wake();
     let received = &peer.context.metrics.frames_received;
     received.increment(frames.len() as u64);
+    peer.context
+        .metrics
+        .bytes_received
+        .increment(payload(&frames));
     let remember = peer.context.has_outside_nodes();
     for frame in frames {
         // Only deadlines need the time.

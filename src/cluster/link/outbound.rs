@@ -12,6 +12,7 @@ use tonic::{Status, Streaming};
 use tracing::debug;
 
 use super::{
+    batch::payload,
     config::{CONNECTION_WINDOW, EPOCH, HTTP2_KEEPALIVE, INCARNATION, MAX_BATCH, STREAM_WINDOW},
     detector_wake::DetectorWake,
     handler,
@@ -68,6 +69,7 @@ pub(super) async fn run(
         detector: context.detector.clone(),
         batches_sent: context.metrics.batches_sent.clone(),
         frames_sent: context.metrics.frames_sent.clone(),
+        bytes_sent: context.metrics.bytes_sent.clone(),
         batch_frames: context.metrics.batch_frames.clone(),
     };
     let answer = client
@@ -148,6 +150,7 @@ struct Outgoing {
     detector: Arc<DetectorWake>,
     batches_sent: Counter,
     frames_sent: Counter,
+    bytes_sent: Counter,
     batch_frames: Option<Histogram>,
 }
 
@@ -167,6 +170,7 @@ impl Stream for Outgoing {
                 frames.record(batch.frames.len() as f64);
             }
             self.frames_sent.increment(batch.frames.len() as u64);
+            self.bytes_sent.increment(payload(&batch.frames));
             self.detector.wake();
         }
         next
