@@ -345,13 +345,16 @@ impl LinkPeers {
             }
             self.table.remove(&**peer);
         }
+        let is_news = !peer.is_closed();
         peer.close();
         for (index, stream) in peer.streams.iter().enumerate() {
             let mut effects = Vec::new();
             stream.input(|state| state.close(&mut effects));
             self.apply(peer, index, &mut effects);
         }
-        info!(peer = %peer.address, reason, "peer gone");
+        if is_news {
+            info!(peer = %peer.address, reason, "peer gone");
+        }
     }
 }
 
