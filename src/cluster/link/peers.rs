@@ -345,14 +345,14 @@ impl LinkPeers {
             }
             self.table.remove(&**peer);
         }
-        let is_news = !peer.is_closed();
+        let was_open = !peer.is_closed();
         peer.close();
         for (index, stream) in peer.streams.iter().enumerate() {
             let mut effects = Vec::new();
             stream.input(|state| state.close(&mut effects));
             self.apply(peer, index, &mut effects);
         }
-        if is_news {
+        if was_open {
             info!(peer = %peer.address, reason, "peer gone");
         }
     }
