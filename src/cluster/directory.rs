@@ -94,5 +94,7 @@ pub(crate) mod service;
 #[cfg(test)]
 mod simulation;
 mod slots;
+#[cfg(test)]
+mod tests;
 pub(crate) mod view;
 mod wire;

@@ -73,10 +73,13 @@ impl Owner {
                     let (gate, session) = (from.clone(), holding.session);
                     let place = Place { gate, session };
                     self.leaving.released(from, session);
-                    self.released(&holding.user, &place, (false, false), now);
+                    self.released(&holding.user, &place, false, now);
                 }
             }
-            Notice::Leaving(holdings) => self.leaving.add(from, holdings, now),
+            Notice::Leaving(holdings) => {
+                self.leaving.add(from, holdings, now);
+                self.add_leaving();
+            }
         }
     }
 
@@ -97,16 +100,14 @@ impl Owner {
                 self.calls.finish(&step);
                 if let Some(claimant) = claimant.filter(|_| replaced) {
                     let user = step.user.clone();
-                    self.note_replaced(
-                        Replaced {
-                            user,
-                            claimant,
-                            late,
-                        },
-                        now,
-                    );
+                    let replaced = Replaced {
+                        user,
+                        claimant,
+                        late,
+                    };
+                    self.note_replaced(&replaced, now);
                 }
-                self.released(&step.user, &step.place, (replaced, late), now);
+                self.released(&step.user, &step.place, late, now);
             }
             (Outstanding::StepDown { step, .. }, Some(GateReply::Lives)) => {
                 self.calls.finish(&step);
@@ -142,6 +143,7 @@ impl Owner {
                 mut slots,
                 view,
             } => {
+                // What came back to this node since was asked for anew.
                 let since = |at: &u16| self.slots[usize::from(*at)].as_ref().map(|slot| slot.since);
                 slots.retain(|at| since(at).is_some_and(|since| since <= view));
                 if self.view.contains(&gate) && !slots.is_empty() {

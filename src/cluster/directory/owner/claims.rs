@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     outstanding::StepDown,
-    slot::{Claim, Next},
+    slot::{Claim, Ended, Next},
     state::Owner,
 };
 use crate::{
@@ -22,7 +22,8 @@ impl Owner {
     pub(super) fn claim(&mut self, user: UserId, claim: Claim, now: Instant) {
         let at = slot_of(&user);
         let full = self.waiting >= MAX_WAITING;
-        // A gate that is not in the view yet may be ahead of this node.
+        // No later view would forget the session of a gate that has left. One that is not in the view
+        // yet may be ahead of this node.
         let gate = &claim.place.gate;
         let gone = self.departed.contains(gate) || self.view.replaces(gate);
         let refused = full || gone;
@@ -38,25 +39,30 @@ impl Owner {
         self.advance(at, &user, now);
     }
 
-    /// A session has ended. A claim of it that waits may be older: its gate makes a later one again.
-    pub(super) fn released(
-        &mut self,
-        user: &UserId,
-        place: &Place,
-        ended: (bool, bool),
-        now: Instant,
-    ) {
+    /// A session has ended; with `late` its close callbacks may still run. A claim of it that waits was
+    /// made before that, and must end no session of the user. A later one is made again.
+    pub(super) fn released(&mut self, user: &UserId, place: &Place, late: bool, now: Instant) {
         let at = slot_of(user);
         self.withdraw(at, user, |claim| claim.place == *place);
         if let Some(slot) = &mut self.slots[usize::from(at)] {
-            slot.released(&mut self.gates, user, place, ended);
+            slot.released(&mut self.gates, user, place, late);
             self.advance(at, user, now);
         }
     }
 
-    pub(super) fn note_replaced(&mut self, replaced: Replaced, now: Instant) {
-        if let Some(slot) = &mut self.slots[usize::from(slot_of(&replaced.user))] {
-            slot.note_replaced(replaced, now);
+    /// Notes a session that was ended for a login, which may go on here.
+    pub(super) fn note_replaced(&mut self, replaced: &Replaced, now: Instant) {
+        let Replaced {
+            user,
+            claimant,
+            late,
+        } = replaced;
+        if let Some(slot) = &mut self.slots[usize::from(slot_of(user))] {
+            let ended = Ended {
+                replaced: true,
+                late: *late,
+            };
+            slot.note(user, claimant, ended, now);
         }
     }
 

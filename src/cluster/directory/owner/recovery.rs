@@ -44,9 +44,7 @@ impl Owner {
                 recover.entry(gate.clone()).or_default().push(slot);
             }
         }
-        for (gate, holding) in self.leaving.sessions() {
-            self.add(&gate, &holding);
-        }
+        self.add_leaving();
         for (gate, slots) in recover {
             self.call(Outstanding::Recover {
                 gate,
@@ -79,17 +77,26 @@ impl Owner {
         let mut ask = Vec::new();
         for at in slots {
             let slot = self.slots[usize::from(*at)].as_mut();
+            // If the slot had another owner since the call, the gate may take a grant of that one.
             if let Some(slot) = slot.filter(|slot| slot.since <= view && is_known) {
                 let told = by_slot.remove(at).unwrap_or_default();
                 ask.extend(slot.reconcile(&mut self.gates, gate, &told));
             }
         }
-        for replaced in replaced {
+        for replaced in &replaced {
             self.note_replaced(replaced, now);
         }
         self.step_down(ask, None);
         for at in slots {
             self.serve(*at, now);
+        }
+    }
+
+    /// Adds the sessions of gates that leave: with a view for slots that have come here, and at once for
+    /// a gate that had been evicted.
+    pub(super) fn add_leaving(&mut self) {
+        for (gate, holding) in self.leaving.sessions() {
+            self.add(&gate, &holding);
         }
     }
 

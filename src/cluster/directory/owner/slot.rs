@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cluster::directory::{
-        message::{CallerId, Holding, Place, Policy, Replaced},
+        message::{CallerId, Holding, Place, Policy},
         view::NodeId,
     },
     session::UserId,
@@ -45,20 +45,19 @@ pub(super) struct Slot {
     pub(super) entries: Entries,
     /// The number of the last claim that was granted here.
     last_claim: u64,
-    contests: BTreeMap<UserId, Contest>,
-    /// Sessions that were ended for claims, here or by the owner before, and when that was noted.
-    /// Their claims may be made again.
-    replaced: Vec<(Instant, Replaced)>,
+    /// The claims of users that wait, in the order they came.
+    claims: BTreeMap<UserId, VecDeque<Claim>>,
+    /// What has ended for claims that may be made again, here or at the owner before.
+    noted: Vec<Noted>,
 }
 
-/// The claims of one user that wait, in the order they came.
-#[derive(Debug, Default)]
-struct Contest {
-    claims: VecDeque<Claim>,
-    /// Whether a session has ended for the first claim.
-    replaced: bool,
-    /// Whether its close callbacks may still run.
-    late: bool,
+/// What has ended for the claim of a session.
+#[derive(Debug)]
+struct Noted {
+    at: Instant,
+    user: UserId,
+    claimant: Place,
+    ended: Ended,
 }
 
 /// A claim that waits.
@@ -70,6 +69,8 @@ pub(super) struct Claim {
     pub(super) until: Instant,
     /// When it waits for gates, and for sessions, no longer; `None` if it has not begun to.
     pub(super) limits: Limits,
+    /// Whether close callbacks of a session that is gone may still run.
+    late: bool,
 }
 
 /// How long the first claim of a user waits. An owner that gets no answer grants it all the same: no
@@ -94,10 +95,19 @@ pub(super) enum Next {
 }
 
 /// What has ended for a claim.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Ended {
+    /// Whether a session was ended for it.
     pub(super) replaced: bool,
+    /// Whether close callbacks of a session that is gone may still run.
     pub(super) late: bool,
+}
+
+impl Ended {
+    fn add(&mut self, other: Self) {
+        self.replaced |= other.replaced;
+        self.late |= other.late;
+    }
 }
 
 impl Claim {
@@ -108,6 +118,7 @@ impl Claim {
             policy,
             until: now + CLAIM_TIMEOUT,
             limits: Limits::default(),
+            late: false,
         }
     }
 }
@@ -120,8 +131,8 @@ impl Slot {
             unanswered: unanswered.collect(),
             entries: Entries::default(),
             last_claim: 0,
-            contests: BTreeMap::new(),
-            replaced: Vec::new(),
+            claims: BTreeMap::new(),
+            noted: Vec::new(),
         }
     }
 
@@ -136,10 +147,15 @@ impl Slot {
     /// # Errors
     /// Gives the claim back if too many of the user wait.
     pub(super) fn claim(&mut self, user: &UserId, claim: Claim) -> Result<Option<CallerId>, Claim> {
-        let claims = &mut self.contests.entry(user.clone()).or_default().claims;
+        let claims = self.claims.entry(user.clone()).or_default();
         if let Some(same) = claims.iter_mut().find(|same| same.place == claim.place) {
-            let limits = same.limits;
-            let before = std::mem::replace(same, Claim { limits, ..claim });
+            let Claim { limits, late, .. } = *same;
+            let again = Claim {
+                limits,
+                late,
+                ..claim
+            };
+            let before = std::mem::replace(same, again);
             return Ok(Some(before.caller));
         }
         if claims.len() >= MAX_CLAIMS {
@@ -155,18 +171,18 @@ impl Slot {
         user: &UserId,
         is_one: impl Fn(&Claim) -> bool,
     ) -> Vec<CallerId> {
-        let Some(contest) = self.contests.get_mut(user) else {
+        let Some(claims) = self.claims.get_mut(user) else {
             return Vec::new();
         };
-        let dropped = contest.claims.iter().filter(|claim| is_one(claim));
+        let dropped = claims.iter().filter(|claim| is_one(claim));
         let callers = dropped.map(|claim| claim.caller).collect();
-        contest.claims.retain(|claim| !is_one(claim));
+        claims.retain(|claim| !is_one(claim));
         callers
     }
 
     /// Takes the first claim of a user if it must not replace the session that lives.
     pub(super) fn refuse(&mut self, user: &UserId, lives: &Place) -> Option<Claim> {
-        let claims = &mut self.contests.get_mut(user)?.claims;
+        let claims = self.claims.get_mut(user)?;
         let rejects = |claim: &&Claim| claim.policy == Policy::Reject && claim.place != *lives;
         claims.front().filter(rejects)?;
         claims.pop_front()
@@ -174,47 +190,45 @@ impl Slot {
 
     /// Returns the users with claims that wait.
     pub(super) fn contested(&self) -> Vec<UserId> {
-        self.contests.keys().cloned().collect()
+        self.claims.keys().cloned().collect()
     }
 
     /// Returns all callers that wait.
     pub(super) fn callers(&self) -> Vec<CallerId> {
-        let claims = self.contests.values().flat_map(|contest| &contest.claims);
+        let claims = self.claims.values().flatten();
         claims.map(|claim| claim.caller).collect()
     }
 
-    /// Notes that a session has ended.
-    pub(super) fn released(
-        &mut self,
-        gates: &mut Gates,
-        user: &UserId,
-        place: &Place,
-        (replaced, late): (bool, bool),
-    ) {
-        let known = self.entries.of(user);
-        if let Some(contest) = self.contests.get_mut(user)
-            && known.iter().any(|entry| gates.place(entry) == *place)
-        {
-            contest.replaced |= replaced;
-            contest.late |= late;
+    /// Notes that a session has ended. `late` is whether its close callbacks may still run.
+    pub(super) fn released(&mut self, gates: &mut Gates, user: &UserId, place: &Place, late: bool) {
+        if late {
+            self.note_late(user);
         }
         self.entries.remove(gates, user, place);
-        self.replaced.retain(|(_, it)| it.claimant != *place);
+        self.noted.retain(|noted| noted.claimant != *place);
     }
 
     /// Forgets the sessions at some gates, given by number. Close callbacks may still run there.
     pub(super) fn forget(&mut self, gates: &mut Gates, which: &[bool]) {
         for user in self.entries.forget(gates, which) {
-            if let Some(contest) = self.contests.get_mut(&user) {
-                (contest.replaced, contest.late) = (true, true);
-            }
+            self.note_late(&user);
+        }
+    }
+
+    /// Close callbacks of a session that is gone may still run: all logins of its user that go on are
+    /// late.
+    fn note_late(&mut self, user: &UserId) {
+        for claim in self.claims.get_mut(user).into_iter().flatten() {
+            claim.late = true;
+        }
+        for noted in self.noted.iter_mut().filter(|noted| noted.user == *user) {
+            noted.ended.late = true;
         }
     }
 
     /// Whether the first claim of a user has waited for long enough.
     pub(super) fn is_overdue(&self, user: &UserId, now: Instant) -> bool {
-        let contest = self.contests.get(user);
-        let first = contest.and_then(|contest| contest.claims.front());
+        let first = self.claims.get(user).and_then(VecDeque::front);
         first.is_some_and(|claim| {
             let Limits { collect, end } = claim.limits;
             let limit = if self.is_complete() { end } else { collect };
@@ -225,11 +239,11 @@ impl Slot {
     /// Returns what to do about the claims of a user.
     pub(super) fn next(&mut self, gates: &Gates, user: &UserId, now: Instant) -> Next {
         let complete = self.is_complete();
-        let Some(contest) = self.contests.get_mut(user) else {
+        let Some(claims) = self.claims.get_mut(user) else {
             return Next::Idle;
         };
-        let Some(first) = contest.claims.front_mut() else {
-            self.contests.remove(user);
+        let Some(first) = claims.front_mut() else {
+            self.claims.remove(user);
             return Next::Idle;
         };
         let limits = &mut first.limits;
@@ -245,30 +259,17 @@ impl Slot {
         if !others.is_empty() && now < *limits.end.get_or_insert(now + END_TIMEOUT) {
             return Next::End(others, first.place.clone());
         }
-        let mut ended = Ended {
-            replaced: contest.replaced,
-            late: contest.late || !complete || !others.is_empty(),
-        };
-        let place = first.place.clone();
-        for (_, before) in &self.replaced {
-            if before.user == *user && before.claimant == place {
-                ended.replaced = true;
-                ended.late |= before.late;
-            }
-        }
+        let late = first.late || !complete || !others.is_empty();
         others.iter_mut().for_each(|step| step.ask = false);
-        let Some(claim) = contest.claims.pop_front() else {
+        let Some(claim) = claims.pop_front() else {
             return Next::Idle;
         };
-        if ended.replaced {
-            // The reply may be lost, and the claim made again.
-            let replaced = Replaced {
-                user: user.clone(),
-                claimant: place,
-                late: ended.late,
-            };
-            self.note_replaced(replaced, now);
-        }
+        let ended = Ended {
+            replaced: false,
+            late,
+        };
+        // The reply may be lost, and the claim made again.
+        let ended = self.note(user, &claim.place, ended, now);
         Next::Grant(claim, ended, others)
     }
 
@@ -296,9 +297,6 @@ impl Slot {
         };
         self.last_claim = holding.claim;
         self.entries.insert(gates, &place.gate, &holding);
-        if let Some(contest) = self.contests.get_mut(user) {
-            (contest.replaced, contest.late) = (false, false);
-        }
         holding.claim
     }
 
@@ -337,12 +335,28 @@ impl Slot {
         ask
     }
 
-    /// Notes a session that was ended for a claim.
-    pub(super) fn note_replaced(&mut self, replaced: Replaced, now: Instant) {
-        let goes_on = |noted: Instant| noted + CLAIM_TIMEOUT > now;
-        self.replaced
-            .retain(|(noted, other)| goes_on(*noted) && *other != replaced);
-        self.replaced.push((now, replaced));
+    /// Notes what has ended for the claim of a session. Returns all that has.
+    pub(super) fn note(
+        &mut self,
+        user: &UserId,
+        claimant: &Place,
+        mut ended: Ended,
+        now: Instant,
+    ) -> Ended {
+        self.noted.retain(|noted| noted.at + CLAIM_TIMEOUT > now);
+        let of_claim = |noted: &mut Noted| noted.user == *user && noted.claimant == *claimant;
+        for before in self.noted.extract_if(.., of_claim) {
+            ended.add(before.ended);
+        }
+        if ended != Ended::default() {
+            self.noted.push(Noted {
+                at: now,
+                user: user.clone(),
+                claimant: claimant.clone(),
+                ended,
+            });
+        }
+        ended
     }
 
     /// Whether a session still has to end, or with `ask` may be one that no gate has.
@@ -428,7 +442,7 @@ mod tests {
             let gate = gate.clone();
             let place = Place { gate, session };
             let claim = slot.grant(&mut gates, view, &user, &place);
-            slot.released(&mut gates, &user, &place, (false, false));
+            slot.released(&mut gates, &user, &place, false);
             let first = view * CLAIMS_PER_VIEW;
             assert!((first + 1..first + CLAIMS_PER_VIEW).contains(&claim));
             assert!(
