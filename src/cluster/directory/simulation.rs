@@ -1,11 +1,11 @@
 //! Gates, owners and membership on a simulated network, in virtual time.
 //!
 //! Clients log in, bind and close at random while nodes crash, leave, restart and are suspended, and
-//! links break. After every event no user may have two sessions that are both confirmed, wherever
-//! they are; a login must come after the close callbacks of the session it replaces; and no session
-//! is ended unless there is a later login. Afterwards the owners know what the gates have, and each
-//! user has one session with a claim at most. The simulation must also find each of the defects that it
-//! can put into all nodes.
+//! links break: what they lose fails at once, or when its time is over. After every event no user may
+//! have two sessions that are both confirmed, wherever they are; a login must come after the close
+//! callbacks of the session it replaces, also if its gate leaves; and no session is ended unless there
+//! is a later login. Afterwards the owners know what the gates have, and each user has one session with
+//! a claim at most. The simulation must also find each of the defects that it can put into all nodes.
 //!
 //! Most schedules are small, so that there can be many. Everything follows from a seed:
 //! `NANO_SEED=42 cargo test --lib directory::simulation` replays one, `NANO_SEED=1000..9000` a range.

@@ -8,9 +8,12 @@ use super::{
     world::{CALL_TIMEOUT, World},
 };
 use crate::{
-    cluster::membership::{
-        registration::{Call, Reply},
-        registry::{MembershipDelta, Refusal},
+    cluster::{
+        directory::message::{GateReply, GateRequest, Holding, Notice, OwnerRequest},
+        membership::{
+            registration::{Call, Reply},
+            registry::{MembershipDelta, Refusal},
+        },
     },
     member::Member,
 };
@@ -50,6 +53,7 @@ impl World {
 
     pub(super) fn on_message(&mut self, from: Node, to: Node, mut message: Message) {
         let now = self.network.now;
+        self.note_named(to, &message);
         self.distort(to, &mut message);
         let forgotten = match &message {
             Message::Notice { notice, .. } if self.has(super::defects::Defect::ReleasesAll) => {
@@ -58,7 +62,7 @@ impl World {
             _ => Vec::new(),
         };
         let Some(running) = self.nodes[to].as_mut() else {
-            return;
+            return self.network.fail(from, to, message);
         };
         match message {
             Message::ToMaster {
@@ -91,6 +95,9 @@ impl World {
                 request,
             } if id == running.id => {
                 let caller = running.expect(from.clone(), call);
+                if let OwnerRequest::Claim { user, session, .. } = &request {
+                    running.claims.insert(caller, (user.clone(), *session));
+                }
                 running.owner.on_call(&from, caller, request, now);
                 self.changed = true;
             }
@@ -131,9 +138,39 @@ impl World {
                 }
                 self.changed = true;
             }
+            // For a former run, which is gone with its sessions.
+            Message::GateCall {
+                from: owner,
+                call,
+                request,
+                ..
+            } => {
+                let ends = matches!(request, GateRequest::StepDown { .. });
+                let (replaced, late) = (false, true);
+                let reply = ends.then_some(GateReply::SteppedDown { replaced, late });
+                let message = Message::GateReply {
+                    to: owner,
+                    call,
+                    reply,
+                };
+                self.network.send(to, from, message);
+            }
             _ => {}
         }
         self.flush(to);
+    }
+
+    /// Notes the sessions that a gate names to an owner when it leaves.
+    fn note_named(&mut self, owner: Node, message: &Message) {
+        if let Message::Notice { from, to, notice } = message
+            && let Notice::Leaving(holdings) = notice
+            && let Some(running) = self.nodes[owner].as_ref().filter(|it| it.id == *to)
+        {
+            for Holding { user, session, .. } in holdings {
+                let key = (from.incarnation, *session);
+                self.oracle.named(running.process(), user, key);
+            }
+        }
     }
 
     fn on_master_reply(&mut self, node: Node, process: u64, sent: Sent, reply: Option<Reply>) {

@@ -61,6 +61,9 @@ impl World {
         let Some(running) = self.nodes[node].as_mut() else {
             return;
         };
+        if running.finished.contains(&session) {
+            return;
+        }
         let process = running.process();
         running.gate.closed(session, now);
         self.oracle.ends((process, session), false, now);

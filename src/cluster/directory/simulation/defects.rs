@@ -35,21 +35,24 @@ pub(super) enum Defect {
     SaysAllLive,
     /// Gates do not compare what they have with the owners.
     NeverCompares,
+    /// A gate that leaves does not name its sessions to their next owners.
+    NamesNoSessions,
 }
 
 /// All of them, with the seed from which they are looked for.
-pub(super) const ALL: [(Defect, u64); 11] = [
+pub(super) const ALL: [(Defect, u64); 12] = [
     (Defect::ServesEarly, 0),
-    (Defect::KeepsSlotsOverViews, 0),
+    (Defect::KeepsSlotsOverViews, 40),
     (Defect::AcceptsStaleGrants, 0),
-    (Defect::LongLease, 0),
-    (Defect::StatesViewsAtOnce, 0),
+    (Defect::LongLease, 160),
+    (Defect::StatesViewsAtOnce, 30),
     (Defect::ReleasesAll, 0),
-    (Defect::TakesForFormerRun, 400),
+    (Defect::TakesForFormerRun, 180),
     (Defect::SkipsCallbacks, 0),
     (Defect::ForgetsReplaced, 0),
-    (Defect::SaysAllLive, 0),
-    (Defect::NeverCompares, 90),
+    (Defect::SaysAllLive, 30),
+    (Defect::NeverCompares, 80),
+    (Defect::NamesNoSessions, 0),
 ];
 
 impl World {
@@ -97,6 +100,13 @@ impl World {
                     ..
                 },
             ) => sums.clear(),
+            (
+                Defect::NamesNoSessions,
+                Message::Notice {
+                    notice: Notice::Leaving(holdings),
+                    ..
+                },
+            ) => holdings.clear(),
             _ => {}
         }
     }

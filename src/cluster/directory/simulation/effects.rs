@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cluster::directory::{
         holdings::{self, Outcome},
-        message::{GateReply, GateRequest},
+        message::{GateReply, GateRequest, OwnerReply},
         owner,
         view::NodeId,
     },
@@ -49,7 +49,15 @@ impl World {
         let from = running.id.clone();
         match effect {
             owner::Effect::Reply { caller, reply } => {
+                let claim = running.claims.remove(&caller);
                 if let Some((to, call)) = running.callers.remove(&caller) {
+                    if let Some((user, session)) = claim
+                        && matches!(reply, OwnerReply::Granted { late: false, .. })
+                    {
+                        let key = (to.incarnation, session);
+                        let owner = from.incarnation;
+                        self.oracle.grants(owner, &user, key, self.network.now);
+                    }
                     let node_of_caller = number(&to);
                     let message = Message::OwnerReply {
                         to,

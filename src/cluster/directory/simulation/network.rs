@@ -219,7 +219,8 @@ impl Network {
     pub(super) fn send(&mut self, from: Node, to: Node, message: Message) {
         let link = (from.min(to), from.max(to));
         if from != to && self.cut.get(&link).is_some_and(|until| *until > self.now) {
-            return self.log(&"lost");
+            self.log(&"lost");
+            return self.fail(from, to, message);
         }
         let delay = if from == to {
             Duration::from_micros(10)
@@ -233,6 +234,44 @@ impl Network {
         arrives = arrives.max(*last);
         *last = arrives;
         self.at(arrives, Event::Arrived { from, to, message });
+    }
+
+    /// A message is lost. The call that it belongs to fails at once, or when its time is over.
+    pub(super) fn fail(&mut self, from: Node, to: Node, message: Message) {
+        if self.random.random_ratio(1, 2)
+            && let Some((node, failure)) = message.failure(from, to)
+        {
+            let delay = self.millis(1..10);
+            let failed = Event::Arrived {
+                from: node,
+                to: node,
+                message: failure,
+            };
+            self.after(delay, failed);
+        }
+    }
+}
+
+impl Message {
+    /// The failure of the call that a message belongs to, and the node that has made the call.
+    fn failure(self, sender: Node, receiver: Node) -> Option<(Node, Self)> {
+        let of_owner = |to, call| Self::OwnerReply {
+            to,
+            call,
+            reply: None,
+        };
+        let of_gate = |to, call| Self::GateReply {
+            to,
+            call,
+            reply: None,
+        };
+        match self {
+            Self::OwnerCall { from, call, .. } => Some((sender, of_owner(from, call))),
+            Self::OwnerReply { to, call, .. } => Some((receiver, of_owner(to, call))),
+            Self::GateCall { from, call, .. } => Some((sender, of_gate(from, call))),
+            Self::GateReply { to, call, .. } => Some((receiver, of_gate(to, call))),
+            Self::ToMaster { .. } | Self::FromMaster { .. } | Self::Notice { .. } => None,
+        }
     }
 }
 

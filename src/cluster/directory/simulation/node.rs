@@ -24,6 +24,7 @@ use crate::{
         },
     },
     member::{Info, Member},
+    session::UserId,
 };
 
 pub(super) const RETRY: Duration = Duration::from_millis(500);
@@ -73,6 +74,8 @@ pub(super) struct Process {
     /// Who waits for an answer: node, and the number of its call.
     pub(super) callers: BTreeMap<u64, (NodeId, u64)>,
     pub(super) last_caller: u64,
+    /// Which of them wait for the login of which session.
+    pub(super) claims: BTreeMap<u64, (UserId, i64)>,
     pub(super) leaving: bool,
     /// Sessions whose close callbacks are waited for, and those whose callbacks have run before.
     pub(super) awaited: BTreeSet<i64>,
@@ -128,6 +131,7 @@ impl Process {
             confirmed: BTreeSet::new(),
             callers: BTreeMap::new(),
             last_caller: 0,
+            claims: BTreeMap::new(),
             leaving: false,
             awaited: BTreeSet::new(),
             finished: BTreeSet::new(),

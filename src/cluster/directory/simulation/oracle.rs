@@ -1,6 +1,9 @@
 //! What clients see, and what they must not see.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -15,6 +18,9 @@ const OWNER_LAG: Duration = Duration::from_secs(20);
 /// How long before a login a session may have ended that it was refused for: its gate's answer was
 /// under way.
 const ANSWER_LAG: Duration = Duration::from_secs(2);
+
+/// How long a login waits for close callbacks at most.
+const CALLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When a login has begun, and when it was decided or its session has ended.
 #[derive(Debug)]
@@ -44,6 +50,8 @@ pub(super) struct Oracle {
     made_way: BTreeMap<Key, Key>,
     /// Since when the close callbacks run.
     closing: BTreeMap<Key, Instant>,
+    /// The sessions that gates have named when they left, by the owner that knows of them.
+    named: BTreeMap<u64, BTreeSet<(UserId, Key)>>,
 }
 
 impl Oracle {
@@ -154,8 +162,32 @@ impl Oracle {
         }
     }
 
-    /// A login says whether it has replaced a session: it must if a gate that is in the view has ended
-    /// one for it.
+    /// A gate that leaves has named a session to an owner.
+    pub(super) fn named(&mut self, owner: u64, user: &UserId, key: Key) {
+        let named = self.named.entry(owner).or_default();
+        named.insert((user.clone(), key));
+    }
+
+    /// An owner grants a login that is not late: no gate that leaves may have named a session of the
+    /// user to it whose close callbacks run.
+    pub(super) fn grants(&mut self, owner: u64, user: &UserId, key: Key, now: Instant) {
+        let runs = |other: &Key| {
+            let since = self.closing.get(other);
+            since.is_some_and(|since| now.duration_since(*since) < CALLBACK_TIMEOUT)
+        };
+        let mut named = self.named.get(&owner).into_iter().flatten();
+        if let Some((_, other)) =
+            named.find(|(of, other)| of == user && *other != key && runs(other))
+        {
+            let problem = format!(
+                "{key:?} of {user} is granted, and callbacks of {other:?}, whose gate leaves, run"
+            );
+            self.fail(problem);
+        }
+    }
+
+    /// A login that is not late says whether it has replaced a session: it must if a gate that is in
+    /// the view has ended one for it. Its close callbacks must have run then.
     pub(super) fn says(
         &mut self,
         user: &UserId,
@@ -163,12 +195,18 @@ impl Oracle {
         replaced: bool,
         in_view: impl Fn(u64) -> bool,
     ) {
-        if let Some(before) = self.made_way.get(&key)
-            && !replaced
-            && in_view(before.0)
-        {
+        let before = self.made_way.get(&key).copied();
+        let Some(before) = before.filter(|before| in_view(before.0)) else {
+            return;
+        };
+        if !replaced {
             self.fail(format!(
                 "{before:?} was ended for the login of {user} at {key:?}, which replaced none"
+            ));
+        }
+        if self.closing.contains_key(&before) {
+            self.fail(format!(
+                "{before:?} was ended for the login of {user} at {key:?}, which is not late, and its callbacks run"
             ));
         }
     }
@@ -217,10 +255,13 @@ impl Oracle {
 
     /// No login has to wait for close callbacks beyond their deadline.
     pub(super) fn pass(&mut self, now: Instant) {
-        let late = |since: &Instant| now.duration_since(*since) >= Duration::from_secs(5);
-        let closing = self.closing.iter().filter(|(_, since)| late(since));
-        let late: Vec<_> = closing.map(|(key, _)| *key).collect();
-        late.into_iter().for_each(|key| self.finished(key));
+        let closing = &self.closing;
+        let late = |key: &Key| {
+            let since = closing.get(key);
+            since.is_some_and(|since| now.duration_since(*since) >= CALLBACK_TIMEOUT)
+        };
+        let unfinished = self.unfinished.values_mut();
+        unfinished.for_each(|keys| keys.retain(|key| !late(key)));
     }
 
     /// No login has to wait for some sessions: their gates have lost the cluster.
@@ -230,7 +271,7 @@ impl Oracle {
             .for_each(|keys| keys.retain(|key| !lost(key)));
     }
 
-    /// The close callbacks of a session have run, or no login can wait for them.
+    /// The close callbacks of a session have run.
     pub(super) fn finished(&mut self, key: Key) {
         self.closing.remove(&key);
         self.unfinished
@@ -246,6 +287,7 @@ impl Oracle {
     /// A process is gone with all its sessions.
     pub(super) fn stopped(&mut self, process: u64, now: Instant) {
         self.ended(|ended| ended.0 == process, now);
+        self.closing.retain(|(of, _), _| *of != process);
         self.gone(process);
     }
 

@@ -57,6 +57,7 @@ impl Shape {
 
     fn small(random: &mut StdRng) -> Self {
         let settles = random.random_ratio(1, 4);
+        let quiet = random.random_ratio(1, 2);
         let seconds = Duration::from_secs;
         let mut users = BTreeSet::new();
         let count = random.random_range(1..4);
@@ -68,9 +69,11 @@ impl Shape {
             slots: SMALL,
             users: users.into_iter().map(|at| USERS[at].clone()).collect(),
             faults: seconds(5)..seconds(14),
-            calm: match settles {
-                true => (seconds(9), seconds(30)),
-                false => (seconds(4), seconds(6)),
+            calm: match (settles, quiet) {
+                // No client comes to the help of what is left behind.
+                (true, true) => (Duration::ZERO, seconds(32)),
+                (true, false) => (seconds(9), seconds(30)),
+                (false, _) => (seconds(4), seconds(6)),
             },
             settles,
             kinds: some_kinds(random),
