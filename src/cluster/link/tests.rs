@@ -187,6 +187,25 @@ fn a_queue_above_its_share_of_the_memory_budget_takes_no_more_until_it_is_below(
 }
 
 #[test]
+fn a_session_with_little_queued_goes_on_as_soon_as_the_queue_is_below_its_share_of_the_budget() {
+    const SHARE: usize = 2 * MESSAGE_BYTES;
+    let (stream, (small, _)) = (up(), mock::session());
+    let memory = MemoryBudget::new(Some(4 * SHARE), Gauge::noop());
+    stream.input(|state| state.charge_to(PeerCharge::new(&memory)));
+    memory.set_share(SHARE);
+    // None of these may send twice, but each once.
+    while send(&stream, &mock::session().0, FAIR_SHARE).is_none() {}
+    assert!(stream.read(LinkState::queued_bytes) > SHARE);
+    let mut reader = send(&stream, &small, 100).unwrap();
+    assert!(!reader.goes_on());
+    batch(&stream);
+    let queued = stream.read(LinkState::queued_bytes);
+    assert!((MESSAGE_BYTES..=SHARE).contains(&queued), "{queued}");
+    assert_eq!(reader.woken(), 1);
+    assert!(reader.goes_on());
+}
+
+#[test]
 fn a_session_goes_on_when_its_own_messages_are_sent_however_many_others_wait() {
     let (stream, (first, _), (second, _)) = (up(), mock::session(), mock::session());
     // Both would have to wait until little is left, and the first has less of it.
