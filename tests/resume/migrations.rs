@@ -158,6 +158,59 @@ async fn a_gate_that_still_drains_says_where_its_sessions_have_moved() {
     assert_eq!(count(&first), 1);
 }
 
+/// A gate that drains and stays, with a session that cannot move, and the client of one that has moved from
+/// there to `next`.
+async fn moved(world: &World, next: &TestNode) -> (TestNode, RawClient, Returning) {
+    let (first, _log) = world.gate().await;
+    world.converged(&[&first, next]).await;
+    let mut stays = RawClient::tcp(first.node().addresses()[0]).await;
+    stays.handshake().await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Room.Enter", "").await;
+    first.handle().drain(LONG);
+    let moved = || (count(&first), count(next)) == (1, 1);
+    eventually("the session moves", moved).await;
+    (first, stays, client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_has_moved_on_is_found_when_the_gate_between_has_left() {
+    let world = World::new(SLOW, 1).await;
+    let (second, _log) = world.gate().await;
+    let (first, _stays, client) = moved(&world, &second).await;
+    let session = served(&world.backends[0]);
+    let (third, _log) = world.gate().await;
+    let (fourth, _log) = world.gate().await;
+    world.converged(&[&first, &second, &third, &fourth]).await;
+    second.handle().drain(LONG);
+    within("the end of the second gate", second.node().stopped()).await;
+    world.converged(&[&first, &third, &fourth]).await;
+    let other = match count(&third) {
+        1 => &fourth,
+        _ => &third,
+    };
+    session.push_raw("onNumber", "0").unwrap();
+    // The token names the first gate, which says that the second has the session.
+    let mut back = client.again(other.node(), 1).await.client;
+    assert_eq!(back.push("onNumber").await, "0");
+    assert_eq!(back.call(2, "Room.Echo", "x").await, "x");
+    assert_eq!(served(&world.backends[0]), session);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_lost_with_the_gate_to_which_it_has_moved() {
+    let world = World::new(Duration::from_millis(200), 1).await;
+    let (mut second, _log) = world.gate().await;
+    let (first, _stays, client) = moved(&world, &second).await;
+    let (third, _log) = world.gate().await;
+    world.converged(&[&first, &second, &third]).await;
+    second.kill();
+    world.converged(&[&first, &third]).await;
+    let (mut back, granted) = come_back(third.node(), &client.token, json!(1)).await;
+    assert_eq!(granted["lost"], "unknown");
+    assert_eq!(back.call(1, "Room.Echo", "x").await, "x");
+}
+
 /// Publishes numbers to channels in turn, until the counter is as large as `last`.
 fn publish(
     channels: Vec<Channel<Raw>>,
@@ -275,7 +328,7 @@ async fn a_session_with_a_part_on_its_gate_stays_until_the_deadline() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_session_stays_when_the_next_gate_dies_and_moves_to_another() {
+async fn a_session_stays_while_the_next_gate_is_dead_and_moves_to_another() {
     let world = World::new(Duration::from_millis(200), 1).await;
     let (first, log) = world.gate().await;
     let (mut second, _log) = world.gate().await;

@@ -139,7 +139,8 @@ impl TunnelClient {
         Err(all.then_some(Lost::Unknown))
     }
 
-    /// Asks the gate that holds the session to go on with this client.
+    /// Asks the gate that holds the session to go on with this client. A gate that has left does not know
+    /// the session.
     ///
     /// # Errors
     /// Why the session is lost; `None` if the gate does not answer, though it is a member: the client
@@ -161,7 +162,10 @@ impl TunnelClient {
         let opened = self.caller.call(gate, tunnel, OPEN, &open, OPEN_TIMEOUT);
         let Opened { lost, moved, node } = match opened.await {
             Ok(opened) => opened,
-            Err(error) if is_absent(&error) => return Ok(Answer::Unknown(0)),
+            // It has left, or leaves: a session that it was given may have moved on.
+            Err(error) if is_absent(&error) || !self.caller.is_member(gate) => {
+                return Ok(Answer::Unknown(0));
+            }
             Err(_) => return Err(None),
         };
         if !lost.is_empty() {
