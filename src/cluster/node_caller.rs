@@ -68,6 +68,14 @@ impl NodeCaller {
         address == &*self.own || peers.is_some_and(|peers| peers.is_member(address))
     }
 
+    /// Whether a member takes new sessions, as far as this node knows: its link is not broken, and it does
+    /// not drain.
+    pub(crate) fn takes_sessions(&self, address: &str) -> bool {
+        let peers = self.peers.as_ref().and_then(Weak::upgrade);
+        let status = peers.and_then(|peers| Some(peers.get(address)?.status()));
+        status.is_some_and(|status| status.available && !status.draining)
+    }
+
     /// Calls `method`, as in `Directory.Claim`, and waits for the reply, at most `timeout`.
     ///
     /// Calls with one key arrive in the order in which this method was called. The key of a session

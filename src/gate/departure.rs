@@ -6,8 +6,10 @@
 //!  +-+------+----------+-------+-+----> Stay
 //! ```
 //!
-//! A step that fails is taken back, unless the next gate may have the session: then that counts, so
-//! that no session is at two gates.
+//! A step that fails is taken back, unless the next gate may have the session: then only that gate can
+//! say that it does not. If it leaves the cluster before it has answered, the session is forgotten here: it
+//! may have moved on, and what backends have sent it there is not known here. So no session is at two
+//! gates, and none goes on with a part of what it was sent.
 
 use std::time::Duration;
 
@@ -54,8 +56,8 @@ pub(super) enum Next {
     Take,
     /// After a pause, call the next gate with what was taken: [`Departure::adopted`].
     Adopt(Duration),
-    /// Forget the session: the next gate has it, or no gate may go on with it.
-    Forget,
+    /// Forget the session: the next gate has it, or may have had it.
+    Forget(Outcome),
     /// Take back what was done: the session stays.
     Stay(Stay),
 }
@@ -69,6 +71,24 @@ pub(super) struct Stay {
     pub(super) held: Vec<String>,
     /// Whether it has left its channels.
     pub(super) left: bool,
+}
+
+/// Why a session is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The next gate has it.
+    Moved,
+    /// The next gate has not answered, and has left or cannot be waited for any longer.
+    Unanswered,
+}
+
+impl Outcome {
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Unanswered => "unanswered",
+        }
+    }
 }
 
 /// Where a session's way to another gate has ended.
@@ -151,13 +171,16 @@ impl Departure {
         }
     }
 
-    /// The client's state was taken, or a part of the session is on this gate.
-    pub(super) fn taken(&mut self, taken: Result, now: Instant) -> Next {
+    /// The client's state was taken, or a part of the session is on this gate. `is_available` says whether
+    /// the next gate is a member still, in the same incarnation, that can be reached and takes sessions.
+    pub(super) fn taken(&mut self, taken: Result, is_available: bool, now: Instant) -> Next {
         match taken {
-            Ok(()) => {
+            Ok(()) if is_available => {
                 self.taken = Some(now);
                 Next::Adopt(Duration::ZERO)
             }
+            // It was not called, so it cannot have the session.
+            Ok(()) => self.stay(Step::Refused, stays("the next gate is not there any more")),
             Err(error) => self.stay(Step::Kept, error),
         }
     }
@@ -171,19 +194,18 @@ impl Departure {
         now: Instant,
     ) -> Next {
         let Err(error) = adopted else {
-            return Next::Forget;
+            return Next::Forget(Outcome::Moved);
         };
         self.unanswered |= is_unanswered(&error);
         // Of a gate that may have the session, only an answer that says no does; other errors may be of
         // the call itself.
-        let is_refused = !self.unanswered || says_no(&error);
-        if is_refused || !is_member {
+        if !self.unanswered || says_no(&error) {
             return self.stay(Step::Refused, error);
         }
         let since = self.taken.map(|at| now.saturating_duration_since(at));
-        if stops || since.is_none_or(|since| since >= self.window) {
-            // The next gate may have the session, so this one must not keep it.
-            return Next::Forget;
+        let is_late = since.is_none_or(|since| since >= self.window);
+        if !is_member || stops || is_late {
+            return Next::Forget(Outcome::Unanswered);
         }
         Next::Adopt(REPEAT)
     }
@@ -271,32 +293,50 @@ mod tests {
         assert_eq!(retry_pause(1, 0.0), Duration::from_secs(2));
     }
 
+    fn is_forgotten(next: &Next, outcome: Outcome) -> bool {
+        matches!(next, Next::Forget(it) if *it == outcome)
+    }
+
     #[tokio::test]
-    async fn without_an_answer_the_session_stays_if_the_next_gate_leaves_and_else_goes() {
+    async fn without_an_answer_the_session_is_forgotten_when_none_can_be_waited_for() {
         let begun = Instant::now();
-        let mut departure = called(begun);
-        assert!(matches!(
-            next(&mut departure, code::TIMEOUT, true),
-            Next::Adopt(_)
-        ));
-        assert!(matches!(
-            next(&mut departure, code::TIMEOUT, false),
-            Next::Stay(_)
-        ));
-        let mut departure = called(begun);
         let timeout = || Err(Error::new(code::TIMEOUT, ""));
         let late = begun + Duration::from_secs(60);
-        assert!(matches!(
-            departure.adopted(timeout(), (true, false), late),
-            Next::Forget
-        ));
-        assert!(matches!(
-            departure.adopted(timeout(), (true, true), begun),
-            Next::Forget
-        ));
-        assert!(matches!(
-            departure.adopted(Ok(()), (false, true), begun),
-            Next::Forget
-        ));
+        for (is_member, stops, now) in [
+            (false, false, begun),
+            (true, true, begun),
+            (true, false, late),
+        ] {
+            let mut departure = called(begun);
+            let next = departure.adopted(timeout(), (is_member, stops), now);
+            assert!(is_forgotten(&next, Outcome::Unanswered), "{next:?}");
+        }
+        let mut departure = called(begun);
+        let answered = departure.adopted(Ok(()), (false, true), begun);
+        assert!(is_forgotten(&answered, Outcome::Moved));
+    }
+
+    #[tokio::test]
+    async fn only_the_incarnation_that_was_called_says_no() {
+        let mut departure = called(Instant::now());
+        next(&mut departure, code::TIMEOUT, true);
+        // As the next incarnation answers, before and after it is the member.
+        let before = next(&mut departure, code::NOT_FOUND, true);
+        assert!(matches!(before, Next::Adopt(_)));
+        let after = next(&mut departure, code::NOT_FOUND, false);
+        assert!(is_forgotten(&after, Outcome::Unanswered));
+        let mut first = called(Instant::now());
+        let first = next(&mut first, code::NOT_FOUND, false);
+        assert!(matches!(first, Next::Stay(_)), "it was asked first");
+    }
+
+    #[tokio::test]
+    async fn a_session_stays_if_the_next_gate_is_gone_before_it_is_called() {
+        let now = Instant::now();
+        let mut departure = Departure::new(Duration::from_secs(60));
+        let next = departure.taken(Ok(()), false, now);
+        assert!(matches!(next, Next::Stay(_)), "{next:?}");
+        let next = departure.taken(Ok(()), true, now);
+        assert!(matches!(next, Next::Adopt(Duration::ZERO)));
     }
 }

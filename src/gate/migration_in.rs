@@ -35,8 +35,8 @@ const ATTACH_TIMEOUT: Duration = Duration::from_secs(3);
 /// the session, or has had it. From now on the session arrives.
 ///
 /// # Errors
-/// This gate does not have the session. [`code::UNAVAILABLE`] alone says nothing: the same call is
-/// under way.
+/// This gate does not have the session. [`code::UNAVAILABLE`] says nothing, for the same call is under
+/// way; nor does [`code::NOT_FOUND`], for the call is for an earlier incarnation.
 pub(super) fn adopt(
     gate: Arc<Shared>,
     message: SessionAdopt,

@@ -131,7 +131,8 @@ pub(super) fn write(leaving: &Leaving<'_>, client: &ClientState, now: Instant) -
 /// Reads a session and its client, for the gate of this incarnation.
 ///
 /// # Errors
-/// [`code::BAD_REQUEST`] with what is wrong, [`code::CONFLICT`] if it is for another incarnation.
+/// [`code::BAD_REQUEST`] with what is wrong, [`code::NOT_FOUND`] if it is for another incarnation, which
+/// may have had the session.
 pub(super) fn read(
     message: SessionAdopt,
     incarnation: u64,
@@ -140,7 +141,7 @@ pub(super) fn read(
 ) -> Result<Arrived> {
     let wrong = |what: &str| Error::bad_request(format!("a session with an illegal {what}"));
     if message.incarnation != incarnation {
-        return Err(Error::new(code::CONFLICT, "the gate has started again"));
+        return Err(Error::new(code::NOT_FOUND, "the gate has started again"));
     }
     if !(1..1 << 53).contains(&message.session) {
         return Err(wrong("id"));
@@ -281,5 +282,7 @@ mod tests {
         for (at, change) in wrong.into_iter().enumerate() {
             assert!(with(change).is_err(), "{at}");
         }
+        let other = with(|it| it.incarnation = 2).unwrap_err();
+        assert_eq!(other.code(), code::NOT_FOUND, "no answer of that gate");
     }
 }

@@ -16,13 +16,13 @@ use std::{any::Any, future::poll_fn, mem, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::{
     client_state::ClientState,
     close_code::Ending,
     connection::Connection,
-    departure::{Departure, Next, REPEAT, Stay, Step, is_repeated, retry_pause, stays},
+    departure::{Departure, Next, Outcome, REPEAT, Stay, Step, is_repeated, retry_pause, stays},
     handle::ConnectionHandle,
     migration_close::write_close,
     migration_message::{ADOPT, CLOSE, HOLD, Leaving, READY, RELEASE, write},
@@ -127,7 +127,7 @@ fn requests(served: &[(String, Vec<u64>)]) -> Vec<u64> {
     requests.copied().collect()
 }
 
-/// Moves a session whose client is away. Returns whether another gate has it now.
+/// Moves a session whose client is away. Returns whether another gate has it now, or may have had it.
 pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Arc<Shared>) -> bool {
     let session = connection.session.clone();
     let (id, user) = (session.id(), session.user());
@@ -140,7 +140,7 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
                 to,
             };
             let moved = migration.run(connection).await;
-            moved.map(|()| migration.to.address().to_owned())
+            moved.map(|outcome| (outcome, migration.to.address().to_owned()))
         }
         _ => {
             let error = Error::new(code::UNAVAILABLE, "no gate takes it");
@@ -148,9 +148,15 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
         }
     };
     match moved {
-        Ok(to) => {
-            gate.metrics.migrated("moved");
-            debug!(session = id, ?user, gate = to, "session moved");
+        Ok((outcome, to)) => {
+            gate.metrics.migrated(outcome.label());
+            match outcome {
+                Outcome::Moved => debug!(session = id, ?user, gate = to, "session moved"),
+                Outcome::Unanswered => {
+                    let text = "session forgotten, the next gate has not answered";
+                    warn!(session = id, ?user, gate = to, "{text}");
+                }
+            }
             true
         }
         Err((step, error)) => {
@@ -182,7 +188,10 @@ struct Taken<'a> {
 impl<'a> Migration<'a> {
     /// # Errors
     /// Why the session stays.
-    async fn run(&'a self, connection: &mut Connection<BoxTransport>) -> Result<(), (Step, Error)> {
+    async fn run(
+        &'a self,
+        connection: &mut Connection<BoxTransport>,
+    ) -> Result<Outcome, (Step, Error)> {
         let deferred = poll_fn(|cx| connection.poll_deferred(cx));
         let submitted = timeout(DEFERRED, deferred).await;
         submitted.map_err(|_| (Step::Deferred, stays("a message waits for room")))?;
@@ -200,20 +209,24 @@ impl<'a> Migration<'a> {
                 Next::Take => {
                     let client = self.take(&handle, login_by, mem::take(&mut taken.channels));
                     let client = client.map(|client| taken.client = Some(client));
-                    departure.taken(client, Instant::now())
+                    departure.taken(client, self.is_available(), Instant::now())
                 }
                 Next::Adopt(pause) => {
                     sleep(pause).await;
                     let adopted = self.adopt(&taken).await;
+                    if adopted.is_err() {
+                        // Other sessions go elsewhere, until it says again that it takes some.
+                        self.gate.migrations.refused(&self.to);
+                    }
                     let stops = self.gate.node.is_shutting_down();
                     departure.adopted(adopted, (self.is_member(), stops), Instant::now())
                 }
-                Next::Forget => {
+                Next::Forget(outcome) => {
                     self.forget();
                     while let Some(closed) = handle.end_moved() {
                         self.close(closed).await;
                     }
-                    return Ok(());
+                    return Ok(outcome);
                 }
                 Next::Stay(stay) => return Err(self.stay(stay, &handle, taken).await),
             };
@@ -284,6 +297,12 @@ impl<'a> Migration<'a> {
         self.call::<_, ()>(to, ADOPT, &message, ADOPT_TIMEOUT).await
     }
 
+    /// Whether the next gate is to be called: not one that is about to leave, or is gone and not evicted
+    /// yet.
+    fn is_available(&self) -> bool {
+        self.is_member() && self.caller.takes_sessions(self.to.address())
+    }
+
     /// Whether the next gate is a member still.
     fn is_member(&self) -> bool {
         let members = self.gate.node.members();
@@ -318,7 +337,7 @@ impl<'a> Migration<'a> {
         self.gate.resumable.moved(self.session.id(), to);
     }
 
-    /// Closes the session at the next gate.
+    /// Closes the session at the next gate, or where that has moved it before it died.
     async fn close(&self, closed: Ending) {
         if closed.reason == CloseReason::Shutdown {
             // The node stops; the session does not.
@@ -326,8 +345,18 @@ impl<'a> Migration<'a> {
         }
         let request = write_close(self.session.id(), &closed.reason);
         let to = self.to.address();
-        if let Err(error) = self.repeat(to, CLOSE, &request).await {
-            debug!(session = request.session, gate = to, %error, "moved session not closed");
+        let Err(error) = self.repeat(to, CLOSE, &request).await else {
+            return;
+        };
+        debug!(session = request.session, gate = to, %error, "next gate does not close the session");
+        let members = self.gate.node.members().into_iter();
+        let others = members.filter(|it| it.may_be_gate() && it.address() != to);
+        let calls = others.map(|gate| {
+            let request = &request;
+            async move { self.repeat(gate.address(), CLOSE, request).await }
+        });
+        if join_all(calls).await.iter().all(Result::is_err) {
+            debug!(session = request.session, "moved session not closed");
         }
     }
 

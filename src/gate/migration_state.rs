@@ -130,7 +130,7 @@ impl Migrations {
         *self.ready.lock() = ready;
     }
 
-    /// Notes that a gate has refused a session.
+    /// Notes that a gate has refused a session, or has not answered.
     pub(super) fn refused(&self, gate: &Member) {
         let mut ready = self.ready.lock();
         ready.retain(|member| member.address() != gate.address());

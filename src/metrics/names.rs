@@ -36,8 +36,9 @@ names! {
     /// Clients that could not return to their session, with a label `reason` (see
     /// [`Lost::as_str`](crate::resume::Lost::as_str)).
     SESSIONS_LOST = "nano_sessions_lost_total",
-    /// Attempts of a gate that drains to move a session to another one, with a label `outcome`: `moved`,
-    /// or why the session stays for now: `gates`, `deferred`, `hold`, `channels`, `kept`, `refused`.
+    /// Attempts of a gate that drains to move a session to another one, with a label `outcome`: `moved`;
+    /// `unanswered` if the next gate has left, or was silent for too long, while it took the session; or
+    /// why the session stays for now: `gates`, `deferred`, `hold`, `channels`, `kept`, `refused`.
     SESSION_MIGRATIONS = "nano_session_migrations_total",
     /// Messages received from clients.
     MESSAGES_RECEIVED = "nano_messages_received_total",

@@ -4,10 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -48,9 +45,6 @@ struct Seen {
     pushed: Arc<Mutex<Vec<Option<u32>>>>,
     /// The requests that were answered.
     answered: Arc<Mutex<Vec<u32>>>,
-    /// Whether the backend has lost a session that goes on at its gate: it had attached the session for
-    /// the next gate, which died before the former one learned of it.
-    cut: Arc<AtomicBool>,
 }
 
 /// One client with numbered requests, four at a time, until `last` is set.
@@ -75,7 +69,6 @@ async fn play(address: SocketAddr, client: u32, seen: Seen, last: Arc<Mutex<bool
     let mut answers = JoinSet::new();
     while !*last.lock() {
         let (asking, answered, number) = (connected.clone(), seen.answered.clone(), next);
-        let cut = seen.cut.clone();
         next += 1;
         answers.spawn(async move {
             let body = Bytes::from(number.to_be_bytes().to_vec());
@@ -83,9 +76,6 @@ async fn play(address: SocketAddr, client: u32, seen: Seen, last: Arc<Mutex<bool
                 Ok(answer) => {
                     assert_eq!(answer, body);
                     answered.lock().push(number);
-                }
-                Err(error) if error.code() == code::UNAVAILABLE => {
-                    cut.store(true, Ordering::Relaxed);
                 }
                 // Of a session that is lost.
                 Err(error) => assert_eq!(error.code(), code::CLOSED, "{error}"),
@@ -104,12 +94,6 @@ async fn play(address: SocketAddr, client: u32, seen: Seen, last: Arc<Mutex<bool
         answer.unwrap();
     }
     connected.close();
-}
-
-/// Whether these are some of the numbers, in their order and once each.
-fn is_part(part: &[u32], of: &[u32]) -> bool {
-    let mut of = of.iter();
-    part.iter().all(|number| of.any(|it| it == number))
 }
 
 /// Whether the numbers follow each other.
@@ -197,10 +181,6 @@ async fn die(seed: u64) -> usize {
             let Some(first) = run.first() else { continue };
             let of = sessions.values().find(|numbers| numbers[0] == *first);
             let of = of.unwrap_or_else(|| panic!("seed {seed}: {run:?} of no session"));
-            if seen.cut.load(Ordering::Relaxed) {
-                assert!(is_part(run, of), "seed {seed}: {run:?} of {of:?}");
-                continue;
-            }
             assert!(of.starts_with(run), "seed {seed}: {run:?} of {of:?}");
             if at + 1 == runs.len() {
                 assert_eq!(of.len(), run.len(), "seed {seed}: the end is missed");
@@ -211,7 +191,7 @@ async fn die(seed: u64) -> usize {
         for number in &*seen.answered.lock() {
             assert!(pushed.contains(number), "seed {seed}: no push of {number}");
         }
-        if runs.len() == 1 && !seen.cut.load(Ordering::Relaxed) {
+        if runs.len() == 1 {
             let mut all = runs[0].clone();
             all.sort_unstable();
             assert!(is_run(&all), "seed {seed}: {all:?}");

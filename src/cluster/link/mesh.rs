@@ -16,6 +16,7 @@ use super::{
     activity::OpenCalls,
     config::{PROBE_INTERVAL, STREAMS},
     effect::Effect,
+    health::Health,
     proto::{Frame, Kind},
     state::LinkState,
     whereabouts::Whereabouts,
@@ -196,6 +197,19 @@ impl Mesh {
     /// The incarnation of a member, as a node knows it.
     pub(crate) fn member(&self, at: usize, peer: usize) -> Option<u64> {
         self.links.get(&(at, peer)).map(|link| link.peer)
+    }
+
+    /// Whether a member can be reached and does not drain, as a node knows.
+    pub(crate) fn is_available(&self, at: usize, peer: usize) -> bool {
+        let link = self.links.get(&(at, peer));
+        link.is_some_and(|link| link.state.health() < Health::Cordoned)
+    }
+
+    /// A node drains: it announces that to all others.
+    pub(crate) fn cordon(&mut self, node: usize) {
+        for peer in 0..self.nodes.len() {
+            self.input((node, peer), |state, _| drop(state.cordon(true)));
+        }
     }
 
     /// A handle of a session, for a gate or a node that serves it.

@@ -12,7 +12,7 @@ use super::{
     defects::Defect,
     event::{At, Call, Event},
     gates::{Entry, Handle, WINDOW},
-    world::World,
+    world::{GATES, World},
 };
 use crate::{
     cluster::{
@@ -94,7 +94,11 @@ impl World {
     fn adopt(&mut self, (gate, from): (usize, usize), call: u64, body: Bytes) -> Result<bool> {
         let message = SessionAdopt::decode(body).unwrap();
         let id = message.session;
-        let mut arrived = read(message, self.mesh.incarnation(gate), &self.limits, self.now)?;
+        let own = self.mesh.incarnation(gate);
+        if self.has_defect(Defect::RefusesForAnother) && message.incarnation != own {
+            return Err(Error::new(code::CONFLICT, "not here"));
+        }
+        let mut arrived = read(message, own, &self.limits, self.now)?;
         self.spoil(&mut arrived);
         let secret = &arrived.secrets.current;
         let revives = self.has_defect(Defect::Revives);
@@ -238,12 +242,6 @@ impl World {
     /// Ends a gate without notice.
     pub(super) fn crash(&mut self, gate: usize) {
         self.note(|| format!("CRASH {gate}"));
-        let on_the_way = self.on_the_way(gate);
-        for id in &on_the_way {
-            // It may have ended here, and goes on.
-            self.oracle.forget_kick(*id);
-            self.oracle.ended.remove(id);
-        }
         for id in self.gates[gate].moved.keys() {
             self.oracle.forget_kick(*id);
         }
@@ -256,21 +254,14 @@ impl World {
             let departing = entry.departing.as_ref();
             // One that has been taken over goes on at the next gate.
             let there = departing.map(|it| it.to);
-            let there = there.filter(|to| self.gates[*to].has(id));
-            let is_back = !entry.returned && on_the_way.contains(&id);
             // A client that asks before it has entered there learns that it is lost.
-            let is_there = there.is_some_and(|to| self.gates[to].sessions.contains_key(&id));
-            if let Some(to) = there {
-                self.hand_on(gate, id, to);
-            }
-            if !is_there && !is_back {
+            if !there.is_some_and(|to| self.gates[to].sessions.contains_key(&id)) {
                 self.oracle.may_be_lost.insert(id);
             }
         }
         for conn in self.connections_of(gate) {
             self.break_connection(conn);
         }
-        self.oracle.crashed(gate);
         self.forget_calls(gate);
         self.gates[gate] = super::gates::Gate::default();
         self.mesh.crash(gate);
@@ -278,15 +269,19 @@ impl World {
         self.later(pause, Event::Restart(gate));
     }
 
-    /// Lets a gate that drains and has no sessions end, and start again.
+    /// Lets a gate that drains and has no sessions end, and start again. It ends in order: the others know
+    /// that it drains, and what they had sent before is answered.
     pub(super) fn stop_drained(&mut self, gate: usize) {
         let this = &self.gates[gate];
-        if this.draining
-            && this.sessions.is_empty()
-            && this.adopting.is_empty()
-            && this.moved.is_empty()
-        {
-            self.crash(gate);
+        let is_empty =
+            this.sessions.is_empty() && this.adopting.is_empty() && this.moved.is_empty();
+        if !this.draining || !is_empty {
+            return;
         }
+        let is_asked = self.on_the_way().iter().any(|(_, to, _)| *to == gate);
+        if is_asked || (0..GATES).any(|it| self.mesh.is_available(it, gate)) {
+            return self.mesh.cordon(gate);
+        }
+        self.crash(gate);
     }
 }

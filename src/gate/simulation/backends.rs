@@ -86,7 +86,10 @@ impl World {
                     self.break_connection(conn);
                 }
             }
-            810..840 => self.drain(),
+            810..840 => {
+                let gate = self.random.random_range(0..GATES);
+                self.drain(gate);
+            }
             860..880 if !quiet => {
                 let nodes = GATES + BACKENDS;
                 let (a, b) = (
@@ -100,11 +103,7 @@ impl World {
             }
             880..884 if !quiet => {
                 let gate = self.random.random_range(0..GATES);
-                let alive = (0..GATES).filter(|gate| self.mesh.is_alive(*gate)).count();
-                if self.mesh.is_alive(gate) && alive > 1 {
-                    self.oracle.count("crash");
-                    self.crash(gate);
-                }
+                self.crash_one(gate);
             }
             // At a moment at which something moves, mostly.
             884..886 => self.close_one(),
@@ -120,17 +119,41 @@ impl World {
                     self.kick(gate, id);
                 }
             }
+            890..930 if !quiet => self.disturb_move(),
             _ => {}
         }
     }
 
+    /// Ends a gate without notice, unless it is the last one.
+    fn crash_one(&mut self, gate: usize) {
+        let alive = (0..GATES).filter(|gate| self.mesh.is_alive(*gate)).count();
+        if self.mesh.is_alive(gate) && alive > 1 {
+            self.oracle.count("crash");
+            self.crash(gate);
+        }
+    }
+
+    /// A session is under way to another gate: its answer is lost, it moves the session on, or crashes.
+    fn disturb_move(&mut self) {
+        let Some((gate, next, id)) = self.on_the_way().first().copied() else {
+            return;
+        };
+        let has_moved_on = self.gates[next].registry.moved_to(id).is_some();
+        match self.random.random_range(0..8) {
+            0..4 if has_moved_on => self.crash_one(next),
+            0..4 => self.mesh.cut(gate, next),
+            4..7 => self.drain(next),
+            _ => self.crash_one(next),
+        }
+    }
+
     /// A gate begins to drain, while another one takes sessions.
-    fn drain(&mut self) {
-        let gate = self.random.random_range(0..GATES);
+    fn drain(&mut self, gate: usize) {
         let others = (0..GATES).filter(|it| *it != gate && self.mesh.is_alive(*it));
         let ready = others.filter(|it| !self.gates[*it].draining).count();
         if ready > 0 && self.mesh.is_alive(gate) {
             self.gates[gate].draining = true;
+            self.mesh.cordon(gate);
         }
     }
 }

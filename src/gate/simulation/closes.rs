@@ -8,7 +8,7 @@ use super::{
     departures::HOLD_TIMEOUT,
     event::{At, Call, Event},
     gates::Moved,
-    world::World,
+    world::{GATES, World},
 };
 use crate::{
     cluster::{SessionClose, mesh::node_at},
@@ -133,9 +133,14 @@ impl World {
     pub(super) fn close_answered(&mut self, at: At, to: usize, times: usize, closed: &Result) {
         if is_repeated(times, closed) {
             let pause = REPEAT.as_millis() as u64;
-            self.later(pause, Event::Close { at, to, times });
-        } else {
-            self.end_moved(at);
+            return self.later(pause, Event::Close { at, to, times });
+        }
+        let next = self.gates[at.gate].moved.get(&at.id).map(|moved| moved.to);
+        // If that has died, the session may be at any other gate.
+        let mut others = (0..GATES).filter(|it| ![Some(at.gate), next].contains(&Some(*it)));
+        match others.find(|it| next == Some(to) || *it > to) {
+            Some(other) if closed.is_err() => self.send_close(at, other, 0),
+            _ => self.end_moved(at),
         }
     }
 }

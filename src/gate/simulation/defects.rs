@@ -17,6 +17,10 @@ pub(super) enum Defect {
     DropsHeld,
     /// A call that was not answered counts as refused.
     SilenceIsRefusal,
+    /// A call that was not answered counts as refused when the next gate has left.
+    TakesBack,
+    /// The next incarnation of a gate says no for the one before.
+    RefusesForAnother,
     /// A repeated call revives a session that has ended.
     Revives,
     /// A client may return while its session is about to move.
@@ -31,7 +35,7 @@ pub(super) enum Defect {
     ForgetsWhere,
 }
 
-pub(super) const ALL_DEFECTS: [Defect; 13] = [
+pub(super) const ALL_DEFECTS: [Defect; 15] = [
     Defect::CountsOneMore,
     Defect::ReplaysFromTooLate,
     Defect::AnswersOn,
@@ -39,6 +43,8 @@ pub(super) const ALL_DEFECTS: [Defect; 13] = [
     Defect::HoldsNothing,
     Defect::DropsHeld,
     Defect::SilenceIsRefusal,
+    Defect::TakesBack,
+    Defect::RefusesForAnother,
     Defect::Revives,
     Defect::AdmitsWhileMoving,
     Defect::ForgetsClose,

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Result, code},
     gate::{
         client_state::ClientState,
-        departure::{Departure, Next, REPEAT, Stay, is_repeated, stays},
+        departure::{Departure, Next, Outcome, REPEAT, Stay, is_repeated, stays},
         migration_message::{ADOPT, HOLD, Leaving, RELEASE, write},
         resume::registry::Secrets,
     },
@@ -79,7 +79,9 @@ impl World {
     /// The members that may take a session, as a gate knows.
     fn next_gates(&self, gate: usize) -> Vec<(usize, u64)> {
         let others = (0..GATES).filter(|other| *other != gate);
-        let ready = others.filter(|other| !self.gates[*other].draining);
+        // One that does not answer is not among them.
+        let ready =
+            others.filter(|other| !self.gates[*other].draining && self.answers(gate, *other));
         ready
             .filter_map(|other| Some((other, self.mesh.member(gate, other)?)))
             .collect()
@@ -140,7 +142,7 @@ impl World {
                     let pause = pause.as_millis() as u64;
                     return self.later(pause, Event::Adopt(at));
                 }
-                Next::Forget => return self.forget(at),
+                Next::Forget(outcome) => return self.forget(at, outcome),
                 Next::Stay(stay) => return self.stay(at, stay),
             };
         }
@@ -198,6 +200,7 @@ impl World {
     /// Takes the client's state.
     fn take(&mut self, at: At) -> Next {
         let (now, served) = (self.now, self.served(at.gate, at.id));
+        let is_available = self.is_available(at);
         let secrets = self.gates[at.gate].registry.secrets(at.id);
         let entry = self.entry(at.gate, at.id);
         let elsewhere: Vec<_> = served.iter().flat_map(|(_, it)| it.clone()).collect();
@@ -211,7 +214,7 @@ impl World {
         departing.taken = taken;
         let taken = departing.taken.as_ref().map(|_| ());
         let taken = taken.ok_or_else(|| stays("this node has to answer it"));
-        departing.departure.taken(taken, now)
+        departing.departure.taken(taken, is_available, now)
     }
 
     /// Calls the next gate.
@@ -260,11 +263,11 @@ impl World {
         {
             adopted = Err(Error::bad_request(error.to_string()));
         }
-        let now = self.now;
-        let Some((to, incarnation)) = self.departing(at).map(|it| (it.to, it.incarnation)) else {
-            return;
-        };
-        let is_member = self.mesh.member(at.gate, to) == Some(incarnation);
+        let (now, is_member) = (self.now, self.is_member(at));
+        let takes_back = self.has_defect(Defect::TakesBack) && !is_member;
+        if takes_back && adopted.is_err() {
+            adopted = Err(stays("the next gate has left"));
+        }
         if let Some(departing) = self.departing(at) {
             let departure = &mut departing.departure;
             let next = departure.adopted(adopted, (is_member, false), now);
@@ -272,15 +275,34 @@ impl World {
         }
     }
 
-    /// The next gate has the session.
-    fn forget(&mut self, at: At) {
-        self.oracle.count("moved");
+    fn is_available(&mut self, at: At) -> bool {
+        let to = self.departing(at).map(|it| it.to);
+        self.is_member(at) && to.is_some_and(|to| self.mesh.is_available(at.gate, to))
+    }
+
+    /// Whether the next gate of a session is a member still.
+    fn is_member(&mut self, at: At) -> bool {
+        let next = self.departing(at).map(|it| (it.to, it.incarnation));
+        next.is_some_and(|(to, of)| self.mesh.member(at.gate, to) == Some(of))
+    }
+
+    /// The next gate has the session, or may have had it.
+    fn forget(&mut self, at: At, outcome: Outcome) {
         let At { gate, id, .. } = at;
-        let entry = self.entry(gate, id);
-        let departing = entry.departing.take().unwrap();
+        let departing = self.entry(gate, id).departing.take().unwrap();
+        let is_elsewhere = (0..GATES).any(|it| it != gate && self.gates[it].has(id));
+        self.oracle.count(match (outcome, is_elsewhere) {
+            (Outcome::Moved, _) => "moved",
+            (Outcome::Unanswered, true) => "moved on by a gate that died",
+            (Outcome::Unanswered, false) => "lost with the next gate",
+        });
+        let has_crashed = self.mesh.incarnation(departing.to) != departing.incarnation
+            || !self.mesh.is_alive(departing.to);
+        if has_crashed && !is_elsewhere {
+            self.oracle.may_be_lost.insert(id);
+        }
         let ends = !self.has_defect(Defect::LeavesHeld);
         self.mesh.moved(gate, id, ends);
-        self.hand_on(gate, id, departing.to);
         if self.has_defect(Defect::AnswersOn) {
             let entry = self.entry(gate, id);
             entry
@@ -310,26 +332,16 @@ impl World {
         self.later(pause, Event::EndMoved(at));
     }
 
-    /// Another gate answers for what this one has accepted: the next one, or one behind that.
-    pub(super) fn hand_on(&mut self, from: usize, id: i64, next: usize) {
-        let has_it = |gate: &usize| *gate != from && self.gates[*gate].has(id);
-        let to = (0..GATES).find(has_it).unwrap_or(next);
-        self.oracle.moved(id, from, to);
-    }
-
     /// Takes everything back.
     fn stay(&mut self, at: At, stay: Stay) {
         self.oracle.count("stayed");
         let served = self.served(at.gate, at.id);
         let elsewhere: Vec<_> = served.into_iter().flat_map(|(_, it)| it).collect();
         let departing = self.departing(at).unwrap();
-        let (to, taken) = (departing.to, departing.taken.take());
+        let taken = departing.taken.take();
         let releasing: BTreeSet<_> = stay.held.iter().map(|node| node_at(node)).collect();
         departing.releasing = releasing.clone();
         if let Some(taken) = taken {
-            if !self.mesh.is_alive(to) {
-                self.oracle.count("next gate crashed");
-            }
             let handle = self.entry(at.gate, at.id).handle.clone();
             handle.0.lock().put_back(taken.client);
             let unserved = handle.0.lock().unserved(&elsewhere);
@@ -433,13 +445,14 @@ impl World {
         });
     }
 
-    /// The sessions that have been taken for this gate: they go on where they were if it ends now.
-    pub(super) fn on_the_way(&self, gate: usize) -> BTreeSet<i64> {
-        let sessions = self.gates.iter().flat_map(|it| &it.sessions);
-        let moving = sessions.filter(|(_, entry)| {
-            let departing = entry.departing.as_ref();
-            departing.is_some_and(|it| it.to == gate && it.taken.is_some())
+    /// The sessions that have been taken for another gate: the former gate, the next one, and the id.
+    pub(super) fn on_the_way(&self) -> Vec<(usize, usize, i64)> {
+        let gates = self.gates.iter().enumerate();
+        let sessions = gates.flat_map(|(gate, it)| it.sessions.iter().map(move |it| (gate, it)));
+        let moving = sessions.filter_map(|(gate, (id, entry))| {
+            let departing = entry.departing.as_ref().filter(|it| it.taken.is_some())?;
+            Some((gate, departing.to, *id))
         });
-        moving.map(|(id, _)| *id).collect()
+        moving.collect()
     }
 }

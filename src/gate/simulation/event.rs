@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::returns::Return;
 use crate::session::Session;
 
 /// The token of a client. Random, so no part of a trace.
@@ -58,11 +59,8 @@ pub(super) enum Event {
     ReplyDue(u64),
     /// A gate is asked for the session of a client that has returned.
     Find {
-        conn: u64,
         gate: usize,
-        token: Token,
-        received: u64,
-        hops: u32,
+        back: Return,
     },
     Flush(At),
     /// A departure goes on.

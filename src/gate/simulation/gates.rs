@@ -9,27 +9,24 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use rand::RngExt;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     arrivals::Adopting,
     clients::Said,
     defects::Defect,
     departures::Departing,
-    event::{Down, Event, Packets, Token, Up},
+    event::{Down, Event, Packets, Up},
     world::{GATES, World},
 };
 use crate::{
-    cluster::mesh::{ID_STEP, node_at},
+    cluster::mesh::ID_STEP,
     gate::{
         client_state::{ClientState, CloseStep, Unanswered},
         migration_state::Migrations,
-        opening::Opening,
         resume::{
-            disconnected::Disconnected,
-            registry::{Arrival, Next, NotHere, Registry, Resumable},
+            registry::{Next, Registry, Resumable},
             replay::Replay,
-            token,
         },
     },
     packet::{self, Kind},
@@ -40,9 +37,6 @@ use crate::{
 /// How long a session is kept without its client, and a request without its answer.
 pub(super) const WINDOW: Duration = Duration::from_secs(12);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
-
-/// The most gates to which a session is followed.
-const MAX_HOPS: u32 = 4;
 
 #[derive(Default)]
 pub(super) struct Gate {
@@ -74,13 +68,13 @@ pub(super) struct Entry {
     pub(super) handle: Arc<Handle>,
     pub(super) conn: Option<u64>,
     /// The connection on which its client has returned, until the session goes on over it.
-    arrived: Option<u64>,
+    pub(super) arrived: Option<u64>,
     /// Until when it waits for its client.
     pub(super) by: Option<Instant>,
     pub(super) departing: Option<Departing>,
     /// Whether it came from another gate, and its client has been here since.
     pub(super) adopted: bool,
-    pub(super) returned: bool,
+    returned: bool,
 }
 
 impl Entry {
@@ -130,7 +124,7 @@ impl World {
             let gate = connection.via;
             return match ask {
                 None => self.open_session(conn, gate),
-                Some((token, received)) => self.find(conn, gate, token, received, 0),
+                Some(ask) => self.come_to(conn, gate, ask),
             };
         }
         let Some((gate, id)) = connection.holder else {
@@ -217,109 +211,6 @@ impl World {
         }
         drop(client);
         self.flush_later(gate, id);
-    }
-
-    /// Finds the session of a client that has returned, here or at another gate.
-    pub(super) fn find(&mut self, conn: u64, gate: usize, token: Token, received: u64, hops: u32) {
-        let via = self.connections.get(&conn).filter(|it| !it.dead);
-        let Some(via) = via.map(|connection| connection.via) else {
-            return;
-        };
-        if !self.mesh.is_alive(gate) {
-            // The client is to try again.
-            return self.end_connection(conn, false);
-        }
-        let result = self.gates[gate].registry.find(&token.0, Some(received));
-        let result = match result {
-            Err(NotHere::Moving) if self.has_defect(Defect::AdmitsWhileMoving) => {
-                Ok(i64::from_str_radix(token.0.split('-').next().unwrap(), 16).unwrap())
-            }
-            other => other,
-        };
-        let to = match result {
-            Ok(id) => {
-                if gate != via {
-                    self.oracle.count("tunnelled");
-                }
-                return self.arrive(conn, gate, id, received);
-            }
-            Err(NotHere::Moving) => {
-                self.oracle.count("returned while it moves");
-                return self.end_connection(conn, false);
-            }
-            Err(NotHere::Moved(to)) => Some(node_at(&to)),
-            Err(NotHere::Lost(Lost::Unknown)) if hops == 0 => self.holder(via, &token),
-            Err(NotHere::Lost(Lost::Unknown)) => self.search(via, &token),
-            Err(NotHere::Lost(lost)) => {
-                return self.send_down(conn, Down::Lost(lost.as_str()));
-            }
-        };
-        match to {
-            Some(to) if hops < MAX_HOPS => {
-                let pause = self.random.random_range(0..30);
-                let (gate, hops) = (to, hops + 1);
-                self.later(
-                    pause,
-                    Event::Find {
-                        conn,
-                        gate,
-                        token,
-                        received,
-                        hops,
-                    },
-                );
-            }
-            Some(_) => self.end_connection(conn, false),
-            None if (0..GATES).any(|it| self.is_asked_in_vain(via, it)) => {
-                self.end_connection(conn, false);
-            }
-            None => self.send_down(conn, Down::Lost("unknown")),
-        }
-    }
-
-    /// Whether a gate that is a member does not say whether it has a session.
-    fn is_asked_in_vain(&self, via: usize, gate: usize) -> bool {
-        gate != via && self.mesh.member(via, gate).is_some() && !self.mesh.is_alive(gate)
-    }
-
-    /// The gate that a token names, or one that says that it has the session.
-    fn holder(&self, via: usize, token: &Token) -> Option<usize> {
-        let named = token::node(&token.0)?;
-        let (gate, incarnation) = ((named & 0xff) as usize, named >> 8);
-        if gate == via && incarnation == self.mesh.incarnation(via) {
-            return None;
-        }
-        if self.mesh.member(via, gate) == Some(incarnation) {
-            return Some(gate);
-        }
-        self.search(via, token)
-    }
-
-    /// The gate that says that it has the session of a token.
-    fn search(&self, via: usize, token: &Token) -> Option<usize> {
-        let mut others = (0..GATES).filter(|it| *it != via && self.mesh.is_alive(*it));
-        others.find(|gate| self.gates[*gate].registry.has(&token.0))
-    }
-
-    fn arrive(&mut self, conn: u64, gate: usize, id: i64, received: u64) {
-        let (open, _) = oneshot::channel();
-        let arrival = Arrival {
-            transport: Box::new(Disconnected),
-            opening: Opening::new(1 << 16),
-            remote: None,
-            received,
-            open,
-        };
-        let this = &mut self.gates[gate];
-        let Some(entry) = this.sessions.get_mut(&id) else {
-            return;
-        };
-        let before = entry.arrived.replace(conn);
-        this.registry.deliver(id, arrival);
-        if let Some(before) = before {
-            self.end_connection(before, false);
-        }
-        self.settle(gate, id);
     }
 }
 

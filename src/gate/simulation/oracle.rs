@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::session::{Session, SessionKey};
 
-pub(super) const ALL_EVENTS: [&str; 20] = [
+pub(super) const ALL_EVENTS: [&str; 22] = [
     "adopt repeated",
     "answered after a move",
     "closed when it has moved",
@@ -16,13 +16,15 @@ pub(super) const ALL_EVENTS: [&str; 20] = [
     "held for a move",
     "kicked",
     "link broken",
+    "lost with the next gate",
     "moved",
-    "next gate crashed",
+    "moved on by a gate that died",
     "not attached",
     "request failed",
     "returned",
     "returned while it moves",
     "returned twice",
+    "searched",
     "stayed",
     "tunnelled",
 ];
@@ -39,10 +41,8 @@ pub(super) struct Oracle {
     /// Whether nothing may be lost.
     pub(super) quiet: bool,
     pub(super) events: BTreeMap<&'static str, u64>,
-    /// What each session's client is to be sent, and the gate that answers for it.
-    accepted: BTreeMap<i64, VecDeque<(usize, Accepted)>>,
-    /// What gates have accepted that have crashed since, and may have sent.
-    on_the_way: BTreeMap<i64, VecDeque<Accepted>>,
+    /// What gates have accepted for each session's client, and the client has not got.
+    accepted: BTreeMap<i64, VecDeque<Accepted>>,
     /// The messages of each session that gates have taken.
     taken: BTreeMap<i64, u64>,
     /// Served sessions, which last until their number is no longer of use.
@@ -54,7 +54,7 @@ pub(super) struct Oracle {
     /// Sessions that have been kicked.
     pub(super) kicked: BTreeSet<i64>,
     /// Sessions that have ended at a gate.
-    pub(super) ended: BTreeSet<i64>,
+    ended: BTreeSet<i64>,
 }
 
 /// A session that a backend serves, or has served.
@@ -90,50 +90,23 @@ impl Oracle {
     }
 
     /// A gate has accepted something for a client.
-    pub(super) fn accepted(&mut self, gate: usize, id: i64, what: Accepted) {
-        self.accepted.entry(id).or_default().push_back((gate, what));
+    pub(super) fn accepted(&mut self, id: i64, what: Accepted) {
+        self.accepted.entry(id).or_default().push_back(what);
     }
 
-    /// What a gate has accepted for a client goes on at another one.
-    pub(super) fn moved(&mut self, id: i64, from: usize, to: usize) {
-        let accepted = self.accepted.entry(id).or_default();
-        let moved = accepted.iter_mut().filter(|(gate, _)| *gate == from);
-        moved.for_each(|(gate, _)| *gate = to);
-    }
-
-    /// What only this gate has accepted is gone, but for what is on its way by a connection of before.
-    pub(super) fn crashed(&mut self, gate: usize) {
-        for (id, accepted) in &mut self.accepted {
-            let on_the_way = self.on_the_way.entry(*id).or_default();
-            accepted.retain(|(at, what)| {
-                let is_gone = *at == gate;
-                on_the_way.extend(is_gone.then_some(*what));
-                !is_gone
-            });
-        }
-    }
-
-    /// A client has got something.
+    /// A client has got something. What a gate has accepted is missed only with the session, also if the
+    /// gate crashes.
     pub(super) fn got(&mut self, id: i64, got: Accepted) -> Result<(), String> {
-        let accepted = self.accepted.entry(id).or_default();
-        if accepted.front().is_some_and(|(_, next)| *next == got) {
-            accepted.pop_front();
-            return Ok(());
-        }
-        // In order and once, too.
-        let on_the_way = self.on_the_way.entry(id).or_default();
-        let Some(at) = on_the_way.iter().position(|what| *what == got) else {
-            let next = accepted.front();
+        let next = self.accepted.entry(id).or_default().pop_front();
+        if next != Some(got) {
             return Err(format!("session {id}: {got:?}, not {next:?}"));
-        };
-        on_the_way.drain(..=at);
+        }
         Ok(())
     }
 
     /// What has not arrived of a session.
     pub(super) fn missing(&self, id: i64) -> Option<Accepted> {
-        let accepted = self.accepted.get(&id)?;
-        accepted.front().map(|(_, what)| *what)
+        self.accepted.get(&id)?.front().copied()
     }
 
     /// A gate has taken a message of a client.
@@ -215,7 +188,7 @@ impl Oracle {
 
     /// A gate ends a session.
     pub(super) fn ended(&mut self, id: i64) -> Result<(), String> {
-        if !self.ended.insert(id) && !self.may_be_lost.contains(&id) {
+        if !self.ended.insert(id) {
             return Err(format!("session {id}: ends at two gates"));
         }
         Ok(())

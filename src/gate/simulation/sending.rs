@@ -23,7 +23,7 @@ impl World {
             Ok(())
         });
         if queued.is_ok() {
-            self.oracle.accepted(gate, id, accepted);
+            self.oracle.accepted(id, accepted);
         } else if self.oracle.quiet && !self.oracle.may_end(id) {
             self.expect(Err(format!(
                 "session {id}: gate {gate} refuses {accepted:?}"
@@ -47,7 +47,7 @@ impl World {
             if entry.adopted {
                 self.oracle.count("answered after a move");
             }
-            self.oracle.accepted(gate, id, Accepted::Response(request));
+            self.oracle.accepted(id, Accepted::Response(request));
         }
     }
 
