@@ -29,7 +29,9 @@
 //! the highest number they have seen, and a leader that learns of a higher one than its own begins a
 //! new term, above all that the leader of that number may have reserved. A term that has ended never
 //! goes on. Its last digit, in base 8, is the place of its master, so that two masters never ask for one
-//! term.
+//! term. Where the clock is behind, a term is above what is known by up to a second's worth of numbers, at
+//! random: so two runs of one master that know the same do not ask for one term either, but for one time in
+//! 131,072.
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
@@ -330,13 +332,20 @@ impl Election {
         self.due = now + self.delay();
     }
 
-    /// Returns the least number that may be a term of this master.
-    fn next_term(&self, clock: u64) -> u64 {
+    /// Returns a number that may be a term of this master.
+    fn next_term(&mut self, clock: u64) -> u64 {
         let place = self.masters.iter().position(|it| *it == self.own.address);
         let place = place.map_or(PLACES - 1, |place| place as u64);
         // The leader that stated what a member has seen may have used more numbers.
         let seen = if self.seen > 0 { self.seen + AHEAD } else { 0 };
-        let least = clock.max(self.acceptor.floor().max(seen) + 1);
+        let above = self.acceptor.floor().max(seen) + 1;
+        let least = if clock >= above {
+            clock
+        } else {
+            // A former run of this master may have begun a term above the same number, which no master
+            // remembers and no member has told yet: at random, this one begins another.
+            above + self.random.random_range(0..AHEAD)
+        };
         least + (PLACES + place - least % PLACES) % PLACES
     }
 

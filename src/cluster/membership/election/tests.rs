@@ -54,6 +54,24 @@ fn campaign(masters: &mut [Election], who: usize, to: &[usize], mut now: Instant
 }
 
 #[test]
+fn two_runs_of_a_master_that_know_the_same_begin_different_terms() {
+    let now = Instant::now();
+    let terms: Vec<_> = (0..100)
+        .map(|seed| {
+            let all = (0..3).map(|it| id(it).address).collect();
+            let mut run = Election::new(id(1), all, config(), seed, now);
+            run.observe(2 * CLOCK, now);
+            assert!(run.tick(CLOCK, 0, now).is_none());
+            let term = run.tick(CLOCK, 0, run.due()).unwrap().term;
+            assert!(term > 2 * CLOCK && term % 8 == 1, "{term}");
+            term
+        })
+        .collect();
+    let differ = terms.iter().collect::<std::collections::HashSet<_>>();
+    assert!(differ.len() > 95, "{terms:?}");
+}
+
+#[test]
 fn a_majority_elects_one_leader_and_half_of_the_masters_none() {
     let (mut all, now) = masters(Instant::now());
     let now = campaign(&mut all, 0, &[], now);
