@@ -114,28 +114,40 @@ async fn the_client_finds_a_server_in_either_family_of_a_name() {
 }
 
 /// A socket whose listen backlog is full: the system answers no further connection.
-async fn silent(address: SocketAddr) -> (tokio::net::TcpListener, Vec<TcpStream>) {
+///
+/// `None` if another process has the port.
+async fn silent(address: SocketAddr) -> Option<(tokio::net::TcpListener, Vec<TcpStream>)> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     };
     let socket = socket.unwrap();
-    socket.bind(address).unwrap();
+    socket.bind(address).ok()?;
     let listener = socket.listen(1).unwrap();
     let mut fillers = Vec::new();
     let window = Duration::from_millis(200);
     while let Ok(stream) = tokio::time::timeout(window, TcpStream::connect(address)).await {
         fillers.push(stream.unwrap());
     }
-    (listener, fillers)
+    Some((listener, fillers))
+}
+
+/// A server in one family of `localhost`, and a port of the same number in the other one that is silent.
+async fn half_silent(served: usize, dead: usize) -> (Node, impl Sized) {
+    loop {
+        let node = listening(&loopback(0)[served].to_string()).await;
+        let port = node.addresses()[0].port();
+        if let Some(silent) = silent(loopback(port)[dead]).await {
+            return (node, silent);
+        }
+    }
 }
 
 #[tokio::test]
 async fn an_address_that_does_not_answer_holds_the_client_up_for_a_moment_only() {
     for (served, dead) in [(0, 1), (1, 0)] {
-        let node = listening(&loopback(0)[served].to_string()).await;
+        let (node, _dead) = half_silent(served, dead).await;
         let port = node.addresses()[0].port();
-        let _dead = silent(loopback(port)[dead]).await;
         let begun = tokio::time::Instant::now();
         let url = format!("tcp://localhost:{port}");
         let client = RustClient::connect(&url);
