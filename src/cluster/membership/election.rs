@@ -212,14 +212,15 @@ impl Election {
         }
     }
 
-    /// Notes the number of a view, or a term, that a member or a master has seen. A leader that did
-    /// not state it is superseded: it begins a new term above it.
-    pub(crate) fn observe(&mut self, number: u64, now: Instant) {
+    /// Notes the number of a view, or a term, that a member or a master has seen. `view` is the number of
+    /// the latest view of this master while it leads. A leader that did not state the number is
+    /// superseded: it begins a new term above it.
+    pub(crate) fn observe(&mut self, number: u64, view: u64, now: Instant) {
         self.expire(now);
         if number <= MAX_NUMBER {
             self.seen = self.seen.max(number);
         }
-        if matches!(&self.role, Role::Leader(lead) if lead.asked < self.seen) {
+        if matches!(&self.role, Role::Leader(lead) if lead.term.max(view) < self.seen) {
             self.step_down(now);
         }
     }

@@ -94,9 +94,10 @@ impl Leadership {
         self.changed.notify_one();
     }
 
-    /// Notes the highest number of a view or term that another node has seen.
-    pub(crate) fn observe(&self, number: u64) {
-        self.with(|election, now| election.observe(number, now));
+    /// Notes the highest number of a view or term that another node has seen. `view` is the number of the
+    /// latest view of this master while it leads.
+    pub(crate) fn observe(&self, number: u64, view: u64) {
+        self.with(|election, now| election.observe(number, view, now));
         self.changed.notify_one();
     }
 

@@ -35,7 +35,7 @@ impl MasterService {
     /// Notes the highest number that a member has seen, as it says.
     fn observe(&self, seen: u64) {
         if let Some(leadership) = self.state.leadership() {
-            leadership.observe(seen);
+            leadership.observe(seen, self.state.latest_view());
         }
     }
 }

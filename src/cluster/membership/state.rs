@@ -155,7 +155,7 @@ impl ClusterState {
         apply: impl FnOnce(&mut MemberTable) -> Vec<Change>,
     ) -> bool {
         if let Some(leadership) = self.leadership().filter(|_| term > 0) {
-            leadership.observe(term);
+            leadership.observe(term, self.latest_view());
         }
         let is_accepted = self.change(|table| match table.accepts(term) {
             true => (true, apply(table)),

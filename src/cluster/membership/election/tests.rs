@@ -60,7 +60,7 @@ fn two_runs_of_a_master_that_know_the_same_begin_different_terms() {
         .map(|seed| {
             let all = (0..3).map(|it| id(it).address).collect();
             let mut run = Election::new(id(1), all, config(), seed, now);
-            run.observe(2 * CLOCK, now);
+            run.observe(2 * CLOCK, 0, now);
             assert!(run.tick(CLOCK, 0, now).is_none());
             let term = run.tick(CLOCK, 0, run.due()).unwrap().term;
             assert!(term > 2 * CLOCK && term % 8 == 1, "{term}");
@@ -143,12 +143,16 @@ fn every_term_begins_above_the_numbers_of_all_earlier_ones() {
 fn a_leader_begins_a_new_term_above_what_a_member_has_seen() {
     let (mut all, now) = masters(Instant::now());
     let now = campaign(&mut all, 0, &[1, 2], now);
-    let seen = all[0].leads(now).unwrap().reserved + 12_345;
-    all[0].observe(seen, now);
+    let lease = all[0].leads(now).unwrap();
+    all[0].observe(lease.term + 5, lease.term + 5, now);
+    assert!(all[0].leads(now).is_some(), "it has stated this one");
+    // Of what it has reserved, but not stated: another run of it may have.
+    let seen = lease.term + 6;
+    all[0].observe(seen, lease.term + 5, now);
     assert_eq!(all[0].leads(now), None);
     let now = campaign(&mut all, 0, &[1, 2], now);
     assert!(all[0].leads(now).unwrap().term > seen);
-    all[0].observe(u64::MAX, now);
+    all[0].observe(u64::MAX, 0, now);
     assert!(all[0].leads(now).is_some(), "no room above is rubbish");
     let request = LeaseRequest {
         purpose: Purpose::Vote,

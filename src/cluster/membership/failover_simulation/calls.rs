@@ -100,7 +100,7 @@ impl World {
         let Some(master) = &mut process.master else {
             return Ok(());
         };
-        master.election.observe(seen, local);
+        master.election.observe(seen, master.latest_view(), local);
         let other = master.election.leader(local).cloned();
         let other = other.filter(|it| it.address != address(node) && !passed_on);
         let (own, caller_info) = (process.own.clone(), member.clone());
@@ -186,7 +186,7 @@ impl World {
         let is_fenced = self.defect != Some(Defect::NoFence);
         let process = self.process(node);
         if let Some(master) = &mut process.master {
-            master.election.observe(term, local);
+            master.election.observe(term, master.latest_view(), local);
         }
         if !process.table.accepts(term) && is_fenced {
             return Ok(());

@@ -71,6 +71,13 @@ pub(super) struct Master {
     pub(super) follows: Option<MasterId>,
 }
 
+impl Master {
+    /// The number of its latest view; 0 while it does not lead.
+    pub(super) fn latest_view(&self) -> u64 {
+        self.registry.as_ref().map_or(0, Registry::view)
+    }
+}
+
 impl Client {
     pub(super) fn new(masters: Vec<String>, now: Instant) -> Self {
         Self {

@@ -13,10 +13,7 @@ use super::{
     oracle::Oracle,
     process::{Process, address, lease_config},
 };
-use crate::cluster::membership::{
-    election::message::{LeaseRequest, Purpose},
-    registry::Registry,
-};
+use crate::cluster::membership::election::message::{LeaseRequest, Purpose};
 
 const FAULTY: Duration = Duration::from_secs(30);
 /// Two thirds of it are enough: a new leader states no view for six to eight seconds.
@@ -178,7 +175,7 @@ impl World {
         let process = self.process(node);
         let (id, wall) = (process.id, process.clock.wall(now));
         let request = process.master.as_mut().and_then(|master| {
-            let view = master.registry.as_ref().map_or(0, Registry::view);
+            let view = master.latest_view();
             master.election.tick(wall, view, local)
         });
         if let Some(request) = request {
