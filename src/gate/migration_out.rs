@@ -223,8 +223,11 @@ impl<'a> Migration<'a> {
                 }
                 Next::Forget(outcome) => {
                     self.forget();
+                    // The other gates are asked once: one of them may ask this gate in turn.
+                    let mut asks_others = true;
                     while let Some(closed) = handle.end_moved() {
-                        self.close(closed).await;
+                        self.close(closed, asks_others).await;
+                        asks_others = false;
                     }
                     return Ok(outcome);
                 }
@@ -337,8 +340,9 @@ impl<'a> Migration<'a> {
         self.gate.resumable.moved(self.session.id(), to);
     }
 
-    /// Closes the session at the next gate, or where that has moved it before it died.
-    async fn close(&self, closed: Ending) {
+    /// Closes the session at the next gate, or where that has moved it before it died, if that may be
+    /// asked.
+    async fn close(&self, closed: Ending, asks_others: bool) {
         if closed.reason == CloseReason::Shutdown {
             // The node stops; the session does not.
             return;
@@ -349,6 +353,9 @@ impl<'a> Migration<'a> {
             return;
         };
         debug!(session = request.session, gate = to, %error, "next gate does not close the session");
+        if !asks_others {
+            return;
+        }
         let members = self.gate.node.members().into_iter();
         let others = members.filter(|it| it.may_be_gate() && it.address() != to);
         let calls = others.map(|gate| {
