@@ -60,6 +60,7 @@ impl SendQueue {
     /// Counts what is queued for the node's memory budget from now on.
     pub(super) fn charge_to(&mut self, charge: PeerCharge) {
         self.charge = Some(charge);
+        self.charged = 0;
     }
 
     fn resize(&mut self, bytes: usize) {
