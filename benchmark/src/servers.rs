@@ -16,7 +16,7 @@ mod nano_app;
 mod recorder;
 mod rooms;
 mod send_queue;
-mod services;
+pub(crate) mod services;
 mod stream;
 mod stream_rpc;
 

@@ -2,15 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
-use nano::{App, Cluster, Component, Handlers, Node, Result, Session};
+use nano::{App, Cluster, Node, Result};
 use tokio::time::{Instant, sleep};
 
 use super::{
     curve::Point,
     usage::{Usage, until},
 };
+use crate::servers::services::Echo;
 
 /// Long enough for what a join has begun to be over, and for idle links to close.
 const REST: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 15 });
@@ -92,20 +92,6 @@ async fn ask(master: &Node, members: &[Arc<Node>]) -> Result<(f64, f64)> {
         quantile(50).copied().unwrap_or_default(),
         quantile(99).copied().unwrap_or_default(),
     ))
-}
-
-struct Echo;
-
-impl Component for Echo {
-    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.raw("Echo", Self::echo)
-    }
-}
-
-impl Echo {
-    fn echo(&self, _: &Session, body: Bytes) -> Result<Bytes> {
-        Ok(body)
-    }
 }
 
 async fn start(cluster: Cluster) -> Result<Arc<Node>> {
