@@ -54,6 +54,7 @@ mod migration_message;
 mod migration_out;
 mod migration_service;
 mod migration_state;
+mod moved_close;
 mod opening;
 mod pages;
 mod pending_check;

@@ -20,12 +20,12 @@ use tracing::{debug, warn};
 
 use super::{
     client_state::ClientState,
-    close_code::Ending,
     connection::Connection,
     departure::{Departure, Next, Outcome, REPEAT, Stay, Step, is_repeated, retry_pause, stays},
     handle::ConnectionHandle,
     migration_close::write_close,
     migration_message::{ADOPT, CLOSE, HOLD, Leaving, READY, RELEASE, write},
+    moved_close::{Follow, MovedClose},
     shared::Shared,
 };
 use crate::{
@@ -223,12 +223,7 @@ impl<'a> Migration<'a> {
                 }
                 Next::Forget(outcome) => {
                     self.forget();
-                    // The other gates are asked once: one of them may ask this gate in turn.
-                    let mut asks_others = true;
-                    while let Some(closed) = handle.end_moved() {
-                        self.close(closed, asks_others).await;
-                        asks_others = false;
-                    }
+                    self.follow(&handle).await;
                     return Ok(outcome);
                 }
                 Next::Stay(stay) => return Err(self.stay(stay, &handle, taken).await),
@@ -340,24 +335,36 @@ impl<'a> Migration<'a> {
         self.gate.resumable.moved(self.session.id(), to);
     }
 
-    /// Closes the session at the next gate, or where that has moved it before it died, if that may be
-    /// asked.
-    async fn close(&self, closed: Ending, asks_others: bool) {
-        if closed.reason == CloseReason::Shutdown {
-            // The node stops; the session does not.
-            return;
+    /// Closes the session where it is now, as often as it was closed here since it was taken.
+    async fn follow(&self, handle: &ConnectionHandle) {
+        let (mut closes, mut next) = (MovedClose::default(), Follow::Look);
+        loop {
+            next = match next {
+                Follow::Look => closes.noted(handle.end_moved()),
+                Follow::Next(reason) => {
+                    let (session, gate) = (self.session.id(), self.to.address());
+                    let closed = self
+                        .repeat(gate, CLOSE, &write_close(session, &reason))
+                        .await;
+                    if let Err(error) = &closed {
+                        debug!(session, gate, %error, "next gate does not close the session");
+                    }
+                    closes.answered(&closed)
+                }
+                Follow::Others(reason) => {
+                    self.close_elsewhere(&reason).await;
+                    Follow::Look
+                }
+                Follow::End => return,
+            };
         }
-        let request = write_close(self.session.id(), &closed.reason);
-        let to = self.to.address();
-        let Err(error) = self.repeat(to, CLOSE, &request).await else {
-            return;
-        };
-        debug!(session = request.session, gate = to, %error, "next gate does not close the session");
-        if !asks_others {
-            return;
-        }
+    }
+
+    /// Closes the session where the next gate may have moved it before it died.
+    async fn close_elsewhere(&self, reason: &CloseReason) {
+        let request = write_close(self.session.id(), reason);
         let members = self.gate.node.members().into_iter();
-        let others = members.filter(|it| it.may_be_gate() && it.address() != to);
+        let others = members.filter(|it| it.may_be_gate() && it.address() != self.to.address());
         let calls = others.map(|gate| {
             let request = &request;
             async move { self.repeat(gate.address(), CLOSE, request).await }

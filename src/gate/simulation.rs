@@ -4,7 +4,8 @@
 //! return to any gate, also twice at a time, and backends push, answer and kick meanwhile.
 //!
 //! In every step a session is live on one gate at most. A client gets what a gate has accepted for it
-//! once and in order; a gate takes what a client has sent once and in order; each request ends once.
+//! once and in order; a gate takes what a client has sent once and in order; each request ends once. A
+//! close of a session that has moved is bounded: no gate passes it on without an end.
 //! In *quiet* runs, in which no link breaks and no gate with sessions ends, nothing is lost at all and
 //! no backend sees an end. The simulation must also find each of the [defects].
 //!

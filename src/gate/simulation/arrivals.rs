@@ -203,7 +203,7 @@ impl World {
             }
         }
         if closed {
-            self.kick(gate, id);
+            self.close_here(gate, id);
         }
         self.all_attached(at);
     }

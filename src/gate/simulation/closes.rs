@@ -18,6 +18,7 @@ use crate::{
         departure::{REPEAT, is_repeated},
         migration_close::write_close,
         migration_message::CLOSE,
+        moved_close::{Follow, MovedClose},
     },
     resume::Lost,
     session::CloseReason,
@@ -41,8 +42,15 @@ impl World {
         self.mesh.closed(gate, &entry.session, &reason);
     }
 
-    /// Closes a session, by a backend or the application of its gate; false if it is not there.
-    pub(super) fn kick(&mut self, gate: usize, id: i64) -> bool {
+    /// Closes a session, by a backend or the application of its gate.
+    pub(super) fn kick(&mut self, gate: usize, id: i64) {
+        if self.close_here(gate, id) {
+            *self.oracle.closes.kicks.entry(id).or_default() += 1;
+        }
+    }
+
+    /// Closes a session at this gate; false if it is not there.
+    pub(super) fn close_here(&mut self, gate: usize, id: i64) -> bool {
         let this = &self.gates[gate];
         let (here, moved) = (this.sessions.get(&id), this.moved.get(&id));
         let handle = here.map(|entry| &entry.handle);
@@ -80,7 +88,7 @@ impl World {
     ) -> Result<bool> {
         let id = SessionClose::decode(body.clone()).unwrap().session;
         let arrives = self.gates[at].migrations.is_arriving(id);
-        if self.kick(at, id) {
+        if self.close_here(at, id) {
             return Ok(true);
         }
         if let Some(adopting) = self.gates[at].adopting.get_mut(&id)
@@ -103,21 +111,45 @@ impl World {
         }
     }
 
-    /// Ends the task of a session that has moved, when no close is left to be passed on.
-    pub(super) fn end_moved(&mut self, at: At) {
-        let moved = &mut self.gates[at.gate].moved;
-        let Some(Moved { handle, to }) = moved.get(&at.id) else {
-            return;
-        };
-        let (closed, to) = (handle.0.lock().end_moved(), *to);
-        if closed.is_some() && self.defect != Some(Defect::ForgetsClose) {
-            return self.send_close(at, to, 0);
+    /// Does what is next about a session that has moved, as its task does.
+    pub(super) fn follow(&mut self, at: At, mut next: Follow) {
+        loop {
+            let moved = &mut self.gates[at.gate].moved;
+            let Some(Moved { handle, to, closes }) = moved.get_mut(&at.id) else {
+                return;
+            };
+            next = match next {
+                Follow::Look => {
+                    let closed = handle.0.lock().end_moved();
+                    match self.defect {
+                        Some(Defect::ForgetsClose) => Follow::End,
+                        Some(Defect::AsksOthersAgain) => {
+                            *closes = MovedClose::default();
+                            closes.noted(closed)
+                        }
+                        _ => closes.noted(closed),
+                    }
+                }
+                Follow::Next(_) => {
+                    let to = *to;
+                    return self.send_close(at, to, 0);
+                }
+                Follow::Others(_) if self.defect == Some(Defect::AsksNoOthers) => Follow::Look,
+                Follow::Others(_) => {
+                    let others = (0..GATES).find(|it| ![at.gate, *to].contains(it));
+                    return self.send_close(at, others.unwrap(), 0);
+                }
+                Follow::End => return drop(moved.remove(&at.id)),
+            };
         }
-        moved.remove(&at.id);
     }
 
-    /// Closes a session at its next gate.
+    /// Closes a session at its next gate, or at the third one.
     pub(super) fn send_close(&mut self, at: At, to: usize, times: usize) {
+        if times == 0 {
+            let holds = self.oracle.closes.sent(at);
+            self.expect(holds);
+        }
         let reason = CloseReason::Kicked("out".to_owned());
         let request = write_close(at.id, &reason);
         let call = self
@@ -135,12 +167,12 @@ impl World {
             let pause = REPEAT.as_millis() as u64;
             return self.later(pause, Event::Close { at, to, times });
         }
-        let next = self.gates[at.gate].moved.get(&at.id).map(|moved| moved.to);
-        // If that has died, the session may be at any other gate.
-        let mut others = (0..GATES).filter(|it| ![Some(at.gate), next].contains(&Some(*it)));
-        match others.find(|it| next == Some(to) || *it > to) {
-            Some(other) if closed.is_err() => self.send_close(at, other, 0),
-            _ => self.end_moved(at),
+        if let Some(moved) = self.gates[at.gate].moved.get_mut(&at.id) {
+            let next = match to == moved.to {
+                true => moved.closes.answered(closed),
+                false => Follow::Look,
+            };
+            self.follow(at, next);
         }
     }
 }

@@ -29,13 +29,17 @@ pub(super) enum Defect {
     ForgetsClose,
     /// A close is looked for once, before the session has left the former gate.
     LooksOnce,
+    /// A close of a session that has moved asks the next gate alone.
+    AsksNoOthers,
+    /// Each close of a session that has moved asks the other gates.
+    AsksOthersAgain,
     /// A node that the next gate has not attached keeps the session for the former gate.
     LeavesHeld,
     /// The former gate forgets where the session has gone, and that it was there.
     ForgetsWhere,
 }
 
-pub(super) const ALL_DEFECTS: [Defect; 15] = [
+pub(super) const ALL_DEFECTS: [Defect; 17] = [
     Defect::CountsOneMore,
     Defect::ReplaysFromTooLate,
     Defect::AnswersOn,
@@ -49,6 +53,8 @@ pub(super) const ALL_DEFECTS: [Defect; 15] = [
     Defect::AdmitsWhileMoving,
     Defect::ForgetsClose,
     Defect::LooksOnce,
+    Defect::AsksNoOthers,
+    Defect::AsksOthersAgain,
     Defect::LeavesHeld,
     Defect::ForgetsWhere,
 ];

@@ -22,6 +22,7 @@ use crate::{
         client_state::ClientState,
         departure::{Departure, Next, Outcome, REPEAT, Stay, is_repeated, stays},
         migration_message::{ADOPT, HOLD, Leaving, RELEASE, write},
+        moved_close::{Follow, MovedClose},
         resume::registry::Secrets,
     },
 };
@@ -320,13 +321,14 @@ impl World {
         }
         let handle = this.sessions.remove(&id).unwrap().handle;
         let to = departing.to;
-        let closed = match self.defect {
-            Some(Defect::LooksOnce) => handle.0.lock().end_moved(),
-            _ => None,
+        let mut closes = MovedClose::default();
+        let next = match self.defect {
+            Some(Defect::LooksOnce) => closes.noted(handle.0.lock().end_moved()),
+            _ => Follow::End,
         };
-        this.moved.insert(id, Moved { handle, to });
-        if closed.is_some() {
-            self.send_close(at, to, 0);
+        this.moved.insert(id, Moved { handle, to, closes });
+        if next != Follow::End {
+            self.follow(at, next);
         }
         let pause = self.random.random_range(0..20);
         self.later(pause, Event::EndMoved(at));

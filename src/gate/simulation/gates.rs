@@ -24,6 +24,7 @@ use crate::{
     gate::{
         client_state::{ClientState, CloseStep, Unanswered},
         migration_state::Migrations,
+        moved_close::MovedClose,
         resume::{
             registry::{Next, Registry, Resumable},
             replay::Replay,
@@ -60,6 +61,7 @@ impl Gate {
 pub(super) struct Moved {
     pub(super) handle: Arc<Handle>,
     pub(super) to: usize,
+    pub(super) closes: MovedClose,
 }
 
 /// A session of a gate.

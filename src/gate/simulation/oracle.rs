@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::event::At;
 use crate::session::{Session, SessionKey};
 
 pub(super) const ALL_EVENTS: [&str; 22] = [
@@ -55,6 +56,36 @@ pub(super) struct Oracle {
     pub(super) kicked: BTreeSet<i64>,
     /// Sessions that have ended at a gate.
     ended: BTreeSet<i64>,
+    pub(super) closes: Closes,
+}
+
+/// How often sessions are closed.
+#[derive(Default)]
+pub(super) struct Closes {
+    /// By backends and applications.
+    pub(super) kicks: BTreeMap<i64, usize>,
+    /// By gates at which they were, at other gates: by gate, its incarnation and session.
+    sent: BTreeMap<(usize, u64, i64), usize>,
+}
+
+impl Closes {
+    /// A gate closes a session that has moved at another gate.
+    pub(super) fn sent(&mut self, at: At) -> Result<(), String> {
+        let sent = self
+            .sent
+            .entry((at.gate, at.incarnation, at.id))
+            .or_default();
+        *sent += 1;
+        let kicks = self.kicks.get(&at.id).copied().unwrap_or_default();
+        // One goes to the others, which may pass it on to this gate.
+        if *sent > kicks + 2 {
+            return Err(format!(
+                "session {}: {sent} closes of gate {} after {kicks} kicks",
+                at.id, at.gate
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// A session that a backend serves, or has served.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cluster::mesh::{Mesh, Out},
-    gate::{client_state::Phase, config::GateConfig, live_limits::LiveLimits},
+    gate::{client_state::Phase, config::GateConfig, live_limits::LiveLimits, moved_close::Follow},
 };
 
 pub(super) const GATES: usize = 3;
@@ -190,7 +190,7 @@ impl World {
                 self.send_close(at, to, times);
             }
             Event::Entered(at) if self.is_current(at) => self.entered(at),
-            Event::EndMoved(at) if self.is_current(at) => self.end_moved(at),
+            Event::EndMoved(at) if self.is_current(at) => self.follow(at, Follow::Look),
             Event::Flush(_)
             | Event::Left(_)
             | Event::Adopt(_)
@@ -251,7 +251,7 @@ impl World {
                     self.respond(at, session, request);
                 }
             }
-            Out::Close { at, session } => drop(self.kick(at, session)),
+            Out::Close { at, session } => self.kick(at, session),
         }
     }
 
