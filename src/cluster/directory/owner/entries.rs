@@ -60,6 +60,12 @@ impl Gates {
         }
     }
 
+    /// Returns how many sessions all gates have here.
+    #[cfg(test)]
+    pub(super) fn sessions(&self) -> usize {
+        self.0.iter().map(|gate| gate.sessions).sum()
+    }
+
     fn number(&mut self, node: &NodeId) -> u32 {
         let known = self.0.iter().position(|gate| gate.node == *node);
         let free = || self.0.iter().position(|gate| gate.sessions == 0);

@@ -1,5 +1,7 @@
 //! What the simulation looks at.
 
+use std::collections::BTreeSet;
+
 use super::Owner;
 use crate::{
     cluster::directory::{
@@ -41,5 +43,34 @@ impl Owner {
         owned
             .flat_map(|slot| slot.entries.all(&self.gates))
             .collect()
+    }
+
+    /// Checks that all is counted that is there, and nothing else.
+    ///
+    /// # Errors
+    /// What is not.
+    pub(crate) fn check_counts(&self) -> Result<(), String> {
+        let slots = (0..).zip(&self.slots);
+        let owned = slots.filter_map(|(at, slot)| Some((at, slot.as_ref()?)));
+        let owned: Vec<_> = owned.collect();
+        let waiting: usize = owned.iter().map(|(_, slot)| slot.callers().len()).sum();
+        let contested: BTreeSet<(u16, UserId)> = owned
+            .iter()
+            .flat_map(|(at, slot)| slot.contested().into_iter().map(|user| (*at, user)))
+            .collect();
+        if (waiting, &contested) != (self.waiting, &self.contested) {
+            return Err(format!(
+                "{waiting} claims of {contested:?} wait, not {} of {:?}",
+                self.waiting, self.contested
+            ));
+        }
+        let (sessions, counted) = (self.all().len(), self.gates.sessions());
+        if sessions != counted {
+            return Err(format!("gates have {sessions} sessions, not {counted}"));
+        }
+        match self.calls.stepping_without_call() {
+            None => Ok(()),
+            Some(step) => Err(format!("no call is about {step:?}")),
+        }
     }
 }

@@ -114,6 +114,17 @@ impl Calls {
         self.calls.keys().next().copied()
     }
 
+    /// Returns a session that counts as asked for, and is not.
+    #[cfg(test)]
+    pub(super) fn stepping_without_call(&self) -> Option<&StepDown> {
+        let failed = self.retries.iter().map(|(_, outstanding)| outstanding);
+        let calls = || self.calls.values().chain(failed.clone());
+        let is_called = |wanted: &StepDown| {
+            calls().any(|it| matches!(it, Outstanding::StepDown { step, .. } if step == wanted))
+        };
+        self.stepping.iter().find(|step| !is_called(step))
+    }
+
     /// Lets the same be sent about the session again.
     pub(super) fn finish(&mut self, step: &StepDown) {
         self.stepping.remove(step);

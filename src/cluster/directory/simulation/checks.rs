@@ -78,8 +78,13 @@ impl World {
         owners.any(|process| finds(&process.owner))
     }
 
-    /// Compares what the owners know with what the gates have.
+    /// Compares what the owners know with what they count, and with what the gates have.
     pub(super) fn diverged(&self) -> Option<String> {
+        let owners = self.nodes.iter().flatten().map(|process| &process.owner);
+        let miscounted = owners.map(Owner::check_counts).find_map(Result::err);
+        if miscounted.is_some() {
+            return miscounted;
+        }
         if !self.shape.settles {
             return None;
         }

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use super::{SECOND, TICK, node, place, users, view};
 use crate::{
     cluster::directory::{
-        holdings::{Effect, Holdings},
+        holdings::{Effect, Holdings, Outcome},
         message::{
-            CallId, CallerId, GateReply, GateRequest, Notice, OwnerReply, OwnerRequest, Policy,
+            CallId, CallerId, GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest,
+            Policy,
         },
         slots::slot_of,
         view::{NodeId, View},
@@ -24,6 +25,7 @@ struct Tested {
     calls: Vec<(CallId, NodeId, OwnerRequest)>,
     notices: Vec<(NodeId, Notice)>,
     replies: Vec<(CallerId, GateReply)>,
+    logins: Vec<Outcome>,
 }
 
 impl Tested {
@@ -34,6 +36,7 @@ impl Tested {
             calls: Vec::new(),
             notices: Vec::new(),
             replies: Vec::new(),
+            logins: Vec::new(),
         };
         tested.gate.set_view(view.clone());
         tested
@@ -46,7 +49,8 @@ impl Tested {
                 Effect::Call { call, to, request } => self.calls.push((call, to, request)),
                 Effect::Send { to, notice } => self.notices.push((to, notice)),
                 Effect::Reply { caller, reply } => self.replies.push((caller, reply)),
-                Effect::End { .. } | Effect::AwaitEnd { .. } | Effect::LoggedIn { .. } => {}
+                Effect::LoggedIn { outcome, .. } => self.logins.push(outcome),
+                Effect::End { .. } | Effect::AwaitEnd { .. } => {}
             }
         }
     }
@@ -76,17 +80,26 @@ impl Tested {
         asked
     }
 
-    /// Logs a session in, which is granted.
-    fn log_in(&mut self, session: i64, user: &UserId) {
+    fn login(&mut self, session: i64, user: &UserId) {
         self.step(|gate, now| gate.login(session, user.clone(), Policy::Replace, now));
+    }
+
+    /// Grants the last claim under a view.
+    fn grant(&mut self, view: u64) {
         let (call, ..) = self.calls.pop().unwrap();
         let granted = OwnerReply::Granted {
-            view: 1,
+            view,
             claim: 1,
             replaced: false,
             late: false,
         };
         self.step(|gate, now| gate.on_reply(call, Some(granted), now));
+    }
+
+    /// Logs a session in, which is granted.
+    fn log_in(&mut self, session: i64, user: &UserId) {
+        self.login(session, user);
+        self.grant(1);
     }
 
     /// An owner wants a session to end for another.
@@ -200,4 +213,95 @@ fn a_slot_is_compared_for_as_long_as_an_owner_may_grant_a_claim_that_was_given_u
         compared > 20 * SECOND && compared < 30 * SECOND,
         "{compared:?}"
     );
+}
+
+/// That a login was granted, which has replaced none.
+fn granted(late: bool) -> Outcome {
+    let replaced = false;
+    Outcome::Granted { replaced, late }
+}
+
+#[test]
+fn a_session_keeps_its_claim_when_it_is_bound_and_logs_in_again_as_its_user() {
+    let view = view(1, &["a", "o"]);
+    let user = users(&[(&view, "o")]).next().unwrap();
+    let mut tested = Tested::in_view(&view);
+    tested.log_in(1, &user);
+    // As the gate does behind each login.
+    tested.step(|gate, _| gate.bind(1, user.clone(), 0));
+    assert_eq!(tested.gate.claim_of(1), Some(1));
+    tested.login(1, &user);
+    assert_eq!(tested.logins, [granted(false); 2]);
+    assert_eq!(tested.calls, []);
+    assert_eq!(tested.notices, []);
+}
+
+#[test]
+fn a_session_that_logs_in_as_another_user_is_released() {
+    let view = view(1, &["a", "o"]);
+    let owners = [(&view, "o")];
+    let mut users = users(&owners);
+    let (first, second) = (users.next().unwrap(), users.next().unwrap());
+    let mut tested = Tested::in_view(&view);
+    tested.log_in(1, &first);
+    tested.login(1, &second);
+    assert_eq!(tested.logins, [granted(false)], "not yet");
+    let released = Holding {
+        user: first,
+        session: 1,
+        claim: 1,
+        closing: false,
+    };
+    let notice = Notice::Released(vec![released]);
+    assert_eq!(tested.notices, [(node("o"), notice)]);
+    tested.grant(1);
+    assert_eq!(tested.logins, [granted(false); 2]);
+}
+
+#[test]
+fn a_grant_of_an_earlier_view_is_taken_late_when_there_is_no_other_for_three_seconds() {
+    let view = view(2, &["a", "o"]);
+    let user = users(&[(&view, "o")]).next().unwrap();
+    let mut tested = Tested::in_view(&view);
+    tested.login(1, &user);
+    for _ in 0..5 {
+        tested.grant(1);
+        assert_eq!(tested.logins, []);
+        tested.wait(Duration::from_millis(500));
+    }
+    tested.wait(SECOND);
+    tested.grant(1);
+    assert_eq!(tested.logins, [granted(true)]);
+}
+
+#[test]
+fn grants_without_a_number_count_when_a_basic_master_has_come() {
+    let (numbered, basic) = (view(5, &["a", "o"]), view(0, &["a", "o"]));
+    let user = users(&[(&basic, "o")]).next().unwrap();
+    let mut tested = Tested::in_view(&numbered);
+    tested.gate.set_view(basic);
+    tested.login(1, &user);
+    tested.grant(0);
+    assert_eq!(tested.logins, [granted(false)]);
+}
+
+#[test]
+fn an_owner_ends_no_session_when_a_later_one_has_asked() {
+    let (first, third) = (view(1, &["a", "o"]), view(3, &["a", "p"]));
+    let user = users(&[(&first, "o"), (&third, "p")]).next().unwrap();
+    let mut tested = Tested::in_view(&first);
+    tested.log_in(1, &user);
+    // The owner of view 3 is ahead of the gate.
+    let recover = GateRequest::Recover {
+        view: 3,
+        slots: vec![slot_of(&user)],
+    };
+    tested.step(|gate, now| gate.on_call(&node("p"), 1, recover, now));
+    tested.replies.clear();
+    tested.step_down("o", 2, &user, 1);
+    assert_eq!(tested.replies, [(2, GateReply::Stale)]);
+    assert_eq!(tested.gate.claim_of(1), Some(1));
+    tested.step(|gate, now| gate.closed(1, now));
+    let told: Vec<_> = tested.notices.iter().map(|(to, _)| to.clone()).collect();
+    assert_eq!(told, [node("p")], "the owner that is ahead");
 }

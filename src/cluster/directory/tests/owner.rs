@@ -17,10 +17,14 @@ use crate::{
     session::UserId,
 };
 
+mod unconfirmed;
+
 /// An owner, and what it has sent.
 struct Tested {
     owner: Owner,
     now: Instant,
+    /// That of claims.
+    policy: Policy,
     last_caller: CallerId,
     calls: Vec<(CallId, NodeId, GateRequest)>,
     replies: Vec<(CallerId, OwnerReply)>,
@@ -31,6 +35,7 @@ impl Tested {
         Self {
             owner: Owner::new(node(address)),
             now: Instant::now(),
+            policy: Policy::Replace,
             last_caller: 0,
             calls: Vec::new(),
             replies: Vec::new(),
@@ -67,6 +72,7 @@ impl Tested {
                 self.step(Owner::tick);
             }
         }
+        assert_eq!(self.owner.check_counts(), Ok(()));
     }
 
     fn claim_of(&mut self, from: &NodeId, session: i64, user: &UserId) -> CallerId {
@@ -75,7 +81,7 @@ impl Tested {
         let request = OwnerRequest::Claim {
             user: user.clone(),
             session,
-            policy: Policy::Replace,
+            policy: self.policy,
         };
         self.step(|owner, now| owner.on_call(from, caller, request, now));
         caller
@@ -129,6 +135,7 @@ impl Tested {
         assert_eq!(calls.len(), 1, "{calls:?}");
         let reply = GateReply::SteppedDown { replaced, late };
         self.reply(calls[0].0, Some(reply));
+        assert_eq!(self.owner.check_counts(), Ok(()));
     }
 
     /// Returns what a claim was granted with, as `(replaced, late)`; `None` if it waits.
