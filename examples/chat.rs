@@ -8,13 +8,13 @@
 //! Routes and messages are those of nano's chat demo, so that its pages work here too. What ours
 //! has beyond them stands on top of `web/chat/chat.js`.
 
-use std::{collections::BTreeMap, env, io, sync::Arc};
+use std::{collections::BTreeMap, env, sync::Arc};
 
 use axum::{Router, response::Redirect, routing::get};
 use bytes::Bytes;
 use nano::{
-    App, Component, Error, Group, Handle, Handlers, Listener, Options, Result, Session, Unique,
-    code,
+    App, Component, Error, Group, Handle, Handlers, Listener, LogFormat, Logs, Options, Result,
+    Session, Unique, code,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -25,10 +25,7 @@ const WEB: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/web");
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+    Logs::start("info", LogFormat::Text)?;
     let address = env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:3250".to_owned());

@@ -9,20 +9,17 @@
 //! All three nodes are in this process. In nodes of their own they would have other addresses, and
 //! nothing else would change.
 
-use std::{env, io};
+use std::env;
 
 use nano::{
-    App, Cluster, Component, Error, Handlers, Member, Node, Result, Session, client::Client, code,
+    App, Cluster, Component, Error, Handlers, LogFormat, Logs, Member, Node, Result, Session,
+    client::Client, code,
 };
 use serde::{Deserialize, Serialize};
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_max_level(tracing::Level::WARN)
-        .init();
+    Logs::start("warn", LogFormat::Text)?;
     let address = env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:3252".to_owned());

@@ -6,10 +6,10 @@
 //! cargo run --example filters -- 127.0.0.1:8080    # somewhere else
 //! ```
 
-use std::{env, io, sync::Arc, time::Duration};
+use std::{env, sync::Arc, time::Duration};
 
 use nano::{
-    App, Component, Error, Handlers, Node, Options, Result, Session,
+    App, Component, Error, Handlers, LogFormat, Logs, Node, Options, Result, Session,
     client::Client,
     code,
     filter::{self, AsyncFilter, Context, Flow, LoadShed, RouteTiming, TimeLimit},
@@ -19,10 +19,7 @@ use serde_json::json;
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+    Logs::start("info", LogFormat::Text)?;
     let address = env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:3253".to_owned());

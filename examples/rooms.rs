@@ -7,15 +7,15 @@
 
 use std::{
     collections::HashMap,
-    env, io,
+    env,
     sync::{Arc, OnceLock},
     thread,
     time::Duration,
 };
 
 use nano::{
-    App, Component, Error, Group, Handle, Handlers, Options, Result, Scheduler, Session,
-    client::Client, code,
+    App, Component, Error, Group, Handle, Handlers, LogFormat, Logs, Options, Result, Scheduler,
+    Session, client::Client, code,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -28,11 +28,7 @@ const ROOM: &str = "room";
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_max_level(tracing::Level::WARN)
-        .init();
+    Logs::start("warn", LogFormat::Text)?;
     let address = env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:3253".to_owned());

@@ -7,11 +7,14 @@
 //!
 //! The messages stand on top of `web/tadpole/tadpole.js`.
 
-use std::{collections::BTreeMap, env, io, sync::Arc};
+use std::{collections::BTreeMap, env, sync::Arc};
 
 use axum::{Router, response::Redirect, routing::get};
 use bytes::Bytes;
-use nano::{App, Component, Error, Group, Handle, Handlers, Listener, Result, Session, code};
+use nano::{
+    App, Component, Error, Group, Handle, Handlers, Listener, LogFormat, Logs, Result, Session,
+    code,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tower_http::services::ServeFile;
@@ -22,10 +25,7 @@ const NAME: &str = "name";
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+    Logs::start("info", LogFormat::Text)?;
     let address = env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:3251".to_owned());

@@ -8,6 +8,8 @@ mod access;
 mod actions;
 mod busiest;
 mod lists;
+#[cfg(feature = "logs")]
+mod logs;
 mod metrics;
 mod pages;
 mod reports;
@@ -20,6 +22,8 @@ mod summary;
 mod timeouts;
 mod warnings;
 
+#[cfg(feature = "logs")]
+pub use self::logs::Logs;
 pub use self::warnings::WarningLog;
 pub(crate) use self::{
     server::{AdminServer, BoundAdmin},

@@ -18,6 +18,8 @@ use self::{
     section::Section,
     setting::Secret,
 };
+#[cfg(feature = "logs")]
+use crate::admin::Logs;
 #[cfg(feature = "admin")]
 use crate::app::Admin;
 use crate::{
@@ -25,12 +27,14 @@ use crate::{
     error::{Error, Result},
     gate::{Listener, LiveLimits},
     handle::Handle,
+    log_format::LogFormat,
     net::network::Network,
 };
 
 mod build;
 mod contradictions;
 mod document;
+mod names;
 mod ratio;
 mod reader;
 mod section;
@@ -81,6 +85,8 @@ pub struct Config {
     settings: Settings,
     source: Source,
     on_reload: Vec<OnReload>,
+    #[cfg(feature = "logs")]
+    logs: Option<Logs>,
 }
 
 /// Where a configuration comes from, for a reload.
@@ -153,7 +159,7 @@ impl Config {
         Ok(Self {
             settings,
             source,
-            on_reload: Vec::new(),
+            ..Self::default()
         })
     }
 
@@ -181,7 +187,12 @@ impl Config {
     /// The admin server, to add what is code; `None` if there is none.
     #[cfg(feature = "admin")]
     pub fn admin(&self) -> Option<Admin> {
-        build::admin(&self.settings.admin)
+        let admin = build::admin(&self.settings.admin)?;
+        #[cfg(feature = "logs")]
+        if let Some(logs) = &self.logs {
+            return Some(admin.logs(logs));
+        }
+        Some(admin)
     }
 
     /// Which messages are traced, to add what is code.
@@ -203,9 +214,36 @@ impl Config {
         &self.settings.node.deny
     }
 
-    /// The log filter, for the application's subscriber.
+    /// Begins to log, for the whole program, as the keys `log` and `log_format` say. A reload takes a
+    /// changed filter, and operators see warnings and change the filter at the admin server.
+    ///
+    /// ```no_run
+    /// use nano::{App, Config, Result};
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> Result {
+    ///     let config = Config::from_env()?.start_logs()?;
+    ///     App::new().config(&config).run().await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Logs::start`].
+    #[cfg(feature = "logs")]
+    pub fn start_logs(mut self) -> Result<Self> {
+        let logs = Logs::start(self.log(), self.log_format())?;
+        self.logs = Some(logs.clone());
+        Ok(self.on_reload(move |new| logs.set_filter(new.log())))
+    }
+
+    /// The log filter, for a subscriber of the application's own.
     pub fn log(&self) -> &str {
         &self.settings.node.log
+    }
+
+    /// How the log is written, for a subscriber of the application's own.
+    pub fn log_format(&self) -> LogFormat {
+        self.settings.node.log_format
     }
 
     /// The application's own settings: the table `[app]`.
@@ -232,26 +270,23 @@ impl Config {
     }
 
     /// Adds a function that each reload calls with the new configuration, before anything changes:
-    /// for the log filter, and for the application's own settings. An error keeps the old
-    /// configuration.
+    /// for the application's own settings, and the filter of a log of its own. An error keeps the
+    /// old configuration.
     ///
     /// ```
-    /// use nano::{App, Config, Error, Result};
-    /// use tracing_subscriber::EnvFilter;
+    /// use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
     ///
-    /// fn app() -> Result<App> {
-    ///     let filter = |config: &Config| {
-    ///         EnvFilter::try_new(config.log()).map_err(|error| Error::new("LOG", error.to_string()))
-    ///     };
-    ///     let config = Config::from_env()?;
-    ///     let log = tracing_subscriber::fmt()
-    ///         .with_env_filter(filter(&config)?)
-    ///         .with_filter_reloading();
-    ///     let current = log.reload_handle();
-    ///     log.init();
-    ///     let config = config.on_reload(move |new| {
-    ///         let replaced = current.reload(filter(new)?);
-    ///         replaced.map_err(|error| Error::new("LOG", error.to_string()))
+    /// use nano::{App, Config, Result};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Rooms {
+    ///     seats: usize,
+    /// }
+    ///
+    /// fn app(seats: Arc<AtomicUsize>) -> Result<App> {
+    ///     let config = Config::from_env()?.on_reload(move |new| {
+    ///         seats.store(new.application::<Rooms>()?.seats, Relaxed);
+    ///         Ok(())
     ///     });
     ///     Ok(App::new().config(&config))
     /// }

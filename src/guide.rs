@@ -81,7 +81,7 @@ pub mod cluster {}
 pub mod configuration {}
 
 /// What a running node tells, and what an operator may change: probes, metrics, API, dashboard.
-#[cfg(feature = "admin")]
+#[cfg(all(feature = "config", feature = "logs"))]
 #[doc = include_str!("../docs/operations.md")]
 pub mod operations {}
 

@@ -24,6 +24,8 @@ pub use node::Node;
 
 #[cfg(feature = "admin")]
 mod admin;
+#[cfg(feature = "logs")]
+pub use admin::Logs;
 #[cfg(feature = "admin")]
 pub use admin::WarningLog;
 
@@ -70,6 +72,11 @@ pub mod trace;
 
 mod member;
 pub use member::Member;
+
+#[cfg(any(feature = "config", feature = "logs"))]
+mod log_format;
+#[cfg(any(feature = "config", feature = "logs"))]
+pub use log_format::LogFormat;
 
 mod in_flight;
 mod log_limit;

@@ -14,10 +14,10 @@
 //! All nodes are in this process. In processes of their own they would have other addresses, and
 //! nothing else would change.
 
-use std::{io, time::Duration};
+use std::time::Duration;
 
 use clap::Parser;
-use nano::{Member, Node, Result};
+use nano::{LogFormat, Logs, Member, Node, Result};
 
 mod game;
 mod gate;
@@ -40,11 +40,7 @@ pub(crate) struct Flags {
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .with_max_level(tracing::Level::WARN)
-        .init();
+    Logs::start("warn", LogFormat::Text)?;
     let nodes = start(Flags::parse()).await?;
     let [gate, lobby, red, blue] = &nodes;
     println!("open http://{}/web/ in two windows", gate.addresses()[0]);

@@ -19,7 +19,7 @@
 use std::{future::pending, io, thread};
 
 use clap::{Parser, Subcommand};
-use nano::{App, Result};
+use nano::{App, LogFormat, Logs, Result};
 use tokio::sync::oneshot;
 
 pub(crate) mod chat;
@@ -53,10 +53,7 @@ enum Role {
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt()
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .init();
+    Logs::start("info", LogFormat::Text)?;
     let CommandLine {
         role,
         tree,

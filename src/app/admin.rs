@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "logs")]
+use crate::admin::Logs;
 use crate::{
     admin::{Settings, WarningLog},
     error::Result,
@@ -68,6 +70,15 @@ impl Admin {
     pub fn log_filter(mut self, current: impl Fn() -> String + Send + Sync + 'static) -> Self {
         self.settings.log_filter.read = Some(Arc::new(current));
         self
+    }
+
+    /// Shows the warnings of the program's log, and its filter, which operators may change.
+    #[cfg(feature = "logs")]
+    pub fn logs(self, logs: &Logs) -> Self {
+        let (changed, current) = (logs.clone(), logs.clone());
+        self.warnings(logs.warnings())
+            .on_log_filter(move |filter| changed.set_filter(filter))
+            .log_filter(move || current.filter())
     }
 
     /// Shows the warnings and errors that this log has collected.

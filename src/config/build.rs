@@ -5,8 +5,9 @@ use std::path::PathBuf;
 #[cfg(feature = "admin")]
 use super::sections::AdminSection;
 use super::{
+    names::{BalanceName, RateAction},
     sections::{ClusterSection, LimitsSection, ListenerSection, TimeoutsSection, TracesSection},
-    setting::{BalanceName, RateAction, Secret},
+    setting::Secret,
 };
 #[cfg(feature = "admin")]
 use crate::app::Admin;

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
+    names::{BalanceName, RateAction},
     ratio::Ratio,
     section::{Key, Section, section},
-    setting::{BalanceName, RateAction, Secret, Setting, Size, Unset},
+    setting::{Secret, Setting, Size, Unset},
     value::Value,
 };
-use crate::{gate::SlowClient, net::network::Network};
+use crate::{gate::SlowClient, log_format::LogFormat, net::network::Network};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -19,9 +20,11 @@ section! {
     NodeSection {
         /// Networks whose clients are refused, beside addresses. Taken by a reload.
         deny: Vec<Network> = Vec::new(),
-        /// What the node logs, for the application's subscriber, such as "info,nano::gate=debug".
-        /// Taken by a reload.
+        /// What the program logs, such as "info,nano::gate=debug". Taken by a reload.
         log: String = "info".to_owned(),
+        /// How it writes what it logs: text has colours on a terminal, json is one object on each
+        /// line.
+        log_format: LogFormat = LogFormat::Text,
         /// Threads for clients, links, pipelines and handshake hooks; 0 uses the application's
         /// runtime. One for every two cores unless set.
         io_threads: Unset<usize> = Unset::like("1"),

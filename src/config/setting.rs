@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::value::Value;
-use crate::{gate::SlowClient, net::network::Network};
+use crate::net::network::Network;
 
 /// A type that a key may have.
 pub(super) trait Setting {
@@ -52,22 +52,6 @@ impl<T: PartialEq> PartialEq for Unset<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Size(pub(super) usize);
 
-/// What happens to a client that exceeds the rate limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RateAction {
-    Throttle,
-    Disconnect,
-}
-
-/// A balance policy that needs no code.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BalanceName {
-    Random,
-    RoundRobin,
-    LeastLoaded,
-    Uid,
-}
-
 /// Text that is kept out of logs and references.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Secret(pub(super) String);
@@ -78,7 +62,8 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-fn mismatch<T: Setting>(value: &Value) -> String {
+/// Says that a value is of another type than its key.
+pub(super) fn mismatch<T: Setting>(value: &Value) -> String {
     format!("expected {}, found {}", T::expected(), value.description())
 }
 
@@ -443,55 +428,4 @@ blank! {
     Secret = Secret(String::new()),
     PathBuf = PathBuf::new(),
     Network = Network::from(std::net::IpAddr::from([0, 0, 0, 0])),
-}
-
-/// Types whose values are a few names.
-macro_rules! names {
-    ($type:ty { $($name:literal => $value:path,)* }) => {
-        impl Setting for $type {
-            fn expected() -> String {
-                let names: &[&str] = &[$($name),*];
-                let quoted: Vec<_> = names.iter().map(|name| quote(name)).collect();
-                quoted.join(" or ")
-            }
-
-            fn set(&mut self, value: &Value) -> Result<(), String> {
-                *self = match value.text() {
-                    $(Some($name) => $value,)*
-                    _ => return Err(mismatch::<Self>(value)),
-                };
-                Ok(())
-            }
-
-            fn write(&self) -> Option<String> {
-                $(if *self == $value {
-                    return Some(quote($name));
-                })*
-                None
-            }
-        }
-    };
-}
-
-names! {
-    SlowClient {
-        "disconnect" => SlowClient::Disconnect,
-        "drop-pushes" => SlowClient::DropPushes,
-    }
-}
-
-names! {
-    RateAction {
-        "throttle" => RateAction::Throttle,
-        "disconnect" => RateAction::Disconnect,
-    }
-}
-
-names! {
-    BalanceName {
-        "random" => BalanceName::Random,
-        "round-robin" => BalanceName::RoundRobin,
-        "least-loaded" => BalanceName::LeastLoaded,
-        "uid" => BalanceName::Uid,
-    }
 }

@@ -17,6 +17,7 @@ mod bounds;
 mod cluster;
 mod described;
 mod health;
+mod logs;
 mod metrics;
 mod reports;
 mod stuck;

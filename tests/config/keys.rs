@@ -119,6 +119,7 @@ fn every_option_that_is_data_has_a_key() {
         ("App", "cluster"),
         ("App", "admin"),
         ("Admin", "host"),
+        ("Admin", "logs"),
         ("Admin", "warnings"),
         ("App", "limits"),
         ("App", "timeouts"),

@@ -88,7 +88,6 @@ const TAKEN: &[&str] = &[
     "super",
     "test",
     "tokio",
-    "tracing_subscriber",
     "trait",
     "true",
     "try",

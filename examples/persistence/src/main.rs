@@ -5,14 +5,14 @@
 //! cargo run -p nano-persistence -- postgres://user:password@localhost/game
 //! ```
 
-use std::{env, io};
+use std::env;
 
-use nano::Result;
+use nano::{LogFormat, Logs, Result};
 use nano_persistence::{Store, app};
 
 #[tokio::main]
 async fn main() -> Result {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    Logs::start("info", LogFormat::Text)?;
     let url = env::args().nth(1);
     let url = url.as_deref().unwrap_or("sqlite://players.db?mode=rwc");
     let node = app(Store::open(url).await?)

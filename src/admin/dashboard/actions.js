@@ -117,7 +117,7 @@ function openToken() {
 const LEVEL = /^(off|error|warn|info|debug|trace|[0-5])$/i
 
 function openFilter() {
-  const inForce = (filter) => filter ?? 'the program does not tell it: see Admin::log_filter'
+  const inForce = (filter) => filter ?? 'the program does not tell it: see Logs, or Admin::log_filter'
   const current = known.node?.log_filter
   let meant = null
   const act = async (filter) => {

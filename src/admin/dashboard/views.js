@@ -192,7 +192,7 @@ function gate({ gate: address }, members) {
 export const pairs = (rows) => el('dl', {}, rows.flatMap(([term, text]) => [el('dt', {}, term), el('dd', {}, text instanceof Node ? text : String(text))]))
 
 export function warnings(report) {
-  if (!report) return show('warnings', el('p', { class: 'empty' }, 'The program collects no warnings: give a WarningLog to Admin::warnings.'))
+  if (!report) return show('warnings', el('p', { class: 'empty' }, 'The program collects no warnings: see Logs, or Config::start_logs.'))
   const columns = [
     ['Time', ({ at_ms }) => clock(at_ms)],
     ['', ({ level }) => badge(level === 'error' ? 'bad' : 'warn', level)],

@@ -2,7 +2,13 @@
 
 use std::{env, fs, path::Path, process::Stdio};
 
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    process::Command,
+};
+
+use nano::testing::within;
 
 use crate::program::{program, run};
 
@@ -74,4 +80,37 @@ async fn a_new_project_passes_its_tests_and_its_lints() {
             String::from_utf8_lossy(&output.stderr)
         );
     }
+    let program = target.join("debug/my-game");
+    let actions = actions(Command::new(program).current_dir(&project)).await;
+    for offered in ["\"log_filter\":true", "\"warnings\":true"] {
+        assert!(actions.contains(offered), "{actions}");
+    }
+}
+
+/// Starts the game, and returns what its node tells of itself.
+async fn actions(game: &mut Command) -> String {
+    let mut game = game
+        .env("NANO_LISTENERS_0_ADDRESS", "127.0.0.1:0")
+        .env("NANO_ADMIN_ADDRESS", "127.0.0.1:0")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(game.stdout.take().unwrap()).lines();
+    let address = loop {
+        let line = within("the address", lines.next_line()).await.unwrap();
+        if let Some(address) = line.unwrap().strip_prefix("operators look at http://") {
+            break address.to_owned();
+        }
+    };
+    let mut node = TcpStream::connect(&address).await.unwrap();
+    let request =
+        format!("GET /api/v1/node HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    node.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within("the answer", node.read_to_string(&mut answer))
+        .await
+        .unwrap();
+    answer
 }
