@@ -12,6 +12,7 @@ use tracing::debug;
 
 use crate::{
     error::{Error, Result, code},
+    metrics::GroupMetrics,
     serialize::{Encode, Json, Serializer},
     session::{GateMulticast, GroupRef, Push, Session, SessionKey},
 };
@@ -58,6 +59,8 @@ struct Members {
     closed: bool,
     /// Not by id: gates of basic members may give one id twice.
     by_key: HashMap<SessionKey, Session>,
+    /// Where the group counts while it has members: the node of the first.
+    counts: Option<Arc<GroupMetrics>>,
 }
 
 impl<S: Serializer> Group<S> {
@@ -92,6 +95,8 @@ impl<S: Serializer> Group<S> {
     /// # Errors
     /// [`code::CLOSED`] when the group or the session is closed.
     pub fn add<T: Serializer>(&self, session: &Session<T>) -> Result<bool> {
+        // Without the lock: the last reference to a table drops its sessions.
+        let counts = session.inner().table().map(|table| table.groups());
         let mut members = self.inner.members.write();
         if members.closed {
             return Err(self.inner.closed());
@@ -105,9 +110,7 @@ impl<S: Serializer> Group<S> {
                 format!("session {} is closed", session.id()),
             ));
         }
-        members
-            .by_key
-            .insert(session.key(), session.typed().with_request(0));
+        members.insert(session.typed().with_request(0), counts);
         Ok(true)
     }
 
@@ -121,7 +124,7 @@ impl<S: Serializer> Group<S> {
             if members.closed {
                 return Err(self.inner.closed());
             }
-            members.by_key.remove(&session.key())
+            members.remove(session.key())
         };
         if let Some(left) = &left {
             left.inner().close_state.leave(&self.inner.group_ref());
@@ -139,7 +142,7 @@ impl<S: Serializer> Group<S> {
             if members.closed {
                 return Err(self.inner.closed());
             }
-            std::mem::take(&mut members.by_key)
+            members.take_all()
         };
         self.inner.remove_from(left);
         Ok(())
@@ -276,7 +279,7 @@ impl<S: Serializer> Group<S> {
             if std::mem::replace(&mut members.closed, true) {
                 return Err(self.inner.closed());
             }
-            std::mem::take(&mut members.by_key)
+            members.take_all()
         };
         self.inner.remove_from(left);
         Ok(())
@@ -311,6 +314,52 @@ impl GateBatches {
     }
 }
 
+impl Members {
+    fn insert(&mut self, session: Session, counts: Option<Arc<GroupMetrics>>) {
+        if self.by_key.is_empty() {
+            self.counts = counts;
+            if let Some(counts) = &self.counts {
+                counts.groups.increment(1.0);
+            }
+        }
+        if let Some(counts) = &self.counts {
+            counts.members.increment(1.0);
+        }
+        self.by_key.insert(session.key(), session);
+    }
+
+    fn remove(&mut self, member: SessionKey) -> Option<Session> {
+        let left = self.by_key.remove(&member);
+        if left.is_some() {
+            self.uncount(1);
+        }
+        left
+    }
+
+    fn take_all(&mut self) -> HashMap<SessionKey, Session> {
+        let left = std::mem::take(&mut self.by_key);
+        self.uncount(left.len());
+        left
+    }
+
+    /// So many members have left.
+    fn uncount(&mut self, left: usize) {
+        if let Some(counts) = &self.counts {
+            counts.members.decrement(left as f64);
+            if self.by_key.is_empty() {
+                counts.groups.decrement(1.0);
+                self.counts = None;
+            }
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        drop(self.members.get_mut().take_all());
+    }
+}
+
 impl Inner {
     fn closed(&self) -> Error {
         Error::new(code::CLOSED, format!("group {} is closed", self.name))
@@ -331,7 +380,7 @@ impl Inner {
 
 impl GroupRef for Inner {
     fn forget(&self, member: SessionKey) {
-        let member = self.members.write().by_key.remove(&member);
+        let member = self.members.write().remove(member);
         drop(member);
     }
 

@@ -23,6 +23,7 @@ mod names;
 mod refusals;
 #[cfg(feature = "admin")]
 pub(crate) mod registry;
+mod route_times;
 mod status;
 
 pub use self::names::*;
@@ -30,7 +31,7 @@ pub(crate) use self::{
     handles::Handles,
     refusals::{Refusal, Refusals},
 };
-use self::{refusals::FrameRefusals, status::Statuses};
+use self::{refusals::FrameRefusals, route_times::RouteTimes, status::Statuses};
 
 /// The metrics of a node and its clients.
 #[derive(Debug)]
@@ -159,6 +160,32 @@ pub(crate) struct RouteMetrics {
     pub(crate) handled: Statuses,
 }
 
+/// The metrics of groups. No node has a list of them: a group counts where its first member is.
+#[derive(Debug)]
+pub(crate) struct GroupMetrics {
+    pub(crate) groups: Gauge,
+    pub(crate) members: Gauge,
+}
+
+impl GroupMetrics {
+    pub(crate) fn new(node: &Handles) -> Self {
+        Self {
+            groups: node.gauge(GROUPS),
+            members: node.gauge(GROUP_MEMBERS),
+        }
+    }
+}
+
+/// Of sessions without a node.
+impl Default for GroupMetrics {
+    fn default() -> Self {
+        Self {
+            groups: Gauge::noop(),
+            members: Gauge::noop(),
+        }
+    }
+}
+
 /// What is measured of the calls that a node makes.
 #[derive(Debug)]
 pub(crate) struct CallMetrics {
@@ -225,7 +252,7 @@ pub(crate) struct LinkMetrics {
     /// `None` unless the node has an admin address.
     pub(crate) batch_frames: Option<Histogram>,
     /// `None` unless the node has an admin address.
-    pub(crate) request_seconds: Option<Histogram>,
+    pub(crate) request_seconds: Option<RouteTimes>,
     /// `None` unless the node has an admin address.
     pub(crate) round_trip_seconds: Option<Histogram>,
 }
@@ -246,7 +273,9 @@ impl LinkMetrics {
             bytes_sent: node.counter(CLUSTER_BYTES_SENT),
             bytes_received: node.counter(CLUSTER_BYTES_RECEIVED),
             batch_frames: recorded(CLUSTER_BATCH_FRAMES),
-            request_seconds: recorded(CLUSTER_REQUEST_SECONDS),
+            request_seconds: node
+                .is_recorded()
+                .then(|| RouteTimes::new(CLUSTER_REQUEST_SECONDS, node)),
             round_trip_seconds: recorded(CLUSTER_ROUND_TRIP_SECONDS),
         }
     }

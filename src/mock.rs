@@ -82,6 +82,7 @@ pub fn session() -> (Session, Arc<MockSink>) {
         let hooks = SessionHooks {
             panics: Counter::noop(),
             on_bind: None,
+            groups: Arc::default(),
         };
         MockSink {
             recorded: Mutex::default(),

@@ -10,12 +10,16 @@ mod connections;
 mod counts;
 #[path = "support/go/mod.rs"]
 mod go;
+#[path = "metrics/groups.rs"]
+mod groups;
 #[path = "promises/harness.rs"]
 #[allow(
     dead_code,
     reason = "shared with the tests of the promises, which use all of it"
 )]
 mod harness;
+#[path = "metrics/migrations.rs"]
+mod migrations;
 #[path = "metrics/named.rs"]
 mod named;
 #[path = "metrics/nodes.rs"]

@@ -30,13 +30,21 @@ pub(super) fn snapshot(state: &AdminState) -> Json {
     json!({"bounds": duration_bounds().collect::<Vec<_>>(), "samples": samples})
 }
 
-/// What is measured of each route that this node serves.
+/// What is measured of each route that this node serves, and of those that it forwards.
 pub(super) fn routes(state: &AdminState) -> Json {
     let mut routes: BTreeMap<String, Map<String, Json>> = BTreeMap::new();
     for route in state.handle.routes() {
         routes.insert(route.to_string(), Map::new());
     }
+    let mut forwarded = Vec::new();
     for sample in state.registry.read() {
+        if let (names::CLUSTER_REQUEST_SECONDS, Value::Histogram(seconds)) =
+            (sample.name, &sample.value)
+        {
+            forwarded
+                .push(json!({"route": sample.label("route"), "answers": distribution(seconds)}));
+            continue;
+        }
         let Some(route) = sample
             .label("route")
             .and_then(|route| routes.get_mut(route))
@@ -65,7 +73,7 @@ pub(super) fn routes(state: &AdminState) -> Json {
             Json::Object(route)
         })
         .collect();
-    json!({"routes": routes})
+    json!({"routes": routes, "forwarded": forwarded})
 }
 
 fn sample(sample: &Sample) -> Json {

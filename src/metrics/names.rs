@@ -117,6 +117,10 @@ names! {
     /// waited for the answer), `malformed`, `limit` (the client or the session takes no more), or
     /// `other`.
     CLUSTER_FRAMES_REFUSED = "nano_cluster_frames_refused_total",
+    /// [Groups](crate::Group) with members, each counted by the node of its first member.
+    GROUPS = "nano_groups",
+    /// Members of these groups; a session counts once for each group.
+    GROUP_MEMBERS = "nano_group_members",
     /// Users that were looked for by asking their owners: of pushes to users whose location was not
     /// known, or who had moved, and of each [`User::locate`](crate::User::locate) and kick.
     USERS_LOOKED_UP = "nano_users_looked_up_total",
@@ -202,8 +206,9 @@ names! {
     /// Frames in the batches written to other nodes: many at once where the link is busy. Recorded on
     /// nodes with an admin address, like the two that follow.
     CLUSTER_BATCH_FRAMES = "nano_cluster_batch_frames",
-    /// Seconds from a request's way to another member to that member's answer, of a sample of the
-    /// requests of this gate: one in eight of each stream, and one at a time.
+    /// Seconds from a request's way to another member to that member's answer, with a label `route`, of
+    /// a sample of the requests of this gate: one in eight of each stream, and one at a time. Up to 1000
+    /// routes that were answered without an error have the label, the rest is `other`.
     CLUSTER_REQUEST_SECONDS = "nano_cluster_request_seconds",
     /// Seconds of a round trip to another member through the queues of both nodes, once a second for
     /// each stream that is in use.

@@ -24,7 +24,7 @@ use crate::{
     handle::{Handle, HandleConfig, NodeParts, Schedulers, Step},
     memory_budget::MemoryBudget,
     message::Dictionary,
-    metrics::Metrics,
+    metrics::{GroupMetrics, Metrics},
     scheduler::Pool,
     session::SessionHooks,
     trace::Tracer,
@@ -135,6 +135,7 @@ impl Running {
             hooks: SessionHooks {
                 panics: metrics.panics.clone(),
                 on_bind: config.on_bind,
+                groups: Arc::new(GroupMetrics::new(metrics.handles())),
             },
             routes: routes(&services),
             cluster: cluster.as_ref().map(BoundCluster::membership),

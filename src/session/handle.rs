@@ -1,7 +1,6 @@
 //! The session: its handle, the state that all handles share, and what stands behind them.
 //!
-//! One file, because these types name each other: a session sends through its sink, and sinks and
-//! call routers receive sessions.
+//! One file, because these types name each other: sessions have sinks, and sinks receive sessions.
 
 use std::{
     any::Any,
@@ -37,7 +36,7 @@ use super::{
 use crate::{
     error::{Error, Result, code},
     message::Message,
-    metrics::CallMetrics,
+    metrics::{CallMetrics, GroupMetrics},
     serialize::{Json, Serializer},
 };
 
@@ -444,8 +443,7 @@ pub(crate) trait SessionTable: Send + Sync {
     /// The refusal of its hook.
     fn check_bind(&self, session: &Session, user: &UserId) -> Result;
 
-    /// Whether to log that a request was dropped: see
-    /// [`LogLimit::pass`](crate::log_limit::LogLimit::pass).
+    /// Whether to log that a request was dropped: see [`LogLimit::pass`](crate::log_limit::LogLimit).
     fn log_dropped(&self) -> Option<u64>;
 
     /// The node's call router.
@@ -454,9 +452,11 @@ pub(crate) trait SessionTable: Send + Sync {
     /// [`code::UNAVAILABLE`](crate::code::UNAVAILABLE) before the node has started, and after it has stopped.
     fn call_router(&self) -> Result<Arc<dyn CallRouter>>;
 
-    /// The inside of the node's handle, which is above this module. `None` when the node is gone,
-    /// or there never was one.
+    /// The inside of the node's handle, which is above this module; `None` without a node.
     fn node(&self) -> Option<Arc<dyn Any + Send + Sync>>;
+
+    /// What counts the groups of the node's sessions.
+    fn groups(&self) -> Arc<GroupMetrics>;
 }
 
 /// Delivers what sessions and nodes send to services; dispatch implements it, and the mock.

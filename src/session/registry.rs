@@ -26,6 +26,7 @@ use super::{
 use crate::{
     error::{Error, Result, code},
     log_limit::LogLimit,
+    metrics::GroupMetrics,
     panic::catch_panic,
     scheduler::Scheduler,
 };
@@ -101,11 +102,12 @@ pub(crate) trait SessionOwner: Send + Sync {
 /// May refuse to bind a session to a user.
 pub(crate) type OnBind = Box<dyn Fn(&Session, &UserId) -> Result + Send + Sync>;
 
-/// Code of the application that the table calls.
+/// Code of the application that the table calls, and what it counts.
 pub(crate) struct SessionHooks {
     /// Counts close callbacks and hooks that panicked.
     pub(crate) panics: Counter,
     pub(crate) on_bind: Option<OnBind>,
+    pub(crate) groups: Arc<GroupMetrics>,
 }
 
 impl Sessions {
@@ -151,6 +153,12 @@ impl Sessions {
             .local
             .get(&id)
             .map(|inner| Session::of(inner.clone(), 0))
+    }
+
+    /// Whether the session of this id is that of this node's own client.
+    #[cfg(feature = "admin")]
+    pub(crate) fn is_local(&self, id: i64) -> bool {
+        self.table.read().local.contains_key(&id)
     }
 
     /// The sessions bound to this uid, in the order they were bound.
@@ -419,6 +427,10 @@ impl SessionTable for Sessions {
 
     fn node(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         self.owner.upgrade()?.node()
+    }
+
+    fn groups(&self) -> Arc<GroupMetrics> {
+        self.hooks.groups.clone()
     }
 }
 

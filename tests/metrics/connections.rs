@@ -17,7 +17,6 @@ use bytes::Bytes;
 use nano::{
     App, Limits, Listener, Network, SlowClient, Timeouts, metrics as names,
     packet::Decoder,
-    testing::TestCluster,
     transport::{Accepted, Acceptor, Transport},
 };
 use serde_json::json;
@@ -81,26 +80,6 @@ async fn refused_connections_are_counted_by_reason() {
     let mut denied = Client::dial(node.addresses()[0]).await;
     assert!(denied.packet().await.is_none());
     counts.expect(&refused("denied"), 1).await;
-}
-
-#[tokio::test]
-async fn sessions_that_move_to_another_gate_and_attempts_to_are_counted_by_outcome() {
-    let mut counts = Counts::start().await;
-    let cluster = TestCluster::start().await;
-    let gate = async || {
-        let app = App::new().tcp("127.0.0.1:0");
-        cluster.add(app).await
-    };
-    let (first, second) = (gate().await, gate().await);
-    cluster.converged(&[&first, &second]).await;
-    let outcome = |outcome: &str| {
-        let series = Series::of(first.node()).named(names::SESSION_MIGRATIONS);
-        format!("{series}{{outcome={outcome}}}")
-    };
-    let client = Returning::connect(first.node()).await;
-    first.handle().drain(Duration::from_secs(60));
-    counts.expect(&outcome("moved"), 1).await;
-    client.again(second.node(), 0).await;
 }
 
 #[tokio::test]

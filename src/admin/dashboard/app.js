@@ -33,6 +33,7 @@ async function update() {
   views.schedulers(now, schedulers, schedulers ? (at - schedulers.at) / 1000 : 0)
   schedulers = { ...now, at }
   views.routes(samples, now.schedulers)
+  views.forwarded(samples)
   const [warnings] = await Promise.all([node.actions.warnings ? ask('warnings') : null, search.list(node.sessions)])
   views.warnings(warnings)
   fresh()

@@ -126,6 +126,18 @@ export function routes(samples, schedulers) {
   show('routes', table(columns, all, 'This node has no handlers.', ({ route }) => (running.has(route) ? 'held' : undefined)))
 }
 
+/** Routes of other members: how long those take to answer, of a sample of this node's requests. */
+export function forwarded(samples) {
+  const name = 'nano_cluster_request_seconds'
+  const all = samples.series(name).map(({ labels }) => ({ route: labels.route, answers: samples.quantiles(name, labels, QUANTILES) }))
+  const known = all.filter(({ answers }) => answers).sort((a, b) => b.answers[2] - a.answers[2])
+  const columns = [
+    ['Forwarded to other members', ({ route }) => el('code', {}, route)],
+    ...QUANTILES.map((share, index) => [`Answer p${share * 100}`, ({ answers }) => duration(answers[index]), 'n']),
+  ]
+  show('forwarded', ...(known.length ? [table(columns, known)] : []))
+}
+
 export function sessions(page, inspect) {
   show('session-count', `${count(page.total)} on this node${page.note ? `, ${page.note}` : ''}`)
   const columns = [

@@ -182,27 +182,32 @@ impl<S: LinkedSession> LinkState<S> {
         self.timing = Some(Box::default());
     }
 
-    /// Counts a request that was queued. Reads the clock if it is to be timed.
+    /// Whether the next request that is queued is to be timed.
+    pub(super) fn times_next_request(&self) -> bool {
+        self.timing.as_ref().is_some_and(|timing| timing.is_due())
+    }
+
+    /// Counts a request that was queued. Times it if its route and the time are given.
     pub(super) fn request_queued(
         &mut self,
         session: i64,
         request: u64,
-        now: impl FnOnce() -> Instant,
+        timed: Option<(Box<str>, Instant)>,
     ) {
         if let Some(timing) = &mut self.timing {
-            timing.sent(session, request, now);
+            timing.sent(session, request, timed);
         }
     }
 
     pub(super) fn request_answered(
         &mut self,
         session: i64,
-        request: u64,
+        (request, failed): (u64, bool),
         effects: &mut Vec<Effect<S>>,
     ) {
         let timing = self.timing.as_mut();
-        let sent = timing.and_then(|timing| timing.answered(session, request));
-        effects.extend(sent.map(Effect::RequestTimed));
+        let timed = timing.and_then(|timing| timing.answered(session, request));
+        effects.extend(timed.map(|request| Effect::RequestTimed { request, failed }));
     }
 
     /// The number of a PING that is to be sent now, on a stream that is in use.

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use tokio::time::Instant;
 
-use super::proto::{Frame, SharedValue};
+use super::{
+    proto::{Frame, SharedValue},
+    timing::Sample,
+};
 use crate::{
     dispatch::Origin,
     error::Error,
@@ -86,8 +89,8 @@ pub(in crate::cluster) enum Effect<S> {
     /// The peer has closed its stream because nothing is shared or owed: do the same, unless this node
     /// waits for calls of its own or serves some.
     PeerIdle,
-    /// A request that was sent at this time was answered.
-    RequestTimed(Instant),
+    /// A request that was timed was answered, maybe with an error.
+    RequestTimed { request: Sample, failed: bool },
     /// A PING that was sent at this time was answered.
     PingTimed(Instant),
     /// No inbound frame for [`SUSPECT_AFTER`](super::config::SUSPECT_AFTER) probes.

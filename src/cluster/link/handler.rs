@@ -139,9 +139,9 @@ fn apply_one(
             sent: context.calls.streams().contains(&stream.id),
             served: stream.serves_calls(),
         }),
-        Effect::RequestTimed(sent) => {
-            if let Some(seconds) = &context.metrics.request_seconds {
-                seconds.record(sent.elapsed());
+        Effect::RequestTimed { request, failed } => {
+            if let Some(times) = &context.metrics.request_seconds {
+                times.record(&request.route, failed, request.sent.elapsed());
             }
         }
         Effect::PingTimed(sent) => {

@@ -89,7 +89,7 @@ impl<S: LinkedSession> LinkState<S> {
                     .sender
                     .answered(frame.session, frame.request)
                     .ok_or_else(|| not_in_flight(frame.request))?;
-                self.request_answered(frame.session, frame.request, effects);
+                self.request_answered(frame.session, (frame.request, frame.error), effects);
                 effects.push(Effect::Respond { session, frame });
             }
             Kind::Push if frame.session == 0 => {

@@ -150,9 +150,11 @@ impl LinkStream {
         let request = message.id;
         let sent = {
             let mut state = self.state.lock();
+            let timed = (request != 0 && state.times_next_request())
+                .then(|| ((&*message.route).into(), Instant::now()));
             let sent = state.message(session, message, frame);
             if request != 0 && sent.is_ok() {
-                state.request_queued(session.id(), request, Instant::now);
+                state.request_queued(session.id(), request, timed);
             }
             sent
         };

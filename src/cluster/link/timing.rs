@@ -13,12 +13,21 @@ const PING_EVERY: Duration = Duration::from_secs(1);
 /// A sample without an answer is given up after this time: its request has timed out, or was forgotten.
 const GIVE_UP: Duration = Duration::from_secs(60);
 
+/// A request that is timed.
+#[derive(Debug)]
+pub(in crate::cluster) struct Sample {
+    session: i64,
+    request: u64,
+    pub(in crate::cluster) route: Box<str>,
+    pub(in crate::cluster) sent: Instant,
+}
+
 /// What is timed on one stream.
 #[derive(Debug, Default)]
 pub(super) struct Timing {
     requests: u32,
-    /// Session, number and time of the request that is timed.
-    request: Option<(i64, u64, Instant)>,
+    /// The request that is timed.
+    request: Option<Sample>,
     pings: u64,
     /// Number and time of the last PING that was timed.
     ping: Option<(u64, Instant)>,
@@ -27,27 +36,33 @@ pub(super) struct Timing {
 }
 
 impl Timing {
-    /// Counts a request that is sent. Reads the clock if it is to be timed.
-    pub(super) fn sent(&mut self, session: i64, request: u64, now: impl FnOnce() -> Instant) {
-        let due = self.requests.is_multiple_of(ONE_IN);
+    /// Whether the next request is to be timed.
+    pub(super) fn is_due(&self) -> bool {
+        self.request.is_none() && self.requests.is_multiple_of(ONE_IN)
+    }
+
+    /// Counts a request that is sent. Times it if its route and the time are given.
+    pub(super) fn sent(&mut self, session: i64, request: u64, timed: Option<(Box<str>, Instant)>) {
         self.requests = self.requests.wrapping_add(1);
-        if due && self.request.is_none() {
-            self.request = Some((session, request, now()));
+        if let Some((route, sent)) = timed {
+            self.request = Some(Sample {
+                session,
+                request,
+                route,
+                sent,
+            });
         }
     }
 
-    /// When the request was sent that is answered, if it is the one that is timed.
-    pub(super) fn answered(&mut self, session: i64, request: u64) -> Option<Instant> {
-        let timed =
-            |(id, number, _): &mut (i64, u64, Instant)| (*id, *number) == (session, request);
-        self.request.take_if(timed).map(|(_, _, at)| at)
+    /// The request that is answered, if it is the one that is timed.
+    pub(super) fn answered(&mut self, session: i64, request: u64) -> Option<Sample> {
+        self.request
+            .take_if(|sample| (sample.session, sample.request) == (session, request))
     }
 
     /// The number of a PING that is to be sent now.
     pub(super) fn ping(&mut self, now: Instant) -> Option<u64> {
-        if self.request.is_some_and(|(_, _, at)| now >= at + GIVE_UP) {
-            self.request = None;
-        }
+        self.request.take_if(|sample| now >= sample.sent + GIVE_UP);
         let wait = match self.pinged {
             true => GIVE_UP,
             false => PING_EVERY,
@@ -77,25 +92,26 @@ impl Timing {
 mod tests {
     use super::*;
 
+    /// Sends a request as a stream does.
+    fn send(timing: &mut Timing, request: u64, now: Instant) -> bool {
+        let is_due = timing.is_due();
+        timing.sent(7, request, is_due.then(|| ("Room.Join".into(), now)));
+        is_due
+    }
+
     #[test]
     fn one_request_in_eight_is_timed_and_one_at_a_time() {
         let (mut timing, now) = (Timing::default(), Instant::now());
-        let mut read = 0;
-        for request in 1..=17 {
-            timing.sent(7, request, || {
-                read += 1;
-                now + Duration::from_secs(request)
-            });
-        }
-        assert_eq!(read, 1);
-        assert_eq!(timing.answered(7, 9), None);
-        assert_eq!(timing.answered(8, 1), None);
-        assert_eq!(timing.answered(7, 1), Some(now + Duration::from_secs(1)));
-        assert_eq!(timing.answered(7, 1), None);
-        for request in 18..=25 {
-            timing.sent(7, request, || now);
-        }
-        assert_eq!(timing.answered(7, 25), Some(now));
+        let timed = (1..=17).filter(|request| send(&mut timing, *request, now));
+        assert_eq!(timed.collect::<Vec<_>>(), [1]);
+        assert!(timing.answered(7, 9).is_none());
+        assert!(timing.answered(8, 1).is_none());
+        let sample = timing.answered(7, 1).unwrap();
+        assert_eq!((&*sample.route, sample.sent), ("Room.Join", now));
+        assert!(timing.answered(7, 1).is_none());
+        let timed = (18..=25).filter(|request| send(&mut timing, *request, now));
+        assert_eq!(timed.collect::<Vec<_>>(), [25]);
+        assert!(timing.answered(7, 25).is_some());
     }
 
     #[test]
@@ -114,11 +130,11 @@ mod tests {
     #[test]
     fn a_request_that_is_never_answered_makes_room() {
         let (mut timing, start) = (Timing::default(), Instant::now());
-        timing.sent(7, 1, || start);
+        assert!(send(&mut timing, 1, start));
         timing.ping(start + GIVE_UP);
         for request in 2..=9 {
-            timing.sent(7, request, || start + GIVE_UP);
+            send(&mut timing, request, start + GIVE_UP);
         }
-        assert_eq!(timing.answered(7, 9), Some(start + GIVE_UP));
+        assert!(timing.answered(7, 9).is_some());
     }
 }

@@ -115,7 +115,7 @@ impl World {
                 | Effect::Share { .. }
                 | Effect::Unbind(_)
                 | Effect::PeerDraining
-                | Effect::RequestTimed(_)
+                | Effect::RequestTimed { .. }
                 | Effect::PingTimed(_)
                 | Effect::Wake(_) => {}
             }

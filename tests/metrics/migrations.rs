@@ -1,0 +1,301 @@
+//! What is counted of sessions that move to another gate, or do not: each outcome.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
+
+use nano::{
+    Accept, App, Cluster, Component, Handlers, Limits, Result, Session, Timeouts, metrics as names,
+    testing::{RawClient, TestCluster, TestNode},
+};
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::{
+    Till,
+    counts::{Counts, Series},
+    returning::Returning,
+    support::{eventually, within},
+};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Slow enough that no member is evicted during a test.
+const SLOW: Duration = Duration::from_secs(5);
+
+struct World(TestCluster);
+
+impl World {
+    async fn start() -> Self {
+        let options = TestCluster::master_options().heartbeat(SLOW);
+        Self(TestCluster::with_master(App::new(), options).await)
+    }
+
+    fn options(&self) -> Cluster {
+        self.0.member_options().heartbeat(SLOW)
+    }
+
+    async fn member(&self, app: App) -> TestNode {
+        TestNode::start(app.cluster(self.options())).await
+    }
+
+    async fn gate(&self, app: App) -> TestNode {
+        self.member(app.tcp("127.0.0.1:0")).await
+    }
+}
+
+/// The attempts of a gate that have ended so.
+fn outcome(gate: &TestNode, outcome: &str) -> String {
+    let series = Series::of(gate.node()).named(names::SESSION_MIGRATIONS);
+    format!("{series}{{outcome={outcome}}}")
+}
+
+/// What a hook waits for, and reports.
+fn steps<T>() -> (mpsc::Sender<T>, Mutex<mpsc::Receiver<T>>) {
+    let (sender, receiver) = mpsc::channel();
+    (sender, Mutex::new(receiver))
+}
+
+async fn next<T>(what: &str, reports: &mut UnboundedReceiver<T>) -> T {
+    within(what, reports.recv()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_session_that_moves_is_counted() {
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let (first, second) = (world.gate(App::new()).await, world.gate(App::new()).await);
+    world.0.converged(&[&first, &second]).await;
+    let client = Returning::connect(first.node()).await;
+    first.handle().drain(LONG);
+    counts.expect(&outcome(&first, "moved"), 1).await;
+    client.again(second.node(), 0).await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_next_gate_has_no_room_for_is_counted() {
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let first = world.gate(App::new()).await;
+    let limits = Limits::new().max_connections(1);
+    let second = world.gate(App::new().limits(limits)).await;
+    world.0.converged(&[&first, &second]).await;
+    // It keeps two sessions: that of its connection, and that of a client that is away.
+    let mut away = Returning::connect(second.node()).await;
+    away.client.finish().await;
+    let detached = Series::of(second.node()).named(names::SESSIONS_DETACHED);
+    counts.expect(&detached, 1).await;
+    let _connected = Returning::connect(second.node()).await;
+    let _client = Returning::connect(first.node()).await;
+    first.handle().drain(LONG);
+    counts.expect_at_least(&outcome(&first, "refused"), 1).await;
+}
+
+#[tokio::test]
+async fn a_session_whose_channels_the_next_gate_cannot_enter_is_counted() {
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let first = world.gate(App::new()).await;
+    let limits = Limits::new().max_channels_per_session(1);
+    let second = world.gate(App::new().limits(limits)).await;
+    world.0.converged(&[&first, &second]).await;
+    let _client = Returning::connect(first.node()).await;
+    let session = first.handle().sessions().list().pop().unwrap();
+    let mut others = Vec::new();
+    for name in ["guild", "region"] {
+        let channel = first.handle().channel(name);
+        channel.join(&session).await.unwrap();
+        // The next gate has a member of each.
+        others.push(Returning::connect(second.node()).await);
+        let channel = second.handle().channel(name);
+        for other in second.handle().sessions().list() {
+            let _ = channel.join(&other).await;
+        }
+    }
+    first.handle().drain(LONG);
+    counts
+        .expect_at_least(&outcome(&first, "channels"), 1)
+        .await;
+}
+
+#[tokio::test]
+async fn a_session_that_a_dead_backend_serves_is_counted() {
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let (first, second) = (world.gate(App::new()).await, world.gate(App::new()).await);
+    let mut backend = world.member(App::new().component(Till::default())).await;
+    world.0.converged(&[&first, &second, &backend]).await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Till.Echo", r#""x""#).await;
+    // It is a member until it is evicted.
+    backend.kill();
+    first.handle().drain(LONG);
+    counts.expect_at_least(&outcome(&first, "hold"), 1).await;
+}
+
+#[tokio::test]
+async fn a_session_that_gets_a_part_on_its_gate_meanwhile_is_counted() {
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let keeps = App::new().component(Till::default()).on_migrate(|session| {
+        session.set("lives", 3);
+        true
+    });
+    let first = world.gate(keeps).await;
+    let second = world.gate(App::new().component(Till::default())).await;
+    world.0.converged(&[&first, &second]).await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Till.Echo", r#""x""#).await;
+    first.handle().drain(LONG);
+    counts.expect(&outcome(&first, "kept"), 1).await;
+}
+
+/// Handles no message to its end.
+struct Jam;
+
+impl Component for Jam {
+    fn handlers(h: Handlers<Self>) -> Handlers<Self> {
+        h.on("Wait", Self::wait).sequential()
+    }
+}
+
+impl Jam {
+    async fn wait(self: Arc<Self>, _: Session, _: ()) -> Result {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_session_with_a_message_that_waits_for_room_is_counted() {
+    /// The messages of a session that its backend has not finished.
+    const WINDOW: usize = 256;
+
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let (first, second) = (world.gate(App::new()).await, world.gate(App::new()).await);
+    let backend = world.member(App::new().component(Jam)).await;
+    world.0.converged(&[&first, &second, &backend]).await;
+    let mut client = Returning::connect(first.node()).await;
+    for _ in 0..=WINDOW {
+        client.client.notify("Jam.Wait", "null").await;
+    }
+    let series = Series::of(first.node());
+    let received = series.named(names::MESSAGES_RECEIVED);
+    counts.expect(&received, WINDOW + 1).await;
+    let forwarded = series.named(names::CLUSTER_FORWARDED);
+    counts.expect(&forwarded, WINDOW).await;
+    first.handle().drain(LONG);
+    counts
+        .expect_at_least(&outcome(&first, "deferred"), 1)
+        .await;
+}
+
+#[tokio::test]
+async fn a_session_that_no_gate_takes_any_more_is_counted() {
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let (report, mut lost) = unbounded_channel();
+    let (release, held) = steps::<()>();
+    let (asked, mut rounds) = unbounded_channel();
+    let moving = Arc::new(AtomicI64::new(0));
+    let moves = moving.clone();
+    let app = App::new()
+        // One is held up by the hook.
+        .io_threads(2)
+        .component(Till::default())
+        .on_detached(move |_| {
+            let _ = report.send(());
+            let _ = held.lock().recv();
+        })
+        .on_migrate(move |session| {
+            let moves = session.id() == moves.load(Ordering::SeqCst);
+            let _ = asked.send(moves);
+            moves
+        });
+    let first = world.gate(app).await;
+    let second = world.gate(App::new().component(Till::default())).await;
+    world.0.converged(&[&first, &second]).await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Till.Echo", r#""x""#).await;
+    let session = first.handle().sessions().list().pop().unwrap().id();
+    moving.store(session, Ordering::SeqCst);
+    let mut stays = Returning::connect(first.node()).await;
+    stays.client.call(1, "Till.Echo", r#""x""#).await;
+
+    client.client.finish().await;
+    next("the loss", &mut lost).await;
+    first.handle().drain(LONG);
+    // The session that stays is asked for in each round, the other one until it is to move.
+    let mut others = 0;
+    while others < 2 {
+        match next("a round", &mut rounds).await {
+            true => others = 0,
+            false => others += 1,
+        }
+    }
+    second.stop().await;
+    eventually("only the master is left", || {
+        first.handle().members().len() == 1
+    })
+    .await;
+    while rounds.try_recv().is_ok() {}
+    for _ in 0..2 {
+        next("a round without a gate", &mut rounds).await;
+    }
+    assert_eq!(counts.total(&outcome(&first, "gates")), 0);
+    release.send(()).unwrap();
+    counts.expect(&outcome(&first, "gates"), 1).await;
+}
+
+#[tokio::test]
+async fn a_session_that_the_next_gate_takes_without_an_answer_is_counted() {
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let (report, mut asked) = unbounded_channel();
+    let (allow, allowed) = steps::<()>();
+    let round = AtomicUsize::new(0);
+    let app = App::new()
+        .component(Till::default())
+        // The next gate is waited for as long as the client may be away.
+        .timeouts(Timeouts::new().resume_window(Duration::from_secs(1)))
+        .on_migrate(move |_| {
+            // In the third round the next gate has said that it takes sessions.
+            if round.fetch_add(1, Ordering::SeqCst) < 2 {
+                return false;
+            }
+            let _ = report.send(());
+            allowed.lock().recv().is_ok()
+        });
+    let first = world.gate(app).await;
+    let (report, mut stuck) = unbounded_channel();
+    let (release, held) = steps::<()>();
+    // It answers nothing while this hook holds up its only thread for I/O.
+    let app = App::new()
+        .io_threads(1)
+        .component(Till::default())
+        .on_handshake(move |_| {
+            let _ = report.send(());
+            let _ = held.lock().recv();
+            Ok(Accept::new())
+        });
+    let second = world.gate(app).await;
+    world.0.converged(&[&first, &second]).await;
+    let mut client = Returning::connect(first.node()).await;
+    client.client.call(1, "Till.Echo", r#""x""#).await;
+    first.handle().drain(LONG);
+    next("the question", &mut asked).await;
+    let mut other = RawClient::tcp(second.client_address()).await;
+    let request = br#"{"sys":{"type":"test","version":"1"}}"#;
+    other
+        .send_packet(nano::packet::Kind::Handshake, request)
+        .await;
+    next("the handshake", &mut stuck).await;
+    allow.send(()).unwrap();
+    counts.expect(&outcome(&first, "unanswered"), 1).await;
+    drop(release);
+}
