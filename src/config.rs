@@ -261,12 +261,16 @@ impl Config {
     /// ```
     ///
     /// # Errors
-    /// The table does not have this shape.
+    /// The table does not have this shape; the error names the key.
     pub fn application<T: DeserializeOwned>(&self) -> Result<T> {
         let table = toml::Value::Table(self.settings.app.clone());
-        table
-            .try_into()
-            .map_err(|error| Error::bad_request(format!("app: {}", error.message())))
+        serde_path_to_error::deserialize(table).map_err(|error| {
+            let key = match error.path().to_string().as_str() {
+                "." | "?" => "app".to_owned(),
+                key => format!("app.{key}"),
+            };
+            Error::bad_request(format!("{key}: {}", error.inner().message()))
+        })
     }
 
     /// Adds a function that each reload calls with the new configuration, before anything changes:

@@ -180,8 +180,17 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     if body.trim_ascii_start().first() != Some(&b'{') {
         return Err(ApiError::bad_request("the body must be a JSON object"));
     }
-    serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(format!("the body is not valid: {error}")))
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let key = error.path().to_string();
+        match key.as_str() {
+            // Of the whole body, or of JSON that is not valid.
+            "." | "?" => error.into_inner().to_string(),
+            key => format!("{key}: {}", error.into_inner()),
+        }
+    });
+    let ended = parsed.and_then(|parsed| json.end().map(|()| parsed).map_err(|it| it.to_string()));
+    ended.map_err(|error| ApiError::bad_request(format!("the body is not valid: {error}")))
 }
 
 fn check_length(name: &str, text: &str, limit: usize) -> Result<(), ApiError> {

@@ -375,6 +375,11 @@ impl Setting for BTreeMap<String, String> {
     }
 
     fn set(&mut self, value: &Value) -> Result<(), String> {
+        if let Value::Table(table) = value
+            && let Some((key, value)) = table.iter().find(|(_, value)| value.text().is_none())
+        {
+            return Err(format!("{}, at {key}", mismatch::<Self>(value)));
+        }
         let entries: Option<Self> = match value {
             Value::Table(table) => table
                 .iter()

@@ -159,6 +159,48 @@ async fn only_objects_are_bodies_of_actions() {
 }
 
 #[tokio::test]
+async fn a_value_of_the_wrong_type_is_named_by_its_key() {
+    let node = start(app()).await;
+    for (path, body, named) in [
+        ("/api/v1/users/kick", r#"{"user": {}}"#, "not valid: user: "),
+        (
+            "/api/v1/users/kick",
+            r#"{"user": 7, "reason": 7}"#,
+            "not valid: reason: invalid type",
+        ),
+        (
+            "/api/v1/users/kick",
+            r#"{"reason": "x"}"#,
+            "not valid: missing field `user`",
+        ),
+        (
+            "/api/v1/denied/add",
+            r#"{"networks": ["::1", 7]}"#,
+            "not valid: networks[1]: invalid type",
+        ),
+        (
+            "/api/v1/drain",
+            r#"{"seconds": "600"}"#,
+            "not valid: seconds: invalid type",
+        ),
+        ("/api/v1/drain", r#"{"secs": 600}"#, "unknown field `secs`"),
+        ("/api/v1/drain", r#"{"seconds": 600"#, "EOF while parsing"),
+        (
+            "/api/v1/drain",
+            r#"{"seconds": 600} {}"#,
+            "trailing characters",
+        ),
+    ] {
+        let refused = act(admin(&node), path, body).await;
+        let message = refused.json()["message"].to_string();
+        assert_eq!(refused.status, 400, "{body}");
+        assert!(message.contains(named), "{body}: {message}");
+    }
+    assert!(node.handle().is_ready());
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_drained_node_stops_in_order() {
     let node = start(app()).await;
     let client = Client::connect(&node).await;

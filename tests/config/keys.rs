@@ -228,7 +228,7 @@ fn every_fault_is_reported_with_what_was_expected() {
         "10: timeouts.heartbeat: expected a duration such as \"30s\", \"500ms\" or \"1h30m\", or \"off\", found the number 30",
         "11: timeouts.request: expected a duration such as \"30s\", \"500ms\" or \"1h30m\", or \"off\", found \"30 parsecs\"",
         "13: cluster.master: expected true or false, found \"yes\"",
-        "14: cluster.metadata: expected a table of strings, found a table",
+        "14: cluster.metadata: expected a table of strings, found the number 1, at zone",
     ] {
         assert!(lines.contains(&expected), "{expected}\nin\n{fault}");
     }
@@ -356,9 +356,21 @@ fn the_table_app_is_the_applications() {
         .unwrap();
     let own: Own = config.application().unwrap();
     assert_eq!((own.seats, own.rooms), (4, vec!["a".to_owned()]));
-    let config: Config = "[app]\nseats = \"four\"".parse().unwrap();
-    let error: Error = config.application::<Own>().unwrap_err();
-    assert!(error.message().starts_with("app: "), "{error}");
+    for (app, expected) in [
+        (
+            "seats = \"four\"",
+            "app.seats: invalid type: string \"four\"",
+        ),
+        (
+            "seats = 4\nrooms = [\"a\", 5]",
+            "app.rooms[1]: invalid type: integer `5`",
+        ),
+        ("seats = 4", "app: missing field `rooms`"),
+    ] {
+        let config: Config = format!("[app]\n{app}").parse().unwrap();
+        let error: Error = config.application::<Own>().unwrap_err();
+        assert!(error.message().starts_with(expected), "{error}");
+    }
 }
 
 #[tokio::test]
