@@ -77,6 +77,7 @@ impl Bench {
     /// # Errors
     /// A client could not connect, or a request failed.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
+        self.connect.check(&self.url)?;
         allow_open_files(self.clients);
         let clients = tokio::select! {
             clients = self.open() => clients?,

@@ -23,6 +23,7 @@ use crate::{
 use player::Player;
 use script::{MAX_PLAYERS, Script};
 use tally::Tally;
+use value::fill_text;
 
 mod player;
 mod report;
@@ -65,6 +66,10 @@ impl Bots {
         if script.url.is_empty() {
             let message = "the script has no `url`, and --url is missing";
             return Err(Failure::Usage(message.to_owned()));
+        }
+        // Addresses with values of answers are known later.
+        if let Ok(url) = fill_text(&script.url, &Player::variables(0)) {
+            self.connect.check(&url)?;
         }
         script.players.count = self.players.unwrap_or(script.players.count);
         script.players.ramp = self.ramp.unwrap_or(script.players.ramp);

@@ -1,6 +1,6 @@
 //! What commands that play as clients have in common.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs::File, path::PathBuf, time::Duration};
 
 use clap::Args;
 use nano_client::{Builder, Client, Error, code};
@@ -23,6 +23,19 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
+    /// Checks what needs no connection.
+    ///
+    /// # Errors
+    /// The address or the file of certificates is not valid.
+    pub(crate) fn check(&self, url: &str) -> Result<(), Failure> {
+        Client::check_url(url).map_err(|error| Failure::Usage(error.to_string()))?;
+        let Some(path) = &self.ca_file else {
+            return Ok(());
+        };
+        let opened = File::open(path).map(drop);
+        opened.map_err(|error| Failure::Usage(format!("cannot read {}: {error}", path.display())))
+    }
+
     /// The options of a connection. `user` is for the application's handshake check.
     pub(crate) fn builder(&self, user: Value) -> Builder {
         let builder = Client::builder()

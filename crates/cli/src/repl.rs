@@ -78,6 +78,7 @@ impl Repl {
     /// # Errors
     /// There is no connection, it is lost, or a command of a script failed.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
+        self.connect.check(&self.url)?;
         let routes = Routes::default();
         if let Some(url) = &self.admin {
             let mut named = routes_of(url).await?;

@@ -32,6 +32,14 @@ impl Client {
         Self::builder().connect(url).await
     }
 
+    /// Checks the form of an address, without a connection.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`] for an address that [`Builder::connect`] does not understand.
+    pub fn check_url(url: &str) -> Result {
+        url.parse::<Address>().map(drop)
+    }
+
     /// Returns the options of a connection, and a place for listeners that must not miss the first
     /// push.
     pub fn builder() -> Builder {

@@ -82,10 +82,11 @@ impl Measurement {
         self.failures.values().sum()
     }
 
-    fn quantiles(&self) -> impl Iterator<Item = (&'static str, f64)> {
+    /// In seconds; `None` if nothing was answered.
+    fn quantiles(&self) -> impl Iterator<Item = (&'static str, Option<f64>)> {
         QUANTILES.iter().map(|(name, at)| {
             let micros = self.times.value_at_quantile(*at);
-            (*name, micros as f64 / 1e6)
+            (*name, (self.answered() > 0).then(|| micros as f64 / 1e6))
         })
     }
 
@@ -102,8 +103,10 @@ impl Measurement {
             ),
             String::new(),
         ];
-        let quantiles = self.quantiles();
-        lines.extend(quantiles.map(|(name, seconds)| format!("{name:<6} {:>8}", latency(seconds))));
+        lines.extend(self.quantiles().map(|(name, seconds)| {
+            let time = seconds.map_or_else(|| "-".to_owned(), latency);
+            format!("{name:<6} {time:>8}")
+        }));
         if !self.failures.is_empty() {
             lines.push(String::new());
         }
@@ -116,7 +119,10 @@ impl Measurement {
     pub(super) fn json(&self, took: Duration, clients: u32) -> Value {
         let latency: serde_json::Map<_, _> = self
             .quantiles()
-            .map(|(name, seconds)| (format!("{name}_ms"), ((seconds * 1e6).round() / 1e3).into()))
+            .map(|(name, seconds)| {
+                let ms = seconds.map(|seconds| (seconds * 1e6).round() / 1e3);
+                (format!("{name}_ms"), ms.into())
+            })
             .collect();
         json!({
             "seconds": took.as_secs_f64(),
@@ -151,6 +157,21 @@ mod tests {
         // Three digits.
         let p50 = report["latency"]["p50_ms"].as_f64().unwrap();
         assert!((20.0..20.1).contains(&p50), "{p50}");
+    }
+
+    #[test]
+    fn without_an_answer_there_are_no_times() {
+        let mut all = Measurement::default();
+        all.record(Duration::from_millis(5), Some("no".to_owned()));
+        let lines = all.lines(Duration::from_secs(1), 1);
+        let times: Vec<_> = lines.iter().filter(|line| line.starts_with('p')).collect();
+        assert_eq!(times.len(), 4);
+        assert!(
+            times.iter().all(|line| line.ends_with("       -")),
+            "{times:?}"
+        );
+        let report = all.json(Duration::from_secs(1), 1);
+        assert_eq!(report["latency"]["p99_ms"], Value::Null);
     }
 
     #[test]

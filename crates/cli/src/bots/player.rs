@@ -45,10 +45,15 @@ impl Player {
             script,
             options,
             tally,
-            variables: Variables::from([("player".to_owned(), Value::from(number))]),
+            variables: Self::variables(number),
             client: None,
             pushes: HashMap::new(),
         }
+    }
+
+    /// What a player has before its first step.
+    pub(super) fn variables(number: u32) -> Variables {
+        Variables::from([("player".to_owned(), Value::from(number))])
     }
 
     /// Completes at the end of the script, or when the connection is lost.

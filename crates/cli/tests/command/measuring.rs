@@ -89,4 +89,8 @@ async fn what_cannot_be_measured_is_refused() {
     }
     let nowhere = ["bench", "tcp://127.0.0.1:1", "Room.Echo"];
     nano(&nowhere).await.failed(3, "tcp://127.0.0.1:1");
+    let wrong = ["bench", "http://127.0.0.1:1", "Room.Echo"];
+    nano(&wrong)
+        .await
+        .failed(2, "it does not start with tcp://");
 }

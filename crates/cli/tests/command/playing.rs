@@ -133,6 +133,13 @@ async fn a_script_ends_with_its_first_failure() {
     repl("127.0.0.1", &[], "")
         .await
         .failed(2, "invalid address");
+    // Before the node whose routes are completed is asked.
+    repl("http://127.0.0.1:1", &["--admin", "http://127.0.0.1:1"], "")
+        .await
+        .failed(2, "ws://");
+    repl(&url, &["--ca-file", "/does/not/exist"], "")
+        .await
+        .failed(2, "cannot read /does/not/exist");
     repl(&url, &["--user", "{"], "").await.failed(2, "not JSON");
     let admin = format!("http://{}", node.handle().admin_address().unwrap());
     let routes = repl(&url, &["--admin", &admin], "routes").await.ok();
@@ -284,6 +291,22 @@ async fn a_script_that_is_not_valid_is_refused_with_the_place() {
     nano(&["bots", path.to_str().unwrap()])
         .await
         .failed(2, "no `url`");
+    for url in [
+        "http://127.0.0.1:1",
+        "127.0.0.1:1",
+        "http://gate-${player}:1",
+    ] {
+        let refused = bots(url, &[], "steps = [{ wait = \"1ms\" }]").await;
+        assert_eq!(refused.out, "", "no player has started");
+        refused.failed(2, "it does not start with tcp://");
+    }
+    bots(
+        "tcp://127.0.0.1:1",
+        &["--ca-file", "/does/not/exist"],
+        "steps = [{ wait = \"1ms\" }]",
+    )
+    .await
+    .failed(2, "cannot read /does/not/exist");
     nano(&["bots", path.to_str().unwrap(), "--players", "0"])
         .await
         .failed(2, "invalid value");
