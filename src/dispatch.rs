@@ -123,10 +123,7 @@ impl Dispatch {
         mut message: Message,
         arrived: Instant,
     ) -> Option<Blocked> {
-        if self.reporter.metrics.calls.is_some() {
-            let messages = &session.inner().messages;
-            messages.fetch_add(1, Ordering::Relaxed);
-        }
+        self.count(session);
         let session = session.with_request(request_of(&message));
         let filtered = match message.kind {
             Kind::Request | Kind::Notify => self
@@ -156,6 +153,14 @@ impl Dispatch {
         }
     }
 
+    /// Counts a message of a client, where an admin server shows how much each sends.
+    fn count(&self, session: &Session) {
+        if self.reporter.metrics.calls.is_some() {
+            let messages = &session.inner().messages;
+            messages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Queues a message that another node forwarded.
     ///
     /// A full scheduler takes it too, since the sender's session window bounds such messages.
@@ -174,6 +179,9 @@ impl Dispatch {
         message: &Message,
         origin: Origin,
     ) -> Option<Dispatched> {
+        if origin == Origin::Client {
+            self.count(&session);
+        }
         match self.prepare(&session, message, origin, None) {
             Ok((scheduler, task)) => {
                 let call = LocalCall::new(session, scheduler, task);

@@ -1,4 +1,4 @@
-//! Which clients send most.
+//! Which clients send most, to this gate or by way of others.
 
 use std::{cmp::Reverse, collections::HashMap, sync::atomic::Ordering, time::Duration};
 
@@ -17,7 +17,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long the rate of a session is shown after it was counted.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// Messages of each client's session at the last count, and what came of it.
+/// Messages of each session's client at the last count, and what came of it.
 ///
 /// The lock guards the counts. The table of sessions is locked under it.
 #[derive(Debug, Default)]
@@ -40,6 +40,8 @@ pub(super) struct Rates {
     /// Sessions that have sent, of which at most 25 are in the list.
     pub(super) sending: usize,
     pub(super) sessions: Vec<(i64, f64)>,
+    /// The same of the clients of this node alone, whose messages are counted all.
+    pub(super) local: Vec<(i64, f64)>,
 }
 
 impl Busiest {
@@ -51,7 +53,7 @@ impl Busiest {
             return counts.latest.clone();
         }
         let total = |id| {
-            let session = sessions.find_local(id)?;
+            let session = sessions.find(id)?;
             Some((id, session.inner().messages.load(Ordering::Relaxed)))
         };
         let ids = sessions.ids(0, SCAN).into_iter();
@@ -67,7 +69,8 @@ impl Busiest {
         let latest = Rates {
             over: over.unwrap_or_default(),
             sending: sending.len(),
-            sessions: busiest(&sending),
+            sessions: busiest(sending.iter()),
+            local: busiest(sending.iter().filter(|(id, _)| sessions.is_local(**id))),
         };
         *counts = Counts {
             at: Some(now),
@@ -90,8 +93,8 @@ impl Busiest {
 
 /// The sessions with the highest rates. Those with much the same are in the order of their ids, so
 /// that a list keeps its order while nothing of note changes.
-fn busiest(sending: &HashMap<i64, f64>) -> Vec<(i64, f64)> {
-    let mut busy: Vec<_> = sending.iter().map(|(id, rate)| (*id, *rate)).collect();
+fn busiest<'a>(sending: impl Iterator<Item = (&'a i64, &'a f64)>) -> Vec<(i64, f64)> {
+    let mut busy: Vec<_> = sending.map(|(id, rate)| (*id, *rate)).collect();
     busy.sort_by_key(|(id, rate)| (Reverse(magnitude(*rate)), *id));
     busy.truncate(SHOWN);
     busy
@@ -112,7 +115,7 @@ mod tests {
             .map(|id| (id, [4.0, 4.1, 3.9][id as usize % 3]))
             .collect();
         sending.insert(61, 8.0);
-        let ids: Vec<_> = busiest(&sending).iter().map(|(id, _)| *id).collect();
+        let ids: Vec<_> = busiest(sending.iter()).iter().map(|(id, _)| *id).collect();
         assert_eq!(ids[..4], [61, 1, 2, 3]);
         assert_eq!(ids.len(), SHOWN);
     }

@@ -67,7 +67,7 @@ pub(super) fn busiest(state: &AdminState) -> Value {
     let sessions = state.handle.sessions();
     let rates = state.busiest.count(sessions, Instant::now());
     let busy = rates.sessions.iter().filter_map(|(id, rate)| {
-        let mut report = summary(state, &sessions.find_local(*id)?);
+        let mut report = summary(state, &sessions.find(*id)?);
         report["messages_per_second"] = json!(rate);
         Some(report)
     });

@@ -136,9 +136,9 @@ impl Summary {
     }
 }
 
-/// The sessions that send far more than the others; `rates` has the busiest first.
+/// The sessions of this node's clients that send far more than the others, the busiest first.
 fn floods(rates: &Rates) -> impl Iterator<Item = (i64, f64)> {
-    let all = &rates.sessions;
+    let all = &rates.local;
     let median = all.get(all.len() / 2).map_or(0.0, |(_, rate)| *rate);
     let stands_out = move |rate: f64| rate >= FLOOD_LEAST && rate >= FLOOD_FACTOR * median;
     let floods = move |(_, rate): &(i64, f64)| *rate >= FLOOD_ALWAYS || stands_out(*rate);
@@ -259,7 +259,8 @@ mod tests {
         let rates = Rates {
             over: Duration::from_secs(1),
             sending: rates.len(),
-            sessions: sessions.map(|(id, rate)| (id as i64, rate)).collect(),
+            local: sessions.map(|(id, rate)| (id as i64, rate)).collect(),
+            ..Rates::default()
         };
         floods(&rates).count()
     }

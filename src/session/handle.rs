@@ -246,7 +246,7 @@ pub(crate) struct SessionInner {
     pub(super) pins: Pins,
     pub(crate) bindings: Bindings,
     pub(crate) close_state: CloseState<OnClosed>,
-    /// Messages of its client that reached dispatch, on nodes with an admin server.
+    /// Messages of its client that reached this node's dispatch, on nodes with an admin server.
     pub(crate) messages: AtomicU64,
     pub(crate) sequencer: Sequencer,
     /// The node's table; `None` for a session of no node. Weak, because the table owns the session.

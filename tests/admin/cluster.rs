@@ -176,6 +176,47 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
 }
 
 #[tokio::test]
+async fn a_backend_shows_how_much_clients_of_gates_send_it() {
+    let gate = start(cluster(Cluster::master())).await;
+    let master = gate.handle().member().unwrap().address().to_owned();
+    let room = cluster(Cluster::join([master])).component(Room);
+    let room = room.start().await.unwrap();
+    eventually("the room is known", || gate.handle().members().len() == 1).await;
+    let mut client = Client::connect(&gate).await;
+    client.ask("Room.Join", "7").await.unwrap();
+    let id = client.session(&gate).await.id();
+    let busiest = async || get(admin(&room), "/api/v1/busiest").await.ok();
+    busiest().await;
+    let counted = async {
+        loop {
+            client.ask("Room.Join", "7").await.unwrap();
+            let report = busiest().await;
+            if report["seconds"].as_f64().unwrap() >= 1.0 {
+                break report;
+            }
+        }
+    };
+    let report = within("the second count", counted).await;
+    let session = &report["sessions"][0];
+    assert_eq!(
+        (&session["id"], &session["client"]),
+        (&id.into(), &"remote".into())
+    );
+    assert!(
+        session["messages_per_second"].as_f64().unwrap() > 0.0,
+        "{report}"
+    );
+    let path = format!("/api/v1/sessions/{id}");
+    let inspected = get(admin(&room), &path).await.ok();
+    assert_eq!(
+        inspected["messages_per_second"],
+        session["messages_per_second"]
+    );
+    room.shutdown().await;
+    gate.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_waits_for_a_member_that_crashed_is_measured() {
     // Slow enough that the member is not evicted.
     let slow = |cluster: Cluster| {

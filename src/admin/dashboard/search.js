@@ -41,8 +41,7 @@ async function busiest() {
   // Where not all that send are listed, others would seem to send nothing.
   const complete = busy.sending <= BUSIEST
   const others = complete ? all.sessions.filter(({ id }) => !listed.has(id)) : []
-  // Only clients of this node are counted.
-  const note = busy.seconds > 0 && counts.local > 0 ? `${busy.sending} sent in the last ${busy.seconds < 10 ? busy.seconds.toFixed(1) : Math.round(busy.seconds)} s` : ''
+  const note = busy.seconds > 0 && counts.local + counts.remote > 0 ? `${busy.sending} sent in the last ${busy.seconds < 10 ? busy.seconds.toFixed(1) : Math.round(busy.seconds)} s` : ''
   return { sessions: [...busy.sessions, ...others], next: complete ? all.next : null, note, none: 'There is no session on this node.' }
 }
 
