@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, mpsc};
 
-use nano::{App, Component, Handlers, Result, Session};
+use nano::{
+    App, Component, Handlers, Result, Session,
+    filter::{self, AsyncFilter, Context, Flow},
+};
 use parking_lot::Mutex;
 
 use crate::{
@@ -37,6 +40,28 @@ impl Deadlock {
     }
 }
 
+/// A filter that waits, so that its handler runs in a later turn.
+struct Waits;
+
+impl AsyncFilter for Waits {
+    async fn before(&self, _: &mut Context<'_>) -> Result<Flow> {
+        tokio::task::yield_now().await;
+        Ok(Flow::Continue)
+    }
+}
+
+fn unfiltered(app: App) -> App {
+    app
+}
+
+fn filtered(app: App) -> App {
+    app.filter(filter::before(|_| Ok(Flow::Continue)))
+}
+
+fn after_a_wait(app: App) -> App {
+    app.filter(Waits)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn blocked_handler_is_logged_once_with_its_route_and_session_while_it_blocks() {
     let log = Log::captured();
@@ -45,11 +70,17 @@ async fn blocked_handler_is_logged_once_with_its_route_and_session_while_it_bloc
         log.count(&["handler still running", route, &session])
     };
     let mut blocked = Vec::new();
-    for (threads, route) in [(Some(1), "Deadlock.Call"), (None, "Deadlock.Poll")] {
+    let cases: [(_, _, fn(App) -> App); 4] = [
+        (Some(1), "Deadlock.Call", unfiltered),
+        (None, "Deadlock.Poll", unfiltered),
+        (Some(1), "Deadlock.Call", filtered),
+        (Some(1), "Deadlock.Call", after_a_wait),
+    ];
+    for (threads, route, filters) in cases {
         let (release, receiver) = mpsc::channel();
         let component = Deadlock(Mutex::new(receiver));
         let app = App::new().component(component).scheduler_threads(threads);
-        let node = start(app).await;
+        let node = start(filters(app)).await;
         let mut client = Client::connect(&node).await;
         let session = client.session(&node).await.id();
         let request = client.request(route, "").await;
