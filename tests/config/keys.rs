@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 
 use nano::{Config, Error};
 
-use crate::support::{Peer, program};
+use crate::support::{Peer, program, within};
 
 fn fault(text: &str) -> String {
     text.parse::<Config>().unwrap_err().message().to_owned()
@@ -431,11 +431,13 @@ async fn variables_override_the_file_and_add_listeners() {
             "expected the number of a listener",
         ),
     ] {
-        let started = Command::new(program())
+        let mut command = tokio::process::Command::new(program());
+        command
             .args(["--config", file.to_str().unwrap()])
             .env(variable, value)
-            .output()
-            .unwrap();
+            .kill_on_drop(true);
+        // It would run on if it ignored the variable.
+        let started = within(variable, command.output()).await.unwrap();
         let errors = String::from_utf8_lossy(&started.stderr).into_owned();
         assert!(!started.status.success());
         assert!(errors.contains(expected), "{errors}");

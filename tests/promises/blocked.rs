@@ -50,6 +50,8 @@ impl AsyncFilter for Waits {
     }
 }
 
+type Filters = fn(App) -> App;
+
 fn unfiltered(app: App) -> App {
     app
 }
@@ -70,7 +72,7 @@ async fn blocked_handler_is_logged_once_with_its_route_and_session_while_it_bloc
         log.count(&["handler still running", route, &session])
     };
     let mut blocked = Vec::new();
-    let cases: [(_, _, fn(App) -> App); 4] = [
+    let cases: [(_, _, Filters); 4] = [
         (Some(1), "Deadlock.Call", unfiltered),
         (None, "Deadlock.Poll", unfiltered),
         (Some(1), "Deadlock.Call", filtered),
