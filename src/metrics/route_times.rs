@@ -48,7 +48,8 @@ impl RouteTimes {
     }
 }
 
-#[cfg(all(test, feature = "admin"))]
+#[cfg(feature = "admin")]
+#[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
