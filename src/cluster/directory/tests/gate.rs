@@ -305,3 +305,24 @@ fn an_owner_ends_no_session_when_a_later_one_has_asked() {
     let told: Vec<_> = tested.notices.iter().map(|(to, _)| to.clone()).collect();
     assert_eq!(told, [node("p")], "the owner that is ahead");
 }
+
+#[test]
+fn a_session_whose_login_is_refused_has_no_user_and_says_so() {
+    let view = view(1, &["a", "o"]);
+    let user = users(&[(&view, "o")]).next().unwrap();
+    let mut tested = Tested::in_view(&view);
+    tested.login(1, &user);
+    assert_eq!(tested.gate.claim_of(1), None, "not decided");
+    let (call, ..) = tested.calls.pop().unwrap();
+    tested.step(|gate, now| gate.on_reply(call, Some(OwnerReply::Refused), now));
+    assert_eq!(tested.logins, [Outcome::Refused]);
+    assert_eq!(tested.gate.claim_of(1), Some(0));
+    let released = Holding {
+        user,
+        session: 1,
+        claim: 0,
+        closing: false,
+    };
+    let notice = Notice::Released(vec![released]);
+    assert_eq!(tested.notices, [(node("o"), notice)]);
+}
