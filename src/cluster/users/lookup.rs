@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio_util::context::TokioContext;
 
 use super::{
     context::{CALL_TIMEOUT, UserContext, all},
@@ -49,6 +50,7 @@ struct Found {
 }
 
 /// The users that a push did not reach.
+#[derive(Default)]
 pub(super) struct Missed {
     pub(super) users: Vec<UserId>,
     /// Why some of them may be online all the same.
@@ -93,6 +95,11 @@ impl Lookup {
 
     /// Pushes to all sessions of users: one call to each gate and stream.
     pub(super) async fn push(&self, users: Vec<UserId>, route: &str, body: Bytes) -> Missed {
+        if let [user] = &users[..]
+            && self.push_cached(user, route, &body).await
+        {
+            return Missed::default();
+        }
         let mut seen = HashSet::new();
         let mut users = users;
         users.retain(|user| seen.insert(user.clone()));
@@ -129,6 +136,36 @@ impl Lookup {
             users: missed,
             error,
         }
+    }
+
+    /// [`push`](Self::push) to a user that was found in one place, without the tables that many users
+    /// take. Returns whether the push has reached the user there; if not, the place is forgotten.
+    async fn push_cached(&self, user: &UserId, route: &str, body: &Bytes) -> bool {
+        if !self.served_without_link(user).is_empty() {
+            return false;
+        }
+        let cached = self.locations.lock().get(user);
+        let Some([place]) = cached.as_deref() else {
+            return false;
+        };
+        let stream = stream_index(place.session) as u64;
+        let request = PushRequest {
+            route: route.to_owned(),
+            body: body.clone(),
+            users: vec![user.into()],
+            stream: stream as u32,
+        };
+        let (caller, metrics) = (&self.context.caller, &self.context.metrics);
+        let call =
+            caller.call::<_, PushReply>(&place.gate, stream, "Users.Push", &request, CALL_TIMEOUT);
+        metrics.cached.increment(1);
+        metrics.push_calls.increment(1);
+        let reply = TokioContext::new(call, self.context.runtime.clone()).await;
+        let reached = reply.is_ok_and(|reply| reply.missed.is_empty());
+        if !reached {
+            self.locations.lock().forget(user);
+        }
+        reached
     }
 
     /// Kicks all sessions of a user. Returns whether there was one.

@@ -4,21 +4,24 @@
 use std::{io, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join_all;
 use nano::{
-    App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, Traces, code,
+    App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, Traces, User, code,
     filter::{self, Flow},
     message::{self, Dictionary, Message},
     packet::{self, Kind},
 };
 use serde::{Deserialize, Serialize};
+use tokio::time::{sleep, timeout};
 
 use super::client::Client;
 
 const LISTEN: &str = "127.0.0.1:0";
 const MEMBERS: usize = 32;
+const PUSHES: u64 = 8;
 
 /// The names of all cases.
-pub(crate) const NAMES: [&str; 8] = [
+pub(crate) const NAMES: [&str; 10] = [
     "echo-1",
     "echo-8",
     "resumed-8",
@@ -27,13 +30,24 @@ pub(crate) const NAMES: [&str; 8] = [
     "filtered-8",
     "broadcast-32",
     "forwarded-8",
+    "pushed-8",
+    "pushed-by-user-8",
 ];
 
-/// Nodes, and clients that repeat one message.
+/// What is sent in an exchange.
+enum Said {
+    /// By the speaker.
+    Packets(Bytes),
+    /// By the backend to the speaker, by its session or by its user: a push for each message.
+    ToSession(Session),
+    ToUser(User),
+}
+
+/// Nodes, and clients; one message is repeated.
 pub(crate) struct Case {
     nodes: Vec<Node>,
     speaker: Client,
-    said: Bytes,
+    said: Said,
     /// What comes back to the speaker, and to each of the others.
     answer: usize,
     others: Vec<Client>,
@@ -68,6 +82,9 @@ impl Case {
             }
             "forwarded-8" => Self::requests(cluster().await?, "Echo.Echo", &[b'x'; 64], 8).await,
             "broadcast-32" => Self::broadcast().await,
+            "pushed-8" => Self::pushes(false).await,
+            // What it takes more than pushed-8 is what it costs that a user is found.
+            "pushed-by-user-8" => Self::pushes(true).await,
             _ => Err(Error::new(code::NOT_FOUND, format!("no such case: {name}"))),
         }
     }
@@ -88,7 +105,7 @@ impl Case {
         let mut case = Self {
             nodes,
             speaker,
-            said: said.freeze(),
+            said: Said::Packets(said.freeze()),
             answer: answer.len(),
             others: Vec::new(),
             messages: depth,
@@ -119,7 +136,7 @@ impl Case {
         let mut case = Self {
             nodes,
             speaker,
-            said: said.freeze(),
+            said: Said::Packets(said.freeze()),
             answer: push.len(),
             others: members,
             messages: MEMBERS as u64,
@@ -136,9 +153,60 @@ impl Case {
         Ok(case)
     }
 
+    /// Pushes of a backend to the client of a gate.
+    async fn pushes(by_user: bool) -> Result<Self> {
+        let case = Self::requests(cluster().await?, "Echo.Echo", &[b'x'; 64], 1).await?;
+        let missing = || Error::new(code::INTERNAL, "the backend serves no session");
+        let backend = case.nodes.last().ok_or_else(missing)?.handle();
+        let session = backend.sessions().list().pop().ok_or_else(missing)?;
+        session.bind(7)?;
+        let user = backend.user(7);
+        let found = async {
+            while user.locate().await?.is_empty() {
+                sleep(Duration::from_millis(5)).await;
+            }
+            Ok::<_, Error>(())
+        };
+        timeout(Duration::from_secs(10), found)
+            .await
+            .map_err(|_| Error::new(code::TIMEOUT, "the user is not found"))??;
+        let mut push = BytesMut::new();
+        for _ in 0..PUSHES {
+            encode(&Message::push("onNews", vec![b'x'; 64]), &mut push)?;
+        }
+        let mut case = Self {
+            said: match by_user {
+                true => Said::ToUser(user),
+                false => Said::ToSession(session),
+            },
+            answer: push.len(),
+            messages: PUSHES,
+            ..case
+        };
+        case.exchange().await?;
+        if case.speaker.heard[..] != push[..] {
+            return Err(Error::new(code::INTERNAL, "not what was pushed"));
+        }
+        Ok(case)
+    }
+
     /// Sends the message and waits for all replies.
     pub(crate) async fn exchange(&mut self) -> Result {
-        self.speaker.exchange(&self.said, self.answer).await?;
+        let body = || Bytes::from_static(&[b'x'; 64]);
+        match &self.said {
+            Said::Packets(said) => self.speaker.exchange(said, self.answer).await?,
+            Said::ToSession(session) => {
+                for _ in 0..self.messages {
+                    session.push_raw("onNews", body())?;
+                }
+                self.speaker.hear(self.answer).await?;
+            }
+            Said::ToUser(user) => {
+                let pushes = (0..self.messages).map(|_| user.push_raw("onNews", body()));
+                try_join_all(pushes).await?;
+                self.speaker.hear(self.answer).await?;
+            }
+        }
         for other in &mut self.others {
             other.hear(self.answer).await?;
         }
