@@ -99,10 +99,12 @@ impl Access {
                 "a token is needed: send the header Authorization: Bearer <token>",
             ),
             (Need::Act, None) => ApiError::forbidden(
-                "actions need a token, and this node has none: set Admin::token",
+                "actions need a token, and this node has none: start it with NANO_ADMIN_TOKEN, \
+                 admin.token or Admin::token",
             ),
             (_, None) => ApiError::forbidden(
-                "only loopback peers may read, since this node has no token: set Admin::token",
+                "only loopback peers may read, since this node has no token: start it with \
+                 NANO_ADMIN_TOKEN, admin.token or Admin::token",
             ),
         }
     }
