@@ -233,7 +233,7 @@ impl Config {
     pub fn start_logs(mut self) -> Result<Self> {
         let logs = Logs::start(self.log(), self.log_format())?;
         self.logs = Some(logs.clone());
-        Ok(self.on_reload(move |new| logs.set_filter(new.log())))
+        Ok(self.on_reload(move |new| logs.configure(new.log())))
     }
 
     /// The log filter, for a subscriber of the application's own.

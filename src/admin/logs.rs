@@ -21,6 +21,12 @@ use crate::{
     log_format::LogFormat,
 };
 
+/// As in [`EnvFilter`], which also takes the numbers from 0 to 5.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// The wrong letters of a word that is taken for a misspelt level.
+const MAX_DISTANCE: usize = 2;
+
 /// The log of the program: lines on the standard error, by a filter that can change while it runs,
 /// and its latest warnings.
 ///
@@ -52,10 +58,10 @@ impl Logs {
     /// Text has colours on a terminal only, and none where the variable `NO_COLOR` is set.
     ///
     /// # Errors
-    /// [`code::BAD_REQUEST`] if the filter is not valid, [`code::CONFLICT`] if the program has a
-    /// subscriber already.
+    /// [`code::BAD_REQUEST`] if the filter is not valid or names no level, [`code::CONFLICT`] if the
+    /// program has a subscriber already.
     pub fn start(filter: &str, format: LogFormat) -> Result<Self> {
-        let (filter, handle) = reload::Layer::new(parse(filter)?);
+        let (filter, handle) = reload::Layer::new(with_level(filter)?);
         let lines = fmt::layer()
             .with_writer(io::stderr)
             .with_ansi(has_colours());
@@ -96,7 +102,20 @@ impl Logs {
     /// # Errors
     /// [`code::BAD_REQUEST`] if it is not valid; the old one stays.
     pub fn set_filter(&self, filter: &str) -> Result {
-        let replaced = self.filter.reload(parse(filter)?);
+        self.replace(parse(filter)?)
+    }
+
+    /// Changes the filter to that of a configuration.
+    ///
+    /// # Errors
+    /// As [`set_filter`](Logs::set_filter), and if it names no level.
+    #[cfg(feature = "config")]
+    pub(crate) fn configure(&self, filter: &str) -> Result {
+        self.replace(with_level(filter)?)
+    }
+
+    fn replace(&self, filter: EnvFilter) -> Result {
+        let replaced = self.filter.reload(filter);
         replaced.map_err(|error| Error::new(code::INTERNAL, "log filter").with_source(error))
     }
 
@@ -113,6 +132,35 @@ fn parse(filter: &str) -> Result<EnvFilter> {
         return Err(Error::bad_request(text));
     }
     EnvFilter::try_new(filter).map_err(|error| Error::bad_request(format!("log: {error}")))
+}
+
+/// A filter that is not typed by an operator, who is asked whether it is meant.
+///
+/// # Errors
+/// It is not valid, or names no level. A word alone is a target: a misspelt level is a filter that lets
+/// nothing through.
+fn with_level(filter: &str) -> Result<EnvFilter> {
+    let parsed = parse(filter)?;
+    let is_level = |level: &str| {
+        let named = LEVELS.iter().any(|it| it.eq_ignore_ascii_case(level));
+        named || matches!(level.as_bytes(), [b'0'..=b'5'])
+    };
+    let mut levels = filter
+        .split(',')
+        .filter_map(|part| part.split('=').next_back());
+    if levels.any(|level| is_level(level.trim())) {
+        return Ok(parsed);
+    }
+    let filter = filter.trim();
+    let distance = |level: &&&str| strsim::damerau_levenshtein(&filter.to_lowercase(), level);
+    let nearest = LEVELS.iter().min_by_key(distance);
+    let meant = match nearest.filter(|level| distance(level) <= MAX_DISTANCE) {
+        Some(level) => format!("did you mean {level}?"),
+        None => format!("for all of a target, give \"{filter}=trace\""),
+    };
+    let levels = LEVELS.join(", ");
+    let text = format!("log: {filter:?} names no level ({levels}): {meant}");
+    Err(Error::bad_request(text))
 }
 
 fn has_colours() -> bool {
@@ -133,6 +181,34 @@ mod tests {
             let error = parse(filter).unwrap_err();
             assert_eq!(error.code(), code::BAD_REQUEST, "{filter}");
             assert!(error.message().starts_with("log: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_filter_without_a_level_is_taken_for_a_misspelt_one() {
+        for filter in [
+            "info",
+            "INFO",
+            "3",
+            "nano, info",
+            "nano=debug",
+            "[{a=1}]=trace",
+        ] {
+            assert!(with_level(filter).is_ok(), "{filter}");
+        }
+        for (filter, expected) in [
+            ("inof", "did you mean info?"),
+            ("DEBGU", "did you mean debug?"),
+            (
+                "nano::gate",
+                "for all of a target, give \"nano::gate=trace\"",
+            ),
+            ("bogus,", "for all of a target"),
+            ("[{a=1}]", "for all of a target"),
+        ] {
+            let error = with_level(filter).unwrap_err();
+            assert!(error.message().starts_with("log: "), "{error}");
+            assert!(error.message().contains(expected), "{error}");
         }
     }
 }

@@ -37,6 +37,16 @@ pub(super) fn contradictions(settings: &Settings) -> Vec<String> {
         "cluster.masters is for masters: set cluster.master, or name them in cluster.join"
             .to_owned(),
     );
+    let is_member = cluster.master || !cluster.join.is_empty();
+    for (key, address) in [
+        ("listen", &cluster.listen),
+        ("advertise", &cluster.advertise),
+    ] {
+        fault(
+            address.value.is_some() && !is_member,
+            format!("cluster.{key} needs cluster.master or cluster.join"),
+        );
+    }
     let tls = [
         &cluster.tls_certificate,
         &cluster.tls_key,

@@ -120,7 +120,7 @@ section! {
         masters: Vec<String> = Vec::new(),
         /// The addresses of the masters, tried in turn.
         join: Vec<String> = Vec::new(),
-        /// The address to listen on for other nodes.
+        /// The address to listen on for other nodes. Needs master or join, as advertise does.
         listen: Unset<String> = Unset::like("\"0.0.0.0:34580\""),
         /// The address other nodes dial. The one of listen unless set.
         advertise: Unset<String> = Unset::like("\"10.0.0.2:34580\""),

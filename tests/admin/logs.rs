@@ -122,3 +122,21 @@ async fn text_has_no_colours_where_the_log_is_no_terminal() {
     assert!(line.contains(" INFO "), "{line}");
     assert!(!line.contains('\u{1b}'), "{line}");
 }
+
+#[tokio::test]
+async fn a_filter_that_names_no_level_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    write(&file, "log = \"inof\"");
+    let ended = Command::new(program())
+        .args(["--config", file.to_str().unwrap()])
+        .kill_on_drop(true)
+        .output();
+    let ended = within("the end of the program", ended).await.unwrap();
+    assert!(!ended.status.success());
+    let error = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        error.contains("log: ") && error.contains("did you mean info?"),
+        "{error}"
+    );
+}

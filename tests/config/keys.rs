@@ -28,6 +28,8 @@ fn the_reference_parses_to_the_defaults() {
         (is_key && !skip).then_some(line)
     });
     let all = examples.collect::<Vec<_>>().join("\n");
+    // The examples of its addresses need a part in a cluster.
+    let all = all.replace("master = false", "master = true");
     let config: Config = all.parse().unwrap_or_else(|error| panic!("{error}\n{all}"));
     assert_ne!(config, Config::default());
     assert_eq!(config.listeners().len(), 1);
@@ -254,6 +256,14 @@ fn malformed_files_and_contradictions_are_refused() {
         (
             "[cluster]\nmaster = true\njoin = [\"a:1\"]",
             "cluster.master and cluster.join",
+        ),
+        (
+            "[cluster]\nlisten = \"a:1\"",
+            "cluster.listen needs cluster.master or cluster.join",
+        ),
+        (
+            "[cluster]\nadvertise = \"a:1\"",
+            "cluster.advertise needs cluster.master or cluster.join",
         ),
         (
             "[cluster]\ntoken = \"a\"\ntoken_file = \"b\"",

@@ -63,6 +63,7 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
         ("[limits]\nmax_conections = 1", "max_connections"),
         ("[limits]\nmax_packet = 0", "limits.max_packet must be"),
         ("log = \"=,=\"", "invalid filter"),
+        ("log = \"inof\"", "did you mean info?"),
     ] {
         file.write(&format!("deny = [\"127.0.0.0/8\"]\n{text}"));
         let line = hang_up().await;
