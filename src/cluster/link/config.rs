@@ -55,7 +55,7 @@ pub(super) const HTTP2_KEEPALIVE: Duration = Duration::from_secs(1);
 /// Interval in which the failure detector probes links while something is awaited or sent.
 pub(super) const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Probes without an inbound frame before a waiting node sends a PING.
+/// After each so many probes without an inbound frame, a waiting node sends a PING.
 pub(super) const PING_AFTER: u32 = 2;
 
 /// Probes without an inbound frame, while one is awaited, before the peer is suspect and new sessions

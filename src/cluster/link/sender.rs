@@ -43,8 +43,6 @@ pub(super) struct Sender<S> {
     pub(super) unheard: bool,
     /// Requests in flight, of all windows.
     pub(super) requests: usize,
-    /// Probes since a frame was sent.
-    pub(super) idle_probes: u32,
     pub(super) windows: FxHashMap<i64, SessionWindow<S>>,
     pub(super) any_stale: bool,
     /// Sessions opened so far.
@@ -99,7 +97,6 @@ impl<S: LinkedSession> Sender<S> {
             used: false,
             unheard: false,
             requests: 0,
-            idle_probes: 0,
             windows: FxHashMap::default(),
             any_stale: false,
             opened: 0,
@@ -310,7 +307,6 @@ impl<S: LinkedSession> Sender<S> {
             self.writer = Some(waker.clone());
             return Poll::Pending;
         }
-        self.idle_probes = 0;
         self.retiring = false;
         let mut frames = Vec::with_capacity(self.queue.len().min(256));
         let (mut bytes, before) = (0, self.queue.bytes());

@@ -117,8 +117,9 @@ impl<S: LinkedSession> Sender<S> {
         self.phase == Phase::Up && (1..epoch).contains(&self.accepted_by)
     }
 
-    /// Counts a probe. Queues a PING if this node `waits` and has received nothing for
-    /// `missed_probes`. Returns whether the partition grace of a broken stream is over.
+    /// Queues a PING if this node `waits` and has received nothing for `missed_probes`, behind whatever is
+    /// queued: what is sent meanwhile need not be answered. Returns whether the partition grace of a broken
+    /// stream is over.
     pub(super) fn probe(
         &mut self,
         now: Instant,
@@ -126,12 +127,8 @@ impl<S: LinkedSession> Sender<S> {
         missed_probes: u32,
         effects: &mut Vec<Effect<S>>,
     ) -> bool {
-        self.idle_probes = self.idle_probes.saturating_add(1);
-        if waits
-            && self.phase == Phase::Up
-            && self.queue.is_empty()
-            && missed_probes.min(self.idle_probes) >= PING_AFTER
-        {
+        let silent = missed_probes > 0 && missed_probes.is_multiple_of(PING_AFTER);
+        if waits && silent && self.phase == Phase::Up {
             effects.extend(self.push(Frame::ping(0)).map(Effect::Wake));
         }
         match self.phase {

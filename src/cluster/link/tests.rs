@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod moving;
+mod one_way;
 mod pair;
 
 #[test]
