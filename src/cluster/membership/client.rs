@@ -89,7 +89,7 @@ impl MembershipClient {
         tokio::select! {
             () = sleep_until(due) => {}
             () = announced, if takes_views => {}
-            () = led_by_other(&mut self.new_leader, &mut self.masters) => {}
+            () = leader_to_call(&mut self.new_leader, &mut self.masters) => {}
         }
     }
 
@@ -108,7 +108,7 @@ impl MembershipClient {
         let sent = async { send(&self.state, master?, call).await };
         let result = tokio::select! {
             result = timeout(CALL_TIMEOUT, sent) => result,
-            () = led_by_other(&mut self.new_leader, &mut self.masters) => {
+            () = leader_to_call(&mut self.new_leader, &mut self.masters) => {
                 self.registration.call_now(Instant::now());
                 return true;
             }
@@ -257,8 +257,8 @@ impl MembershipClient {
 }
 
 /// Waits until a master announces that it leads, and turns to it if that is another one of these than
-/// the one to call.
-async fn led_by_other(
+/// the one to call, or that one did not answer.
+async fn leader_to_call(
     new_leader: &mut watch::Receiver<Option<Arc<str>>>,
     masters: &mut MasterSelector,
 ) {

@@ -58,10 +58,14 @@ impl MasterSelector {
         }
     }
 
-    /// Turns to a master that has announced that it leads. Returns `false` if it is the one to call
-    /// already, or none of these.
+    /// Turns to a master that has announced that it leads, and is to be called at once. Returns `false`
+    /// if it is none of these, or the one that is called already and answers.
+    ///
+    /// One that did not answer may have got the call nevertheless, long after, and registered this node: it would
+    /// evict a member that went on pausing.
     pub(super) fn lead_by(&mut self, leader: &str) -> bool {
-        let Some(at) = self.position(leader).filter(|at| *at != self.at) else {
+        let is_new = |at: &usize| *at != self.at || self.masters[*at].silent;
+        let Some(at) = self.position(leader).filter(is_new) else {
             return false;
         };
         self.failed = 0;
@@ -112,5 +116,16 @@ mod tests {
         assert!(!masters.lead_by("c:1") && !masters.lead_by("d:1"));
         masters.answered(Some("d:1"));
         assert_eq!(masters.address(), "c:1");
+    }
+
+    #[test]
+    fn a_leader_that_did_not_answer_is_called_again_when_it_announces_itself() {
+        let mut masters = three();
+        while masters.select_next() {}
+        assert_eq!(masters.address(), "a:1", "all were called");
+        assert!(masters.lead_by("a:1"));
+        assert!(!masters.lead_by("a:1"), "once, until that call fails too");
+        masters.select_next();
+        assert!(masters.lead_by("a:1"));
     }
 }
