@@ -81,9 +81,16 @@ async fn a_new_project_passes_its_tests_and_its_lints() {
         );
     }
     let program = target.join("debug/my-game");
-    let actions = actions(Command::new(program).current_dir(&project)).await;
-    for offered in ["\"log_filter\":true", "\"warnings\":true"] {
-        assert!(actions.contains(offered), "{actions}");
+    // Elsewhere there is no game.toml.
+    let mut elsewhere = Command::new(&program);
+    elsewhere
+        .current_dir(folder.path())
+        .env("NANO_CONFIG", project.join("game.toml"));
+    for game in [Command::new(&program).current_dir(&project), &mut elsewhere] {
+        let actions = actions(game).await;
+        for offered in ["\"log_filter\":true", "\"warnings\":true"] {
+            assert!(actions.contains(offered), "{actions}");
+        }
     }
 }
 
