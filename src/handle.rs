@@ -14,6 +14,11 @@ mod certificates;
 mod config;
 mod deny_list;
 mod lifecycle;
+#[cfg_attr(
+    not(feature = "admin"),
+    allow(dead_code, reason = "the admin server shows them")
+)]
+mod lost_members;
 mod membership;
 mod schedulers;
 mod start_steps;

@@ -1,6 +1,9 @@
 //! What stands out on a node, and on all members: the cluster at a glance, from any of its nodes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -61,6 +64,9 @@ pub(super) struct Summary {
     /// Requests per second that no handler answered in time. Older members do not say.
     #[serde(default)]
     unanswered_per_second: f64,
+    /// Members that this node evicted as the master, and that have not returned, the latest last.
+    #[serde(default)]
+    lost: Vec<Lost>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +89,13 @@ struct Flood {
 struct BadLink {
     address: String,
     state: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Lost {
+    address: String,
+    label: String,
+    evicted_ms: u64,
 }
 
 impl Summary {
@@ -132,8 +145,21 @@ impl Summary {
                 state.registry.total(names::REQUESTS_TIMED_OUT),
                 Instant::now(),
             ),
+            lost: lost(state),
         }
     }
+}
+
+/// The members that this node evicted.
+fn lost(state: &AdminState) -> Vec<Lost> {
+    let lost = state.handle.membership().lost.list().into_iter();
+    let at = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    lost.map(|lost| Lost {
+        address: lost.address,
+        label: lost.label,
+        evicted_ms: at(lost.evicted).as_millis() as u64,
+    })
+    .collect()
 }
 
 /// The sessions of this node's clients that send far more than the others, the busiest first.

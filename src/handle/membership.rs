@@ -6,6 +6,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tracing::error;
 
+use super::lost_members::LostMembers;
 use crate::{
     member::{Member, MemberSet, OnMember},
     metrics::Metrics,
@@ -15,12 +16,14 @@ use crate::{
 
 /// What a node's handle knows of the cluster.
 ///
-/// The locks guard the address and the two lists alone. Callbacks run without them, on the scheduler.
+/// The locks guard the address and the lists alone. Callbacks run without them, on the scheduler.
 pub(crate) struct Membership {
     /// `None` for a standalone node.
     cluster: Option<ClusterMembership>,
     /// The address of the master that this node reports to.
     master: RwLock<Option<Arc<str>>>,
+    /// Those that this node evicted.
+    pub(crate) lost: LostMembers,
     on_joined: RwLock<Vec<OnMember>>,
     on_left: RwLock<Vec<OnMember>>,
 }
@@ -38,6 +41,7 @@ impl Membership {
         Self {
             cluster,
             master: RwLock::default(),
+            lost: LostMembers::default(),
             on_joined: RwLock::default(),
             on_left: RwLock::default(),
         }
@@ -78,6 +82,7 @@ impl Membership {
     }
 
     pub(super) fn notify_joined(&self, scheduler: &Scheduler, member: &Member) {
+        self.lost.returned(member.address());
         for callback in self.on_joined.read().iter() {
             self.call_back(scheduler, "on_member_joined", callback.clone(), member, ());
         }

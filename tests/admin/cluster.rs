@@ -247,6 +247,57 @@ async fn what_waits_for_a_member_that_crashed_is_measured() {
     gate.shutdown().await;
 }
 
+/// Waits until the master's summary, as this node reports it, lists so many lost members.
+async fn lost(node: &Node, count: usize) -> Vec<Value> {
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        let report = get(admin(node), "/api/v1/cluster").await.ok();
+        let members = report["members"].as_array().unwrap();
+        let master = members.iter().find(|member| member["label"] == "master");
+        let lost = master.and_then(|master| master["summary"]["lost"].as_array());
+        if let Some(lost) = lost.filter(|lost| lost.len() == count) {
+            return lost.clone();
+        }
+        let late = tokio::time::Instant::now() >= deadline;
+        assert!(!late, "{count} lost members: {report}");
+    }
+}
+
+#[tokio::test]
+async fn an_evicted_member_is_lost_until_it_returns_and_one_that_leaves_is_not() {
+    let master = cluster(Cluster::master().label("master"));
+    let master = master.start().await.unwrap();
+    let address = master.handle().member().unwrap().address().to_owned();
+    let join = |label: &str| cluster(Cluster::join([&address]).label(label)).component(Room);
+    let gate = start(join("gate")).await;
+    let mut room = TestNode::start(join("room")).await;
+    let leaving = join("leaving").start().await.unwrap();
+    let others = |count| move |node: &Node| node.handle().members().len() == count;
+    eventually("all are known", || others(3)(&master)).await;
+    leaving.shutdown().await;
+    let room_address = room.handle().member().unwrap().address().to_owned();
+    room.kill();
+    eventually("both are gone", || others(1)(&master)).await;
+
+    for node in [&gate, &master] {
+        let lost = lost(node, 1).await;
+        assert_eq!(lost[0]["address"], room_address, "{lost:?}");
+        assert_eq!(lost[0]["label"], "room");
+        let evicted = lost[0]["evicted_ms"].as_u64().unwrap();
+        let now = std::time::SystemTime::now();
+        let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+        assert!(now.as_millis() as u64 - evicted < 60_000, "{evicted}");
+    }
+
+    let options = Cluster::join([&address]).listen(&room_address);
+    let options = options.heartbeat(Duration::from_millis(200));
+    let room = App::new().cluster(options).start().await.unwrap();
+    lost(&gate, 0).await;
+    room.shutdown().await;
+    gate.shutdown().await;
+    master.shutdown().await;
+}
+
 /// The status of a service at a node's cluster port, by its number, or the code of the error.
 async fn health(address: &str, service: &str) -> std::result::Result<i32, Code> {
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();

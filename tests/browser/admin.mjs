@@ -205,6 +205,8 @@ run(async ({ url, open, shoot }) => {
     room1.child.kill('SIGKILL')
     await see(page, '#members', /broken|none|suspect/)
     await page.screenshot({ path: `${process.argv[3]}/admin-broken.png`, fullPage: true })
+    await see(page, '#asked', '3 of 3 nodes answered; 1 lost')
+    await see(page, '#problems tr:not(.ended)', /member lost\s*room-1.*evicted \d/)
 
     const phone = await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })
     await phone.goto(url)

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { Problems } from '../../src/admin/dashboard/problems.js'
+import { lostMembers, outcome, Problems } from '../../src/admin/dashboard/problems.js'
 import { Samples } from '../../src/admin/dashboard/samples.js'
 
 const held = (age) => [{ key: 'room', age }]
@@ -23,6 +23,29 @@ test('tasks that block one after the other are one row that counts them', () => 
   assert.deepEqual(seen(problems.take(held(1500), 4000)), [['room', false, 2, 4000], ['late', true, 1, 2000]])
   problems.take([], 6000)
   assert.deepEqual(seen(problems.take(held(2000), 8000)), [['room', false, 3, 8000], ['late', true, 1, 2000]])
+})
+
+test('what a node or its peer that is gone had is not ended', () => {
+  const member = (address, answers = true) => ({ address, summary: answers ? {} : null })
+  const cluster = [member('a'), member('b'), member('mute', false)]
+  const link = (address, peer) => outcome({ title: 'link broken', address, peer }, cluster)
+  assert.equal(link('a', 'b'), 'ended')
+  assert.equal(link('a', 'gone'), 'the peer is no member any more')
+  assert.equal(link('gone', 'a'), 'the node is no member any more')
+  assert.equal(link('mute', 'a'), 'not known any more')
+  assert.equal(outcome({ title: 'no answer', address: 'gone' }, cluster), 'the node is no member any more')
+  assert.equal(outcome({ title: 'no answer', address: 'a' }, cluster), 'ended')
+
+  const problems = new Problems()
+  problems.take(held(1000), 0)
+  assert.equal(problems.take([], 2000, () => 'gone')[0].outcome, 'gone')
+  assert.equal(problems.take(held(1000), 4000, () => 'gone')[0].outcome, undefined)
+})
+
+test('a lost member is listed once, by its latest eviction, until it is back', () => {
+  const lost = (address, evicted_ms) => ({ address, label: '', evicted_ms })
+  const masters = [{ address: 'a', summary: { lost: [lost('x', 3), lost('y', 2), lost('b', 1)] } }, { address: 'b', summary: { lost: [lost('x', 1)] } }, { address: 'old', summary: {} }]
+  assert.deepEqual(lostMembers(masters), [lost('y', 2), lost('x', 3)])
 })
 
 const metrics = (messages) => ({ bounds: [], samples: [{ name: 'messages', labels: {}, value: messages }] })

@@ -9,8 +9,11 @@ const MILD = new Set(['not ready', 'link suspect'])
 export class Problems {
   #rows = new Map()
 
-  /** Takes what stands out now, each row with its `key` and, if it is known, its `age`. Returns what is to be shown. */
-  take(found, now) {
+  /**
+   * Takes what stands out now, each row with its `key` and, if it is known, its `age`. Returns what is to be shown.
+   * `outcome` says of a row that no member reports any more what has become of it.
+   */
+  take(found, now, outcome = () => 'ended') {
     const keys = new Set(found.map(({ key }) => key))
     for (const row of found) {
       const known = this.#rows.get(row.key)
@@ -20,6 +23,7 @@ export class Problems {
     }
     for (const [key, row] of this.#rows) {
       row.ended = !keys.has(key)
+      row.outcome = row.ended ? outcome(row) : undefined
       if (now - row.seen > KEPT) this.#rows.delete(key)
     }
     return [...this.#rows.values()]
@@ -38,19 +42,41 @@ export function problems(cluster, members, inspect) {
   const columns = [
     ['', ({ title, ended }) => badge(ended ? '' : MILD.has(title) ? 'warn' : 'bad', title)],
     ['Node', (row) => el('span', {}, row.node, ' ', row.self ? el('small', {}, 'this node') : dashboard(admin(row)))],
-    ['What', ({ text, ended, seen, since, times }) => el('span', {}, text, times > 1 ? el('small', {}, `${count(times)} times since ${clock(since)}`) : null, ended ? el('small', {}, `ended, seen until ${clock(seen)}`) : null), 'break'],
+    ['What', ({ text, ended, outcome, seen, since, times }) => el('span', {}, text, times > 1 ? el('small', {}, `${count(times)} times since ${clock(since)}`) : null, ended ? el('small', {}, `${outcome}, seen until ${clock(seen)}`) : null), 'break'],
   ]
-  const rows = memory.take(current(cluster, name, inspect), Date.now())
-  const list = table(columns, rows, 'Nothing: no handler blocks, no client floods, no link is broken.', ({ ended }) => (ended ? 'ended' : undefined))
+  const rows = memory.take(current(cluster, name, inspect), Date.now(), (row) => outcome(row, cluster))
+  const list = table(columns, rows, 'Nothing: no handler blocks, no client floods, no link is broken, no member was lost.', ({ ended }) => (ended ? 'ended' : undefined))
   list.classList.add('rows')
   show('problems', list)
+}
+
+/** What has become of a row that is not reported any more: a node that is gone has not ended its fault. */
+export function outcome({ title, address, peer }, cluster) {
+  const member = (address) => cluster.find((other) => other.address === address)
+  if (!member(address)) return 'the node is no member any more'
+  if (title === 'member lost') return 'it has returned'
+  if (peer && !member(peer)) return 'the peer is no member any more'
+  // A node that does not answer tells nothing of its own faults.
+  if (title !== 'no answer' && !member(address).summary) return 'not known any more'
+  return 'ended'
+}
+
+/** Members that a master evicted and that have not returned, each once: the latest eviction of an address. */
+export function lostMembers(cluster) {
+  const lost = new Map()
+  for (const member of cluster.flatMap(({ summary }) => summary?.lost ?? [])) {
+    if (cluster.some(({ address }) => address === member.address)) continue
+    if (!(lost.get(member.address)?.evicted_ms > member.evicted_ms)) lost.set(member.address, member)
+  }
+  return [...lost.values()].sort((a, b) => a.evicted_ms - b.evicted_ms)
 }
 
 const dashboard = (address) => (address ? el('a', { href: `http://${address}/`, rel: 'noreferrer' }, 'dashboard') : null)
 
 /** How many members have answered, and which have not. */
 function asked(cluster, name) {
-  if (cluster.length === 1) return 'on this node'
+  const lost = lostMembers(cluster)
+  if (cluster.length === 1 && !lost.length) return 'on this node'
   const names = (members) => {
     const listed = members.slice(0, NAMED).map(({ address }) => name(address))
     return `${listed.join(', ')}${members.length > NAMED ? ` and ${members.length - NAMED} others` : ''}`
@@ -60,6 +86,7 @@ function asked(cluster, name) {
   const mute = cluster.filter(({ summary, error }) => !summary && !error)
   return [
     `${count(answered)} of ${count(cluster.length)} nodes answered`,
+    ...(lost.length ? [`${count(lost.length)} lost`] : []),
     ...(silent.length ? [`no answer from ${names(silent)}`] : []),
     ...(mute.length ? [`no admin server on ${names(mute)}`] : []),
   ].join('; ')
@@ -68,7 +95,14 @@ function asked(cluster, name) {
 /** What the members say now. */
 function current(cluster, name, inspect) {
   const links = new Set()
-  return cluster.flatMap(({ address, self, summary, error }) => {
+  const lost = lostMembers(cluster).map(({ address, label, evicted_ms }) => ({
+    key: JSON.stringify(['lost', address, evicted_ms]),
+    address,
+    node: label || address,
+    title: 'member lost',
+    text: [`evicted ${clock(evicted_ms)}: its heartbeats stopped`, el('small', {}, address)],
+  }))
+  const reported = cluster.flatMap(({ address, self, summary, error }) => {
     const row = (title, key, text, age) => ({ key: JSON.stringify(key), address, node: name(address), self, title, text, age })
     if (error) return [row('no answer', ['no answer', address], [`to this node: ${error}`])]
     if (!summary) return []
@@ -87,7 +121,7 @@ function current(cluster, name, inspect) {
       const who = [user === null ? null : `user ${user}`, client].filter(Boolean).join(', ')
       return row('client floods', ['floods', address, session], ['session ', id, ` sends ${count(messages_per_second)} messages per second`, el('small', {}, who)])
     })
-    const broken = summary.links.filter(isNew).map((link) => row(`link ${link.state}`, ['link', [address, link.address].sort()], [`to ${name(link.address)}`, el('small', {}, link.address)]))
+    const broken = summary.links.filter(isNew).map((link) => ({ ...row(`link ${link.state}`, ['link', [address, link.address].sort()], [`to ${name(link.address)}`, el('small', {}, link.address)]), peer: link.address }))
     const unanswered = summary.unanswered_per_second
     return [
       ...blocked,
@@ -97,4 +131,5 @@ function current(cluster, name, inspect) {
       ...(summary.ready ? [] : [row('not ready', ['not ready', address], [summary.missing.join(', ')])]),
     ]
   })
+  return [...lost, ...reported]
 }

@@ -71,6 +71,13 @@ pub(crate) struct Removal {
     unregistered: bool,
 }
 
+impl Removal {
+    /// Whether the member's heartbeats stopped.
+    pub(crate) fn is_eviction(&self) -> bool {
+        !self.unregistered
+    }
+}
+
 /// The master's register of members.
 #[derive(Debug)]
 pub(crate) struct Registry {

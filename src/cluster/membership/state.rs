@@ -32,7 +32,7 @@ const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 /// What the tasks and services of the control plane share.
 ///
 /// Lock order: `table`, then the master's `registry` or the broadcaster's peers, then one mailbox.
-/// The registry may also be locked alone; the election is locked last. No lock is held across an await or a user callback.
+/// The registry may also be locked alone; the election, or the list of lost members, is locked last. No lock is held across an await or a user callback.
 pub(crate) struct ClusterState {
     pub(crate) own: Member,
     pub(crate) handle: Handle,
@@ -414,7 +414,13 @@ impl ClusterState {
         if let Some(callback) = callback {
             self.call_on_unregister(callback, &removal.member).await;
         }
-        self.with_registry(|registry, delta| registry.remove(&removal, Instant::now(), delta));
+        self.with_registry(|registry, delta| {
+            registry.remove(&removal, Instant::now(), delta);
+            // With the table locked: a join at the address comes later, and clears it.
+            if removal.is_eviction() && !delta.changes.is_empty() {
+                self.handle.membership().lost.evicted(&removal.member);
+            }
+        });
     }
 
     /// Runs the unregister callback on the node's scheduler and waits for it, at most
