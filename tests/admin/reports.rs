@@ -1,6 +1,8 @@
 //! The reports of the API.
 
-use nano::{App, Group, WarningLog};
+use std::time::Duration;
+
+use nano::{App, Group, Timeouts, WarningLog};
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,9 +12,11 @@ use crate::{
 
 #[tokio::test]
 async fn the_node_describes_itself() {
+    let drain = Timeouts::new().drain(Duration::from_secs(90));
     let app = App::new().admin("127.0.0.1:0").component(Echo);
-    let node = start(app).await;
+    let node = start(app.timeouts(drain)).await;
     let report = get(admin(&node), "/api/v1/node").await.ok();
+    assert_eq!(report["drain_seconds"], 90);
     assert_eq!(report["version"], nano::VERSION);
     assert_eq!(report["role"], "standalone");
     assert_eq!(report["ready"], true);

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
+import { names } from '../../src/admin/dashboard/dom.js'
 import { lostMembers, outcome, Problems } from '../../src/admin/dashboard/problems.js'
 import { Samples } from '../../src/admin/dashboard/samples.js'
 
@@ -40,6 +41,11 @@ test('what a node or its peer that is gone had is not ended', () => {
   problems.take(held(1000), 0)
   assert.equal(problems.take([], 2000, () => 'gone')[0].outcome, 'gone')
   assert.equal(problems.take(held(1000), 4000, () => 'gone')[0].outcome, undefined)
+})
+
+test('members with the same label differ in their names by their addresses', () => {
+  const members = [{ label: 'gate', address: 'a:1' }, { label: 'gate', address: 'a:2' }, { label: 'room', address: 'a:3' }, { label: '', address: 'a:4' }, { label: '', address: 'a:5' }]
+  assert.deepEqual(members.map(names(members)), ['gate (a:1)', 'gate (a:2)', 'room', 'a:4', 'a:5'])
 })
 
 test('a lost member is listed once, by its latest eviction, until it is back', () => {

@@ -1,6 +1,6 @@
 // Dialogs, and what an operator can change in them.
 import { ask, keep, token, tryToken } from './api.js'
-import { clock, el } from './dom.js'
+import { clock, count, el } from './dom.js'
 import * as views from './views.js'
 
 const SHOWN = 30_000
@@ -41,12 +41,13 @@ function tell(text, undo) {
  * `more` is another button, `[text, act]`.
  */
 function dialog(title, { content = [], field, action, danger = false, act, more }) {
-  const input = field ? el('input', { id: 'field', 'aria-label': field.label, placeholder: field.label, type: field.type ?? 'text', value: field.value ?? '', autocomplete: 'off' }) : null
+  const input = field ? el('input', { id: 'field', type: field.type ?? 'text', value: field.value ?? '', autocomplete: 'off' }) : null
+  const label = field ? el('label', { for: 'field' }, field.label) : null
   const error = el('p', { class: 'error', role: 'alert', hidden: '' })
   const submit = action ? el('button', { type: 'submit', class: danger ? 'danger' : 'primary', id: 'act' }, action) : null
   const other = more ? el('button', { type: 'button', class: 'danger', id: 'more-act', onclick: more[1] }, more[0]) : null
   const cancel = el('button', { type: 'button', onclick: () => byId('dialog').close() }, action ? 'Cancel' : 'Close')
-  const form = el('form', { id: 'dialog-form' }, el('h2', {}, title), [content].flat(3), input, error, el('div', { class: 'buttons' }, cancel, other, submit))
+  const form = el('form', { id: 'dialog-form' }, el('h2', {}, title), [content].flat(3), label, input, error, el('div', { class: 'buttons' }, cancel, other, submit))
   form.addEventListener('submit', async (event) => {
     event.preventDefault()
     try {
@@ -60,6 +61,9 @@ function dialog(title, { content = [], field, action, danger = false, act, more 
   })
   byId('dialog').replaceChildren(form)
   if (!byId('dialog').open) byId('dialog').showModal()
+  // What does harm takes a second press elsewhere.
+  const safe = input ?? (danger ? cancel : submit)
+  safe?.focus()
 }
 
 /** A dialog for an action; one that would be refused says why instead. */
@@ -137,11 +141,34 @@ function openFilter() {
   actionDialog('Log filter', { content: [views.pairs([['In force', inForce(current)]])], field, action: 'Change', act })
 }
 
+const LONGEST_DRAIN = 604_800
+
 function openDrain() {
-  const text = 'The node takes no new players, waits until the last one has left or the time is over, and stops.'
-  const field = { label: 'Seconds that players may stay', type: 'number', value: '0' }
-  const act = (seconds) => ask('drain', { seconds: Math.max(0, Math.round(Number(seconds) || 0)) }).then(() => notify(`The node drains since ${clock(Date.now())}.`))
+  const text = 'The node takes no new players, waits until the last one has left or the time is over, and stops. With 0 it stops at once.'
+  const field = { label: 'Seconds that players may stay', type: 'number', value: String(known.node?.drain_seconds ?? 600) }
+  const act = (given) => {
+    const seconds = given.trim() === '' ? NaN : Number(given)
+    if (!Number.isInteger(seconds) || seconds < 0 || seconds > LONGEST_DRAIN) throw new Error(`Type whole seconds from 0 to ${LONGEST_DRAIN}.`)
+    confirmDrain(seconds)
+    return true
+  }
   actionDialog('Drain this node?', { content: [el('p', {}, text)], field, action: 'Drain', danger: true, act })
+}
+
+function confirmDrain(seconds) {
+  const { label, address, sessions } = known.node
+  const name = label || address || 'this node'
+  const clients = `${count(sessions.local)} ${sessions.local === 1 ? 'client is' : 'clients are'} connected to this node`
+  const served = sessions.remote ? ` It also serves ${count(sessions.remote)} sessions of other gates, which lose what they have here.` : ''
+  const until = seconds < 86_400 ? `, until ${clock(Date.now() + seconds * 1000)}` : ''
+  const text = seconds
+    ? `${clients}, and may stay for ${seconds} s${until}. New ones are refused from now on. Then the node stops, and those that are left are disconnected.${served}`
+    : `${clients}. The node stops at once, and disconnects all of them.${served}`
+  const act = async () => {
+    await ask('drain', { seconds })
+    notify(seconds ? `The node drains since ${clock(Date.now())}.` : `The node stops since ${clock(Date.now())}.`)
+  }
+  actionDialog(seconds ? `Drain ${name}?` : `Stop ${name} at once?`, { content: [el('p', {}, text)], action: seconds ? 'Drain now' : 'Stop at once', danger: true, act })
 }
 
 /** Binds the buttons of the head. `done` is called after each action. */

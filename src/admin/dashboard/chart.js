@@ -1,5 +1,5 @@
 // Line charts of the last minutes, and the map of the cluster.
-import { count, el, svg } from './dom.js'
+import { count, el, labels, svg } from './dom.js'
 
 const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [180, 56, 8, 8, 20]
 const SPAN = 5 * 60 * 1000
@@ -65,7 +65,9 @@ const NODES = 24
 
 /** This node in the middle, its peers around it, and the links to them; between them only those of `bad`, as `[address, address, state]`. */
 export function map(members, bad) {
-  const [width, height] = [room(), 260]
+  // Where a label names several members, their addresses take a line of their own.
+  const ambiguous = labels(members)
+  const [width, height] = [room(), members.some(ambiguous) ? 290 : 260]
   const self = members.find((member) => member.self)
   const peers = members.filter((member) => !member.self).slice(0, NODES)
   const [cx, cy] = [width / 2, height / 2 - 4]
@@ -81,9 +83,11 @@ export function map(members, bad) {
     const node = svg('g', {}, title, svg('circle', { class: kindOf(state), cx: x, cy: y, r: small ? 8 : 13 }))
     if (!small) {
       // Away from the middle, where no link crosses it.
-      const below = y < cy - 10 ? y - 34 : y + 29
+      const notes = [member.link?.sessions ? `${state} · ${count(member.link.sessions)} of ours` : state]
+      if (ambiguous(member)) notes.unshift(member.address)
+      const below = y < cy - 10 ? y - 20 - 14 * notes.length : y + 29
       node.append(svg('text', { x, y: below }, name(member)))
-      node.append(svg('text', { x, y: below + 14, class: 'note' }, member.link?.sessions ? `${state} · ${count(member.link.sessions)} of ours` : state))
+      notes.forEach((note, line) => node.append(svg('text', { x, y: below + 14 * (line + 1), class: 'note' }, note)))
     }
     return [line, node]
   })

@@ -1,4 +1,4 @@
-// Elements, tables, numbers and times. Texts become text nodes, so nothing that a client sends is markup.
+// Elements, tables, names, numbers and times. Texts become text nodes, so nothing that a client sends is markup.
 
 const SVG = 'http://www.w3.org/2000/svg'
 
@@ -42,6 +42,19 @@ export function table(columns, rows, none, mark = () => undefined) {
 }
 
 export const badge = (kind, text) => el('span', { class: `badge ${kind}` }, text)
+
+/** Whether other members have the label of a member too: `ambiguous(member)`. */
+export function labels(members) {
+  const counts = new Map()
+  for (const { label } of members) counts.set(label, (counts.get(label) ?? 0) + 1)
+  return ({ label }) => Boolean(label) && counts.get(label) > 1
+}
+
+/** The names of members: the label, with the address if several have it; the address of one without a label. */
+export function names(members) {
+  const ambiguous = labels(members)
+  return (member) => (ambiguous(member) ? `${member.label} (${member.address})` : member.label || member.address)
+}
 
 /** A count or a rate in at most four characters and a letter. */
 export function count(value) {

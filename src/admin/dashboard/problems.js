@@ -1,5 +1,5 @@
 // What stands out on any member, as the members say it. What has ended stays for a while, so that it is not missed.
-import { badge, clock, count, duration, el, show, table } from './dom.js'
+import { badge, clock, count, duration, el, names, show, table } from './dom.js'
 
 const KEPT = 30_000
 const NAMED = 5
@@ -33,9 +33,10 @@ export class Problems {
 const memory = new Problems()
 
 export function problems(cluster, members, inspect) {
+  const nameOf = names(cluster)
   const name = (address) => {
     const member = cluster.find((other) => other.address === address)
-    return member?.label || address || 'this node'
+    return (member && nameOf(member)) || address || 'this node'
   }
   show('asked', asked(cluster, name))
   const admin = ({ address, self }) => (self ? null : members.find((member) => member.address === address)?.admin)
@@ -77,9 +78,9 @@ const dashboard = (address) => (address ? el('a', { href: `http://${address}/`, 
 function asked(cluster, name) {
   const lost = lostMembers(cluster)
   if (cluster.length === 1 && !lost.length) return 'on this node'
-  const names = (members) => {
-    const listed = members.slice(0, NAMED).map(({ address }) => name(address))
-    return `${listed.join(', ')}${members.length > NAMED ? ` and ${members.length - NAMED} others` : ''}`
+  const listed = (members) => {
+    const first = members.slice(0, NAMED).map(({ address }) => name(address))
+    return `${first.join(', ')}${members.length > NAMED ? ` and ${members.length - NAMED} others` : ''}`
   }
   const answered = cluster.filter(({ summary }) => summary).length
   const silent = cluster.filter(({ error }) => error)
@@ -87,8 +88,8 @@ function asked(cluster, name) {
   return [
     `${count(answered)} of ${count(cluster.length)} nodes answered`,
     ...(lost.length ? [`${count(lost.length)} lost`] : []),
-    ...(silent.length ? [`no answer from ${names(silent)}`] : []),
-    ...(mute.length ? [`no admin server on ${names(mute)}`] : []),
+    ...(silent.length ? [`no answer from ${listed(silent)}`] : []),
+    ...(mute.length ? [`no admin server on ${listed(mute)}`] : []),
   ].join('; ')
 }
 
