@@ -156,10 +156,10 @@ impl Owner {
             }
             Outstanding::StepDown { step, claimant, .. } => {
                 let at = slot_of(&step.user);
-                // A claim that waits asks by itself.
-                let waits = self.advance(at, &step.user, now);
+                // A claim that waits asks by itself. One that must replace none ends none.
+                let asks = self.advance(at, &step.user, now) && step.ask;
                 let slot = self.slots[usize::from(at)].as_ref();
-                if !waits && slot.is_some_and(|slot| slot.has_to_ask(&self.gates, &step)) {
+                if !asks && slot.is_some_and(|slot| slot.has_to_ask(&self.gates, &step)) {
                     self.step_down(vec![step], claimant.as_ref());
                 }
             }

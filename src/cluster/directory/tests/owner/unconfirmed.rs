@@ -283,6 +283,34 @@ fn a_session_that_a_login_was_granted_without_is_ended_also_if_it_was_only_asked
 }
 
 #[test]
+fn a_session_that_a_login_was_granted_without_is_ended_also_while_logins_wait_that_replace_none() {
+    let view = view(1, &OTHERS);
+    let user = user_of(std::slice::from_ref(&view));
+    let mut tested = Tested::in_view("o", &view);
+    tested.claim("a", 1, &user);
+    tested.policy = Policy::Reject;
+    let second = tested.claim("b", 2, &user);
+    let asked = tested.step_downs();
+    tested.wait(7 * SECOND);
+    assert_eq!(tested.granted(second), Some((false, true)));
+    let third = tested.claim("c", 3, &user);
+    // The gate of the first does not answer; that of the second has yet to.
+    for (call, wanted) in tested.step_downs() {
+        if wanted == place("a", 1) {
+            tested.reply(call, None);
+        }
+    }
+    tested.wait(SECOND);
+    assert_eq!(tested.granted(third), None);
+    let ended = |(_, _, request): &_| match request {
+        GateRequest::StepDown { session, ask, .. } => *session == 1 && !ask,
+        GateRequest::Recover { .. } => false,
+    };
+    assert!(tested.calls.iter().any(ended), "{:?}", tested.calls);
+    assert_eq!(asked.len(), 1, "{asked:?}");
+}
+
+#[test]
 fn of_sessions_that_a_gate_does_not_name_it_is_asked_for_those_with_claims() {
     let view = view(1, &OTHERS);
     let user = user_of(std::slice::from_ref(&view));
