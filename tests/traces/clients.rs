@@ -150,7 +150,7 @@ async fn an_invalid_trace_of_a_client_is_ignored() {
 async fn the_flag_of_a_client_decides_only_if_it_is_asked_for() {
     let follows = node(Traces::new().follow_parent(true)).await;
     let ratio = node(all()).await;
-    for (number, sampled) in [(0x44, true), (0x45, false)] {
+    for (number, sampled) in [(0x48, true), (0x45, false)] {
         let (parent, trace_id) = client_span(number, sampled);
         let client = with_header(&follows, &parent).await;
         let expected = sampled.then(|| trace_id.clone());

@@ -69,7 +69,7 @@ fn rare_defects_are_found() {
 /// Plays seeds until one shows the defect.
 fn find(defect: Defect, from: u64) {
     let is_found = |seed: &u64| World::new(*seed, Some(defect)).run().is_err();
-    let found = (from..from + 400).find(is_found);
+    let found = (from..from + 1_000).find(is_found);
     eprintln!("{defect:?}: found by seed {found:?}");
     assert!(found.is_some(), "{defect:?}");
 }
