@@ -45,7 +45,7 @@ pub(super) const FREQUENT: [Defect; 7] = [
 pub(super) const RARE: [(Defect, u64); 3] = [
     (Defect::LeaseFromAnswer, 200),
     (Defect::NoMargin, 2_100),
-    (Defect::NoFence, 23_400),
+    (Defect::NoFence, 15_200),
 ];
 
 impl World {
