@@ -61,8 +61,8 @@ impl MasterSelector {
     /// Turns to a master that has announced that it leads, and is to be called at once. Returns `false`
     /// if it is none of these, or the one that is called already and answers.
     ///
-    /// One that did not answer may have got the call nevertheless, long after, and registered this node: it would
-    /// evict a member that went on pausing.
+    /// One that did not answer may have got the call nevertheless, long after, and registered this node:
+    /// it would evict a member that went on pausing.
     pub(super) fn lead_by(&mut self, leader: &str) -> bool {
         let is_new = |at: &usize| *at != self.at || self.masters[*at].silent;
         let Some(at) = self.position(leader).filter(is_new) else {

@@ -32,7 +32,8 @@ const CALLBACK_TIMEOUT: Duration = Duration::from_secs(3);
 /// What the tasks and services of the control plane share.
 ///
 /// Lock order: `table`, then the master's `registry` or the broadcaster's peers, then one mailbox.
-/// The registry may also be locked alone; the election, or the list of lost members, is locked last. No lock is held across an await or a user callback.
+/// The registry may also be locked alone; the election, or the list of lost members, is locked last. No
+/// lock is held across an await or a user callback.
 pub(crate) struct ClusterState {
     pub(crate) own: Member,
     pub(crate) handle: Handle,

