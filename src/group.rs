@@ -213,7 +213,7 @@ impl<S: Serializer> Group<S> {
 
     fn push_to(&self, member: &Session<S>, push: &Push<'_>) {
         if let Err(error) = member.sink().push(push) {
-            debug!(group = self.name(), session = member.id(), uid = member.uid(), route = push.route(), %error, "broadcast to a member failed");
+            debug!(group = self.name(), session = member.id(), user = member.logged_user(), route = push.route(), %error, "broadcast to a member failed");
         }
     }
 

@@ -79,7 +79,7 @@ pub(super) fn kick_session(state: &AdminState, request: &Request<'_>) -> Outcome
     let Kick { reason } = parse(request.body)?;
     check_length("reason", &reason, MAX_REASON)?;
     let session = sessions::find(state, request.parameter)?;
-    info!(peer = %request.peer, session = session.id(), user = ?session.user(), reason, "admin: session kicked");
+    info!(peer = %request.peer, session = session.id(), user = session.logged_user(), reason, "admin: session kicked");
     session.kick(reason);
     Ok(json!({"kicked": 1}))
 }
@@ -93,7 +93,7 @@ pub(super) fn kick_user(state: &AdminState, request: &Request<'_>) -> Outcome {
         let message = format!("this node has no session of the user {user}");
         return Err(ApiError::not_found(message));
     }
-    info!(peer = %request.peer, %user, sessions = sessions.len(), reason, "admin: user kicked");
+    info!(peer = %request.peer, user = user.logged(), sessions = sessions.len(), reason, "admin: user kicked");
     for session in &sessions {
         session.kick(reason.clone());
     }

@@ -97,7 +97,7 @@ fn push_to_all(sessions: &Sessions, push: &Push<'_>, is_meant: impl Fn(i64) -> b
         if is_meant(session.id())
             && let Err(error) = session.sink().push(push)
         {
-            debug!(session = session.id(), uid = session.uid(), route = push.route(), %error, "broadcast to a client failed");
+            debug!(session = session.id(), user = session.logged_user(), route = push.route(), %error, "broadcast to a client failed");
         }
     }
 }

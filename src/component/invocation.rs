@@ -87,7 +87,7 @@ impl<S: Serializer> Invocation<S> {
         let session = self.session();
         trace.handler(&Source {
             session: session.id(),
-            user: session.user().map(|user| user.to_string()),
+            user: session.logged_user(),
             route: self.handler.route(),
             request: session.request_id(),
         })
@@ -272,7 +272,7 @@ impl<S: Serializer> Invocation<S> {
         let session = self.session();
         warn!(
             session = session.id(),
-            uid = session.uid(),
+            user = session.logged_user(),
             route = self.handler.route(),
             request = session.request_id(),
             running_ms = begun.elapsed().as_millis(),
@@ -312,7 +312,7 @@ impl<S: Serializer> Invocation<S> {
             Ok(Some(_)) if request == 0 => {}
             Ok(Some(body)) => {
                 if let Err(error) = session.answer_at(Ok(body), now) {
-                    debug!(session = session.id(), uid = session.uid(), route, request, %error, "reply dropped");
+                    debug!(session = session.id(), user = session.logged_user(), route, request, %error, "reply dropped");
                 }
             }
             Err(error) => {
@@ -343,7 +343,7 @@ impl<S: Serializer> Invocation<S> {
             target: "nano::message",
             "message",
             session = self.session().id(),
-            uid = self.session().uid(),
+            user = self.session().logged_user(),
             route = self.handler.route(),
             request = self.session().request_id()
         )

@@ -61,11 +61,11 @@ impl ErrorReporter {
         } else {
             error
         };
-        let (id, uid, request) = (session.id(), session.uid(), session.request_id());
+        let (id, request) = (session.id(), session.request_id());
         if error.code() == code::INTERNAL {
-            warn!(session = id, uid, route, request, %error, "message failed");
+            warn!(session = id, user = session.logged_user(), route, request, %error, "message failed");
         } else {
-            debug!(session = id, uid, route, request, %error, "message refused");
+            debug!(session = id, user = session.logged_user(), route, request, %error, "message refused");
         }
         let error = match encode {
             Some(encode) => error.encoded_by(encode),
@@ -74,7 +74,7 @@ impl ErrorReporter {
         if request != 0
             && let Err(error) = session.respond_error(error)
         {
-            debug!(session = id, uid, route, request, %error, "error reply not sent");
+            debug!(session = id, user = session.logged_user(), route, request, %error, "error reply not sent");
         }
     }
 }

@@ -357,7 +357,7 @@ impl<T: Transport> Connection<T> {
         let tracer = &self.gate.dispatch.reporter().tracer;
         tracer.sample(sampling, self.traced_by.as_deref(), || Source {
             session: self.session.id(),
-            user: self.session.user().map(|user| user.to_string()),
+            user: self.session.logged_user(),
             route: &message.route,
             request: message.id,
         })

@@ -216,7 +216,7 @@ async fn returned(
     };
     debug!(
         session = id,
-        uid = connection.session.uid(),
+        user = connection.session.logged_user(),
         "session detached"
     );
     let _detached = DetachedGauge::new(&gate.metrics.detached);
@@ -267,7 +267,7 @@ fn attach(
     gate.metrics.resumed.increment(1);
     debug!(
         session = connection.session.id(),
-        uid = connection.session.uid(),
+        user = connection.session.logged_user(),
         ?remote,
         "session resumed"
     );

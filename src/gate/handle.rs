@@ -250,7 +250,7 @@ impl ConnectionHandle {
                     .queue
                     .write(|out| encode(&message, &self.gate, out))
             }) {
-                debug!(session = session.id(), uid = session.uid(), %error, "message not sent");
+                debug!(session = session.id(), user = session.logged_user(), %error, "message not sent");
             }
         }
     }

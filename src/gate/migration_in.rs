@@ -65,7 +65,7 @@ async fn go_on(
     gate.migrations
         .arrived(id, secret, remember, Instant::now());
     let session = connection.session.clone();
-    debug!(session = id, user = ?session.user(), gate = %from, "session adopted");
+    debug!(session = id, user = session.logged_user(), gate = %from, "session adopted");
     let attached = attach(&gate, &session, &from, served);
     let guard = SessionGuard::new(gate.clone(), connection.handle.clone(), session);
     let kept = gate.clone();

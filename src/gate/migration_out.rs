@@ -35,7 +35,7 @@ use crate::{
     member::Member,
     net::transport::BoxTransport,
     panic::catch_panic,
-    session::{CloseReason, Session},
+    session::{CloseReason, Session, UserId},
 };
 
 /// How often sessions are looked for that can move, and gates that take them.
@@ -151,17 +151,27 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
         Ok((outcome, to)) => {
             gate.metrics.migrated(outcome.label());
             match outcome {
-                Outcome::Moved => debug!(session = id, ?user, gate = to, "session moved"),
+                Outcome::Moved => debug!(
+                    session = id,
+                    user = user.as_ref().map(UserId::logged),
+                    gate = to,
+                    "session moved"
+                ),
                 Outcome::Unanswered => {
                     let text = "session forgotten, the next gate has not answered";
-                    warn!(session = id, ?user, gate = to, "{text}");
+                    warn!(
+                        session = id,
+                        user = user.as_ref().map(UserId::logged),
+                        gate = to,
+                        "{text}"
+                    );
                 }
             }
             true
         }
         Err((step, error)) => {
             gate.metrics.migrated(step.label());
-            debug!(session = id, ?user, step = step.label(), %error, "session not moved");
+            debug!(session = id, user = user.as_ref().map(UserId::logged), step = step.label(), %error, "session not moved");
             let now = Instant::now();
             let again = |failures| now + retry_pause(failures, rand::random());
             gate.resumable.stay(id, again);

@@ -52,10 +52,9 @@ impl ConnectionHandle {
             // A response that came in between wins.
             let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
             if let Some(held_back) = self.gate.timeout_log.pass() {
-                let (session, uid) = (session.id(), session.uid());
                 warn!(
-                    session,
-                    uid,
+                    session = session.id(),
+                    user = session.logged_user(),
                     route = route.as_str(),
                     request = id,
                     held_back,

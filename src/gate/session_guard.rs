@@ -87,7 +87,7 @@ impl Drop for SessionGuard {
         }
         let dropped = || CloseReason::Broken("its task was dropped".to_owned());
         let (reason, lost) = self.end.take().unwrap_or_else(|| (dropped(), None));
-        debug!(session = self.session.id(), uid = self.session.uid(), remote = ?self.session.remote_addr(), %reason, "session closed");
+        debug!(session = self.session.id(), user = self.session.logged_user(), remote = ?self.session.remote_addr(), %reason, "session closed");
         // First, so that close callbacks cannot push to the connection any more.
         if self.handle.end() {
             let lost = lost.unwrap_or(match reason {

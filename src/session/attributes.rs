@@ -1,5 +1,7 @@
 //! What a session is bound to and keeps: user, bindings, pins and values.
 
+use tracing::Value;
+
 use super::{
     data::State, extensions::Extensions, handle::Session, router::Router, shared::SharedData,
     user_id::UserId,
@@ -30,6 +32,11 @@ impl<S: Serializer> Session<S> {
             Some(table) => table.check_bind(&self.typed(), user),
             None => Ok(()),
         }
+    }
+
+    /// The field `user` of log lines about the session, which have none without a user.
+    pub(crate) fn logged_user(&self) -> Option<Box<dyn Value>> {
+        self.user().map(|user| user.logged())
     }
 
     /// Binds the session to a user that was checked.

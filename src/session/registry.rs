@@ -464,7 +464,7 @@ impl Closing {
         if catch_panic(panics, "close callback panicked", run).is_err() {
             error!(
                 session = session.id(),
-                user = ?session.user(),
+                user = session.logged_user(),
                 reason = %self.reason,
                 "close callback panicked"
             );

@@ -90,12 +90,14 @@ impl<S: Serializer> Drop for Responder<S> {
             && let Some(table) = session.inner().table()
             && let Some(held_back) = table.log_dropped()
         {
-            let (session, uid) = (session.id(), session.uid());
             let route = self.label.text();
-            let route = route.as_deref().unwrap_or_default();
             warn!(
-                session,
-                uid, route, request, held_back, "request dropped without an answer"
+                session = session.id(),
+                user = session.logged_user(),
+                route = route.as_deref().unwrap_or_default(),
+                request,
+                held_back,
+                "request dropped without an answer"
             );
         }
     }

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use tracing::Value;
 
 use crate::error::{Error, Result, code};
 
@@ -82,6 +83,14 @@ impl UserId {
             text => Self::from(text),
         };
         user.check().is_ok().then_some(user)
+    }
+
+    /// The user as the field `user` of log lines and spans: a number, or a quoted text.
+    pub(crate) fn logged(&self) -> Box<dyn Value> {
+        match &self.0 {
+            Kind::Number(number) => Box::new(*number),
+            Kind::Text(text) => Box::new(text.to_string()),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use metrics::Counter;
 use tokio::time::Instant;
-use tracing::{Span, field, info_span};
+use tracing::{Span, Value, field, info_span};
 
 use super::{
     context::{Hex, TraceContext},
@@ -36,7 +36,7 @@ pub(crate) struct Trace {
 /// The message that a span is about.
 pub(crate) struct Source<'a> {
     pub(crate) session: i64,
-    pub(crate) user: Option<String>,
+    pub(crate) user: Option<Box<dyn Value>>,
     pub(crate) route: &'a str,
     pub(crate) request: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nano::{App, Component, Handlers, Result, Session};
+use nano::{App, Component, Handlers, Result, Session, UserId};
 
 use crate::{
     harness::{Client, start},
@@ -15,7 +15,9 @@ struct Diary;
 
 impl Component for Diary {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Note", Self::note).on("NoteLater", Self::note_later)
+        h.on("Note", Self::note)
+            .on("NoteLater", Self::note_later)
+            .on("Fail", Self::fail)
     }
 }
 
@@ -30,6 +32,10 @@ impl Diary {
         tracing::warn!(text, "noted");
         Ok(true)
     }
+
+    fn fail(&self, _: &Session, _: String) -> Result {
+        Err(std::io::Error::other("the ink is dry").into())
+    }
 }
 
 #[tokio::test]
@@ -38,13 +44,31 @@ async fn log_lines_of_handlers_carry_session_user_route_and_request_at_the_level
     let node = start(App::new().component(Diary)).await;
     let mut client = Client::connect(&node).await;
     let session = node.handle().sessions().list()[0].clone();
-    session.bind(770_078).unwrap();
     let id = format!("session={}", session.id());
+    let users: [(Option<UserId>, _); 3] = [
+        (None, ""),
+        (Some(770_078.into()), " user=770078 "),
+        (Some("770078".into()), r#" user="770078" "#),
+    ];
 
-    for (request, route) in [(1, "Diary.Note"), (2, "Diary.NoteLater")] {
-        client.ask(route, format!("{route:?}")).await.unwrap();
-        let (route, request) = (format!("route={route:?}"), format!("request={request}"));
-        let context = [&*id, "uid=770078", &*route, &*request, "noted"];
-        eventually("the line is logged", || log.count(&context) == 1).await;
+    let mut requests = 1..;
+    for (user, field) in users {
+        if let Some(user) = user {
+            session.bind(user).unwrap();
+        }
+        for (route, event) in [
+            ("Diary.Note", "noted"),
+            ("Diary.NoteLater", "noted"),
+            ("Diary.Fail", "message failed"),
+        ] {
+            let _ = client.ask(route, format!("{route:?}")).await;
+            let request = format!("request={}", requests.next().unwrap());
+            let route = format!("route={route:?}");
+            let context = [&*id, field, &*route, &*request, event];
+            eventually("the line is logged", || log.count(&context) == 1).await;
+            if field.is_empty() {
+                assert_eq!(log.count(&[&*id, &*request, "user="]), 0, "not bound yet");
+            }
+        }
     }
 }

@@ -259,21 +259,21 @@ async fn timed_out_and_dropped_requests_are_logged_once_a_second_with_session_an
     let node = start(app).await;
     let mut client = Client::connect(&node).await;
     let session = node.handle().sessions().list()[0].clone();
-    session.bind(770_077).unwrap();
-    let uid = "uid=770077";
+    session.bind("ann-770077").unwrap();
+    let user = r#"user="ann-770077""#;
 
     for _ in 0..3 {
         let code = client.ask_in_vain("Logged.Keep", "").await;
         assert_eq!(code, code::TIMEOUT);
     }
-    let timed_out = || log.count(&["request timed out", "Logged.Keep", uid]);
+    let timed_out = || log.count(&["request timed out", "Logged.Keep", user]);
     assert_eq!(timed_out(), 1, "the others came within a second");
 
     for _ in 0..3 {
         let code = client.ask_in_vain("Logged.Drop", "").await;
         assert_eq!(code, code::INTERNAL);
     }
-    let dropped = || log.count(&["request dropped without an answer", "Logged.Drop", uid]);
+    let dropped = || log.count(&["request dropped without an answer", "Logged.Drop", user]);
     eventually("the drop is logged", || dropped() > 0).await;
     assert_eq!(dropped(), 1);
 

@@ -404,7 +404,7 @@ impl Driver {
         let push = Push::new(&publication.route, publication.body.clone());
         for session in members.iter().filter_map(|key| self.sessions.get(key)) {
             if let Err(error) = session.sink().push(&push) {
-                debug!(session = session.id(), uid = session.uid(), route = push.route(), %error, "publication not pushed to a member");
+                debug!(session = session.id(), user = session.logged_user(), route = push.route(), %error, "publication not pushed to a member");
             }
         }
     }

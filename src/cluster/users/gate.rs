@@ -51,12 +51,13 @@ impl Gate {
         let push = Push::new(&request.route, request.body.clone());
         let mut missed = Vec::new();
         for (at, asked) in (0..).zip(&request.users) {
-            let mut sessions = self.sessions_of(&user(Some(asked))?);
+            let user = user(Some(asked))?;
+            let mut sessions = self.sessions_of(&user);
             sessions.retain(|session| stream_index(session.id()) == request.stream as usize);
             let sent = sessions.iter().map(|session| session.sink().push(&push));
             let (sent, failed): (Vec<_>, Vec<_>) = sent.partition(Result::is_ok);
             for error in failed.into_iter().filter_map(Result::err) {
-                debug!(user = ?user(Some(asked)), route = push.route(), %error, "push to a user failed");
+                debug!(user = user.logged(), route = push.route(), %error, "push to a user failed");
             }
             if sent.is_empty() {
                 missed.push(at);
