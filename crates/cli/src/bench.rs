@@ -1,13 +1,13 @@
 //! `nano bench`: how many requests a node answers, and how fast.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use clap::Args;
 use nano_client::{Client, Error, code};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
-    signal,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -15,6 +15,7 @@ use tokio::{
 use crate::{
     duration,
     failure::Failure,
+    interrupt::interrupted,
     play::{Connect, allow_open_files, json, not_connected},
     table::print,
 };
@@ -64,6 +65,9 @@ pub(crate) struct Bench {
     json: bool,
 }
 
+/// What one loop has measured. It has a lock of its own, which only the report at the end takes too.
+type Share = Arc<Mutex<Measurement>>;
+
 /// What all clients of a run share.
 struct Run {
     route: String,
@@ -75,13 +79,15 @@ struct Run {
 
 impl Bench {
     /// # Errors
-    /// A client could not connect, or a request failed.
+    /// A client could not connect, a request failed, or the run was interrupted, whose report is of
+    /// the time until then.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         self.connect.check(&self.url)?;
         allow_open_files(self.clients);
+        let mut stop = pin!(interrupted());
         let clients = tokio::select! {
             clients = self.open() => clients?,
-            _ = signal::ctrl_c() => return Err(Failure::Failed("interrupted".to_owned())),
+            () = &mut stop => return Err(Failure::Interrupted),
         };
         let from = Instant::now() + self.warmup;
         let run = Arc::new(Run {
@@ -90,11 +96,15 @@ impl Bench {
             from,
             until: from + self.time,
         });
-        let mut measured = Measurement::default();
-        let interrupted = tokio::select! {
-            () = self.measure(clients, &run, &mut measured) => false,
-            _ = signal::ctrl_c() => true,
+        let mut shares = Vec::new();
+        let complete = tokio::select! {
+            () = self.measure(clients, &run, &mut shares) => true,
+            () = &mut stop => false,
         };
+        let mut measured = Measurement::default();
+        for share in &shares {
+            measured.add(&share.lock());
+        }
         let took = Instant::now().min(run.until) - run.from.min(Instant::now());
         match self.json {
             true => print(&measured.json(took, self.clients).to_string())?,
@@ -103,7 +113,7 @@ impl Bench {
             }
         }
         match measured.failed() {
-            _ if interrupted => Err(Failure::Failed("interrupted".to_owned())),
+            _ if !complete => Err(Failure::Interrupted),
             0 if measured.answered() == 0 => {
                 Err(Failure::Failed("no request was answered".to_owned()))
             }
@@ -133,8 +143,14 @@ impl Bench {
         Ok(clients)
     }
 
-    /// Lets all clients send until the time is over, and adds what they measured to `all`.
-    async fn measure(&self, clients: Vec<Client>, run: &Arc<Run>, all: &mut Measurement) {
+    /// Lets all clients send until the time is over. `shares` has what each loop has measured so far,
+    /// whatever becomes of this future.
+    async fn measure(&self, clients: Vec<Client>, run: &Arc<Run>, shares: &mut Vec<Share>) {
+        let mut share = || {
+            let share = Share::default();
+            shares.push(share.clone());
+            share
+        };
         let count = clients.len() as f64;
         let mut running = JoinSet::new();
         let begun = Instant::now();
@@ -142,22 +158,18 @@ impl Bench {
             match self.rate {
                 None => {
                     for _ in 0..self.in_flight {
-                        running.spawn(closed_loop(client.clone(), run.clone()));
+                        running.spawn(closed_loop(client.clone(), run.clone(), share()));
                     }
                 }
                 Some(rate) => {
                     let interval = Duration::from_secs_f64(count / rate);
                     // In turn, not all at once.
                     let first = begun + interval.mul_f64(number as f64 / count);
-                    running.spawn(open_loop(client, run.clone(), first, interval));
+                    running.spawn(open_loop(client, run.clone(), share(), first, interval));
                 }
             }
         }
-        while let Some(measured) = running.join_next().await {
-            if let Ok(measured) = measured {
-                all.add(&measured);
-            }
-        }
+        while running.join_next().await.is_some() {}
     }
 }
 
@@ -171,20 +183,20 @@ async fn joined(opening: &mut JoinSet<Result<Client, Failure>>) -> Result<Option
 }
 
 /// Sends a request, and the next one when it is answered.
-async fn closed_loop(client: Client, run: Arc<Run>) -> Measurement {
-    let mut measured = Measurement::default();
+async fn closed_loop(client: Client, run: Arc<Run>, share: Share) {
     loop {
         let sent = Instant::now();
         if sent >= run.until {
-            return measured;
+            return;
         }
         let failure = send(&client, &run).await;
         let lost = failure.as_ref().is_some_and(|it| it.code() == code::CLOSED);
         if sent >= run.from || lost {
-            measured.record(sent.elapsed(), failure.map(|failure| failure.to_string()));
+            let failure = failure.map(|failure| failure.to_string());
+            share.lock().record(sent.elapsed(), failure);
         }
         if lost {
-            return measured;
+            return;
         }
     }
 }
@@ -194,50 +206,36 @@ async fn closed_loop(client: Client, run: Arc<Run>) -> Measurement {
 async fn open_loop(
     client: Client,
     run: Arc<Run>,
+    share: Share,
     first: Instant,
     interval: Duration,
-) -> Measurement {
-    let mut measured = Measurement::default();
+) {
     let mut waiting = JoinSet::new();
     let mut due = first;
     while due < run.until {
         sleep_until(due).await;
-        while let Some(Ok((due, took, failure))) = waiting.try_join_next() {
-            run.keep(&mut measured, due, took, failure);
-        }
+        while waiting.try_join_next().is_some() {}
         if waiting.len() < MAX_DUE {
-            let (client, run) = (client.clone(), run.clone());
+            let (client, run, share) = (client.clone(), run.clone(), share.clone());
             waiting.spawn(async move {
                 let failure = send(&client, &run).await;
-                (
-                    due,
-                    due.elapsed(),
-                    failure.map(|failure| failure.to_string()),
-                )
+                let failure = failure.map(|failure| failure.to_string());
+                run.keep(&share, due, due.elapsed(), failure);
             });
         } else {
             let failure = "too many requests are on their way".to_owned();
-            run.keep(&mut measured, due, Duration::ZERO, Some(failure));
+            run.keep(&share, due, Duration::ZERO, Some(failure));
         }
         due += interval;
     }
     // What is on its way is waited for as long as a request may take.
-    while let Some(Ok((due, took, failure))) = waiting.join_next().await {
-        run.keep(&mut measured, due, took, failure);
-    }
-    measured
+    while waiting.join_next().await.is_some() {}
 }
 
 impl Run {
-    fn keep(
-        &self,
-        measured: &mut Measurement,
-        due: Instant,
-        took: Duration,
-        failure: Option<String>,
-    ) {
+    fn keep(&self, share: &Share, due: Instant, took: Duration, failure: Option<String>) {
         if due >= self.from {
-            measured.record(took, failure);
+            share.lock().record(took, failure);
         }
     }
 }

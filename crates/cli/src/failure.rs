@@ -15,6 +15,8 @@ pub(crate) enum Failure {
     Unreachable(String),
     /// The token is missing, wrong, or not enough: 4.
     Refused(String),
+    /// Ctrl-C or SIGTERM ended it before its time: 130, as of a process that SIGINT has ended.
+    Interrupted,
     /// The reader of the standard output has left, which is no failure: 0.
     NoReader,
 }
@@ -27,6 +29,7 @@ impl Failure {
             Self::Usage(message) => (2, message),
             Self::Unreachable(message) => (3, message),
             Self::Refused(message) => (4, message),
+            Self::Interrupted => (130, &"interrupted".to_owned()),
             Self::NoReader => return ExitCode::SUCCESS,
         };
         eprintln!("nano: {}", printable(message));

@@ -20,6 +20,7 @@ mod top;
 mod admin;
 mod duration;
 mod failure;
+mod interrupt;
 mod play;
 mod table;
 
@@ -31,8 +32,7 @@ struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reachable, 4 refused (token).";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not reachable, 4 refused (token), 130 interrupted.";
 
 #[derive(Debug, Subcommand)]
 enum Command {

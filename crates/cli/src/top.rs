@@ -6,15 +6,13 @@ use std::{
 };
 
 use clap::Args;
-use tokio::{
-    signal,
-    time::{Instant, MissedTickBehavior, interval, sleep},
-};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::{
     admin::{Admin, Target},
     duration,
     failure::Failure,
+    interrupt::interrupted,
 };
 use sample::Sample;
 use screen::Screen;
@@ -61,7 +59,8 @@ impl Top {
         let mut screen = Screen::open(terminal)?;
         tokio::select! {
             drawn = self.draw(&admin, &mut before, &mut screen) => drawn,
-            () = asked_to_stop() => Ok(()),
+            // The terminal gets its content back.
+            () = interrupted() => Ok(()),
         }
     }
 
@@ -100,22 +99,4 @@ impl Top {
             }
         }
     }
-}
-
-/// Completes with Ctrl-C or SIGTERM, so that the terminal gets its content back.
-async fn asked_to_stop() {
-    let interrupt = async {
-        // Without a handler the signal ends the process.
-        if signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    #[cfg(unix)]
-    if let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) {
-        return tokio::select! {
-            () = interrupt => {}
-            _ = terminate.recv() => {}
-        };
-    }
-    interrupt.await;
 }

@@ -1,14 +1,26 @@
 //! `bench`.
 
-use nano::{App, Component, Error, Handlers, Result, Session, testing::TestNode};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use nano::{
+    App, Component, Error, Handlers, Result, Session,
+    testing::{TestNode, eventually},
+};
 use serde_json::Value;
 
-use crate::program::{Ended, nano};
+use crate::program::{Ended, interrupt, nano, program};
 
-struct Room;
+#[derive(Default)]
+struct Room {
+    answers: Arc<AtomicU64>,
+}
 
 impl Room {
     fn echo(&self, _: &Session, body: Value) -> Result<Value> {
+        self.answers.fetch_add(1, Relaxed);
         match body {
             Value::Null => Err(Error::new("ROOM-1", "no \u{1b}[31mbody")),
             body => Ok(body),
@@ -28,7 +40,7 @@ impl Component for Room {
 }
 
 async fn bench(arguments: &[&str]) -> (TestNode, Ended) {
-    let node = TestNode::start(App::new().component(Room).tcp("127.0.0.1:0")).await;
+    let node = TestNode::start(App::new().component(Room::default()).tcp("127.0.0.1:0")).await;
     let url = format!("tcp://{}", node.client_address());
     let times = ["--warmup", "10ms", "--time", "200ms", "--clients", "4"];
     let command = [&["bench", &url], arguments, &times].concat();
@@ -73,6 +85,38 @@ async fn failures_are_reported_and_fail_the_command() {
     // A client that was kicked sends nothing more.
     let (_node, ended) = bench(&["Room.Leave"]).await;
     ended.failed(1, "4 requests failed");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupted_run_reports_what_it_has_measured() {
+    use rustix::process::Signal;
+
+    for (signal, load) in [
+        (Signal::INT, ["--in-flight", "2"]),
+        (Signal::TERM, ["--rate", "200"]),
+    ] {
+        let room = Room::default();
+        let answers = room.answers.clone();
+        let node = TestNode::start(App::new().component(room).tcp("127.0.0.1:0")).await;
+        let url = format!("tcp://{}", node.client_address());
+        let mut bench = program();
+        bench
+            .args(["bench", &url, "Room.Echo", "1", "--json", "--clients", "4"])
+            .args(["--warmup", "0ms", "--time", "1h"])
+            .args(load);
+        let process = bench.spawn().unwrap();
+        eventually("answers", || answers.load(Relaxed) >= 100).await;
+        let ended = interrupt(process, signal).await;
+        assert_eq!(ended.code, 130, "{ended:?}");
+        assert_eq!(ended.errors, "nano: interrupted\n");
+        let report: Value = serde_json::from_str(&ended.out).unwrap();
+        // Those on their way are neither answered nor failed.
+        let answered = report["answers"].as_u64().unwrap();
+        assert!(answered >= 100 - 8, "{report}");
+        assert!(answered <= answers.load(Relaxed), "{report}");
+        assert_eq!(report["failed"], 0);
+    }
 }
 
 #[tokio::test]

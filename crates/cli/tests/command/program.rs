@@ -4,7 +4,10 @@ use std::process::Stdio;
 
 use nano::testing::within;
 use serde_json::Value;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::AsyncWriteExt,
+    process::{Child, Command},
+};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -61,6 +64,19 @@ pub(crate) async fn run(command: &mut Command, input: &str) -> Ended {
         // A program that has ended reads no more, and what it said tells why.
         let _ = stdin.write_all(input.as_bytes()).await;
     }
+    ended(process).await
+}
+
+/// Sends it a signal, and waits until it has ended.
+#[cfg(unix)]
+pub(crate) async fn interrupt(process: Child, signal: rustix::process::Signal) -> Ended {
+    let id = process.id().and_then(|id| i32::try_from(id).ok());
+    let id = id.and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(id, signal).unwrap();
+    ended(process).await
+}
+
+async fn ended(process: Child) -> Ended {
     let output = within("the end of the command", process.wait_with_output())
         .await
         .unwrap();
