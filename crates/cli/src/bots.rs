@@ -9,7 +9,6 @@ use std::{
 
 use clap::Args;
 use tokio::{
-    signal,
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
@@ -17,6 +16,7 @@ use tokio::{
 use crate::{
     duration,
     failure::Failure,
+    interrupt::interrupted,
     play::{Connect, allow_open_files},
     table::{count, print},
 };
@@ -57,7 +57,8 @@ pub(crate) struct Bots {
 
 impl Bots {
     /// # Errors
-    /// The script is not valid, or the run did not hold the script's limits.
+    /// The script is not valid, no player could connect, the run did not hold the script's limits or
+    /// was interrupted.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
         let mut script = Script::load(&self.script).map_err(Failure::Usage)?;
         if let Some(url) = &self.url {
@@ -82,7 +83,7 @@ impl Bots {
         let interrupted = tokio::select! {
             () = played => false,
             () = progress(&tally, &script, begun) => false,
-            _ = signal::ctrl_c() => true,
+            () = interrupted() => true,
         };
         let report = tally.report(begun.elapsed(), &script.limits);
         match self.json {
@@ -90,9 +91,11 @@ impl Bots {
             false => report.lines().iter().try_for_each(|line| print(line))?,
         }
         match report.broken() {
-            _ if interrupted => Err(Failure::Failed("interrupted".to_owned())),
+            _ if interrupted => Err(Failure::Interrupted),
             [] => Ok(()),
-            broken => Err(Failure::Failed(broken.join("; "))),
+            broken => Err(tally
+                .unconnected()
+                .unwrap_or_else(|| Failure::Failed(broken.join("; ")))),
         }
     }
 

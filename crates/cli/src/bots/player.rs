@@ -18,7 +18,7 @@ use super::{
     tally::{Kind, Tally},
     value::{Variables, compare, fill, fill_text},
 };
-use crate::play::Connect;
+use crate::play::{Connect, not_connected};
 
 /// Plays the script once.
 pub(super) struct Player {
@@ -157,13 +157,17 @@ impl Player {
         self.pushes = routes
             .map(|route| (route.clone(), builder.subscribe(route)))
             .collect();
-        self.client = Some(
-            builder
-                .connect(&url)
-                .await
-                .map_err(|error| error.to_string())?,
-        );
-        Ok(())
+        match builder.connect(&url).await {
+            Ok(client) => {
+                self.tally.connected();
+                self.client = Some(client);
+                Ok(())
+            }
+            Err(error) => {
+                self.tally.not_connected(not_connected(&url, &error));
+                Err(error.to_string())
+            }
+        }
     }
 
     fn client(&self) -> Result<&Client, String> {

@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::BTreeMap,
+    mem,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use super::{
     report::{Report, StepReport},
     script::Limits,
 };
+use crate::failure::Failure;
 
 /// Failures that are counted by their text; the rest counts as one.
 const MAX_FAILURES: usize = 50;
@@ -46,6 +48,17 @@ pub(super) struct Tally {
 struct Record {
     steps: Vec<Counted>,
     failures: BTreeMap<String, u64>,
+    connections: Connections,
+}
+
+/// What became of the attempts to connect.
+#[derive(Default)]
+enum Connections {
+    #[default]
+    None,
+    /// None was made; why the first was not.
+    Failed(Failure),
+    Made,
 }
 
 struct Counted {
@@ -80,6 +93,27 @@ impl Tally {
         self.record
             .lock()
             .fail(format!("connection lost: {reason}"));
+    }
+
+    /// A player has connected.
+    pub(super) fn connected(&self) {
+        self.record.lock().connections = Connections::Made;
+    }
+
+    /// A player could not connect, for this reason.
+    pub(super) fn not_connected(&self, failure: Failure) {
+        let connections = &mut self.record.lock().connections;
+        if let Connections::None = connections {
+            *connections = Connections::Failed(failure);
+        }
+    }
+
+    /// Why no player could connect; `None` if one could, or none has tried.
+    pub(super) fn unconnected(&self) -> Option<Failure> {
+        match mem::take(&mut self.record.lock().connections) {
+            Connections::Failed(failure) => Some(failure),
+            Connections::None | Connections::Made => None,
+        }
     }
 
     pub(super) fn step(&self, name: &str, kind: Kind, took: Duration, failure: Option<&str>) {
@@ -166,5 +200,24 @@ impl Counted {
             p99: quantile(0.99),
             max: times.map(|times| seconds(times.max())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_connection_is_enough() {
+        let refused = || Failure::Refused("no".to_owned());
+        let tally = Tally::default();
+        assert!(tally.unconnected().is_none());
+        tally.not_connected(Failure::Unreachable("first".to_owned()));
+        tally.not_connected(refused());
+        let first = tally.unconnected();
+        assert!(matches!(first, Some(Failure::Unreachable(_))), "{first:?}");
+        tally.connected();
+        tally.not_connected(refused());
+        assert!(tally.unconnected().is_none());
     }
 }

@@ -2,11 +2,16 @@
 
 use std::{fs, path::PathBuf};
 
-use nano::{Admin, App, Component, Error, Group, Handlers, Result, Session, testing::TestNode};
+use nano::{
+    Admin, App, Component, Error, Group, Handlers, Result, Session,
+    testing::{TestNode, eventually},
+};
+#[cfg(unix)]
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::program::{Ended, nano, program, run};
+use crate::program::{Ended, interrupt, nano, program, run};
 
 #[derive(Default)]
 struct Room(Group);
@@ -47,8 +52,12 @@ async fn node() -> (TestNode, String) {
         .tcp("127.0.0.1:0")
         .admin(Admin::new("127.0.0.1:0").token("secret"));
     let node = TestNode::start(app).await;
-    let url = format!("tcp://{}", node.client_address());
+    let url = address(&node);
     (node, url)
+}
+
+fn address(node: &TestNode) -> String {
+    format!("tcp://{}", node.client_address())
 }
 
 async fn repl(url: &str, flags: &[&str], script: &str) -> Ended {
@@ -273,7 +282,53 @@ async fn bots_fail_with_their_limits() {
     );
     let refused = bots("tcp://127.0.0.1:1", &["--players", "3"], &step(echo)).await;
     assert!(refused.out.contains("cannot connect"), "{refused:?}");
-    refused.failed(1, "3 of 3 steps failed");
+    refused.failed(3, "tcp://127.0.0.1:1: NANO-503: cannot connect");
+    let tolerant = "limits = { failed = 1.0 }\nsteps = [{ request = \"Room.Echo\" }]";
+    bots("tcp://127.0.0.1:1", &[], tolerant).await.ok();
+    let strict = App::new()
+        .on_handshake(|_| Err(Error::new("401", "no token")))
+        .tcp("127.0.0.1:0");
+    let strict = TestNode::start(strict).await;
+    let refused = bots(&address(&strict), &[], &step(echo)).await;
+    refused.failed(4, "401: no token");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn interrupted_bots_report_what_they_have_done() {
+    let group = Group::default();
+    let app = App::new().component(Room(group.clone())).tcp("127.0.0.1:0");
+    let node = TestNode::start(app).await;
+    let (_folder, path) = script(
+        r#"
+        players = { count = 2 }
+        [[steps]]
+        request = "Room.Echo"
+        [[steps]]
+        notify = "Room.Say"
+        [[steps]]
+        wait = "1h"
+    "#,
+    );
+    for signal in [Signal::INT, Signal::TERM] {
+        let mut bots = program();
+        bots.arg("bots")
+            .arg(&path)
+            .args(["--url", &address(&node), "--json"]);
+        let process = bots.spawn().unwrap();
+        eventually("two players", || group.count() == 2).await;
+        let ended = interrupt(process, signal).await;
+        assert_eq!(ended.code, 130, "{ended:?}");
+        assert_eq!(ended.errors, "nano: interrupted\n");
+        let report: Value = serde_json::from_str(&ended.out).unwrap();
+        assert_eq!(report["players"]["playing"], 2, "{report}");
+        let echo = &report["steps"][1];
+        assert_eq!(
+            (&echo["name"], &echo["count"]),
+            (&json!("Room.Echo"), &json!(2))
+        );
+        node.has_no_sessions().await;
+    }
 }
 
 #[tokio::test]
