@@ -86,7 +86,13 @@ async fn a_server_that_does_not_answer_the_handshake_is_an_error_that_says_so() 
         (
             b"HTTP/1.1 400 Bad Request\r\n\r\n",
             code::BAD_REQUEST,
-            "no packet kind: 72",
+            "no packet kind: 72 (HTTP: is the address one of ws:// or wss://?)",
+        ),
+        (
+            // A fatal alert: unexpected message.
+            b"\x15\x03\x03\x00\x02\x02\x0a",
+            code::BAD_REQUEST,
+            "(TLS: is the address one of tls:// or wss://?)",
         ),
         (
             &encode(Kind::Handshake, b"hello"),

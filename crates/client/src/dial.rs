@@ -17,9 +17,10 @@ use tokio::{
 use tokio_tungstenite::{
     client_async,
     tungstenite::{
+        self,
         client::IntoClientRequest,
         handshake::client::Request,
-        http::{HeaderName, HeaderValue, Uri, header},
+        http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     },
 };
 
@@ -84,15 +85,18 @@ pub(crate) async fn dial(
 ) -> Result<Transport> {
     let tcp = connect(&address.host, address.port)
         .await
-        .map_err(|error| unavailable("cannot connect", address, error))?;
+        .map_err(|error| unavailable("cannot connect", address, error, ""))?;
     tcp.set_nodelay(true)
-        .map_err(|error| unavailable("cannot connect", address, error))?;
+        .map_err(|error| unavailable("cannot connect", address, error, ""))?;
 
     let io: BoxedIo = if address.tls {
         let name = server_name.unwrap_or_else(|| address.host.clone());
         let config = tls::Config::new(name, ca_file).await?;
         let stream = config.connect(tcp).await;
-        Box::new(stream.map_err(|error| unavailable("TLS failed", address, error))?)
+        Box::new(stream.map_err(|error| {
+            let hint = tls::hint(&error);
+            unavailable("TLS failed", address, error, hint)
+        })?)
     } else {
         Box::new(tcp)
     };
@@ -103,7 +107,10 @@ pub(crate) async fn dial(
     let request = upgrade.request(uri)?;
     let (socket, _) = client_async(request, Upgrading::new(io))
         .await
-        .map_err(|error| unavailable("WebSocket upgrade failed", address, error))?;
+        .map_err(|error| {
+            let hint = hint(&error);
+            unavailable("WebSocket upgrade failed", address, error, hint)
+        })?;
     let (io, read) = socket.into_inner().into_parts();
     Ok(Transport::websocket(WebSocket::new(io, read, max_packet)))
 }
@@ -176,12 +183,29 @@ fn unavailable(
     what: &str,
     address: &Address,
     error: impl StdError + Send + Sync + 'static,
+    hint: &str,
 ) -> Error {
+    let Address { host, port, .. } = address;
     Error::new(
         code::UNAVAILABLE,
-        format!("{what}: {}:{}: {error}", address.host, address.port),
+        format!("{what}: {host}:{port}: {error}{hint}"),
     )
     .with_source(error)
+}
+
+/// What is probably wrong with the address when an upgrade fails so.
+fn hint(error: &tungstenite::Error) -> &'static str {
+    use tungstenite::error::{Error::*, ProtocolError};
+
+    match error {
+        Http(response) if response.status() == StatusCode::NOT_FOUND => " (is the path right?)",
+        // A listener of packets closes the connection, perhaps with a reset. One of TLS sends an
+        // alert.
+        Io(_) | Protocol(ProtocolError::HandshakeIncomplete | ProtocolError::HttparseError(_)) => {
+            " (no HTTP: is the address one of tcp://, tls:// or wss://?)"
+        }
+        _ => "",
+    }
 }
 
 #[cfg(test)]

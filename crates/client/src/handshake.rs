@@ -8,7 +8,7 @@ use nano_protocol::{
     Error, Result, code,
     handshake::{OK, Reply, Request},
     kick::Kick,
-    packet::{self, Decoder, Kind, Packet},
+    packet::{self, Decoder, Kind, Packet, PacketError},
 };
 
 use crate::{disconnect::DisconnectReason, transport::Transport};
@@ -16,6 +16,9 @@ use crate::{disconnect::DisconnectReason, transport::Transport};
 /// The most messages, and the most bytes of them, in front of the handshake reply. Go nano pushes
 /// to clients that have not shaken hands.
 const MAX_EARLY: (usize, usize) = (1024, 1024 * 1024);
+
+/// The first byte of the answer of a listener of TLS to anything else (RFC 8446, section 5.1).
+const TLS_ALERT: u8 = 21;
 
 /// Sends the request and waits for the reply. Bytes behind the reply stay in the decoder, messages in
 /// front of it are appended to `early`.
@@ -79,8 +82,17 @@ async fn receive(
                     Err(error) => return Err(ended(&DisconnectReason::of_io(&error))),
                 }
             }
-            Err(error) => return Err(unexpected(&error.to_string())),
+            Err(error) => return Err(unexpected(&format!("{error}{}", hint(&error)))),
         }
+    }
+}
+
+/// What is probably wrong with the address when the reply begins so.
+fn hint(error: &PacketError) -> &'static str {
+    match error {
+        PacketError::Kind(b'H') => " (HTTP: is the address one of ws:// or wss://?)",
+        PacketError::Kind(TLS_ALERT) => " (TLS: is the address one of tls:// or wss://?)",
+        _ => "",
     }
 }
 

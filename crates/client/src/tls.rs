@@ -12,7 +12,7 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        ClientConfig, RootCertStore,
+        self, ClientConfig, RootCertStore,
         crypto::ring,
         pki_types::{CertificateDer, ServerName, pem::PemObject},
     },
@@ -56,6 +56,18 @@ impl Config {
 
     pub(crate) async fn connect(self, tcp: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         self.connector.connect(self.name, tcp).await
+    }
+}
+
+/// What is probably wrong with the address when TLS fails so.
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match of_tls {
+        // The connection was closed, perhaps with a reset, or the answer is none of TLS.
+        None | Some(rustls::Error::InvalidMessage(_)) => {
+            " (no TLS: is the address one of tcp:// or ws://?)"
+        }
+        Some(_) => "",
     }
 }
 

@@ -155,6 +155,32 @@ async fn a_script_ends_with_its_first_failure() {
     assert_eq!(routes, "Room.Echo\nRoom.Fail\nRoom.Leave\nRoom.Say\n");
 }
 
+#[tokio::test]
+async fn an_address_of_another_protocol_is_named() {
+    let node = TestNode::start(
+        App::new()
+            .tcp("127.0.0.1:0")
+            .websocket("127.0.0.1:0", "/nano"),
+    )
+    .await;
+    let [tcp, ws] = node.node().addresses()[..] else {
+        unreachable!("two listeners")
+    };
+    for (url, code, hint) in [
+        (format!("tcp://{ws}"), 2, "is the address one of ws://"),
+        (format!("tls://{ws}"), 3, "is the address one of tcp://"),
+        (format!("tls://{tcp}"), 3, "is the address one of tcp://"),
+        (
+            format!("ws://{tcp}/nano"),
+            3,
+            "is the address one of tcp://",
+        ),
+        (format!("ws://{ws}/"), 3, "is the path right?"),
+    ] {
+        repl(&url, &[], "").await.failed(code, hint);
+    }
+}
+
 /// A script in a folder that is removed with it.
 fn script(text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
