@@ -5,9 +5,12 @@ use std::{
     env,
     io::{self, IsTerminal},
     path::PathBuf,
+    pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
+use bytes::Bytes;
 use clap::Args;
 use nano_client::{Client, Error, Event, Pushes};
 use parking_lot::Mutex;
@@ -62,6 +65,9 @@ pub(crate) struct Repl {
     history: Option<PathBuf>,
 }
 
+/// A response that takes longer is announced as late.
+const LATE: Duration = Duration::from_secs(1);
+
 /// Routes that are completed.
 type Routes = Arc<Mutex<BTreeSet<String>>>;
 
@@ -72,6 +78,8 @@ struct Play<'a> {
     inbox: Arc<Inbox>,
     output: Output,
     routes: Routes,
+    /// Whether a person types the commands.
+    by_hand: bool,
 }
 
 impl Repl {
@@ -113,6 +121,7 @@ impl Repl {
             output,
             routes,
             client,
+            by_hand,
         };
         tokio::spawn(deliver(pushes, play.inbox.clone(), play.output.clone()));
         if by_hand {
@@ -127,7 +136,7 @@ impl Repl {
                 self.url
             ));
         }
-        let done = play.play(&mut input, by_hand).await;
+        let done = play.play(&mut input).await;
         play.client.close();
         play.client.closed().await;
         done
@@ -155,7 +164,8 @@ async fn routes_of(url: &str) -> Result<BTreeSet<String>, Failure> {
 }
 
 impl Play<'_> {
-    async fn play(&self, input: &mut Input, by_hand: bool) -> Result<(), Failure> {
+    async fn play(&self, input: &mut Input) -> Result<(), Failure> {
+        let by_hand = self.by_hand;
         let (mut number, mut failed) = (0, 0);
         while let Some(line) = input.next().await? {
             number += 1;
@@ -204,7 +214,7 @@ impl Play<'_> {
         match command {
             Command::Request { route, body } => {
                 let begun = Instant::now();
-                let response = self.client.request_raw(&route, body).await;
+                let response = self.request(&route, body).await;
                 let response = response.map_err(|error| describe(&error))?;
                 self.output.response(&route, &response, begun.elapsed());
                 self.routes.lock().insert(route);
@@ -239,6 +249,23 @@ impl Play<'_> {
             Command::Quit => {}
         }
         Ok(())
+    }
+
+    /// Waits for the response, and says so when that takes long.
+    async fn request(&self, route: &str, body: String) -> Result<Bytes, Error> {
+        let mut response = pin!(self.client.request_raw(route, body));
+        if let Ok(response) = timeout(LATE, &mut response).await {
+            return response;
+        }
+        let give_up = if self.by_hand {
+            " Ctrl-C gives up."
+        } else {
+            ""
+        };
+        self.output.notice(&format!(
+            "no response from {route} yet. A handler without a result sends none: use `notify {route}`.{give_up}"
+        ));
+        response.await
     }
 }
 

@@ -6,3 +6,5 @@ mod measuring;
 mod operating;
 mod playing;
 mod program;
+#[cfg(unix)]
+mod terminal;

@@ -4,14 +4,17 @@ use std::{fs, path::PathBuf};
 
 use nano::{
     Admin, App, Component, Error, Group, Handlers, Result, Session,
-    testing::{TestNode, eventually},
+    testing::{TestNode, eventually, within},
 };
 #[cfg(unix)]
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::program::{Ended, interrupt, nano, program, run};
+use crate::{
+    program::{Ended, interrupt, nano, program, run, signal},
+    terminal::Terminal,
+};
 
 #[derive(Default)]
 struct Room(Group);
@@ -153,6 +156,46 @@ async fn a_script_ends_with_its_first_failure() {
     let admin = format!("http://{}", node.handle().admin_address().unwrap());
     let routes = repl(&url, &["--admin", &admin], "routes").await.ok();
     assert_eq!(routes, "Room.Echo\nRoom.Fail\nRoom.Leave\nRoom.Say\n");
+}
+
+#[tokio::test]
+async fn a_request_without_a_response_is_explained_while_it_waits() {
+    let (_node, url) = node().await;
+    let script = "request Room.Say 1";
+    let ended = repl(&url, &["--timeout", "1100ms"], script).await;
+    assert!(
+        ended.errors.contains("use `notify Room.Say`.\n"),
+        "{ended:?}"
+    );
+    ended.failed(1, "line 1: NANO-408");
+    let ended = repl(&url, &["--timeout", "900ms"], script).await;
+    assert!(!ended.errors.contains("notify"), "{ended:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupt_gives_up_one_request() {
+    let (_node, url) = node().await;
+    let mut terminal = Terminal::open(80, 24);
+    let mut repl = terminal.run(program().args(["repl", &url]));
+    for (line, answer) in [
+        ("request Room.Say 1", "Ctrl-C gives up"),
+        ("request Room.Echo \"second\"", "\"second\"  ("),
+        ("request Room.Say 3", "Ctrl-C gives up"),
+        ("request Room.Echo \"fourth\"", "\"fourth\"  ("),
+    ] {
+        terminal.enter(line).await;
+        terminal.shows(answer).await;
+        if line.contains("Say") {
+            signal(&repl, Signal::INT);
+            terminal.shows("given up").await;
+            // The editor gets the signal too, and gives up its next line at once.
+            terminal.shows("> ").await;
+        }
+    }
+    terminal.enter("quit").await;
+    let status = within("the end", repl.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[tokio::test]

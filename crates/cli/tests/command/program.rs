@@ -3,6 +3,8 @@
 use std::process::Stdio;
 
 use nano::testing::within;
+#[cfg(unix)]
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::{
     io::AsyncWriteExt,
@@ -67,12 +69,18 @@ pub(crate) async fn run(command: &mut Command, input: &str) -> Ended {
     ended(process).await
 }
 
-/// Sends it a signal, and waits until it has ended.
+/// Sends it a signal.
 #[cfg(unix)]
-pub(crate) async fn interrupt(process: Child, signal: rustix::process::Signal) -> Ended {
+pub(crate) fn signal(process: &Child, signal: Signal) {
     let id = process.id().and_then(|id| i32::try_from(id).ok());
     let id = id.and_then(rustix::process::Pid::from_raw).unwrap();
     rustix::process::kill_process(id, signal).unwrap();
+}
+
+/// Sends it a signal, and waits until it has ended.
+#[cfg(unix)]
+pub(crate) async fn interrupt(process: Child, signal: Signal) -> Ended {
+    self::signal(&process, signal);
     ended(process).await
 }
 
