@@ -52,7 +52,7 @@ enum Command {
     Bots(bots::Bots),
     /// Measures how many requests a node answers, and how fast
     Bench(bench::Bench),
-    /// Shows a node as it runs: rates, members, routes, schedulers, warnings
+    /// Shows a node as it runs: rates, members, routes, groups, schedulers, warnings
     Top(top::Top),
 }
 

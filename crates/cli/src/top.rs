@@ -54,7 +54,7 @@ impl Top {
             let message = "the output is no terminal; --frames N prints N pictures";
             return Err(Failure::Usage(message.to_owned()));
         }
-        let mut before = Sample::take(&admin).await?;
+        let mut before = Sample::take(&admin, None).await?;
         sleep(self.interval.min(Duration::from_millis(500))).await;
         let mut screen = Screen::open(terminal)?;
         tokio::select! {
@@ -76,7 +76,7 @@ impl Top {
         let mut frames = 0;
         loop {
             ticks.tick().await;
-            let fault = match Sample::take(admin).await {
+            let fault = match Sample::take(admin, Some(&before.groups)).await {
                 Ok(sample) => {
                     answered = Instant::now();
                     shown = Some(view::View::new(before, &sample));

@@ -1,6 +1,6 @@
 //! One look at a node.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -17,6 +17,8 @@ pub(super) struct Sample {
     pub(super) schedulers: Value,
     pub(super) requests: Requests,
     pub(super) routes: BTreeMap<String, Route>,
+    pub(super) forwarded: Vec<Forwarded>,
+    pub(super) groups: Groups,
     /// `None` where the application offers no warnings.
     pub(super) warnings: Option<Value>,
 }
@@ -32,6 +34,28 @@ pub(super) struct Route {
     pub(super) handler_p99: Option<f64>,
 }
 
+/// Requests of one route that other members answer, of a sample of those since the node was started.
+/// Times are in seconds.
+#[derive(Clone, Debug)]
+pub(super) struct Forwarded {
+    pub(super) route: String,
+    pub(super) p50: f64,
+    pub(super) p90: f64,
+    pub(super) p99: f64,
+}
+
+/// Groups with sessions of this node.
+#[derive(Clone, Debug)]
+pub(super) struct Groups {
+    at: Instant,
+    pub(super) total: u64,
+    /// Names and members of the first groups by name, the largest first.
+    pub(super) groups: Vec<(String, u64)>,
+}
+
+/// How long a list of groups is shown: the node looks at all of its sessions for a new one.
+const GROUPS_FOR: Duration = Duration::from_secs(5);
+
 /// Requests of this gate's clients that were answered, wherever.
 #[derive(Debug, Default)]
 pub(super) struct Requests {
@@ -43,9 +67,11 @@ pub(super) struct Requests {
 }
 
 impl Sample {
+    /// Takes over groups of an earlier look that are new enough.
+    ///
     /// # Errors
     /// The node does not answer, or refuses to.
-    pub(super) async fn take(admin: &Admin) -> Result<Self, Failure> {
+    pub(super) async fn take(admin: &Admin, groups: Option<&Groups>) -> Result<Self, Failure> {
         let warnings = async {
             match admin.get("/api/v1/warnings").await {
                 Ok(warnings) => Ok(Some(warnings)),
@@ -53,16 +79,26 @@ impl Sample {
                 Err(other) => Err(other),
             }
         };
-        let (node, members, queues, schedulers, metrics, routes, warnings) = tokio::try_join!(
+        let groups = async {
+            match groups.filter(|groups| groups.at.elapsed() < GROUPS_FOR) {
+                Some(groups) => Ok(groups.clone()),
+                None => {
+                    let report = admin.get("/api/v1/groups?limit=500").await;
+                    report.map(|report| Groups::new(&report))
+                }
+            }
+        };
+        let (node, members, queues, schedulers, metrics, routes, groups, warnings) = tokio::try_join!(
             admin.get("/api/v1/node"),
             admin.get("/api/v1/members"),
             admin.get("/api/v1/queues"),
             admin.get("/api/v1/schedulers?limit=10"),
             admin.get("/api/v1/metrics"),
             admin.get("/api/v1/routes"),
+            groups,
             warnings,
         )?;
-        let routes = routes["routes"].as_array().into_iter().flatten();
+        let list = |name: &str| routes[name].as_array().into_iter().flatten();
         Ok(Self {
             at: Instant::now(),
             node,
@@ -70,7 +106,9 @@ impl Sample {
             queues,
             schedulers,
             requests: requests(&metrics),
-            routes: routes.map(route).collect(),
+            routes: list("routes").map(route).collect(),
+            forwarded: list("forwarded").filter_map(forwarded).collect(),
+            groups,
             warnings,
         })
     }
@@ -92,6 +130,37 @@ fn route(report: &Value) -> (String, Route) {
     }
     let name = report["route"].as_str().unwrap_or_default();
     (name.to_owned(), route)
+}
+
+/// `None` without an answer.
+fn forwarded(report: &Value) -> Option<Forwarded> {
+    let answers = |quantile: &str| report["answers"][quantile].as_f64();
+    Some(Forwarded {
+        route: report["route"].as_str().unwrap_or_default().to_owned(),
+        p50: answers("p50")?,
+        p90: answers("p90")?,
+        p99: answers("p99")?,
+    })
+}
+
+impl Groups {
+    pub(super) fn new(report: &Value) -> Self {
+        let list = report["groups"].as_array().into_iter().flatten();
+        let group = |group: &Value| {
+            let name = group["group"].as_str().unwrap_or_default();
+            (
+                name.to_owned(),
+                group["members"].as_u64().unwrap_or_default(),
+            )
+        };
+        let mut groups: Vec<_> = list.map(group).collect();
+        groups.sort_by_key(|(_, members)| Reverse(*members));
+        Self {
+            at: Instant::now(),
+            total: report["total"].as_u64().unwrap_or_default(),
+            groups,
+        }
+    }
 }
 
 fn requests(metrics: &Value) -> Requests {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::sample::{Route, Sample};
+use super::sample::{Forwarded, Groups, Route, Sample};
 use crate::{
     duration::{latency, short},
     members,
@@ -102,6 +102,8 @@ impl View {
                         .any(|state| line.contains(state))
                 }),
                 section(&routes_table(&routes), |_| false),
+                section(&forwarded_table(&now.forwarded), |_| false),
+                section(&groups_table(&now.groups), |_| false),
                 schedulers(before, now, seconds),
                 warnings(now),
             ],
@@ -190,24 +192,32 @@ fn summary(now: &Sample, rates: &Rates) -> Vec<Line> {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let sessions = &node["sessions"];
     let seconds = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), latency);
-    let second = format!(
-        "sessions {} here, {} of other gates   requests/s {:.0} (p50 {}, p99 {}), {} in flight",
-        count(number(&sessions["local"])),
-        count(number(&sessions["remote"])),
-        rates.requests,
-        seconds(now.requests.p50),
-        seconds(now.requests.p99),
-        count(number(&queues["client_requests"])),
-    );
-    let third = format!(
-        "handled/s {:.0}, failed/s {:.0}, forwarded/s {:.0}   queued {} tasks, {} to clients, {} to members",
-        rates.handled,
-        rates.failed,
-        rates.forwarded,
-        count(number(&queues["scheduler_tasks"])),
-        bytes(number(&queues["client_bytes"])),
-        bytes(number(&queues["cluster_bytes"])),
-    );
+    // Each of them in 80 columns.
+    let more = [
+        format!(
+            "sessions {} here, {} of other gates   groups {}",
+            count(number(&sessions["local"])),
+            count(number(&sessions["remote"])),
+            count(now.groups.total),
+        ),
+        format!(
+            "requests/s {:.0} (p50 {}, p99 {}), {} in flight",
+            rates.requests,
+            seconds(now.requests.p50),
+            seconds(now.requests.p99),
+            count(number(&queues["client_requests"])),
+        ),
+        format!(
+            "handled/s {:.0}, failed/s {:.0}, forwarded/s {:.0}",
+            rates.handled, rates.failed, rates.forwarded,
+        ),
+        format!(
+            "queued {} tasks, {} to clients, {} to members",
+            count(number(&queues["scheduler_tasks"])),
+            bytes(number(&queues["client_bytes"])),
+            bytes(number(&queues["cluster_bytes"])),
+        ),
+    ];
     let first = match ready {
         true => Line {
             text: printable(&text),
@@ -215,7 +225,8 @@ fn summary(now: &Sample, rates: &Rates) -> Vec<Line> {
         },
         false => Line::bad(text),
     };
-    vec![first, Line::plain(second), Line::plain(third)]
+    let more = more.map(Line::plain);
+    [first].into_iter().chain(more).collect()
 }
 
 fn routes_table(routes: &[(f64, f64, &String, &Route)]) -> Table {
@@ -239,6 +250,39 @@ fn routes_table(routes: &[(f64, f64, &String, &Route)]) -> Table {
             seconds(route.handler_p50),
             seconds(route.handler_p99),
         ]);
+    }
+    table
+}
+
+/// The slowest first.
+fn forwarded_table(forwarded: &[Forwarded]) -> Table {
+    let mut table = Table::new(&[
+        Text("FORWARDED TO OTHER MEMBERS"),
+        Number("ANSWER P50"),
+        Number("P90"),
+        Number("P99"),
+    ]);
+    let mut forwarded: Vec<_> = forwarded.iter().collect();
+    forwarded.sort_by(|a, b| b.p99.total_cmp(&a.p99));
+    for route in forwarded {
+        table.row([
+            route.route.clone(),
+            latency(route.p50),
+            latency(route.p90),
+            latency(route.p99),
+        ]);
+    }
+    table
+}
+
+fn groups_table(groups: &Groups) -> Table {
+    let mut table = Table::new(&[Text("GROUP"), Number("MEMBERS HERE")]);
+    for (name, members) in &groups.groups {
+        let name = match name.as_str() {
+            "" => "without a name",
+            name => name,
+        };
+        table.row([name.to_owned(), count(*members)]);
     }
     table
 }
@@ -302,5 +346,85 @@ fn warnings(now: &Sample) -> Section {
     Section {
         head: "WARNINGS, the newest first".to_owned(),
         rows: rows.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::top::sample::Requests;
+
+    fn busy_node() -> Sample {
+        let rows = |row: fn(u32) -> Value| (0..10).map(row).collect::<Vec<_>>();
+        let route = || Route {
+            handled: 1_234_567,
+            queue_p99: Some(0.0123),
+            ..Route::default()
+        };
+        let forwarded = |number| Forwarded {
+            route: format!("Far.Route{number}"),
+            p50: 0.001,
+            p90: 0.002,
+            p99: 0.003 * f64::from(number),
+        };
+        Sample {
+            at: Instant::now(),
+            node: json!({
+                "name": "127.0.0.1:4211", "role": "member", "missing": [], "version": "1.2.3",
+                "uptime_seconds": 1e6, "sessions": {"local": 12_345, "remote": 12_345},
+            }),
+            members: json!({"members": rows(|number| json!({
+                "address": format!("10.0.0.{number}:3250"), "label": "gate", "role": "member",
+            }))}),
+            queues: json!({
+                "client_requests": 12_345, "scheduler_tasks": 123_456, "client_bytes": 1_023_000_000,
+                "cluster_bytes": 1_023_000_000,
+            }),
+            schedulers: json!({"schedulers": rows(|number| json!({"name": format!("s{number}")}))}),
+            requests: Requests {
+                answered: 0,
+                p50: Some(0.00125),
+                p99: Some(0.0125),
+                forwarded: 0,
+            },
+            routes: (0..10)
+                .map(|number| (format!("Near.Route{number}"), route()))
+                .collect(),
+            forwarded: (0..10).map(forwarded).collect(),
+            groups: Groups::new(&json!({"total": 1234, "groups": rows(|number| json!({
+                "group": if number == 0 { String::new() } else { format!("table {number}") },
+                "members": if number == 0 { 700 } else { number },
+            }))})),
+            warnings: Some(json!({"warnings": rows(|_| json!({"message": "peer suspected"}))})),
+        }
+    }
+
+    #[test]
+    fn a_small_terminal_shows_all_that_there_is() {
+        let mut later = busy_node();
+        later.at += Duration::from_secs(1);
+        later.requests.answered = 123_456;
+        later.requests.forwarded = 123_456;
+        let view = View::new(&busy_node(), &later);
+        let fault = ("no answer".to_owned(), Duration::from_secs(1));
+        let [lines, faulty] = [None, Some(&fault)].map(|fault| view.lines(24, fault));
+        assert_eq!((lines.len(), faulty.len()), (24, 24), "{faulty:#?}");
+        let starts = |start: &str| {
+            let found = lines.iter().position(|line| line.text.starts_with(start));
+            found.unwrap_or_else(|| panic!("no {start:?} in {lines:#?}"))
+        };
+        for head in ["ADDRESS ", "ROUTE ", "SCHEDULER ", "WARNINGS"] {
+            starts(head);
+        }
+        // The slowest and the largest.
+        assert_eq!(starts("Far.Route9 "), starts("FORWARDED ") + 1);
+        assert_eq!(starts("without a name "), starts("GROUP ") + 1);
+        let width = |line: &Line| line.text.chars().count();
+        let summary = &lines[..5];
+        assert!(summary.iter().all(|line| width(line) <= 80), "{summary:#?}");
+        assert!(summary[1].text.ends_with("groups 1,234"), "{summary:#?}");
     }
 }

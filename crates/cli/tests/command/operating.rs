@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use nano::{
-    Admin, App, Cluster, Component, Handlers, Result, Session,
+    Admin, App, Cluster, Component, Group, Handlers, Result, Session,
     testing::{TestCluster, TestNode, eventually, within},
 };
 use tokio::{
@@ -12,6 +12,10 @@ use tokio::{
 };
 
 use crate::program::{nano, program, run};
+#[cfg(unix)]
+use crate::{program::signal, terminal::Terminal};
+#[cfg(unix)]
+use rustix::process::Signal;
 
 struct Room;
 
@@ -264,4 +268,46 @@ async fn top_goes_on_while_its_node_is_away() {
     node.stop().await;
     until("no answer from").await;
     assert!(process.try_wait().unwrap().is_none());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn top_fits_a_small_terminal() {
+    let cluster = TestCluster::with_master(
+        App::new().component(Room),
+        TestCluster::master_options().label("room"),
+    )
+    .await;
+    let gate = App::new()
+        .tcp("127.0.0.1:0")
+        .admin("127.0.0.1:0")
+        .cluster(cluster.member_options());
+    let table: Group = Group::new("table 1");
+    let gate =
+        TestNode::start(gate.on_session_open(move |session| table.add(session).map(drop))).await;
+    cluster.converged(&[&gate]).await;
+    let client = gate.client().await;
+    within("a join", client.request::<i64, _>("Room.Join", &7))
+        .await
+        .unwrap();
+
+    let mut terminal = Terminal::open(80, 24);
+    let mut top = terminal.run(program().args(["top", "--url", &url(&gate)]));
+    terminal.shows("\x1b[H").await;
+    let picture = terminal.shows("\x1b[J").await;
+    let lines: Vec<_> = picture.lines().collect();
+    assert!(lines.len() <= 24, "{picture}");
+    let under = |head: &str| {
+        let at = lines.iter().position(|line| line.contains(head));
+        let at = at.unwrap_or_else(|| panic!("no {head:?} in {picture}"));
+        lines[at + 1]
+    };
+    assert!(under("FORWARDED").starts_with("Room.Join "), "{picture}");
+    assert!(under("GROUP").starts_with("table 1 "), "{picture}");
+
+    // Ctrl-C ends it, and gives the terminal its content back.
+    signal(&top, Signal::INT);
+    terminal.shows("\x1b[?1049l").await;
+    let status = within("the end", top.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
 }
