@@ -320,8 +320,8 @@ impl Directory {
                             Ok(reply) => Some(wire::stepped_down(&reply)),
                             // This run of the gate is gone, with its sessions.
                             Err(error) if is_gone(&error) => {
-                                let (replaced, late) = (false, true);
-                                Some(GateReply::SteppedDown { replaced, late })
+                                let (claimant, late) = (None, true);
+                                Some(GateReply::SteppedDown { claimant, late })
                             }
                             Err(_) => None,
                         };

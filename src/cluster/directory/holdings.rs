@@ -334,7 +334,6 @@ impl Holdings {
         if let Some(State::Closing(closing)) = record.map(|record| &mut record.state)
             && !std::mem::replace(&mut closing.awaited, true)
         {
-            closing.replaced = replaced;
             closing.until = now + CALLBACK_TIMEOUT;
             self.effects.push(match replaced {
                 true => Effect::End { session },
@@ -415,10 +414,11 @@ impl Holdings {
         let Some(State::Closing(closing)) = state else {
             return false;
         };
-        let (replaced, waiting) = (closing.replaced, std::mem::take(&mut closing.waiting));
+        let (claimant, waiting) = (&closing.claimant, std::mem::take(&mut closing.waiting));
         let answered = !waiting.is_empty();
         for caller in waiting {
-            let reply = GateReply::SteppedDown { replaced, late };
+            let claimant = claimant.clone();
+            let reply = GateReply::SteppedDown { claimant, late };
             self.effects.push(Effect::Reply { caller, reply });
         }
         answered

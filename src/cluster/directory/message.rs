@@ -113,8 +113,9 @@ pub(crate) enum GateRequest {
 pub(crate) enum GateReply {
     /// The gate has no such session, or has no more.
     SteppedDown {
-        /// Whether the session was ended for the owner, and had not ended by itself.
-        replaced: bool,
+        /// The session whose login it was ended for, which need not be that of the call: the reply to
+        /// an earlier one may be lost. `None` if it has ended by itself, or was superseded.
+        claimant: Option<Place>,
         late: bool,
     },
     /// The session lives.

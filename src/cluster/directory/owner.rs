@@ -94,11 +94,11 @@ impl Owner {
                 Some(GateReply::Holdings { held, replaced }),
             ) => self.recovered(&gate, (&slots, view), &held, replaced, now),
             (
-                Outstanding::StepDown { step, claimant, .. },
-                Some(GateReply::SteppedDown { replaced, late }),
+                Outstanding::StepDown { step, .. },
+                Some(GateReply::SteppedDown { claimant, late }),
             ) => {
                 self.calls.finish(&step);
-                if let Some(claimant) = claimant.filter(|_| replaced) {
+                if let Some(claimant) = claimant {
                     let user = step.user.clone();
                     let replaced = Replaced {
                         user,

@@ -183,8 +183,8 @@ pub(super) fn step_down_request(request: &StepDownRequest) -> Result<GateRequest
 
 pub(super) fn step_down_reply(reply: &GateReply) -> StepDownReply {
     match reply {
-        GateReply::SteppedDown { replaced, late } => StepDownReply {
-            replaced: *replaced,
+        GateReply::SteppedDown { claimant, late } => StepDownReply {
+            claimant: claimant.as_ref().map(claimant_of),
             late: *late,
             ..StepDownReply::default()
         },
@@ -204,7 +204,7 @@ pub(super) fn stepped_down(reply: &StepDownReply) -> GateReply {
         (_, true) => GateReply::Stale,
         (true, false) => GateReply::Lives,
         (false, false) => GateReply::SteppedDown {
-            replaced: reply.replaced,
+            claimant: reply.claimant.as_ref().map(place),
             late: reply.late,
         },
     }

@@ -195,18 +195,19 @@ pub struct StepDownRequest {
     #[prost(uint64, tag = "7")]
     pub view: u64,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StepDownReply {
     #[prost(bool, tag = "1")]
     pub lives: bool,
-    /// Whether the session was ended for this call, and had not ended by itself.
-    #[prost(bool, tag = "2")]
-    pub replaced: bool,
     #[prost(bool, tag = "3")]
     pub late: bool,
     /// The gate has answered the owner of a later view.
     #[prost(bool, tag = "4")]
     pub stale: bool,
+    /// The session whose login it was ended for, which need not be that of this call. None if it has
+    /// ended by itself, or was superseded.
+    #[prost(message, optional, tag = "5")]
+    pub claimant: ::core::option::Option<Claimant>,
 }
 /// `Directory.Recover`, of a new owner to a gate: what it has in these slots. The gate accepts no
 /// grant of an earlier view for them from then on.

@@ -36,7 +36,7 @@ impl EndedSessions {
         let ended = self.by_session.get(&session);
         let ended = ended.filter(|replaced| replaced.user == *user);
         GateReply::SteppedDown {
-            replaced: ended.is_some(),
+            claimant: ended.map(|replaced| replaced.claimant.clone()),
             late: ended.is_some_and(|replaced| replaced.late),
         }
     }

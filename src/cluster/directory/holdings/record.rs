@@ -94,9 +94,7 @@ pub(super) struct Closing {
     /// When the session is forgotten, and waiting owners learn that the callbacks are late.
     pub(super) until: Instant,
     pub(super) waiting: Vec<CallerId>,
-    /// Whether it was ended for an owner.
-    pub(super) replaced: bool,
-    /// The session whose login it was ended for.
+    /// The session whose login it was ended for. `None` if it has ended by itself, or was superseded.
     pub(super) claimant: Option<Place>,
     /// Whether the gate waits for the callbacks. It does so for the first owner that asks.
     pub(super) awaited: bool,
@@ -109,7 +107,6 @@ impl Closing {
             claim,
             until: now + CALLBACK_TIMEOUT,
             waiting: Vec::new(),
-            replaced: false,
             claimant: None,
             awaited: false,
         }

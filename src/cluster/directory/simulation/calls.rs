@@ -146,8 +146,8 @@ impl World {
                 ..
             } => {
                 let ends = matches!(request, GateRequest::StepDown { .. });
-                let (replaced, late) = (false, true);
-                let reply = ends.then_some(GateReply::SteppedDown { replaced, late });
+                let (claimant, late) = (None, true);
+                let reply = ends.then_some(GateReply::SteppedDown { claimant, late });
                 let message = Message::GateReply {
                     to: owner,
                     call,

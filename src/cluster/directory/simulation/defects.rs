@@ -82,7 +82,7 @@ impl World {
                     reply: Some(reply), ..
                 },
             ) => match reply {
-                GateReply::SteppedDown { replaced, .. } => *replaced = false,
+                GateReply::SteppedDown { claimant, .. } => *claimant = None,
                 GateReply::Holdings { replaced, .. } => replaced.clear(),
                 GateReply::Lives | GateReply::Stale => {}
             },

@@ -156,12 +156,11 @@ impl World {
                 if let Some(holding) = user {
                     self.oracle.replaced(&holding.user, (process, session));
                 }
-                // Of a gate that may have been evicted nothing is promised.
-                if running.has_lease(self.network.now)
-                    && let Some(claimant) = running.gate.claimant(session)
-                {
+                if let Some(claimant) = running.gate.claimant(session) {
                     let login = (claimant.gate.incarnation, claimant.session);
-                    self.oracle.made_way((process, session), login);
+                    // Of a gate that may have been evicted nothing is promised.
+                    let in_view = running.has_lease(self.network.now);
+                    self.oracle.made_way((process, session), login, in_view);
                 }
                 if self.defect == Some(Defect::SkipsCallbacks) {
                     running
@@ -203,6 +202,9 @@ impl World {
                 if let Some(user) = running.gate.user_of(session) {
                     let claim = running.gate.claim_of(session).unwrap_or_default();
                     self.oracle.claims(user, (process, session), claim);
+                    if replaced {
+                        self.oracle.says_replaced(user, (process, session));
+                    }
                 }
                 // Before it is in a view nothing is promised.
                 if !running.has_lease(now) {

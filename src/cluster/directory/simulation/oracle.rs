@@ -48,6 +48,8 @@ pub(super) struct Oracle {
     unfinished: BTreeMap<UserId, Vec<Key>>,
     /// Sessions that were ended for logins, by login.
     made_way: BTreeMap<Key, Key>,
+    /// All logins that sessions were ended for.
+    replacing: BTreeSet<Key>,
     /// Since when the close callbacks run.
     closing: BTreeMap<Key, Instant>,
     /// The sessions that gates have named when they left, by the owner that knows of them.
@@ -148,9 +150,21 @@ impl Oracle {
         }
     }
 
-    /// A session is ended for a login.
-    pub(super) fn made_way(&mut self, key: Key, login: Key) {
-        self.made_way.insert(login, key);
+    /// A session is ended for a login. The owners learn so if its gate is in a view.
+    pub(super) fn made_way(&mut self, key: Key, login: Key, in_view: bool) {
+        self.replacing.insert(login);
+        if in_view {
+            self.made_way.insert(login, key);
+        }
+    }
+
+    /// A login says that it has replaced a session: one must have been ended for it.
+    pub(super) fn says_replaced(&mut self, user: &UserId, key: Key) {
+        if !self.replacing.contains(&key) {
+            self.fail(format!(
+                "login of {user} at {key:?} has replaced a session, and none was ended for it"
+            ));
+        }
     }
 
     /// A session that was granted before is confirmed again.

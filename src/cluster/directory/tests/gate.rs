@@ -102,23 +102,28 @@ impl Tested {
         self.grant(1);
     }
 
-    /// An owner wants a session to end for another.
+    /// An owner wants a session to end for one that has the number of the call.
     fn step_down(&mut self, owner: &str, caller: CallerId, user: &UserId, session: i64) {
         let request = GateRequest::StepDown {
             view: 1,
             user: user.clone(),
             session,
             ask: false,
-            claimant: Some(place("c", 9)),
+            claimant: Some(place("c", caller as i64)),
         };
         self.step(|gate, now| gate.on_call(&node(owner), caller, request, now));
     }
 
-    /// Takes the reply to a caller, as `(replaced, late)`; `None` if there is none.
+    /// Takes the reply to a caller: whether the session was ended for the one of call 1, and whether
+    /// that is late; `None` if there is none.
     fn stepped_down(&mut self, caller: CallerId) -> Option<(bool, bool)> {
         let mut to_caller = self.replies.extract_if(.., |(to, _)| *to == caller);
         match to_caller.next()?.1 {
-            GateReply::SteppedDown { replaced, late } => Some((replaced, late)),
+            GateReply::SteppedDown { claimant, late } => {
+                let replaced = claimant.is_some();
+                assert!(!replaced || claimant == Some(place("c", 1)), "{claimant:?}");
+                Some((replaced, late))
+            }
             other => panic!("{other:?}"),
         }
     }

@@ -129,11 +129,21 @@ impl Tested {
         taken.filter_map(place).collect()
     }
 
-    /// Answers the only call that wants a session ended.
+    /// Answers the only call that wants a session ended: with `replaced` it was for the login that
+    /// the call names.
     fn stepped_down(&mut self, replaced: bool, late: bool) {
+        let named = self.calls.iter().find_map(|(_, _, request)| match request {
+            GateRequest::StepDown { claimant, .. } => claimant.clone(),
+            GateRequest::Recover { .. } => None,
+        });
+        self.stepped_down_for(named.filter(|_| replaced), late);
+    }
+
+    /// Answers the only call that wants a session ended, which was ended for `claimant`.
+    fn stepped_down_for(&mut self, claimant: Option<Place>, late: bool) {
         let calls = self.step_downs();
         assert_eq!(calls.len(), 1, "{calls:?}");
-        let reply = GateReply::SteppedDown { replaced, late };
+        let reply = GateReply::SteppedDown { claimant, late };
         self.reply(calls[0].0, Some(reply));
         assert_eq!(self.owner.check_counts(), Ok(()));
     }
@@ -229,6 +239,21 @@ fn a_login_says_what_has_ended_for_it_also_when_it_is_made_again() {
         tested.stepped_down(true, false);
         assert_eq!(tested.granted(next), Some((true, false)));
     }
+}
+
+#[test]
+fn a_login_that_learns_of_the_end_of_a_session_for_another_says_nothing_of_it() {
+    let view = view(1, &["a", "b", "o"]);
+    let user = users(&[(&view, "o")]).next().unwrap();
+    let mut tested = Tested::in_view("o", &view);
+    tested.claim("a", 1, &user);
+    // Its gate has ended the session for the login of 2, whose claim is made again later.
+    let other = tested.claim("b", 3, &user);
+    tested.stepped_down_for(Some(place("b", 2)), false);
+    assert_eq!(tested.granted(other), Some((false, false)));
+    let again = tested.claim("b", 2, &user);
+    tested.stepped_down(false, false);
+    assert_eq!(tested.granted(again), Some((true, false)));
 }
 
 #[test]

@@ -209,7 +209,8 @@ fn a_login_that_is_made_again_is_as_late_as_before() {
     let answers = [(false, true), (true, false)];
     for ((call, _), (replaced, late)) in calls.into_iter().zip(answers) {
         let claim = tested.claim("b", 2, &user);
-        tested.reply(call, Some(GateReply::SteppedDown { replaced, late }));
+        let claimant = replaced.then(|| place("b", 2));
+        tested.reply(call, Some(GateReply::SteppedDown { claimant, late }));
         let granted = replaced.then_some((true, true));
         assert_eq!(tested.granted(claim), granted);
     }
@@ -327,8 +328,8 @@ fn of_sessions_that_a_gate_does_not_name_it_is_asked_for_those_with_claims() {
     assert_eq!(calls.len(), 2);
     tested.reply(calls[0].0, Some(GateReply::Lives));
     assert_eq!(tested.granted(claim), None);
-    let (replaced, late) = (true, false);
-    let ended = GateReply::SteppedDown { replaced, late };
+    let (claimant, late) = (Some(place("b", 2)), false);
+    let ended = GateReply::SteppedDown { claimant, late };
     tested.reply(calls[1].0, Some(ended));
     assert_eq!(tested.granted(claim), Some((true, false)));
 }
