@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { names } from '../../src/admin/dashboard/dom.js'
-import { lostMembers, outcome, Problems } from '../../src/admin/dashboard/problems.js'
+import { behind, lostMembers, outcome, Problems } from '../../src/admin/dashboard/problems.js'
 import { Samples } from '../../src/admin/dashboard/samples.js'
 
 const held = (age) => [{ key: 'room', age }]
@@ -45,7 +45,10 @@ test('what a node or its peer that is gone had is not ended', () => {
 
 test('members with the same label differ in their names by their addresses', () => {
   const members = [{ label: 'gate', address: 'a:1' }, { label: 'gate', address: 'a:2' }, { label: 'room', address: 'a:3' }, { label: '', address: 'a:4' }, { label: '', address: 'a:5' }]
-  assert.deepEqual(members.map(names(members)), ['gate (a:1)', 'gate (a:2)', 'room', 'a:4', 'a:5'])
+  const all = members.map(names(members))
+  assert.deepEqual(all, ['gate (a:1)', 'gate (a:2)', 'room', 'a:4', 'a:5'])
+  // A row has each address once.
+  assert.deepEqual(members.map(({ address }, at) => behind(all[at], address)), [[], [], ['a:3'], [], []])
 })
 
 test('a lost member is listed once, by its latest eviction, until it is back', () => {

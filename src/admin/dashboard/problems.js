@@ -93,15 +93,19 @@ function asked(cluster, name) {
   ].join('; ')
 }
 
+/** What stands behind the name of a member: its address, unless the name has it. */
+export const behind = (name, address) => (name.includes(address) ? [] : [address])
+
 /** What the members say now. */
 function current(cluster, name, inspect) {
   const links = new Set()
+  const small = (name, address) => behind(name, address).map((text) => el('small', {}, text))
   const lost = lostMembers(cluster).map(({ address, label, evicted_ms }) => ({
     key: JSON.stringify(['lost', address, evicted_ms]),
     address,
     node: label || address,
     title: 'member lost',
-    text: [`evicted ${clock(evicted_ms)}: its heartbeats stopped`, el('small', {}, address)],
+    text: [`evicted ${clock(evicted_ms)}: its heartbeats stopped`, ...small(label || address, address)],
   }))
   const reported = cluster.flatMap(({ address, self, summary, error }) => {
     const row = (title, key, text, age) => ({ key: JSON.stringify(key), address, node: name(address), self, title, text, age })
@@ -122,7 +126,10 @@ function current(cluster, name, inspect) {
       const who = [user === null ? null : `user ${user}`, client].filter(Boolean).join(', ')
       return row('client floods', ['floods', address, session], ['session ', id, ` sends ${count(messages_per_second)} messages per second`, el('small', {}, who)])
     })
-    const broken = summary.links.filter(isNew).map((link) => ({ ...row(`link ${link.state}`, ['link', [address, link.address].sort()], [`to ${name(link.address)}`, el('small', {}, link.address)]), peer: link.address }))
+    const broken = summary.links.filter(isNew).map(({ state, address: peer }) => {
+      const text = [`to ${name(peer)}`, ...small(name(peer), peer)]
+      return { ...row(`link ${state}`, ['link', [address, peer].sort()], text), peer }
+    })
     const unanswered = summary.unanswered_per_second
     return [
       ...blocked,
