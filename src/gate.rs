@@ -55,6 +55,7 @@ mod migration_out;
 mod migration_service;
 mod migration_state;
 mod moved_close;
+mod obstacle;
 mod opening;
 mod pages;
 mod pending_check;
@@ -82,13 +83,14 @@ pub use self::{
 pub(crate) use self::{
     config::{GateConfig, OpenHook, default_memory},
     live_limits::LiveLimits,
+    obstacle::Staying,
 };
 
 use self::{
     accept::{accept, accept_custom},
     bound_listener::{Accepting, BoundListener},
     client_state::FLUSH_TIMEOUT,
-    migration_out::migrate_all,
+    migration_out::{migrate_all, staying},
     migration_service::MigrationService,
     shared::Shared,
     tunnel::{client::TunnelClient, wire},
@@ -215,6 +217,11 @@ impl Gate {
     /// Moves sessions that can be resumed to other gates, for as long as it is polled.
     pub(crate) async fn migrate_sessions(&self) {
         migrate_all(&self.shared).await;
+    }
+
+    /// How many sessions of a gate that drains have not moved, by what keeps them.
+    pub(crate) fn staying(&self) -> Staying {
+        staying(&self.shared)
     }
 
     /// Stops accepting, and waits until the addresses are free.

@@ -142,6 +142,14 @@ impl Metrics {
         self.count(SESSION_MIGRATIONS, ("outcome", outcome));
     }
 
+    /// Sets how many sessions of a gate that drains an obstacle keeps.
+    pub(crate) fn kept(&self, obstacle: &'static str, sessions: usize) {
+        let gauge = self
+            .handles
+            .gauge_with(DRAINING_SESSIONS, &[("obstacle", obstacle)]);
+        gauge.set(sessions as f64);
+    }
+
     /// Counts a closed connection by its reason. Rare enough to look the handle up each time.
     pub(crate) fn closed(&self, reason: &'static str) {
         self.count(CONNECTIONS_CLOSED, ("reason", reason));

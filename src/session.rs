@@ -24,6 +24,7 @@ mod close_state;
 mod data;
 mod endings;
 mod extensions;
+mod kept;
 mod pins;
 mod push;
 mod reply_to;
@@ -50,6 +51,7 @@ pub use self::{
 pub(crate) use self::{
     close_state::{GroupRef, SessionKey},
     handle::{Call, CallRouter, SessionTable},
+    kept::Kept,
     push::GateMulticast,
     registry::{OnBind, SessionHooks, SessionOwner, UserObserver},
     reply_to::{Caller, CancelCall, ReplyTo},

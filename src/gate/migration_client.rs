@@ -5,8 +5,10 @@ use std::mem;
 use super::{
     client_state::{ClientState, Phase, Requests},
     close_code::Ending,
+    departure::Step,
     handle::ConnectionHandle,
     liveness::Handshake,
+    obstacle::Obstacle,
     resume::replay::Replay,
 };
 use crate::{
@@ -18,22 +20,30 @@ use crate::{
 const MAX_MOVED: usize = 12 * 1024 * 1024;
 
 impl ClientState {
-    /// Whether a client that may return can move to another gate: it has acknowledged its handshake,
+    /// Checks that the client can move to another gate: it may return, has acknowledged its handshake,
     /// and all its requests in flight are among those that other nodes answer.
-    pub(super) fn is_movable(&self, elsewhere: &[u64]) -> bool {
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(super) fn check_movable(&self, elsewhere: &[u64]) -> Result<(), Obstacle> {
         let mut requests = self.in_flight.iter();
-        matches!(self.phase, Phase::Open | Phase::Away)
-            && self.replay.is_some()
-            && self.handshake == Handshake::Acknowledged
-            && self.held.is_none()
-            && self.queued_bytes() <= MAX_MOVED
-            && requests.all(|(id, _)| elsewhere.contains(&id))
+        Err(match self.phase {
+            Phase::Moving(_) => Obstacle::Moving,
+            Phase::Draining | Phase::Flushing { .. } | Phase::Closed => Obstacle::Closing,
+            _ if self.replay.is_none() => Obstacle::NotResumable,
+            _ if self.handshake != Handshake::Acknowledged => Obstacle::Handshake,
+            _ if self.held.is_some() => Obstacle::Attempt(Step::Deferred),
+            _ if self.queued_bytes() > MAX_MOVED => Obstacle::Queue,
+            _ if !requests.all(|(id, _)| elsewhere.contains(&id)) => Obstacle::Requests,
+            Phase::Open | Phase::Away => return Ok(()),
+        })
     }
 
-    /// Takes everything of a client that is away and [movable](ClientState::is_movable), for another
+    /// Takes everything of a client that is away and [movable](ClientState::check_movable), for another
     /// gate. What is queued counts as sent.
     pub(super) fn take_moving(&mut self, elsewhere: &[u64]) -> Option<Self> {
-        if !self.is_away() || self.queue.has_unprocessed() || !self.is_movable(elsewhere) {
+        if !self.is_away() || self.queue.has_unprocessed() || self.check_movable(elsewhere).is_err()
+        {
             return None;
         }
         let moving = Self {
@@ -95,9 +105,9 @@ impl ClientState {
 }
 
 impl ConnectionHandle {
-    /// See [`ClientState::is_movable`].
-    pub(super) fn is_movable(&self, elsewhere: &[u64]) -> bool {
-        self.state.lock().client.is_movable(elsewhere)
+    /// See [`ClientState::check_movable`].
+    pub(super) fn check_movable(&self, elsewhere: &[u64]) -> Result<(), Obstacle> {
+        self.state.lock().client.check_movable(elsewhere)
     }
 
     /// See [`ClientState::take_moving`]. The pipeline processes what is queued before.

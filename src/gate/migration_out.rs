@@ -12,11 +12,11 @@
 //!
 //! [`Departure`] decides what follows from each step.
 
-use std::{any::Any, future::poll_fn, mem, sync::Arc, time::Duration};
+use std::{any::Any, collections::BTreeSet, future::poll_fn, mem, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     client_state::ClientState,
@@ -26,6 +26,7 @@ use super::{
     migration_close::write_close,
     migration_message::{ADOPT, CLOSE, HOLD, Leaving, READY, RELEASE, write},
     moved_close::{Follow, MovedClose},
+    obstacle::{Obstacle, Staying},
     shared::Shared,
 };
 use crate::{
@@ -40,6 +41,9 @@ use crate::{
 
 /// How often sessions are looked for that can move, and gates that take them.
 const INTERVAL: Duration = Duration::from_millis(200);
+
+/// When it is reported which sessions stay, if the first round through them takes long.
+const REPORT_BY: Duration = Duration::from_secs(5);
 
 /// How long a member may take to say whether it takes sessions.
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,6 +62,10 @@ pub(super) async fn migrate_all(gate: &Arc<Shared>) {
     if gate.tunnels.is_none() {
         return std::future::pending().await;
     }
+    tokio::join!(move_all(gate), report(gate));
+}
+
+async fn move_all(gate: &Arc<Shared>) {
     loop {
         let ready = ready_gates(gate).await;
         gate.migrations.set_ready(ready);
@@ -66,11 +74,38 @@ pub(super) async fn migrate_all(gate: &Arc<Shared>) {
             let Ok(permit) = gate.migrations.leaving.clone().acquire_owned().await else {
                 return;
             };
-            if is_movable(gate, id) && gate.migrations.choose(id).is_some() {
-                gate.resumable.migrate(id, permit);
+            let movable = check_movable(gate, id).and_then(|()| {
+                let chosen = gate.migrations.choose(id);
+                chosen.ok_or(Obstacle::Attempt(Step::Gates))
+            });
+            match movable {
+                Ok(_) => gate.resumable.migrate(id, permit),
+                Err(obstacle) => gate.resumable.note(id, obstacle),
             }
         }
         sleep(INTERVAL).await;
+    }
+}
+
+/// Says which sessions stay: in the metrics, and once in the log.
+async fn report(gate: &Shared) {
+    let by = Instant::now() + REPORT_BY;
+    let (mut reported, mut obstacles) = (false, BTreeSet::new());
+    loop {
+        sleep(INTERVAL).await;
+        let staying = staying(gate);
+        obstacles.extend(staying.obstacles());
+        for obstacle in &obstacles {
+            gate.metrics.kept(obstacle, staying.kept_by(obstacle));
+        }
+        let is_known = staying.kept_by(Obstacle::Waiting.label()) == 0 || Instant::now() >= by;
+        if is_known && !mem::replace(&mut reported, true) && staying.sessions() != 0 {
+            info!(
+                sessions = staying.sessions(),
+                obstacles = staying.to_string(),
+                "sessions do not move to another gate"
+            );
+        }
     }
 }
 
@@ -88,32 +123,48 @@ async fn ready_gates(gate: &Shared) -> Vec<Member> {
     join_all(asked).await.into_iter().flatten().collect()
 }
 
-/// Whether a session can move now: nothing of it is on this node alone.
-fn is_movable(gate: &Shared, id: i64) -> bool {
-    let Some(session) = gate.node.sessions().find_local(id) else {
-        return false;
-    };
-    let sink: &dyn Any = &**session.sink();
-    let handle = sink.downcast_ref::<ConnectionHandle>();
-    let requests = served(gate, &session).map(|served| requests(&served));
-    session.inner().is_bare()
-        && may_move(gate, &session)
-        && gate.node.sessions().claim(&session).is_some()
-        && handle
-            .zip(requests)
-            .is_some_and(|(it, elsewhere)| it.is_movable(&elsewhere))
+/// The sessions of this gate's clients, by what keeps them here.
+pub(super) fn staying(gate: &Shared) -> Staying {
+    let (mut staying, sessions) = (Staying::default(), gate.node.sessions().local_count());
+    if gate.tunnels.is_none() {
+        staying.add(Obstacle::NoCluster, sessions);
+        return staying;
+    }
+    let resumable = gate.resumable.count_staying(&mut staying);
+    staying.add(Obstacle::NotResumable, sessions.saturating_sub(resumable));
+    staying
 }
 
-/// Whether no handler of this node has served the session, or the application lets it go.
-fn may_move(gate: &Shared, session: &Session) -> bool {
-    if session.inner().sequencer.is_unused() {
-        return true;
+/// Checks that a session can move now: nothing of it is on this node alone.
+///
+/// # Errors
+/// What keeps it here.
+fn check_movable(gate: &Shared, id: i64) -> Result<(), Obstacle> {
+    let sessions = gate.node.sessions();
+    let session = sessions.find_local(id).ok_or(Obstacle::Closing)?;
+    if let Some(kept) = session.inner().kept() {
+        return Err(Obstacle::Kept(kept));
     }
-    let Some(hook) = &gate.config.on_migrate else {
-        return false;
-    };
+    check_allowed(gate, &session)?;
+    sessions.claim(&session).ok_or(Obstacle::Login)?;
+    let served = served(gate, &session).ok_or(Obstacle::BasicMember)?;
+    let sink: &dyn Any = &**session.sink();
+    let handle = sink.downcast_ref::<ConnectionHandle>();
+    let handle = handle.ok_or(Obstacle::Closing)?;
+    handle.check_movable(&requests(&served))
+}
+
+/// Checks that no handler of this node has served the session, or that the application lets it go.
+fn check_allowed(gate: &Shared, session: &Session) -> Result<(), Obstacle> {
+    if session.inner().sequencer.is_unused() {
+        return Ok(());
+    }
+    let hook = gate.config.on_migrate.as_ref().ok_or(Obstacle::Served)?;
     let asked = catch_panic(&gate.metrics.panics, "panicked", || Ok(hook(session)));
-    asked.unwrap_or(false)
+    match asked {
+        Ok(true) => Ok(()),
+        _ => Err(Obstacle::Refused),
+    }
 }
 
 /// The nodes that serve a session, and its requests in flight there; `None` if one of them is a
@@ -172,6 +223,7 @@ pub(super) async fn migrate(connection: &mut Connection<BoxTransport>, gate: &Ar
         Err((step, error)) => {
             gate.metrics.migrated(step.label());
             debug!(session = id, user = user.as_ref().map(UserId::logged), step = step.label(), %error, "session not moved");
+            gate.resumable.note(id, Obstacle::Attempt(step));
             let now = Instant::now();
             let again = |failures| now + retry_pause(failures, rand::random());
             gate.resumable.stay(id, again);
@@ -276,7 +328,7 @@ impl<'a> Migration<'a> {
         channels: Vec<(Arc<str>, Position)>,
     ) -> Result<(Leaving<'a>, ClientState)> {
         let node = &self.gate.node;
-        if !self.session.inner().is_bare() {
+        if self.session.inner().kept().is_some() {
             return Err(stays("this node has a part of it"));
         }
         let claim = node.sessions().claim(self.session);

@@ -40,6 +40,9 @@ names! {
     /// `unanswered` if the next gate has left, or was silent for too long, while it took the session; or
     /// why the session stays for now: `gates`, `deferred`, `hold`, `channels`, `kept`, `refused`.
     SESSION_MIGRATIONS = "nano_session_migrations_total",
+    /// Sessions of a gate that drains which have not moved, with a label `obstacle`: what keeps them (see
+    /// the runbook). Set while it drains.
+    DRAINING_SESSIONS = "nano_draining_sessions",
     /// Messages received from clients.
     MESSAGES_RECEIVED = "nano_messages_received_total",
     /// Packets written to clients, handshake and heartbeat packets included. Counted when they leave

@@ -78,9 +78,11 @@ impl Draining {
                     break;
                 }
                 Step::Overdue => {
+                    let staying = self.gate.staying();
+                    let obstacles = (staying.sessions() != 0).then(|| staying.to_string());
                     warn!(
                         sessions = count(),
-                        "drain deadline passed, stopping with players connected"
+                        obstacles, "drain deadline passed, stopping with players connected"
                     );
                     break;
                 }

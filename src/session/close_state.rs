@@ -126,12 +126,14 @@ impl<C> CloseState<C> {
         self.0.lock().channels = None;
     }
 
-    /// Whether nothing happens when the session ends: no callback waits, and it is in no group.
-    /// Channels do not count.
-    pub(super) fn is_bare(&self) -> bool {
+    /// Whether a callback runs when the session ends.
+    pub(super) fn has_callbacks(&self) -> bool {
+        !self.0.lock().callbacks.is_empty()
+    }
+
+    pub(super) fn is_in_group(&self) -> bool {
         let state = self.0.lock();
-        let mut groups = state.groups.iter();
-        state.callbacks.is_empty() && groups.all(|group| group.strong_count() == 0)
+        state.groups.iter().any(|group| group.strong_count() > 0)
     }
 
     /// The names of the groups the session is in.

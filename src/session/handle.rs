@@ -295,16 +295,6 @@ impl SessionInner {
         }
     }
 
-    /// Whether this node keeps nothing of the session for the application, and handles no message of
-    /// it: no data, extensions, pins, groups and close callbacks.
-    pub(crate) fn is_bare(&self) -> bool {
-        self.data.is_empty()
-            && self.extensions.count() == 0
-            && self.pins.is_empty()
-            && self.close_state.is_bare()
-            && self.sequencer.is_idle()
-    }
-
     /// Changes the user on this node alone.
     pub(crate) fn rebind(&self, user: Option<UserId>) {
         match self.table() {

@@ -299,3 +299,60 @@ async fn a_session_that_the_next_gate_takes_without_an_answer_is_counted() {
     counts.expect(&outcome(&first, "unanswered"), 1).await;
     drop(release);
 }
+
+#[tokio::test]
+async fn what_keeps_sessions_on_a_gate_that_drains_is_counted() {
+    type Keep = fn(&Session);
+    let keeps: [Keep; 4] = [
+        |session| session.set("lives", 3),
+        |session| drop(session.extensions().insert(3u8)),
+        |session| drop(session.on_closed(|_, _| {})),
+        // It moves.
+        |_| {},
+    ];
+    let mut counts = Counts::start().await;
+    let world = World::start().await;
+    let next = AtomicUsize::new(0);
+    let app = App::new().component(Till::default());
+    let app = app.on_session_open(move |session| {
+        if let Some(keep) = keeps.get(next.fetch_add(1, Ordering::SeqCst)) {
+            keep(session);
+        }
+        Ok(())
+    });
+    let first = world.gate(app).await;
+    let hook = world.gate(App::new().component(Till::default()).on_migrate(|_| false));
+    let hook = hook.await;
+    world.0.converged(&[&first, &hook]).await;
+    let mut clients = Vec::new();
+    for _ in keeps {
+        clients.push(Returning::connect(first.node()).await);
+    }
+    // Served by a handler of the gate, without a hook and with one that says no.
+    for gate in [&first, &hook] {
+        let mut served = Returning::connect(gate.node()).await;
+        served.client.call(1, "Till.Echo", r#""x""#).await;
+        clients.push(served);
+    }
+    let mut plain = RawClient::tcp(first.client_address()).await;
+    plain.handshake().await;
+
+    let kept = |gate: &TestNode, obstacle: &str| {
+        let series = Series::of(gate.node()).named(names::DRAINING_SESSIONS);
+        format!("{series}{{obstacle={obstacle}}}")
+    };
+    // The other gate takes no sessions when it drains itself.
+    first.handle().drain(LONG);
+    counts.expect(&outcome(&first, "moved"), 1).await;
+    hook.handle().drain(LONG);
+    for obstacle in [
+        "data",
+        "extensions",
+        "callbacks",
+        "no_hook",
+        "not_resumable",
+    ] {
+        counts.expect_at_least(&kept(&first, obstacle), 1).await;
+    }
+    counts.expect_at_least(&kept(&hook, "hook"), 1).await;
+}

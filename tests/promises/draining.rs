@@ -3,13 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use nano::{
-    App, CloseReason, Component, Handle, Handlers, Raw, Readiness, Session, Timeouts,
+    App, CloseReason, Cluster, Component, Handle, Handlers, Raw, Readiness, Session, Timeouts,
     kick::Reconnect,
 };
 use tokio::{net::TcpStream, time::Instant};
 
 use crate::{
     harness::{Echo, Ends, start},
+    log::Log,
     support::{RawClient, eventually, within},
 };
 
@@ -117,4 +118,32 @@ async fn a_node_without_players_stops_after_the_delay() {
     node.handle().drain(LONG);
     within("the end of the node", node.stopped()).await;
     assert!(begun.elapsed() >= delay);
+}
+
+#[tokio::test]
+async fn the_log_says_how_many_sessions_stay_and_why_at_the_beginning_and_at_the_deadline() {
+    let log = Log::captured();
+    let master = Cluster::master().listen("127.0.0.1:0");
+    let gates = [
+        (App::new().cluster(master), r#"obstacles="3 not_resumable""#),
+        (App::new(), r#"obstacles="3 no_cluster""#),
+    ];
+    for (app, obstacles) in gates {
+        let node = start(app.component(Echo)).await;
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            let mut client = RawClient::tcp(node.addresses()[0]).await;
+            client.handshake().await;
+            clients.push(client);
+        }
+        node.handle().drain(LONG);
+        if obstacles.contains("resumable") {
+            let stay = || log.count(&["do not move to another gate sessions=3", obstacles]);
+            eventually("they stay", || stay() == 1).await;
+        }
+        node.handle().drain(Duration::ZERO);
+        within("the end of the node", node.stopped()).await;
+        let lost = log.count(&["drain deadline passed", "sessions=3", obstacles]);
+        assert_eq!(lost, 1, "{obstacles}");
+    }
 }

@@ -7,7 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Warnings and errors of all tests, with the messages they were logged in.
+/// Warnings and errors of all tests, with the messages they were logged in, and what keeps sessions on a
+/// gate that drains.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -15,7 +16,7 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("warn,nano::message=info")
+        .with_env_filter("warn,nano::message=info,nano::gate::migration_out=info")
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();

@@ -241,7 +241,7 @@ impl World {
 
     /// Moves the session, if it can move now.
     fn change_gates(&mut self, fate: Fate) -> Result<(), End> {
-        if !self.state.is_movable(&[]) {
+        if self.state.check_movable(&[]).is_err() {
             return Ok(());
         }
         self.lose();

@@ -13,7 +13,14 @@ use tokio::{
 };
 
 use super::token::{self, Secret};
-use crate::{gate::opening::Opening, net::stream::Transport, resume::Lost};
+use crate::{
+    gate::{
+        obstacle::{Obstacle, Staying},
+        opening::Opening,
+    },
+    net::stream::Transport,
+    resume::Lost,
+};
 
 /// How many sessions that have ended are remembered, with the reason.
 const ENDED: usize = 1024;
@@ -73,6 +80,8 @@ struct Entry {
     /// When it may be tried again to move the session, and how often it has failed.
     migrate_at: Option<Instant>,
     failures: u32,
+    /// What has kept it here so far, while the gate drains.
+    obstacle: Obstacle,
 }
 
 /// What is next for a session without a connection.
@@ -168,6 +177,7 @@ impl Registry {
             migrating: None,
             migrate_at: None,
             failures: 0,
+            obstacle: Obstacle::Waiting,
         };
         let mut table = self.0.lock();
         let has_room = table.sessions.len() < most;
@@ -197,9 +207,26 @@ impl Registry {
                 return;
             };
             entry.migrating = Some(permit);
+            entry.obstacle = Obstacle::Moving;
             entry.session.clone()
         };
         session.supersede();
+    }
+
+    /// Notes what keeps a session here.
+    pub(in crate::gate) fn note(&self, id: i64, obstacle: Obstacle) {
+        if let Some(entry) = self.0.lock().sessions.get_mut(&id) {
+            entry.obstacle = obstacle;
+        }
+    }
+
+    /// Counts the sessions by what keeps them here, and returns how many there are.
+    pub(in crate::gate) fn count_staying(&self, staying: &mut Staying) -> usize {
+        let table = self.0.lock();
+        for entry in table.sessions.values() {
+            staying.add(entry.obstacle, 1);
+        }
+        table.sessions.len()
     }
 
     /// Notes that a session does not move. `again` returns when it may be tried again, after so many

@@ -64,7 +64,7 @@ impl World {
             };
             let elsewhere = self.served(gate, id).into_iter().flat_map(|(_, it)| it);
             let elsewhere: Vec<_> = elsewhere.collect();
-            let is_movable = entry.handle.0.lock().is_movable(&elsewhere);
+            let is_movable = entry.handle.0.lock().check_movable(&elsewhere).is_ok();
             if !is_movable || self.next_gates(gate).is_empty() {
                 continue;
             }
