@@ -106,6 +106,9 @@ impl Repl {
                         notices.notice(&format!("{reason}; connecting again"))
                     }
                     Event::Resumed => notices.notice("back in the session"),
+                    Event::Lost(reason) => {
+                        notices.notice(&format!("the session is lost: {reason}; this is a new one"))
+                    }
                     other => notices.notice(&format!("{other:?}")),
                 });
         let pushes = builder.pushes();
@@ -123,22 +126,28 @@ impl Repl {
             client,
             by_hand,
         };
-        tokio::spawn(deliver(pushes, play.inbox.clone(), play.output.clone()));
+        let delivery = tokio::spawn(deliver(pushes, play.inbox.clone(), play.output.clone()));
         if by_hand {
-            let closed = play.client.clone();
-            let output = play.output.clone();
-            tokio::spawn(async move {
-                let reason = closed.closed().await;
-                output.notice(&format!("{reason}; press Enter to leave"));
-            });
             play.output.notice(&format!(
                 "connected to {}; `help` lists the commands",
                 self.url
             ));
         }
-        let done = play.play(&mut input).await;
+        let done = {
+            let mut playing = pin!(play.play(&mut input));
+            tokio::select! {
+                biased;
+                done = &mut playing => done,
+                reason = play.client.closed(), if by_hand => {
+                    play.output.notice(&format!("{reason}; press Enter to leave"));
+                    playing.await
+                }
+            }
+        };
         play.client.close();
         play.client.closed().await;
+        // It prints what has arrived. A panic of it was reported.
+        let _ = delivery.await;
         done
     }
 }
@@ -170,6 +179,11 @@ impl Play<'_> {
         while let Some(line) = input.next().await? {
             number += 1;
             let command = match command::parse(&line, self.options.raw) {
+                // Enter leaves.
+                Ok(None) if by_hand => match self.lost(None, number) {
+                    Some(failure) => return Err(failure),
+                    None => continue,
+                },
                 Ok(None) => continue,
                 Ok(Some(Command::Quit)) => break,
                 Ok(Some(command)) => Ok(command),
@@ -183,11 +197,8 @@ impl Play<'_> {
                 },
                 Ok(command) => self.run(command).await,
             };
-            if let Some(reason) = self.client.close_reason() {
-                let fault = done.err().unwrap_or_else(|| reason.to_string());
-                return Err(Failure::Failed(format!(
-                    "{fault} (line {number}; {reason})"
-                )));
+            if let Some(failure) = self.lost(done.as_ref().err(), number) {
+                return Err(failure);
             }
             match done {
                 Ok(()) => {}
@@ -206,6 +217,20 @@ impl Play<'_> {
             _ if by_hand => Ok(()),
             failed => Err(Failure::Failed(format!("{failed} commands failed"))),
         }
+    }
+
+    /// The end of a run whose connection is lost; `fault` is that of the command in this line.
+    fn lost(&self, fault: Option<&String>, number: u64) -> Option<Failure> {
+        let reason = self.client.close_reason()?.to_string();
+        let fault = match fault {
+            Some(fault) if fault.contains(&reason) => fault.clone(),
+            Some(fault) => format!("{fault} ({reason})"),
+            None => reason,
+        };
+        Some(Failure::Failed(match self.by_hand {
+            true => fault,
+            false => format!("line {number}: {fault}"),
+        }))
     }
 
     /// # Errors
@@ -233,7 +258,10 @@ impl Play<'_> {
                     Err(format!("no push {route} within {within}"))
                 })?;
             }
-            Command::Sleep(time) => sleep(time).await,
+            Command::Sleep(time) => tokio::select! {
+                () = sleep(time) => {}
+                reason = self.client.closed() => return Err(reason.to_string()),
+            },
             Command::Routes => {
                 let routes = self.routes.lock().clone();
                 let wanted = self.inbox.wanted();

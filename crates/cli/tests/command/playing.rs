@@ -196,6 +196,34 @@ async fn an_interrupt_gives_up_one_request() {
     terminal.enter("quit").await;
     let status = within("the end", repl.wait()).await.unwrap();
     assert!(status.success(), "{status}");
+    let rest = terminal.rest().await;
+    assert!(!rest.contains("press Enter"), "{rest}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_lost_connection_is_announced_at_the_prompt() {
+    let (node, url) = node().await;
+    let mut terminal = Terminal::open(80, 24);
+    let mut repl = terminal.run(program().args(["repl", &url]));
+    terminal.shows("> ").await;
+    node.stop().await;
+    terminal.shows("press Enter to leave").await;
+    terminal.enter("").await;
+    let status = within("the end", repl.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_script_ends_with_its_connection() {
+    let (_node, url) = node().await;
+    let ended = repl(&url, &[], "notify Room.Leave\nsleep 1h").await;
+    assert_eq!(ended.errors, "nano: line 2: kicked: left\n");
+    assert_eq!(ended.code, 1);
+    // What has arrived is printed, even if the script ends with it.
+    let script = "on onSaid\nnotify Room.Say 1\nrequest Room.Echo 2";
+    let out = repl(&url, &[], script).await.ok();
+    assert_eq!(out.lines().collect::<Vec<_>>().len(), 2, "{out}");
 }
 
 #[tokio::test]

@@ -96,6 +96,15 @@ impl Terminal {
         within(text, shown).await
     }
 
+    /// What is written until the program has ended.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = std::mem::take(&mut self.written);
+        while let Some(bytes) = within("the end of the terminal", self.screen.recv()).await {
+            rest.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        rest
+    }
+
     /// Types a line when the program asks for one, a key at a time.
     pub(crate) async fn enter(&mut self, line: &str) {
         self.shows("> ").await;
