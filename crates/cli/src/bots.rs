@@ -19,6 +19,7 @@ use crate::{
     interrupt::interrupted,
     play::{Connect, allow_open_files},
     table::{count, print},
+    terminal,
 };
 use player::Player;
 use script::{MAX_PLAYERS, Script};
@@ -135,8 +136,8 @@ async fn progress(tally: &Tally, script: &Script, begun: Instant) {
         let now = tally.progress();
         let total = u64::from(script.players.count);
         let done = (now.ended * 20 / total.max(1)).min(20) as usize;
-        eprint!(
-            "\r{} [{}{}] {} playing, {} of {} ended, {} steps, {} failed\x1b[K",
+        let line = format!(
+            "{} [{}{}] {} playing, {} of {} ended, {} steps, {} failed",
             duration::short(begun.elapsed().as_secs_f64()),
             "#".repeat(done),
             ".".repeat(20 - done),
@@ -146,6 +147,10 @@ async fn progress(tally: &Tally, script: &Script, begun: Instant) {
             count(now.steps),
             count(now.failed),
         );
+        // A line that went on in the next row could not be replaced.
+        let columns = terminal::size(&io::stderr()).map_or(80, |(columns, _)| columns);
+        let line: String = line.chars().take(columns - 1).collect();
+        eprint!("\r{line}\x1b[K");
         // There is no progress to show where this fails.
         let _ = io::stderr().flush();
     }

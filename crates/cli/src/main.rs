@@ -23,6 +23,7 @@ mod failure;
 mod interrupt;
 mod play;
 mod table;
+mod terminal;
 
 /// Looks after running nano nodes, plays as a client, begins new projects.
 #[derive(Debug, Parser)]

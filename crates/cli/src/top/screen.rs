@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::view::{Line, Style};
+use crate::terminal;
 
 /// What is drawn on. The terminal gets its former content back when this is dropped.
 #[derive(Debug)]
@@ -70,8 +71,12 @@ impl Screen {
     }
 
     fn size(&self) -> (usize, usize) {
-        match self.terminal.then(terminal_size).flatten() {
-            Some((columns, rows)) if columns > 0 && rows > 0 => (columns, rows),
+        match self
+            .terminal
+            .then(|| terminal::size(&io::stdout()))
+            .flatten()
+        {
+            Some(size) => size,
             _ if self.terminal => (80, 24),
             _ => (COLUMNS, ROWS),
         }
@@ -91,15 +96,4 @@ fn print_now(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
-}
-
-#[cfg(unix)]
-fn terminal_size() -> Option<(usize, usize)> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
-    Some((size.ws_col.into(), size.ws_row.into()))
-}
-
-#[cfg(not(unix))]
-fn terminal_size() -> Option<(usize, usize)> {
-    None
 }

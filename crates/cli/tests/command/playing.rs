@@ -428,6 +428,23 @@ async fn interrupted_bots_report_what_they_have_done() {
     }
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn the_progress_of_bots_stays_in_its_row() {
+    let (_node, url) = node().await;
+    let (_folder, path) = script("steps = [{ wait = \"1h\" }]");
+    let mut terminal = Terminal::open(40, 24);
+    let mut bots = program();
+    bots.arg("bots").arg(path).args(["--url", &url]);
+    let bots = terminal.run(&mut bots);
+    terminal.shows("\r").await;
+    let row = terminal.shows("\x1b[K").await;
+    assert!(row.starts_with("0s [...."), "{row}");
+    assert!(row.trim_end_matches("\x1b[K").len() < 40, "{row}");
+    signal(&bots, Signal::TERM);
+    terminal.shows("still played").await;
+}
+
 #[tokio::test]
 async fn a_script_that_is_not_valid_is_refused_with_the_place() {
     bots("tcp://127.0.0.1:1", &[], "steps = [{}]")
