@@ -175,7 +175,7 @@ impl Admin {
             status,
             code: text("code").unwrap_or_default(),
             message: text("message")
-                .unwrap_or_else(|| format!("is no admin server: it answered {status}")),
+                .unwrap_or_else(|| format!("no admin server: it answered {status}")),
         }))
     }
 
@@ -205,7 +205,16 @@ impl Admin {
         let request = request.body(Full::new(Bytes::from(body)));
         let request = request.map_err(|error| fault(&error))?;
         let answer = sender.send_request(request).await;
-        let answer = answer.map_err(|error| fault(&error))?;
+        let answer = answer.map_err(|error| {
+            // Something else was answered, or sent before the request.
+            let other_protocol = error.is_parse() || error.is_canceled();
+            let hint = if other_protocol {
+                " (is this an admin server?)"
+            } else {
+                ""
+            };
+            format!("{}{hint}", fault(&error))
+        })?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
         let body = body.map_err(|error| error.to_string())?;

@@ -115,10 +115,11 @@ impl Sessions {
                 }
                 other => cell(other),
             };
+            let value = if value.is_empty() { "-" } else { &value };
             print(&format!(
                 "{:<20}{}",
                 name.replace('_', " "),
-                printable(&value)
+                printable(value)
             ))?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+    rustls::{self, ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
 
 use super::address::Address;
@@ -37,5 +37,13 @@ pub(super) async fn connect(address: &Address) -> Result<Box<dyn Stream>, String
         .with_no_client_auth();
     let connector = TlsConnector::from(Arc::new(config));
     let stream = connector.connect(name, tcp).await;
-    Ok(Box::new(stream.map_err(|error| error.to_string())?))
+    Ok(Box::new(stream.map_err(|error| {
+        let of_tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+        let hint = match of_tls {
+            // The connection was closed, or the answer is none of TLS.
+            None | Some(rustls::Error::InvalidMessage(_)) => " (no TLS: is it http://?)",
+            Some(_) => "",
+        };
+        format!("{error}{hint}")
+    })?))
 }

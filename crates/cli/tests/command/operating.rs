@@ -117,6 +117,12 @@ async fn sessions_are_listed_in_pages_inspected_and_kicked() {
         "{one}"
     );
 
+    assert!(
+        one.lines()
+            .any(|line| line.starts_with("groups ") && line.ends_with(" -")),
+        "{one}"
+    );
+
     nano(&["kick", "--url", &url, &id])
         .await
         .failed(4, "NANO_ADMIN_TOKEN");
@@ -204,6 +210,10 @@ async fn failures_have_a_message_and_a_code() {
     nano(&["members", "--url", &game])
         .await
         .failed(3, "no answer from");
+    let admin = format!("https://{}", node.handle().admin_address().unwrap());
+    nano(&["members", "--url", &admin])
+        .await
+        .failed(3, "is it http://?");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
@@ -226,7 +236,7 @@ async fn failures_have_a_message_and_a_code() {
         .failed(1, "no admin server");
     nano(&["members", "--url", &url])
         .await
-        .failed(3, "no answer from");
+        .failed(3, "(is this an admin server?)");
 }
 
 #[tokio::test]
