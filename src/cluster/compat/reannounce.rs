@@ -77,6 +77,7 @@ async fn announce(dialer: &Dialer, own: &Member, to: &Member) -> Result<(), Stat
                     service_addr: own.address().to_owned(),
                     incarnation: 0,
                     term: 0,
+                    evicted: false,
                 })
                 .await?;
         }

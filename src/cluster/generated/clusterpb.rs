@@ -79,6 +79,9 @@ pub struct DelMemberRequest {
     pub incarnation: u64,
     #[prost(uint64, tag = "101")]
     pub term: u64,
+    /// Whether the master evicted the member, because its heartbeats stopped.
+    #[prost(bool, tag = "102")]
+    pub evicted: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DelMemberResponse {}

@@ -111,6 +111,7 @@ impl MembershipBroadcaster {
                     let left = Announcement::Leave {
                         address: member.address().to_owned(),
                         incarnation: member.incarnation(),
+                        evicted: delta.evicted,
                     };
                     peers
                         .values()
@@ -289,11 +290,13 @@ impl Delivery {
             Announcement::Leave {
                 address,
                 incarnation,
+                evicted,
             } => client
                 .del_member(DelMemberRequest {
                     service_addr: address,
                     incarnation,
                     term: self.term,
+                    evicted,
                 })
                 .await
                 .map(drop),

@@ -43,6 +43,8 @@ pub(crate) fn not_registered(address: &str) -> String {
 pub(crate) struct MembershipDelta {
     /// The changes in the order they were made.
     pub(crate) changes: Vec<Change>,
+    /// Whether the heartbeats of those that left had stopped.
+    pub(crate) evicted: bool,
     /// A basic member that came back with a heartbeat, and what it may have missed. It was evicted
     /// or outlived its master, so its table is unknown.
     pub(crate) returned: Option<(String, Vec<Announcement>)>,
@@ -341,6 +343,7 @@ impl Registry {
         }
         self.view += 1;
         delta.changes.push(Change::Left(member));
+        delta.evicted = removal.is_eviction();
     }
 
     #[cfg(test)]
@@ -439,6 +442,8 @@ impl Registry {
             .map(|(address, departed)| Announcement::Leave {
                 address: address.clone(),
                 incarnation: departed.incarnation,
+                // Basic members cannot tell.
+                evicted: false,
             });
         departed
             .chain(self.others(address).into_iter().map(Announcement::Join))

@@ -205,10 +205,11 @@ impl member_server::Member for MemberService {
             service_addr,
             incarnation,
             term,
+            evicted,
         } = request.into_inner();
         let is_accepted = self
             .state
-            .on_member_removed(&service_addr, incarnation, term);
+            .on_member_removed(&service_addr, (incarnation, evicted), term);
         match is_accepted {
             true => Ok(Response::new(DelMemberResponse {})),
             false => Err(self.state.superseded_master()),

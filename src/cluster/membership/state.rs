@@ -130,7 +130,7 @@ impl ClusterState {
     /// and leads since a moment ago. Returns `false` if a later master leads than in `term`.
     pub(crate) fn on_member_added(&self, member: Member, term: u64, leads: bool) -> bool {
         let leader = leads.then(|| Arc::from(member.address()));
-        self.on_announcement(term, |table| {
+        self.on_announcement(term, false, |table| {
             if leader.is_some() {
                 self.new_leader.send_replace(leader);
             }
@@ -143,9 +143,15 @@ impl ClusterState {
         self.new_leader.subscribe()
     }
 
-    /// Applies a leave announced by the master. Returns `false` if a later master leads than in `term`.
-    pub(crate) fn on_member_removed(&self, address: &str, incarnation: u64, term: u64) -> bool {
-        self.on_announcement(term, |table| {
+    /// Applies a leave announced by the master, which may be an eviction. Returns `false` if a later
+    /// master leads than in `term`.
+    pub(crate) fn on_member_removed(
+        &self,
+        address: &str,
+        (incarnation, evicted): (u64, bool),
+        term: u64,
+    ) -> bool {
+        self.on_announcement(term, evicted, |table| {
             table.leave(address, incarnation).into_iter().collect()
         })
     }
@@ -153,12 +159,13 @@ impl ClusterState {
     fn on_announcement(
         &self,
         term: u64,
+        evicted: bool,
         apply: impl FnOnce(&mut MemberTable) -> Vec<Change>,
     ) -> bool {
         if let Some(leadership) = self.leadership().filter(|_| term > 0) {
             leadership.observe(term, self.latest_view());
         }
-        let is_accepted = self.change(|table| match table.accepts(term) {
+        let is_accepted = self.change_noting(evicted, |table| match table.accepts(term) {
             true => (true, apply(table)),
             false => (false, Vec::new()),
         });
@@ -230,24 +237,35 @@ impl ClusterState {
 
     /// Changes the table, publishes it and notifies subscribers.
     pub(crate) fn change<T>(&self, act: impl FnOnce(&mut MemberTable) -> (T, Vec<Change>)) -> T {
+        self.change_noting(false, act)
+    }
+
+    /// As [`change`](Self::change), where the master may have said that who leaves was `evicted`.
+    fn change_noting<T>(
+        &self,
+        evicted: bool,
+        act: impl FnOnce(&mut MemberTable) -> (T, Vec<Change>),
+    ) -> T {
         let mut table = self.table.lock();
         let (result, changes) = act(&mut table);
-        self.publish(&table, &changes);
+        self.publish(&table, &changes, evicted);
         result
     }
 
     /// Publishes the table and notifies subscribers of the changes that led to it.
-    fn publish(&self, table: &MemberTable, changes: &[Change]) {
+    fn publish(&self, table: &MemberTable, changes: &[Change], evicted: bool) {
         if changes.is_empty() {
             return;
         }
         let members = table.list();
         self.metrics.members.set(members.len() as f64);
         self.members.send_replace(Arc::new(MemberSet::new(members)));
-        changes.iter().for_each(|change| self.notify(change));
+        changes
+            .iter()
+            .for_each(|change| self.notify(change, evicted));
     }
 
-    fn notify(&self, change: &Change) {
+    fn notify(&self, change: &Change, evicted: bool) {
         match change {
             Change::Joined(member) => {
                 info!(member = member.address(), label = member.label(), services = ?member.services(), "member joined");
@@ -256,11 +274,16 @@ impl ClusterState {
                 self.handle.notify_member_joined(member);
             }
             Change::Left(member) => {
-                info!(
-                    member = member.address(),
-                    label = member.label(),
-                    "member left"
-                );
+                let (address, label) = (member.address(), member.label());
+                if evicted {
+                    let master = self.handle.master();
+                    warn!(
+                        member = address,
+                        label, master, "member evicted: heartbeats stopped"
+                    );
+                } else {
+                    info!(member = address, label, "member left");
+                }
                 self.metrics.left.increment(1);
                 self.subscriber.clone().on_member_removed(member);
                 self.handle.notify_member_left(member);
@@ -467,7 +490,8 @@ impl ClusterState {
                     }
                 }
             }
-            self.publish(&table, &changes);
+            // An eviction was logged when it began.
+            self.publish(&table, &changes, false);
         }
         self.view_status.send_if_modified(|view_status| {
             view_status.state(view, self.own.incarnation(), &table)

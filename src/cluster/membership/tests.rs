@@ -37,6 +37,7 @@ fn gone(address: &str, incarnation: u64) -> Announcement {
     Announcement::Leave {
         address: address.to_owned(),
         incarnation,
+        evicted: false,
     }
 }
 

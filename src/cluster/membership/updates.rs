@@ -15,6 +15,8 @@ pub(crate) enum Announcement {
     Leave {
         address: String,
         incarnation: u64,
+        /// Whether its heartbeats stopped.
+        evicted: bool,
     },
     /// The master itself leads from now on, in place of another one.
     Lead(Member),
@@ -150,6 +152,7 @@ fn retraction(announcement: &Announcement) -> Option<Announcement> {
         Announcement::Join(member) => Some(Announcement::Leave {
             address: member.address().to_owned(),
             incarnation: member.incarnation(),
+            evicted: false,
         }),
         Announcement::Leave { .. } | Announcement::Lead(_) => None,
     }

@@ -159,6 +159,7 @@ impl World {
                     Announcement::Leave {
                         address: member.address().to_owned(),
                         incarnation: member.incarnation(),
+                        evicted: false,
                     }
                 }
             };
@@ -202,6 +203,7 @@ impl World {
             Announcement::Leave {
                 address,
                 incarnation,
+                ..
             } => {
                 let left = process.table.leave(&address, incarnation);
                 left.into_iter().collect()

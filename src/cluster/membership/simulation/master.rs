@@ -140,6 +140,7 @@ impl Master {
                     self.push_to_all(&Announcement::Leave {
                         address,
                         incarnation,
+                        evicted: delta.evicted,
                     });
                 }
             }

@@ -160,6 +160,7 @@ impl Node {
                 Announcement::Leave {
                     address,
                     incarnation,
+                    ..
                 },
             ) => drop(rust.members.leave(address, *incarnation)),
             (_, Announcement::Lead(_)) => unreachable!("there is one master only"),
