@@ -1,6 +1,8 @@
 //! Nodes as processes, and their signals.
 #![cfg(unix)]
 
+use std::time::Duration;
+
 use tokio::process::Command;
 
 use crate::{
@@ -65,6 +67,8 @@ async fn a_member_unregisters_on_sigterm_and_is_evicted_after_sigkill() {
     eventually("the eviction is logged", || evicted(&nodes.1, &by) == 1).await;
     assert_eq!(evicted(&nodes.1, ""), 2, "by the master too");
     assert_eq!(evicted(&nodes.0, ""), 0);
+    let alike = ["heartbeats too slow", &by];
+    assert_eq!(log.count(&alike), 0, "all have the same interval");
 }
 
 #[tokio::test]
@@ -80,4 +84,32 @@ async fn an_evicted_member_that_resumes_joins_again() {
         other.table().contains(&stopped.node()) && master.table().contains(&stopped.node())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_member_whose_heartbeats_are_too_slow_for_its_master_is_named_with_both_times() {
+    let log = Log::captured();
+    let master = master().cluster(|cluster| cluster.heartbeat(Duration::from_millis(200)));
+    let master = Living::start(master).await;
+    let slow = member(master.address()).cluster(|it| it.heartbeat(Duration::from_secs(1)));
+    let slow = Living::start(slow).await;
+    let returned = |address: &str| {
+        let member = format!(" member=\"{address}\" ");
+        log.count(&[
+            "evicted member returned",
+            &member,
+            " eviction_timeout=800ms",
+        ])
+    };
+    eventually("it is evicted again and again", || {
+        returned(slow.address()) > 1
+    })
+    .await;
+    let too_slow = |master: &str| {
+        let master = format!(" master=\"{master}\" ");
+        log.count(&["heartbeats too slow for the master", &master])
+    };
+    assert_eq!(too_slow(master.address()), 1);
+    let times = [" interval=1s ", " eviction_timeout=800ms", "too slow"];
+    assert_eq!(log.count(&times), 1);
 }

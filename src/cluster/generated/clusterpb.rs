@@ -57,6 +57,9 @@ pub struct HeartbeatResponse {
     pub view_digest: u64,
     #[prost(uint64, tag = "105")]
     pub term: u64,
+    /// How long the sender may be silent before it is evicted, in milliseconds; 0 for unknown.
+    #[prost(uint64, tag = "106")]
+    pub eviction_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NewMemberRequest {

@@ -1,6 +1,6 @@
 //! A member's calls to its master: register, heartbeat, unregister.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -151,6 +151,10 @@ impl MembershipClient {
             Reply::Heartbeat { reply, master } => Some((reply.view, *master)),
             Reply::Registered(_) => None,
         };
+        let eviction = match &reply {
+            Reply::Heartbeat { reply, .. } => reply.eviction,
+            Reply::Registered(_) => Duration::ZERO,
+        };
         self.state
             .change(|table| ((), self.registration.replied(reply, table, now)));
         match view {
@@ -162,6 +166,15 @@ impl MembershipClient {
         self.masters.answered(leader.as_deref());
         let master = self.masters.address();
         self.state.reports_to(master);
+        if let Some(interval) = self.registration.check_interval(eviction) {
+            warn!(
+                master,
+                ?interval,
+                eviction_timeout = ?eviction,
+                "heartbeats too slow for the master, which may evict this node between two of them: set \
+                 cluster.heartbeat to the same on every node"
+            );
+        }
         if failures > 0 {
             info!(master, failures, "master answers again");
         }
@@ -307,6 +320,8 @@ async fn send(
                         number: reply.view,
                         digest: reply.view_digest,
                     },
+                    eviction: Duration::from_millis(reply.eviction_ms),
+                    returns: false,
                 },
             };
             (heartbeat, reply.term)

@@ -71,6 +71,10 @@ pub(crate) struct HeartbeatReply {
     pub(crate) replace: bool,
     /// The state of the master's table.
     pub(crate) view: ViewStamp,
+    /// How long the member may be silent before it is evicted; zero if the master does not say.
+    pub(crate) eviction: Duration,
+    /// Whether the member was evicted, and joins again by this heartbeat.
+    pub(crate) returns: bool,
 }
 
 /// Names one state of the master's table.

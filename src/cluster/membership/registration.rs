@@ -45,6 +45,8 @@ pub(crate) struct RegistrationState {
     /// holds if this node was suspended and evicted: no other member would learn that it is back.
     reregister: bool,
     due: Instant,
+    /// Whether it was noticed that the heartbeats are too slow.
+    is_warned: bool,
 }
 
 impl RegistrationState {
@@ -57,6 +59,7 @@ impl RegistrationState {
             failures: 0,
             reregister: false,
             due: now,
+            is_warned: false,
         }
     }
 
@@ -163,6 +166,17 @@ impl RegistrationState {
     pub(crate) fn refused(&mut self, now: Instant) {
         self.failed(now);
         self.reregister = true;
+    }
+
+    /// Notes how long the master lets this node be silent; zero for unknown. Returns the interval of the
+    /// heartbeats if that is too long, once.
+    ///
+    /// An eviction must take two lost heartbeats at least: one may be late.
+    pub(crate) fn check_interval(&mut self, eviction: Duration) -> Option<Duration> {
+        let interval = self.interval();
+        let too_slow = !eviction.is_zero() && 2 * interval > eviction;
+        let is_new = too_slow && !std::mem::replace(&mut self.is_warned, true);
+        is_new.then_some(interval)
     }
 
     fn interval(&self) -> Duration {

@@ -236,6 +236,14 @@ impl Registry {
         }) {
             return Err(Refusal::Superseded);
         }
+        let departed = self.departed.get(&address);
+        let mut reply = HeartbeatReply {
+            eviction: self.heartbeat.eviction_timeout(&member),
+            returns: departed.is_some_and(|departed| {
+                !departed.unregistered && departed.incarnation == member.incarnation()
+            }),
+            ..HeartbeatReply::default()
+        };
         match self.entry(&address) {
             // A removal that has begun goes on all the same.
             Some(entry) if entry.member.announces_same(&member) => entry.seen = now,
@@ -252,18 +260,12 @@ impl Registry {
                 delta.returned = is_basic.then(|| (address.clone(), self.catch_up(&address)));
             }
         }
-        let view = self.view_for(&address, now);
-        if is_basic || digest == self.digest_for(&address) {
-            return Ok(HeartbeatReply {
-                view,
-                ..HeartbeatReply::default()
-            });
+        reply.view = self.view_for(&address, now);
+        if !is_basic && digest != self.digest_for(&address) {
+            reply.table = self.others(&address);
+            reply.replace = now.duration_since(self.started) > self.heartbeat.startup_grace();
         }
-        Ok(HeartbeatReply {
-            view,
-            table: self.others(&address),
-            replace: now.duration_since(self.started) > self.heartbeat.startup_grace(),
-        })
+        Ok(reply)
     }
 
     /// Begins the removal of a member that leaves. Returns `None` if a later incarnation has its

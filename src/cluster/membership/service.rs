@@ -1,7 +1,7 @@
 //! The gRPC services that other nodes call: `clusterpb.Master` on a master, `clusterpb.Member` on
 //! every node.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status, async_trait};
 use tracing::warn;
@@ -110,12 +110,23 @@ impl master_server::Master for MasterService {
         let is_basic = member.is_basic();
         let (reply, term) = self
             .state
-            .heartbeat(member, digest)
+            .heartbeat(member.clone(), digest)
             .map_err(|refusal| self.state.refused(&refusal, ""))?;
+        if reply.returns {
+            warn!(
+                member = member.address(),
+                label = member.label(),
+                eviction_timeout = ?reply.eviction,
+                "evicted member returned: it was suspended, was cut off, or sends heartbeats too slowly"
+            );
+        }
         // Basic members get the empty response they know.
-        let (incarnation, view, term) = match is_basic {
-            true => (0, ViewStamp::default(), 0),
-            false => (self.state.own.incarnation(), reply.view, term),
+        let (incarnation, view, term, eviction) = match is_basic {
+            true => (0, ViewStamp::default(), 0, Duration::ZERO),
+            false => {
+                let incarnation = self.state.own.incarnation();
+                (incarnation, reply.view, term, reply.eviction)
+            }
         };
         Ok(Response::new(HeartbeatResponse {
             members: proto::infos(&reply.table),
@@ -124,6 +135,7 @@ impl master_server::Master for MasterService {
             view: view.number,
             view_digest: view.digest,
             term,
+            eviction_ms: eviction.as_millis() as u64,
         }))
     }
 }

@@ -165,10 +165,13 @@ impl ClusterState {
         if let Some(leadership) = self.leadership().filter(|_| term > 0) {
             leadership.observe(term, self.latest_view());
         }
-        let is_accepted = self.change_noting(evicted, |table| match table.accepts(term) {
-            true => (true, apply(table)),
-            false => (false, Vec::new()),
-        });
+        let mut table = self.table.lock();
+        let is_accepted = table.accepts(term);
+        if is_accepted {
+            let changes = apply(&mut table);
+            self.publish(&table, &changes, evicted);
+        }
+        drop(table);
         self.announced.notify_one();
         is_accepted
     }
@@ -237,18 +240,9 @@ impl ClusterState {
 
     /// Changes the table, publishes it and notifies subscribers.
     pub(crate) fn change<T>(&self, act: impl FnOnce(&mut MemberTable) -> (T, Vec<Change>)) -> T {
-        self.change_noting(false, act)
-    }
-
-    /// As [`change`](Self::change), where the master may have said that who leaves was `evicted`.
-    fn change_noting<T>(
-        &self,
-        evicted: bool,
-        act: impl FnOnce(&mut MemberTable) -> (T, Vec<Change>),
-    ) -> T {
         let mut table = self.table.lock();
         let (result, changes) = act(&mut table);
-        self.publish(&table, &changes, evicted);
+        self.publish(&table, &changes, false);
         result
     }
 
