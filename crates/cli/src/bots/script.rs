@@ -1,6 +1,12 @@
 //! What the players do, as a file says it.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read},
+    path::Path,
+    time::Duration,
+};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
@@ -9,7 +15,7 @@ use crate::duration;
 
 /// The bounds of a script.
 pub(super) const MAX_PLAYERS: u32 = 100_000;
-const MAX_FILE: usize = 1 << 20;
+const MAX_FILE: u64 = 1 << 20;
 const MAX_STEPS: usize = 1000;
 const MAX_DEPTH: usize = 8;
 
@@ -179,17 +185,26 @@ fn some_time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::
     time(from).map(Some)
 }
 
+/// Reads no more than shows that a file is too long: some have no end.
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    fs::File::open(path)?
+        .take(MAX_FILE + 1)
+        .read_to_string(&mut text)?;
+    Ok(text)
+}
+
 impl Script {
     /// # Errors
     /// Names the file, and what is wrong with it.
     pub(super) fn load(path: &Path) -> Result<Self, String> {
         let named = |fault: String| format!("{}: {fault}", path.display());
-        let text = fs::read_to_string(path).map_err(|error| named(error.to_string()))?;
+        let text = read(path).map_err(|error| named(error.to_string()))?;
         Self::parse(&text).map_err(named)
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > MAX_FILE {
+        if text.len() as u64 > MAX_FILE {
             return Err("the script is longer than 1 MiB".to_owned());
         }
         let file: File = toml::from_str(text).map_err(|error| {
