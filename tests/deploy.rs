@@ -81,6 +81,10 @@ fn alerts_panels_and_documents_name_metrics_that_exist_and_the_runbook_names_the
     let chapters = lines_after(&runbook, "## ").into_iter();
     let chapters: Vec<_> = chapters.filter(|it| it.starts_with("Nano")).collect();
     assert_eq!(alerts, chapters);
+    let tests = read("tests/fixtures/alerts.yml");
+    let tested = lines_after(&tests, "alertname: ");
+    let untested = alerts.iter().filter(|alert| !tested.contains(alert));
+    assert_eq!(untested.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
 /// What follows at the lines that begin so.
