@@ -232,8 +232,8 @@ impl Config {
     #[cfg(feature = "logs")]
     pub fn start_logs(mut self) -> Result<Self> {
         let logs = Logs::start(self.log(), self.log_format())?;
-        self.logs = Some(logs.clone());
-        Ok(self.on_reload(move |new| logs.configure(new.log())))
+        self.logs = Some(logs);
+        Ok(self)
     }
 
     /// The log filter, for a subscriber of the application's own.
@@ -275,7 +275,7 @@ impl Config {
 
     /// Adds a function that each reload calls with the new configuration, before anything changes:
     /// for the application's own settings, and the filter of a log of its own. An error keeps the
-    /// old configuration.
+    /// old configuration; what functions that were added before have done stays.
     ///
     /// ```
     /// use std::sync::{Arc, atomic::{AtomicUsize, Ordering::Relaxed}};
@@ -410,6 +410,11 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
     let mut current = current.lock();
     let mut new = Config::read(current.source.clone())?;
     new.on_reload.clone_from(&current.on_reload);
+    #[cfg(feature = "logs")]
+    let filter = match &current.logs {
+        Some(_) => Some(Logs::check(new.log())?),
+        None => None,
+    };
     let (gate, times) = App::new()
         .limits(new.limits())
         .timeouts(new.timeouts())
@@ -417,6 +422,11 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
         .into_live()?;
     for hook in &new.on_reload {
         hook(&new)?;
+    }
+    #[cfg(feature = "logs")]
+    if let (Some(logs), Some(filter)) = (&current.logs, filter) {
+        logs.replace(filter)?;
+        new.logs = Some(logs.clone());
     }
     limits.set(&gate);
     node.lifecycle().set_stop_times(times);

@@ -105,16 +105,17 @@ impl Logs {
         self.replace(parse(filter)?)
     }
 
-    /// Changes the filter to that of a configuration.
+    /// Checks the filter of a configuration.
     ///
     /// # Errors
     /// As [`set_filter`](Logs::set_filter), and if it names no level.
     #[cfg(feature = "config")]
-    pub(crate) fn configure(&self, filter: &str) -> Result {
-        self.replace(with_level(filter)?)
+    pub(crate) fn check(filter: &str) -> Result<EnvFilter> {
+        with_level(filter)
     }
 
-    fn replace(&self, filter: EnvFilter) -> Result {
+    /// Changes the filter to one that is valid.
+    pub(crate) fn replace(&self, filter: EnvFilter) -> Result {
         let replaced = self.filter.reload(filter);
         replaced.map_err(|error| Error::new(code::INTERNAL, "log filter").with_source(error))
     }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::{
     error::{Error, Result, code},
-    net::tls::ServerTls,
+    net::tls::{NewCertificate, ServerTls},
 };
 
 /// How often the files are looked at.
@@ -26,21 +26,29 @@ impl Certificates {
         all.len() == 1
     }
 
+    /// Takes all changed files that are valid.
+    ///
+    /// # Errors
+    /// Names the files that are not. Their listeners keep the old certificate.
     pub(super) async fn reload(&self) -> Result {
         let all = self.0.read().clone();
         let reload = move || {
-            let faults: Vec<_> = all.iter().filter_map(|tls| reload_one(tls).err()).collect();
-            match faults.is_empty() {
-                true => Ok(()),
-                false => {
-                    let texts: Vec<_> = faults.iter().map(Error::message).collect();
-                    Err(Error::new(code::BAD_REQUEST, texts.join("; ")))
-                }
-            }
+            let (changed, faults) = read_again(all);
+            changed.apply();
+            faults
         };
         spawn_blocking(reload)
             .await
             .map_err(|error| Error::unavailable(error.to_string()))?
+    }
+
+    /// Reads all changed files, for a change that takes all of them or none. Blocks on the disk.
+    ///
+    /// # Errors
+    /// Names the files that are not valid.
+    pub(super) fn prepare(&self) -> Result<ChangedCertificates> {
+        let (changed, faults) = read_again(self.0.read().clone());
+        faults.map(|()| changed)
     }
 
     /// Reads changed files for ever. A fault is logged once for each change of the files.
@@ -57,10 +65,31 @@ impl Certificates {
     }
 }
 
-fn reload_one(tls: &ServerTls) -> Result {
-    if tls.reload()? {
-        let certificate = tls.certificate().map(|file| file.display().to_string());
-        info!(certificate, "certificate reloaded");
+/// Certificates that were read and are not in use yet.
+pub(super) struct ChangedCertificates(Vec<(Arc<ServerTls>, NewCertificate)>);
+
+impl ChangedCertificates {
+    pub(super) fn apply(self) {
+        for (tls, new) in self.0 {
+            tls.replace(new);
+            let certificate = tls.certificate().map(|file| file.display().to_string());
+            info!(certificate, "certificate reloaded");
+        }
     }
-    Ok(())
+}
+
+/// Returns the certificates that have changed and are valid, and the faults of the others.
+fn read_again(all: Vec<Arc<ServerTls>>) -> (ChangedCertificates, Result) {
+    let (mut changed, mut faults) = (Vec::new(), Vec::new());
+    for tls in all {
+        match tls.read_again() {
+            Ok(new) => changed.extend(new.map(|new| (tls, new))),
+            Err(fault) => faults.push(fault.message().to_owned()),
+        }
+    }
+    let faults = match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(code::BAD_REQUEST, faults.join("; "))),
+    };
+    (ChangedCertificates(changed), faults)
 }

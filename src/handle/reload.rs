@@ -28,9 +28,9 @@ impl Handle {
     /// `Config::on_reload` take the rest. Keys that need a restart are logged, and keep their values.
     ///
     /// # Errors
-    /// Lists what is wrong with the configuration: then nothing changes. Or names the certificate
-    /// files that are: then the rest has changed. [`code::NOT_FOUND`] if the node was not started
-    /// with a configuration from a file or the environment.
+    /// Lists what is wrong with the configuration, or names the certificate files that are: then
+    /// nothing changes. [`code::NOT_FOUND`] if the node was not started with a configuration from a
+    /// file or the environment.
     pub async fn reload(&self) -> Result {
         let reload = self.0.reload().cloned().ok_or_else(|| {
             Error::new(
@@ -39,10 +39,15 @@ impl Handle {
             )
         })?;
         let node = self.clone();
-        spawn_blocking(move || reload(&node))
+        let all_or_nothing = move || {
+            let certificates = node.certificates().prepare()?;
+            reload(&node)?;
+            certificates.apply();
+            Ok(())
+        };
+        spawn_blocking(all_or_nothing)
             .await
-            .map_err(|error| Error::unavailable(error.to_string()))??;
-        self.reload_certificates().await
+            .map_err(|error| Error::unavailable(error.to_string()))?
     }
 
     /// Whether there is a configuration to read again.

@@ -20,6 +20,10 @@ pub(crate) struct TlsFiles {
     pub(crate) client_authorities: Option<PathBuf>,
 }
 
+/// Never made.
+#[derive(Debug)]
+pub(crate) enum NewCertificate {}
+
 /// Never made: [`ServerTls::from_files`] fails.
 #[derive(Debug)]
 pub(crate) enum ServerTls {}
@@ -54,8 +58,12 @@ impl ServerTls {
         match *self {}
     }
 
-    pub(crate) fn reload(&self) -> Result<bool> {
+    pub(crate) fn read_again(&self) -> Result<Option<NewCertificate>> {
         match *self {}
+    }
+
+    pub(crate) fn replace(&self, new: NewCertificate) {
+        match new {}
     }
 
     pub(crate) fn certificate(&self) -> Option<&Path> {

@@ -70,9 +70,12 @@ pub(crate) struct ServerTls {
 
 struct Current {
     config: Arc<ServerConfig>,
-    /// A hash of the files' contents when they were last read, valid or not.
+    /// A hash of the files' contents.
     contents: u64,
 }
+
+/// A valid certificate that a listener may take.
+pub(crate) struct NewCertificate(Current);
 
 impl ServerTls {
     pub(crate) fn new(config: Arc<ServerConfig>) -> Arc<Self> {
@@ -121,26 +124,29 @@ impl ServerTls {
         self.files.is_some()
     }
 
-    /// Reads the files again if they have changed since they were last read; returns whether they
-    /// had. Connections that are open keep what they have. Blocks on the disk.
+    /// Reads the files again; `None` if they are as before. Blocks on the disk.
     ///
     /// # Errors
-    /// As [`from_files`](Self::from_files). The old certificate stays then.
-    pub(crate) fn reload(&self) -> Result<bool> {
+    /// As [`from_files`](Self::from_files).
+    pub(crate) fn read_again(&self) -> Result<Option<NewCertificate>> {
         let Some(files) = &self.files else {
-            return Ok(false);
+            return Ok(None);
         };
         let contents = Contents::read(files)?;
         let hash = contents.hash();
         if self.current.lock().contents == hash {
-            return Ok(false);
+            return Ok(None);
         }
-        let config = contents.config(files);
-        let mut current = self.current.lock();
-        // Also if they are invalid: one error in the log for each change is enough.
-        current.contents = hash;
-        current.config = config?;
-        Ok(true)
+        let config = contents.config(files)?;
+        Ok(Some(NewCertificate(Current {
+            config,
+            contents: hash,
+        })))
+    }
+
+    /// Takes what was read again. Connections that are open keep what they have.
+    pub(crate) fn replace(&self, NewCertificate(new): NewCertificate) {
+        *self.current.lock() = new;
     }
 
     /// The certificate file, for logs.

@@ -116,6 +116,19 @@ async fn operators_see_warnings_and_change_the_filter_until_the_next_reload() {
 }
 
 #[tokio::test]
+async fn a_reload_that_the_application_refuses_leaves_the_filter_as_it_was() {
+    let mut node = Program::start("log = \"error\"").await;
+    node.has_filter("error").await;
+    write(&node.file, "log = \"debug\"\n[app]\nrefuse = \"not today\"");
+    node.hang_up().await;
+    let line = node.line().await;
+    assert!(line.contains("configuration not reloaded"), "{line}");
+    assert!(line.contains("not today"), "{line}");
+    let current = get(node.admin, "/api/v1/node").await.ok();
+    assert_eq!(current["log_filter"], "error");
+}
+
+#[tokio::test]
 async fn text_has_no_colours_where_the_log_is_no_terminal() {
     let mut node = Program::start("log = \"info\"").await;
     let line = node.line().await;

@@ -201,3 +201,33 @@ async fn a_wrong_configuration_changes_nothing() {
     assert_eq!(error.code(), code::NOT_FOUND);
     node.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_certificate_that_is_not_valid_refuses_the_whole_reload() {
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [file, chain, key] = ["node.toml", "chain.pem", "key.pem"].map(|it| folder.path().join(it));
+    let write_key = || fs::write(&key, signed.signing_key.serialize_pem()).unwrap();
+    let write = |options: &str| {
+        let [chain, key] = [&chain, &key].map(|file| file.display().to_string());
+        let listener = format!(
+            "[[listeners]]\naddress = \"127.0.0.1:0\"\ntls_certificate = {chain:?}\ntls_key = {key:?}"
+        );
+        fs::write(&file, format!("{options}\n{listener}")).unwrap();
+    };
+    fs::write(&chain, signed.cert.pem()).unwrap();
+    write_key();
+    write("");
+    let config = Config::load(&file).unwrap();
+    let node = App::new().config(&config).start().await.unwrap();
+
+    write("deny = [\"192.0.2.0/24\"]");
+    fs::write(&key, "not PEM").unwrap();
+    let error = node.handle().reload().await.unwrap_err();
+    assert!(error.message().contains("key.pem"), "{error}");
+    assert!(node.handle().deny_list().networks().is_empty());
+    write_key();
+    node.handle().reload().await.unwrap();
+    assert_eq!(node.handle().deny_list().networks().len(), 1);
+    node.shutdown().await;
+}
