@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::view::{Line, Style};
-use crate::terminal;
+use crate::terminal::{self, Silence};
 
 /// What is drawn on. The terminal gets its former content back when this is dropped.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub(super) struct Screen {
     /// Whether pictures replace each other; otherwise they follow each other as plain text.
     terminal: bool,
     colours: bool,
+    /// Typed keys would be written into the picture.
+    _silence: Option<Silence>,
 }
 
 /// The size that is assumed where the system names none.
@@ -29,7 +31,11 @@ impl Screen {
             print_now("\x1b[?1049h\x1b[?25l")?;
         }
         let colours = terminal && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Ok(Self { terminal, colours })
+        Ok(Self {
+            terminal,
+            colours,
+            _silence: terminal.then(Silence::begin).flatten(),
+        })
     }
 
     /// How many lines a picture may have.

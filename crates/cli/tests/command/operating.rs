@@ -302,7 +302,8 @@ async fn top_fits_a_small_terminal() {
         .unwrap();
 
     let mut terminal = Terminal::open(80, 24);
-    let mut top = terminal.run(program().args(["top", "--url", &url(&gate)]));
+    let mut top =
+        terminal.run(program().args(["top", "--url", &url(&gate), "--interval", "200ms"]));
     terminal.shows("\x1b[H").await;
     let picture = terminal.shows("\x1b[J").await;
     let lines: Vec<_> = picture.lines().collect();
@@ -314,6 +315,13 @@ async fn top_fits_a_small_terminal() {
     };
     assert!(under("FORWARDED").starts_with("Room.Join "), "{picture}");
     assert!(under("GROUP").starts_with("table 1 "), "{picture}");
+
+    // Keys leave the picture as it is.
+    terminal.type_keys("zzz\r");
+    for _ in 0..2 {
+        let picture = terminal.shows("\x1b[J").await;
+        assert!(!picture.contains('z'), "{picture}");
+    }
 
     // Ctrl-C ends it, and gives the terminal its content back.
     signal(&top, Signal::INT);

@@ -96,6 +96,10 @@ impl Terminal {
         within(text, shown).await
     }
 
+    pub(crate) fn type_keys(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
     /// What is written until the program has ended.
     pub(crate) async fn rest(&mut self) -> String {
         let mut rest = std::mem::take(&mut self.written);
@@ -109,9 +113,9 @@ impl Terminal {
     pub(crate) async fn enter(&mut self, line: &str) {
         self.shows("> ").await;
         for key in line.chars() {
-            self.keyboard.write_all(key.to_string().as_bytes()).unwrap();
+            self.type_keys(&key.to_string());
             self.shows(&key.to_string()).await;
         }
-        self.keyboard.write_all(b"\r").unwrap();
+        self.type_keys("\r");
     }
 }
