@@ -1,91 +1,43 @@
 //! The log of a program that `Config::start_logs` has started: what it writes, and what its operators
 //! see and change.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio};
+use std::net::SocketAddr;
 
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
-};
 
 use crate::{
+    configured::Configured,
     http::{act, get},
-    support::{program, within},
+    support::within,
 };
 
-/// A node of its own process, by a configuration that changes.
-struct Program {
-    _folder: TempDir,
-    file: PathBuf,
-    process: Child,
-    log: Lines<BufReader<ChildStderr>>,
-    admin: SocketAddr,
+const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"secret\"\n";
+
+async fn start(options: &str) -> (Configured, SocketAddr) {
+    let node = Configured::start(options, ADMIN).await;
+    let admin = node.address("serving operators at ");
+    (node, admin)
 }
 
-impl Program {
-    async fn start(options: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("node.toml");
-        write(&file, options);
-        let mut process = Command::new(program())
-            .args(["--config", file.to_str().unwrap()])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let line = within("the address", output.next_line()).await.unwrap();
-        let address = line.as_deref().unwrap().split("serving operators at ");
-        Self {
-            admin: address.last().unwrap().parse().unwrap(),
-            log: BufReader::new(process.stderr.take().unwrap()).lines(),
-            _folder: folder,
-            file,
-            process,
+/// Waits until a node's log filter is this one.
+async fn has_filter(admin: SocketAddr, filter: &str) {
+    let changed = async {
+        while get(admin, "/api/v1/node").await.ok()["log_filter"] != filter {
+            tokio::task::yield_now().await;
         }
-    }
-
-    async fn hang_up(&self) {
-        let id = self.process.id().unwrap().to_string();
-        let mut kill = Command::new("kill");
-        assert!(kill.args(["-HUP", &id]).status().await.unwrap().success());
-    }
-
-    /// The next line of its log.
-    async fn line(&mut self) -> String {
-        let line = within("a line of the log", self.log.next_line()).await;
-        line.unwrap().unwrap()
-    }
-
-    /// Waits until its log filter is this one.
-    async fn has_filter(&self, filter: &str) {
-        let changed = async {
-            while get(self.admin, "/api/v1/node").await.ok()["log_filter"] != filter {
-                tokio::task::yield_now().await;
-            }
-        };
-        within("the log filter", changed).await;
-    }
-}
-
-fn write(file: &PathBuf, options: &str) {
-    let admin = "[admin]\naddress = \"127.0.0.1:0\"\ntoken = \"secret\"\n";
-    fs::write(file, format!("{options}\n{admin}")).unwrap();
+    };
+    within("the log filter", changed).await;
 }
 
 #[tokio::test]
 async fn operators_see_warnings_and_change_the_filter_until_the_next_reload() {
-    let mut node = Program::start("log = \"error\"\nlog_format = \"json\"").await;
-    node.has_filter("error").await;
+    let (mut node, admin) = start("log = \"error\"\nlog_format = \"json\"").await;
+    has_filter(admin, "error").await;
     // Warnings are collected, though the filter keeps them from the log.
-    write(&node.file, "log = \"error\"\nlog_format = \"text\"");
-    node.hang_up().await;
+    node.reload("log = \"error\"\nlog_format = \"text\"").await;
     let warned = async {
         loop {
-            let warnings = get(node.admin, "/api/v1/warnings").await.ok();
+            let warnings = get(admin, "/api/v1/warnings").await.ok();
             if let Some(warning) = warnings["warnings"].get(0) {
                 break warning["fields"].to_string();
             }
@@ -96,7 +48,7 @@ async fn operators_see_warnings_and_change_the_filter_until_the_next_reload() {
 
     let change = async |filter: &str| {
         let body = format!("{{\"filter\":{filter:?}}}");
-        act(node.admin, "/api/v1/log-filter", &body).await
+        act(admin, "/api/v1/log-filter", &body).await
     };
     let changed = change("info").await.ok();
     let ends = [&changed["before"], &changed["current"]];
@@ -110,27 +62,26 @@ async fn operators_see_warnings_and_change_the_filter_until_the_next_reload() {
         (&"INFO".into(), &"info".into())
     );
 
-    write(&node.file, "log = \"warn\"\nlog_format = \"json\"");
-    node.hang_up().await;
-    node.has_filter("warn").await;
+    node.reload("log = \"warn\"\nlog_format = \"json\"").await;
+    has_filter(admin, "warn").await;
 }
 
 #[tokio::test]
 async fn a_reload_that_the_application_refuses_leaves_the_filter_as_it_was() {
-    let mut node = Program::start("log = \"error\"").await;
-    node.has_filter("error").await;
-    write(&node.file, "log = \"debug\"\n[app]\nrefuse = \"not today\"");
-    node.hang_up().await;
+    let (mut node, admin) = start("log = \"error\"").await;
+    has_filter(admin, "error").await;
+    node.reload("log = \"debug\"\n[app]\nrefuse = \"not today\"")
+        .await;
     let line = node.line().await;
     assert!(line.contains("configuration not reloaded"), "{line}");
     assert!(line.contains("not today"), "{line}");
-    let current = get(node.admin, "/api/v1/node").await.ok();
+    let current = get(admin, "/api/v1/node").await.ok();
     assert_eq!(current["log_filter"], "error");
 }
 
 #[tokio::test]
 async fn text_has_no_colours_where_the_log_is_no_terminal() {
-    let mut node = Program::start("log = \"info\"").await;
+    let (mut node, _) = start("log = \"info\"").await;
     let line = node.line().await;
     assert!(line.contains(" INFO "), "{line}");
     assert!(!line.contains('\u{1b}'), "{line}");
@@ -138,16 +89,7 @@ async fn text_has_no_colours_where_the_log_is_no_terminal() {
 
 #[tokio::test]
 async fn a_filter_that_names_no_level_is_refused_at_the_start() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("node.toml");
-    write(&file, "log = \"inof\"");
-    let ended = Command::new(program())
-        .args(["--config", file.to_str().unwrap()])
-        .kill_on_drop(true)
-        .output();
-    let ended = within("the end of the program", ended).await.unwrap();
-    assert!(!ended.status.success());
-    let error = String::from_utf8(ended.stderr).unwrap();
+    let error = Configured::refused("log = \"inof\"").await;
     assert!(
         error.contains("log: ") && error.contains("did you mean info?"),
         "{error}"

@@ -15,6 +15,8 @@ mod access;
 mod actions;
 mod bounds;
 mod cluster;
+#[path = "../support/configured.rs"]
+mod configured;
 mod described;
 mod health;
 mod logs;

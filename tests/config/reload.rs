@@ -1,15 +1,16 @@
 //! What a node takes while it runs, on SIGHUP and by its handle.
 
-use std::{fs, path::PathBuf, process::Stdio, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use nano::{App, Config, Error, Limits, code};
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Command,
+
+use crate::{
+    configured::Configured,
+    support::{RawClient, eventually, within},
 };
 
-use crate::support::{RawClient, eventually, program, within};
+const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
 
 struct File {
     _folder: TempDir,
@@ -29,32 +30,17 @@ impl File {
     }
 
     fn write(&self, text: &str) {
-        let listener = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
-        fs::write(&self.path, format!("{text}\n{listener}")).unwrap();
+        fs::write(&self.path, format!("{text}\n{LISTENER}")).unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
-    let file = File::new("log = \"error\"");
-    let mut process = Command::new(program())
-        .args(["--config", file.path.to_str().unwrap()])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-    let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
-    let line = within("the address", output.next_line()).await.unwrap();
-    let address = line.unwrap().replace("listening on ", "").parse().unwrap();
-    let id = process.id().unwrap();
-    let mut hang_up = async || {
-        let mut kill = Command::new("kill");
-        kill.args(["-HUP", &id.to_string()]);
-        assert!(kill.status().await.unwrap().success());
-        let line = within("a line of the log", log.next_line()).await;
-        line.unwrap().unwrap()
+    let mut node = Configured::start("log = \"error\"", LISTENER).await;
+    let address = node.address("listening on ");
+    let mut reloaded = async |text: &str| {
+        node.reload(text).await;
+        node.line().await
     };
     let mut client = RawClient::tcp(address).await;
     client.handshake().await;
@@ -65,15 +51,14 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
         ("log = \"=,=\"", "invalid filter"),
         ("log = \"inof\"", "did you mean info?"),
     ] {
-        file.write(&format!("deny = [\"127.0.0.0/8\"]\n{text}"));
-        let line = hang_up().await;
+        let line = reloaded(&format!("deny = [\"127.0.0.0/8\"]\n{text}")).await;
         assert!(line.contains("configuration not reloaded"), "{line}");
         assert!(line.contains(reason), "{line}");
     }
     assert_eq!(client.call(1, "Echo.Echo", "still").await, "still");
 
-    file.write("log = \"info\"\n[timeouts]\nrequest = \"1s\"\nshutdown = \"1s\"");
-    let line = hang_up().await;
+    let text = "log = \"info\"\n[timeouts]\nrequest = \"1s\"\nshutdown = \"1s\"";
+    let line = reloaded(text).await;
     assert!(
         line.contains("WARN")
             && line.contains("timeouts.request")
@@ -81,8 +66,7 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
         "{line}"
     );
     assert_eq!(client.call(2, "Echo.Echo", "still").await, "still");
-    file.write("log = \"info\"\ndeny = [\"127.0.0.0/8\"]");
-    let line = hang_up().await;
+    let line = reloaded("log = \"info\"\ndeny = [\"127.0.0.0/8\"]").await;
     assert!(line.contains("configuration reloaded"), "{line}");
     client.closed().await;
 }
