@@ -60,6 +60,7 @@ mod opening;
 mod pages;
 mod pending_check;
 mod rate_limit;
+mod refused;
 mod requests;
 mod resume;
 mod resume_handshake;

@@ -202,8 +202,14 @@ impl<S: Serializer> Group<S> {
                 self.push_to(member, push);
             }
         }
+        let (displaced, dropped) = gates.push(self.name(), push);
+        if dropped > 0
+            && let Some(counts) = &self.inner.members.read().counts
+        {
+            counts.dropped.increment(dropped as u64);
+        }
         // Those that have moved to another gate meanwhile.
-        for id in gates.push(self.name(), push) {
+        for id in displaced {
             if let Some(member) = members.iter().find(|member| member.id() == id) {
                 self.push_to(member, push);
             }
@@ -302,15 +308,18 @@ impl GateBatches {
         }
     }
 
-    fn push(self, group: &str, push: &Push<'_>) -> Vec<i64> {
-        let mut displaced = Vec::new();
+    /// Returns the members that are at another gate now, and how many were sent nothing because their
+    /// gate took none.
+    fn push(self, group: &str, push: &Push<'_>) -> (Vec<i64>, usize) {
+        let (mut displaced, mut dropped) = (Vec::new(), 0);
         for (gate, sessions) in self.0 {
             let count = sessions.len();
             if let Err(error) = gate.push(sessions, push, &mut displaced) {
+                dropped += count;
                 debug!(group, sessions = count, route = push.route(), %error, "broadcast to a gate failed");
             }
         }
-        displaced
+        (displaced, dropped)
     }
 }
 

@@ -7,13 +7,14 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The least time between two lines.
+/// The least time between two lines, unless another is given.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Lets one line pass a second, and counts the others.
+/// Lets one line pass in a time, and counts the others.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
     begun: Instant,
+    interval: Duration,
     /// When the next line passes, in milliseconds since `begun`.
     next: AtomicU64,
     /// Lines held back since the last one that passed.
@@ -31,7 +32,7 @@ impl LogLimit {
         let passed = self
             .next
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
-                (next <= now).then(|| now + milliseconds(INTERVAL))
+                (next <= now).then(|| now + milliseconds(self.interval))
             });
         if passed.is_err() {
             self.held_back.fetch_add(1, Ordering::Relaxed);
@@ -41,13 +42,22 @@ impl LogLimit {
     }
 }
 
-impl Default for LogLimit {
-    fn default() -> Self {
+impl LogLimit {
+    /// Lets one line pass in each `interval`.
+    pub(crate) fn every(interval: Duration) -> Self {
         Self {
             begun: Instant::now(),
+            interval,
             next: AtomicU64::new(0),
             held_back: AtomicU64::new(0),
         }
+    }
+}
+
+/// One line a second.
+impl Default for LogLimit {
+    fn default() -> Self {
+        Self::every(INTERVAL)
     }
 }
 

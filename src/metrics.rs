@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     pub(crate) bytes_sent: Counter,
     pub(crate) failed: Counter,
     pub(crate) timed_out: Counter,
+    pub(crate) throttled: Counter,
     pub(crate) responses_late: Counter,
     pub(crate) responses_closed: Counter,
     pub(crate) pushes_over_queue: Counter,
@@ -81,6 +82,7 @@ impl Metrics {
             bytes_sent: node.counter(BYTES_SENT),
             failed: node.counter(REQUESTS_FAILED),
             timed_out: node.counter(REQUESTS_TIMED_OUT),
+            throttled: node.counter(MESSAGES_THROTTLED),
             responses_late: node.counter_with(RESPONSES_DROPPED, &[("reason", "late")]),
             responses_closed: node.counter_with(RESPONSES_DROPPED, &[("reason", "closed")]),
             pushes_over_queue: node.counter_with(PUSHES_DROPPED, &[("reason", "queue")]),
@@ -173,6 +175,8 @@ pub(crate) struct RouteMetrics {
 pub(crate) struct GroupMetrics {
     pub(crate) groups: Gauge,
     pub(crate) members: Gauge,
+    /// Pushes to members whose gate took none.
+    pub(crate) dropped: Counter,
 }
 
 impl GroupMetrics {
@@ -180,6 +184,7 @@ impl GroupMetrics {
         Self {
             groups: node.gauge(GROUPS),
             members: node.gauge(GROUP_MEMBERS),
+            dropped: node.counter_with(PUSHES_DROPPED, &[("reason", "link")]),
         }
     }
 }
@@ -190,6 +195,7 @@ impl Default for GroupMetrics {
         Self {
             groups: Gauge::noop(),
             members: Gauge::noop(),
+            dropped: Counter::noop(),
         }
     }
 }

@@ -20,6 +20,7 @@ use super::{
     handle::ConnectionHandle,
     http_upgrade,
     opening::Opening,
+    refused::Refused,
     resume_handshake::{Offer, Resumption, Return},
     session_guard::{SessionGuard, finish},
     shared::{ConnectionPermit, Shared},
@@ -65,8 +66,7 @@ pub(super) async fn accept(
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
-            gate.metrics.connection_refused("limit");
-            debug!(%remote, "connection refused: connection limit reached");
+            refuse_one_too_many(&gate, Some(remote));
             continue;
         };
         origin.must_return |= permit.must_return;
@@ -109,7 +109,7 @@ pub(super) async fn accept_custom(
             continue;
         };
         let Some(permit) = ConnectionPermit::acquire(&gate) else {
-            gate.metrics.connection_refused("limit");
+            refuse_one_too_many(&gate, remote);
             continue;
         };
         origin.must_return |= permit.must_return;
@@ -119,6 +119,11 @@ pub(super) async fn accept_custom(
             await_first_byte(gate, transport, origin).await;
         });
     }
+}
+
+fn refuse_one_too_many(gate: &Shared, remote: Option<SocketAddr>) {
+    let limit = gate.limits.max_connections();
+    gate.refused(Refused::Limit, remote, format_args!("{limit} connections"));
 }
 
 /// Waits after a failed accept, if that is of use.
@@ -171,8 +176,13 @@ async fn open(
     let handshake = timeout(gate.limits.handshake_timeout(), tls.accept(stream));
     let (stream, certificates) = match Box::pin(gate.unless_stopped(handshake)).await {
         Some(Ok(Ok(accepted))) => accepted,
-        Some(Ok(Err(error))) => return debug!(?remote, %error, "TLS handshake failed"),
-        Some(Err(_)) => return debug!(?remote, "TLS handshake timed out"),
+        // A health check.
+        Some(Ok(Err(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            gate.metrics.silent_connections.increment(1);
+            return debug!(?remote, %error, "connection closed before its TLS handshake was done");
+        }
+        Some(Ok(Err(error))) => return gate.refused(Refused::Tls, remote, error),
+        Some(Err(_)) => return gate.refused(Refused::Tls, remote, "timed out"),
         None => return,
     };
     origin.certificates = certificates;

@@ -9,20 +9,11 @@ use std::{
 use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
 
-use super::{address_limit::AddressPermit, shared::Shared};
+use super::{address_limit::AddressPermit, refused::Refused, shared::Shared};
 use crate::net::{proxy_header, tls::ClientCertificates};
 
 /// The connections of one address beyond its limit that wait for the handshake of a return.
 const RETURNS_PER_ADDRESS: usize = 4;
-
-/// Why a client may not connect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// By the deny list.
-    Denied,
-    /// Its address has too many connections.
-    AddressLimit,
-}
 
 /// The client's end of a connection. Counts for its address until it is dropped.
 pub(super) struct Origin {
@@ -60,9 +51,9 @@ impl Origin {
                     permit = gate.address_limit.acquire(ip, most);
                 }
                 if permit.is_none() {
-                    gate.metrics.connection_refused("address_limit");
-                    debug!(?remote, "connection refused: too many of its address");
-                    return Err(Refused::AddressLimit);
+                    let cause = Refused::AddressLimit;
+                    gate.refused(cause, remote, format_args!("{bound} of its address"));
+                    return Err(cause);
                 }
                 permit
             }
@@ -114,11 +105,7 @@ impl Origin {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "timed out".to_owned(),
         };
-        gate.metrics.connection_refused("proxy_header");
-        debug!(
-            ?proxy,
-            fault, "connection refused: no PROXY header from a trusted proxy"
-        );
+        gate.refused(Refused::ProxyHeader, proxy, fault);
         None
     }
 }
@@ -131,7 +118,10 @@ pub(super) fn check_denied(gate: &Shared, ip: IpAddr) -> Result<(), Refused> {
     if !gate.node.is_denied(ip) {
         return Ok(());
     }
-    gate.metrics.connection_refused("denied");
-    debug!(client = %ip, "connection refused: address denied");
+    gate.refused(
+        Refused::Denied,
+        Some(SocketAddr::new(ip, 0)),
+        "by the deny list",
+    );
     Err(Refused::Denied)
 }

@@ -30,6 +30,7 @@ use crate::{
     dispatch,
     error::{Error, code},
     message::{self, Message, MessageError, RouteFault},
+    metrics::Refusal,
     net::{deadline::DeadlineTimer, stream::Transport},
     packet::{Decoder, Kind, Packet, PacketError},
     session::{CloseReason, Session, SessionSink},
@@ -307,6 +308,7 @@ impl<T: Transport> Connection<T> {
             if limit.disconnect {
                 return Err(CloseReason::RateLimit.into());
             }
+            self.gate.metrics.throttled.increment(1);
             // This message is taken on credit; the next one waits until the token is paid back.
             self.throttled_until = Some(self.now + wait);
         }
@@ -374,7 +376,10 @@ impl<T: Transport> Connection<T> {
         self.requests_by = self.requests_by.or(deadline);
         self.handle
             .expect(id, deadline, route, span.take())
-            .map_err(|error| self.fail(message::Kind::Request, id, route, error))
+            .map_err(|error| {
+                self.gate.metrics.refused.count(Refusal::InFlight);
+                self.fail(message::Kind::Request, id, route, error);
+            })
             .is_ok()
     }
 

@@ -64,7 +64,8 @@ impl<T: Transport> Connection<T> {
         if let Offer::Return = offer {
             return Err(CloseReason::Client.into());
         }
-        self.resumption.check_required(&self.gate)?;
+        self.resumption
+            .check_required(&self.gate, self.session.remote_addr())?;
         self.check_handshake(request, body, offer)
     }
 
@@ -136,7 +137,8 @@ impl<T: Transport> Connection<T> {
 
     /// Goes on with a client that has acknowledged the handshake, for the first time on this socket.
     pub(super) fn acknowledged(&mut self) -> Result<(), Ending> {
-        self.resumption.check_required(&self.gate)?;
+        self.resumption
+            .check_required(&self.gate, self.session.remote_addr())?;
         self.handle.acknowledge();
         self.request = None;
         if self.resumption.is_allowed() {

@@ -27,9 +27,10 @@ use tokio::{
 };
 
 use super::{
-    admission::{Origin, Refused, check_denied},
+    admission::{Origin, check_denied},
     client_state::FLUSH_TIMEOUT,
     connection_options::WebSocketOptions,
+    refused::Refused,
     shared::Shared,
     upgrade_request::UpgradeRequest,
 };
@@ -47,6 +48,9 @@ use self::{
 const MAX_HEADERS: usize = 1_000;
 /// The most bytes of a request's head.
 const MAX_HEAD: usize = 64 * 1024;
+
+/// The most characters of a path in a log line.
+const LOGGED_PATH: usize = 80;
 
 /// The answer to a client that speaks HTTP/2 at once: the HTTP library has none.
 const HTTP2: &str = "HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Type: text/plain\r\n\
@@ -178,18 +182,32 @@ async fn answer(
     if let Some(client) = client {
         check_denied(gate, client).map_err(refuse_client)?;
     }
+    let remote = client
+        .map(|client| SocketAddr::new(client, 0))
+        .or(peer.remote);
+    let refuse_upgrade = |refusal: Refusal| {
+        gate.refused(Refused::Upgrade, remote, refusal.1.trim_end());
+        refuse(refusal)
+    };
     match opening_handshake::target(&head, &options.path) {
         Target::WebSocket => {}
         Target::Misspelled => return Err(redirect(&options.path, head.uri.query())),
         Target::Page => {
-            return Err(page(&options.http, Request::from_parts(head, body)).await);
+            let is_upgrade = opening_handshake::check_upgrade(&head).is_ok();
+            let path: String = head.uri.path().chars().take(LOGGED_PATH).collect();
+            let response = page(&options.http, Request::from_parts(head, body)).await;
+            if is_upgrade && response.status() == StatusCode::NOT_FOUND {
+                let detail = format_args!("no WebSocket at {path:?}");
+                gate.refused(Refused::Upgrade, remote, detail);
+            }
+            return Err(response);
         }
     }
     if let Err(refusal) = opening_handshake::check_upgrade(&head) {
         let response = page(&options.http, Request::from_parts(head, body)).await;
         // The application may have a page at the path of the WebSocket.
         return Err(if response.status() == StatusCode::NOT_FOUND {
-            refuse(refusal)
+            refuse_upgrade(refusal)
         } else {
             response
         });
@@ -198,7 +216,7 @@ async fn answer(
         let check = options.check_origin.as_ref();
         check.is_none_or(|allowed| allowed(head))
     };
-    let key = opening_handshake::check_websocket(&head, allowed).map_err(refuse)?;
+    let key = opening_handshake::check_websocket(&head, allowed).map_err(refuse_upgrade)?;
     let subprotocol = opening_handshake::subprotocol(&head.headers, &options.subprotocols);
     let admit = |client| {
         let is_proxy = options.is_forwarder(client);
@@ -231,7 +249,7 @@ fn forwarded_for(
 fn refuse_client(refused: Refused) -> Box<Response<Body>> {
     refuse(match refused {
         Refused::Denied => Refusal(StatusCode::FORBIDDEN, "This address is denied.\n"),
-        Refused::AddressLimit => Refusal(
+        _ => Refusal(
             StatusCode::TOO_MANY_REQUESTS,
             "This address has too many connections.\n",
         ),

@@ -1,12 +1,13 @@
 //! What a client asks for and is granted in `sys.resume`: a session that outlives its connection, or
 //! the return to one.
 
-use std::{mem, sync::Arc};
+use std::{mem, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{
     handle::ConnectionHandle,
+    refused::Refused,
     resume::{registry::NotHere, token},
     shared::Shared,
     tunnel::client::Distant,
@@ -116,11 +117,15 @@ impl Resumption {
     ///
     /// # Errors
     /// It is, and the client has not returned.
-    pub(super) fn check_required(&self, gate: &Shared) -> Result<(), CloseReason> {
+    pub(super) fn check_required(
+        &self,
+        gate: &Shared,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), CloseReason> {
         if !matches!(self, Self::Required) {
             return Ok(());
         }
-        gate.metrics.connection_refused("limit");
+        gate.refused(Refused::Limit, remote, "its client has not returned");
         Err(CloseReason::HandshakeRefused(
             "too many connections".to_owned(),
         ))

@@ -1,6 +1,8 @@
 //! What all connections of a node share.
 
 use std::{
+    fmt::Display,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,8 +14,13 @@ use serde_json::Value;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    address_limit::AddressLimit, config::GateConfig, live_limits::LiveLimits,
-    migration_state::Migrations, resume::registry::Registry, tunnel::client::TunnelClient,
+    address_limit::AddressLimit,
+    config::GateConfig,
+    live_limits::LiveLimits,
+    migration_state::Migrations,
+    refused::{Refused, RefusedLog},
+    resume::registry::Registry,
+    tunnel::client::TunnelClient,
 };
 use crate::{
     dispatch::Dispatch,
@@ -49,6 +56,7 @@ pub(super) struct Shared {
     pub(super) memory: Arc<MemoryBudget>,
     /// For requests that time out.
     pub(super) timeout_log: LogLimit,
+    refused_log: RefusedLog,
     /// The sessions whose clients may return.
     pub(super) resumable: Registry,
     /// Those without a user whose clients are away, by their last address.
@@ -83,6 +91,7 @@ impl Shared {
             closed: Notify::new(),
             wakes: WakeBatcher::new(),
             timeout_log: LogLimit::default(),
+            refused_log: RefusedLog::default(),
             resumable: Registry::default(),
             anonymous_away: AddressLimit::new(),
             tunnels,
@@ -102,6 +111,12 @@ impl Shared {
         }
     }
 
+    /// Counts a client that is refused, and says so. `detail` is what its kind of cause leaves open.
+    pub(super) fn refused(&self, cause: Refused, client: Option<SocketAddr>, detail: impl Display) {
+        let metrics = &self.metrics;
+        self.refused_log.refused(metrics, cause, client, detail);
+    }
+
     /// Ends a session whose connection has ended.
     pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason) {
         let sessions = self.node.sessions();
@@ -112,6 +127,7 @@ impl Shared {
         // or refused.
         self.dispatch.closed(session, reason);
         self.metrics.closed(reason.label());
+        self.refused_log.closed(session, reason);
         self.closed.notify_waiters();
     }
 

@@ -15,7 +15,8 @@ names! {
     /// Connections accepted, by all listeners.
     CONNECTIONS_ACCEPTED = "nano_connections_accepted_total",
     /// Connections of clients that were refused, with a label `reason`: `limit` (of the node),
-    /// `address_limit`, `denied` (by the deny list), or `proxy_header` (a trusted proxy sent none).
+    /// `address_limit`, `denied` (by the deny list), `proxy_header` (a trusted proxy sent none), `tls`
+    /// (its handshake failed), or `upgrade` (its request opens no WebSocket here).
     CONNECTIONS_REFUSED = "nano_connections_refused_total",
     /// Connections closed, with a label `reason` (see
     /// [`CloseReason::label`](crate::CloseReason::label)), `returned`: its client went on with the
@@ -43,6 +44,9 @@ names! {
     /// Sessions of a gate that drains which have not moved, with a label `obstacle`: what keeps them (see
     /// the runbook). Set while it drains.
     DRAINING_SESSIONS = "nano_draining_sessions",
+    /// Messages of clients over their rate limit where that throttles: nothing more is read from the
+    /// client for a while.
+    MESSAGES_THROTTLED = "nano_messages_throttled_total",
     /// Messages received from clients.
     MESSAGES_RECEIVED = "nano_messages_received_total",
     /// Packets written to clients, handshake and heartbeat packets included. Counted when they leave
@@ -59,8 +63,9 @@ names! {
     /// Responses dropped, with a label `reason`: `late` (the request was answered already, has timed
     /// out, or never existed), or `closed` (the connection has ended).
     RESPONSES_DROPPED = "nano_responses_dropped_total",
-    /// Pushes dropped because the client is slow and the node's policy is to drop, with a label
-    /// `reason`: `queue` (its send queue is full), or `memory` (the node's budget is used up).
+    /// Pushes dropped, with a label `reason`. Of slow clients where the node's policy is to drop: `queue`
+    /// (the client's send queue is full), or `memory` (the node's budget is used up). Of broadcasts to
+    /// groups: `link` (a gate could not be sent to; one for each member there).
     PUSHES_DROPPED = "nano_pushes_dropped_total",
     /// Clients disconnected because the node's memory budget was used up; closed as slow clients.
     MEMORY_DISCONNECTS = "nano_memory_disconnects_total",
@@ -71,7 +76,8 @@ names! {
     MEMORY_LIMIT = "nano_memory_limit_bytes",
     /// Messages that reached no handler, with a label `reason`: `route` (unknown, or closed to clients),
     /// `body` (does not decode), `scheduler` (the session is pinned to none), `pipeline`, `filter`,
-    /// `member` (none takes it), or `kind` (only servers send it).
+    /// `member` (none takes it), `in_flight` (its client has as many requests in flight as it may), or
+    /// `kind` (only servers send it).
     MESSAGES_REFUSED = "nano_messages_refused_total",
     /// Panics of handlers, pipelines, hooks and callbacks. Panics of other tasks and of timers are in
     /// [`Pool::panics`](crate::Pool::panics).

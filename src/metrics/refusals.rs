@@ -21,10 +21,12 @@ pub(crate) enum Refusal {
     Filter,
     /// No member takes it.
     Member,
+    /// Its client has as many requests in flight as it may.
+    InFlight,
 }
 
 impl Refusal {
-    const ALL: [(Self, &str); 7] = [
+    const ALL: [(Self, &str); 8] = [
         (Self::Kind, "kind"),
         (Self::Pipeline, "pipeline"),
         (Self::Route, "route"),
@@ -32,6 +34,7 @@ impl Refusal {
         (Self::Body, "body"),
         (Self::Filter, "filter"),
         (Self::Member, "member"),
+        (Self::InFlight, "in_flight"),
     ];
 }
 

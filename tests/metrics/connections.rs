@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, Limits, Listener, Network, SlowClient, Timeouts, metrics as names,
+    App, Limits, Listener, Network, RateLimit, SlowClient, Timeouts, metrics as names,
     packet::Decoder,
     transport::{Accepted, Acceptor, Transport},
 };
@@ -80,6 +80,83 @@ async fn refused_connections_are_counted_by_reason() {
     let mut denied = Client::dial(node.addresses()[0]).await;
     assert!(denied.packet().await.is_none());
     counts.expect(&refused("denied"), 1).await;
+}
+
+#[tokio::test]
+async fn handshakes_that_open_no_connection_are_counted() {
+    let mut counts = Counts::start().await;
+    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    let [chain, key] = ["chain.pem", "key.pem"].map(|name| files.path().join(name));
+    std::fs::write(&chain, certificate.cert.pem()).unwrap();
+    std::fs::write(&key, certificate.signing_key.serialize_pem()).unwrap();
+    let websocket = Listener::websocket("127.0.0.1:0", "/game")
+        .check_origin(|head| head.headers.get("origin").is_none());
+    let app = App::new().listen(Listener::tcp("127.0.0.1:0").tls(&chain, &key));
+    let node = app.listen(websocket).start().await.unwrap();
+    let series = Series::of(&node);
+    let refused = |reason| series.because(names::CONNECTIONS_REFUSED, reason);
+    let dial = async |listener: usize, said: &[u8]| {
+        let mut stream = TcpStream::connect(node.addresses()[listener])
+            .await
+            .unwrap();
+        stream.write_all(said).await.unwrap();
+        stream
+    };
+    let _plain = dial(0, b"this is no TLS at all").await;
+    counts.expect(&refused("tls"), 1).await;
+    // A health check.
+    drop(dial(0, b"").await);
+    counts
+        .expect(&series.named(names::CONNECTIONS_SILENT), 1)
+        .await;
+    let upgrade = "Host: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut kept = Vec::new();
+    for (at, request) in [
+        format!("GET /other HTTP/1.1\r\n{upgrade}\r\n"),
+        format!("POST /game HTTP/1.1\r\n{upgrade}\r\n"),
+        format!("GET /game HTTP/1.1\r\n{upgrade}Origin: http://else.example\r\n\r\n"),
+        "GET /game HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
+    ]
+    .iter()
+    .enumerate()
+    {
+        kept.push(dial(1, request.as_bytes()).await);
+        counts.expect(&refused("upgrade"), at + 1).await;
+    }
+    // A page that is not there is none.
+    let missing = dial(1, b"GET /favicon.ico HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    let _opens = dial(1, format!("GET /game HTTP/1.1\r\n{upgrade}\r\n").as_bytes()).await;
+    drop(missing);
+    counts
+        .expect_at_least(&series.named(names::CONNECTIONS), 1)
+        .await;
+    assert_eq!(counts.total(&refused("upgrade")), 4);
+    assert_eq!(counts.total(&refused("tls")), 1);
+}
+
+#[tokio::test]
+async fn messages_over_a_limit_are_counted() {
+    let mut counts = Counts::start().await;
+    let limits = Limits::new()
+        .max_in_flight(1)
+        .rate_limit(RateLimit::throttle(1000, 2));
+    let app = App::new().component(Till::default()).limits(limits);
+    let node = start(app).await;
+    let series = Series::of(&node);
+    let mut client = Client::connect(&node).await;
+    for _ in 0..2 {
+        client.request("Till.Keep", "null").await;
+    }
+    let refused = series.because(names::MESSAGES_REFUSED, "in_flight");
+    counts.expect(&refused, 1).await;
+    for _ in 0..20 {
+        client.notify("Till.Echo", "\"x\"").await;
+    }
+    let throttled = series.named(names::MESSAGES_THROTTLED);
+    counts.expect_at_least(&throttled, 1).await;
+    node.shutdown().await;
 }
 
 #[tokio::test]

@@ -164,6 +164,32 @@ async fn messages_that_no_member_takes_are_counted() {
 }
 
 #[tokio::test]
+async fn members_of_groups_that_a_broadcast_misses_are_counted() {
+    let mut counts = Counts::start().await;
+    let options = TestCluster::master_options().heartbeat(SLOW);
+    let app = App::new().component(crate::Till::default());
+    let cluster = TestCluster::with_master(app, options).await;
+    let options = cluster.member_options().heartbeat(SLOW);
+    let app = App::new().tcp("127.0.0.1:0").cluster(options);
+    let mut gate = TestNode::start(app).await;
+    cluster.converged(&[&gate]).await;
+    let mut client = Client::connect(gate.node()).await;
+    client.ask("Till.Echo", r#""x""#).await.unwrap();
+    let master = cluster.master();
+    let group = nano::Group::<nano::Json>::new("room");
+    let session = master.handle().sessions().list().pop().unwrap();
+    group.add(&session).unwrap();
+    gate.kill();
+    let dropped = Series::of(master.node()).because(names::PUSHES_DROPPED, "link");
+    // Together more than may wait for a gate that is away.
+    let body = Bytes::from(vec![b'x'; 1_000_000]);
+    for _ in 0..100 {
+        group.broadcast_raw("on", body.clone()).unwrap();
+    }
+    counts.expect_at_least(&dropped, 1).await;
+}
+
+#[tokio::test]
 async fn publications_that_a_gate_misses_are_counted() {
     let mut counts = Counts::start().await;
     let options = TestCluster::master_options().heartbeat(SLOW);

@@ -7,8 +7,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-/// Warnings and errors of all tests, with the messages they were logged in, and what keeps sessions on a
-/// gate that drains.
+/// Warnings and errors of all tests, with the messages they were logged in, what keeps sessions on a
+/// gate that drains, and clients that are refused.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -16,7 +16,9 @@ static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("warn,nano::message=info,nano::gate::migration_out=info")
+        .with_env_filter(
+            "warn,nano::message=info,nano::gate::migration_out=info,nano::gate::refused=info",
+        )
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();

@@ -34,6 +34,7 @@ mod order;
 mod pipeline;
 mod proxied;
 mod queues;
+mod refused;
 mod requests;
 mod serial;
 mod session_hooks;
