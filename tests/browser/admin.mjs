@@ -182,6 +182,9 @@ run(async ({ url, open, shoot }) => {
     await see(page, '#problems', /Nothing: /)
     await see(page, '#rates .legend', /forwarded [1-9]/)
     await see(page, '#latency .legend', /p99 \d/)
+    // What the rooms serve, with the times of their answers.
+    await see(page, '#forwarded', /^Forwarded to other members\s*Answer p50\s*Answer p90\s*Answer p99/)
+    await see(page, '#forwarded tbody tr', /^Echo\.Echo(\s*[\d.]+\s*(µs|ms|s)){3}\s*$/)
     await page.screenshot({ path: `${process.argv[3]}/admin-light.png`, fullPage: true })
 
     await search(page)
@@ -207,6 +210,10 @@ run(async ({ url, open, shoot }) => {
     await page.screenshot({ path: `${process.argv[3]}/admin-broken.png`, fullPage: true })
     await see(page, '#asked', '3 of 3 nodes answered; 1 lost')
     await see(page, '#problems tr:not(.ended)', /member lost\s*room-1.*evicted \d/)
+    const lost = page.locator('#map g', { has: page.locator('circle.lost') })
+    assert.match(await lost.textContent(), /room-1.*lost at \d/)
+    assert.equal(await page.locator('#map line.lost').count(), 1, 'as dashed as the node')
+    await page.screenshot({ path: `${process.argv[3]}/admin-lost.png`, fullPage: true })
 
     const phone = await open({ viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, colorScheme: 'dark' })
     await phone.goto(url)

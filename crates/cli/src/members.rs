@@ -1,10 +1,17 @@
 //! `nano members`.
 
+use std::{
+    cmp::Reverse,
+    collections::HashSet,
+    time::{Duration, UNIX_EPOCH},
+};
+
 use clap::Args;
 use serde_json::Value;
 
 use crate::{
     admin::Target,
+    duration::short,
     failure::Failure,
     table::{
         Column::{self, Number, Text},
@@ -17,7 +24,7 @@ use crate::{
 pub(crate) struct Members {
     #[command(flatten)]
     target: Target,
-    /// Prints the answer of the node as it is
+    /// Prints the answer of the node as it is, with the members that are lost
     #[arg(long)]
     json: bool,
 }
@@ -26,7 +33,9 @@ impl Members {
     /// # Errors
     /// The node does not answer, or refuses to.
     pub(crate) async fn run(&self) -> Result<(), Failure> {
-        let answer = self.target.admin()?.get("/api/v1/members").await?;
+        let admin = self.target.admin()?;
+        let mut answer = admin.get("/api/v1/members").await?;
+        answer["lost"] = lost(&answer, &admin.get("/api/v1/cluster").await?);
         if self.json {
             return Ok(print(&answer.to_string())?);
         }
@@ -37,6 +46,24 @@ impl Members {
         }
         Ok(table.print()?)
     }
+}
+
+/// The members that a master has evicted and that have not returned, each once: the latest eviction of
+/// an address, and the earliest of them first.
+fn lost(members: &Value, cluster: &Value) -> Value {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let here: Vec<_> = list(&members["members"]);
+    let is_here = |lost: &Value| here.iter().any(|it| it["address"] == lost["address"]);
+    let evicted = |lost: &Value| lost["evicted_ms"].as_u64().unwrap_or_default();
+    let reports = list(&cluster["members"]).into_iter();
+    let mut all: Vec<_> = reports
+        .flat_map(|it| list(&it["summary"]["lost"]))
+        .collect();
+    all.sort_by_key(|lost| Reverse(evicted(lost)));
+    let mut seen = HashSet::new();
+    all.retain(|lost| !is_here(lost) && seen.insert(lost["address"].to_string()));
+    all.reverse();
+    all.into()
 }
 
 const HEAD: [Column; 8] = [
@@ -50,8 +77,8 @@ const HEAD: [Column; 8] = [
     Text("ADMIN"),
 ];
 
-/// One row for each member, with the address of its admin server if that is wanted. The link is that
-/// from the node that was asked.
+/// One row for each member, and for each that is lost; with the address of its admin server if that is
+/// wanted. The link is that from the node that was asked.
 pub(crate) fn table(answer: &Value, with_admin: bool) -> Table {
     let mut table = Table::new(&HEAD[..HEAD.len() - usize::from(!with_admin)]);
     for member in answer["members"].as_array().into_iter().flatten() {
@@ -81,6 +108,19 @@ pub(crate) fn table(answer: &Value, with_admin: bool) -> Table {
             services.join(","),
             cell(&member["admin"]),
         ]);
+    }
+    for lost in answer["lost"].as_array().into_iter().flatten() {
+        let evicted = Duration::from_millis(lost["evicted_ms"].as_u64().unwrap_or_default());
+        let ago = (UNIX_EPOCH + evicted).elapsed().unwrap_or_default();
+        let state = format!("lost for {}", short(ago.as_secs_f64()));
+        let (address, label) = (cell(&lost["address"]), cell(&lost["label"]));
+        let none = ["-"; 3].map(str::to_owned);
+        table.row(
+            [address, label, "-".to_owned(), state]
+                .into_iter()
+                .chain(none)
+                .chain(with_admin.then(|| "-".to_owned())),
+        );
     }
     table
 }

@@ -1,5 +1,5 @@
 // Line charts of the last minutes, and the map of the cluster.
-import { count, el, labels, svg } from './dom.js'
+import { clock, count, el, labels, svg } from './dom.js'
 
 const [HEIGHT, LEFT, RIGHT, TOP, BOTTOM] = [180, 56, 8, 8, 20]
 const SPAN = 5 * 60 * 1000
@@ -63,13 +63,17 @@ export const kindOf = (state) => KINDS[state] ?? 'warn'
 
 const NODES = 24
 
-/** This node in the middle, its peers around it, and the links to them; between them only those of `bad`, as `[address, address, state]`. */
-export function map(members, bad) {
+/**
+ * This node in the middle, its peers around it, and the links to them; between them only those of `bad`, as `[address, address, state]`.
+ * Members that are `lost` have the last places.
+ */
+export function map(members, bad, lost = []) {
   // Where a label names several members, their addresses take a line of their own.
-  const ambiguous = labels(members)
-  const [width, height] = [room(), members.some(ambiguous) ? 290 : 260]
+  const ambiguous = labels([...members, ...lost])
+  const [width, height] = [room(), [...members, ...lost].some(ambiguous) ? 290 : 260]
   const self = members.find((member) => member.self)
-  const peers = members.filter((member) => !member.self).slice(0, NODES)
+  const here = members.filter((member) => !member.self).slice(0, NODES - lost.length)
+  const peers = [...here, ...lost]
   const [cx, cy] = [width / 2, height / 2 - 4]
   const places = new Map()
   const small = peers.length > 10
@@ -77,10 +81,12 @@ export function map(members, bad) {
     const angle = (2 * Math.PI * index) / peers.length - (peers.length % 2 ? Math.PI / 2 : Math.PI)
     const [x, y] = [cx + Math.cos(angle) * (width < 500 ? 112 : 225), cy + Math.sin(angle) * 80]
     places.set(member.address, [x, y])
-    const state = member.link?.state ?? 'no link'
-    const line = svg('line', { class: member.link ? kindOf(state) : 'warn', x1: cx, y1: cy, x2: x, y2: y })
+    const isLost = lost.includes(member)
+    const state = isLost ? `lost at ${clock(member.evicted_ms)}` : (member.link?.state ?? 'no link')
+    const kind = isLost ? 'lost' : kindOf(state)
+    const line = svg('line', { class: member.link || isLost ? kind : 'warn', x1: cx, y1: cy, x2: x, y2: y })
     const title = svg('title', {}, `${member.address}: ${state}${member.link?.sessions ? `, serves ${count(member.link.sessions)} sessions of this node` : ''}`)
-    const node = svg('g', {}, title, svg('circle', { class: kindOf(state), cx: x, cy: y, r: small ? 8 : 13 }))
+    const node = svg('g', {}, title, svg('circle', { class: kind, cx: x, cy: y, r: small ? 8 : 13 }))
     if (!small) {
       // Away from the middle, where no link crosses it.
       const notes = [member.link?.sessions ? `${state} · ${count(member.link.sessions)} of ours` : state]

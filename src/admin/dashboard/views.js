@@ -1,6 +1,7 @@
 // What the page shows of each report. Lists that a node does not have are left out.
 import { chart, kindOf, map } from './chart.js'
 import { badge, bytes, clock, count, duration, el, show, table } from './dom.js'
+import { lostMembers } from './problems.js'
 
 const QUANTILES = [0.5, 0.9, 0.99]
 
@@ -67,8 +68,9 @@ function badLinks(cluster) {
 const works = ({ link }) => link && link.state !== 'broken'
 
 export function members(all, cluster) {
+  const lost = lostMembers(cluster).filter(({ address }) => !all.some((member) => member.address === address))
   const alone = 'This node stands alone: it is part of no cluster.'
-  show('map', all.length ? map(all, badLinks(cluster)) : el('p', { class: 'empty' }, alone))
+  show('map', all.length ? map(all, badLinks(cluster), lost) : el('p', { class: 'empty' }, alone))
   const columns = [
     ['Member', (member) => el('span', {}, member.label || member.address, member.self ? el('small', {}, 'this node') : null)],
     ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],

@@ -1,6 +1,6 @@
 //! `members`, `sessions`, `kick`, `drain` and `top`.
 
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 use nano::{
     Admin, App, Cluster, Component, Group, Handlers, Result, Session,
@@ -69,6 +69,42 @@ async fn members_are_listed_with_their_links() {
 
     let answer = nano(&["members", "--url", &url, "--json"]).await.json();
     assert_eq!(answer["members"][1]["label"], "\u{1b}[31mred");
+}
+
+#[tokio::test]
+async fn members_that_are_lost_are_listed_until_they_return() {
+    let options = TestCluster::master_options().heartbeat(Duration::from_millis(100));
+    let cluster = TestCluster::with_master(app(), options).await;
+    let options = cluster.member_options().label("room");
+    let mut room =
+        TestNode::start(app().cluster(options.heartbeat(Duration::from_millis(100)))).await;
+    cluster.converged(&[&room]).await;
+    let url = url(cluster.master());
+    let members = async || nano(&["members", "--url", &url]).await.ok();
+    assert!(!members().await.contains("lost"));
+
+    let address = room.handle().member().unwrap().address().to_owned();
+    room.kill();
+    eventually("it is evicted", || {
+        cluster.master().handle().members().is_empty()
+    })
+    .await;
+    // What the members report is asked for anew every two seconds.
+    let listed = async {
+        loop {
+            let out = members().await;
+            if out.lines().count() > 2 {
+                return out;
+            }
+        }
+    };
+    let out = within("the lost member", listed).await;
+    let lost = out.lines().nth(2).unwrap();
+    assert!(lost.starts_with(&address), "{out}");
+    assert!(lost.contains("room") && lost.contains("lost for "), "{out}");
+    let answer = nano(&["members", "--url", &url, "--json"]).await.json();
+    assert_eq!(answer["lost"][0]["address"], address);
+    assert!(answer["lost"][0]["evicted_ms"].is_u64(), "{answer}");
 }
 
 #[tokio::test]
