@@ -153,7 +153,8 @@ impl Limits {
     }
 
     /// How many [channels](crate::Channel) each session of this gate may be in. 1,000 unless set; not
-    /// zero. Further joins fail with [`code::TOO_MANY`](crate::code::TOO_MANY).
+    /// zero. Further joins fail with [`code::TOO_MANY`](crate::code::TOO_MANY), and a session in more
+    /// channels does not move to this gate.
     pub fn max_channels_per_session(mut self, channels: usize) -> Self {
         self.channels.per_session = channels;
         self

@@ -324,12 +324,16 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
             Subject::Member(member) => member,
             Subject::Expected(session) => {
                 joined.seen = joined.seen.max(answer.position);
-                let hold = self.holds.get_mut(&session);
-                let result = hold.ok_or_else(not_expected).map(|hold| {
-                    joined.holds.insert(session);
-                    hold.add(channel, joined.seen);
-                    (joined.seen, false)
-                });
+                let result = match self.holds.get_mut(&session) {
+                    None => Err(not_expected()),
+                    // Other channels that were asked for at the same time have been entered.
+                    Some(hold) if !hold.has_room(channel, self.max_per_member) => Err(too_many()),
+                    Some(hold) => {
+                        joined.holds.insert(session);
+                        hold.add(channel, joined.seen);
+                        Ok((joined.seen, false))
+                    }
+                };
                 return effects.extend(GateEffect::joined(call, result));
             }
             Subject::Position => {

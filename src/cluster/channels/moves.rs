@@ -55,7 +55,7 @@ impl<M: Clone + Eq + Hash, T> Gate<M, T> {
         let hold = hold.or_insert_with(|| Hold::new(None, until));
         let refused = if hold.member.is_some() {
             Some(conflict("the session is about to leave"))
-        } else if hold.channels.len() >= self.max_per_member {
+        } else if !hold.has_room(channel, self.max_per_member) {
             Some(too_many())
         } else {
             None

@@ -450,3 +450,43 @@ fn a_position_near_the_end_of_the_numbers_is_refused_and_changes_nothing() {
     };
     assert!(after.epoch < 1 << 53);
 }
+
+#[test]
+fn a_session_that_moves_is_in_no_more_channels_than_it_may_be() {
+    let view = view(&["a", "b"]);
+    let now = Instant::now();
+    let (mut gate, mut effects) = (Gate::<u32, u32>::new(2, 0), Vec::new());
+    gate.set_view(view.clone(), now, &mut effects);
+    let names = (0..).map(|number| Name::from(format!("guild.{number}")));
+    let of_b = names.filter(|name| view.owner(name).is_some_and(|owner| **owner == *"b"));
+    let channels: Vec<_> = of_b.take(3).collect();
+    // All at once, as a session leaves its gate: none is entered yet.
+    for (call, channel) in (1..).zip(&channels) {
+        gate.expect(channel, 8, call, now, &mut effects);
+    }
+    let asked = joins(&effects);
+    assert_eq!(asked.len(), 3);
+    for (channel, (join, _)) in channels.iter().zip(asked) {
+        let position = Position::default();
+        let answer = JoinAnswer::At(JoinedAt {
+            position,
+            missed: None,
+        });
+        let channel = channel.clone();
+        let joined = ToGate::Joined {
+            channel,
+            join,
+            answer,
+        };
+        gate.receive(&"b".into(), joined, now, &mut effects);
+    }
+    // Again, as after an attempt that has failed.
+    gate.expect(&channels[1], 8, 4, now, &mut effects);
+    gate.expect(&channels[2], 8, 5, now, &mut effects);
+    let joined = effects.iter().filter_map(|effect| match effect {
+        GateEffect::Joined { call, result } => Some((*call, result.is_ok())),
+        _ => None,
+    });
+    let expected = [(1, true), (2, true), (3, false), (4, true), (5, false)];
+    assert_eq!(joined.collect::<Vec<_>>(), expected);
+}

@@ -52,6 +52,11 @@ impl<M> Hold<M> {
         self.channels.entry(channel.clone()).or_insert_with(waiting);
     }
 
+    /// Whether publications of the channel wait, or may wait in addition.
+    pub(in crate::cluster::channels) fn has_room(&self, channel: &str, most: usize) -> bool {
+        self.channels.len() < most || self.channels.contains_key(channel)
+    }
+
     /// Keeps a publication.
     pub(in crate::cluster::channels) fn deliver(
         &mut self,
