@@ -187,3 +187,23 @@ impl TunnelClient {
 fn is_absent(error: &Error) -> bool {
     matches!(error.code(), code::NOT_FOUND | code::UNSUPPORTED)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_member_without_tunnels_at_the_address_of_a_gate_does_not_know_its_sessions() {
+        // It has taken the address of a gate to which a session had moved.
+        let services = Arc::default();
+        let caller = NodeCaller::standalone("a:1", &services);
+        assert!(caller.is_member("a:1"));
+        let to = Distant {
+            gate: None,
+            token: "token".to_owned(),
+            received: None,
+        };
+        let opened = TunnelClient::new(caller).open("a:1", &to, None).await;
+        assert!(matches!(opened, Ok(Answer::Unknown(0))));
+    }
+}
