@@ -34,5 +34,5 @@ pub use node_handle::Handle;
 pub(crate) use node_handle::NodeParts;
 pub(crate) use schedulers::Schedulers;
 pub(crate) use start_steps::Step;
-pub(crate) use users::UserRouter;
 pub use users::{Location, Login, Unique, User, Users};
+pub(crate) use users::{Missed, UserRouter};

@@ -15,6 +15,7 @@ mod responder;
 mod router;
 mod shared;
 mod table;
+mod user_pushes;
 
 mod handle;
 

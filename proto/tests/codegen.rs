@@ -37,6 +37,8 @@ fn generated_code_is_what_the_protos_say() {
         .boxed("nano.link.v1.Frame.share")
         .boxed("nano.link.v1.Frame.user")
         .boxed("nano.link.v1.Frame.trace")
+        .boxed("nano.link.v1.Frame.more")
+        .boxed("nano.link.v1.Frame.missed")
         .emit_rerun_if_changed(false)
         .out_dir(out.path())
         .compile_fds(descriptors)

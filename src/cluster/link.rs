@@ -7,7 +7,8 @@
 //! From the bottom up: `frame` and `flow` are what moves. `sender` and `receiver` are the two
 //! halves of `state`, which decides: `receive` what follows from a frame, `activity` when the link
 //! is open, `failure_detector` when its peer is suspect or dead. `call_frames` queues frames about
-//! no session, `binds` and `shared_data` what a session's nodes agree on, and `moving` hands
+//! no session, `user_push_frames` pushes to users and their acknowledgements, which `user_pushes`
+//! numbers, `binds` and `shared_data` what a session's nodes agree on, and `moving` hands
 //! sessions from one gate's link to that of the next; `held` waits meanwhile. `timing` samples how
 //! long the peer takes. `stream` locks the state, and `handler` applies its effects. `peer` is one
 //! incarnation of a node, `peers` all of them. `outbound`, `inbound` and `service` do the I/O;
@@ -54,4 +55,6 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod timing;
+mod user_push_frames;
+mod user_pushes;
 mod whereabouts;

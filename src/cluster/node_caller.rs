@@ -15,11 +15,11 @@ use tokio::{
 use super::{
     node_services::{NodeCall, NodeServices},
     peer_table::PeerTable,
-    transport::{OutboundNodeCall, PeerTransport},
+    transport::{OutboundNodeCall, PeerTransport, Unreached},
 };
 use crate::{
     error::{Error, Result, code},
-    session::{Caller, ReplyTo},
+    session::{Caller, Push, ReplyTo, UserId},
 };
 
 /// The id of calls that never leave this node.
@@ -118,6 +118,22 @@ impl NodeCaller {
                 Error::new(code::INTERNAL, format!("invalid reply of {method}")).with_source(error)
             })
         }
+    }
+
+    /// Pushes to all sessions that users have at another node, as their gate, and whose frames go on
+    /// this stream of the link. What is returned is sent the end of the push.
+    ///
+    /// In order with frames of such sessions, and with calls whose key is the stream.
+    ///
+    /// # Errors
+    /// As [`call`](NodeCaller::call), when the push is not sent.
+    pub(in crate::cluster) fn push_to_users<'a>(
+        &self,
+        (to, stream): (&str, usize),
+        mut users: impl Iterator<Item = &'a UserId>,
+        push: &Push<'_>,
+    ) -> Result<oneshot::Receiver<Unreached>> {
+        self.transport(to)?.push_to_users(stream, &mut users, push)
     }
 
     /// Sends a one-way message, in order with calls of the same key. It is lost when the link breaks

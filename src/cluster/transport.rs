@@ -4,13 +4,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
+use tokio::sync::oneshot;
 
 use crate::{
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
     message::Message,
-    session::{Call, CloseReason, ReplyTo, Session},
+    session::{Call, CloseReason, Push, ReplyTo, Session, UserId},
 };
+
+/// The places of users in a push that have no session at the gate, or why that is not known.
+pub(in crate::cluster) type Unreached = Result<Vec<usize>>;
 
 /// A way to one peer: a link, or unary calls to a basic member. Nothing in it blocks.
 pub(in crate::cluster) trait PeerTransport: Send + Sync {
@@ -51,6 +55,19 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// Of a call without a caller: [`code::UNAVAILABLE`] when the peer cannot be reached,
     /// [`code::TOO_MANY`], [`code::TOO_LARGE`], [`code::UNSUPPORTED`] for basic members.
     fn node_call(&self, call: OutboundNodeCall) -> Result;
+
+    /// Pushes to all sessions that users have at the peer, as their gate, and whose frames go on this
+    /// stream. What is returned is sent the end of the push.
+    ///
+    /// # Errors
+    /// [`code::UNAVAILABLE`] when the peer cannot be reached, [`code::TOO_MANY`], [`code::TOO_LARGE`],
+    /// [`code::UNSUPPORTED`] for basic members.
+    fn push_to_users(
+        &self,
+        stream: usize,
+        users: &mut dyn Iterator<Item = &UserId>,
+        push: &Push<'_>,
+    ) -> Result<oneshot::Receiver<Unreached>>;
 
     /// The session is bound to a user, or to none any more.
     fn session_bound(&self, session: &Session);

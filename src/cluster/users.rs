@@ -5,7 +5,8 @@
 //! it was found. A login goes from the node of the handler to the [gate] of the session, which
 //! [claims](login) the user.
 //!
-//! All of it goes by node calls. A standalone node calls itself.
+//! All of it goes by node calls, but for pushes, which have frames of their own. A standalone node calls
+//! itself.
 
 mod api;
 mod gate;
@@ -18,7 +19,6 @@ mod locations;
 use std::{any::Any, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 use prost::Message;
 use tokio::{runtime, sync::watch};
 use tokio_util::task::AbortOnDropHandle;
@@ -45,11 +45,11 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
-    handle::{Handle, Location, Login, Unique, UserRouter},
+    handle::{Handle, Location, Login, Missed, Unique, UserRouter},
     kick::Kick,
     member::MemberSet,
     metrics::{Handles, UserMetrics},
-    session::{Session, SessionSink, UserId, UserObserver},
+    session::{Push, Session, SessionSink, UserId, UserObserver},
 };
 
 type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -141,7 +141,6 @@ impl NodeService for Users {
         let (gate, logins) = (self.gate.clone(), self.logins.clone());
         match method {
             "Find" => respond(call, decode(body).and_then(|request| gate.find(&request))),
-            "Push" => respond(call, decode(body).and_then(|request| gate.push(&request))),
             "Kick" => respond(call, decode(body).and_then(|request| gate.kick(&request))),
             "Ended" => self.spawn(call, async move { gate.ended(decode(body)?).await }),
             "Login" => self.spawn(call, async move { logins.login(decode(body)?).await }),
@@ -185,17 +184,12 @@ impl UserRouter for Users {
         })
     }
 
-    fn push(
-        &self,
-        users: Vec<UserId>,
-        route: ByteString,
-        body: Bytes,
-    ) -> Reply<(Vec<UserId>, Option<Error>)> {
-        let lookup = self.lookup.clone();
-        Box::pin(async move {
-            let missed = lookup.push(users, &route, body).await;
-            (missed.users, missed.error)
-        })
+    fn push<'a>(
+        &'a self,
+        users: &'a [UserId],
+        push: Push<'a>,
+    ) -> Pin<Box<dyn Future<Output = Missed> + Send + 'a>> {
+        Box::pin(self.lookup.push(users, push))
     }
 
     fn kick(&self, user: UserId, kick: Kick) -> Reply<Result<bool>> {

@@ -1,9 +1,8 @@
 //! Users of the whole cluster, by their ids.
 
-use std::{fmt, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, slice, sync::Arc};
 
 use bytes::Bytes;
-use bytestring::ByteString;
 
 use crate::{
     error::{Error, Result, code},
@@ -13,6 +12,9 @@ use crate::{
 };
 
 type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The users that a push did not reach, and why some of them may be online all the same.
+pub(crate) type Missed = (Vec<UserId>, Option<Error>);
 
 /// What a login does while the user has another session:
 /// [`App::unique_users`](crate::App::unique_users).
@@ -78,13 +80,11 @@ pub struct Location {
 pub(crate) trait UserRouter: Send + Sync {
     fn locate(&self, user: UserId) -> Reply<Result<Vec<Location>>>;
 
-    /// Returns the users without a session, and why some of them may have one all the same.
-    fn push(
-        &self,
-        users: Vec<UserId>,
-        route: ByteString,
-        body: Bytes,
-    ) -> Reply<(Vec<UserId>, Option<Error>)>;
+    fn push<'a>(
+        &'a self,
+        users: &'a [UserId],
+        push: Push<'a>,
+    ) -> Pin<Box<dyn Future<Output = Missed> + Send + 'a>>;
 
     /// Returns whether there was a session.
     fn kick(&self, user: UserId, kick: Kick) -> Reply<Result<bool>>;
@@ -177,7 +177,7 @@ impl User {
     /// # Errors
     /// As [`push`](User::push).
     pub async fn push_raw(&self, route: &str, body: impl Into<Bytes>) -> Result {
-        let users = vec![self.user.clone()];
+        let users = slice::from_ref(&self.user);
         let (missed, error) = send(&self.router, users, route, body.into()).await?;
         if missed.is_empty() {
             return Ok(());
@@ -248,7 +248,7 @@ impl Users {
     /// # Errors
     /// As [`push`](Users::push).
     pub async fn push_raw(&self, route: &str, body: impl Into<Bytes>) -> Result<Vec<UserId>> {
-        let (missed, _) = send(&self.router, self.users.clone(), route, body.into()).await?;
+        let (missed, _) = send(&self.router, &self.users, route, body.into()).await?;
         Ok(missed)
     }
 }
@@ -265,13 +265,9 @@ impl fmt::Debug for Users {
     }
 }
 
-async fn send(
-    router: &Running,
-    users: Vec<UserId>,
-    route: &str,
-    body: Bytes,
-) -> Result<(Vec<UserId>, Option<Error>)> {
+async fn send(router: &Running, users: &[UserId], route: &str, body: Bytes) -> Result<Missed> {
     users.iter().try_for_each(UserId::check)?;
-    Push::new(route, body.clone()).check()?;
-    Ok(router.get()?.push(users, route.into(), body).await)
+    let push = Push::new(route, body);
+    push.check()?;
+    Ok(router.get()?.push(users, push).await)
 }

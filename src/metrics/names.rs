@@ -144,7 +144,7 @@ names! {
     DIRECTORY_NODES = "nano_directory_nodes",
     /// The nodes of that view that may own users: all but the master, unless it is alone.
     DIRECTORY_OWNERS = "nano_directory_owners",
-    /// Calls to gates that carried a push to users: one for each gate and stream, however many users.
+    /// Frames with a push to users: one for each gate and stream, however many users.
     USER_PUSHES = "nano_user_pushes_total",
     /// Users that a push did not reach.
     USERS_MISSED = "nano_users_missed_total",

@@ -109,6 +109,22 @@ async fn a_user_that_has_moved_is_found_at_the_next_gate() {
 }
 
 #[tokio::test]
+async fn a_push_to_a_user_whose_gate_has_died_fails_and_says_why() {
+    let mut players = Players::start(|app| app).await;
+    let client = players.gates[0].client().await;
+    ask(&client, "U.Login", json!({ "user": "ann" }))
+        .await
+        .unwrap();
+    found(&players.backends[0], "ann", 1).await;
+    let user = players.backends[0].handle().user("ann");
+    within("push", user.push("onNews", &1)).await.unwrap();
+    players.gates[0].kill();
+    // Until the gate is evicted the directory has it.
+    let error = within("push", user.push("onNews", &2)).await.unwrap_err();
+    assert_eq!(error.code(), code::UNAVAILABLE);
+}
+
+#[tokio::test]
 async fn a_standalone_node_finds_its_users_too() {
     let node = TestNode::start(App::new().component(U).tcp("127.0.0.1:0")).await;
     let (ann, ben) = (node.client().await, node.client().await);

@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::{runtime, time::sleep};
+use tokio::{runtime, sync::oneshot, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::{debug, info, warn};
@@ -29,13 +29,13 @@ use crate::{
         link::{closed_sessions::ClosedSessions, context::LinkContext},
         peer_table::unsupported,
         proto::{SessionClosedRequest, member_client::MemberClient},
-        transport::{OutboundNodeCall, PeerStatus, PeerTransport, Serves},
+        transport::{OutboundNodeCall, PeerStatus, PeerTransport, Serves, Unreached},
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
     memory_budget::PeerCharge,
     message::Message,
-    session::{Call, CloseReason, Session},
+    session::{Call, CloseReason, Push, Session, UserId},
 };
 
 /// Queues of one peer. Sessions that share one wait for each other's calls.
@@ -380,6 +380,15 @@ impl PeerTransport for CompatPeer {
             }
             None => Err(error),
         }
+    }
+
+    fn push_to_users(
+        &self,
+        _: usize,
+        _: &mut dyn Iterator<Item = &UserId>,
+        _: &Push<'_>,
+    ) -> Result<oneshot::Receiver<Unreached>> {
+        Err(unsupported(&self.address))
     }
 
     fn session_bound(&self, _: &Session) {

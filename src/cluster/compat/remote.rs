@@ -34,6 +34,12 @@ impl CompatSession {
         sink.downcast_ref()
     }
 
+    /// Whether a sink is that of such a session.
+    pub(in crate::cluster) fn is(sink: &dyn SessionSink) -> bool {
+        let sink: &dyn Any = sink;
+        sink.is::<Self>()
+    }
+
     /// The refusal of what its gate cannot do: it keeps no users.
     pub(in crate::cluster) fn unsupported(&self) -> Error {
         let gate = self.gate();

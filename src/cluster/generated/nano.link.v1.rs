@@ -11,7 +11,8 @@ pub struct Frame {
     pub kind: i32,
     #[prost(int64, tag = "2")]
     pub session: i64,
-    /// A request of the session's client, or a call of the sender; in a PING and its KEEPALIVE its number.
+    /// A request of the session's client, or a call of the sender; in a PING and its KEEPALIVE its number; in
+    /// a USER_PUSH and its USERS_PUSHED that of a user.
     #[prost(uint64, tag = "3")]
     pub request: u64,
     /// UTF-8; declared as bytes so that it stays a slice of what was read.
@@ -55,6 +56,23 @@ pub struct Frame {
     /// Of a MESSAGE, RPC, RPC_VIA_GATE, CALL_VIA_GATE or CALL whose trace is sampled.
     #[prost(message, optional, boxed, tag = "20")]
     pub trace: ::core::option::Option<::prost::alloc::boxed::Box<Trace>>,
+    #[prost(message, optional, boxed, tag = "21")]
+    pub more: ::core::option::Option<::prost::alloc::boxed::Box<Users>>,
+    #[prost(message, optional, boxed, tag = "22")]
+    pub missed: ::core::option::Option<::prost::alloc::boxed::Box<Missed>>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Users {
+    /// 0 stands for the next of `texts`.
+    #[prost(int64, repeated, tag = "1")]
+    pub uids: ::prost::alloc::vec::Vec<i64>,
+    #[prost(string, repeated, tag = "2")]
+    pub texts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Missed {
+    #[prost(uint64, repeated, tag = "1")]
+    pub numbers: ::prost::alloc::vec::Vec<u64>,
 }
 /// A span, as in W3C Trace Context. It is sampled.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -195,6 +213,13 @@ pub enum Kind {
     /// The sender drains: sessions that it serves stay, new ones need another member. Sent again on each
     /// new stream.
     Cordon = 42,
+    /// A push to users at the receiver: to all sessions that it has of each, as their gate, and whose frames
+    /// go on this stream index. The first user is in `uid` or `user`, others are in `more`. The sender
+    /// numbers its users: the first one here is `request`. Acknowledged by USERS_PUSHED.
+    UserPush = 43,
+    /// All USER_PUSHes up to that of the user with the number `request` are queued for the clients. Users
+    /// whose numbers are in `missed` had no session.
+    UsersPushed = 44,
     /// A call for the node itself, not for a component: `route` names its service and method, as in
     /// `Directory.Claim`. With `request` it is answered by a REPLY.
     NodeCall = 39,
@@ -238,6 +263,8 @@ impl Kind {
             Self::StreamLost => "STREAM_LOST",
             Self::Cancel => "CANCEL",
             Self::Cordon => "CORDON",
+            Self::UserPush => "USER_PUSH",
+            Self::UsersPushed => "USERS_PUSHED",
             Self::NodeCall => "NODE_CALL",
             Self::Credit => "CREDIT",
             Self::SessionUnknown => "SESSION_UNKNOWN",
@@ -274,6 +301,8 @@ impl Kind {
             "STREAM_LOST" => Some(Self::StreamLost),
             "CANCEL" => Some(Self::Cancel),
             "CORDON" => Some(Self::Cordon),
+            "USER_PUSH" => Some(Self::UserPush),
+            "USERS_PUSHED" => Some(Self::UsersPushed),
             "NODE_CALL" => Some(Self::NodeCall),
             "CREDIT" => Some(Self::Credit),
             "SESSION_UNKNOWN" => Some(Self::SessionUnknown),

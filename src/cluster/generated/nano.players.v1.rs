@@ -26,25 +26,6 @@ pub struct FoundSession {
     #[prost(int64, tag = "2")]
     pub session: i64,
 }
-/// `Users.Push`: a push to all sessions that the node has, as their gate, of these users, and whose
-/// frames go on this stream of a link: so pushes by user and by session keep one order.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct PushRequest {
-    #[prost(string, tag = "1")]
-    pub route: ::prost::alloc::string::String,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub body: ::prost::bytes::Bytes,
-    #[prost(message, repeated, tag = "3")]
-    pub users: ::prost::alloc::vec::Vec<UserId>,
-    #[prost(uint32, tag = "4")]
-    pub stream: u32,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct PushReply {
-    /// The places of users without such a session.
-    #[prost(uint32, repeated, tag = "1")]
-    pub missed: ::prost::alloc::vec::Vec<u32>,
-}
 /// `Users.Kick`: a kick for all sessions that the node has, as their gate, of a user.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KickRequest {

@@ -86,6 +86,7 @@ impl<S: LinkedSession> LinkState<S> {
             self.detach(effects);
         }
 
+        self.sender.probe_user_pushes(now, effects);
         let used = std::mem::take(&mut self.sender.used);
         if used
             && self.sender.is_up()
@@ -111,7 +112,11 @@ impl<S: LinkedSession> LinkState<S> {
         match self.sender.phase {
             Outbound::Up => {
                 let sender = &self.sender;
-                calls.sent || sender.unheard || sender.requests > 0 || !sender.queue.is_empty()
+                calls.sent
+                    || sender.unheard
+                    || sender.requests > 0
+                    || !sender.user_pushes.is_empty()
+                    || !sender.queue.is_empty()
             }
             Outbound::Opening | Outbound::Retiring => true,
             Outbound::Idle => self.sender.is_opening(),

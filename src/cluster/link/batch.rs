@@ -25,6 +25,7 @@ mod key {
     pub(super) const ROUTE: u8 = 4 << 3 | 2;
     pub(super) const BODY: u8 = 5 << 3 | 2;
     pub(super) const ERROR: u8 = 6 << 3;
+    pub(super) const UID: u8 = 8 << 3;
     pub(super) const CREDIT: u8 = 10 << 3;
     pub(super) const TIMEOUT: u8 = 11 << 3;
 }
@@ -77,7 +78,7 @@ pub(super) fn payload(frames: &[Frame]) -> u64 {
 fn has_rare_fields(frame: &Frame) -> bool {
     !frame.sessions.is_empty()
         || !frame.target.is_empty()
-        || (frame.uid | frame.opened.cast_signed() | frame.stream.cast_signed()) != 0
+        || (frame.opened | frame.stream) != 0
         || frame.binds != 0
         || frame.hello.is_some()
         || frame.open.is_some()
@@ -85,6 +86,8 @@ fn has_rare_fields(frame: &Frame) -> bool {
         || frame.share.is_some()
         || frame.user.is_some()
         || frame.trace.is_some()
+        || frame.more.is_some()
+        || frame.missed.is_some()
 }
 
 /// Appends a frame without rare fields. As always a field that has its default value is left out.
@@ -97,6 +100,7 @@ fn encode_frame(frame: &Frame, out: &mut Vec<u8>) {
     let bytes = [(key::ROUTE, &frame.route), (key::BODY, &frame.body)];
     let after = [
         (key::ERROR, u64::from(frame.error)),
+        (key::UID, frame.uid.cast_unsigned()),
         (key::CREDIT, u64::from(frame.credit)),
         (key::TIMEOUT, u64::from(frame.timeout_ms)),
     ];
@@ -124,7 +128,7 @@ fn encode_frame(frame: &Frame, out: &mut Vec<u8>) {
     put_numbers(after, out);
 }
 
-fn put_numbers(numbers: [(u8, u64); 3], out: &mut Vec<u8>) {
+fn put_numbers<const N: usize>(numbers: [(u8, u64); N], out: &mut Vec<u8>) {
     for (key, value) in numbers {
         if value != 0 {
             out.push(key);
@@ -159,6 +163,7 @@ fn decode_frame(
             | key::SESSION
             | key::REQUEST
             | key::ERROR
+            | key::UID
             | key::CREDIT
             | key::TIMEOUT) => varint_at(encoded, at + 1, end).map(|(value, next)| {
                 match key {
@@ -166,6 +171,7 @@ fn decode_frame(
                     key::SESSION => frame.session = value.cast_signed(),
                     key::REQUEST => frame.request = value,
                     key::ERROR => frame.error = value != 0,
+                    key::UID => frame.uid = value.cast_signed(),
                     key::CREDIT => frame.credit = value as u32,
                     _ => frame.timeout_ms = value as u32,
                 }

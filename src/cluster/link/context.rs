@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,8 @@ pub(in crate::cluster) struct LinkContext {
     pub(in crate::cluster) metrics: LinkMetrics,
     pub(in crate::cluster) detector: Arc<DetectorWake>,
     pub(in crate::cluster) options: LinkOptions,
+    /// The number of the next user that is pushed to.
+    pub(super) user_numbers: AtomicU64,
     outside_nodes: AtomicBool,
 }
 
@@ -65,6 +67,7 @@ impl LinkContext {
             calls: Arc::default(),
             detector: Arc::default(),
             options,
+            user_numbers: AtomicU64::new(1),
             outside_nodes: AtomicBool::new(false),
         })
     }

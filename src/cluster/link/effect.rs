@@ -9,8 +9,10 @@ use tokio::time::Instant;
 use super::{
     proto::{Frame, SharedValue},
     timing::Sample,
+    user_pushes::Done,
 };
 use crate::{
+    cluster::transport::Unreached,
     dispatch::Origin,
     error::Error,
     session::{CloseReason, UserId},
@@ -69,6 +71,11 @@ pub(in crate::cluster) enum Effect<S> {
         sessions: Vec<(i64, Option<S>)>,
         frame: Frame,
     },
+    /// Push to users at this gate, and report that it was
+    /// [handled](super::state::LinkState::user_push_handled).
+    UserPush(Frame),
+    /// Pushes to users at the peer have ended.
+    UserPushesEnded(Vec<(Done, Unreached)>),
     /// Give the peer's REPLY to the call that waits for it.
     Reply(Frame),
     /// End a session that this node serves for the peer.

@@ -36,7 +36,7 @@ pub(super) fn check_size(body: usize) -> Result {
 }
 
 impl Frame {
-    fn of(kind: Kind, session: i64) -> Self {
+    pub(super) fn of(kind: Kind, session: i64) -> Self {
         Self {
             kind: kind.into(),
             session,
@@ -176,7 +176,7 @@ impl Frame {
         .with_user(user)
     }
 
-    fn with_user(mut self, user: Option<&UserId>) -> Self {
+    pub(super) fn with_user(mut self, user: Option<&UserId>) -> Self {
         let (number, text) = UserId::parts(user);
         self.uid = number;
         self.user = (!text.is_empty()).then(|| {
@@ -187,7 +187,7 @@ impl Frame {
         self
     }
 
-    /// The user of a SESSION_OPEN, BIND or BOUND.
+    /// The user of a SESSION_OPEN, BIND or BOUND, and the first one of a USER_PUSH.
     pub(super) fn user_id(&self) -> Option<UserId> {
         let text = self.user.as_ref().map_or("", |user| &user.text);
         UserId::of_parts(self.uid, text)
@@ -400,21 +400,31 @@ impl Frame {
                 .trace
                 .as_ref()
                 .map_or(0, |trace| 48 + trace.state.len())
+            + self.more.as_ref().map_or(0, |more| {
+                more.uids.len() * 8 + more.texts.iter().map(|text| 24 + text.len()).sum::<usize>()
+            })
+            + self
+                .missed
+                .as_ref()
+                .map_or(0, |missed| missed.numbers.len() * 8)
     }
 
     /// Whether the sender is failed with UNAVAILABLE when the stream breaks, so that the frame must
-    /// not be sent on the next one: a request, or a CANCEL of one.
+    /// not be sent on the next one: a request, a CANCEL of one, or a push to users.
     pub(super) fn is_request(&self) -> bool {
         match self.kind() {
             Kind::Message | Kind::NodeCall => self.request != 0,
-            Kind::Call | Kind::CallViaGate | Kind::Cancel => true,
+            Kind::Call | Kind::CallViaGate | Kind::Cancel | Kind::UserPush => true,
             _ => false,
         }
     }
 
     /// Whether the receiver fails the request by itself when the stream breaks.
     pub(super) fn is_answer(&self) -> bool {
-        matches!(self.kind(), Kind::Response | Kind::Reply)
+        matches!(
+            self.kind(),
+            Kind::Response | Kind::Reply | Kind::UsersPushed
+        )
     }
 }
 

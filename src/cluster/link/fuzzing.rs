@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     activity::OpenCalls,
@@ -20,7 +20,10 @@ use super::{
     session::LinkedSession,
     state::LinkState,
 };
-use crate::session::{CloseReason, SharedValues, UserId};
+use crate::{
+    cluster::transport::Unreached,
+    session::{CloseReason, Push, SharedValues, UserId},
+};
 
 /// Runs the input as a history of a link: frames of the peer, of any content and in any order,
 /// between what this node and its streams do. Frames survive encoding, each request of a client ends
@@ -154,6 +157,8 @@ struct Link {
     served: BTreeMap<i64, Handle>,
     /// Messages of the peer that are not finished, with their request.
     unfinished: Vec<(Handle, u64)>,
+    /// Pushes to users at the peer.
+    user_pushes: Vec<oneshot::Receiver<Unreached>>,
 }
 
 impl Link {
@@ -170,6 +175,7 @@ impl Link {
             last_request: 0,
             served: BTreeMap::new(),
             unfinished: Vec::new(),
+            user_pushes: Vec::new(),
         }
     }
 
@@ -237,7 +243,11 @@ impl Link {
                 self.state.probe(self.now, calls, &mut effects);
             }
             13 => self.send(),
-            14 => self.message(input.id()),
+            14 => match input.id() {
+                // No client has it.
+                0 => self.push_to_users(),
+                id => self.message(id),
+            },
             15 => self.end_client(input.id()),
             16 => self.answer(input),
             _ => self.change(input),
@@ -300,6 +310,18 @@ impl Link {
         if self.state.message(&session, (), frame).is_ok() {
             self.last_request = request;
             self.requests.insert((id, request));
+        }
+    }
+
+    fn push_to_users(&mut self) {
+        let users = [UserId::from(7), "ann".into()];
+        let push = Push::new("on", Bytes::default());
+        let frame = Frame::user_push(users.iter(), &push);
+        let (done, ended) = oneshot::channel();
+        let first = self.last_request + 1;
+        if self.state.push_to_users(frame, |_| first, done).is_ok() {
+            self.last_request += 2;
+            self.user_pushes.push(ended);
         }
     }
 
@@ -407,6 +429,16 @@ impl Link {
                     frame.take_target();
                     frame.take_kick();
                 }
+                Effect::UserPush(frame) => {
+                    let users = frame.users().count();
+                    self.state.user_push_handled(frame.request, users, &[0]);
+                    self.state.acknowledge_user_pushes();
+                }
+                Effect::UserPushesEnded(ended) => {
+                    for (done, unreached) in ended {
+                        done.send(unreached).ok();
+                    }
+                }
                 Effect::Reply(frame) => _ = frame.into_answer(),
                 Effect::PeerIdle => _ = self.state.peer_idle(OpenCalls::default()),
                 _ => {}
@@ -432,6 +464,9 @@ impl Link {
         self.state.close(&mut effects);
         self.apply(effects);
         assert!(self.requests.is_empty(), "without an end");
+        for mut push in self.user_pushes {
+            assert!(push.try_recv().is_ok(), "a push without an end");
+        }
         assert!(self.served.is_empty(), "still served");
         assert_eq!(self.state.sender.queue.bytes(), 0);
     }

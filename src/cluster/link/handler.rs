@@ -1,13 +1,13 @@
 //! Applies the effects of links: to handlers, to sessions of this gate, to calls.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use super::{
     activity::OpenCalls,
-    config::{PROBE_INTERVAL, SUSPECT_AFTER},
+    config::{PROBE_INTERVAL, SUSPECT_AFTER, stream_index},
     context::LinkContext,
     effect::{Effect, EndCause},
     peer::LinkPeer,
@@ -19,7 +19,7 @@ use crate::{
     dispatch::Dispatch,
     error::{Error, Result, code},
     message::Message,
-    session::{Call, CallRouter, CloseReason, Push, ReplyTo, Session},
+    session::{Call, CallRouter, CloseReason, Push, ReplyTo, Session, UserId},
     trace::{TraceContext, within},
 };
 
@@ -115,6 +115,13 @@ fn apply_one(
             values,
         } => share((dispatch, context), &local(context, session, id)?, values),
         Effect::Multicast { sessions, frame } => return multicast(context, sessions, frame),
+        Effect::UserPush(frame) => return push_to_users(context, stream, frame),
+        Effect::UserPushesEnded(ended) => {
+            for (done, unreached) in ended {
+                // The caller may no longer wait.
+                let _ = done.send(unreached);
+            }
+        }
         Effect::Reply(frame) => {
             let caller = context.calls.take(frame.request);
             return caller
@@ -239,6 +246,29 @@ fn multicast(
         debug!(failed, %route, "not sent to some clients");
     }
     Ok(())
+}
+
+/// Pushes to users at this gate, and notes those that have no session.
+fn push_to_users(context: &LinkContext, stream: &LinkStream, mut frame: Frame) -> Result {
+    let body = mem::take(&mut frame.body);
+    let route = frame.take_route();
+    let push = route.as_deref().ok().map(|route| Push::new(route, body));
+    let reaches = |user: Option<UserId>| {
+        let (Some(push), Some(user)) = (&push, user) else {
+            return false;
+        };
+        let sessions = context.node.sessions();
+        sessions.push_to_user(&user, |id| stream_index(id) == stream.id.index, push)
+    };
+    let (mut users, mut missed) = (0, Vec::new());
+    for user in frame.users() {
+        if !reaches(user) {
+            missed.push(users);
+        }
+        users += 1;
+    }
+    stream.frame(|state| state.user_push_handled(frame.request, users, &missed));
+    route.map(drop)
 }
 
 /// Changes values of a session of this gate. One that does not fit is left as it is, of which the

@@ -124,6 +124,7 @@ fn receive(
             return false;
         }
     }
+    stream.acknowledge_user_pushes();
     true
 }
 

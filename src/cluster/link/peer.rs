@@ -23,6 +23,7 @@ use super::{
     proto::{Batch, Frame, Kind},
     remote::{Place, RemoteSession},
     served_session::NewSession,
+    state::LinkState,
     stream::LinkStream,
 };
 #[cfg(feature = "admin")]
@@ -30,13 +31,13 @@ use crate::cluster::transport::PeerReport;
 use crate::{
     cluster::{
         pending_calls::{PendingCalls, StreamId},
-        transport::{OutboundNodeCall, PeerStatus, PeerTransport, Serves, into_error},
+        transport::{OutboundNodeCall, PeerStatus, PeerTransport, Serves, Unreached, into_error},
     },
     dispatch::{ForwardError, Origin},
     error::{Error, Result, code},
     memory_budget::PeerCharge,
     message::Message,
-    session::{Call, CloseReason, ReplyTo, Session},
+    session::{Call, CloseReason, Push, ReplyTo, Session, UserId},
     trace::current_trace,
 };
 
@@ -184,7 +185,7 @@ impl LinkPeer {
         self.any_stream(|stream| stream.is_outbound_up())
     }
 
-    fn any_stream(&self, is: impl Fn(&super::state::LinkState<Session>) -> bool) -> bool {
+    fn any_stream(&self, is: impl Fn(&LinkState<Session>) -> bool) -> bool {
         self.streams.iter().any(|stream| stream.read(&is))
     }
 
@@ -200,6 +201,11 @@ impl LinkPeer {
             .iter()
             .map(|stream| stream.read(|state| state.served_requests(now)))
             .sum()
+    }
+
+    /// Whether pushes to users there are not acknowledged.
+    pub(super) fn awaits_user_pushes(&self) -> bool {
+        self.any_stream(LinkState::awaits_user_pushes)
     }
 
     pub(super) fn close(&self) {
@@ -313,7 +319,7 @@ impl PeerTransport for LinkPeer {
 
     #[cfg(feature = "admin")]
     fn report(&self) -> PeerReport {
-        let sum = |count: fn(&super::state::LinkState<Session>) -> usize| {
+        let sum = |count: fn(&LinkState<Session>) -> usize| {
             self.streams.iter().map(|stream| stream.read(count)).sum()
         };
         let linked = self.any_stream(|state| state.is_linked());
@@ -385,6 +391,16 @@ impl PeerTransport for LinkPeer {
             self.streams[index].call(frame(id).until(caller.deadline()))
         });
         Ok(())
+    }
+
+    fn push_to_users(
+        &self,
+        stream: usize,
+        users: &mut dyn Iterator<Item = &UserId>,
+        push: &Push<'_>,
+    ) -> Result<oneshot::Receiver<Unreached>> {
+        let frame = Frame::user_push(users, push);
+        self.streams[stream].push_to_users(frame, &self.context.user_numbers)
     }
 
     fn session_bound(&self, session: &Session) {

@@ -387,9 +387,9 @@ impl LinkPeers {
 
     /// Whether these peers have sent all that they had for this node, and it is answered.
     pub(in crate::cluster) fn are_drained(peers: &[Arc<LinkPeer>], now: Instant) -> bool {
-        peers
-            .iter()
-            .all(|peer| peer.is_drained() && peer.served_requests(now) == 0)
+        peers.iter().all(|peer| {
+            peer.is_drained() && peer.served_requests(now) == 0 && !peer.awaits_user_pushes()
+        })
     }
 
     /// Ends all sessions of these peers.

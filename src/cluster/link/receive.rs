@@ -119,6 +119,8 @@ impl<S: LinkedSession> LinkState<S> {
                 let method = frame.take_route()?;
                 effects.push(Effect::NodeCall { method, frame });
             }
+            Kind::UserPush => effects.push(Effect::UserPush(frame)),
+            Kind::UsersPushed => self.handle_users_pushed(&frame, effects),
             Kind::Reply => effects.push(Effect::Reply(frame)),
             Kind::Cancel => effects.push(Effect::CancelCall(frame.request)),
             Kind::Goaway => {

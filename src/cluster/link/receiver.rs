@@ -17,6 +17,7 @@ use super::{
     proto::{Batch, Frame, SessionOpen},
     served_session::{NewSession, ServedRoute, ServedSession, unknown},
     session::LinkedSession,
+    user_pushes::Handled,
 };
 use crate::{
     error::{Error, Result, code},
@@ -52,6 +53,8 @@ pub(super) struct Receiver<S> {
     /// Frames for the answer stream. Bounded by what the peer sends.
     pub(super) answers: VecDeque<Frame>,
     answer_writer: Option<Waker>,
+    /// The peer's pushes to users that are not acknowledged yet.
+    pub(super) user_pushes: Option<Handled>,
     /// Whether the peer, which knows that this node stops, has sent everything.
     drained: bool,
 }
@@ -83,6 +86,7 @@ impl<S: LinkedSession> Receiver<S> {
             closed_sessions: ClosedSessions::default(),
             answers: VecDeque::new(),
             answer_writer: None,
+            user_pushes: None,
             drained: false,
         }
     }
@@ -175,9 +179,10 @@ impl<S: LinkedSession> Receiver<S> {
         true
     }
 
-    /// Ends the answer stream: its frames belong to an inbound stream that is over.
+    /// Ends the answer stream: its frames belong to an inbound stream that is over. So do acknowledgements.
     pub(super) fn reset_answers(&mut self, effects: &mut Vec<Effect<S>>) {
         self.answers.clear();
+        self.user_pushes = None;
         effects.extend(self.answer_writer.take().map(Effect::Wake));
     }
 

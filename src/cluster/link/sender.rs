@@ -16,6 +16,7 @@ use super::{
     proto::{Batch, Frame, Kind},
     session::LinkedSession,
     session_window::SessionWindow,
+    user_pushes::{Done, UserPushes},
 };
 use crate::{
     error::{Error, Result, code},
@@ -44,6 +45,7 @@ pub(super) struct Sender<S> {
     /// Requests in flight, of all windows.
     pub(super) requests: usize,
     pub(super) windows: FxHashMap<i64, SessionWindow<S>>,
+    pub(super) user_pushes: UserPushes<Done>,
     pub(super) any_stale: bool,
     /// Sessions opened so far.
     pub(super) opened: u64,
@@ -98,6 +100,7 @@ impl<S: LinkedSession> Sender<S> {
             unheard: false,
             requests: 0,
             windows: FxHashMap::default(),
+            user_pushes: UserPushes::new(),
             any_stale: false,
             opened: 0,
             writer: None,
@@ -263,6 +266,7 @@ impl<S: LinkedSession> Sender<S> {
         for window in self.take_windows() {
             forget(window, effects);
         }
+        self.fail_user_pushes(effects);
         self.phase = Phase::Closed;
         self.queue.clear();
         self.wake_all(effects);

@@ -97,6 +97,7 @@ impl<S: LinkedSession> Sender<S> {
         }
         self.stream = 0;
         (self.resync, self.retiring, self.unheard) = (true, false, false);
+        self.fail_user_pushes(effects);
         self.queue
             .retain(|frame| !(frame.is_request() || was_up && frame.is_answer()));
         self.orphan_requests(effects);

@@ -10,7 +10,7 @@
 //!   frame of an answer stream;
 //! - outbound: [`message`](LinkState::message), [`push`](LinkState::push),
 //!   [`respond`](LinkState::respond) and closes, users and bindings in `binds.rs`, shared values in
-//!   `shared_data.rs`, and calls in `call_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
+//!   `shared_data.rs`, calls in `call_frames.rs`, and pushes to users in `user_push_frames.rs`; [`poll_batch`](LinkState::poll_batch) and
 //!   [`poll_answers`](LinkState::poll_answers) take it out again;
 //! - in `activity.rs`: [`poll_open`](LinkState::poll_open) and [`peer_idle`](LinkState::peer_idle), and
 //!   time: [`probe`](LinkState::probe), in a fixed interval while it asks for that;
@@ -31,6 +31,8 @@
 //!   answer, or as orphaned when a stream of either direction breaks, the peer does not serve the
 //!   session, or the peer is gone.
 //! - After a reconnect, a session exists on both sides or on none.
+//! - A push to users ends once: with the peer's acknowledgement, with a stream of either direction, or
+//!   when it has waited too long.
 //! - A stream that closes because it is idle loses no frame.
 //! - Queued bytes return to zero when the queue is empty, and windows reopen with every break.
 
@@ -247,6 +249,7 @@ impl<S: LinkedSession> LinkState<S> {
     pub(super) fn answers_lost(&mut self, effects: &mut Vec<Effect<S>>) {
         self.forget_timed();
         self.sender.orphan_requests(effects);
+        self.sender.fail_user_pushes(effects);
         effects.extend([Effect::CancelCalls, Effect::FailCalls]);
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use tokio::{
-    sync::{Notify, futures::Notified},
+    sync::{Notify, futures::Notified, oneshot},
     time::Instant,
 };
 
@@ -28,7 +28,10 @@ use super::{
     state::LinkState,
 };
 use crate::{
-    cluster::pending_calls::{CallStream, StreamId},
+    cluster::{
+        pending_calls::{CallStream, StreamId},
+        transport::Unreached,
+    },
     dispatch::ForwardError,
     error::{Error, Result, code},
     message::Message,
@@ -276,6 +279,28 @@ impl LinkStream {
     pub(super) fn call(&self, frame: Frame) -> Result {
         check_size(frame.body.len())?;
         self.try_send(|state| state.call(frame))
+    }
+
+    /// Queues a push to users at the peer, with numbers of the node. Returns what takes its end.
+    ///
+    /// # Errors
+    /// As [`call`](LinkStream::call).
+    pub(super) fn push_to_users(
+        &self,
+        frame: Frame,
+        numbers: &AtomicU64,
+    ) -> Result<oneshot::Receiver<Unreached>> {
+        check_size(frame.body.len())?;
+        let (done, ended) = oneshot::channel();
+        // Taken under the lock, so that they rise within the link.
+        let number = |users| numbers.fetch_add(users, Ordering::Relaxed);
+        self.try_send(|state| state.push_to_users(frame, number, done))?;
+        Ok(ended)
+    }
+
+    /// Acknowledges the pushes to users that were handled.
+    pub(super) fn acknowledge_user_pushes(&self) {
+        self.send(LinkState::acknowledge_user_pushes);
     }
 
     /// Keeps a call of the peer, to be cancelled until it is answered.

@@ -38,6 +38,7 @@ use crate::{
 mod moving;
 mod one_way;
 mod pair;
+mod user_pushes;
 
 #[test]
 fn link_seeds_pass_the_link_check() {

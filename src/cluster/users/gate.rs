@@ -3,22 +3,20 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::context::{UserContext, all};
 use crate::{
     cluster::{
         directory::{driver::GateSessions, holdings::CALLBACK_TIMEOUT},
-        link::config::stream_index,
         players::{
             EndedReply, EndedRequest, FindReply, FindRequest, FoundSession, KickReply, KickRequest,
-            PushReply, PushRequest,
         },
         user_ids::user,
     },
     error::{Error, Result, code},
     kick::{Kick, Reconnect},
-    session::{Push, Session, UserId},
+    session::{Session, UserId},
 };
 
 /// The code of the kick of a session whose user has logged in elsewhere.
@@ -45,25 +43,6 @@ impl Gate {
             }));
         }
         Ok(FindReply { sessions })
-    }
-
-    pub(super) fn push(&self, request: &PushRequest) -> Result<PushReply> {
-        let push = Push::new(&request.route, request.body.clone());
-        let mut missed = Vec::new();
-        for (at, asked) in (0..).zip(&request.users) {
-            let user = user(Some(asked))?;
-            let mut sessions = self.sessions_of(&user);
-            sessions.retain(|session| stream_index(session.id()) == request.stream as usize);
-            let sent = sessions.iter().map(|session| session.sink().push(&push));
-            let (sent, failed): (Vec<_>, Vec<_>) = sent.partition(Result::is_ok);
-            for error in failed.into_iter().filter_map(Result::err) {
-                debug!(user = user.logged(), route = push.route(), %error, "push to a user failed");
-            }
-            if sent.is_empty() {
-                missed.push(at);
-            }
-        }
-        Ok(PushReply { missed })
     }
 
     pub(super) fn kick(&self, request: &KickRequest) -> Result<KickReply> {

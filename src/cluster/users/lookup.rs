@@ -1,14 +1,14 @@
 //! Finding users, and what is sent to them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio_util::context::TokioContext;
+use tokio::sync::oneshot;
 
 use super::{
     context::{CALL_TIMEOUT, UserContext, all},
@@ -19,12 +19,11 @@ use crate::{
         compat::remote::CompatSession,
         directory::{driver::Directory, view::NodeId},
         link::config::stream_index,
-        players::{
-            FindReply, FindRequest, KickReply, KickRequest, LocateReply, LocateRequest, PushReply,
-            PushRequest, UserId as ProtoUser,
-        },
+        players::{FindReply, FindRequest, KickReply, KickRequest, LocateReply, LocateRequest},
+        transport::Unreached,
     },
     error::{Error, Result, code},
+    handle::Missed,
     kick::Kick,
     session::{Push, Session, UserId},
 };
@@ -49,14 +48,6 @@ struct Found {
     error: Option<Error>,
 }
 
-/// The users that a push did not reach.
-#[derive(Default)]
-pub(super) struct Missed {
-    pub(super) users: Vec<UserId>,
-    /// Why some of them may be online all the same.
-    pub(super) error: Option<Error>,
-}
-
 impl Lookup {
     pub(super) fn new(context: Arc<UserContext>, directory: Arc<Directory>) -> Self {
         Self {
@@ -73,9 +64,8 @@ impl Lookup {
     pub(super) async fn locate(&self, user: UserId) -> Result<Vec<Place>> {
         let mut places: Vec<_> = self
             .served_without_link(&user)
-            .iter()
             .filter_map(|session| {
-                let gate = CompatSession::of(session)?.gate().into();
+                let gate = CompatSession::of(&session)?.gate().into();
                 let session = session.id();
                 Some(Place { gate, session })
             })
@@ -93,80 +83,63 @@ impl Lookup {
         }
     }
 
-    /// Pushes to all sessions of users: one call to each gate and stream.
-    pub(super) async fn push(&self, users: Vec<UserId>, route: &str, body: Bytes) -> Missed {
-        if let [user] = &users[..]
-            && self.push_cached(user, route, &body).await
-        {
-            return Missed::default();
-        }
-        let mut seen = HashSet::new();
-        let mut users = users;
-        users.retain(|user| seen.insert(user.clone()));
-        let (mut known, mut unknown) = (Vec::new(), Vec::new());
-        let mut served = HashSet::new();
-        for user in &users {
-            let push = Push::new(route, body.clone());
+    /// Pushes to all sessions of users: one frame to each gate and stream.
+    pub(super) async fn push(&self, users: &[UserId], push: Push<'_>) -> Missed {
+        let users = distinct(users);
+        let (mut served, mut targets, mut unknown) = (HashSet::new(), Vec::new(), Vec::new());
+        for (at, user) in users.iter().enumerate() {
             for session in self.served_without_link(user) {
                 if session.sink().push(&push).is_ok() {
-                    served.insert(user.clone());
+                    served.insert(at);
                 }
             }
-            match self.locations.lock().get(user) {
-                Some(places) => known.push((user.clone(), places)),
-                None => unknown.push(user.clone()),
+            let cached = self.locations.lock().get(user);
+            match cached {
+                Some(places) => targets.extend(Target::all(at, &places)),
+                None => unknown.push(at),
             }
         }
         let metrics = &self.context.metrics;
-        metrics.cached.increment(known.len() as u64);
+        metrics
+            .cached
+            .increment((users.len() - unknown.len()) as u64);
         // Those that are not where they were are looked up, with those that were never found.
-        unknown.extend(self.push_to(known, route, &body).await);
-        let (mut missed, mut error) = (Vec::new(), None);
-        if !unknown.is_empty() {
-            let found = self.find(unknown.clone()).await;
-            let known: HashSet<_> = found.places.iter().map(|(user, _)| user.clone()).collect();
-            missed.extend(unknown.into_iter().filter(|user| !known.contains(user)));
-            missed.extend(self.push_to(found.places, route, &body).await);
-            error = found.error;
+        let (moved, _) = self.push_to(&users, targets, &push).await;
+        unknown.extend(moved);
+        if unknown.is_empty() {
+            return (Vec::new(), None);
         }
-        missed.retain(|user| !served.contains(user));
-        metrics.missed.increment(missed.len() as u64);
-        let error = error.filter(|_| !missed.is_empty());
-        Missed {
-            users: missed,
-            error,
-        }
+        // Apart, because its future is large, and it is rare.
+        Box::pin(self.find_and_push(&users, unknown, &push, &served)).await
     }
 
-    /// [`push`](Self::push) to a user that was found in one place, without the tables and the task that
-    /// many users take: 22,900 instructions instead of 29,200. Returns whether the push has reached the
-    /// user there; if not, the place is forgotten.
-    async fn push_cached(&self, user: &UserId, route: &str, body: &Bytes) -> bool {
-        if !self.served_without_link(user).is_empty() {
-            return false;
+    /// Looks for users, by their places in the list, and pushes to them. Those that are `served` for
+    /// gates without links are not missed.
+    async fn find_and_push(
+        &self,
+        users: &[UserId],
+        unknown: Vec<usize>,
+        push: &Push<'_>,
+        served: &HashSet<usize>,
+    ) -> Missed {
+        let asked = unknown.iter().map(|at| users[*at].clone()).collect();
+        let found = self.find(asked).await;
+        // In the order in which they were asked for.
+        let mut places = found.places.into_iter().peekable();
+        let (mut targets, mut missed) = (Vec::new(), Vec::new());
+        for at in unknown {
+            match places.next_if(|(user, _)| *user == users[at]) {
+                Some((_, places)) => targets.extend(Target::all(at, &places)),
+                None => missed.push(at),
+            }
         }
-        let cached = self.locations.lock().get(user);
-        let Some([place]) = cached.as_deref() else {
-            return false;
-        };
-        let stream = stream_index(place.session) as u64;
-        let request = PushRequest {
-            route: route.to_owned(),
-            body: body.clone(),
-            users: vec![user.into()],
-            stream: stream as u32,
-        };
-        let (caller, metrics) = (&self.context.caller, &self.context.metrics);
-        let call =
-            caller.call::<_, PushReply>(&place.gate, stream, "Users.Push", &request, CALL_TIMEOUT);
-        metrics.cached.increment(1);
-        metrics.push_calls.increment(1);
-        let reply = TokioContext::new(call, self.context.runtime.clone()).await;
-        let reached = reply.is_ok_and(|reply| reply.missed.is_empty());
-        if !reached {
-            self.locations.lock().forget(user);
-        }
-        reached
+        let (gone, failed) = self.push_to(users, targets, push).await;
+        missed.extend(gone);
+        missed.retain(|at| !served.contains(at));
+        self.context.metrics.missed.increment(missed.len() as u64);
+        let error = found.error.or(failed).filter(|_| !missed.is_empty());
+        let missed = missed.into_iter().map(|at| users[at].clone());
+        (missed.collect(), error)
     }
 
     /// Kicks all sessions of a user. Returns whether there was one.
@@ -174,7 +147,7 @@ impl Lookup {
     /// # Errors
     /// Of a node that could not be asked, when no other has the user.
     pub(super) async fn kick(&self, user: UserId, kick: Kick) -> Result<bool> {
-        let served = self.served_without_link(&user);
+        let served: Vec<_> = self.served_without_link(&user).collect();
         for session in &served {
             session.kick_with(kick.clone());
         }
@@ -209,10 +182,9 @@ impl Lookup {
     }
 
     /// The sessions of a user that this node serves for gates without links, which answer no calls.
-    fn served_without_link(&self, user: &UserId) -> Vec<Session> {
-        let mut sessions = self.context.sessions.find_by_user(user);
-        sessions.retain(|session| CompatSession::of(session).is_some());
-        sessions
+    fn served_without_link(&self, user: &UserId) -> impl Iterator<Item = Session> + use<> {
+        let sessions = &self.context.sessions;
+        sessions.of_user(user, |session| CompatSession::is(&*session.sink))
     }
 
     /// Asks the owners of users, and adds what this node serves itself. Keeps where they are.
@@ -347,61 +319,109 @@ impl Lookup {
         }
     }
 
-    /// Pushes to users at these places. Returns those that no gate had, and forgets where they were.
+    /// Pushes to users where they are known to be. Returns those that no gate had, by their places in
+    /// the list, and forgets where they were; and why a gate could not be reached.
     async fn push_to(
         &self,
-        users: Vec<(UserId, Arc<[Place]>)>,
-        route: &str,
-        body: &Bytes,
-    ) -> Vec<UserId> {
-        let mut frames: BTreeMap<(Arc<str>, u64), Vec<&UserId>> = BTreeMap::new();
-        for (user, places) in &users {
-            for place in places.iter() {
-                let stream = stream_index(place.session) as u64;
-                let frame = frames.entry((place.gate.clone(), stream)).or_default();
-                // A gate pushes to all sessions that a user has on the stream.
-                if frame.last() != Some(&user) {
-                    frame.push(user);
-                }
-            }
-        }
-        let calls = frames.iter().map(|((gate, stream), users)| {
-            let request = PushRequest {
-                route: route.to_owned(),
-                body: body.clone(),
-                users: users.iter().map(|user| ProtoUser::from(*user)).collect(),
-                stream: *stream as u32,
-            };
-            let caller = &self.context.caller;
-            caller.call::<_, PushReply>(gate, *stream, "Users.Push", &request, CALL_TIMEOUT)
-        });
+        users: &[UserId],
+        mut targets: Vec<Target>,
+        push: &Push<'_>,
+    ) -> (Vec<usize>, Option<Error>) {
+        // A gate pushes to all sessions that a user has on the stream.
+        targets.sort_unstable();
+        targets.dedup();
+        // All frames are sent before the first one is waited for.
+        let sent: Vec<_> = targets
+            .chunk_by(Target::share_a_frame)
+            .map(|frame| (self.send(users, frame, push), frame))
+            .collect();
         self.context
             .metrics
-            .push_calls
-            .increment(frames.len() as u64);
-        let replies = all(&self.context.runtime, calls).await;
-        let mut reached = HashSet::new();
-        let mut moved = HashSet::new();
-        for (users, reply) in frames.values().zip(replies) {
-            let missed: HashSet<_> = match reply {
-                Some(Ok(reply)) => reply.missed.into_iter().map(|at| at as usize).collect(),
-                _ => (0..users.len()).collect(),
+            .push_frames
+            .increment(sent.len() as u64);
+        let (mut unreached, mut failed) = (Vec::new(), None);
+        for (sent, frame) in sent {
+            let missed = match sent {
+                Ok(ended) => ended.await.unwrap_or_else(|_| Err(stopped())),
+                Err(error) => Err(error),
             };
-            for (at, user) in users.iter().enumerate() {
-                let set = if missed.contains(&at) {
-                    &mut moved
-                } else {
-                    &mut reached
-                };
-                set.insert(*user);
-            }
+            let missed = missed.unwrap_or_else(|error| {
+                failed = Some(error);
+                (0..frame.len()).collect()
+            });
+            unreached.extend(missed.into_iter().filter_map(|at| frame.get(at)));
         }
+        if unreached.is_empty() {
+            return (Vec::new(), None);
+        }
+        let unreached: HashSet<_> = unreached.into_iter().collect();
+        let moved: BTreeSet<_> = unreached.iter().map(|target| target.user).collect();
         let mut locations = self.locations.lock();
-        moved.iter().for_each(|user| locations.forget(user));
-        let users = users.iter().map(|(user, _)| user);
-        users
-            .filter(|user| !reached.contains(user))
-            .cloned()
-            .collect()
+        moved.iter().for_each(|at| locations.forget(&users[*at]));
+        // At another gate, or on the other stream.
+        let reached = targets.iter().filter(|target| !unreached.contains(target));
+        let reached: HashSet<_> = reached.map(|target| target.user).collect();
+        let missed = moved.into_iter().filter(|at| !reached.contains(at));
+        (missed.collect(), failed)
     }
+
+    /// Sends a frame. What is returned is sent the end of the push.
+    fn send(
+        &self,
+        users: &[UserId],
+        frame: &[Target],
+        push: &Push<'_>,
+    ) -> Result<oneshot::Receiver<Unreached>> {
+        let Target { gate, stream, .. } = frame.first().ok_or_else(stopped)?;
+        let users = frame.iter().map(|target| &users[target.user]);
+        let caller = &self.context.caller;
+        if **gate != *caller.own_address() {
+            return caller.push_to_users((gate, *stream), users, push);
+        }
+        let is_missed = |user: &UserId| {
+            let chosen = |id| stream_index(id) == *stream;
+            !self.context.sessions.push_to_user(user, chosen, push)
+        };
+        let missed = users.enumerate().filter(|(_, user)| is_missed(user));
+        let (done, ended) = oneshot::channel();
+        // The receiver is here.
+        let _ = done.send(Ok(missed.map(|(at, _)| at).collect()));
+        Ok(ended)
+    }
+}
+
+/// A user, by its place in a list, at a gate and on a stream to it.
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Target {
+    gate: Arc<str>,
+    stream: usize,
+    user: usize,
+}
+
+impl Target {
+    fn all(user: usize, places: &[Place]) -> impl Iterator<Item = Self> {
+        places.iter().map(move |place| Self {
+            gate: place.gate.clone(),
+            stream: stream_index(place.session),
+            user,
+        })
+    }
+
+    fn share_a_frame(&self, other: &Self) -> bool {
+        (&self.gate, self.stream) == (&other.gate, other.stream)
+    }
+}
+
+/// The users without those that come twice.
+fn distinct(users: &[UserId]) -> Cow<'_, [UserId]> {
+    if let [_] = users {
+        return users.into();
+    }
+    let mut seen = HashSet::new();
+    let first = users.iter().filter(|user| seen.insert(*user));
+    first.cloned().collect()
+}
+
+fn stopped() -> Error {
+    Error::new(code::UNAVAILABLE, "the node has stopped")
 }

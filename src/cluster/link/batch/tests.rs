@@ -7,7 +7,7 @@ use proptest::{
 };
 
 use super::{
-    super::proto::{Close, Hello, Trace, User},
+    super::proto::{Close, Hello, Missed, Trace, User, Users},
     *,
 };
 
@@ -24,15 +24,16 @@ fn id() -> impl Strategy<Value = i64> {
 }
 
 fn usual() -> impl Strategy<Value = Frame> {
-    let numbers = (0..40i32, id(), any::<u16>(), any::<bool>());
+    let numbers = (0..46i32, id(), any::<u16>(), any::<bool>(), id());
     (numbers, any::<u8>(), any::<u32>(), route(), bytes()).prop_map(
-        |((kind, session, request, error), credit, timeout_ms, route, body)| Frame {
+        |((kind, session, request, error, uid), credit, timeout_ms, route, body)| Frame {
             kind,
             session,
             request: request.into(),
             route,
             body,
             error,
+            uid,
             credit: credit.into(),
             timeout_ms,
             ..Frame::default()
@@ -41,11 +42,10 @@ fn usual() -> impl Strategy<Value = Frame> {
 }
 
 fn rare() -> impl Strategy<Value = Frame> {
-    let numbers = (id(), any::<u32>(), any::<u64>(), any::<u64>());
-    let flags = any::<[bool; 4]>();
+    let numbers = (any::<u32>(), any::<u64>(), any::<u64>());
+    let flags = any::<[bool; 6]>();
     (usual(), numbers, vec(id(), 0..3), flags, bytes()).prop_map(
-        |(usual, (uid, binds, opened, stream), sessions, flags, state)| Frame {
-            uid,
+        |(usual, (binds, opened, stream), sessions, flags, state)| Frame {
             binds,
             opened,
             stream,
@@ -60,6 +60,13 @@ fn rare() -> impl Strategy<Value = Frame> {
                     ..Trace::default()
                 })
             }),
+            more: flags[4].then(|| {
+                Box::new(Users {
+                    uids: vec![7, 0],
+                    texts: vec!["ann".to_owned()],
+                })
+            }),
+            missed: flags[5].then(Box::<Missed>::default),
             ..usual
         },
     )

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A stream that is up in both directions.
-fn linked() -> Arc<LinkStream> {
+pub(super) fn linked() -> Arc<LinkStream> {
     let stream = up();
     feed(&stream, |state, effects| {
         state.accept(1, 1, Instant::now(), effects).unwrap();

@@ -14,6 +14,7 @@ mod event;
 mod network;
 mod node;
 mod streams;
+mod user_pushes;
 mod world;
 
 #[test]

@@ -46,6 +46,7 @@ impl World {
             836..896 => self.call(node, index),
             896..916 => self.cancel_one(node),
             916..956 => self.call_one_way(node, index),
+            956..986 => self.push_to_users(node, index),
             _ => {}
         }
     }

@@ -100,6 +100,12 @@ impl World {
                     let number = u64::from_le_bytes(frame.body[..].try_into().unwrap());
                     self.one_way_arrived(1 - node, index, number);
                 }
+                Effect::UserPush(frame) => self.user_push_arrived(node, index, &frame),
+                Effect::UserPushesEnded(ended) => {
+                    for (done, unreached) in ended {
+                        done.send(unreached).unwrap();
+                    }
+                }
                 Effect::DeliverCall { frame, .. } | Effect::NodeCall { frame, .. } => {
                     self.serve_call(node, index, frame.request)
                 }

@@ -105,6 +105,8 @@ pub(super) struct Node {
     /// The number of the last push to each session.
     pushed: BTreeMap<i64, u64>,
     pub(super) stopping: bool,
+    /// The number of the next user that is pushed to.
+    pub(super) next_user: u64,
     /// Calls of this node that wait for a reply, with their stream index.
     pub(super) calls: BTreeMap<u64, usize>,
     /// Calls of this node that were cancelled, or failed with their stream.
@@ -125,6 +127,7 @@ impl Node {
             delivered: BTreeMap::new(),
             pushed: BTreeMap::new(),
             stopping: false,
+            next_user: 1,
             calls: BTreeMap::new(),
             ended_calls: BTreeSet::new(),
             served_calls: BTreeMap::new(),

@@ -225,7 +225,9 @@ impl World {
             assert!(current, "the stream ended within a batch");
             self.apply(node, index, effects);
         }
-        self.input(node, index, |_, _| ());
+        self.input(node, index, |link, _| {
+            link.acknowledge_user_pushes();
+        });
     }
 
     pub(super) fn answers(&mut self, from: usize, index: usize, number: u64) {

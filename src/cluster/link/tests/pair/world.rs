@@ -12,6 +12,7 @@ use super::{
     event::Event,
     network::Pipe,
     node::{Node, Times},
+    user_pushes::UserPush,
 };
 use crate::cluster::link::{
     activity::OpenCalls,
@@ -29,7 +30,7 @@ const ENDS: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 0), (1, 1)];
 /// How often each kind of trouble happened.
 pub(super) type Troubles = BTreeMap<&'static str, u32>;
 
-pub(super) const ALL_TROUBLES: [&str; 22] = [
+pub(super) const ALL_TROUBLES: [&str; 24] = [
     "begun anew",
     "broken while it closes",
     "cancelled call",
@@ -39,10 +40,12 @@ pub(super) const ALL_TROUBLES: [&str; 22] = [
     "dead peer",
     "detached",
     "draining",
+    "failed push",
     "all clients left",
     "half-open",
     "late reply",
     "lost stream",
+    "missed user",
     "opened again",
     "overtaken",
     "refused message",
@@ -79,6 +82,10 @@ pub(super) struct World {
     pub(super) lossy: BTreeSet<(usize, usize)>,
     pub(super) last_id: i64,
     pub(super) last_call: u64,
+    pub(super) last_user_push: u64,
+    pub(super) user_pushes: Vec<UserPush>,
+    /// The last push to users that arrived at each end.
+    pub(super) user_push_arrived: BTreeMap<(usize, usize), u64>,
     /// A hash of all that happened, if it is recorded.
     trace: Option<u64>,
     troubles: Troubles,
@@ -110,6 +117,9 @@ impl World {
             lossy: BTreeSet::new(),
             last_id: 0,
             last_call: 0,
+            last_user_push: 0,
+            user_pushes: Vec::new(),
+            user_push_arrived: BTreeMap::new(),
             trace: None,
             troubles: Troubles::new(),
         };
@@ -144,7 +154,9 @@ impl World {
             let begun = self.begun;
             self.note(|| format!("{:?} {event:?}", at - begun));
             self.handle(event);
+            self.check_user_pushes(false);
         }
+        self.check_user_pushes(true);
         self.check_settled();
         std::mem::forget(replay);
     }
