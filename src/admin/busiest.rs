@@ -41,7 +41,32 @@ pub(super) struct Rates {
     pub(super) sending: usize,
     pub(super) sessions: Vec<(i64, f64)>,
     /// The same of the clients of this node alone, whose messages are counted all.
-    pub(super) local: Vec<(i64, f64)>,
+    pub(super) local: LocalRates,
+}
+
+/// The clients of this node that have sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LocalRates {
+    /// How many they are, of which at most 25 are in the list.
+    pub(super) sending: usize,
+    /// What half of them exceed.
+    pub(super) median: f64,
+    pub(super) sessions: Vec<(i64, f64)>,
+}
+
+impl LocalRates {
+    pub(super) fn of(sending: &[(i64, f64)]) -> Self {
+        let mut rates: Vec<_> = sending.iter().map(|(_, rate)| *rate).collect();
+        let middle = rates.len() / 2;
+        // Of two, the lower one.
+        let compare = |a: &f64, b: &f64| b.total_cmp(a);
+        let median = (!rates.is_empty()).then(|| *rates.select_nth_unstable_by(middle, compare).1);
+        Self {
+            sending: rates.len(),
+            median: median.unwrap_or_default(),
+            sessions: busiest(sending.iter().copied()),
+        }
+    }
 }
 
 impl Busiest {
@@ -66,11 +91,16 @@ impl Busiest {
             };
             messages.iter().filter_map(new).collect()
         });
+        let local: Vec<_> = sending
+            .iter()
+            .map(|(id, rate)| (*id, *rate))
+            .filter(|(id, _)| sessions.is_local(*id))
+            .collect();
         let latest = Rates {
             over: over.unwrap_or_default(),
             sending: sending.len(),
-            sessions: busiest(sending.iter()),
-            local: busiest(sending.iter().filter(|(id, _)| sessions.is_local(**id))),
+            sessions: busiest(sending.iter().map(|(id, rate)| (*id, *rate))),
+            local: LocalRates::of(&local),
         };
         *counts = Counts {
             at: Some(now),
@@ -93,8 +123,8 @@ impl Busiest {
 
 /// The sessions with the highest rates. Those with much the same are in the order of their ids, so
 /// that a list keeps its order while nothing of note changes.
-fn busiest<'a>(sending: impl Iterator<Item = (&'a i64, &'a f64)>) -> Vec<(i64, f64)> {
-    let mut busy: Vec<_> = sending.map(|(id, rate)| (*id, *rate)).collect();
+fn busiest(sending: impl Iterator<Item = (i64, f64)>) -> Vec<(i64, f64)> {
+    let mut busy: Vec<_> = sending.collect();
     busy.sort_by_key(|(id, rate)| (Reverse(magnitude(*rate)), *id));
     busy.truncate(SHOWN);
     busy
@@ -111,11 +141,12 @@ mod tests {
 
     #[test]
     fn sessions_with_much_the_same_rates_keep_their_order() {
-        let mut sending: HashMap<_, _> = (1..=60)
+        let mut sending: Vec<_> = (1..=60)
             .map(|id| (id, [4.0, 4.1, 3.9][id as usize % 3]))
             .collect();
-        sending.insert(61, 8.0);
-        let ids: Vec<_> = busiest(sending.iter()).iter().map(|(id, _)| *id).collect();
+        sending.push((61, 8.0));
+        let busy = busiest(sending.into_iter());
+        let ids: Vec<_> = busy.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids[..4], [61, 1, 2, 3]);
         assert_eq!(ids.len(), SHOWN);
     }

@@ -9,6 +9,7 @@ use super::{access::Access, busiest::Busiest, timeouts::Timeouts, warnings::Warn
 use crate::{
     cluster::{NodeCaller, PeerReport, PeerTable},
     error::Result,
+    gate::LiveLimits,
     handle::Handle,
     metrics::registry::Registry,
 };
@@ -64,6 +65,8 @@ pub(crate) struct AdminNode {
     pub(crate) masters: KnownMasters,
     pub(crate) peers: Arc<PeerTable>,
     pub(crate) caller: NodeCaller,
+    /// The limits of clients.
+    pub(crate) limits: Arc<LiveLimits>,
 }
 
 /// The node, as the admin server sees it. Nothing in it waits but for other members.
@@ -78,6 +81,7 @@ pub(super) struct AdminState {
     pub(super) busiest: Busiest,
     pub(super) timeouts: Timeouts,
     pub(super) caller: NodeCaller,
+    pub(super) limits: Arc<LiveLimits>,
     /// What members said last, and when. Held while they are asked.
     pub(super) last_round: Mutex<Option<(Instant, Value)>>,
     pub(super) registry: Arc<Registry>,
@@ -113,6 +117,7 @@ impl AdminState {
             busiest: Busiest::default(),
             timeouts: Timeouts::default(),
             caller: node.caller,
+            limits: node.limits,
             last_round: Mutex::default(),
             registry,
             listeners: node.listeners,

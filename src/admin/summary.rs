@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
-use super::{busiest::Rates, reports::own_role, state::AdminState};
+use super::{busiest::LocalRates, reports::own_role, state::AdminState};
 use crate::{
     cluster::{NodeCall, NodeCaller, NodeService, NodeServices},
     error::{Error, Result, code},
@@ -44,11 +44,23 @@ const LISTED: usize = 5;
 /// A task that runs for longer blocks its scheduler.
 const BLOCKED: Duration = Duration::from_secs(1);
 
-/// A client floods that sends so many times as much as the median of the busiest, and at least so much,
-/// or that sends very much. In messages per second.
+/// A client floods that sends so many times as much as the median of this gate's clients, where at least
+/// so many send.
 const FLOOD_FACTOR: f64 = 5.0;
+const FLOOD_COMPARED: usize = 3;
+
+/// One that sends fewer messages per second does not flood. Fast games send what the player does with each picture: 60.
 const FLOOD_LEAST: f64 = 50.0;
+
+/// One that sends as much floods, whatever others do.
 const FLOOD_ALWAYS: f64 = 1000.0;
+
+/// Where fewer clients send, their median may be that of other floods: one that sends so much floods.
+const FLOOD_FEW: usize = 5;
+const FLOOD_ALONE: f64 = 200.0;
+
+/// The part of the rate limit from which a client is at the limit.
+const FLOOD_LIMIT: f64 = 0.9;
 
 /// What stands out on one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,7 +131,8 @@ impl Summary {
         blocked.sort_by_key(|blocked| std::cmp::Reverse(blocked.running_ms));
         blocked.truncate(LISTED);
         let rates = state.busiest.count(sessions, Instant::now());
-        let floods = floods(&rates).filter_map(|(id, messages_per_second)| {
+        let limit = state.limits.rate_limit().map(|limit| limit.per_second);
+        let floods = floods(&rates.local, limit).filter_map(|(id, messages_per_second)| {
             let session = sessions.find_local(id)?;
             Some(Flood {
                 session: id,
@@ -162,13 +175,22 @@ fn lost(state: &AdminState) -> Vec<Lost> {
     .collect()
 }
 
-/// The sessions of this node's clients that send far more than the others, the busiest first.
-fn floods(rates: &Rates) -> impl Iterator<Item = (i64, f64)> {
-    let all = &rates.local;
-    let median = all.get(all.len() / 2).map_or(0.0, |(_, rate)| *rate);
-    let stands_out = move |rate: f64| rate >= FLOOD_LEAST && rate >= FLOOD_FACTOR * median;
-    let floods = move |(_, rate): &(i64, f64)| *rate >= FLOOD_ALWAYS || stands_out(*rate);
-    all.iter().copied().filter(floods)
+/// The sessions of this node's clients that send too much, the busiest first: what too much is, their
+/// rate limit says, or a comparison with the others.
+fn floods(rates: &LocalRates, limit: Option<f64>) -> impl Iterator<Item = (i64, f64)> {
+    let few = rates.sending < FLOOD_FEW;
+    let bound = match limit {
+        Some(limit) => FLOOD_LEAST.max(FLOOD_LIMIT * limit),
+        None if few => FLOOD_ALONE,
+        None => FLOOD_ALWAYS,
+    };
+    let typical = match rates.sending < FLOOD_COMPARED {
+        true => FLOOD_ALWAYS,
+        false => FLOOD_LEAST.max(FLOOD_FACTOR * rates.median),
+    };
+    let least = bound.min(typical).min(FLOOD_ALWAYS);
+    let sending = rates.sessions.iter().copied();
+    sending.filter(move |(_, rate)| *rate >= least)
 }
 
 /// Calls of other members' admin servers, which the admin thread answers: sessions are counted for
@@ -280,24 +302,54 @@ fn ask(caller: &NodeCaller, address: &str) -> impl Future<Output = Result<Summar
 mod tests {
     use super::*;
 
-    fn flooding(rates: &[f64]) -> usize {
+    /// How many of the clients with these rates flood.
+    fn flooding(rates: &[f64], limit: Option<f64>) -> usize {
         let sessions = rates.iter().copied().enumerate();
-        let rates = Rates {
-            over: Duration::from_secs(1),
-            sending: rates.len(),
-            local: sessions.map(|(id, rate)| (id as i64, rate)).collect(),
-            ..Rates::default()
-        };
-        floods(&rates).count()
+        let sessions: Vec<_> = sessions.map(|(id, rate)| (id as i64, rate)).collect();
+        floods(&LocalRates::of(&sessions), limit).count()
     }
 
     #[test]
     fn a_client_floods_that_sends_far_more_than_the_others() {
+        let flooding = |rates: &[f64]| flooding(rates, None);
         assert_eq!(flooding(&[]), 0);
-        assert_eq!(flooding(&[400.0]), 0, "alone");
-        assert_eq!(flooding(&[4000.0]), 1, "alone, and very much");
         assert_eq!(flooding(&[40.0, 3.0, 3.0]), 0, "little");
         assert_eq!(flooding(&[90.0, 80.0, 70.0, 60.0]), 0, "all do");
+        assert_eq!(flooding(&[300.0; 9]), 0, "all do, and many");
+        assert_eq!(flooding(&[4000.0; 9]), 9, "very much");
         assert_eq!(flooding(&[2400.0, 300.0, 4.0, 3.0, 3.0]), 2);
+        let crowd: Vec<_> = [400.0; 24].into_iter().chain([2.0; 30]).collect();
+        assert_eq!(flooding(&crowd), 24, "more than are listed, and not most");
+    }
+
+    #[test]
+    fn a_client_floods_that_is_alone_or_one_of_few_and_sends_more_than_players_do() {
+        let flooding = |rates: &[f64]| flooding(rates, None);
+        assert_eq!(flooding(&[400.0]), 1, "alone");
+        assert_eq!(flooding(&[400.0, 3.0]), 1, "one of two");
+        assert_eq!(flooding(&[400.0, 4.0, 3.0]), 1, "one of three");
+        assert_eq!(flooding(&[400.0, 350.0, 3.0]), 2, "two of three");
+        for players in [
+            &[60.0][..],
+            &[120.0],
+            &[5.0],
+            &[60.0, 60.0],
+            &[60.0, 3.0],
+            &[128.0, 60.0, 30.0],
+        ] {
+            assert_eq!(flooding(players), 0, "{players:?} play");
+        }
+    }
+
+    #[test]
+    fn a_client_floods_that_is_at_its_rate_limit() {
+        for others in [0, 2, 9] {
+            let rates: Vec<_> = std::iter::once(99.0).chain(vec![80.0; others]).collect();
+            assert_eq!(flooding(&rates, Some(100.0)), 1, "with {others} others");
+            // Where the game allows more, that is normal.
+            assert_eq!(flooding(&rates, Some(500.0)), 0);
+        }
+        assert_eq!(flooding(&[300.0], Some(500.0)), 0);
+        assert_eq!(flooding(&[20.0], Some(20.0)), 0, "so little harms no node");
     }
 }

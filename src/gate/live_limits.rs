@@ -154,7 +154,7 @@ impl LiveLimits {
         self.reconnect_window.get()
     }
 
-    pub(super) fn rate_limit(&self) -> Option<RateLimit> {
+    pub(crate) fn rate_limit(&self) -> Option<RateLimit> {
         match self.rate.load(Relaxed) {
             0 => None,
             bits => Some(RateLimit::from_bits(

@@ -1,8 +1,6 @@
 //! The node's admin server, if it has one: the one place that knows of the feature.
 
-use std::net::SocketAddr;
-#[cfg(feature = "admin")]
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::config::NodeConfig;
 #[cfg(feature = "admin")]
@@ -10,6 +8,7 @@ use crate::admin::{AdminNode, AdminServer, BoundAdmin, KnownMasters};
 use crate::{
     cluster::{BoundCluster, NodeCaller, NodeServices},
     error::Result,
+    gate::LiveLimits,
     handle::Handle,
     metrics::Handles,
 };
@@ -83,7 +82,7 @@ impl BoundAdminPart {
         self,
         name: String,
         handle: Handle,
-        listeners: Vec<SocketAddr>,
+        (listeners, limits): (Vec<SocketAddr>, Arc<LiveLimits>),
         cluster: Option<&BoundCluster>,
         (caller, services): (NodeCaller, &NodeServices),
     ) -> Result<AdminPart> {
@@ -97,6 +96,7 @@ impl BoundAdminPart {
             masters: self.masters,
             peers: cluster.map(BoundCluster::peer_table).unwrap_or_default(),
             caller,
+            limits,
         };
         let server = bound.serve(node, services)?;
         Ok(AdminPart {
@@ -137,7 +137,7 @@ impl BoundAdminPart {
         self,
         _: String,
         _: Handle,
-        _: Vec<SocketAddr>,
+        _: (Vec<SocketAddr>, Arc<LiveLimits>),
         _: Option<&BoundCluster>,
         _: (NodeCaller, &NodeServices),
     ) -> Result<AdminPart> {

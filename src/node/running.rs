@@ -209,7 +209,7 @@ impl Running {
         let admin = admin.serve(
             name,
             handle.clone(),
-            listeners.addresses(),
+            (listeners.addresses(), gate.limits().clone()),
             cluster.as_ref(),
             (caller, &node_services),
         )?;

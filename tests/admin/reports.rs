@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use nano::{App, Group, Timeouts, WarningLog};
+use nano::{App, Group, Limits, RateLimit, Timeouts, WarningLog};
 use serde_json::{Value, json};
 
 use crate::{
     harness::{Client, Echo, start},
     http::{admin, get},
+    support::within,
 };
 
 #[tokio::test]
@@ -116,6 +117,35 @@ async fn queues_and_the_api_description_are_there() {
     assert_eq!(description["openapi"], "3.1.0");
     let metrics = get(admin(&node), "/api/v1/metrics").await.ok();
     assert!(metrics["samples"].as_array().unwrap().len() > 20);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_alone_floods_when_it_sends_all_that_its_rate_limit_lets_through() {
+    let limits = Limits::new().rate_limit(RateLimit::throttle(100, 100));
+    let app = App::new().admin("127.0.0.1:0").component(Echo);
+    let node = start(app.limits(limits)).await;
+    let mut client = Client::connect(&node).await;
+    let session = client.session(&node).await;
+    session.bind("ann").unwrap();
+    let floods = async || {
+        let report = get(admin(&node), "/api/v1/cluster").await.ok();
+        report["members"][0]["summary"]["floods"].clone()
+    };
+    assert_eq!(floods().await, json!([]));
+    let flooding = async {
+        loop {
+            for _ in 0..20 {
+                client.ask("Echo.Echo", "hello").await.unwrap();
+            }
+            if let Some(flood) = floods().await.get(0) {
+                return flood.clone();
+            }
+        }
+    };
+    let flood = within("the flood", flooding).await;
+    assert_eq!(flood["session"], session.id());
+    assert_eq!(flood["user"], "ann");
     node.shutdown().await;
 }
 
