@@ -431,7 +431,11 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
     limits.set(&gate);
     node.lifecycle().set_stop_times(times);
     if new.settings.node.deny != current.settings.node.deny {
-        node.deny_list().set(new.settings.node.deny.iter().copied());
+        let (before, now) = (&current.settings.node.deny, &new.settings.node.deny);
+        let gone = before.iter().filter(|network| !now.contains(network));
+        // What an operator or the application has added stays.
+        node.deny_list().remove(gone.copied());
+        node.deny_list().add(now.iter().copied());
     }
     let keys = current.needs_restart(&new);
     if !keys.is_empty() {

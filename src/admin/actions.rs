@@ -1,10 +1,11 @@
-//! What an operator may change: a closed list. Each action is logged with the peer that asked.
+//! What an operator may change: a closed list. Each action is logged with the peer that asked, as a
+//! warning: a filter that an operator has set for the sake of quiet lets it through.
 
 use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::warn;
 
 use super::{reports, request::ApiError, sessions, state::AdminState};
 use crate::{
@@ -79,25 +80,30 @@ pub(super) fn kick_session(state: &AdminState, request: &Request<'_>) -> Outcome
     let Kick { reason } = parse(request.body)?;
     check_length("reason", &reason, MAX_REASON)?;
     let session = sessions::find(state, request.parameter)?;
-    info!(peer = %request.peer, session = session.id(), user = session.logged_user(), reason, "admin: session kicked");
+    warn!(peer = %request.peer, session = session.id(), user = session.logged_user(), reason, "admin: session kicked");
     session.kick(reason);
     Ok(json!({"kicked": 1}))
 }
 
-/// Kicks the sessions of a user that this node has.
-pub(super) fn kick_user(state: &AdminState, request: &Request<'_>) -> Outcome {
+/// Kicks the sessions of a user, at all gates.
+pub(super) async fn kick_user(state: &AdminState, request: &Request<'_>) -> Outcome {
     let KickUser { user, reason } = parse(request.body)?;
     check_length("reason", &reason, MAX_REASON)?;
-    let sessions = state.handle.sessions_by_user(&user);
-    if sessions.is_empty() {
-        let message = format!("this node has no session of the user {user}");
-        return Err(ApiError::not_found(message));
+    let sessions = sessions::locate(state, &user).await?.len();
+    let kicked = match sessions {
+        0 => false,
+        _ => {
+            warn!(peer = %request.peer, user = user.logged(), sessions, reason, "admin: user kicked");
+            let user = state.handle.user(user.clone());
+            user.kick(reason).await.map_err(sessions::not_asked)?
+        }
+    };
+    match kicked {
+        true => Ok(json!({"kicked": sessions})),
+        false => Err(ApiError::not_found(format!(
+            "no node has a session of the user {user}"
+        ))),
     }
-    info!(peer = %request.peer, user = user.logged(), sessions = sessions.len(), reason, "admin: user kicked");
-    for session in &sessions {
-        session.kick(reason.clone());
-    }
-    Ok(json!({"kicked": sessions.len()}))
 }
 
 /// Drains the node for some time, and then stops it in order.
@@ -107,7 +113,7 @@ pub(super) fn drain(state: &AdminState, request: &Request<'_>) -> Outcome {
         let message = format!("seconds must be at most {MAX_DRAIN}");
         return Err(ApiError::bad_request(message));
     }
-    info!(peer = %request.peer, seconds, "admin: node drained");
+    warn!(peer = %request.peer, seconds, "admin: node drained");
     match seconds {
         0 => state.handle.shutdown(),
         seconds => state.handle.drain(Duration::from_secs(seconds)),
@@ -123,7 +129,7 @@ pub(super) async fn reload(state: &AdminState, request: &Request<'_>) -> Outcome
     }
     let reloaded = state.handle.reload().await;
     reloaded.map_err(|error| ApiError::bad_request(error.expose().message()))?;
-    info!(peer = %request.peer, "admin: configuration reloaded");
+    warn!(peer = %request.peer, "admin: configuration reloaded");
     Ok(json!({"reloaded": true}))
 }
 
@@ -141,14 +147,14 @@ pub(super) fn log_filter(state: &AdminState, request: &Request<'_>) -> Outcome {
     let before = options.current();
     change(&filter).map_err(|error| ApiError::bad_request(error.expose().message()))?;
     let current = options.current();
-    info!(peer = %request.peer, filter, before, current, "admin: log filter changed");
+    warn!(peer = %request.peer, filter, before, current, "admin: log filter changed");
     Ok(json!({"filter": filter, "before": before, "current": current}))
 }
 
 /// Adds networks to the deny list, which ends the sessions of their clients.
 pub(super) fn deny(state: &AdminState, request: &Request<'_>) -> Outcome {
     let networks = networks(request.body)?;
-    info!(peer = %request.peer, ?networks, reason = CloseReason::Denied.label(), "admin: networks denied");
+    warn!(peer = %request.peer, ?networks, reason = CloseReason::Denied.label(), "admin: networks denied");
     state.handle.deny_list().add(networks);
     Ok(reports::denied(state))
 }
@@ -156,7 +162,7 @@ pub(super) fn deny(state: &AdminState, request: &Request<'_>) -> Outcome {
 /// Removes networks from the deny list.
 pub(super) fn allow(state: &AdminState, request: &Request<'_>) -> Outcome {
     let networks = networks(request.body)?;
-    info!(peer = %request.peer, ?networks, "admin: networks allowed");
+    warn!(peer = %request.peer, ?networks, "admin: networks allowed");
     state.handle.deny_list().remove(networks);
     Ok(reports::denied(state))
 }

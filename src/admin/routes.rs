@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use serde_json::{Value, json};
+use tracing::warn;
 
 use super::{
     access::{Credentials, Need},
@@ -15,6 +16,9 @@ use super::{
     state::AdminState,
     summary,
 };
+
+/// The most characters of a path in a log line.
+const LOGGED_PATH: usize = 80;
 
 /// One path. A segment in braces is a parameter.
 pub(super) struct Route {
@@ -35,7 +39,11 @@ enum Target {
     Channels,
     /// A read that waits, for other members.
     Cluster,
-    /// The one action that waits, for files.
+    /// A read that waits, for the owner of a user.
+    Locate,
+    /// An action that waits, for the gates of a user.
+    KickUser,
+    /// An action that waits, for files.
     Reload,
 }
 
@@ -94,7 +102,8 @@ const ROUTES: &[Route] = &[
         &[],
         Target::Act(actions::kick_session),
     ),
-    route("/api/v1/users/kick", &[], Target::Act(actions::kick_user)),
+    route("/api/v1/users/locate", sessions::WANTED, Target::Locate),
+    route("/api/v1/users/kick", &[], Target::KickUser),
     route(
         "/api/v1/busiest",
         &[],
@@ -152,8 +161,12 @@ impl Route {
     fn need(&self) -> Need {
         match self.target {
             Target::File(_) | Target::Health | Target::Ready => Need::Nothing,
-            Target::Metrics | Target::Read(_) | Target::Channels | Target::Cluster => Need::Read,
-            Target::Act(_) | Target::Reload => Need::Act,
+            Target::Metrics
+            | Target::Read(_)
+            | Target::Channels
+            | Target::Cluster
+            | Target::Locate => Need::Read,
+            Target::Act(_) | Target::KickUser | Target::Reload => Need::Act,
         }
     }
 
@@ -213,7 +226,11 @@ impl<'a> Head<'a> {
         };
         // What there is, is no secret; a path that is not there needs no token to learn so.
         let need = found.map_or(Need::Nothing, |(route, _)| route.need());
-        state.access.check(need, credentials)?;
+        let checked = state.access.check(need, credentials);
+        if checked.is_err() && self.headers.contains_key(header::AUTHORIZATION) {
+            self.log_refused(state);
+        }
+        checked?;
         let (route, parameter) =
             found.ok_or_else(|| ApiError::not_found("no such path: see /api/openapi.json"))?;
         let head = self.method == Method::HEAD && route.method() == Method::GET;
@@ -232,6 +249,14 @@ impl<'a> Head<'a> {
             parameter,
             query: Query::parse(self.query, route.query)?,
         })
+    }
+
+    /// A token is being guessed, or was changed and not everywhere.
+    fn log_refused(&self, state: &AdminState) {
+        if let Some(held_back) = state.refused_log.pass() {
+            let path: String = self.path.chars().take(LOGGED_PATH).collect();
+            warn!(peer = %self.peer, path, held_back, "admin: wrong token, or a page of another site");
+        }
     }
 
     fn header(&self, name: &header::HeaderName) -> &str {
@@ -279,6 +304,8 @@ impl Accepted<'_> {
             Target::Channels => lists::channels(state, &self.query).await.map(ok),
             Target::Cluster => Ok(ok(summary::cluster(state).await)),
             Target::Act(act) => act(state, &request).map(ok),
+            Target::Locate => sessions::located(state, &self.query).await.map(ok),
+            Target::KickUser => actions::kick_user(state, &request).await.map(ok),
             Target::Reload => actions::reload(state, &request).await.map(ok),
         }
     }

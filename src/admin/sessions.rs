@@ -7,7 +7,11 @@ use super::{
     request::{ApiError, Query},
     state::AdminState,
 };
-use crate::session::Session;
+use crate::{
+    error::{Error, code},
+    handle::Location,
+    session::{Session, UserId},
+};
 
 /// Sessions of one page, unless the query says otherwise, and at most.
 const PAGE: i64 = 50;
@@ -60,6 +64,47 @@ pub(super) fn list(state: &AdminState, query: &Query) -> Result<Value, ApiError>
         }
     }
     Ok(json!({"sessions": found, "next": next, "total": total}))
+}
+
+/// The parameters of a search in the whole cluster.
+pub(super) const WANTED: &[&str] = &["user"];
+
+/// Where the sessions of a user are, at all gates.
+///
+/// # Errors
+/// There is no user in the query, or a node could not be asked when no other has the user.
+pub(super) async fn located(state: &AdminState, query: &Query) -> Result<Value, ApiError> {
+    let missing = || ApiError::bad_request("the parameter user is missing");
+    let user = query.text("user").ok_or_else(missing)?;
+    // A query has no types: what reads as a number may be a text.
+    let mut found = match user.parse::<i64>() {
+        Ok(number) => locate(state, &number.into()).await?,
+        Err(_) => Vec::new(),
+    };
+    found.extend(locate(state, &user.into()).await?);
+    let found = found.into_iter().map(|Location { gate, session }| {
+        let is_here = state
+            .handle
+            .session(session)
+            .is_some_and(|it| !it.inner().remote);
+        json!({"gate": gate, "session": session, "here": is_here})
+    });
+    Ok(json!({"sessions": found.collect::<Vec<_>>()}))
+}
+
+/// # Errors
+/// A node could not be asked when no other has the user.
+pub(super) async fn locate(state: &AdminState, user: &UserId) -> Result<Vec<Location>, ApiError> {
+    match state.handle.user(user.clone()).locate().await {
+        // No user has an illegal id.
+        Err(error) if error.code() == code::BAD_REQUEST => Ok(Vec::new()),
+        found => found.map_err(not_asked),
+    }
+}
+
+/// The error when a node does not answer.
+pub(super) fn not_asked(error: Error) -> ApiError {
+    ApiError::unavailable(error.expose().message())
 }
 
 /// The sessions whose clients send most.

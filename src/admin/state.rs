@@ -11,6 +11,7 @@ use crate::{
     error::Result,
     gate::LiveLimits,
     handle::Handle,
+    log_limit::LogLimit,
     metrics::registry::Registry,
 };
 
@@ -75,6 +76,8 @@ pub(super) struct AdminState {
     pub(super) name: String,
     pub(super) masters: KnownMasters,
     pub(super) access: Access,
+    /// For requests with a wrong token.
+    pub(super) refused_log: LogLimit,
     pub(super) started: Instant,
     pub(super) log_filter: LogFilter,
     pub(super) warnings: Option<WarningLog>,
@@ -111,6 +114,7 @@ impl AdminState {
             name: node.name,
             masters: node.masters,
             access,
+            refused_log: LogLimit::default(),
             started: Instant::now(),
             log_filter,
             warnings,

@@ -14,7 +14,7 @@ use tonic_health::pb::{
 
 use crate::{
     harness::{Client, start},
-    http::{admin, get},
+    http::{act, admin, get},
     metrics::{expect, values},
     support::{DEADLINE, eventually, within},
 };
@@ -55,6 +55,58 @@ async fn link_is(node: &Node, state: &str, sessions: u64) {
         }
         assert!(tokio::time::Instant::now() < deadline, "{link}");
     }
+}
+
+#[tokio::test]
+async fn users_are_found_and_kicked_at_every_gate_from_any_node() {
+    let token = nano::Admin::new("127.0.0.1:0").token("secret");
+    let master = start(cluster(Cluster::master()).admin(token)).await;
+    let address = master.handle().member().unwrap().address().to_owned();
+    let gate = start(cluster(Cluster::join([&address]))).await;
+    eventually("the members know each other", || {
+        gate.handle().members().len() == 1 && master.handle().members().len() == 1
+    })
+    .await;
+    let (one, two) = (Client::connect(&gate).await, Client::connect(&master).await);
+    let (one, two) = (one.session(&gate).await, two.session(&master).await);
+    one.bind(7).unwrap();
+    two.bind("7").unwrap();
+    let locate = async |user: &str| {
+        let path = format!("/api/v1/users/locate?user={user}");
+        get(admin(&master), &path).await
+    };
+    let found = async {
+        loop {
+            let found = locate("7").await.ok();
+            if found["sessions"].as_array().unwrap().len() == 2 {
+                break found;
+            }
+        }
+    };
+    let found = within("both users", found).await;
+    let there = gate.handle().member().unwrap().address().to_owned();
+    let expected = serde_json::json!([
+        {"gate": there, "session": one.id(), "here": false},
+        {"gate": address, "session": two.id(), "here": true},
+    ]);
+    assert_eq!(found["sessions"], expected);
+    assert_eq!(locate("ann").await.ok()["sessions"], serde_json::json!([]));
+    assert_eq!(
+        get(admin(&master), "/api/v1/users/locate").await.status,
+        400
+    );
+
+    let kick = act(
+        admin(&master),
+        "/api/v1/users/kick",
+        r#"{"user":7,"reason":"enough"}"#,
+    );
+    assert_eq!(kick.await.ok(), serde_json::json!({"kicked": 1}));
+    eventually("the session closed", || one.closed().is_some()).await;
+    assert_eq!(one.closed().unwrap().to_string(), "kicked: enough");
+    assert!(two.closed().is_none());
+    gate.shutdown().await;
+    master.shutdown().await;
 }
 
 #[tokio::test]

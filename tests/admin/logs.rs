@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     configured::Configured,
-    http::{act, get},
+    http::{act, get, send},
     support::within,
 };
 
@@ -59,11 +59,42 @@ async fn operators_see_warnings_and_change_the_filter_until_the_next_reload() {
     assert_eq!(logged["message"], "admin: log filter changed", "{line}");
     assert_eq!(
         (&logged["level"], &logged["filter"]),
-        (&"INFO".into(), &"info".into())
+        (&"WARN".into(), &"info".into())
     );
 
     node.reload("log = \"warn\"\nlog_format = \"json\"").await;
     has_filter(admin, "warn").await;
+}
+
+#[tokio::test]
+async fn each_action_and_each_wrong_token_is_logged_also_where_only_warnings_are() {
+    let (mut node, admin) = start("log = \"warn\"").await;
+    let networks = r#"{"networks":["192.0.2.0/24"]}"#;
+    for (path, body, event) in [
+        ("/api/v1/denied/add", networks, "networks denied"),
+        ("/api/v1/denied/remove", networks, "networks allowed"),
+        (
+            "/api/v1/log-filter",
+            r#"{"filter":"warn"}"#,
+            "log filter changed",
+        ),
+        ("/api/v1/reload", "{}", "configuration reloaded"),
+    ] {
+        act(admin, path, body).await.ok();
+        let line = node.line().await;
+        let logged = line.contains(&format!("admin: {event}"));
+        assert!(logged && line.contains("peer=127.0.0.1:"), "{line}");
+    }
+    let guess = ["Authorization: Bearer guess"];
+    let refused = send(admin, "GET", "/api/v1/node", &guess, "").await;
+    assert_eq!(refused.status, 401);
+    let line = node.line().await;
+    assert!(line.contains("admin: wrong token"), "{line}");
+    assert!(!line.contains("guess"), "{line}");
+    let stopped = act(admin, "/api/v1/drain", "{}").await;
+    assert_eq!(stopped.status, 200);
+    let line = node.line().await;
+    assert!(line.contains("admin: node drained"), "{line}");
 }
 
 #[tokio::test]

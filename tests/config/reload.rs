@@ -72,6 +72,20 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
 }
 
 #[tokio::test]
+async fn a_reload_leaves_networks_that_others_have_denied() {
+    let file = File::new("deny = [\"192.0.2.0/24\", \"198.51.100.0/24\"]");
+    let config = Config::load(&file.path).unwrap();
+    let node = App::new().config(&config).start().await.unwrap();
+    let list = node.handle().deny_list();
+    list.add(["203.0.113.7".parse().unwrap()]);
+    file.write("deny = [\"198.51.100.0/24\", \"10.0.0.0/8\"]");
+    node.handle().reload().await.unwrap();
+    let denied: Vec<_> = list.networks().iter().map(ToString::to_string).collect();
+    assert_eq!(denied, ["10.0.0.0/8", "198.51.100.0/24", "203.0.113.7/32"]);
+    node.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_reload_changes_limits_of_clients_that_are_connected() {
     let file = File::new("[limits]\nmax_connections = 2");
     let config = Config::load(&file.path).unwrap();

@@ -24,7 +24,7 @@ pub(crate) struct Kick {
     target: Target,
     /// The id of the session
     id: Option<i64>,
-    /// All sessions of this user that the node has
+    /// All sessions of this user, at all gates of the cluster
     #[arg(long)]
     user: Option<String>,
     /// What the client reads
@@ -69,10 +69,7 @@ impl Kick {
             }
         }
         kicked.ok_or_else(|| {
-            let message = format!(
-                "{}: this node has no session of the user {user}",
-                admin.name()
-            );
+            let message = format!("{}: no node has a session of the user {user}", admin.name());
             Failure::Failed(message)
         })
     }

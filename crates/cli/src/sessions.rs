@@ -52,14 +52,25 @@ impl Sessions {
             let session = admin.get(&format!("/api/v1/sessions/{id}")).await?;
             return self.print_one(&session);
         }
-        let answer = match self.busiest {
+        let mut answer = match self.busiest {
             true => busiest(&admin, self.limit).await?,
             false => self.list(&admin).await?,
         };
+        let elsewhere = match &self.user {
+            Some(user) => elsewhere(&admin, user).await?,
+            None => Vec::new(),
+        };
+        if self.user.is_some() {
+            answer["elsewhere"] = json!(elsewhere);
+        }
         if self.json {
             return Ok(print(&answer.to_string())?);
         }
         table(&answer, self.busiest).print()?;
+        for other in &elsewhere {
+            let (session, gate) = (cell(&other["session"]), cell(&other["gate"]));
+            eprintln!("session {session} of the user is at the gate {gate}");
+        }
         let shown = answer["sessions"].as_array().map_or(0, Vec::len);
         if let (Some(next), Some(total)) = (answer["next"].as_i64(), answer["total"].as_u64()) {
             eprintln!("{shown} of {} sessions; more: --after {next}", count(total));
@@ -124,6 +135,16 @@ impl Sessions {
         }
         Ok(())
     }
+}
+
+/// Where a user has sessions that this node is not the gate of.
+async fn elsewhere(admin: &Admin, user: &str) -> Result<Vec<Value>, Failure> {
+    let path = format!("/api/v1/users/locate?user={}", encode(user));
+    let mut answer = admin.get(&path).await?;
+    let found = answer["sessions"].as_array_mut().map(std::mem::take);
+    let mut found = found.unwrap_or_default();
+    found.retain(|session| session["here"] == json!(false));
+    Ok(found)
 }
 
 /// Asks twice: the API has the rates between two requests.

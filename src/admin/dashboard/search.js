@@ -29,9 +29,20 @@ export async function list(sessions = counts) {
 async function find({ by, term }) {
   if (by === 'busiest') return busiest()
   if (by === 'id' && term) return { sessions: await byNumber(term), next: null, note: '', none: noId(term) }
-  const none = !term ? 'There is no session on this node.' : by === 'user' ? `No session on this node is bound to the user ${term}.` : `No session on this node has an address that begins with ${term}.`
+  if (by === 'user' && term) return ofUser(term)
+  const none = !term ? 'There is no session on this node.' : `No session on this node has an address that begins with ${term}.`
   const page = await ask(`sessions?limit=${limit}${term ? `&${by}=${encodeURIComponent(term)}` : ''}`)
   return { ...page, note: '', none }
+}
+
+/** A user's sessions on this node, and where others are. */
+async function ofUser(user) {
+  const term = encodeURIComponent(user)
+  const [page, { sessions }] = await Promise.all([ask(`sessions?limit=${limit}&user=${term}`), ask(`users/locate?user=${term}`)])
+  const listed = new Set(page.sessions.map(({ id }) => id))
+  const others = sessions.filter(({ here, session }) => !here && !listed.has(session)).map(({ gate, session }) => `session ${session} at the gate ${gate}`)
+  const note = others.length > 0 ? `the user has ${others.join(', ')}` : ''
+  return { ...page, note, none: `No session on this node is bound to the user ${user}.` }
 }
 
 /** Those that send first, then the others by their ids. */

@@ -145,6 +145,7 @@ async fn sessions_are_listed_in_pages_inspected_and_kicked() {
     let of_user = nano(&["sessions", "--url", &url, "--user", "8", "--json"])
         .await
         .json();
+    assert_eq!(of_user["elsewhere"], serde_json::json!([]));
     let id = of_user["sessions"][0]["id"].to_string();
     let one = nano(&["sessions", "--url", &url, &id]).await.ok();
     assert!(
@@ -185,7 +186,7 @@ async fn sessions_are_listed_in_pages_inspected_and_kicked() {
     assert_eq!(kicked.ok(), "kicked 3 sessions\n");
     within("the kick", named.closed()).await;
     let again = nano(&["kick", "--url", &url, "--user", "7", "--token", "secret"]).await;
-    again.failed(1, "no session of the user 7");
+    again.failed(1, "no node has a session of the user 7");
     nano(&["kick", "--url", &url, "99", "--token", "secret"])
         .await
         .failed(1, "no session 99");
