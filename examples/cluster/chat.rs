@@ -111,7 +111,7 @@ impl RoomService {
             ));
         }
         if let Err(error) = session.rpc("TopicService.Stats", &Stats { uid: session.uid() }) {
-            tracing::warn!(uid = session.uid(), %error, "a message is free of charge");
+            tracing::warn!(user = session.uid(), %error, "a message is free of charge");
         }
         self.group.broadcast("onMessage", &message)?;
         Ok(Said { code: 0 })
