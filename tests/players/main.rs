@@ -4,7 +4,14 @@
 #[path = "../fixtures/peer/channels.rs"]
 mod channels;
 mod channels_everywhere;
+mod chaos;
 mod cluster;
+#[path = "../admin/http.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod http;
+#[path = "../fixtures/peer/journal.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod journal;
 mod logins;
 mod members;
 #[path = "../fixtures/peer/players.rs"]
@@ -12,6 +19,7 @@ mod players;
 #[path = "../support/mod.rs"]
 mod support;
 mod suspended;
+mod switch;
 mod user_ids;
 mod users;
 mod views;
