@@ -1,10 +1,16 @@
 //! What is counted of users of the cluster.
 
-use nano::{
-    App, Unique, metrics as names,
-    testing::{TestCluster, TestNode},
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+    mpsc,
 };
 
+use nano::{
+    App, Login, Result, Session, Unique, metrics as names,
+    testing::{TestCluster, TestNode},
+};
+use parking_lot::Mutex;
 use tokio::task::yield_now;
 
 use crate::{
@@ -79,4 +85,109 @@ async fn logins_lookups_and_pushes_to_users_are_counted() {
     counts
         .expect_at_least(&series.named(names::USER_LOCATIONS), 1)
         .await;
+}
+
+/// A gate with unique users, in a cluster.
+async fn gate(cluster: &TestCluster, change: impl FnOnce(App) -> App) -> TestNode {
+    let app = change(App::new().unique_users(Unique::Replace));
+    let options = cluster.member_options();
+    TestNode::start(app.tcp("127.0.0.1:0").cluster(options)).await
+}
+
+/// Waits until these nodes are in a view with a number.
+async fn are_numbered(counts: &mut Counts, nodes: &[&TestNode]) {
+    for node in nodes {
+        let view = Series::of(node.node()).named(names::DIRECTORY_VIEW);
+        counts.expect_at_least(&view, 1).await;
+    }
+}
+
+fn outcome(node: &TestNode, outcome: &str) -> String {
+    let logins = Series::of(node.node()).named(names::LOGINS);
+    format!("{logins}{{outcome={outcome}}}")
+}
+
+/// Logs a new client in, as the user with this number.
+async fn log_in(gate: &TestNode, user: i64) -> (Client, Result<Login>) {
+    let client = Client::connect(gate.node()).await;
+    let sessions = gate.handle().sessions().list();
+    let session = sessions.iter().max_by_key(|session| session.id()).unwrap();
+    let login = within("a login", session.login(user)).await;
+    (client, login)
+}
+
+#[tokio::test]
+async fn a_login_that_close_callbacks_outlast_is_late_and_counts_as_such() {
+    let mut counts = Counts::start().await;
+    let cluster = TestCluster::start().await;
+    let (release, released) = mpsc::channel::<()>();
+    let (released, ended) = (
+        Arc::new(Mutex::new(released)),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let waits = |app: App| {
+        let (released, ended) = (released.clone(), ended.clone());
+        app.on_session_closed(move |_: &Session, _| {
+            // Until the test drops the other half.
+            let _ = released.lock().recv();
+            ended.fetch_add(1, Relaxed);
+        })
+    };
+    let gates = [gate(&cluster, waits).await, gate(&cluster, waits).await];
+    let [a, b] = &gates;
+    cluster.converged(&[a, b]).await;
+    are_numbered(&mut counts, &[a, b]).await;
+
+    let (_first, login) = log_in(a, 7).await;
+    assert_eq!(login.unwrap(), Login::default());
+    let (_second, login) = log_in(b, 7).await;
+    let login = login.unwrap();
+    assert_eq!((login.replaced, login.late), (true, true));
+    assert_eq!(ended.load(Relaxed), 0, "the callback runs still");
+    counts.expect(&outcome(b, "late"), 1).await;
+    for other in ["granted", "replaced", "refused", "failed"] {
+        assert_eq!(counts.total(&outcome(b, other)), 0, "{other}");
+    }
+    drop(release);
+    eventually("the callback", || ended.load(Relaxed) == 1).await;
+    let (_third, login) = log_in(a, 7).await;
+    let login = login.unwrap();
+    assert_eq!((login.replaced, login.late), (true, false));
+    counts.expect(&outcome(a, "replaced"), 1).await;
+}
+
+#[tokio::test]
+async fn a_login_of_a_user_without_a_session_costs_one_call() {
+    let mut counts = Counts::start().await;
+    let cluster = TestCluster::start().await;
+    let nodes = [
+        gate(&cluster, |app| app).await,
+        gate(&cluster, |app| app).await,
+    ];
+    let [gate, owner] = &nodes;
+    cluster.converged(&[gate, owner]).await;
+    are_numbered(&mut counts, &[gate, owner]).await;
+    let series = Series::of(gate.node());
+    let [sent, received] =
+        [names::CLUSTER_FRAMES_SENT, names::CLUSTER_FRAMES_RECEIVED].map(|name| series.named(name));
+    // The gate owns about half of them itself. Nodes also compare what they know now and then.
+    let mut frames = [0; 3];
+    // The end of a session is a message to its owner.
+    let mut clients = Vec::new();
+    for user in 1..=60 {
+        counts.update();
+        let before = counts.total(&sent) + counts.total(&received);
+        let (client, login) = log_in(gate, user).await;
+        assert_eq!(login.unwrap(), Login::default());
+        clients.push(client);
+        counts.update();
+        match counts.total(&sent) + counts.total(&received) - before {
+            0 => frames[0] += 1,
+            2 => frames[1] += 1,
+            _ => frames[2] += 1,
+        }
+    }
+    println!("no frame, a call and its answer, others: {frames:?}");
+    let [here, one_call, other] = frames;
+    assert!(here > 10 && one_call > 10 && other < 5, "{frames:?}");
 }
