@@ -1,12 +1,13 @@
 //! Logins while members and masters die and start.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use nano::{
     App, Cluster, Unique,
     client::Client,
     testing::{TestCluster, TestNode, eventually, within},
 };
+use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -176,25 +177,43 @@ async fn a_master_that_dies_before_it_numbers_a_view_keeps_no_user_out() {
     }
 }
 
-/// A session of one user is taken over from gate to gate. Prints the times.
+/// A session of one user is taken over from gate to gate, and its close callbacks run on the gate and on
+/// the backend first. Prints the times.
 #[tokio::test]
 #[ignore = "slow"]
 async fn a_session_is_taken_over_between_two_gates_in_milliseconds() {
-    let players = Players::start(|app| app.unique_users(Unique::Replace)).await;
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let app = |app: App| {
+        let ended = ended.clone();
+        let app = app.unique_users(Unique::Replace);
+        app.on_session_closed(move |session, _| ended.lock().push(session.id()))
+    };
+    let players = Players::start(app).await;
     let login = json!({ "user": 7, "mode": "login" });
     let mut times = Vec::new();
-    let mut before = None;
+    let mut before: Option<(Client, i64)> = None;
     for turn in 0..500 {
-        let client = players.gates[turn % 2].client().await;
+        let gate = &players.gates[turn % 2];
+        let client = gate.client().await;
         let begun = Instant::now();
         let login = ask(&client, "U.Login", login.clone()).await.unwrap();
         times.push(begun.elapsed());
+        let ended = std::mem::take(&mut *ended.lock());
         assert_eq!(login, json!({ "replaced": turn > 0 }));
-        before = Some(client);
+        if let Some((_, old)) = before {
+            assert_eq!(
+                ended, [old; 2],
+                "turn {turn}: on the gate and on the backend"
+            );
+        }
+        let id = gate.handle().sessions_by_uid(7).remove(0).id();
+        before = Some((client, id));
     }
     drop(before);
     times.sort_unstable();
     let (half, most) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     println!("p50 {half:?}, p99 {most:?}");
-    assert!(most < Duration::from_millis(200), "p99 {most:?}");
+    // Ten times as much without optimizations, and on a machine that is busy.
+    let bound = if cfg!(debug_assertions) { 200 } else { 20 };
+    assert!(most < Duration::from_millis(bound), "p99 {most:?}");
 }
