@@ -1,9 +1,15 @@
 //! What clients see of channels, broadcasts and shared data, whichever node they ask.
 
-use nano::{code, testing::within};
+use nano::{
+    App, code,
+    testing::{TestNode, within},
+};
 use serde_json::{Value, json};
 
-use crate::cluster::{Players, ask};
+use crate::{
+    cluster::{Players, ask},
+    players::U,
+};
 
 #[tokio::test]
 async fn channels_broadcasts_and_shared_data_are_the_same_wherever_they_are_used() {
@@ -82,4 +88,60 @@ async fn channels_broadcasts_and_shared_data_are_the_same_wherever_they_are_used
         let error = ask(&ann, &format!("{service}.Share"), long("second")).await;
         assert_eq!(error.unwrap_err().code(), code::TOO_LARGE);
     }
+}
+
+#[tokio::test]
+async fn a_standalone_node_has_shared_data_of_each_session() {
+    let node = TestNode::start(App::new().component(U).tcp("127.0.0.1:0")).await;
+    let (ann, ben) = (node.client().await, node.client().await);
+    for (key, value) in [("hp", json!(7)), ("name", json!("ann")), ("hp", json!(6))] {
+        let share = json!({ "key": key, "value": value });
+        ask(&ann, "U.Share", share).await.unwrap();
+    }
+    let shared = async |client| ask(client, "U.Shared", json!({})).await.unwrap();
+    assert_eq!(shared(&ann).await, json!({ "hp": 6, "name": "ann" }));
+    assert_eq!(shared(&ben).await, json!({}), "of another session");
+    let remove = json!({ "key": "name", "value": null });
+    ask(&ann, "U.Share", remove).await.unwrap();
+    assert_eq!(shared(&ann).await, json!({ "hp": 6 }));
+
+    // Bounded as in a cluster.
+    let long = |key: &str, bytes| json!({ "key": key, "value": "x".repeat(bytes) });
+    ask(&ann, "U.Share", long("first", 40_000)).await.unwrap();
+    let refused = [
+        (long("second", 40_000), code::TOO_LARGE),
+        (long(&"k".repeat(256), 1), code::BAD_REQUEST),
+    ];
+    for (share, expected) in refused {
+        let error = ask(&ann, "U.Share", share).await.unwrap_err();
+        assert_eq!(error.code(), expected);
+    }
+    let first = "x".repeat(40_000);
+    assert_eq!(shared(&ann).await, json!({ "hp": 6, "first": first }));
+    let session = node.handle().sessions().list().pop().unwrap();
+    drop((ann, ben));
+    node.has_no_sessions().await;
+    let error = session.shared().set("hp", &5).unwrap_err();
+    assert_eq!(error.code(), code::CLOSED);
+}
+
+#[tokio::test]
+async fn a_standalone_node_binds_services_to_itself_alone() {
+    let node = TestNode::start(App::new().component(U).tcp("127.0.0.1:0")).await;
+    let client = node.client().await;
+    let session = node.handle().sessions().list().pop().unwrap();
+    let route = async |service: &str, address: Option<&str>| {
+        let route = json!({ "service": service, "address": address });
+        ask(&client, "U.Route", route).await
+    };
+    // It has no address by which members know it.
+    route("U", Some("")).await.unwrap();
+    assert_eq!(session.router().find("U").as_deref(), Some(""));
+    for (service, address) in [("U", "127.0.0.1:1"), ("Room", ""), ("", "")] {
+        let error = route(service, Some(address)).await.unwrap_err();
+        assert_eq!(error.code(), code::NOT_FOUND, "{service} at {address}");
+    }
+    assert_eq!(session.router().find("U").as_deref(), Some(""));
+    route("U", None).await.unwrap();
+    assert_eq!(session.router().find("U"), None);
 }
