@@ -10,6 +10,7 @@ mod binds;
 mod calls;
 mod cancellation;
 mod channel_faults;
+mod channel_load;
 mod channels;
 mod closed_sessions;
 mod cluster;
@@ -20,6 +21,9 @@ mod faults;
 mod go;
 mod go_backends;
 mod go_gates;
+#[path = "../admin/http.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod http;
 mod incarnations;
 mod links;
 mod order;
