@@ -1,13 +1,20 @@
 //! Owners and gates of several nodes in virtual time, with faults that follow from a seed: delays,
-//! broken links, crashes, pauses, views that reach nodes at different times.
+//! broken links, crashes, pauses, views that reach nodes at different times. It must also find each of
+//! the defects that it can put into all nodes.
 //! `NANO_SEED=42 cargo test --lib channels::simulation` replays one; `NANO_SEEDS=0..20000` runs many.
 
-use std::{collections::BTreeMap, env, ops::Range};
+use std::{
+    collections::BTreeMap,
+    env,
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-use self::world::World;
+use self::{defects::Defect, world::World};
 use crate::sample::sampled;
 
 mod checks;
+mod defects;
 mod faults;
 mod moves;
 mod nodes;
@@ -31,13 +38,32 @@ fn all_members_see_one_order_and_nothing_twice_for_many_seeds() {
 fn a_seed_always_gives_the_same_trace() {
     for seed in 0..5 {
         let trace = || {
-            let mut world = World::new(seed);
+            let mut world = World::new(seed, None);
             world.traced = true;
             world.run();
             world.trace()
         };
         assert_eq!(trace(), trace(), "seed {seed}");
     }
+}
+
+#[test]
+fn defects_are_found() {
+    let all = defects::ALL.into_iter();
+    let missed: Vec<_> = all.filter(|defect| !is_found(*defect)).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+}
+
+/// Plays seeds until one shows the defect.
+fn is_found(defect: Defect) -> bool {
+    let found = (90..390).find_map(|seed| {
+        let mut world = World::new(seed, Some(defect));
+        let problem = catch_unwind(AssertUnwindSafe(|| world.run())).err()?;
+        let text = problem.downcast_ref::<String>().cloned();
+        Some((seed, text))
+    });
+    println!("{defect:?}: {found:?}");
+    found.is_some()
 }
 
 fn check(range: Range<u64>) {
@@ -53,7 +79,7 @@ fn check(range: Range<u64>) {
     let is_short = seeds.end - seeds.start < 30;
     let mut events = BTreeMap::new();
     for seed in seeds {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, None);
         world.run();
         for (event, count) in world.events() {
             *events.entry(event).or_insert(0) += count;

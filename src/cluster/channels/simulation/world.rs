@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use super::{
+    defects::Defect,
     moves::Transfer,
     nodes::{Call, Event, Member, Node, Packet, Publisher, Waits},
     oracle::{Oracle, Seen},
@@ -34,6 +35,8 @@ const CALM: Duration = Duration::from_secs(3);
 
 pub(super) struct World {
     pub(super) seed: u64,
+    /// The rule that all nodes break, if they break one.
+    pub(super) defect: Option<Defect>,
     /// Whether what happens is recorded.
     pub(super) traced: bool,
     pub(super) random: StdRng,
@@ -59,7 +62,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, defect: Option<Defect>) -> Self {
         let now = Instant::now();
         let mut random = StdRng::seed_from_u64(seed);
         let publisher = |random: &mut StdRng, index: usize| Publisher {
@@ -75,6 +78,7 @@ impl World {
             .collect();
         let mut world = Self {
             seed,
+            defect,
             traced: false,
             random,
             begun: now,
@@ -140,7 +144,7 @@ impl World {
     }
 
     pub(super) fn run(&mut self) {
-        let replay = Replay(self.seed);
+        let replay = self.defect.is_none().then(|| Replay(self.seed));
         let end = self.over_at();
         while let Some(((at, _), event)) = self.queue.pop_first() {
             if at > end + Duration::from_secs(1) {
@@ -192,7 +196,9 @@ impl World {
                 if current != Some(link) || !self.nodes[to].alive || self.defer(to, &event) {
                     return;
                 }
-                self.arrived(from, to, packet.clone());
+                let mut packet = packet.clone();
+                self.distort(&mut packet);
+                self.arrived(from, to, packet);
             }
             Event::Tick { node } => {
                 if self.nodes[node].alive && !self.defer(node, &event) {
