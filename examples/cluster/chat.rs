@@ -3,7 +3,9 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use clap::Args;
-use nano::{App, Cluster, Component, Error, Group, Handle, Handlers, Result, Session, code};
+use nano::{
+    App, Cluster, Component, Error, Group, Handle, Handlers, Result, Session, Unique, code,
+};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -31,15 +33,22 @@ pub(crate) fn app(flags: &Flags) -> App {
                 .label("chat"),
         )
         .component(RoomService::default())
+        .unique_users(Unique::Replace)
 }
 
-/// The room. `group` has the sessions in it, `nicknames` their names.
+/// The room. `group` has the sessions in it, `members` what is known of them.
 #[derive(Default)]
 struct RoomService {
     group: Group,
-    nicknames: Mutex<HashMap<i64, String>>,
+    members: Mutex<HashMap<i64, Member>>,
     /// When the last session came back after a restart of this node.
     opened: Mutex<Option<Instant>>,
+}
+
+struct Member {
+    nickname: String,
+    /// What the master calls the user.
+    master_uid: i64,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -79,7 +88,6 @@ impl RoomService {
             ..
         }: JoinRoom,
     ) -> Result {
-        session.bind(master_uid)?;
         if !again {
             self.group.broadcast(
                 "onNewUser",
@@ -88,7 +96,11 @@ impl RoomService {
                 },
             )?;
         }
-        self.nicknames.lock().insert(session.id(), nickname);
+        let member = Member {
+            nickname,
+            master_uid,
+        };
+        self.members.lock().insert(session.id(), member);
         if self.group.add(session)? && again {
             *self.opened.lock() = Some(Instant::now());
         }
@@ -98,7 +110,7 @@ impl RoomService {
     fn sync_message(&self, session: &Session, message: Message) -> Result<Said> {
         // Who is logged in is in the room, but for a moment when this node was started again.
         // Others would miss what is said then.
-        let unknown = session.uid() != 0 && self.group.add(session)?;
+        let unknown = session.user().is_some() && self.group.add(session)?;
         if unknown
             || self
                 .opened
@@ -110,8 +122,13 @@ impl RoomService {
                 "the room is just opening, say it again",
             ));
         }
-        if let Err(error) = session.rpc("TopicService.Stats", &Stats { uid: session.uid() }) {
-            tracing::warn!(user = session.uid(), %error, "a message is free of charge");
+        let uid = self
+            .members
+            .lock()
+            .get(&session.id())
+            .map_or(0, |member| member.master_uid);
+        if let Err(error) = session.rpc("TopicService.Stats", &Stats { uid }) {
+            tracing::warn!(user = uid, %error, "a message is free of charge");
         }
         self.group.broadcast("onMessage", &message)?;
         Ok(Said { code: 0 })
@@ -119,7 +136,7 @@ impl RoomService {
 
     /// Runs when a session has closed, which took it out of the group.
     fn left(&self, session: &Session) {
-        let Some(nickname) = self.nicknames.lock().remove(&session.id()) else {
+        let Some(Member { nickname, .. }) = self.members.lock().remove(&session.id()) else {
             return;
         };
         if let Err(error) = self.group.broadcast(

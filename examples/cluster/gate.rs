@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use nano::{App, Cluster, Component, Handle, Handlers, Member, Result, Session};
+use nano::{App, Cluster, Component, Handle, Handlers, Member, Result, Session, Unique};
 use serde::{Deserialize, Serialize};
 
 use super::protocol::NewUser;
@@ -41,6 +41,7 @@ pub(crate) fn app(flags: &Flags) -> App {
                 .on_member_joined(move |member| introducing.introduce_to(member)),
         )
         .component(service)
+        .unique_users(Unique::Replace)
         .websocket(&flags.gate_address, "/nano")
 }
 
@@ -62,7 +63,8 @@ struct LoginResponse {
 
 impl Component for BindService {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
-        h.on("Login", Self::login)
+        // A message behind a login waits for it.
+        h.on("Login", Self::login).sequential()
     }
 
     fn init(self: &Arc<Self>, node: &Handle) -> Result {
@@ -72,7 +74,17 @@ impl Component for BindService {
 }
 
 impl BindService {
-    fn login(&self, session: &Session, Login { nickname }: Login) -> Result<LoginResponse> {
+    /// Of two sessions with the same name the newer stays: the older has left the room when its
+    /// `login` returns.
+    async fn login(
+        self: Arc<Self>,
+        session: Session,
+        Login { nickname }: Login,
+    ) -> Result<LoginResponse> {
+        match &*nickname {
+            "" => session.bind(session.id())?,
+            name => drop(session.login(name).await?),
+        }
         session.rpc(
             "TopicService.NewUser",
             &NewUser {

@@ -12,7 +12,8 @@
 //! Kill any of them while people chat, and start it again. Flags, routes and messages are those of
 //! nano's cluster example, so that any of the three can be a node of Go nano.
 //!
-//! A client logs in with `BindService.Login` at the gate. The gate sends `TopicService.NewUser` to
+//! A client logs in with `BindService.Login` at the gate. A name is an account: of two sessions that
+//! log in with it, the older is kicked, at whatever gate it is. The gate sends `TopicService.NewUser` to
 //! the master, and the master `RoomService.JoinRoom` to the room. Master and room push to the client
 //! directly.
 

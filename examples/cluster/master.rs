@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Router, response::Redirect, routing::get};
 use clap::Args;
-use nano::{App, Cluster, Component, Error, Handle, Handlers, Listener, Result, Session, code};
+use nano::{
+    App, Cluster, Component, Error, Handle, Handlers, Listener, Result, Session, Unique, code,
+};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tower_http::services::ServeFile;
@@ -43,6 +45,7 @@ pub(crate) fn app(flags: &Flags) -> App {
                 }),
         )
         .component(TopicService::default())
+        .unique_users(Unique::Replace)
         .listen(
             pages
                 .http(shared_with_the_chat(&flags.files))
@@ -105,7 +108,6 @@ impl TopicService {
     ) -> Result {
         // Session ids are unique in the cluster, across restarts too.
         let uid = session.id();
-        session.bind(uid)?;
         let (others, known) = {
             let mut users = self.users.lock();
             let others = users

@@ -49,6 +49,12 @@ async fn any_node_is_killed_and_started_again_and_people_chat_on() {
     while cem.members().await.split(',').count() != 2 {}
     cem.say_until_heard_by("hello from a newcomer", &mut ben)
         .await;
+
+    // One session per name, and the restarted nodes know it.
+    let again = Person::log_in_sooner_or_later(&tree.gate, "Cem").await;
+    let reason = within("the end of the older session", cem.client.closed()).await;
+    assert_eq!(reason.to_string(), "kicked: logged in elsewhere");
+    again.say_until_heard_by("moved", &mut ben).await;
     assert!(tree.program.stop().await.success());
     assert!(
         Client::connect(&tree.gate).await.is_err(),

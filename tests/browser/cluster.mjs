@@ -1,4 +1,4 @@
-// The page of the cluster example: two people talk, the room is killed and started again, and they talk on.
+// The page of the cluster example: two people talk, the room is killed and started again, and they talk on. One logs in a second time.
 // usage: node cluster.mjs http://127.0.0.1:12345/web/ shots target/debug/examples/cluster [its flags...]
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -61,6 +61,21 @@ run(async ({ url, open, shoot, server }) => {
   await see(ann, '#balance', '987')
   await painted(ann, await shoot(ann, 'cluster-back'))
   await shoot(ben, 'cluster-phone')
+
+  // The same name in a third window ends the first, with a notice.
+  const again = await open()
+  await again.goto(url)
+  await join(again, 'Ann')
+  await see(ann, '#refusal', 'You are in the room as Ann in another window now')
+  await shoot(ann, 'cluster-replaced')
+  await members(again, ['Ann', 'Ben  <i>'])
+  await members(ben, ['Ben  <i>', 'Ann'])
+  await say(again, 'I have moved')
+  await see(ben, '.message:not(.mine) .text', 'I have moved')
+  await again.click('#leave')
+  await see(ben, '.notice', 'Ann left')
+  await join(ann, 'Ann')
+  await members(ann, ['Ann', 'Ben  <i>'])
 
   // Who closes a page has gone, and does not only lose the connection.
   await ben.goto('about:blank')

@@ -8,6 +8,8 @@
 //   push    onBalance                {"currentBalance": 999}                to the sender                        from the master
 //   push    onLeave                  {"content": "User left: Ann"}          to the remaining members; only ours  from the room
 //
+// A name is an account: of two sessions that log in with it, the older is kicked. A Go nano gate has no accounts.
+//
 // Between different nodes there is no order: onMembers may come before or after the response of the login. This page sends SyncMessage as a
 // request, whose reply confirms the delivery; a Go nano node does not answer it.
 
@@ -19,6 +21,8 @@ const url = `${location.protocol === 'https:' ? 'wss:' : 'ws:'}//${gate}/nano`
 
 /** With these, the gate has no room to send to at the moment. 410 is our own: no gate either. */
 const AWAY = ['NANO-404', 'NANO-410', 'NANO-503']
+/** What a login meets besides: the node that decides on it has died, and the master has not noticed yet. */
+const UNDECIDED = 'NANO-408'
 
 const view = new Room(document)
 view.name = localStorage.getItem('name') ?? ''
@@ -61,9 +65,11 @@ view.onjoin = async (wanted) => {
     if (!waiting) view.online()
     view.notice('You are back in the room')
   })
-  client.addEventListener('close', ({ detail: { reason, kicked } }) => {
-    view.outside(kicked ? `You were asked to leave: ${reason}` : reason)
+  let notice = ''
+  client.addEventListener('kick', ({ detail: { reason, code } }) => {
+    notice = code === 'LOGIN-REPLACED' ? `You are in the room as ${name} in another window now` : `You were asked to leave: ${reason}`
   })
+  client.addEventListener('close', ({ detail: { reason } }) => view.outside(notice || reason))
 
   view.onsend = (content) => {
     if (waiting) return false
@@ -92,7 +98,7 @@ view.onjoin = async (wanted) => {
         await client.request('BindService.Login', { nickname: name })
         return true
       } catch (error) {
-        if (!AWAY.includes(error.code)) client.close(error.msg)
+        if (error.code !== UNDECIDED && !AWAY.includes(error.code)) client.close(error.msg)
         else if (client.state === 'open') view.offline('The master is away. Trying again…')
       }
       await sleep(500)
@@ -121,7 +127,7 @@ view.onjoin = async (wanted) => {
   }
 }
 
-/** The other members, by nickname; nicknames may repeat. */
+/** The other members, by nickname; at a Go nano gate nicknames may repeat. */
 class People {
   #members = []
   #last = 0
