@@ -7,6 +7,7 @@ mod node;
 mod opening;
 mod pushes;
 mod requests;
+mod resuming;
 mod websocket;
 
 use std::time::Duration;

@@ -221,9 +221,8 @@ impl Connection {
         }
         let packets = self.end.shared.take();
         if !packets.is_empty() {
-            resumption
-                .endpoint
-                .record(&Bytes::copy_from_slice(&packets));
+            // All of it, although it may be more than fits: the session could not be resumed without.
+            resumption.endpoint.keep(&Bytes::copy_from_slice(&packets));
         }
         packets
     }
