@@ -183,6 +183,9 @@ pub(crate) trait ChannelNetwork: Send + Sync {
     #[cfg(feature = "admin")]
     fn list(&self, after: String, limit: usize) -> Pending<ChannelPage>;
 
+    /// Counts a name that no channel can have.
+    fn input_refused(&self);
+
     /// Pushes to all clients of all gates. Returns the members whose clients may have missed it.
     ///
     /// # Errors
@@ -325,8 +328,9 @@ impl<S: Serializer> Channel<S> {
     }
 
     fn network(&self) -> Result<Arc<dyn ChannelNetwork>> {
-        check_name(&self.name)?;
         let network = self.network.as_ref().and_then(Weak::upgrade);
+        let refused = |_: &Error| network.iter().for_each(|network| network.input_refused());
+        check_name(&self.name).inspect_err(refused)?;
         network.ok_or_else(|| Error::new(code::UNAVAILABLE, "the node is not running"))
     }
 }

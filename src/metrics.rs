@@ -29,7 +29,7 @@ mod status;
 pub use self::names::*;
 pub(crate) use self::{
     handles::Handles,
-    refusals::{Refusal, Refusals},
+    refusals::{InputRefusals, Refusal, Refusals, RefusedInput},
 };
 use self::{refusals::FrameRefusals, route_times::RouteTimes, status::Statuses};
 

@@ -83,6 +83,7 @@ pub fn session() -> (Session, Arc<MockSink>) {
             panics: Counter::noop(),
             on_bind: None,
             groups: Arc::default(),
+            inputs: Arc::default(),
         };
         MockSink {
             recorded: Mutex::default(),

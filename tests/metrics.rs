@@ -18,6 +18,8 @@ mod groups;
     reason = "shared with the tests of the promises, which use all of it"
 )]
 mod harness;
+#[path = "metrics/inputs.rs"]
+mod inputs;
 #[path = "metrics/migrations.rs"]
 mod migrations;
 #[path = "metrics/named.rs"]

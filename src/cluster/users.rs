@@ -48,8 +48,8 @@ use crate::{
     handle::{Handle, Location, Login, Missed, Unique, UserRouter},
     kick::Kick,
     member::MemberSet,
-    metrics::{Handles, UserMetrics},
-    session::{Push, Session, SessionSink, UserId, UserObserver},
+    metrics::{Handles, RefusedInput, UserMetrics},
+    session::{Push, Session, SessionSink, SessionTable, UserId, UserObserver},
 };
 
 type Reply<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -195,6 +195,10 @@ impl UserRouter for Users {
     fn kick(&self, user: UserId, kick: Kick) -> Reply<Result<bool>> {
         let lookup = self.lookup.clone();
         Box::pin(async move { lookup.kick(user, kick).await })
+    }
+
+    fn input_refused(&self) {
+        self.context.sessions.inputs().count(RefusedInput::User);
     }
 
     fn login(&self, session: Session, user: UserId) -> Reply<Result<Login>> {

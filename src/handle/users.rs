@@ -89,6 +89,9 @@ pub(crate) trait UserRouter: Send + Sync {
     /// Returns whether there was a session.
     fn kick(&self, user: UserId, kick: Kick) -> Reply<Result<bool>>;
 
+    /// Counts an id that no user can have.
+    fn input_refused(&self);
+
     /// Claims a user for a session, and binds it.
     fn login(&self, session: Session, user: UserId) -> Reply<Result<Login>>;
 }
@@ -103,6 +106,15 @@ impl Running {
     fn get(&self) -> Result<&Arc<dyn UserRouter>> {
         let stopped = || Error::new(code::UNAVAILABLE, "the node is not running");
         self.0.as_ref().ok_or_else(stopped)
+    }
+
+    /// Checks the id of a user.
+    ///
+    /// # Errors
+    /// [`code::BAD_REQUEST`].
+    fn check(&self, user: &UserId) -> Result {
+        let refused = |_: &Error| self.0.iter().for_each(|router| router.input_refused());
+        user.check().inspect_err(refused)
     }
 
     pub(crate) fn login(&self, session: Session, user: UserId) -> Reply<Result<Login>> {
@@ -150,7 +162,7 @@ impl User {
     /// [`code::BAD_REQUEST`] for an illegal id, or why a node could not be asked when no other has
     /// the user: [`code::UNAVAILABLE`] or [`code::TIMEOUT`].
     pub async fn locate(&self) -> Result<Vec<Location>> {
-        self.user.check()?;
+        self.router.check(&self.user)?;
         self.router.get()?.locate(self.user.clone()).await
     }
 
@@ -200,7 +212,7 @@ impl User {
     /// # Errors
     /// As [`locate`](User::locate).
     pub async fn kick_with(&self, kick: Kick) -> Result<bool> {
-        self.user.check()?;
+        self.router.check(&self.user)?;
         self.router.get()?.kick(self.user.clone(), kick).await
     }
 }
@@ -266,7 +278,7 @@ impl fmt::Debug for Users {
 }
 
 async fn send(router: &Running, users: &[UserId], route: &str, body: Bytes) -> Result<Missed> {
-    users.iter().try_for_each(UserId::check)?;
+    users.iter().try_for_each(|user| router.check(user))?;
     let push = Push::new(route, body);
     push.check()?;
     Ok(router.get()?.push(users, push).await)

@@ -152,6 +152,11 @@ names! {
     /// `replaced`, `late` (replaced, and close callbacks had not finished in time), `refused`, or
     /// `failed`.
     LOGINS = "nano_logins_total",
+    /// Input of the application about players that was refused and changed nothing, with a label
+    /// `reason`: `user` (an id that no user can have), `channel` (a name that no channel can have),
+    /// `shared` (a change of shared data that failed), `binding` (a `router().bind` that failed), or
+    /// `closed` (a login of a session that has ended).
+    INPUTS_REFUSED = "nano_inputs_refused_total",
     /// Channels that this node owns: with members on any gate, or a history.
     CHANNELS = "nano_channels",
     /// Members of all channels that are clients of this gate; a session counts once in each channel.

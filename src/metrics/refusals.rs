@@ -1,7 +1,9 @@
-//! Counters of messages that reached no handler, and of frames of other nodes that were dropped.
+//! Counters of messages that reached no handler, of frames of other nodes that were dropped, and of
+//! input of the application that was refused.
 
 use metrics::Counter;
 
+use super::{handles::Handles, names::INPUTS_REFUSED};
 use crate::error::{Error, code};
 
 /// Why a message reached no handler; the label `reason`.
@@ -90,6 +92,55 @@ impl FrameRefusals {
     }
 }
 
+/// Input of the application about players that is refused; the label `reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusedInput {
+    /// An id that no user can have.
+    User,
+    /// A name that no channel can have.
+    Channel,
+    /// A change of shared data.
+    Shared,
+    /// A binding of a service to a member.
+    Binding,
+    /// A login of a session that has ended.
+    Closed,
+}
+
+impl RefusedInput {
+    const ALL: [(Self, &str); 5] = [
+        (Self::User, "user"),
+        (Self::Channel, "channel"),
+        (Self::Shared, "shared"),
+        (Self::Binding, "binding"),
+        (Self::Closed, "closed"),
+    ];
+}
+
+/// One counter for each reason.
+#[derive(Debug)]
+pub(crate) struct InputRefusals([Counter; RefusedInput::ALL.len()]);
+
+impl InputRefusals {
+    /// Creates the counters of a node.
+    pub(crate) fn new(node: &Handles) -> Self {
+        let counter = |reason| node.counter_with(INPUTS_REFUSED, &[("reason", reason)]);
+        Self(RefusedInput::ALL.map(|(_, reason)| counter(reason)))
+    }
+
+    /// Counts refused input.
+    pub(crate) fn count(&self, reason: RefusedInput) {
+        self.0[reason as usize].increment(1);
+    }
+}
+
+/// Of sessions without a node.
+impl Default for InputRefusals {
+    fn default() -> Self {
+        Self(RefusedInput::ALL.map(|_| Counter::noop()))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +148,9 @@ mod tests {
     #[test]
     fn each_reason_has_a_counter_of_its_own() {
         for (index, (reason, _)) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+        for (index, (reason, _)) in RefusedInput::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index);
         }
     }

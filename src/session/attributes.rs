@@ -6,7 +6,7 @@ use super::{
     data::State, extensions::Extensions, handle::Session, router::Router, shared::SharedData,
     user_id::UserId,
 };
-use crate::{error::Result, scheduler::Scheduler, serialize::Serializer};
+use crate::{error::Result, metrics::RefusedInput, scheduler::Scheduler, serialize::Serializer};
 
 impl<S: Serializer> Session<S> {
     /// Binds the session to a user, in place of an earlier one: a number, or a text. Several sessions
@@ -27,10 +27,18 @@ impl<S: Serializer> Session<S> {
     /// # Errors
     /// As [`bind`](Session::bind).
     pub(crate) fn check_bind(&self, user: &UserId) -> Result {
-        user.check()?;
+        user.check()
+            .inspect_err(|_| self.input_refused(RefusedInput::User))?;
         match self.inner().table() {
             Some(table) => table.check_bind(&self.typed(), user),
             None => Ok(()),
+        }
+    }
+
+    /// Counts input of the application that is refused.
+    pub(crate) fn input_refused(&self, reason: RefusedInput) {
+        if let Some(table) = self.inner().table() {
+            table.inputs().count(reason);
         }
     }
 

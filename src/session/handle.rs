@@ -36,7 +36,7 @@ use super::{
 use crate::{
     error::{Error, Result, code},
     message::Message,
-    metrics::{CallMetrics, GroupMetrics},
+    metrics::{CallMetrics, GroupMetrics, InputRefusals},
     serialize::{Json, Serializer},
 };
 
@@ -447,6 +447,9 @@ pub(crate) trait SessionTable: Send + Sync {
 
     /// What counts the groups of the node's sessions.
     fn groups(&self) -> Arc<GroupMetrics>;
+
+    /// What counts input of the application that the node refuses.
+    fn inputs(&self) -> Arc<InputRefusals>;
 }
 
 /// Delivers what sessions and nodes send to services; dispatch implements it, and the mock.

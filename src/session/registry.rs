@@ -26,7 +26,7 @@ use super::{
 use crate::{
     error::{Error, Result, code},
     log_limit::LogLimit,
-    metrics::GroupMetrics,
+    metrics::{GroupMetrics, InputRefusals},
     panic::catch_panic,
     scheduler::Scheduler,
 };
@@ -108,6 +108,7 @@ pub(crate) struct SessionHooks {
     pub(crate) panics: Counter,
     pub(crate) on_bind: Option<OnBind>,
     pub(crate) groups: Arc<GroupMetrics>,
+    pub(crate) inputs: Arc<InputRefusals>,
 }
 
 impl Sessions {
@@ -431,6 +432,10 @@ impl SessionTable for Sessions {
 
     fn groups(&self) -> Arc<GroupMetrics> {
         self.hooks.groups.clone()
+    }
+
+    fn inputs(&self) -> Arc<InputRefusals> {
+        self.hooks.inputs.clone()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::handle::Session;
 use crate::{
     error::Result,
+    metrics::RefusedInput,
     serialize::{Json, Serializer},
 };
 
@@ -34,7 +35,11 @@ impl<S: Serializer> Router<S> {
     /// and [`code::UNSUPPORTED`](crate::code::UNSUPPORTED) when the gate is a node of Go nano,
     /// which takes no bindings.
     pub fn bind(&self, service: impl AsRef<str>, address: impl AsRef<str>) -> Result {
-        let (service, address) = (service.as_ref(), address.as_ref());
+        self.bind_checked(service.as_ref(), address.as_ref())
+            .inspect_err(|_| self.0.input_refused(RefusedInput::Binding))
+    }
+
+    fn bind_checked(&self, service: &str, address: &str) -> Result {
         if let Some(table) = self.0.inner().table() {
             table.call_router()?.check_binding(service, address)?;
         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::handle::Session;
 use crate::{
     error::{Error, Result, code},
+    metrics::RefusedInput,
     serialize::{Json, Serializer},
 };
 
@@ -81,9 +82,10 @@ impl<S: Serializer> SharedData<S> {
     }
 
     fn change(&self, key: &str, value: Option<Bytes>) -> Result {
-        if self.0.closed().is_some() {
-            return Err(Error::new(code::CLOSED, "the session is closed"));
-        }
-        self.0.inner().sink.share(&self.0.typed(), key, value)
+        let changed = match self.0.closed() {
+            Some(_) => Err(Error::new(code::CLOSED, "the session is closed")),
+            None => self.0.inner().sink.share(&self.0.typed(), key, value),
+        };
+        changed.inspect_err(|_| self.0.input_refused(RefusedInput::Shared))
     }
 }

@@ -3,11 +3,12 @@
 use std::{collections::HashSet, env, fs, path::Path};
 
 /// The files with tests of metrics.
-const TESTS: [&str; 10] = [
+const TESTS: [&str; 11] = [
     "tests/metrics.rs",
     "tests/metrics/channels.rs",
     "tests/metrics/connections.rs",
     "tests/metrics/groups.rs",
+    "tests/metrics/inputs.rs",
     "tests/metrics/migrations.rs",
     "tests/metrics/nodes.rs",
     "tests/metrics/users.rs",

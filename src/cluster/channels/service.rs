@@ -42,8 +42,8 @@ use crate::{
     },
     error::{Error, Result, code},
     handle::Handle,
-    metrics::{ChannelMetrics, Handles},
-    session::{Push, Session, Sessions, UserId},
+    metrics::{ChannelMetrics, Handles, InputRefusals, RefusedInput},
+    session::{Push, Session, SessionTable, Sessions, UserId},
 };
 
 /// How long a call to another node may take.
@@ -65,6 +65,7 @@ struct Network {
     inbox: Arc<Inbox>,
     views: watch::Receiver<View>,
     broadcaster: Broadcaster,
+    inputs: Arc<InputRefusals>,
 }
 
 impl Channels {
@@ -101,6 +102,7 @@ impl Channels {
                 inbox,
                 views,
                 broadcaster,
+                inputs: node.sessions().inputs(),
             }),
         }
     }
@@ -364,6 +366,10 @@ impl ChannelNetwork for Network {
                 recovered: entered.recovered,
             })
         })
+    }
+
+    fn input_refused(&self) {
+        self.inputs.count(RefusedInput::Channel);
     }
 
     fn leave(&self, name: Name, session: Session) -> Pending<bool> {

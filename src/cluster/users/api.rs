@@ -5,6 +5,7 @@ use std::pin::Pin;
 use crate::{
     error::{Error, Result, code},
     handle::{Handle, Login, User, Users},
+    metrics::RefusedInput,
     serialize::Serializer,
     session::{Session, UserId},
 };
@@ -95,6 +96,7 @@ impl<S: Serializer> Session<S> {
         let (session, user) = (self.typed(), user.into());
         Box::pin(async move {
             if session.closed().is_some() {
+                session.input_refused(RefusedInput::Closed);
                 return Err(Error::new(code::CLOSED, "the session is closed"));
             }
             session.check_bind(&user)?;
