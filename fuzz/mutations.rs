@@ -48,6 +48,7 @@ fn main() {
         "websocket" => websocket::websocket,
         "proxy" => proxy::proxy,
         "link" => nano::fuzzing::link,
+        "directory" => nano::fuzzing::directory,
         _ => panic!("no target {target}"),
     };
     let executions: u64 = executions.parse().expect("a number of executions");

@@ -73,8 +73,6 @@ mod users;
 pub(crate) use self::channels::Channels;
 #[cfg(feature = "admin")]
 use self::health::HealthService;
-#[cfg(fuzzing)]
-pub(crate) use self::link::fuzzing::check as check_link;
 #[cfg(test)]
 pub(crate) use self::link::mesh;
 pub(crate) use self::routing::balance::rendezvous_score;
@@ -114,6 +112,10 @@ pub(crate) use self::{
     server::ClusterListener,
     user_ids::user,
     users::{ClusterPlace, Users},
+};
+#[cfg(fuzzing)]
+pub(crate) use self::{
+    directory::fuzzing::check as check_directory, link::fuzzing::check as check_link,
 };
 pub use self::{routing::balance::Balance, tls_options::ClusterTls};
 

@@ -170,6 +170,11 @@ pub mod fuzzing {
     pub fn link(data: &[u8]) {
         crate::cluster::check_link(data);
     }
+
+    /// Runs the directory of a node whose peers send anything.
+    pub fn directory(data: &[u8]) {
+        crate::cluster::check_directory(data);
+    }
 }
 
 // The samples in it are tests.

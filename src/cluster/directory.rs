@@ -86,6 +86,8 @@
 mod checksum;
 pub(crate) mod driver;
 pub(crate) mod follow;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 pub(crate) mod gauges;
 pub(crate) mod holdings;
 pub(crate) mod message;

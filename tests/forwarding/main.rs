@@ -14,6 +14,7 @@ mod channel_load;
 mod channels;
 mod closed_sessions;
 mod cluster;
+mod directory_faults;
 mod draining;
 mod ends;
 mod faults;

@@ -15,7 +15,8 @@ mod claims;
 mod departed;
 mod effect;
 mod entries;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the simulation uses more of it"))]
 mod inspect;
 mod leaving;
 mod outstanding;

@@ -61,7 +61,7 @@ impl Gates {
     }
 
     /// Returns how many sessions all gates have here.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn sessions(&self) -> usize {
         self.0.iter().map(|gate| gate.sessions).sum()
     }
@@ -197,13 +197,13 @@ impl Entries {
     }
 
     /// Whether a user has more than one session.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn has_several(&self) -> bool {
         !self.more.is_empty()
     }
 
     /// Returns all sessions, with their users.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn all(&self, gates: &Gates) -> Vec<(UserId, Place)> {
         let place = |user: &UserId, entry: &Entry| (user.clone(), gates.place(entry));
         let users = self.users.iter();

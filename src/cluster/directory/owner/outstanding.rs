@@ -109,13 +109,13 @@ impl Calls {
     }
 
     /// Returns the first call that has no reply yet.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn first(&self) -> Option<CallId> {
         self.calls.keys().next().copied()
     }
 
     /// Returns a session that counts as asked for, and is not.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn stepping_without_call(&self) -> Option<&StepDown> {
         let failed = self.retries.iter().map(|(_, outstanding)| outstanding);
         let calls = || self.calls.values().chain(failed.clone());
