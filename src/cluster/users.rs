@@ -86,10 +86,12 @@ impl Users {
     ) -> Arc<Self> {
         let incarnation = place.as_ref().map_or(0, |place| place.incarnation);
         let members = place.as_ref().map(|place| place.members.clone());
+        let view_status = place.as_ref().map(|place| place.view_status.clone());
         let context = Arc::new(UserContext {
             caller: caller.clone(),
             sessions: handle.sessions().clone(),
             members,
+            view_status,
             unique,
             metrics: UserMetrics::new(metrics),
             runtime: runtime::Handle::current(),
@@ -110,6 +112,7 @@ impl Users {
             logins: Logins {
                 context: context.clone(),
                 directory: directory.clone(),
+                warned: Arc::default(),
             },
             directory: directory.clone(),
             context,

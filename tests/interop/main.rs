@@ -13,4 +13,5 @@ mod node;
 mod player;
 mod room;
 mod traffic;
+mod users;
 mod with_go_nano;

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use nano::{App, Cluster, Node as Rust, Options, Timeouts};
+use nano::{App, Cluster, Handle, Node as Rust, Options, Timeouts, Unique};
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::{
@@ -160,6 +160,14 @@ impl Node {
         }
     }
 
+    /// The handle of a node of ours.
+    pub(crate) fn handle(&self) -> Option<&Handle> {
+        match &self.run {
+            Run::Here(node, _) => Some(node.handle()),
+            Run::Go(_) => None,
+        }
+    }
+
     /// How many sessions it still has; a Go node does not say.
     pub(crate) fn sessions(&self) -> usize {
         match &self.run {
@@ -255,6 +263,7 @@ fn app(role: &Role, room: Room, master: Option<&str>) -> App {
     };
     let app = App::new()
         .timeouts(Timeouts::new().heartbeat(HEARTBEAT))
+        .unique_users(Unique::Replace)
         .component_with(room, Options::new().name(role.service))
         .cluster(
             cluster

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use nano::{
     Raw,
-    client::{Client, Subscription},
+    client::{Builder, Client, DisconnectReason, Subscription},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -27,7 +27,12 @@ pub(crate) struct Player {
 impl Player {
     /// Connects, as soon as the gate takes clients: a Go node is a member before it does.
     pub(crate) async fn connect(gate: Kind, address: &str) -> Self {
-        let mut builder = Client::builder().typed::<Raw>().request_timeout(DEADLINE);
+        Self::connect_with(Client::builder(), gate, address).await
+    }
+
+    /// [`connect`](Self::connect), with options.
+    pub(crate) async fn connect_with(builder: Builder, gate: Kind, address: &str) -> Self {
+        let mut builder = builder.typed::<Raw>().request_timeout(DEADLINE);
         let notes = builder.subscribe("onNote");
         let pushes = [builder.subscribe("onA"), builder.subscribe("onB")];
         let up = async {
@@ -151,7 +156,7 @@ impl Player {
         self.client.close();
     }
 
-    pub(crate) async fn is_closed(&self) {
-        within("the end of the connection", self.client.closed()).await;
+    pub(crate) async fn is_closed(&self) -> DisconnectReason {
+        within("the end of the connection", self.client.closed()).await
     }
 }

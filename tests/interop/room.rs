@@ -55,6 +55,16 @@ impl Room {
         Ok(b"bound")
     }
 
+    /// Answers with the code of an error: a Go gate passes no errors on.
+    async fn login(self: Arc<Self>, session: Session<Raw>, body: Bytes) -> Result<Bytes> {
+        let answer = match session.login(text(&body)?).await {
+            Ok(login) if login.replaced => "replaced".to_owned(),
+            Ok(_) => "granted".to_owned(),
+            Err(error) => error.code().to_string(),
+        };
+        Ok(answer.into())
+    }
+
     fn number(&self, session: &Session<Raw>, body: Bytes) -> Result<Bytes> {
         let (number, last): (u64, u64) = (text(&body)?.parse()?, session.value_or_default("last"));
         if number != last + 1 && session.value::<String>("disorder").is_none() {
@@ -105,6 +115,7 @@ impl Component<Raw> for Room {
             .on("Note", Self::note)
             .on("Rpc", Self::rpc)
             .on("Bind", Self::bind)
+            .on("Login", Self::login)
             .on("Number", Self::number)
             .on("Counted", Self::counted)
             .on("Close", Self::close)

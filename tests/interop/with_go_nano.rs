@@ -7,7 +7,7 @@ use crate::{
     cluster::{InteropCluster, Kinds},
     endings, go,
     node::Kind::{self, Go, Rust},
-    traffic,
+    traffic, users,
 };
 
 /// Clusters that play at a time; they wait more than they compute. Nodes that get no turn for two
@@ -30,6 +30,9 @@ async fn play(master: Kind, gate: Kind, backend: Kind) {
     traffic::messages_of_every_kind(&mut cluster).await;
     traffic::rpc(&cluster).await;
     traffic::order(&cluster).await;
+    users::log_in(&cluster).await;
+    users::are_found(&cluster).await;
+    users::ask_to_resume(&cluster).await;
     endings::sessions_close(&cluster).await;
     endings::a_backend_leaves(&mut cluster).await;
     endings::the_master_is_started_again(&mut cluster).await;

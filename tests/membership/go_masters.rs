@@ -1,5 +1,6 @@
 //! A member of this crate in the cluster of a Go master.
 
+use nano::{App, Unique, client::Client};
 use tokio::time::sleep;
 
 use crate::{
@@ -7,8 +8,9 @@ use crate::{
         Call, GoNode, client,
         proto::{DelMemberRequest, MemberInfo, NewMemberRequest},
     },
-    nodes::{HEARTBEAT, Living, free_address, member},
-    support::eventually,
+    log::Log,
+    nodes::{HEARTBEAT, Living, free_address, master, member},
+    support::{MemberApp, eventually, within},
 };
 
 /// A Go master sends its table once, with the registration: a member stays in the table until a
@@ -120,4 +122,42 @@ async fn a_go_member_has_a_member_once_that_registered_again() {
             .any(|call| matches!(call, Call::New(_) | Call::Del(_))),
         "the master is not sent announcements"
     );
+}
+
+/// A login under a Go master is granted, although nothing keeps two owners apart while members join
+/// and leave. The log says so, once.
+#[tokio::test]
+async fn a_login_under_a_go_master_is_granted_and_the_log_says_that_it_may_not_be_unique() {
+    let log = Log::captured();
+    let warnings = || log.count(&["WARN", "logins may not be unique"]);
+    let gate = |app: MemberApp| {
+        let unique = |app: App| app.unique_users(Unique::Replace);
+        app.app(unique).tcp("127.0.0.1:0")
+    };
+    let log_in = async |node: &Living, user: &str| {
+        let known = node.handle().sessions().count();
+        let url = format!("tcp://{}", node.node.addresses()[0]);
+        let client = within("a connection", Client::connect(&url)).await.unwrap();
+        let sessions = || node.handle().sessions().list();
+        eventually("a session", || sessions().len() > known).await;
+        let newest = sessions()
+            .into_iter()
+            .find(|it| it.user().is_none())
+            .unwrap();
+        let login = within("a login", newest.login(user)).await.unwrap();
+        assert!(!login.replaced && !login.late, "{login:?}");
+        client
+    };
+
+    let own = Living::start(gate(master())).await;
+    let _ann = log_in(&own, "ann").await;
+    assert_eq!(warnings(), 0, "its own views have numbers");
+
+    let go = GoNode::start().await;
+    go.answer_registrations_with(vec![go.info("", &[])]);
+    let node = Living::start(gate(member(&go.address))).await;
+    node.sees(&[&go.address]).await;
+    let _ben = log_in(&node, "ben").await;
+    let _cem = log_in(&node, "cem").await;
+    assert_eq!(warnings(), 1);
 }

@@ -5,7 +5,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tokio::{runtime, sync::watch};
 
 use crate::{
-    cluster::node_caller::NodeCaller, handle::Unique, member::MemberSet, metrics::UserMetrics,
+    cluster::{membership::view_status::ViewStatus, node_caller::NodeCaller},
+    handle::Unique,
+    member::MemberSet,
+    metrics::UserMetrics,
     session::Sessions,
 };
 
@@ -21,6 +24,8 @@ pub(in crate::cluster) struct UserContext {
     pub(in crate::cluster) sessions: Arc<Sessions>,
     /// The other members; `None` for a standalone node.
     pub(in crate::cluster) members: Option<watch::Receiver<Arc<MemberSet>>>,
+    /// `None` for a standalone node.
+    pub(in crate::cluster) view_status: Option<watch::Receiver<ViewStatus>>,
     pub(in crate::cluster) unique: Option<Unique>,
     pub(in crate::cluster) metrics: UserMetrics,
     /// Runs what goes on when its caller does not.
@@ -30,6 +35,13 @@ pub(in crate::cluster) struct UserContext {
 impl UserContext {
     pub(super) fn own(&self) -> Arc<str> {
         self.caller.own_address().into()
+    }
+
+    /// Whether the master is basic: it numbers no views, so that two nodes may take themselves for the
+    /// owner of a user.
+    pub(super) fn has_basic_master(&self) -> bool {
+        let status = self.view_status.as_ref();
+        status.is_some_and(|status| status.borrow().basic_master)
     }
 
     /// The addresses of all nodes that answer node calls, this one first.

@@ -1,7 +1,12 @@
 //! Logins: the gate of a session claims the user in the directory. Of two claims of one user
 //! `directory::owner` grants one.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tracing::warn;
 
 use super::{context::UserContext, gate::closed};
 use crate::{
@@ -19,6 +24,8 @@ use crate::{
 pub(super) struct Logins {
     pub(super) context: Arc<UserContext>,
     pub(super) directory: Arc<Directory>,
+    /// Whether the log says that logins may not be unique under the present master.
+    pub(super) warned: Arc<AtomicBool>,
 }
 
 impl Logins {
@@ -49,6 +56,7 @@ impl Logins {
         let failure = match outcome.await {
             Outcome::Granted { replaced, late } => {
                 session.bind_checked(user);
+                self.warn_of_basic_master();
                 return Ok(LoginReply { replaced, late });
             }
             Outcome::Refused => Error::new(code::CONFLICT, "the user has another session"),
@@ -60,5 +68,16 @@ impl Logins {
             self.directory.bound(id, &|| session.user());
         }
         Err(failure)
+    }
+
+    /// Logs once, for as long as the master is basic, that it cannot keep users unique.
+    fn warn_of_basic_master(&self) {
+        let basic = self.context.has_basic_master();
+        if basic && !self.warned.swap(basic, Ordering::Relaxed) {
+            warn!("logins may not be unique, the basic master numbers no views");
+        }
+        if !basic {
+            self.warned.store(false, Ordering::Relaxed);
+        }
     }
 }
