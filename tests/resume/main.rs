@@ -18,3 +18,4 @@ mod returns;
 mod rolling;
 mod soak;
 mod superseded;
+mod tables;
