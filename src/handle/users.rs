@@ -168,6 +168,9 @@ impl User {
 
     /// Pushes a message in JSON to all sessions of the user.
     ///
+    /// Asks the user's owner where they are, unless the user has been found with one session, by a login
+    /// under [unique users](crate::App::unique_users): its gate is remembered.
+    ///
     /// Returns when the gates have queued it: it may still be lost with a connection. Pushes of one
     /// node to one session arrive in the order sent, those by its handle included, when each waits
     /// for the one before.
@@ -242,8 +245,8 @@ impl Users {
     /// Pushes a message in JSON to all sessions of all users, and returns the users that were not
     /// reached, each once.
     ///
-    /// Users that were found before cost one frame for each stream of each gate, with the body once;
-    /// others are looked up first, all at once.
+    /// That is one frame for each stream of each gate, with the body once. Users whose gates are not
+    /// [remembered](User::push) are looked up first, all at once.
     ///
     /// # Errors
     /// [`code::BAD_REQUEST`] for an illegal id, [`code::TOO_LARGE`], and the format's error for a

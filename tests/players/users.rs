@@ -1,5 +1,5 @@
 use nano::{
-    App, UserId, code,
+    App, Unique, UserId, code,
     testing::{TestNode, eventually, within},
 };
 use serde_json::json;
@@ -85,8 +85,31 @@ async fn a_push_to_users_reaches_all_that_are_online_once_and_names_the_others()
 }
 
 #[tokio::test]
-async fn a_user_that_has_moved_is_found_at_the_next_gate() {
+async fn a_push_reaches_sessions_that_a_user_has_opened_since_the_last_one() {
     let players = Players::start(|app| app).await;
+    let [backend, _] = &players.backends;
+    let user = backend.handle().user("ann");
+    let mut sessions = Vec::new();
+    // Both gates, and both streams of the links to them.
+    for opened in 1..=6 {
+        let client = players.gates[usize::from(opened > 4)].client().await;
+        ask(&client, "U.Login", json!({ "user": "ann" }))
+            .await
+            .unwrap();
+        let news = client.subscribe("onNews");
+        sessions.push((client, news));
+        found(backend, "ann", opened).await;
+        within("push", user.push("onNews", &opened)).await.unwrap();
+        for (_, news) in &mut sessions {
+            assert_eq!(next(news).await, opened);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_user_that_has_moved_is_found_at_the_next_gate() {
+    // Under unique users its place is remembered.
+    let players = Players::start(|app| app.unique_users(Unique::Replace)).await;
     let [a, _] = &players.backends;
     for turn in 0..4 {
         let gate = &players.gates[turn % 2];

@@ -20,7 +20,9 @@ use tokio::{
 use super::{
     gauges::DirectoryGauges,
     holdings::{self, Holdings, LOGIN_TIMEOUT, Outcome},
-    message::{CallerId, GateReply, GateRequest, Notice, OwnerReply, OwnerRequest, Place, Policy},
+    message::{
+        CallerId, GateReply, GateRequest, Located, Notice, OwnerReply, OwnerRequest, Policy,
+    },
     owner::{self, Owner},
     view::{NodeId, View},
     wire::{self, Runs},
@@ -184,7 +186,7 @@ impl Directory {
     }
 
     /// Returns where sessions of users are, as their owner; `None` for those of other owners.
-    pub(super) fn locate(&self, users: &[UserId]) -> Vec<Option<Vec<Place>>> {
+    pub(super) fn locate(&self, users: &[UserId]) -> Vec<Option<Located>> {
         self.state.lock().owner.locate(users)
     }
 

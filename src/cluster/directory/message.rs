@@ -46,6 +46,14 @@ pub(crate) struct Place {
     pub(crate) session: i64,
 }
 
+/// Where the open sessions of a user are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Located {
+    pub(crate) places: Vec<Place>,
+    /// Whether it has one, by a login: another login ends it.
+    pub(crate) alone: bool,
+}
+
 /// A gate's call to an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum OwnerRequest {

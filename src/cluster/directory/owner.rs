@@ -5,7 +5,7 @@ use tokio::time::Instant;
 pub(crate) use self::{effect::Effect, state::Owner};
 use self::{outstanding::Outstanding, slot::Claim};
 use super::{
-    message::{CallId, CallerId, GateReply, Notice, OwnerRequest, Place, Replaced},
+    message::{CallId, CallerId, GateReply, Located, Notice, OwnerRequest, Place, Replaced},
     slots::slot_of,
     view::NodeId,
 };
@@ -28,12 +28,15 @@ mod state;
 impl Owner {
     /// Returns where the open sessions of users are; `None` for those of other owners, and of slots that
     /// wait for gates.
-    pub(crate) fn locate(&self, users: &[UserId]) -> Vec<Option<Vec<Place>>> {
+    pub(crate) fn locate(&self, users: &[UserId]) -> Vec<Option<Located>> {
         let locate = |user| {
             let slot = self.slots[usize::from(slot_of(user))].as_ref()?;
             let mut entries = slot.is_complete().then(|| slot.entries.of(user))?;
             entries.retain(|entry| !entry.closing);
-            Some(entries.iter().map(|it| self.gates.place(it)).collect())
+            Some(Located {
+                alone: matches!(&entries[..], [only] if only.claim != 0),
+                places: entries.iter().map(|it| self.gates.place(it)).collect(),
+            })
         };
         users.iter().map(locate).collect()
     }

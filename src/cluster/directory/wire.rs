@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     message::{
-        GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest, Place, Policy, Replaced,
+        GateReply, GateRequest, Holding, Located, Notice, OwnerReply, OwnerRequest, Place, Policy,
+        Replaced,
     },
     view::NodeId,
 };
@@ -253,7 +254,7 @@ pub(super) fn recovered(reply: &RecoverReply) -> Result<GateReply> {
 }
 
 /// The reply to a node that looks for users.
-pub(super) fn located(found: Vec<Option<Vec<Place>>>) -> LocateReply {
+pub(super) fn located(found: Vec<Option<Located>>) -> LocateReply {
     let (mut gates, mut numbers) = (Vec::new(), HashMap::new());
     let mut number = |gate: &Arc<str>| {
         *numbers.entry(gate.clone()).or_insert_with(|| {
@@ -261,11 +262,12 @@ pub(super) fn located(found: Vec<Option<Vec<Place>>>) -> LocateReply {
             gates.len() as u32 - 1
         })
     };
-    let user = |places: Option<Vec<Place>>| LocatedUser {
-        known: places.is_some(),
-        places: places
+    let user = |found: Option<Located>| LocatedUser {
+        known: found.is_some(),
+        alone: found.as_ref().is_some_and(|found| found.alone),
+        places: found
             .into_iter()
-            .flatten()
+            .flat_map(|found| found.places)
             .map(|place| UserPlace {
                 gate: number(&place.gate.address),
                 session: place.session,

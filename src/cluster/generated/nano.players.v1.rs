@@ -257,6 +257,10 @@ pub struct LocatedUser {
     pub known: bool,
     #[prost(message, repeated, tag = "2")]
     pub places: ::prost::alloc::vec::Vec<UserPlace>,
+    /// Whether the user has one session, by a login: another login ends it. The place may be remembered
+    /// then, for as long as its gate has the user.
+    #[prost(bool, tag = "3")]
+    pub alone: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UserPlace {

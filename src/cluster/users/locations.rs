@@ -1,4 +1,4 @@
-//! Where users were found last. No I/O.
+//! Where users that have one session were found last. No I/O.
 
 use std::{collections::HashMap, mem, sync::Arc};
 
@@ -21,25 +21,25 @@ pub(super) struct Place {
 /// and not used since is dropped.
 #[derive(Default)]
 pub(super) struct Locations {
-    young: HashMap<UserId, Arc<[Place]>>,
-    old: HashMap<UserId, Arc<[Place]>>,
+    young: HashMap<UserId, Place>,
+    old: HashMap<UserId, Place>,
 }
 
 impl Locations {
-    pub(super) fn get(&mut self, user: &UserId) -> Option<Arc<[Place]>> {
-        if let Some(places) = self.young.get(user) {
-            return Some(places.clone());
+    pub(super) fn get(&mut self, user: &UserId) -> Option<Place> {
+        if let Some(place) = self.young.get(user) {
+            return Some(place.clone());
         }
-        let places = self.old.remove(user)?;
-        self.insert(user.clone(), places.clone());
-        Some(places)
+        let place = self.old.remove(user)?;
+        self.insert(user.clone(), place.clone());
+        Some(place)
     }
 
-    pub(super) fn insert(&mut self, user: UserId, places: Arc<[Place]>) {
+    pub(super) fn insert(&mut self, user: UserId, place: Place) {
         if self.young.len() >= GENERATION {
             self.old = mem::take(&mut self.young);
         }
-        self.young.insert(user, places);
+        self.young.insert(user, place);
     }
 
     pub(super) fn forget(&mut self, user: &UserId) {
@@ -56,9 +56,9 @@ impl Locations {
 mod tests {
     use super::*;
 
-    fn place(session: i64) -> Arc<[Place]> {
+    fn place(session: i64) -> Place {
         let gate = "a:1".into();
-        Arc::new([Place { gate, session }])
+        Place { gate, session }
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) struct Lookup {
 /// What was found of some users.
 #[derive(Default)]
 struct Found {
-    places: Vec<(UserId, Arc<[Place]>)>,
+    places: Vec<(UserId, Vec<Place>)>,
     /// Why not all nodes could be asked.
     error: Option<Error>,
 }
@@ -95,7 +95,7 @@ impl Lookup {
             }
             let cached = self.locations.lock().get(user);
             match cached {
-                Some(places) => targets.extend(Target::all(at, &places)),
+                Some(place) => targets.extend(Target::all(at, &[place])),
                 None => unknown.push(at),
             }
         }
@@ -187,14 +187,19 @@ impl Lookup {
         sessions.of_user(user, |session| CompatSession::is(&*session.sink))
     }
 
-    /// Asks the owners of users, and adds what this node serves itself. Keeps where they are.
+    /// Asks the owners of users, and adds what this node serves itself. Keeps where those are that have
+    /// one session, by a login.
     ///
     /// Asks all gates for users whose owners do not answer, and for all without numbered views.
     async fn find(&self, users: Vec<UserId>) -> Found {
         self.context.metrics.looked_up.increment(users.len() as u64);
         let mut places = vec![Vec::new(); users.len()];
+        let mut alone = HashSet::new();
         let left = match self.directory.owners(&users) {
-            Some(owners) => self.ask_owners(&users, owners, &mut places).await,
+            Some(owners) => {
+                let found = (&mut places[..], &mut alone);
+                self.ask_owners(&users, owners, found).await
+            }
             None => (0..users.len()).collect(),
         };
         let error = match left.is_empty() {
@@ -206,27 +211,28 @@ impl Lookup {
             error,
         };
         let mut locations = self.locations.lock();
-        for (user, mut places) in users.into_iter().zip(places) {
+        for (at, (user, mut places)) in users.into_iter().zip(places).enumerate() {
             self.add_own(&user, &mut places);
-            if places.is_empty() {
-                locations.forget(&user);
-                continue;
+            match &places[..] {
+                // None can be opened beside it that its gate would not know of.
+                [only] if alone.contains(&at) => locations.insert(user.clone(), only.clone()),
+                _ => locations.forget(&user),
             }
-            let places: Arc<[Place]> = places.into();
-            locations.insert(user.clone(), places.clone());
-            found.places.push((user, places));
+            if !places.is_empty() {
+                found.places.push((user, places));
+            }
         }
         self.context.metrics.locations.set(locations.len() as f64);
         found
     }
 
-    /// Asks the owners of users. Returns the users, by their place in the list, that are left to ask
-    /// for.
+    /// Asks the owners of users, and notes where these are and which have one session by a login.
+    /// Returns the users, by their place in the list, that are left to ask for.
     async fn ask_owners(
         &self,
         users: &[UserId],
         owners: HashMap<NodeId, Vec<usize>>,
-        places: &mut [Vec<Place>],
+        (places, alone): (&mut [Vec<Place>], &mut HashSet<usize>),
     ) -> Vec<usize> {
         let calls = owners.iter().map(|(owner, asked)| {
             let request = LocateRequest {
@@ -257,6 +263,9 @@ impl Lookup {
                     Some(Place { gate, session })
                 });
                 places[at].extend(found);
+                if answer.alone {
+                    alone.insert(at);
+                }
             }
         }
         left

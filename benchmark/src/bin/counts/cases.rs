@@ -6,7 +6,8 @@ use std::{io, time::Duration};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::try_join_all;
 use nano::{
-    App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, Traces, User, code,
+    App, Cluster, Component, Error, Group, Handlers, Node, Result, Session, Traces, Unique, User,
+    code,
     filter::{self, Flow},
     message::{self, Dictionary, Message},
     packet::{self, Kind},
@@ -159,7 +160,7 @@ impl Case {
         let missing = || Error::new(code::INTERNAL, "the backend serves no session");
         let backend = case.nodes.last().ok_or_else(missing)?.handle();
         let session = backend.sessions().list().pop().ok_or_else(missing)?;
-        session.bind(7)?;
+        session.login(7).await?;
         let user = backend.user(7);
         let found = async {
             while user.locate().await?.is_empty() {
@@ -274,7 +275,8 @@ async fn filtered() -> Result<Node> {
 async fn cluster() -> Result<Vec<Node>> {
     let node = |cluster: Cluster| {
         let cluster = cluster.listen(LISTEN).heartbeat(Duration::from_secs(60));
-        App::new().cluster(cluster).scheduler_threads(None)
+        let app = App::new().unique_users(Unique::Replace);
+        app.cluster(cluster).scheduler_threads(None)
     };
     let master = node(Cluster::master()).component(Echo).start().await?;
     let address = master

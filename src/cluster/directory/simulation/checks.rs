@@ -72,7 +72,7 @@ impl World {
         let finds = |owner: &Owner| {
             owner.view().number() >= earliest
                 && owner.view().contains(&place.gate)
-                && matches!(&*owner.locate(std::slice::from_ref(user)), [Some(found)] if *found == [place.clone()])
+                && matches!(&*owner.locate(std::slice::from_ref(user)), [Some(found)] if found.places == [place.clone()])
         };
         let mut owners = self.nodes.iter().flatten();
         owners.any(|process| finds(&process.owner))

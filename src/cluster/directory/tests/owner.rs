@@ -164,7 +164,7 @@ impl Tested {
     /// Where a user is; `None` if that is not known.
     fn places(&self, user: &UserId) -> Option<Vec<Place>> {
         let located = self.owner.locate(std::slice::from_ref(user));
-        located.into_iter().next().unwrap()
+        located.into_iter().next().unwrap().map(|it| it.places)
     }
 }
 
