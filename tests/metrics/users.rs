@@ -1,13 +1,16 @@
 //! What is counted of users of the cluster.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-    mpsc,
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc,
+    },
 };
 
 use nano::{
-    App, Login, Result, Session, Unique, metrics as names,
+    App, Login, Result, Session, Unique, UserId, metrics as names,
     testing::{TestCluster, TestNode},
 };
 use parking_lot::Mutex;
@@ -190,4 +193,87 @@ async fn a_login_of_a_user_without_a_session_costs_one_call() {
     println!("no frame, a call and its answer, others: {frames:?}");
     let [here, one_call, other] = frames;
     assert!(here > 10 && one_call > 10 && other < 5, "{frames:?}");
+}
+
+#[tokio::test]
+async fn a_push_to_many_users_is_one_frame_for_each_gate_and_stream() {
+    const USERS: i64 = 1_000;
+    const GONE: i64 = 50;
+    let mut counts = Counts::start().await;
+    let cluster = TestCluster::start().await;
+    let start = async || {
+        let app = App::new().tcp("127.0.0.1:0");
+        TestNode::start(app.cluster(cluster.member_options())).await
+    };
+    let gates = [start().await, start().await, start().await];
+    let backend = cluster.add(App::new()).await;
+    let [a, b, c] = &gates;
+    cluster.converged(&[a, b, c, &backend]).await;
+    are_numbered(&mut counts, &[a, b, c, &backend]).await;
+
+    // Two streams carry what is for one gate, each for the sessions with ids of its own.
+    let (mut clients, mut links) = (Vec::new(), BTreeSet::new());
+    for user in 1..=USERS {
+        let at = user as usize % 3;
+        let client = Client::connect(gates[at].node()).await;
+        let session = client.session(gates[at].node()).await;
+        session.bind(user).unwrap();
+        links.insert((at, session.id() % 2));
+        clients.push(client);
+    }
+    // Some twice, and some that are not online.
+    let online = (1..=USERS).map(UserId::from);
+    let twice = (1..=USERS).step_by(10).map(UserId::from);
+    let offline: Vec<_> = (1..=USERS)
+        .step_by(7)
+        .map(|user| UserId::from(10_000 + user))
+        .collect();
+    let all: Vec<_> = online.chain(offline.clone()).chain(twice).collect();
+    let series = Series::of(backend.node());
+    let [pushes, frames] = [names::USER_PUSHES, names::CLUSTER_FRAMES_SENT];
+    let [pushes, frames] = [pushes, frames].map(|name| series.named(name));
+    // An owner hears of a bind a moment later.
+    within("all to be found", async {
+        let push = async || {
+            backend
+                .handle()
+                .users(all.clone())
+                .push("onFirst", &0)
+                .await
+        };
+        while push().await.unwrap() != offline {
+            yield_now().await;
+        }
+    })
+    .await;
+    for round in 0..3 {
+        counts.update();
+        let before = [&pushes, &frames].map(|name| counts.total(name));
+        let push = backend.handle().users(all.clone());
+        let missed = within("a push", push.push("on", &round)).await.unwrap();
+        assert_eq!(missed, offline);
+        counts.update();
+        let after = [&pushes, &frames].map(|name| counts.total(name));
+        let [pushed, sent] = [after[0] - before[0], after[1] - before[1]];
+        assert_eq!(pushed, links.len(), "one for each gate and stream");
+        // Each owner is asked for those that are not online. What is left is not of pushes.
+        println!("{sent} frames, of which {pushed} are pushes");
+        assert!(sent <= pushed + 4 + 4, "{sent} frames");
+    }
+    assert_eq!(links.len(), 6);
+    // Their gates are still known, until they say that the users have gone.
+    clients.drain(..GONE as usize);
+    let sessions = || gates.iter().map(|gate| gate.handle().sessions().count());
+    let left = (USERS - GONE) as usize;
+    eventually("some to go", || sessions().sum::<usize>() == left).await;
+    let gone = (1..=GONE).map(UserId::from);
+    let push = backend.handle().users(all);
+    let mut missed = within("a push", push.push("on", &3)).await.unwrap();
+    missed.sort_unstable();
+    assert_eq!(missed, gone.chain(offline).collect::<Vec<_>>());
+    for client in &mut clients {
+        for round in 0..4 {
+            assert_eq!(client.push("on").await, round.to_string());
+        }
+    }
 }
