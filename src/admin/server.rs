@@ -2,7 +2,9 @@
 
 use std::{
     convert::Infallible,
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     net::{SocketAddr, TcpListener as StdListener},
     sync::Arc,
     thread,
@@ -16,6 +18,7 @@ use axum::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, lookup_host},
     runtime::Builder,
     sync::oneshot,
@@ -54,6 +57,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a connection lives, so that a peer that reads slowly does not stay.
 const MAX_AGE: Duration = Duration::from_secs(60);
+
+/// How long what a peer goes on to send is discarded behind the last answer.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The pause after a failed accept, as when there are no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -212,22 +218,35 @@ async fn serve_connection(
 ) {
     let service = service_fn(|request| {
         let state = state.clone();
-        async move { Ok::<_, Infallible>(answer(&state, peer, request).await) }
+        Box::pin(async move { Ok::<_, Infallible>(answer(&state, peer, request).await) })
     });
-    let serving = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(socket), service);
-    tokio::select! {
-        served = timeout(MAX_AGE, serving) => {
-            if let Ok(Err(error)) = served {
-                debug!(%peer, %error, "admin connection failed");
-            }
+    let serving = async {
+        let served = poll_fn(|cx| connection.poll_without_shutdown(cx));
+        if let Ok(Err(error)) = timeout(MAX_AGE, served).await {
+            debug!(%peer, %error, "admin connection failed");
         }
+        // In time or not, the socket is closed then.
+        let _ = timeout(LINGER, linger(connection.into_parts().io.into_inner())).await;
+    };
+    tokio::select! {
+        () = serving => {}
         _ = closed => {}
     }
+}
+
+/// Closes the outgoing direction and discards input: a socket that is closed with unread input is
+/// reset, and the reset can overtake the answer to a request that was refused unread.
+async fn linger(mut socket: TcpStream) -> io::Result<()> {
+    socket.shutdown().await?;
+    let mut discarded = [0; 1024];
+    while socket.read(&mut discarded).await? > 0 {}
+    Ok(())
 }
 
 async fn answer(state: &AdminState, peer: SocketAddr, request: Request<Incoming>) -> Answer {

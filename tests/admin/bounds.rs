@@ -20,18 +20,18 @@ async fn long_paths_heads_and_bodies_are_refused() {
         "GET / HTTP/1.1\r\nHost: {address}\r\nX: {}\r\n\r\n",
         "a".repeat(100_000)
     );
-    let status = raw(address, head.as_bytes()).await.status;
-    assert!([0, 431].contains(&status), "{status}");
+    let refused = raw(address, head.as_bytes()).await;
+    assert_eq!((refused.status, refused.ended), (431, true));
     let many = "X: 1\r\n".repeat(100);
     let many = format!("GET / HTTP/1.1\r\nHost: {address}\r\n{many}\r\n");
     let status = raw(address, many.as_bytes()).await.status;
-    assert!([0, 431].contains(&status), "{status}");
+    assert_eq!(status, 431);
     let body = format!(
         "{{\"networks\":[{}\"10.0.0.0/8\"]}}",
         "\"10.0.0.0/8\",".repeat(6000)
     );
     let large = act(address, "/api/v1/denied/add", &body).await;
-    assert!([0, 413].contains(&large.status), "{large:?}");
+    assert_eq!((large.status, large.ended), (413, true));
     assert!(node.handle().deny_list().networks().is_empty());
     assert_eq!(get(address, "/healthz").await.status, 200);
     node.shutdown().await;
@@ -52,10 +52,7 @@ async fn rubbish_is_refused_and_the_server_goes_on() {
         let mut bytes = bytes.to_vec();
         bytes.resize(bytes.len().max(16), b'\n');
         let answer = raw(address, &bytes).await;
-        assert!(
-            [0, 400].contains(&answer.status) || answer.status == 505,
-            "{answer:?}"
-        );
+        assert_eq!(answer.status, 400, "{answer:?}");
     }
     assert_eq!(get(address, "/healthz").await.status, 200);
     node.shutdown().await;

@@ -17,6 +17,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
+    /// Whether the connection was closed in order behind it, and not reset.
+    pub(crate) ended: bool,
 }
 
 impl Answer {
@@ -51,7 +53,7 @@ pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
         // A server that refuses the request may close before it has read all of it.
         let _ = socket.write_all(request).await;
         let mut answer = Vec::new();
-        let _ = socket.read_to_end(&mut answer).await;
+        let ended = socket.read_to_end(&mut answer).await.is_ok();
         let answer = String::from_utf8(answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
         let status = head.split(' ').nth(1).unwrap_or_default();
@@ -59,6 +61,7 @@ pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
             status: status.parse().unwrap_or_default(),
             head: head.to_ascii_lowercase(),
             body: body.to_owned(),
+            ended,
         }
     })
     .await
