@@ -1,5 +1,6 @@
 use std::{collections::HashSet, sync::Arc, thread, time::Duration};
 
+use futures_util::future::join_all;
 use nano::{
     App, Unique, code,
     kick::Reconnect,
@@ -9,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::{
-    cluster::{Players, ask, me},
+    cluster::{Players, ask, found, me},
     players::U,
 };
 
@@ -175,4 +176,37 @@ async fn a_session_that_has_ended_cannot_log_in() {
     node.has_no_sessions().await;
     let error = within("login", session.login(7)).await.unwrap_err();
     assert_eq!(error.code(), code::CLOSED);
+}
+
+/// A client that sends a second login before the first is answered.
+#[tokio::test]
+async fn of_two_logins_of_one_session_at_a_time_one_counts_and_is_granted() {
+    let players = Players::start(replace).await;
+    let gate = players.gates[0].handle();
+    for turn in 0..16 {
+        let client = players.gates[0].client().await;
+        let sessions = gate.sessions().list();
+        let session = sessions.iter().max_by_key(|session| session.id()).unwrap();
+        // The last two users are one.
+        let users = [
+            format!("a{turn}"),
+            format!("{}{turn}", ["b", "a"][turn / 8]),
+        ];
+        let logins = users.each_ref().map(|user| session.login(user));
+        let [first, second] = within("two logins", join_all(logins))
+            .await
+            .try_into()
+            .unwrap();
+        let user = session.user().expect("a user");
+        for (of, login) in users.iter().zip([first, second]) {
+            let counts = user.text() == Some(of);
+            assert!(
+                !counts || login.is_ok(),
+                "{of} of {users:?}, {user}: {login:?}"
+            );
+            found(&players.gates[1], &**of, usize::from(counts)).await;
+        }
+        drop(client);
+        eventually("the end", || session.closed().is_some()).await;
+    }
 }

@@ -68,8 +68,8 @@ struct State {
     /// Calls of other nodes that wait for an answer.
     callers: HashMap<CallerId, NodeCall>,
     last_caller: CallerId,
-    /// Logins of this gate that wait, by session.
-    logins: HashMap<i64, oneshot::Sender<Outcome>>,
+    /// Logins of this gate that wait, by session: those for one user. One for another user ends them.
+    logins: HashMap<i64, (Option<UserId>, Vec<oneshot::Sender<Outcome>>)>,
     /// Whether the state machines need the clock.
     busy: bool,
     /// What is to be done, in order, by the thread that is `applying`.
@@ -125,7 +125,12 @@ impl Directory {
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let (sender, outcome) = oneshot::channel();
         self.step(|state, now| {
-            state.logins.insert(session, sender);
+            let (of, waiting) = state.logins.entry(session).or_default();
+            if of.as_ref() != Some(&user) {
+                waiting.clear();
+            }
+            *of = Some(user.clone());
+            waiting.push(sender);
             state.holdings.login(session, user, policy, now);
         });
         async move { outcome.await.unwrap_or(Outcome::Ended) }
@@ -386,11 +391,20 @@ impl Directory {
             }
             holdings::Effect::End { session } => self.wait_for_end(session, true),
             holdings::Effect::AwaitEnd { session } => self.wait_for_end(session, false),
-            holdings::Effect::LoggedIn { session, outcome } => {
-                let waiting = self.state.lock().logins.remove(&session);
-                if let Some(waiting) = waiting {
-                    // The claim stays if its caller has gone.
-                    let _ = waiting.send(outcome);
+            holdings::Effect::LoggedIn {
+                session,
+                user,
+                outcome,
+            } => {
+                let logins = &mut self.state.lock().logins;
+                if logins
+                    .get(&session)
+                    .is_some_and(|(of, _)| *of == Some(user))
+                {
+                    for waiting in logins.remove(&session).into_iter().flat_map(|(_, all)| all) {
+                        // The claim stays if its caller has gone.
+                        let _ = waiting.send(outcome);
+                    }
                 }
             }
         }

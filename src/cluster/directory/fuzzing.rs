@@ -294,7 +294,9 @@ impl Node {
                 holdings::Effect::End { session } | holdings::Effect::AwaitEnd { session } => {
                     self.closing.push(session);
                 }
-                holdings::Effect::LoggedIn { session, outcome } => {
+                holdings::Effect::LoggedIn {
+                    session, outcome, ..
+                } => {
                     let logins = self.logins.get_mut(&session).filter(|logins| **logins > 0);
                     let logins = logins.unwrap_or_else(|| panic!("{outcome:?} of no login"));
                     *logins -= 1;

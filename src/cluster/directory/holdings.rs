@@ -122,7 +122,7 @@ impl Holdings {
             && matches!(record.state, State::Granted { .. })
         {
             let (replaced, late) = (false, false);
-            return self.logged_in(session, Outcome::Granted { replaced, late });
+            return self.logged_in(session, user, Outcome::Granted { replaced, late });
         }
         if !self.is_current(session, &user) {
             self.unbind(session);
@@ -214,7 +214,7 @@ impl Holdings {
     /// Takes an owner's reply; `None` if the call failed.
     pub(crate) fn on_reply(&mut self, call: CallId, reply: Option<OwnerReply>, now: Instant) {
         match self.calls.remove(&call) {
-            Some(Call::Claim(session)) => self.on_claim_reply(session, reply, now),
+            Some(Call::Claim { session, user }) => self.on_claim_reply((session, user), reply, now),
             Some(Call::Compare(slots)) => {
                 let equal = match reply {
                     Some(OwnerReply::Compared(equal)) => equal.into_iter().collect(),
@@ -231,43 +231,25 @@ impl Holdings {
         }
     }
 
-    fn on_claim_reply(&mut self, session: i64, reply: Option<OwnerReply>, now: Instant) {
-        let Some(record) = self.sessions.get_mut(&session) else {
-            return;
-        };
-        let State::Claiming(claiming) = &mut record.state else {
-            return;
-        };
-        let slot = slot_of(&record.user);
-        let outcome = match reply {
-            Some(OwnerReply::Granted {
-                view,
-                claim,
-                replaced,
-                late,
-            }) => {
-                let (replaced, late) = claiming.note(replaced, late);
-                let allowed = self.promises.allow(slot, view);
-                if !allowed && !claiming.takes_stale(now) {
-                    claiming.retry = Some(now + RETRY);
-                    return;
-                }
-                record.state = State::Granted { claim };
-                self.comparison.add(slot, 1);
-                let late = late || !allowed;
-                Outcome::Granted { replaced, late }
-            }
-            Some(OwnerReply::Refused) => {
-                self.release(session);
-                Outcome::Refused
-            }
-            _ => {
-                claiming.retry = Some(now + RETRY);
-                return;
-            }
-        };
+    /// Takes the reply to a claim. One about another user than the present claim decides nothing.
+    fn on_claim_reply(
+        &mut self,
+        (session, user): (i64, UserId),
+        reply: Option<OwnerReply>,
+        now: Instant,
+    ) {
+        let (slot, promises) = (slot_of(&user), &self.promises);
+        let record = self.sessions.get_mut(&session);
+        let outcome = record
+            .filter(|record| record.user == user)
+            .and_then(|it| it.on_claim_reply(reply, |view| promises.allow(slot, view), now));
+        let Some(outcome) = outcome else { return };
+        match outcome {
+            Outcome::Granted { .. } => self.comparison.add(slot, 1),
+            _ => self.release(session),
+        }
         self.timed.remove(&session);
-        self.logged_in(session, outcome);
+        self.logged_in(session, user, outcome);
     }
 
     /// Ends what is overdue, makes claims again, and compares with owners. Call it every 100 ms
@@ -366,7 +348,8 @@ impl Holdings {
             session,
             policy: claiming.policy,
         };
-        self.call(to, request, Call::Claim(session));
+        let user = record.user.clone();
+        self.call(to, request, Call::Claim { session, user });
     }
 
     fn call(&mut self, to: NodeId, request: OwnerRequest, waiting: Call) {
@@ -376,16 +359,21 @@ impl Holdings {
         self.effects.push(Effect::Call { call, to, request });
     }
 
-    fn logged_in(&mut self, session: i64, outcome: Outcome) {
-        self.effects.push(Effect::LoggedIn { session, outcome });
+    fn logged_in(&mut self, session: i64, user: UserId, outcome: Outcome) {
+        self.effects.push(Effect::LoggedIn {
+            session,
+            user,
+            outcome,
+        });
     }
 
     /// Ends the login of a session. An owner that has lost the notice may grant it still.
     fn give_up(&mut self, session: i64, outcome: Outcome) {
         if let Some(record) = self.sessions.get(&session) {
-            self.comparison.add(slot_of(&record.user), GIVEN_UP);
+            let user = record.user.clone();
+            self.comparison.add(slot_of(&user), GIVEN_UP);
+            self.logged_in(session, user, outcome);
         }
-        self.logged_in(session, outcome);
     }
 
     /// Forgets a session, and tells the owner.

@@ -85,6 +85,7 @@ impl<S: Serializer> Session<S> {
     ///
     /// # Errors
     /// [`code::CONFLICT`] with [`Unique::Reject`](crate::Unique::Reject) while the user has another session,
+    /// and when the session was bound to another user, or logged in as one, meanwhile;
     /// [`code::BAD_REQUEST`] for an illegal id, [`code::CLOSED`] when the session has ended,
     /// [`code::TIMEOUT`] or [`code::UNAVAILABLE`] when nothing could be decided, and
     /// [`code::UNSUPPORTED`] for a session at the gate of a basic member; the refusal of

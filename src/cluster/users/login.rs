@@ -33,7 +33,8 @@ impl Logins {
     /// of binds.
     ///
     /// # Errors
-    /// [`code::CONFLICT`] while the user has another session that must not be replaced,
+    /// [`code::CONFLICT`] while the user has another session that must not be replaced, and when the
+    /// session was bound to another user, or logged in as one, meanwhile,
     /// [`code::CLOSED`], [`code::TIMEOUT`], and [`code::UNSUPPORTED`] if this gate has no unique
     /// users.
     pub(super) async fn login(self, request: LoginRequest) -> Result<LoginReply> {
@@ -61,7 +62,11 @@ impl Logins {
             }
             Outcome::Refused => Error::new(code::CONFLICT, "the user has another session"),
             Outcome::TimedOut => Error::new(code::TIMEOUT, "the login was not decided in time"),
-            Outcome::Ended => return Err(closed()),
+            Outcome::Ended if session.closed().is_some() => return Err(closed()),
+            Outcome::Ended => {
+                let text = "the session was bound to another user meanwhile";
+                return Err(Error::new(code::CONFLICT, text));
+            }
         };
         // It keeps the user that it had.
         if session.closed().is_none() {

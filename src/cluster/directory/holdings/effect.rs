@@ -1,8 +1,11 @@
 //! What a gate wants done.
 
-use crate::cluster::directory::{
-    message::{CallId, CallerId, GateReply, Notice, OwnerRequest},
-    view::NodeId,
+use crate::{
+    cluster::directory::{
+        message::{CallId, CallerId, GateReply, Notice, OwnerRequest},
+        view::NodeId,
+    },
+    session::UserId,
 };
 
 /// What the gate wants done.
@@ -23,8 +26,12 @@ pub(crate) enum Effect {
     End { session: i64 },
     /// Wait for the close callbacks of a session that has ended by itself.
     AwaitEnd { session: i64 },
-    /// A login has ended.
-    LoggedIn { session: i64, outcome: Outcome },
+    /// The logins of a session for a user have ended.
+    LoggedIn {
+        session: i64,
+        user: UserId,
+        outcome: Outcome,
+    },
 }
 
 /// How a login has ended.

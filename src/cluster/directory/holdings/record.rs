@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::effect::Outcome;
 use crate::{
-    cluster::directory::message::{CallerId, Holding, Place, Policy, Replaced},
+    cluster::directory::message::{CallerId, Holding, OwnerReply, Place, Policy, Replaced},
     session::UserId,
 };
 
@@ -81,8 +82,8 @@ impl Claiming {
 /// A call of an owner that has no reply yet.
 #[derive(Debug)]
 pub(super) enum Call {
-    /// The claim of a session.
-    Claim(i64),
+    /// The claim of a session on a user.
+    Claim { session: i64, user: UserId },
     /// The comparison of slots, each with how often its owner has yet to find the same in it.
     Compare(Vec<(u16, u8)>),
 }
@@ -134,6 +135,39 @@ impl Record {
             claimant: closing.claimant.clone()?,
             late,
         })
+    }
+
+    /// Takes the reply to its claim, `None` if the call failed. `allow` is whether a grant of a view
+    /// may be accepted. Returns what is decided; if nothing is, the claim is made again.
+    pub(super) fn on_claim_reply(
+        &mut self,
+        reply: Option<OwnerReply>,
+        allow: impl Fn(u64) -> bool,
+        now: Instant,
+    ) -> Option<Outcome> {
+        let State::Claiming(claiming) = &mut self.state else {
+            return None;
+        };
+        match reply {
+            Some(OwnerReply::Granted {
+                view,
+                claim,
+                replaced,
+                late,
+            }) => {
+                let (replaced, late) = claiming.note(replaced, late);
+                let allowed = allow(view);
+                if allowed || claiming.takes_stale(now) {
+                    self.state = State::Granted { claim };
+                    let late = late || !allowed;
+                    return Some(Outcome::Granted { replaced, late });
+                }
+            }
+            Some(OwnerReply::Refused) => return Some(Outcome::Refused),
+            _ => {}
+        }
+        claiming.retry = Some(now + RETRY);
+        None
     }
 
     /// That of a session with this claim, or without one for 0.

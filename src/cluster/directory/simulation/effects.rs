@@ -177,7 +177,9 @@ impl World {
                         .callbacks_done(session, false, self.network.now);
                 }
             }
-            holdings::Effect::LoggedIn { session, outcome } => {
+            holdings::Effect::LoggedIn {
+                session, outcome, ..
+            } => {
                 self.network.log(&(process, session, outcome));
                 self.logged_in(node, process, session, outcome);
             }

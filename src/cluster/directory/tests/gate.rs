@@ -331,3 +331,26 @@ fn a_session_whose_login_is_refused_has_no_user_and_says_so() {
     let notice = Notice::Released(vec![released]);
     assert_eq!(tested.notices, [(node("o"), notice)]);
 }
+
+#[test]
+fn a_grant_of_a_claim_that_was_given_up_is_none_of_the_next_user() {
+    let view = view(1, &["a", "o"]);
+    let owned: Vec<_> = users(&[(&view, "o")]).take(2).collect();
+    let (first, second) = (&owned[0], &owned[1]);
+    let mut tested = Tested::in_view(&view);
+    tested.login(1, first);
+    let (call, ..) = tested.calls.pop().unwrap();
+    tested.login(1, second);
+    assert_eq!(tested.logins, [Outcome::Ended], "the first");
+    let granted = OwnerReply::Granted {
+        view: 1,
+        claim: 1,
+        replaced: false,
+        late: false,
+    };
+    tested.step(|gate, now| gate.on_reply(call, Some(granted), now));
+    assert_eq!(tested.gate.claim_of(1), None, "not decided");
+    tested.grant(1);
+    let (replaced, late) = (false, false);
+    assert_eq!(tested.logins[1..], [Outcome::Granted { replaced, late }]);
+}
