@@ -6,7 +6,7 @@ import { WebSocket } from 'ws'
 
 import { connect } from '../../examples/web/nano.js'
 import { LossyProxy } from './lossy_proxy.mjs'
-import { join, lines, members, painted, pull, say, see } from './room.mjs'
+import { join, lines, members, painted, pull, replaced, say, see } from './room.mjs'
 import { run } from './support.mjs'
 
 const NASTY = '<img src=x onerror="window.hacked = 1"> <b>bold</b> & "quotes"'
@@ -59,20 +59,7 @@ run(async ({ url, open, shoot, server }) => {
     await forgotten({ server, networks, ann, ben, shoot })
   }
 
-  // The same name in a third window ends the first, with a notice.
-  const again = await open()
-  await again.goto(url)
-  await join(again, 'Ann')
-  await see(ann, '#refusal', 'You are in the room as Ann in another window now')
-  await shoot(ann, 'chat-replaced')
-  await members(again, ['Ann', 'Ben <i>'])
-  await members(ben, ['Ben <i>', 'Ann'])
-  await say(again, 'I have moved')
-  await see(ben, '.message:not(.mine) .text', 'I have moved')
-  await again.click('#leave')
-  await see(ben, '.notice', 'Ann left')
-  await join(ann, 'Ann')
-  await members(ann, ['Ann', 'Ben <i>'])
+  await replaced({ ann, ben, url, open, shoot: (page, name) => shoot(page, `chat-${name}`), names: ['Ann', 'Ben <i>'] })
 
   // Who closes a page has gone, and does not only lose the connection.
   await ben.goto('about:blank')

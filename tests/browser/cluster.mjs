@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 
 import { LossyProxy } from './lossy_proxy.mjs'
-import { join, members, painted, pull, say, see } from './room.mjs'
+import { join, members, painted, pull, replaced, say, see } from './room.mjs'
 import { run } from './support.mjs'
 
 run(async ({ url, open, shoot, server }) => {
@@ -62,20 +62,7 @@ run(async ({ url, open, shoot, server }) => {
   await painted(ann, await shoot(ann, 'cluster-back'))
   await shoot(ben, 'cluster-phone')
 
-  // The same name in a third window ends the first, with a notice.
-  const again = await open()
-  await again.goto(url)
-  await join(again, 'Ann')
-  await see(ann, '#refusal', 'You are in the room as Ann in another window now')
-  await shoot(ann, 'cluster-replaced')
-  await members(again, ['Ann', 'Ben  <i>'])
-  await members(ben, ['Ben  <i>', 'Ann'])
-  await say(again, 'I have moved')
-  await see(ben, '.message:not(.mine) .text', 'I have moved')
-  await again.click('#leave')
-  await see(ben, '.notice', 'Ann left')
-  await join(ann, 'Ann')
-  await members(ann, ['Ann', 'Ben  <i>'])
+  await replaced({ ann, ben, url, open, shoot: (page, name) => shoot(page, `cluster-${name}`), names: ['Ann', 'Ben  <i>'] })
 
   // Who closes a page has gone, and does not only lose the connection.
   await ben.goto('about:blank')

@@ -92,3 +92,20 @@ export async function members(page, names) {
   } while (Date.now() < deadline)
   assert.deepEqual(last, expected)
 }
+
+/** The name of Ann in a third window ends the first, with a notice; the third one talks, and leaves. Ann joins again. */
+export async function replaced({ ann, ben, url, open, shoot, names }) {
+  const again = await open()
+  await again.goto(url)
+  await join(again, 'Ann')
+  await see(ann, '#refusal', 'You are in the room as Ann in another window now')
+  await shoot(ann, 'replaced')
+  await members(again, names)
+  await members(ben, names.toReversed())
+  await say(again, 'I have moved')
+  await see(ben, '.message:not(.mine) .text', 'I have moved')
+  await again.click('#leave')
+  await see(ben, '.notice', 'Ann left')
+  await join(ann, 'Ann')
+  await members(ann, names)
+}
