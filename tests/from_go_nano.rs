@@ -19,7 +19,8 @@ fn names(code: &str) -> HashSet<&str> {
         }
         if let Some(inner) = line.strip_prefix("    ") {
             let metric = inner.split_once(" = \"nano_").map(|(metric, _)| metric);
-            names.extend(metric.or(inner.strip_suffix(',')));
+            let variant = inner.strip_suffix(',').map(|it| it.split('(').next());
+            names.extend(metric.or(variant.flatten()));
         }
     }
     names

@@ -368,7 +368,10 @@ mod tests {
     #[test]
     fn no_action_is_open_to_reads() {
         for route in ROUTES {
-            let acts = matches!(route.target, Target::Act(_) | Target::Reload);
+            let acts = matches!(
+                route.target,
+                Target::Act(_) | Target::KickUser | Target::Reload
+            );
             assert_eq!(acts, route.method() == Method::POST, "{}", route.path);
             assert_eq!(acts, route.need() == Need::Act, "{}", route.path);
         }

@@ -68,6 +68,7 @@ fn every_test_the_document_names_exists() {
         "forwarding",
         "resume",
         "players",
+        "metrics",
         "config",
         "admin",
         "soak",
