@@ -197,8 +197,11 @@ async fn answer(
             let path: String = head.uri.path().chars().take(LOGGED_PATH).collect();
             let response = page(&options.http, Request::from_parts(head, body)).await;
             if is_upgrade && response.status() == StatusCode::NOT_FOUND {
-                let detail = format_args!("no WebSocket at {path:?}");
-                gate.refused(Refused::Upgrade, remote, detail);
+                gate.refused(
+                    Refused::Upgrade,
+                    remote,
+                    format_args!("no WebSocket at {path:?}"),
+                );
             }
             return Err(response);
         }
