@@ -56,18 +56,21 @@ impl Sessions {
             true => busiest(&admin, self.limit).await?,
             false => self.list(&admin).await?,
         };
-        let elsewhere = match &self.user {
-            Some(user) => elsewhere(&admin, user).await?,
-            None => Vec::new(),
-        };
-        if self.user.is_some() {
-            answer["elsewhere"] = json!(elsewhere);
+        let mut others = Vec::new();
+        if let Some(user) = &self.user {
+            let found = elsewhere(&admin, user).await;
+            answer["elsewhere"] = json!(found.as_ref().ok());
+            match found {
+                Ok(found) => others = found,
+                // What this node has is shown although others do not answer.
+                Err(failure) => drop(failure.report()),
+            }
         }
         if self.json {
             return Ok(print(&answer.to_string())?);
         }
         table(&answer, self.busiest).print()?;
-        for other in &elsewhere {
+        for other in &others {
             let (session, gate) = (cell(&other["session"]), cell(&other["gate"]));
             eprintln!("session {session} of the user is at the gate {gate}");
         }

@@ -38,10 +38,12 @@ async function find({ by, term }) {
 /** A user's sessions on this node, and where others are. */
 async function ofUser(user) {
   const term = encodeURIComponent(user)
-  const [page, { sessions }] = await Promise.all([ask(`sessions?limit=${limit}&user=${term}`), ask(`users/locate?user=${term}`)])
+  // What this node has is shown although others do not answer.
+  const located = ask(`users/locate?user=${term}`).catch(() => ({ sessions: null }))
+  const [page, { sessions }] = await Promise.all([ask(`sessions?limit=${limit}&user=${term}`), located])
   const listed = new Set(page.sessions.map(({ id }) => id))
-  const others = sessions.filter(({ here, session }) => !here && !listed.has(session)).map(({ gate, session }) => `session ${session} at the gate ${gate}`)
-  const note = others.length > 0 ? `the user has ${others.join(', ')}` : ''
+  const others = (sessions ?? []).filter(({ here, session }) => !here && !listed.has(session)).map(({ gate, session }) => `session ${session} at the gate ${gate}`)
+  const note = sessions === null ? 'other gates could not be asked' : others.length > 0 ? `the user has ${others.join(', ')}` : ''
   return { ...page, note, none: `No session on this node is bound to the user ${user}.` }
 }
 
