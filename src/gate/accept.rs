@@ -123,7 +123,11 @@ pub(super) async fn accept_custom(
 
 fn refuse_one_too_many(gate: &Shared, remote: Option<SocketAddr>) {
     let limit = gate.limits.max_connections();
-    gate.refused(Refused::Limit, remote, format_args!("{limit} connections"));
+    gate.refused(
+        Refused::Limit,
+        remote,
+        format_args!("more than {limit} connections"),
+    );
 }
 
 /// Waits after a failed accept, if that is of use.

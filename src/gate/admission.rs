@@ -52,7 +52,11 @@ impl Origin {
                 }
                 if permit.is_none() {
                     let cause = Refused::AddressLimit;
-                    gate.refused(cause, remote, format_args!("{bound} of its address"));
+                    gate.refused(
+                        cause,
+                        remote,
+                        format_args!("more than {bound} of its address"),
+                    );
                     return Err(cause);
                 }
                 permit

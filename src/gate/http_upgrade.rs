@@ -194,9 +194,10 @@ async fn answer(
         Target::Misspelled => return Err(redirect(&options.path, head.uri.query())),
         Target::Page => {
             let is_upgrade = opening_handshake::check_upgrade(&head).is_ok();
-            let path: String = head.uri.path().chars().take(LOGGED_PATH).collect();
+            let path = is_upgrade.then(|| head.uri.path().chars().take(LOGGED_PATH).collect());
+            let path: Option<String> = path;
             let response = page(&options.http, Request::from_parts(head, body)).await;
-            if is_upgrade && response.status() == StatusCode::NOT_FOUND {
+            if let Some(path) = path.filter(|_| response.status() == StatusCode::NOT_FOUND) {
                 gate.refused(
                     Refused::Upgrade,
                     remote,

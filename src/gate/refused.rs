@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, net::SocketAddr, time::Duration};
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     log_limit::LogLimit,
@@ -74,7 +74,7 @@ impl RefusedLog {
         let reason = cause.label();
         metrics.connection_refused(reason);
         let Some(held_back) = self.refused[cause as usize].pass() else {
-            return;
+            return debug!(reason, ?client, %detail, "connection refused");
         };
         match cause {
             // Players who did nothing wrong do not get in.

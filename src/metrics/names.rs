@@ -22,8 +22,9 @@ names! {
     /// [`CloseReason::label`](crate::CloseReason::label)), `returned`: its client went on with the
     /// session of an earlier connection, or `moved`: another gate has its session.
     CONNECTIONS_CLOSED = "nano_connections_closed_total",
-    /// Connections that ended without a byte from the client, such as health checks of load balancers.
-    /// They open no session and count in no other metric of closed connections.
+    /// Connections that ended without a byte from the client, such as health checks of load balancers, or
+    /// before a TLS handshake was done. They open no session and count in no other metric of closed
+    /// connections.
     CONNECTIONS_SILENT = "nano_connections_silent_total",
     /// HTTP connections that ended because a head, a body or a response made no progress within the
     /// handshake timeout. Idle connections that are kept for a next request end so, too.
