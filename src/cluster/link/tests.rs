@@ -77,7 +77,7 @@ impl Reader {
     }
 }
 
-/// Feeds an input, and wakes what is to be woken.
+/// Feeds an input, wakes what is to be woken, and ends the pushes to users that have ended by it.
 fn feed(
     stream: &LinkStream,
     input: impl FnOnce(&mut LinkState<Session>, &mut Vec<Effect<Session>>),
@@ -85,8 +85,14 @@ fn feed(
     let mut effects = Vec::new();
     stream.input(|state| input(state, &mut effects));
     for effect in effects {
-        if let Effect::Wake(waker) = effect {
-            waker.wake();
+        match effect {
+            Effect::Wake(waker) => waker.wake(),
+            Effect::UserPushesEnded(ended) => {
+                for (done, unreached) in ended {
+                    done.send(unreached).unwrap();
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{batch, one_way::linked};
+use super::{batch, feed, one_way::linked};
 use crate::{
     cluster::{
         link::{
@@ -37,22 +37,6 @@ fn push(stream: &LinkStream, number: u64) -> Receiver<Unreached> {
         assert!(queued.is_ok());
     });
     ended
-}
-
-/// Feeds an input, and ends the pushes that have ended by it.
-fn feed(
-    stream: &LinkStream,
-    input: impl FnOnce(&mut LinkState<Session>, &mut Vec<Effect<Session>>),
-) {
-    let mut effects = Vec::new();
-    stream.input(|state| input(state, &mut effects));
-    for effect in effects {
-        if let Effect::UserPushesEnded(ended) = effect {
-            for (done, unreached) in ended {
-                done.send(unreached).unwrap();
-            }
-        }
-    }
 }
 
 fn receive(stream: &LinkStream, frame: Frame) {
