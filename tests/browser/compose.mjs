@@ -82,7 +82,7 @@ async function eventually(what, value, expected) {
   }
 }
 
-/** The commands of a Prometheus with the configuration of the compose file, which scrapes these addresses more often. */
+/** The flags of a Prometheus with the configuration of the compose file, which scrapes these addresses more often. */
 async function prometheusFlags(directory, services, operators, listen) {
   const config = await read('prometheus/prometheus.yml')
   config.global.scrape_interval = '500ms'
