@@ -151,7 +151,8 @@ impl BoundCluster {
     /// Reads the security options, and makes the member that this node is.
     ///
     /// `services` are the names of the node's services, sorted; `heartbeat` is the interval unless
-    /// the options set one; `admin` is where other members find the node's admin server.
+    /// the options set one; `admin` is where other members find the node's admin server;
+    /// `version` is the application's, or empty.
     ///
     /// # Errors
     /// Names what is wrong: a file of the TLS options, the token, a master's address.
@@ -162,6 +163,7 @@ impl BoundCluster {
         heartbeat: Duration,
         node_metrics: &Arc<Metrics>,
         admin: Option<String>,
+        version: String,
     ) -> Result<Self> {
         if address::is_loopback(listener.address()) {
             warn_of_loopback(&mut settings, listener.address());
@@ -201,6 +203,7 @@ impl BoundCluster {
             link: true,
             gate,
             admin: admin.unwrap_or_default(),
+            version,
             unknown: Vec::new(),
         });
         proto::member(Some((&own).into())).map_err(|invalid| {

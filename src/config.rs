@@ -377,6 +377,9 @@ impl App {
             .timer_precision(node.timer_precision)
             .expose_errors(node.expose_errors)
             .deny(node.deny.iter().copied());
+        if let Some(version) = &node.version.value {
+            self = self.version(version);
+        }
         if let Some(cluster) = config.cluster() {
             self = self.cluster(cluster);
         }

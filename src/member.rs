@@ -2,6 +2,23 @@
 
 use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc};
 
+/// The longest version of an application, in bytes.
+const MAX_VERSION: usize = 64;
+
+/// Checks the version of an application, which may be empty.
+///
+/// # Errors
+/// It is too long for a table of members, or has characters that a terminal obeys.
+pub(crate) fn check_version(version: &str) -> Result<(), String> {
+    if version.len() > MAX_VERSION {
+        return Err(format!("a version of more than {MAX_VERSION} bytes"));
+    }
+    match version.chars().any(char::is_control) {
+        true => Err("a version with control characters".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// A callback that is given a member.
 pub(crate) type OnMember = Arc<dyn Fn(&Member) + Send + Sync>;
 
@@ -38,6 +55,8 @@ pub(crate) struct Info {
     pub(crate) gate: bool,
     /// Where its admin server listens; empty without one.
     pub(crate) admin: String,
+    /// The version of its application; empty if it says none.
+    pub(crate) version: String,
     /// Encoded fields of its announcement that this version does not know. Passed on as they are.
     pub(crate) unknown: Vec<u8>,
 }
@@ -68,6 +87,12 @@ impl Member {
         &self.0.metadata
     }
 
+    /// The [version of its application](crate::App::version); empty if it says none, as a basic member
+    /// does.
+    pub fn version(&self) -> &str {
+        &self.0.version
+    }
+
     /// Its incarnation: a restarted node has a larger one. 0 for a basic member.
     pub fn incarnation(&self) -> u64 {
         self.0.incarnation
@@ -95,6 +120,7 @@ impl Member {
             a.link,
             a.gate,
             &a.admin,
+            &a.version,
         ) == (
             b.incarnation,
             &b.address,
@@ -102,6 +128,7 @@ impl Member {
             b.link,
             b.gate,
             &b.admin,
+            &b.version,
         ) && a.services == b.services
             && a.metadata == b.metadata
     }

@@ -25,7 +25,8 @@ pub(super) fn node(state: &AdminState) -> Value {
     let missing = handle.missing();
     json!({
         "name": state.name,
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": given(&state.version),
+        "library_version": env!("CARGO_PKG_VERSION"),
         "process": process::id(),
         "role": own_role(state),
         "address": member.map(Member::address),
@@ -100,11 +101,16 @@ fn services(state: &AdminState) -> Vec<String> {
     services
 }
 
+/// Text that is empty where there is none.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 fn member(member: &Member, role: &str, link: Option<&PeerReport>) -> Value {
-    let admin = &member.info().admin;
     json!({
         "address": member.address(),
         "label": member.label(),
+        "version": given(member.version()),
         "role": role,
         "self": false,
         "services": member.services(),
@@ -112,7 +118,7 @@ fn member(member: &Member, role: &str, link: Option<&PeerReport>) -> Value {
         "incarnation": member.incarnation(),
         "started_ms": Some(member.incarnation() / 1000).filter(|ms| *ms != 0),
         "basic": member.is_basic(),
-        "admin": Some(admin).filter(|admin| !admin.is_empty()),
+        "admin": given(&member.info().admin),
         "link": link,
     })
 }

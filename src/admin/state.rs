@@ -61,6 +61,8 @@ pub(crate) struct AdminNode {
     pub(crate) handle: Handle,
     /// The label of its metrics.
     pub(crate) name: String,
+    /// The version of the application; empty for none.
+    pub(crate) version: String,
     /// The addresses for clients.
     pub(crate) listeners: Vec<SocketAddr>,
     pub(crate) masters: KnownMasters,
@@ -74,6 +76,7 @@ pub(crate) struct AdminNode {
 pub(super) struct AdminState {
     pub(super) handle: Handle,
     pub(super) name: String,
+    pub(super) version: String,
     pub(super) masters: KnownMasters,
     pub(super) access: Access,
     /// For requests with a wrong token.
@@ -112,6 +115,7 @@ impl AdminState {
         Self {
             handle: node.handle,
             name: node.name,
+            version: node.version,
             masters: node.masters,
             access,
             refused_log: LogLimit::default(),

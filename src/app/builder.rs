@@ -54,6 +54,7 @@ impl App {
         let cores = thread::available_parallelism().map_or(2, usize::from);
         Self {
             config: NodeConfig {
+                version: String::new(),
                 components: Vec::new(),
                 filters: Vec::new(),
                 listeners: Vec::new(),
@@ -81,6 +82,20 @@ impl App {
                 reload: None,
             },
         }
+    }
+
+    /// Sets the version of the application, for operators and for other members:
+    /// [`Member::version`](crate::Member::version). None unless set; at most 64 bytes, without control
+    /// characters.
+    ///
+    /// ```
+    /// let app = nano::App::new().version(env!("CARGO_PKG_VERSION"));
+    /// # let _ = app;
+    /// ```
+    #[must_use]
+    pub fn version(mut self, version: impl Into<String>) -> Self {
+        self.config.version = version.into();
+        self
     }
 
     /// Adds a component under the name of its type, on the node's default scheduler.

@@ -20,6 +20,7 @@ const METADATA: u32 = 101;
 const LINK: u32 = 102;
 const GATE: u32 = 103;
 const ADMIN: u32 = 110;
+const VERSION: u32 = 111;
 
 /// What a node announces of itself; `cluster.proto` documents the fields.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,6 +33,7 @@ pub(crate) struct MemberInfo {
     pub(crate) link: bool,
     pub(crate) gate: bool,
     pub(crate) admin: String,
+    pub(crate) version: String,
     /// The encoded fields with other numbers, in the order they arrived.
     pub(crate) unknown: Vec<u8>,
 }
@@ -66,6 +68,9 @@ impl Message for MemberInfo {
         if !self.admin.is_empty() {
             encoding::string::encode(ADMIN, &self.admin, buffer);
         }
+        if !self.version.is_empty() {
+            encoding::string::encode(VERSION, &self.version, buffer);
+        }
         buffer.put_slice(&self.unknown);
     }
 
@@ -99,6 +104,7 @@ impl Message for MemberInfo {
             LINK => encoding::bool::merge(wire_type, &mut self.link, buffer, context),
             GATE => encoding::bool::merge(wire_type, &mut self.gate, buffer, context),
             ADMIN => merge_text(wire_type, &mut self.admin, buffer, context),
+            VERSION => merge_text(wire_type, &mut self.version, buffer, context),
             _ => {
                 encoding::encode_key(tag, wire_type, &mut self.unknown);
                 let mut copy = Copying {
@@ -136,6 +142,7 @@ impl Message for MemberInfo {
             + flag(LINK, self.link)
             + flag(GATE, self.gate)
             + text(ADMIN, &self.admin)
+            + text(VERSION, &self.version)
             + self.unknown.len()
     }
 

@@ -8,7 +8,7 @@ use tonic::Status;
 pub(crate) use self::generated::*;
 use super::address;
 pub(crate) use super::member_info::MemberInfo;
-use crate::member::{Info, Member};
+use crate::member::{self, Info, Member};
 
 // Written by proto/tests/codegen.rs.
 mod generated {
@@ -48,6 +48,7 @@ impl From<&Member> for MemberInfo {
             link,
             gate,
             admin,
+            version,
             unknown,
         } = member.info().clone();
         Self {
@@ -59,6 +60,7 @@ impl From<&Member> for MemberInfo {
             link,
             gate,
             admin,
+            version,
             unknown,
         }
     }
@@ -106,6 +108,7 @@ pub(super) fn member(info: Option<MemberInfo>) -> Result<Member, InvalidMember> 
         link,
         gate,
         admin,
+        version,
         unknown,
     } = info;
     Ok(Member::new(Info {
@@ -117,6 +120,7 @@ pub(super) fn member(info: Option<MemberInfo>) -> Result<Member, InvalidMember> 
         link,
         gate,
         admin,
+        version,
         unknown,
     }))
 }
@@ -136,6 +140,7 @@ fn check(info: &MemberInfo) -> Result<(), InvalidMember> {
     if info.admin.len() > MAX_ADDRESS {
         return invalid(format!("an admin address of more than {MAX_ADDRESS} bytes"));
     }
+    member::check_version(&info.version).map_err(InvalidMember::Field)?;
     if info.services.len() > MAX_SERVICES {
         return invalid(format!("more than {MAX_SERVICES} services"));
     }
@@ -201,12 +206,14 @@ mod tests {
             link: true,
             gate: true,
             admin: String::new(),
+            version: "1.4.2".to_owned(),
             unknown: Vec::new(),
         };
         let mut bytes = b"\x0a\x05label".to_vec();
         bytes.extend(UNKNOWN.concat());
         bytes.extend(b"\x12\x03a:1\x1a\x01A\x1a\x01B\xa0\x06\x07");
         bytes.extend(b"\xaa\x06\x0c\x0a\x03key\x12\x05value\xb0\x06\x01\xb8\x06\x01");
+        bytes.extend(b"\xfa\x06\x051.4.2");
         let decoded = MemberInfo::decode(&*bytes).unwrap();
         let expected = MemberInfo {
             unknown: UNKNOWN.concat(),

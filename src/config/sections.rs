@@ -18,6 +18,8 @@ const fn seconds(seconds: u64) -> Duration {
 section! {
     /// The node itself.
     NodeSection {
+        /// The version of the application, for operators and other members. At most 64 bytes.
+        version: Unset<String> = Unset::like("\"1.4.2\""),
         /// Networks whose clients are refused, beside addresses. Taken by a reload.
         deny: Vec<Network> = Vec::new(),
         /// What the program logs, such as "info,nano::gate=debug". Taken by a reload.

@@ -20,6 +20,8 @@ pub(super) struct BoundAdminPart {
     bound: Option<BoundAdmin>,
     #[cfg(feature = "admin")]
     masters: KnownMasters,
+    #[cfg(feature = "admin")]
+    version: String,
 }
 
 /// A handle to the admin server; it does nothing without one.
@@ -47,6 +49,7 @@ impl BoundAdminPart {
         Ok(Self {
             bound: Some(BoundAdmin::bind(settings).await?),
             masters,
+            version: config.version.clone(),
         })
     }
 
@@ -92,6 +95,7 @@ impl BoundAdminPart {
         let node = AdminNode {
             handle,
             name,
+            version: self.version,
             listeners,
             masters: self.masters,
             peers: cluster.map(BoundCluster::peer_table).unwrap_or_default(),

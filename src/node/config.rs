@@ -14,6 +14,7 @@ use crate::{
     filter::AnyFilter,
     gate::{GateConfig, Listener, LiveLimits},
     handle::{Handle, Schedulers, StopTimes, Unique},
+    member,
     net::network::Network,
     pipeline::Pipeline,
     session::{CloseReason, OnBind, Session},
@@ -33,6 +34,8 @@ type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
 /// The options of a node.
 pub(crate) struct NodeConfig {
+    /// The version of the application; empty for none.
+    pub(crate) version: String,
     pub(crate) components: Vec<BuildService>,
     pub(crate) filters: Vec<AnyFilter>,
     pub(crate) listeners: Vec<Listener>,
@@ -84,6 +87,8 @@ impl NodeConfig {
     /// Names the invalid option.
     pub(super) fn check(&mut self) -> Result {
         self.check_durations()?;
+        member::check_version(&self.version)
+            .map_err(|fault| invalid(format!("version: {fault}")))?;
         not_zero("limits.scheduler_capacity", self.scheduler_capacity == 0)?;
         not_zero("limits.max_channels", self.channels.most == 0)?;
         not_zero(

@@ -122,6 +122,7 @@ impl Running {
                 config.settings.heartbeat.unwrap_or(DEFAULT_HEARTBEAT),
                 &metrics,
                 admin.advertised(&name),
+                config.version,
             )?),
             None => None,
         };

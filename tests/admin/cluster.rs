@@ -114,11 +114,13 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     let gate = start(cluster(Cluster::master().label("gate"))).await;
     let master = gate.handle().member().unwrap().address().to_owned();
     let room = Cluster::join([&master]).label("room");
-    let room = cluster(room).component(Room).start().await.unwrap();
+    let room = cluster(room).component(Room).version("1.4.2");
+    let room = room.start().await.unwrap();
     eventually("the members know each other", || {
         gate.handle().members().len() == 1 && room.handle().members().len() == 1
     })
     .await;
+    assert_eq!(gate.handle().members()[0].version(), "1.4.2");
     // No session is shared: the streams are closed.
     link_is(&gate, "idle", 0).await;
     within("the metrics of the link", async {
@@ -141,6 +143,10 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     );
     assert_eq!(seen[0]["role"], "master");
     assert_eq!(seen[1]["label"], "room");
+    assert_eq!(
+        (&seen[0]["version"], &seen[1]["version"]),
+        (&Value::Null, &"1.4.2".into())
+    );
     assert_eq!(seen[1]["admin"], admin(&room).to_string());
     assert_eq!(seen[1]["services"][0], "Room");
     assert_eq!(seen[1]["basic"], false);
@@ -150,6 +156,7 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
         (&seen[1]["label"], &seen[1]["role"]),
         (&"gate".into(), &"master".into())
     );
+    assert_eq!(seen[0]["version"], "1.4.2");
 
     // The session of the gate's client, as the backend has it.
     let sessions = get(admin(&room), "/api/v1/sessions?user=7").await.ok();

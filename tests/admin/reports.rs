@@ -15,10 +15,11 @@ use crate::{
 async fn the_node_describes_itself() {
     let drain = Timeouts::new().drain(Duration::from_secs(90));
     let app = App::new().admin("127.0.0.1:0").component(Echo);
-    let node = start(app.timeouts(drain)).await;
+    let node = start(app.timeouts(drain).version("1.4.2")).await;
     let report = get(admin(&node), "/api/v1/node").await.ok();
     assert_eq!(report["drain_seconds"], 90);
-    assert_eq!(report["version"], nano::VERSION);
+    assert_eq!(report["version"], "1.4.2");
+    assert_eq!(report["library_version"], nano::VERSION);
     assert_eq!(report["role"], "standalone");
     assert_eq!(report["ready"], true);
     assert_eq!(report["services"], json!(["Echo"]));

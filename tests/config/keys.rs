@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, env, fs, path::Path, process::Command};
 
-use nano::{Config, Error};
+use nano::{App, Config, Error};
 
 use crate::support::{Peer, program, within};
 
@@ -452,4 +452,13 @@ async fn variables_override_the_file_and_add_listeners() {
         assert!(!started.status.success());
         assert!(errors.contains(expected), "{errors}");
     }
+}
+
+#[tokio::test]
+async fn the_version_of_a_file_is_that_of_the_member() {
+    let text = "version = \"1.4.2\"\n[cluster]\nmaster = true\nlisten = \"127.0.0.1:0\"";
+    let config: Config = text.parse().unwrap();
+    let node = App::new().config(&config).start().await.unwrap();
+    assert_eq!(node.handle().member().unwrap().version(), "1.4.2");
+    node.shutdown().await;
 }

@@ -125,6 +125,20 @@ async fn invalid_cluster_options_are_named() {
 }
 
 #[tokio::test]
+async fn an_invalid_version_is_named() {
+    for (version, expected) in [
+        ("1".repeat(65), "version: a version of more than 64 bytes"),
+        (
+            "1\n2".to_owned(),
+            "version: a version with control characters",
+        ),
+    ] {
+        let error = App::new().version(version).start().await.unwrap_err();
+        assert_eq!(error.message(), expected);
+    }
+}
+
+#[tokio::test]
 async fn an_address_in_use_is_an_error() {
     let address = free_address();
     let taken = std::net::TcpListener::bind(&address).unwrap();

@@ -166,6 +166,20 @@ async fn a_member_out_of_bounds_is_refused_with_the_reason() {
         ),
         (
             MemberInfo {
+                version: "1".repeat(65),
+                ..valid()
+            },
+            "a version of more than 64 bytes",
+        ),
+        (
+            MemberInfo {
+                version: "1.4.2\u{1b}[2J".to_owned(),
+                ..valid()
+            },
+            "a version with control characters",
+        ),
+        (
+            MemberInfo {
                 metadata: [("key".to_owned(), "v".repeat(64 * 1024))].into(),
                 ..valid()
             },

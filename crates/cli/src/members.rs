@@ -66,10 +66,11 @@ fn lost(members: &Value, cluster: &Value) -> Value {
     all.into()
 }
 
-const HEAD: [Column; 8] = [
+const HEAD: [Column; 9] = [
     Text("ADDRESS"),
     Text("LABEL"),
     Text("ROLE"),
+    Text("VERSION"),
     Text("LINK"),
     Number("SESSIONS"),
     Number("QUEUED"),
@@ -102,6 +103,7 @@ pub(crate) fn table(answer: &Value, with_admin: bool) -> Table {
             cell(&member["address"]),
             cell(&member["label"]),
             role,
+            cell(&member["version"]),
             state,
             number("sessions", count),
             number("queue_bytes", bytes),
@@ -116,8 +118,10 @@ pub(crate) fn table(answer: &Value, with_admin: bool) -> Table {
         let (address, label) = (cell(&lost["address"]), cell(&lost["label"]));
         let none = ["-"; 3].map(str::to_owned);
         table.row(
-            [address, label, "-".to_owned(), state]
+            [address, label]
                 .into_iter()
+                .chain(["-"; 2].map(str::to_owned))
+                .chain([state])
                 .chain(none)
                 .chain(with_admin.then(|| "-".to_owned())),
         );

@@ -10,7 +10,8 @@ export function header(node) {
   document.title = `${name} · nano`
   show('name', name)
   const address = node.address && node.address !== name ? ` · ${node.address}` : ''
-  show('about', `${node.role}${address} · version ${node.version} · up ${duration(node.uptime_seconds)}`)
+  const version = node.version ? ` · version ${node.version}` : ''
+  show('about', `${node.role}${address}${version} · up ${duration(node.uptime_seconds)} · nano ${node.library_version}`)
   const state = document.getElementById('state')
   state.className = `badge ${node.ready ? 'good' : 'bad'}`
   state.textContent = node.ready ? 'ready' : `not ready: ${node.missing.join(', ')}`
@@ -76,6 +77,7 @@ export function members(all, cluster) {
     ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
     ['Address', (member) => el('code', {}, member.address)],
     ['Role', (member) => (member.basic ? 'basic member' : member.role)],
+    ['Version', (member) => member.version],
     ['Round trip', (member) => (works(member) && member.link.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
     ['Our sessions there', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
     ['Queued', (member) => (works(member) ? bytes(member.link.queue_bytes) : null), 'n'],

@@ -182,12 +182,14 @@ fn summary(now: &Sample, rates: &Rates) -> Vec<Line> {
         true => "ready".to_owned(),
         false => format!("NOT READY: {}", missing.join(", ")),
     };
+    let version = node["version"].as_str();
+    let version = version.map_or_else(String::new, |version| format!("  version {version}"));
     let text = format!(
-        "{}  {}  {state}  up {}  version {}",
+        "{}  {}  {state}  up {}{version}  nano {}",
         cell(&node["name"]),
         cell(&node["role"]),
         short(node["uptime_seconds"].as_f64().unwrap_or_default()),
-        cell(&node["version"]),
+        cell(&node["library_version"]),
     );
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let sessions = &node["sessions"];
@@ -374,6 +376,7 @@ mod tests {
             at: Instant::now(),
             node: json!({
                 "name": "127.0.0.1:4211", "role": "member", "missing": [], "version": "1.2.3",
+                "library_version": "1.2.3",
                 "uptime_seconds": 1e6, "sessions": {"local": 12_345, "remote": 12_345},
             }),
             members: json!({"members": rows(|number| json!({

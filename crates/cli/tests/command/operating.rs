@@ -53,7 +53,7 @@ async fn members_are_listed_with_their_links() {
     let cluster =
         TestCluster::with_master(app(), TestCluster::master_options().label("lobby")).await;
     let options: Cluster = cluster.member_options().label("\u{1b}[31mred");
-    let room = TestNode::start(app().cluster(options)).await;
+    let room = TestNode::start(app().cluster(options).version("1.4.2")).await;
     cluster.converged(&[&room]).await;
     let url = url(cluster.master());
 
@@ -63,7 +63,7 @@ async fn members_are_listed_with_their_links() {
     assert!(lines.next().unwrap().contains("this node"), "{out}");
     let member = lines.next().unwrap();
     assert!(
-        member.contains("\\u{1b}[31mred") && member.contains("Room"),
+        member.contains("\\u{1b}[31mred  member  1.4.2  ") && member.contains("Room"),
         "{out}"
     );
 
