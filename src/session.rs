@@ -26,6 +26,7 @@ mod data;
 mod endings;
 mod extensions;
 mod kept;
+mod last_servers;
 mod pins;
 mod push;
 mod reply_to;

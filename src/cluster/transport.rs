@@ -91,8 +91,9 @@ pub(in crate::cluster) trait PeerTransport: Send + Sync {
     /// The peer has attached an adopted session, or it is lost there: its requests fail.
     fn session_attached(&self, session: &Session, attached: bool);
 
-    /// The session has ended.
-    fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason);
+    /// The session has ended. Returns whether the peer may run its close callbacks, and answers when
+    /// they have run.
+    fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason) -> bool;
 }
 
 /// A call for another node itself, on its way.

@@ -1,15 +1,26 @@
-//! The members that serve one session, by service.
+//! The members that serve one session, by service, and those that served it before.
+
+use std::mem;
 
 use parking_lot::RwLock;
 
-/// The bindings of one session. A list, because a session has few.
+/// The bindings of one session.
 #[derive(Debug, Default)]
-pub(crate) struct Bindings(RwLock<Vec<(String, String)>>);
+pub(crate) struct Bindings(RwLock<Members>);
+
+/// Lists, because a session has few.
+#[derive(Debug, Default)]
+struct Members {
+    /// Services, and the addresses they are bound to.
+    bound: Vec<(String, String)>,
+    /// The addresses of members at which the session has ended before it does at its gate.
+    former: Vec<String>,
+}
 
 impl Bindings {
     /// Binds a service to a member's address, or to none.
     pub(crate) fn set(&self, service: &str, address: Option<&str>) {
-        let mut bindings = self.0.write();
+        let bindings = &mut self.0.write().bound;
         let Some(address) = address else {
             return bindings.retain(|(bound, _)| bound != service);
         };
@@ -28,6 +39,7 @@ impl Bindings {
     pub(crate) fn with<R>(&self, service: &str, look: impl FnOnce(&str) -> Option<R>) -> Option<R> {
         self.0
             .read()
+            .bound
             .iter()
             .find(|(bound, _)| bound == service)
             .and_then(|(_, address)| look(address))
@@ -35,11 +47,20 @@ impl Bindings {
 
     /// Copies all bindings: services and addresses.
     pub(crate) fn list(&self) -> Vec<(String, String)> {
-        self.0.read().clone()
+        self.0.read().bound.clone()
     }
 
-    /// Removes all bindings to a member.
+    /// Removes all bindings to a member, at which the session has ended.
     pub(crate) fn forget(&self, member: &str) {
-        self.0.write().retain(|(_, address)| address != member);
+        let mut members = self.0.write();
+        members.bound.retain(|(_, address)| address != member);
+        if !members.former.iter().any(|former| former == member) {
+            members.former.push(member.to_owned());
+        }
+    }
+
+    /// Takes the members at which the session ended before it did at its gate.
+    pub(crate) fn take_former(&self) -> Vec<String> {
+        mem::take(&mut self.0.write().former)
     }
 }

@@ -19,6 +19,7 @@ use super::{
     close_state::Ended,
     endings::{EndHold, Endings},
     handle::{CallRouter, OnClosed, Session, SessionInner, SessionSink, SessionTable},
+    last_servers::LastServers,
     sequencer::{Sequenced, SequencedTask, Ticket},
     table::Table,
     user_id::UserId,
@@ -81,6 +82,7 @@ pub struct Sessions {
     closing: AtomicUsize,
     all_closed: Notify,
     endings: Arc<Endings>,
+    pub(crate) last_servers: LastServers,
     dropped_log: LogLimit,
     hooks: SessionHooks,
     /// Weak, because it owns the table.
@@ -120,6 +122,7 @@ impl Sessions {
             closing: AtomicUsize::new(0),
             all_closed: Notify::new(),
             endings: Arc::default(),
+            last_servers: LastServers::default(),
             dropped_log: LogLimit::default(),
             hooks,
             owner,

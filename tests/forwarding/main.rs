@@ -26,6 +26,7 @@ mod go_gates;
 #[allow(dead_code, reason = "a part of it is used here")]
 mod http;
 mod incarnations;
+mod last_servers;
 mod links;
 mod order;
 #[allow(dead_code, reason = "a part of it is used here")]

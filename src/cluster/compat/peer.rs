@@ -418,14 +418,16 @@ impl PeerTransport for CompatPeer {
         // Nor is one adopted.
     }
 
-    fn session_closed(self: Arc<Self>, session: &Session, _: &CloseReason) {
+    fn session_closed(self: Arc<Self>, session: &Session, _: &CloseReason) -> bool {
         if !self.is_member() {
-            return;
+            return false;
         }
         self.queue(session.id()).close_window(session.id());
         // Also to one that does not serve it: others may have sent it messages of the session. One
         // that accepts nothing forgets the session with its gate.
         let _ = self.enqueue(session.id(), OutboundCall::SessionClosed(session.id()));
+        // Go nano answers no questions about it.
+        false
     }
 }
 

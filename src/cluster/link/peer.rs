@@ -443,9 +443,9 @@ impl PeerTransport for LinkPeer {
         }
     }
 
-    fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason) {
+    fn session_closed(self: Arc<Self>, session: &Session, reason: &CloseReason) -> bool {
         let always = self.context.has_outside_nodes();
-        self.streams[stream_index(session.id())].session_closed(session, reason, always);
+        self.streams[stream_index(session.id())].session_closed(session, reason, always)
     }
 }
 

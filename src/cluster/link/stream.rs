@@ -197,8 +197,19 @@ impl LinkStream {
         wakers.into_iter().for_each(wake);
     }
 
-    pub(super) fn session_closed(&self, session: &Session, reason: &CloseReason, always: bool) {
-        self.send(|state| state.session_closed(session, reason, always));
+    /// Returns whether the peer learns of it.
+    pub(super) fn session_closed(
+        &self,
+        session: &Session,
+        reason: &CloseReason,
+        always: bool,
+    ) -> bool {
+        let mut learns = always;
+        self.send(|state| {
+            learns |= state.requests_of(session.id()).is_some();
+            state.session_closed(session, reason, always)
+        });
+        learns
     }
 
     /// Queues a frame to the gate of a served session.

@@ -3,6 +3,8 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::balance::{Balance, Balancer, RouteFn};
 use crate::{
     cluster::{
@@ -278,8 +280,19 @@ impl ClusterRouter for PeerRouter {
     }
 
     fn closed(&self, session: &Session, reason: &CloseReason) {
-        self.table
-            .each(|transport| transport.clone().session_closed(session, reason));
+        let mut servers = session.inner().bindings.take_former();
+        self.table.each(|transport| {
+            if transport.clone().session_closed(session, reason)
+                && !servers.iter().any(|server| server == transport.address())
+            {
+                servers.push(transport.address().to_owned());
+            }
+        });
+        // Of another's session no login asks.
+        if session.user().is_some() {
+            let last_servers = &self.context.node.sessions().last_servers;
+            last_servers.add(session.id(), servers, Instant::now());
+        }
     }
 }
 

@@ -79,7 +79,8 @@ impl Gate {
             return true;
         }
         let left = deadline.saturating_duration_since(Instant::now());
-        let others = self.0.other_nodes().into_iter().map(|node| {
+        let servers = self.0.sessions.last_servers.of(id, Instant::now());
+        let others = servers.into_iter().map(|node| {
             let (gate, request) = (self.clone(), EndedRequest { session: id });
             async move { gate.ended_at(&node, &request, left).await }
         });
