@@ -9,6 +9,8 @@ use tokio::runtime::Builder;
 mod cases;
 #[path = "../src/bin/counts/client.rs"]
 mod client;
+#[path = "../src/bin/counts/views.rs"]
+mod views;
 
 use cases::{Case, NAMES};
 

@@ -15,11 +15,18 @@ use nano::{
 use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 
-use super::client::Client;
+use super::{client::Client, views::Views};
 
 const LISTEN: &str = "127.0.0.1:0";
 const MEMBERS: usize = 32;
 const PUSHES: u64 = 8;
+
+/// Nodes that see each other so rarely that it does not show.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// A master numbers its first view after four heartbeats. They are less than a thousandth of what is
+/// counted.
+const FIRST_VIEW_SOON: Duration = Duration::from_secs(1);
 
 /// The names of all cases.
 pub(crate) const NAMES: [&str; 10] = [
@@ -81,7 +88,9 @@ impl Case {
             "filtered-8" => {
                 Self::requests(vec![filtered().await?], "Echo.Echo", &[b'x'; 64], 8).await
             }
-            "forwarded-8" => Self::requests(cluster().await?, "Echo.Echo", &[b'x'; 64], 8).await,
+            "forwarded-8" => {
+                Self::requests(cluster(SELDOM).await?, "Echo.Echo", &[b'x'; 64], 8).await
+            }
             "broadcast-32" => Self::broadcast().await,
             "pushed-8" => Self::pushes(false).await,
             // What it takes more than pushed-8 is what it costs that a user is found.
@@ -156,7 +165,11 @@ impl Case {
 
     /// Pushes of a backend to the client of a gate.
     async fn pushes(by_user: bool) -> Result<Self> {
-        let case = Self::requests(cluster().await?, "Echo.Echo", &[b'x'; 64], 1).await?;
+        // Users are looked for at every push before that.
+        let views = Views::record();
+        let nodes = cluster(FIRST_VIEW_SOON).await?;
+        views.are_of(nodes.len()).await?;
+        let case = Self::requests(nodes, "Echo.Echo", &[b'x'; 64], 1).await?;
         let missing = || Error::new(code::INTERNAL, "the backend serves no session");
         let backend = case.nodes.last().ok_or_else(missing)?.handle();
         let session = backend.sessions().list().pop().ok_or_else(missing)?;
@@ -271,10 +284,10 @@ async fn filtered() -> Result<Node> {
         .await
 }
 
-/// A master with the services, and a gate. They see each other so rarely that it does not show.
-async fn cluster() -> Result<Vec<Node>> {
+/// A master with the services, and a gate, with the time between heartbeats.
+async fn cluster(heartbeat: Duration) -> Result<Vec<Node>> {
     let node = |cluster: Cluster| {
-        let cluster = cluster.listen(LISTEN).heartbeat(Duration::from_secs(60));
+        let cluster = cluster.listen(LISTEN).heartbeat(heartbeat);
         let app = App::new().unique_users(Unique::Replace);
         app.cluster(cluster).scheduler_threads(None)
     };

@@ -20,6 +20,7 @@ mod cases;
 mod client;
 mod expected;
 mod valgrind;
+mod views;
 
 use self::{
     cases::{Case, NAMES},
