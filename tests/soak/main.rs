@@ -27,3 +27,4 @@ mod partition;
 mod processes;
 mod requests;
 mod restarts;
+mod services;
