@@ -8,6 +8,7 @@ mod access;
 mod actions;
 mod busiest;
 mod lists;
+mod load;
 #[cfg(feature = "logs")]
 mod logs;
 mod metrics;

@@ -40,6 +40,7 @@ pub(super) fn node(state: &AdminState) -> Value {
         "ready": missing.is_empty(),
         "missing": missing,
         "sessions": {"local": local, "remote": all.saturating_sub(local)},
+        "load": state.load(),
         "members": handle.members().len() + usize::from(member.is_some()),
         "drain_seconds": handle.lifecycle().stop_times().drain.map(|it| it.as_secs()),
         "log_filter": state.log_filter.current(),

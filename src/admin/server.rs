@@ -140,6 +140,7 @@ impl BoundAdmin {
             .name("nano-admin".to_owned())
             .spawn(move || {
                 runtime.spawn(summary::answer(calls, state.clone()));
+                runtime.spawn(summary::follow_load(state.clone()));
                 runtime.block_on(serve(listener, state, stopping));
                 // What is left of connections ends with the runtime.
                 drop(runtime);

@@ -5,7 +5,13 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 use serde_json::Value;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{access::Access, busiest::Busiest, timeouts::Timeouts, warnings::WarningLog};
+use super::{
+    access::Access,
+    busiest::Busiest,
+    load::{Load, LoadMeter},
+    timeouts::Timeouts,
+    warnings::WarningLog,
+};
 use crate::{
     cluster::{NodeCaller, PeerReport, PeerTable},
     error::Result,
@@ -86,6 +92,7 @@ pub(super) struct AdminState {
     pub(super) warnings: Option<WarningLog>,
     pub(super) busiest: Busiest,
     pub(super) timeouts: Timeouts,
+    load: LoadMeter,
     pub(super) caller: NodeCaller,
     pub(super) limits: Arc<LiveLimits>,
     /// What members said last, and when. Held while they are asked.
@@ -124,6 +131,7 @@ impl AdminState {
             warnings,
             busiest: Busiest::default(),
             timeouts: Timeouts::default(),
+            load: LoadMeter::default(),
             caller: node.caller,
             limits: node.limits,
             last_round: Mutex::default(),
@@ -131,6 +139,11 @@ impl AdminState {
             listeners: node.listeners,
             peers: node.peers,
         }
+    }
+
+    /// How busy the node is.
+    pub(super) fn load(&self) -> Load {
+        self.load.read(&self.handle, &self.registry)
     }
 
     /// The addresses that clients can connect to now.

@@ -8,9 +8,13 @@ use std::{
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
-use super::{busiest::LocalRates, reports::own_role, state::AdminState};
+use super::{busiest::LocalRates, load::Load, reports::own_role, state::AdminState};
 use crate::{
     cluster::{NodeCall, NodeCaller, NodeService, NodeServices},
     error::{Error, Result, code},
@@ -22,6 +26,9 @@ use crate::{
 const SERVICE: &str = "Admin";
 const METHOD: &str = "Summary";
 const ROUTE: &str = "Admin.Summary";
+
+/// The time between two counts of the load without requests, so that the first one finds rates.
+const LOAD_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long members may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -79,6 +86,9 @@ pub(super) struct Summary {
     /// Members that this node evicted as the master, and that have not returned, the latest last.
     #[serde(default)]
     lost: Vec<Lost>,
+    /// Older members do not say.
+    #[serde(default)]
+    load: Option<Load>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,6 +169,7 @@ impl Summary {
                 Instant::now(),
             ),
             lost: lost(state),
+            load: Some(state.load()),
         }
     }
 }
@@ -231,6 +242,14 @@ pub(super) async fn answer(mut calls: Calls, state: Arc<AdminState>) {
     }
 }
 
+/// Counts the load for as long as the node runs.
+pub(super) async fn follow_load(state: Arc<AdminState>) {
+    loop {
+        state.load();
+        sleep(LOAD_INTERVAL).await;
+    }
+}
+
 /// What stands out on this node and on all members.
 pub(super) async fn cluster(state: &AdminState) -> Value {
     // Held while members are asked, so that one round serves all that wait.
@@ -287,20 +306,52 @@ async fn collect(state: &AdminState) -> Vec<Value> {
 /// [`code::UNSUPPORTED`] if it has no admin server, or those of [`NodeCaller::call`].
 fn ask(caller: &NodeCaller, address: &str) -> impl Future<Output = Result<Summary>> + Send + use<> {
     let answer = caller.call::<(), String>(address, 0, ROUTE, &(), TIMEOUT);
-    async move {
-        let text = answer.await?;
-        if text.len() > MAX_BYTES {
-            return Err(Error::new(code::TOO_LARGE, "the summary is too long"));
-        }
-        serde_json::from_str(&text).map_err(|error| {
-            Error::new(code::BAD_REQUEST, "the summary is not valid").with_source(error)
-        })
+    async move { parse(&answer.await?) }
+}
+
+/// Reads what another member says, which may be anything.
+fn parse(text: &str) -> Result<Summary> {
+    if text.len() > MAX_BYTES {
+        return Err(Error::new(code::TOO_LARGE, "the summary is too long"));
     }
+    let mut summary: Summary = serde_json::from_str(text).map_err(|error| {
+        Error::new(code::BAD_REQUEST, "the summary is not valid").with_source(error)
+    })?;
+    summary.load = summary.load.map(Load::plausible);
+    Ok(summary)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_older_member_says_nothing_of_its_load_and_a_broken_one_nothing_of_use() {
+        let older =
+            r#"{"ready":true,"missing":[],"sessions":1,"blocked":[],"floods":[],"links":[]"#;
+        assert_eq!(parse(&format!("{older}}}")).unwrap().load, None);
+        let load = |load: &str| parse(&format!("{older},\"load\":{load}}}"));
+        assert_eq!(load("null").unwrap().load, None);
+        for nothing in [
+            "{}",
+            r#"{"cores":-1,"messages_per_second":1e300,"later":[]}"#,
+            r#"{"memory_bytes":18446744073709551615,"clients":9999999999}"#,
+        ] {
+            assert_eq!(
+                load(nothing).unwrap().load,
+                Some(Load::default()),
+                "{nothing}"
+            );
+        }
+        for broken in [
+            "7",
+            r#"{"cores":"many"}"#,
+            r#"{"clients":-1}"#,
+            r#"{"cores":NaN}"#,
+        ] {
+            assert!(load(broken).is_err(), "{broken}");
+        }
+    }
 
     /// How many of the clients with these rates flood.
     fn flooding(rates: &[f64], limit: Option<f64>) -> usize {

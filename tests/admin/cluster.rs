@@ -357,6 +357,59 @@ async fn an_evicted_member_is_lost_until_it_returns_and_one_that_leaves_is_not()
     master.shutdown().await;
 }
 
+#[tokio::test]
+async fn every_member_shows_the_load_of_every_other() {
+    let gate = start(cluster(Cluster::master().label("gate"))).await;
+    let master = gate.handle().member().unwrap().address().to_owned();
+    let room = cluster(Cluster::join([master]).label("room")).component(Room);
+    let room = room.start().await.unwrap();
+    eventually("the members know each other", || {
+        gate.handle().members().len() == 1 && room.handle().members().len() == 1
+    })
+    .await;
+    let mut client = Client::connect(&gate).await;
+    let loads = async |node: &Node| {
+        let report = get(admin(node), "/api/v1/cluster").await.ok();
+        ["gate", "room"].map(|label| {
+            let members = report["members"].as_array().unwrap().iter();
+            let mut named = members.filter(|member| member["label"] == label);
+            named.next().unwrap()["summary"]["load"].clone()
+        })
+    };
+    for node in [&gate, &room] {
+        let busy = async {
+            loop {
+                client.ask("Room.Join", "7").await.unwrap();
+                let loads = loads(node).await;
+                let rate = |load: &Value| load["messages_per_second"].as_f64();
+                if loads
+                    .iter()
+                    .all(|load| rate(load).is_some_and(|rate| rate > 0.0))
+                {
+                    break loads;
+                }
+            }
+        };
+        let [of_gate, of_room] = within("both rates", busy).await;
+        assert_eq!(
+            (&of_gate["clients"], &of_room["clients"]),
+            (&1.into(), &0.into())
+        );
+        for load in [of_gate, of_room] {
+            assert!(load["tasks_waiting"].is_u64(), "{load}");
+            assert!(load["cores_available"].as_u64() >= Some(1), "{load}");
+            if cfg!(target_os = "linux") {
+                assert!(load["cores"].as_f64().is_some_and(|it| it < 1e3), "{load}");
+                assert!(load["memory_bytes"].as_u64() > Some(1 << 20), "{load}");
+            }
+        }
+        let report = get(admin(node), "/api/v1/node").await.ok();
+        assert!(report["load"]["messages_per_second"].is_f64(), "{report}");
+    }
+    room.shutdown().await;
+    gate.shutdown().await;
+}
+
 /// The status of a service at a node's cluster port, by its number, or the code of the error.
 async fn health(address: &str, service: &str) -> std::result::Result<i32, Code> {
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();

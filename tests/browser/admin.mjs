@@ -161,9 +161,9 @@ run(async ({ url, open, shoot }) => {
   const program = process.env.PEER ?? 'target/debug/examples/peer'
   try {
     const master = await start(program, ['--is-master', '--label', 'master', '--services', '', '--admin', '127.0.0.1:0'])
-    const room = ['--master', master['serving nodes at'], '--admin', '127.0.0.1:0', '--services', 'Echo,T']
-    const room1 = await start(program, [...room, '--label', 'room-1'])
-    await start(program, [...room, '--label', 'room-2'])
+    const backend = ['--master', master['serving nodes at'], '--admin', '127.0.0.1:0', '--services', 'Echo,T', '--app-version', '1.4.2']
+    const room1 = await start(program, [...backend, '--label', 'room-1'])
+    await start(program, [...backend, '--label', 'room-2'])
     const admin = new URL(url).host
     const gate = await start(program, ['--master', master['serving nodes at'], '--label', 'gate <1>', '--client', '127.0.0.1:0', '--services', 'Grp', '--admin', admin])
     const players = await Promise.all(Array.from({ length: 6 }, (_, index) => player(gate['listening on'], index < 5)))
@@ -178,6 +178,20 @@ run(async ({ url, open, shoot }) => {
     await see(page, '#sessions tbody tr:last-child td:nth-child(2)', '0/s')
     await see(page, '#asked', '4 of 4 nodes answered')
     await see(page, '#members', /Our sessions there/)
+    // Of another member: its version, what it uses, what it has to do, and for how long it runs.
+    const room = page.locator('#members tbody tr', { hasText: 'room-1' })
+    const head = await page.locator('#members th').allTextContents()
+    const cell = async (title, text) => {
+      const place = room.locator('td').nth(head.indexOf(title))
+      await place.filter({ hasText: text }).waitFor().catch(async () => assert.match(await place.textContent(), text, title))
+    }
+    await cell('Version', /^1\.4\.2$/)
+    await cell('CPU', /^\d+(\.\d)? \/ \d+$/)
+    await cell('Memory', /^[\d.]+ MiB$/)
+    await cell('Clients', /^0$/)
+    await cell('Messages', /^[1-9][\d.]*\/s$/)
+    await cell('Waiting', /^\d+$/)
+    await cell('Age', /^[\d.]+ (ms|s|min)$/)
     assert(await page.isHidden('#drain'), 'an action that needs the token')
     await see(page, '#problems', /Nothing: /)
     await see(page, '#rates .legend', /forwarded [1-9]/)

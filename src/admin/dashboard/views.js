@@ -65,6 +65,13 @@ function badLinks(cluster) {
   return [...pairs.values()]
 }
 
+/** The cores in use, of those that there are. */
+function cores({ cores, cores_available: available }) {
+  if (typeof cores !== 'number') return null
+  const used = cores < 9.95 ? cores.toFixed(1) : count(cores)
+  return available ? `${used} / ${count(available)}` : used
+}
+
 // What was measured before a link broke says nothing of it now.
 const works = ({ link }) => link && link.state !== 'broken'
 
@@ -72,16 +79,23 @@ export function members(all, cluster) {
   const lost = lostMembers(cluster).filter(({ address }) => !all.some((member) => member.address === address))
   const alone = 'This node stands alone: it is part of no cluster.'
   show('map', all.length ? map(all, badLinks(cluster), lost) : el('p', { class: 'empty' }, alone))
+  const loads = new Map(cluster.map(({ address, summary }) => [address, summary?.load ?? {}]))
+  const load = ({ address }) => loads.get(address) ?? {}
   const columns = [
-    ['Member', (member) => el('span', {}, member.label || member.address, member.self ? el('small', {}, 'this node') : null)],
-    ['Link', (member) => (member.self ? null : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
-    ['Address', (member) => el('code', {}, member.address)],
+    ['Member', (member) => member.label || member.address],
+    ['Link', (member) => (member.self ? badge('', 'this node') : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
     ['Role', (member) => (member.basic ? 'basic member' : member.role)],
     ['Version', (member) => member.version],
+    ['Age', (member) => (member.started_ms ? duration((Date.now() - member.started_ms) / 1000) : null), 'n'],
+    ['CPU', (member) => cores(load(member)), 'n'],
+    ['Memory', (member) => bytes(load(member).memory_bytes), 'n'],
+    ['Clients', (member) => count(load(member).clients), 'n'],
+    ['Messages', (member) => rate(load(member).messages_per_second), 'n'],
+    ['Waiting', (member) => count(load(member).tasks_waiting), 'n'],
+    ['Address', (member) => el('code', {}, member.address)],
     ['Round trip', (member) => (works(member) && member.link.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
     ['Our sessions there', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
     ['Queued', (member) => (works(member) ? bytes(member.link.queue_bytes) : null), 'n'],
-    ['Age', (member) => (member.started_ms ? duration((Date.now() - member.started_ms) / 1000) : null), 'n'],
     ['Services', (member) => member.services.join(', '), 'break'],
     ['', (member) => (member.admin && !member.self ? el('a', { href: `http://${member.admin}/`, rel: 'noreferrer' }, 'dashboard') : '')],
   ]
@@ -217,7 +231,7 @@ export function warnings(report) {
   show('warnings', table(columns, report.warnings, 'No warnings.'))
 }
 
-const rate = (value) => (value === undefined ? '–' : `${count(value)}/s`)
+const rate = (value) => (value === undefined || value === null ? '–' : `${count(value)}/s`)
 
 /** The rates of the series whose labels match, together. */
 function sum(samples, name, matches, seconds) {

@@ -96,7 +96,7 @@ impl View {
         Self {
             summary: summary(now, &rates),
             sections: vec![
-                section(&members::table(&now.members, false), |line| {
+                section(&members::table(&now.members, true), |line| {
                     [" broken ", " suspect "]
                         .iter()
                         .any(|state| line.contains(state))
@@ -194,6 +194,7 @@ fn summary(now: &Sample, rates: &Rates) -> Vec<Line> {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let sessions = &node["sessions"];
     let seconds = |seconds: Option<f64>| seconds.map_or_else(|| "-".to_owned(), latency);
+    let [cores, memory] = members::usage(&node["load"]);
     // Each of them in 80 columns.
     let more = [
         format!(
@@ -210,7 +211,7 @@ fn summary(now: &Sample, rates: &Rates) -> Vec<Line> {
             count(number(&queues["client_requests"])),
         ),
         format!(
-            "handled/s {:.0}, failed/s {:.0}, forwarded/s {:.0}",
+            "handled/s {:.0}, failed/s {:.0}, forwarded/s {:.0}   cpu {cores}, {memory}",
             rates.handled, rates.failed, rates.forwarded,
         ),
         format!(
@@ -377,6 +378,7 @@ mod tests {
             node: json!({
                 "name": "127.0.0.1:4211", "role": "member", "missing": [], "version": "1.2.3",
                 "library_version": "1.2.3",
+                "load": {"cores": 12.34, "cores_available": 64, "memory_bytes": 1_023_000_000},
                 "uptime_seconds": 1e6, "sessions": {"local": 12_345, "remote": 12_345},
             }),
             members: json!({"members": rows(|number| json!({
@@ -429,5 +431,9 @@ mod tests {
         let summary = &lines[..5];
         assert!(summary.iter().all(|line| width(line) <= 80), "{summary:#?}");
         assert!(summary[1].text.ends_with("groups 1,234"), "{summary:#?}");
+        assert!(
+            summary[3].text.ends_with("cpu 12.3/64, 975.6 MiB"),
+            "{summary:#?}"
+        );
     }
 }

@@ -69,6 +69,8 @@ async fn members_are_listed_with_their_links() {
 
     let answer = nano(&["members", "--url", &url, "--json"]).await.json();
     assert_eq!(answer["members"][1]["label"], "\u{1b}[31mred");
+    assert_eq!(answer["members"][1]["load"]["clients"], 0, "{answer}");
+    assert!(out.starts_with("ADDRESS") && out.contains("CPU"), "{out}");
 }
 
 #[tokio::test]
