@@ -1,12 +1,6 @@
 //! Runs the directory of one node: calls, and the lock around the state machines.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
@@ -17,13 +11,14 @@ use tokio::{
     time::Instant,
 };
 
+use self::state::{Effect, State};
 use super::{
     gauges::DirectoryGauges,
-    holdings::{self, Holdings, LOGIN_TIMEOUT, Outcome},
+    holdings::{self, LOGIN_TIMEOUT, Outcome},
     message::{
         CallerId, GateReply, GateRequest, Located, Notice, OwnerReply, OwnerRequest, Policy,
     },
-    owner::{self, Owner},
+    owner,
     view::{NodeId, View},
     wire::{self, Runs},
 };
@@ -32,6 +27,8 @@ use crate::{
     error::{Error, Result, code},
     session::UserId,
 };
+
+mod state;
 
 /// How long a gate may take to end a session, with its close callbacks.
 const STEP_DOWN_TIMEOUT: Duration = Duration::from_secs(7);
@@ -62,26 +59,6 @@ pub(crate) struct Directory {
     busy: Arc<Notify>,
 }
 
-struct State {
-    owner: Owner,
-    holdings: Holdings,
-    /// Calls of other nodes that wait for an answer.
-    callers: HashMap<CallerId, NodeCall>,
-    last_caller: CallerId,
-    /// Logins of this gate that wait, by session: those for one user. One for another user ends them.
-    logins: HashMap<i64, (Option<UserId>, Vec<oneshot::Sender<Outcome>>)>,
-    /// Whether the state machines need the clock.
-    busy: bool,
-    /// What is to be done, in order, by the thread that is `applying`.
-    effects: VecDeque<Effect>,
-    applying: bool,
-}
-
-enum Effect {
-    Owner(owner::Effect),
-    Gate(holdings::Effect),
-}
-
 impl Directory {
     /// Creates the directory of a node, without a view. A standalone node has no incarnation.
     pub(crate) fn new(
@@ -95,16 +72,7 @@ impl Directory {
             incarnation,
         };
         Arc::new(Self {
-            state: Mutex::new(State {
-                owner: Owner::new(own.clone()),
-                holdings: Holdings::new(),
-                callers: HashMap::new(),
-                last_caller: 0,
-                logins: HashMap::new(),
-                busy: false,
-                effects: VecDeque::new(),
-                applying: false,
-            }),
+            state: Mutex::new(State::new(own.clone())),
             own,
             caller,
             metrics,
@@ -124,15 +92,7 @@ impl Directory {
         policy: Policy,
     ) -> impl Future<Output = Outcome> + Send + use<> {
         let (sender, outcome) = oneshot::channel();
-        self.step(|state, now| {
-            let (of, waiting) = state.logins.entry(session).or_default();
-            if of.as_ref() != Some(&user) {
-                waiting.clear();
-            }
-            *of = Some(user.clone());
-            waiting.push(sender);
-            state.holdings.login(session, user, policy, now);
-        });
+        self.step(|state, now| state.login(session, user, policy, sender, now));
         async move { outcome.await.unwrap_or(Outcome::Ended) }
     }
 
@@ -270,13 +230,8 @@ impl Directory {
     fn step(self: &Arc<Self>, act: impl FnOnce(&mut State, Instant)) {
         let mut state = self.state.lock();
         act(&mut state, Instant::now());
-        let State {
-            owner, holdings, ..
-        } = &mut *state;
-        let busy = !(owner.is_idle() && holdings.is_idle());
-        let owner = owner.take_effects().into_iter().map(Effect::Owner);
-        let gate = holdings.take_effects().into_iter().map(Effect::Gate);
-        state.effects.extend(owner.chain(gate));
+        state.collect();
+        let busy = !(state.owner.is_idle() && state.holdings.is_idle());
         if busy && !state.busy {
             self.busy.notify_one();
         }
@@ -288,6 +243,12 @@ impl Directory {
             MutexGuard::unlocked(&mut state, || match effect {
                 Effect::Owner(effect) => self.apply_owner(effect),
                 Effect::Gate(effect) => self.apply_gate(effect),
+                Effect::EndLogins { waiting, outcome } => {
+                    for login in waiting {
+                        // The claim stays if its caller has gone.
+                        let _ = login.send(outcome);
+                    }
+                }
             });
         }
         state.applying = false;
@@ -391,22 +352,8 @@ impl Directory {
             }
             holdings::Effect::End { session } => self.wait_for_end(session, true),
             holdings::Effect::AwaitEnd { session } => self.wait_for_end(session, false),
-            holdings::Effect::LoggedIn {
-                session,
-                user,
-                outcome,
-            } => {
-                let logins = &mut self.state.lock().logins;
-                if logins
-                    .get(&session)
-                    .is_some_and(|(of, _)| *of == Some(user))
-                {
-                    for waiting in logins.remove(&session).into_iter().flat_map(|(_, all)| all) {
-                        // The claim stays if its caller has gone.
-                        let _ = waiting.send(outcome);
-                    }
-                }
-            }
+            // The logins that it ends have been collected with it.
+            holdings::Effect::LoggedIn { .. } => {}
         }
     }
 
@@ -458,13 +405,5 @@ impl Directory {
                 directory.step(|state, now| take(state, reply, now));
             }
         });
-    }
-}
-
-impl State {
-    fn expect(&mut self, call: NodeCall) -> CallerId {
-        self.last_caller += 1;
-        self.callers.insert(self.last_caller, call);
-        self.last_caller
     }
 }
