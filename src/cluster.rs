@@ -4,10 +4,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -26,7 +23,7 @@ use crate::{
     component::ErrorReporter,
     dispatch::Dispatch,
     error::{Error, Result, code},
-    handle::{ClusterMembership, Handle},
+    handle::{ClusterMembership, Handle, ReadCertificates},
     member::{Info, Member, MemberSet, OnMember},
     metrics::{ClusterMetrics, Metrics},
 };
@@ -97,6 +94,7 @@ use self::{
     },
     proto::{master_server::MasterServer, member_server::MemberServer},
     server::{ClusterServer, ServerConfig},
+    tls::NodeTls,
 };
 pub(crate) use self::{
     config::Settings,
@@ -166,18 +164,17 @@ impl BoundCluster {
         version: String,
     ) -> Result<Self> {
         if address::is_loopback(listener.address()) {
-            warn_of_loopback(&mut settings, listener.address());
+            settings.warn_of_loopback(listener.address());
         }
         let credentials = Credentials::new(settings.token)?;
-        let tls = settings.tls.as_ref().map(tls::read).transpose()?;
-        let (server_tls, client_tls) = tls.unzip();
+        let tls = settings.tls.as_ref().map(NodeTls::read).transpose()?;
         let local = listener.local();
-        if !local.ip().is_loopback() && server_tls.is_none() && !credentials.has_token() {
+        if !local.ip().is_loopback() && tls.is_none() && !credentials.has_token() {
             warn!(%local, "ANY HOST THAT REACHES THIS ADDRESS CAN JOIN THE CLUSTER: set a cluster token or TLS");
         }
         let dialer = Dialer {
             credentials,
-            tls: client_tls,
+            tls: tls.clone(),
             configure: settings.configure_endpoint,
         };
         for master in &settings.masters {
@@ -185,14 +182,14 @@ impl BoundCluster {
         }
         let metrics = Arc::new(ClusterMetrics::new(node_metrics.handles()));
         let server = ServerConfig::new(
-            server_tls,
+            tls,
             settings.configure_server,
             settings.connections,
             settings
                 .authentication_timeout
                 .unwrap_or(DEFAULT_AUTHENTICATION_TIMEOUT),
             metrics.clone(),
-        )?;
+        );
 
         let own = Member::new(Info {
             label: settings.label,
@@ -237,6 +234,12 @@ impl BoundCluster {
             members: self.members.subscribe(),
             metrics: self.node_metrics.clone(),
         }
+    }
+
+    /// What reads the files of the TLS options again; `None` without TLS.
+    pub(crate) fn certificates(&self) -> Option<ReadCertificates> {
+        let tls = self.dialer.tls.clone()?;
+        Some(Box::new(move || tls.read_again()))
     }
 
     /// What is known of other nodes.
@@ -474,22 +477,4 @@ impl fmt::Debug for Cluster {
             .field("members", &self.state.members().borrow())
             .finish_non_exhaustive()
     }
-}
-
-/// Warns when other members are on other machines, which cannot dial a loopback address.
-fn warn_of_loopback(settings: &mut Settings, advertised: &str) {
-    const WARNING: &str =
-        "other machines cannot dial the advertised address, it is loopback: set cluster.advertise";
-    for master in &settings.masters {
-        if !address::is_loopback(master) {
-            warn!(advertised, master, "{WARNING}");
-        }
-    }
-    let (advertised, warned) = (advertised.to_owned(), AtomicBool::new(false));
-    settings.on_joined.push(Arc::new(move |member: &Member| {
-        let is_remote = !address::is_loopback(member.address());
-        if is_remote && !warned.swap(true, Ordering::Relaxed) {
-            warn!(advertised, member = member.address(), "{WARNING}");
-        }
-    }));
 }

@@ -25,6 +25,7 @@ mod start_steps;
 mod users;
 
 pub use call::CallAllBuilder;
+pub(crate) use certificates::ReadCertificates;
 pub(crate) use config::HandleConfig;
 pub use deny_list::DenyList;
 pub use lifecycle::Readiness;

@@ -1,6 +1,13 @@
 //! The options of a node in a cluster, and their validation.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tonic::transport::Server;
 use tracing::warn;
@@ -11,7 +18,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result, code},
-    member::OnMember,
+    member::{Member, OnMember},
     net::address::HostPort,
 };
 
@@ -165,6 +172,23 @@ impl Settings {
             );
         }
         Ok(())
+    }
+
+    /// Warns when other members are on other machines, which cannot dial a loopback address.
+    pub(crate) fn warn_of_loopback(&mut self, advertised: &str) {
+        const WARNING: &str = "other machines cannot dial the advertised address, it is loopback: set cluster.advertise";
+        for master in &self.masters {
+            if !address::is_loopback(master) {
+                warn!(advertised, master, "{WARNING}");
+            }
+        }
+        let (advertised, warned) = (advertised.to_owned(), AtomicBool::new(false));
+        self.on_joined.push(Arc::new(move |member: &Member| {
+            let is_remote = !address::is_loopback(member.address());
+            if is_remote && !warned.swap(true, Ordering::Relaxed) {
+                warn!(advertised, member = member.address(), "{WARNING}");
+            }
+        }));
     }
 }
 

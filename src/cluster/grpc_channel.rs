@@ -12,7 +12,7 @@ use super::{
     auth::Credentials,
     masters::masters_client::MastersClient,
     proto::{master_client::MasterClient, member_client::MemberClient},
-    tls::{self, ClientTlsConfig},
+    tls::NodeTls,
 };
 use crate::error::{Error, Result, code};
 
@@ -25,7 +25,7 @@ pub(crate) type ConfigureEndpoint = Arc<dyn Fn(Endpoint) -> Endpoint + Send + Sy
 /// Opens channels to other nodes.
 pub(crate) struct Dialer {
     pub(crate) credentials: Credentials,
-    pub(crate) tls: Option<ClientTlsConfig>,
+    pub(super) tls: Option<Arc<NodeTls>>,
     pub(crate) configure: Option<ConfigureEndpoint>,
 }
 
@@ -35,6 +35,9 @@ pub(crate) type Authorized = InterceptedService<Channel, Credentials>;
 impl Dialer {
     /// Creates a channel to a node. It connects with its first call, and reconnects with the next
     /// call after the connection broke.
+    ///
+    /// It goes on to show the certificate of now after a reload, so whatever keeps a channel makes
+    /// another one after a call that failed.
     ///
     /// # Errors
     /// `address` is not `host:port`.
@@ -59,8 +62,12 @@ impl Dialer {
         let endpoint = Endpoint::from_shared(format!("{scheme}://{}", address::to_dial(address)))
             .map_err(|error| invalid(&error))?;
         let endpoint = endpoint.connect_timeout(CALL_TIMEOUT);
-        let endpoint =
-            tls::secure_endpoint(endpoint, self.tls.as_ref()).map_err(|error| invalid(&error))?;
+        let endpoint = match &self.tls {
+            Some(tls) => tls
+                .secure_endpoint(endpoint)
+                .map_err(|error| invalid(&error))?,
+            None => endpoint,
+        };
         Ok(self
             .configure
             .as_ref()

@@ -1,5 +1,7 @@
 //! In place of the cluster's TLS where the feature `tls` is off.
 
+use std::sync::Arc;
+
 use tonic::{
     Extensions,
     transport::{Endpoint, Error as TransportError, Server},
@@ -9,37 +11,33 @@ use super::tls_options::ClusterTls;
 use crate::error::{Error, Result, code};
 
 /// Never made.
-pub(super) enum ServerTlsConfig {}
+#[derive(Debug)]
+pub(super) enum NodeTls {}
 
-/// Never made.
-pub(super) enum ClientTlsConfig {}
-
-/// # Errors
-/// Always: [`code::UNSUPPORTED`].
-pub(super) fn read(tls: &ClusterTls) -> Result<(ServerTlsConfig, ClientTlsConfig)> {
-    Err(Error::new(
-        code::UNSUPPORTED,
-        format!("{tls:?} needs the feature `tls`, which this program was built without"),
-    ))
-}
-
-pub(super) fn secure_server(
-    server: Server,
-    tls: Option<ServerTlsConfig>,
-) -> Result<Server, TransportError> {
-    match tls {
-        None => Ok(server),
-        Some(tls) => match tls {},
+impl NodeTls {
+    /// # Errors
+    /// Always: [`code::UNSUPPORTED`].
+    pub(super) fn read(options: &ClusterTls) -> Result<Arc<Self>> {
+        Err(Error::new(
+            code::UNSUPPORTED,
+            format!("{options:?} needs the feature `tls`, which this program was built without"),
+        ))
     }
-}
 
-pub(super) fn secure_endpoint(
-    endpoint: Endpoint,
-    tls: Option<&ClientTlsConfig>,
-) -> Result<Endpoint, TransportError> {
-    match tls {
-        None => Ok(endpoint),
-        Some(tls) => match *tls {},
+    pub(super) fn read_again(&self) -> Result<Option<Box<dyn FnOnce() + Send>>> {
+        match *self {}
+    }
+
+    pub(super) fn contents(&self) -> u64 {
+        match *self {}
+    }
+
+    pub(super) fn secure_server(&self, _: Server) -> Result<Server, TransportError> {
+        match *self {}
+    }
+
+    pub(super) fn secure_endpoint(&self, _: Endpoint) -> Result<Endpoint, TransportError> {
+        match *self {}
     }
 }
 

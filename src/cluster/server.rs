@@ -7,7 +7,7 @@ use tokio::{net::TcpSocket, task::JoinSet, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{
     service::Routes,
-    transport::{Server, server::Router},
+    transport::{Error as TransportError, Server, server::Router},
 };
 use tracing::{debug, error};
 
@@ -16,7 +16,7 @@ use super::{
     config::{ConfigureServer, Settings},
     incoming::{Incoming, NodeConnection},
     link,
-    tls::{self, ServerTlsConfig},
+    tls::NodeTls,
 };
 use crate::{
     error::{Error, Result, code},
@@ -106,6 +106,7 @@ impl ClusterListener {
 /// The options of the gRPC server.
 pub(crate) struct ServerConfig {
     server: Server,
+    tls: Option<Arc<NodeTls>>,
     configure: Option<ConfigureServer>,
     limits: ConnectionLimits,
     authentication_timeout: Duration,
@@ -113,15 +114,13 @@ pub(crate) struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// # Errors
-    /// The certificate, the key or the authority of the TLS options is invalid.
-    pub(crate) fn new(
-        tls: Option<ServerTlsConfig>,
+    pub(super) fn new(
+        tls: Option<Arc<NodeTls>>,
         configure: Option<ConfigureServer>,
         limits: ConnectionLimits,
         authentication_timeout: Duration,
         metrics: Arc<ClusterMetrics>,
-    ) -> Result<Self> {
+    ) -> Self {
         let server = Server::builder()
             .initial_stream_window_size(link::config::STREAM_WINDOW)
             .initial_connection_window_size(link::config::CONNECTION_WINDOW)
@@ -133,19 +132,60 @@ impl ServerConfig {
             .http2_keepalive_interval(Some(HTTP2_KEEPALIVE))
             .http2_keepalive_timeout(Some(HTTP2_KEEPALIVE_TIMEOUT))
             .timeout(CALL_TIMEOUT);
-        let server = tls::secure_server(server, tls).map_err(|error| {
-            Error::new(
-                code::BAD_REQUEST,
-                format!("cluster.tls: certificate, key or authority: {error:?}"),
-            )
-        })?;
-        Ok(Self {
+        Self {
             server,
+            tls,
             configure,
             limits,
             authentication_timeout,
             metrics,
+        }
+    }
+}
+
+/// What serves each connection, with the certificates of its time.
+struct Services {
+    /// Without TLS.
+    server: Server,
+    routes: Routes,
+    tls: Option<Arc<NodeTls>>,
+    /// What the router was made of: see [`NodeTls::contents`].
+    contents: Option<u64>,
+    router: Router,
+}
+
+impl Services {
+    /// # Errors
+    /// The certificates cannot be used, which were checked when they were read.
+    fn new(
+        server: Server,
+        routes: Routes,
+        tls: Option<Arc<NodeTls>>,
+    ) -> Result<Self, TransportError> {
+        let contents = tls.as_ref().map(|tls| tls.contents());
+        let secured = match &tls {
+            Some(tls) => tls.secure_server(server.clone())?,
+            None => server.clone(),
+        };
+        Ok(Self {
+            router: { secured }.add_routes(routes.clone()),
+            server,
+            routes,
+            tls,
+            contents,
         })
+    }
+
+    /// Returns what serves the next connection.
+    fn next(&mut self) -> Router {
+        let contents = self.tls.as_ref().map(|tls| tls.contents());
+        if contents != self.contents {
+            match Self::new(self.server.clone(), self.routes.clone(), self.tls.clone()) {
+                Ok(new) => *self = new,
+                Err(error) => error!(%error, "cluster certificates cannot be used"),
+            }
+        }
+        self.router.clone()
     }
 }
 
@@ -159,7 +199,7 @@ impl ClusterServer {
     /// Listens, and serves `services` until it is stopped.
     ///
     /// # Errors
-    /// Another program listens on the address by now.
+    /// Another program listens on the address by now, or the TLS options cannot be used.
     pub(crate) fn start(
         listener: ClusterListener,
         config: ServerConfig,
@@ -177,14 +217,20 @@ impl ClusterServer {
         })?;
         let ServerConfig {
             server,
+            tls,
             configure,
             limits,
             authentication_timeout,
             metrics,
         } = config;
-        let router = configure
-            .map_or(server.clone(), |configure| configure(server))
-            .add_routes(services);
+        let server = match configure {
+            Some(configure) => configure(server),
+            None => server,
+        };
+        let mut services = Services::new(server, services, tls).map_err(|error| {
+            let text = format!("cluster.tls: certificate, key or authority: {error:?}");
+            Error::new(code::BAD_REQUEST, text)
+        })?;
         let mut incoming = Incoming::new(listener, limits, authentication_timeout, metrics);
         let stop = CancellationToken::new();
         let stopped = stop.clone();
@@ -196,7 +242,7 @@ impl ClusterServer {
                     Some(_) = connections.join_next() => {}
                     accepted = incoming.next() => match accepted {
                         Some(accepted) => {
-                            connections.spawn(serve(router.clone(), accepted, stopped.clone()));
+                            connections.spawn(serve(services.next(), accepted, stopped.clone()));
                         }
                         None => {
                             error!("cluster listener failed: other nodes cannot call this one");

@@ -27,7 +27,8 @@ impl ClusterTls {
     /// certificate of the authority that signs the nodes' certificates.
     ///
     /// Each node presents its own certificate and verifies the other's. The files are read when
-    /// the node starts.
+    /// the node starts, and by a [reload](crate::Handle::reload): connections that are made from then on
+    /// use the new ones, and open ones stay.
     pub fn new(
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,

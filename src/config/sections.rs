@@ -137,11 +137,11 @@ section! {
         /// A file with the token, instead of the key above.
         token_file: Unset<PathBuf> = Unset::like("\"/run/secrets/cluster-token\""),
         /// This node's certificate chain for links, a PEM file. TLS needs three files: this, its
-        /// key, and the authority.
+        /// key, and the authority. Read again by a reload.
         tls_certificate: Unset<PathBuf> = Unset::like("\"/etc/nano/node.pem\""),
         /// The certificate's private key, a PEM file.
         tls_key: Unset<PathBuf> = Unset::like("\"/etc/nano/node.key\""),
-        /// The certificate of the authority that signs the nodes' certificates, a PEM file.
+        /// The certificates of the authorities that sign the nodes' certificates, a PEM file.
         tls_authority: Unset<PathBuf> = Unset::like("\"/etc/nano/ca.pem\""),
         /// The name all certificates are issued for. The host of the dialled address unless set.
         tls_server_name: Unset<String> = Unset::like("\"nano\""),

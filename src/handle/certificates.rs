@@ -1,4 +1,4 @@
-//! The certificates of a node's listeners.
+//! The certificates of a node: of its listeners, and towards other nodes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,24 +14,38 @@ use crate::{
 /// How often the files are looked at.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The TLS of each listener that reads it from files.
-#[derive(Debug, Default)]
-pub(crate) struct Certificates(RwLock<Vec<Arc<ServerTls>>>);
+/// Reads files again. Returns what takes them if they have changed and are valid. Blocks on the disk.
+pub(crate) type ReadCertificates =
+    Box<dyn Fn() -> Result<Option<Box<dyn FnOnce() + Send>>> + Send + Sync>;
+
+/// The TLS of each listener that reads it from files, and of the cluster.
+pub(crate) struct Certificates {
+    listeners: RwLock<Vec<Arc<ServerTls>>>,
+    /// `None` without TLS between nodes.
+    cluster: Option<ReadCertificates>,
+}
 
 impl Certificates {
+    pub(super) fn new(cluster: Option<ReadCertificates>) -> Self {
+        Self {
+            listeners: RwLock::default(),
+            cluster,
+        }
+    }
+
     /// Adds a listener's; returns whether it is the first.
     pub(crate) fn add(&self, tls: Arc<ServerTls>) -> bool {
-        let mut all = self.0.write();
+        let mut all = self.listeners.write();
         all.push(tls);
         all.len() == 1
     }
 
-    /// Takes all changed files that are valid.
+    /// Takes all changed files of listeners that are valid.
     ///
     /// # Errors
     /// Names the files that are not. Their listeners keep the old certificate.
     pub(super) async fn reload(&self) -> Result {
-        let all = self.0.read().clone();
+        let all = self.listeners.read().clone();
         let reload = move || {
             let (changed, faults) = read_again(all);
             changed.apply();
@@ -42,13 +56,23 @@ impl Certificates {
             .map_err(|error| Error::unavailable(error.to_string()))?
     }
 
-    /// Reads all changed files, for a change that takes all of them or none. Blocks on the disk.
+    /// Reads all changed files, those of the cluster too, for a change that takes all of them or none. Blocks on the disk.
     ///
     /// # Errors
     /// Names the files that are not valid.
     pub(super) fn prepare(&self) -> Result<ChangedCertificates> {
-        let (changed, faults) = read_again(self.0.read().clone());
-        faults.map(|()| changed)
+        let (mut changed, faults) = read_again(self.listeners.read().clone());
+        let cluster = self.cluster.as_ref().map(|read| read());
+        match (faults, cluster) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(cluster)) => changed.cluster = cluster?,
+            (Err(fault), Some(Err(other))) => {
+                let all = format!("{}; {}", fault.message(), other.message());
+                return Err(Error::new(code::BAD_REQUEST, all));
+            }
+            (Err(fault), _) => return Err(fault),
+        }
+        Ok(changed)
     }
 
     /// Reads changed files for ever. A fault is logged once for each change of the files.
@@ -66,11 +90,17 @@ impl Certificates {
 }
 
 /// Certificates that were read and are not in use yet.
-pub(super) struct ChangedCertificates(Vec<(Arc<ServerTls>, NewCertificate)>);
+pub(super) struct ChangedCertificates {
+    listeners: Vec<(Arc<ServerTls>, NewCertificate)>,
+    cluster: Option<Box<dyn FnOnce() + Send>>,
+}
 
 impl ChangedCertificates {
     pub(super) fn apply(self) {
-        for (tls, new) in self.0 {
+        if let Some(take) = self.cluster {
+            take();
+        }
+        for (tls, new) in self.listeners {
             tls.replace(new);
             let certificate = tls.certificate().map(|file| file.display().to_string());
             info!(certificate, "certificate reloaded");
@@ -91,5 +121,9 @@ fn read_again(all: Vec<Arc<ServerTls>>) -> (ChangedCertificates, Result) {
         true => Ok(()),
         false => Err(Error::new(code::BAD_REQUEST, faults.join("; "))),
     };
-    (ChangedCertificates(changed), faults)
+    let changed = ChangedCertificates {
+        listeners: changed,
+        cluster: None,
+    };
+    (changed, faults)
 }

@@ -4,7 +4,9 @@ use std::{net::SocketAddr, sync::Arc};
 
 use bytestring::ByteString;
 
-use super::{membership::ClusterMembership, schedulers::Schedulers};
+use super::{
+    certificates::ReadCertificates, membership::ClusterMembership, schedulers::Schedulers,
+};
 use crate::{memory_budget::MemoryBudget, session::SessionHooks};
 
 /// What a [`Handle`](super::Handle) is made from.
@@ -19,4 +21,6 @@ pub(crate) struct HandleConfig {
     pub(crate) cluster: Option<ClusterMembership>,
     /// The bound address of the admin server.
     pub(crate) admin: Option<SocketAddr>,
+    /// Reads the certificates between nodes again; `None` without TLS there.
+    pub(crate) certificates: Option<ReadCertificates>,
 }

@@ -89,7 +89,7 @@ impl Handle {
             memory: config.memory,
             routes: config.routes,
             denied: Arc::default(),
-            certificates: Certificates::default(),
+            certificates: Certificates::new(config.certificates),
             membership: Membership::new(config.cluster),
             start: StartSteps::default(),
             admin: config.admin,

@@ -22,7 +22,8 @@ impl Handle {
         self.0.certificates.reload().await
     }
 
-    /// Reads the configuration again that the node was started with, and the certificate files.
+    /// Reads the configuration again that the node was started with, and the certificate files, also
+    /// those of [`ClusterTls`](crate::ClusterTls).
     ///
     /// Limits, time-outs, denied networks and certificates change at once; the functions of
     /// `Config::on_reload` take the rest. Keys that need a restart are logged, and keep their values.

@@ -142,6 +142,7 @@ impl Running {
             routes: routes(&services),
             cluster: cluster.as_ref().map(BoundCluster::membership),
             admin: admin.address(),
+            certificates: cluster.as_ref().and_then(BoundCluster::certificates),
         });
         handle.deny_list().set(config.denied);
         for callback in config.on_session_closed {

@@ -256,13 +256,11 @@ impl Delivery {
                     continue;
                 }
                 Ok(Err(status)) => status,
-                Err(_) => {
-                    // A new connection: on the old one TCP retransmits at growing intervals, long
-                    // after a partition has healed.
-                    channel = None;
-                    Status::deadline_exceeded("no answer")
-                }
+                Err(_) => Status::deadline_exceeded("no answer"),
             };
+            // A new connection: on the old one TCP retransmits at growing intervals, long after a
+            // partition has healed; and a new channel shows the certificate of now.
+            channel = None;
             self.mailbox.queue.lock().failed();
             self.metrics.announcements_failed.increment(1);
             if known.as_deref() != Some(status.message()) {
