@@ -177,7 +177,7 @@ run(async ({ url, open, shoot }) => {
     assert.equal(await page.locator('#sessions tbody tr').count(), 6, 'those that send nothing are listed too')
     await see(page, '#sessions tbody tr:last-child td:nth-child(2)', '0/s')
     await see(page, '#asked', '4 of 4 nodes answered')
-    await see(page, '#members', /Our sessions there/)
+    await see(page, '#members', /Our sessions/)
     // Of another member: its version, what it uses, what it has to do, and for how long it runs.
     const room = page.locator('#members tbody tr', { hasText: 'room-1' })
     const head = await page.locator('#members th').allTextContents()

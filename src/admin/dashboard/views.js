@@ -94,7 +94,7 @@ export function members(all, cluster) {
     ['Waiting', (member) => count(load(member).tasks_waiting), 'n'],
     ['Address', (member) => el('code', {}, member.address)],
     ['Round trip', (member) => (works(member) && member.link.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
-    ['Our sessions there', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
+    ['Our sessions', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
     ['Queued', (member) => (works(member) ? bytes(member.link.queue_bytes) : null), 'n'],
     ['Services', (member) => member.services.join(', '), 'break'],
     ['', (member) => (member.admin && !member.self ? el('a', { href: `http://${member.admin}/`, rel: 'noreferrer' }, 'dashboard') : '')],
