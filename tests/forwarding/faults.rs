@@ -1,12 +1,15 @@
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
-use nano::{CloseReason, Component, Error, Handlers, Session, Timeouts, code, testing::TestNode};
+use bytes::Bytes;
+use nano::{
+    CloseReason, Component, Error, Handlers, Pipeline, Session, Timeouts, code, testing::TestNode,
+};
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
 use crate::{
-    cluster::{Backend, RoomCluster, code_of, member, text},
+    cluster::{Backend, RoomCluster, code_of, master, member, text},
     support::{eventually, within},
 };
 
@@ -202,6 +205,43 @@ async fn a_slow_member_holds_up_the_session_that_fills_it_and_no_other() {
         ),
         "a"
     );
+}
+
+// Without the yields in `link::inbound` it fails in half of the runs: how much of the burst is read at
+// once differs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "slow"]
+async fn a_burst_that_a_gate_needs_seconds_for_breaks_no_link() {
+    const BURST: usize = 20_000;
+    let pipeline = Pipeline::new();
+    pipeline.outbound().push_back(|_, _| {
+        thread::sleep(Duration::from_micros(150));
+        Ok(())
+    });
+    let master = master().await;
+    // One thread reads the link and answers its pings.
+    let gate = member(&master).io_threads(1).pipeline(pipeline);
+    let mut cluster = RoomCluster {
+        gate: TestNode::start(gate.tcp("127.0.0.1:0")).await,
+        master,
+        backends: Vec::new(),
+    };
+    cluster.backends = vec![cluster.backend("a", |app| app).await];
+    cluster.gate.knows(2).await;
+    let backend = &cluster.backends[0];
+    let mut client = cluster.gate.raw_client().await;
+    client.request(1, "Room.Hold", "").await;
+    eventually("the request arrives", || backend.room.held().len() == 1).await;
+    let session = backend.node.handle().sessions().list().remove(0);
+    for number in 0..BURST {
+        session.push_raw("onNumber", number.to_string()).unwrap();
+    }
+    let request = backend.room.held().pop().unwrap();
+    request.respond(&Bytes::from_static(b"held")).unwrap();
+    for number in 0..BURST {
+        assert_eq!(client.push("onNumber").await, number.to_string().as_str());
+    }
+    assert_eq!(client.response(1).await, "held");
 }
 
 #[tokio::test]

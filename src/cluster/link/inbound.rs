@@ -4,7 +4,7 @@
 
 use std::{pin::pin, sync::Arc};
 
-use tokio::{sync::mpsc::UnboundedReceiver, time::Instant};
+use tokio::{sync::mpsc::UnboundedReceiver, task::consume_budget, time::Instant};
 use tonic::Status;
 use tracing::{debug, warn};
 
@@ -55,7 +55,7 @@ pub(super) async fn read(
     let mut stream_closed = pin!(stream.inbound_closed());
     let mut peer_closed = pin!(peer.closed());
     loop {
-        if !receive(dispatch, peer, index, (number, frames), &mut effects) {
+        if !receive(dispatch, peer, index, (number, frames), &mut effects).await {
             return None;
         }
         let next = loop {
@@ -89,7 +89,10 @@ pub(super) async fn read(
 
 /// Feeds the frames of one batch and applies what follows from each. False when the stream is not
 /// the current one any more.
-fn receive(
+///
+/// Yields between frames when its turn is over: megabytes of them may be buffered, and the tasks of
+/// the connections that share the thread answer HTTP/2 pings, without which the peer closes the link.
+async fn receive(
     dispatch: &Dispatch,
     peer: &Arc<LinkPeer>,
     index: usize,
@@ -123,6 +126,7 @@ fn receive(
         if !current {
             return false;
         }
+        consume_budget().await;
     }
     stream.acknowledge_user_pushes();
     true
