@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::{
     harness::{MINUTE, Returning, app, come_back, session},
-    proxy::{Loss, Proxy},
+    proxy::{Cut, Loss, Proxy},
     support::{eventually, within},
     world::{LONG, SLOW, World, count, served},
 };
@@ -167,8 +167,8 @@ async fn both_ends_learn_of_the_return_before_what_was_missed() {
     let app = app.on_resumed(move |_| ran.store(true, Ordering::SeqCst));
     let node = app.tcp("127.0.0.1:0").start().await.unwrap();
     // The first connection is lost behind the handshake, the others stay.
-    let mut losses = vec![(700, Loss::Reset)];
-    let proxy = Proxy::start(vec![node.addresses()[0]], move || losses.pop()).await;
+    let mut losses = vec![Cut::after(700, Loss::Reset)];
+    let proxy = Proxy::start(vec![node.addresses()[0]], 0, move || losses.pop()).await;
     let seen = Arc::new(Mutex::new(Vec::new()));
     let (events, pushes) = (seen.clone(), seen.clone());
     let client = Client::builder()

@@ -3,6 +3,10 @@
 
 mod front;
 mod harness;
+#[path = "../admin/http.rs"]
+#[allow(dead_code, reason = "a part of it is used here")]
+mod http;
+mod packets;
 mod proxy;
 #[path = "../support/mod.rs"]
 mod support;
