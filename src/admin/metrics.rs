@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use metrics::Gauge;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 
 use super::{
-    request::{Answer, text},
+    request::{Answer, json as json_answer, text},
     state::AdminState,
 };
 use crate::metrics::{
     self as names, DESCRIPTIONS,
     exposition::{Format, encode},
     histogram::{Distribution, duration_bounds},
-    registry::{Sample, Value},
+    registry::{Labels, Sample, Value},
 };
 
 /// The answer to a scrape.
@@ -24,10 +25,59 @@ pub(super) fn scrape(state: &AdminState, accept: &str) -> Answer {
     text(StatusCode::OK, format.content_type(), body)
 }
 
-/// All samples, in JSON.
-pub(super) fn snapshot(state: &AdminState) -> Json {
-    let samples: Vec<_> = samples(state).iter().map(sample).collect();
-    json!({"bounds": duration_bounds().collect::<Vec<_>>(), "samples": samples})
+/// All samples, in JSON: each page asks for it every two seconds, so it is written without a tree.
+pub(super) fn snapshot(state: &AdminState) -> Answer {
+    let samples = samples(state);
+    let snapshot = Snapshot {
+        bounds: duration_bounds().collect(),
+        samples: samples.iter().map(SampleReport::of).collect(),
+    };
+    json_answer(StatusCode::OK, &snapshot)
+}
+
+#[derive(Serialize)]
+struct Snapshot<'a> {
+    bounds: Vec<f64>,
+    samples: Vec<SampleReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct SampleReport<'a> {
+    name: &'static str,
+    #[serde(serialize_with = "without_node")]
+    labels: &'a Labels,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    value: ValueReport,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ValueReport {
+    Counter(u64),
+    Gauge(f64),
+    Histogram(DistributionReport),
+}
+
+/// In the unit of the metric; quantiles are null without samples.
+#[derive(Serialize)]
+struct DistributionReport {
+    count: u64,
+    sum: f64,
+    p50: Option<f64>,
+    p90: Option<f64>,
+    p99: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    buckets: Vec<u64>,
+    /// Of a metric that is not in seconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bounds: Vec<f64>,
+}
+
+/// The label that all samples of a node share says nothing here.
+fn without_node<S: Serializer>(labels: &Labels, serializer: S) -> Result<S::Ok, S::Error> {
+    let labels = labels.iter().filter(|(label, _)| *label != "node");
+    serializer.collect_map(labels.map(|(label, value)| (label, &**value)))
 }
 
 /// What is measured of each route that this node serves, and of those that it forwards.
@@ -41,8 +91,9 @@ pub(super) fn routes(state: &AdminState) -> Json {
         if let (names::CLUSTER_REQUEST_SECONDS, Value::Histogram(seconds)) =
             (sample.name, &sample.value)
         {
-            forwarded
-                .push(json!({"route": sample.label("route"), "answers": distribution(seconds)}));
+            forwarded.push(
+                json!({"route": sample.label("route"), "answers": DistributionReport::of(seconds)}),
+            );
             continue;
         }
         let Some(route) = sample
@@ -58,10 +109,10 @@ pub(super) fn routes(state: &AdminState) -> Json {
                 handled[status] = json!(count);
             }
             (names::QUEUE_SECONDS, Value::Histogram(seconds)) => {
-                route.insert("queue".to_owned(), distribution(seconds));
+                route.insert("queue".to_owned(), json!(DistributionReport::of(seconds)));
             }
             (names::MESSAGE_SECONDS, Value::Histogram(seconds)) => {
-                route.insert("handler".to_owned(), distribution(seconds));
+                route.insert("handler".to_owned(), json!(DistributionReport::of(seconds)));
             }
             _ => {}
         }
@@ -76,40 +127,45 @@ pub(super) fn routes(state: &AdminState) -> Json {
     json!({"routes": routes, "forwarded": forwarded})
 }
 
-fn sample(sample: &Sample) -> Json {
-    let labels: Map<_, _> = sample
-        .labels
-        .iter()
-        .filter(|(label, _)| *label != "node")
-        .map(|(label, value)| ((*label).to_owned(), json!(&**value)))
-        .collect();
-    let (kind, value) = match &sample.value {
-        Value::Counter(count) => ("counter", json!(count)),
-        Value::Gauge(value) => ("gauge", json!(value)),
-        Value::Histogram(values) => {
-            let mut value = distribution(values);
-            if values.count() > 0 {
-                let below = values.cumulative().map(|(_, below)| below);
-                value["buckets"] = below.collect();
-                if !sample.name.ends_with("_seconds") {
-                    value["bounds"] = values.cumulative().map(|(bound, _)| bound).collect();
+impl<'a> SampleReport<'a> {
+    fn of(sample: &'a Sample) -> Self {
+        let (kind, value) = match &sample.value {
+            Value::Counter(count) => ("counter", ValueReport::Counter(*count)),
+            Value::Gauge(value) => ("gauge", ValueReport::Gauge(*value)),
+            Value::Histogram(values) => {
+                let mut report = DistributionReport::of(values);
+                if values.count() > 0 {
+                    let all = values.cumulative();
+                    report.buckets = all.map(|(_, below)| below).collect();
+                    if !sample.name.ends_with("_seconds") {
+                        let all = values.cumulative();
+                        report.bounds = all.map(|(bound, _)| bound).collect();
+                    }
                 }
+                ("histogram", ValueReport::Histogram(report))
             }
-            ("histogram", value)
+        };
+        Self {
+            name: sample.name,
+            labels: &sample.labels,
+            kind,
+            value,
         }
-    };
-    json!({"name": sample.name, "labels": labels, "type": kind, "value": value})
+    }
 }
 
-/// In the unit of the metric; quantiles are null without samples.
-fn distribution(seconds: &Distribution) -> Json {
-    json!({
-        "count": seconds.count(),
-        "sum": seconds.sum(),
-        "p50": seconds.quantile(0.5),
-        "p90": seconds.quantile(0.9),
-        "p99": seconds.quantile(0.99),
-    })
+impl DistributionReport {
+    fn of(values: &Distribution) -> Self {
+        Self {
+            count: values.count(),
+            sum: values.sum(),
+            p50: values.quantile(0.5),
+            p90: values.quantile(0.9),
+            p99: values.quantile(0.99),
+            buckets: Vec::new(),
+            bounds: Vec::new(),
+        }
+    }
 }
 
 /// All samples, sorted, those among them that are computed now.

@@ -33,6 +33,8 @@ enum Target {
     Health,
     Ready,
     Metrics,
+    /// All metrics, in JSON.
+    Snapshot,
     Read(fn(&AdminState, &Query, &str) -> Result<Value, ApiError>),
     Act(fn(&AdminState, &actions::Request<'_>) -> Result<Value, ApiError>),
     /// A read that waits, for the task of the channels.
@@ -140,11 +142,7 @@ const ROUTES: &[Route] = &[
         &["after"],
         Target::Read(|state, query, _| reports::warnings(state, query)),
     ),
-    route(
-        "/api/v1/metrics",
-        &[],
-        Target::Read(|state, _, _| Ok(metrics::snapshot(state))),
-    ),
+    route("/api/v1/metrics", &[], Target::Snapshot),
     route(
         "/api/v1/denied",
         &[],
@@ -162,6 +160,7 @@ impl Route {
         match self.target {
             Target::File(_) | Target::Health | Target::Ready => Need::Nothing,
             Target::Metrics
+            | Target::Snapshot
             | Target::Read(_)
             | Target::Channels
             | Target::Cluster
@@ -300,6 +299,7 @@ impl Accepted<'_> {
             Target::Health => Ok(text(StatusCode::OK, "text/plain; charset=utf-8", "ok\n")),
             Target::Ready => Ok(ready(state)),
             Target::Metrics => Ok(metrics::scrape(state, head.header(&header::ACCEPT))),
+            Target::Snapshot => Ok(metrics::snapshot(state)),
             Target::Read(read) => read(state, &self.query, self.parameter).map(ok),
             Target::Channels => lists::channels(state, &self.query).await.map(ok),
             Target::Cluster => Ok(ok(summary::cluster(state).await)),
