@@ -209,6 +209,7 @@ run(async ({ url, open, shoot }) => {
     // What has ended is seen for a while.
     request(players.at(-1), 'T.Sleep', '6000')
     await see(page, '#problems tr:not(.ended)', /T.Sleep has held/)
+    await see(page, '#members', /handler blocks/)
     await page.screenshot({ path: `${process.argv[3]}/admin-blocked.png`, fullPage: true })
     await see(page, '#problems tr.ended', /T.Sleep has held.*ended, seen until \d/)
     room1.child.kill('SIGSTOP')

@@ -118,7 +118,7 @@ function current(cluster, name, inspect) {
       return !links.has(pair) && links.add(pair)
     }
     const blocked = summary.blocked.map(({ scheduler, route, running_ms }) => {
-      const text = [el('code', {}, route ?? 'a task'), ` has held the scheduler ${scheduler} for ${duration(running_ms / 1000)}`]
+      const text = [el('code', {}, route ?? 'a task'), ' has held the scheduler ', el('code', {}, scheduler), ` for ${duration(running_ms / 1000)}`]
       return row('handler blocks', ['blocks', address, scheduler, route], text, running_ms)
     })
     const floods = summary.floods.map(({ session, user, address: client, messages_per_second }) => {

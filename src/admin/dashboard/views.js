@@ -79,19 +79,21 @@ export function members(all, cluster) {
   const lost = lostMembers(cluster).filter(({ address }) => !all.some((member) => member.address === address))
   const alone = 'This node stands alone: it is part of no cluster.'
   show('map', all.length ? map(all, badLinks(cluster), lost) : el('p', { class: 'empty' }, alone))
-  const loads = new Map(cluster.map(({ address, summary }) => [address, summary?.load ?? {}]))
-  const load = ({ address }) => loads.get(address) ?? {}
+  const summaries = new Map(cluster.map(({ address, summary }) => [address, summary]))
+  const load = ({ address }) => summaries.get(address)?.load ?? {}
+  const isBlocked = ({ address }) => summaries.get(address)?.blocked.length > 0
+  const link = ({ self, link }) => (self ? badge('', 'this node') : link ? badge(kindOf(link.state), link.state) : badge('warn', 'none'))
   const columns = [
     ['Member', (member) => member.label || member.address],
-    ['Link', (member) => (member.self ? badge('', 'this node') : member.link ? badge(kindOf(member.link.state), member.link.state) : badge('warn', 'none'))],
-    ['Role', (member) => (member.basic ? 'basic member' : member.role)],
-    ['Version', (member) => member.version],
-    ['Age', (member) => (member.started_ms ? duration((Date.now() - member.started_ms) / 1000) : null), 'n'],
+    ['Link', (member) => el('span', {}, link(member), ...(isBlocked(member) ? [' ', badge('bad', 'handler blocks')] : []))],
     ['CPU', (member) => cores(load(member)), 'n'],
-    ['Memory', (member) => bytes(load(member).memory_bytes), 'n'],
+    ['Waiting', (member) => count(load(member).tasks_waiting), 'n'],
     ['Clients', (member) => count(load(member).clients), 'n'],
     ['Messages', (member) => rate(load(member).messages_per_second), 'n'],
-    ['Waiting', (member) => count(load(member).tasks_waiting), 'n'],
+    ['Memory', (member) => bytes(load(member).memory_bytes), 'n'],
+    ['Age', (member) => (member.started_ms ? duration((Date.now() - member.started_ms) / 1000) : null), 'n'],
+    ['Role', (member) => (member.basic ? 'basic member' : member.role)],
+    ...(all.some(({ version }) => version) ? [['Version', (member) => member.version]] : []),
     ['Address', (member) => el('code', {}, member.address)],
     ['Round trip', (member) => (works(member) && member.link.round_trip_seconds ? duration(member.link.round_trip_seconds) : null), 'n'],
     ['Our sessions', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
