@@ -26,6 +26,13 @@ test('tasks that block one after the other are one row that counts them', () => 
   assert.deepEqual(seen(problems.take(held(2000), 8000)), [['room', false, 3, 8000], ['late', true, 1, 2000]])
 })
 
+test('what requests wait for stands before them', () => {
+  const problems = new Problems()
+  const rows = [{ key: 'a', title: 'requests unanswered' }, { key: 'b', title: 'handler blocks' }, { key: 'c', title: 'link broken' }]
+  problems.take(rows.slice(0, 1), 0)
+  assert.deepEqual(problems.take(rows, 2000).map(({ key }) => key), ['b', 'c', 'a'])
+})
+
 test('what a node or its peer that is gone had is not ended', () => {
   const member = (address, answers = true) => ({ address, summary: answers ? {} : null })
   const cluster = [member('a'), member('b'), member('mute', false)]

@@ -5,7 +5,10 @@ const KEPT = 30_000
 const NAMED = 5
 const MILD = new Set(['not ready', 'link suspect'])
 
-/** What stands out now and what has lately, in the order in which it came. */
+/** Whether a row may be for what others say is wrong. */
+const isEffect = ({ title }) => Number(title === 'requests unanswered')
+
+/** What stands out now and what has lately, in the order in which it came, effects last. */
 export class Problems {
   #rows = new Map()
 
@@ -26,7 +29,7 @@ export class Problems {
       row.outcome = row.ended ? outcome(row) : undefined
       if (now - row.seen > KEPT) this.#rows.delete(key)
     }
-    return [...this.#rows.values()]
+    return [...this.#rows.values()].sort((a, b) => isEffect(a) - isEffect(b))
   }
 }
 
