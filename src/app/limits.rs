@@ -30,6 +30,8 @@ pub struct Limits {
     rate_limit: Option<RateLimit>,
     send_queue_bytes: usize,
     send_queue_messages: usize,
+    unacknowledged_bytes: Option<usize>,
+    unacknowledged_messages: Option<usize>,
     slow_client: SlowClient,
     scheduler_capacity: usize,
     channels: ChannelLimits,
@@ -48,6 +50,8 @@ impl Limits {
             rate_limit: None,
             send_queue_bytes: 4 * 1024 * 1024,
             send_queue_messages: 64 * 1024,
+            unacknowledged_bytes: None,
+            unacknowledged_messages: None,
             slow_client: SlowClient::default(),
             scheduler_capacity: 16 * 1024,
             channels: ChannelLimits::default(),
@@ -106,6 +110,25 @@ impl Limits {
     /// How many messages may wait in one client's send queue. 65,536 unless set; not zero.
     pub fn send_queue_messages(mut self, messages: usize) -> Self {
         self.send_queue_messages = messages;
+        self
+    }
+
+    /// How many bytes are kept for a client that [may return](crate::Timeouts::resume_window) until it
+    /// acknowledges them, and may wait for it while it is away. `None`, the default, is as many as
+    /// its [send queue](Limits::send_queue_bytes) takes; not zero. A single message may be larger.
+    ///
+    /// A client that returns and needs what is not kept any more has lost its session, with the reason
+    /// `overflow`. The session of a client that is away ends when more is sent to it, or the push is
+    /// dropped: see [`slow_client`](Limits::slow_client). A change by a reload counts for clients that
+    /// connect later.
+    pub fn unacknowledged_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.unacknowledged_bytes = bytes.into();
+        self
+    }
+
+    /// As [`unacknowledged_bytes`](Limits::unacknowledged_bytes), the number of messages.
+    pub fn unacknowledged_messages(mut self, messages: impl Into<Option<usize>>) -> Self {
+        self.unacknowledged_messages = messages.into();
         self
     }
 
@@ -171,6 +194,8 @@ impl Limits {
         gate.rate_limit = self.rate_limit;
         gate.queue_bytes = self.send_queue_bytes;
         gate.queue_messages = self.send_queue_messages;
+        gate.unacknowledged_bytes = self.unacknowledged_bytes;
+        gate.unacknowledged_messages = self.unacknowledged_messages;
         gate.slow_client = self.slow_client;
         let memory = || default_memory(self.send_queue_bytes);
         gate.memory = self.memory.unwrap_or_else(memory);

@@ -121,8 +121,9 @@ impl Timeouts {
     /// How long a client that asks for it may stay away after a lost connection and find its session
     /// as it was. 60 s unless set; with `None` or zero every session ends with its connection.
     ///
-    /// Meanwhile the session stays in its groups, and what is sent to it waits, within the bounds
-    /// of the send queue ([`Limits::send_queue_bytes`](crate::Limits::send_queue_bytes)).
+    /// Meanwhile the session stays in its groups, and what is sent to it waits, within the bounds of
+    /// [`Limits::unacknowledged_bytes`](crate::Limits::unacknowledged_bytes) and
+    /// [`unacknowledged_messages`](crate::Limits::unacknowledged_messages).
     pub fn resume_window(mut self, window: impl Into<Option<Duration>>) -> Self {
         self.resume_window = window.into().filter(|window| !window.is_zero());
         self

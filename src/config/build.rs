@@ -38,6 +38,8 @@ pub(super) fn limits(section: &LimitsSection) -> Limits {
         .rate_limit(section.rate_limit.map(rate))
         .send_queue_bytes(section.send_queue_bytes.0)
         .send_queue_messages(section.send_queue_messages)
+        .unacknowledged_bytes(section.unacknowledged_bytes.value.map(|it| it.0))
+        .unacknowledged_messages(section.unacknowledged_messages.value)
         .slow_client(section.slow_client)
         .scheduler_capacity(section.scheduler_capacity)
         .max_channels(section.max_channels)

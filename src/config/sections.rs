@@ -67,6 +67,11 @@ section! {
         send_queue_bytes: Size = Size(4 << 20),
         /// How many messages may wait in one client's send queue.
         send_queue_messages: usize = 65536,
+        /// How many bytes are kept for a client that may return until it acknowledges them, and may
+        /// wait for it while it is away. As many as its send queue takes unless set.
+        unacknowledged_bytes: Unset<Size> = Unset::like("\"1MiB\""),
+        /// How many messages are.
+        unacknowledged_messages: Unset<usize> = Unset::like("1000"),
         /// What happens to a client whose send queue is full.
         slow_client: SlowClient = SlowClient::Disconnect,
         /// How many bytes may be queued for all clients and other nodes together; at the bound the

@@ -218,10 +218,18 @@ impl ClientState {
         limits: &LiveLimits,
     ) -> Result<(), Refusal> {
         self.check_output()?;
-        if !is_full(self.messages(), len, limits) && self.has_room_away(len, limits) {
-            return Ok(());
+        let has_room = match self.room_away(len, limits) {
+            // What is to be processed is in the queue still when the client is back.
+            Some(room) if self.messages().has_unprocessed() => {
+                room && !is_full(self.messages(), len, limits)
+            }
+            Some(room) => room,
+            None => !is_full(self.messages(), len, limits),
+        };
+        match has_room {
+            true => Ok(()),
+            false => self.refuse(droppable, limits),
         }
-        self.refuse(droppable, limits)
     }
 
     /// The bytes that wait for the client or for its acknowledgement.
@@ -252,15 +260,22 @@ impl ClientState {
         Err(Refusal::Disconnected)
     }
 
-    /// Whether a message of `len` bytes fits behind what waits for a client that is away.
-    fn has_room_away(&self, len: usize, limits: &LiveLimits) -> bool {
+    /// Whether a message of `len` bytes fits behind what waits for a client that is away; `None` if it is
+    /// not.
+    fn room_away(&self, len: usize, limits: &LiveLimits) -> Option<bool> {
         let (Phase::Away, Some(replay)) = (&self.phase, &self.replay) else {
-            return true;
+            return None;
         };
-        let (bytes, messages) = replay.unacknowledged();
-        let (bytes, messages) = (bytes + self.queue.bytes(), messages + self.queue.messages());
-        let has_room = bytes + len <= limits.queue_bytes() && messages < limits.queue_messages();
-        messages == 0 || has_room
+        let (mut bytes, mut messages) = replay.unacknowledged();
+        for queue in [Some(&self.queue), self.held.as_deref()]
+            .into_iter()
+            .flatten()
+        {
+            bytes += queue.bytes();
+            messages += queue.messages();
+        }
+        let fits = bytes + len <= limits.unacknowledged_bytes();
+        Some(messages == 0 || fits && messages < limits.unacknowledged_messages())
     }
 
     /// Moves all packets that may be sent to `into` and returns their number.

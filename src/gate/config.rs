@@ -69,6 +69,9 @@ pub(crate) struct GateConfig {
     pub(crate) slow_client: SlowClient,
     pub(crate) queue_bytes: usize,
     pub(crate) queue_messages: usize,
+    /// What is kept for a client that may return; `None` is as much as its queue takes.
+    pub(crate) unacknowledged_bytes: Option<usize>,
+    pub(crate) unacknowledged_messages: Option<usize>,
     /// What may be queued on the node, for clients and for other nodes.
     pub(crate) memory: Option<usize>,
     /// Over which time the clients of a stopping node spread their return.
@@ -108,6 +111,11 @@ impl GateConfig {
             ("max_in_flight", self.max_in_flight == 0),
             ("send_queue_bytes", self.queue_bytes == 0),
             ("send_queue_messages", self.queue_messages == 0),
+            ("unacknowledged_bytes", self.unacknowledged_bytes == Some(0)),
+            (
+                "unacknowledged_messages",
+                self.unacknowledged_messages == Some(0),
+            ),
             ("rate_limit", zero_rate),
         ] {
             if is_zero {
@@ -152,6 +160,8 @@ impl Default for GateConfig {
             slow_client: SlowClient::default(),
             queue_bytes: 4 * 1024 * 1024,
             queue_messages: 64 * 1024,
+            unacknowledged_bytes: None,
+            unacknowledged_messages: None,
             memory: default_memory(4 * 1024 * 1024),
             reconnect_window: Some(Duration::from_secs(5)),
             silent: false,

@@ -24,6 +24,8 @@ pub(crate) struct LiveLimits {
     max_in_flight: AtomicUsize,
     queue_bytes: AtomicUsize,
     queue_messages: AtomicUsize,
+    unacknowledged_bytes: AtomicUsize,
+    unacknowledged_messages: AtomicUsize,
     drop_pushes: AtomicBool,
     /// Messages a second in the upper half, the burst in the lower; 0 without a limit.
     rate: AtomicU64,
@@ -63,6 +65,8 @@ impl LiveLimits {
             max_in_flight: AtomicUsize::default(),
             queue_bytes: AtomicUsize::default(),
             queue_messages: AtomicUsize::default(),
+            unacknowledged_bytes: AtomicUsize::default(),
+            unacknowledged_messages: AtomicUsize::default(),
             drop_pushes: AtomicBool::default(),
             rate: AtomicU64::default(),
             rate_disconnects: AtomicBool::default(),
@@ -86,6 +90,11 @@ impl LiveLimits {
         self.max_in_flight.store(config.max_in_flight, Relaxed);
         self.queue_bytes.store(config.queue_bytes, Relaxed);
         self.queue_messages.store(config.queue_messages, Relaxed);
+        let bytes = config.unacknowledged_bytes.unwrap_or(config.queue_bytes);
+        self.unacknowledged_bytes.store(bytes, Relaxed);
+        let messages = config.unacknowledged_messages;
+        let messages = messages.unwrap_or(config.queue_messages);
+        self.unacknowledged_messages.store(messages, Relaxed);
         let drop_pushes = config.slow_client == SlowClient::DropPushes;
         self.drop_pushes.store(drop_pushes, Relaxed);
         let rate = config.rate_limit.map_or(0, RateLimit::to_bits);
@@ -123,6 +132,16 @@ impl LiveLimits {
 
     pub(super) fn queue_messages(&self) -> usize {
         self.queue_messages.load(Relaxed)
+    }
+
+    /// The most bytes that are kept for a client that may return.
+    pub(super) fn unacknowledged_bytes(&self) -> usize {
+        self.unacknowledged_bytes.load(Relaxed)
+    }
+
+    /// The most messages that are kept for it.
+    pub(super) fn unacknowledged_messages(&self) -> usize {
+        self.unacknowledged_messages.load(Relaxed)
     }
 
     pub(super) fn drops_pushes(&self) -> bool {

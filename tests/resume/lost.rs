@@ -190,6 +190,45 @@ async fn more_than_is_kept_ends_the_session() {
 }
 
 #[tokio::test]
+async fn what_is_kept_has_bounds_of_its_own() {
+    // More than the queue of a client that is connected takes, all of which arrives.
+    let (more, log) = app(MINUTE);
+    let limits = Limits::new().send_queue_messages(10);
+    let more = more.limits(limits.unacknowledged_messages(20));
+    let node = more.tcp("127.0.0.1:0").start().await.unwrap();
+    let away = away(&node, &log).await;
+    let client = session(&node);
+    for number in 0..20 {
+        client.push_raw("onMany", number.to_string()).unwrap();
+    }
+    let mut back = away.again(&node, 0).await;
+    for number in 0..20 {
+        assert_eq!(
+            back.client.push("onMany").await,
+            number.to_string().as_str()
+        );
+    }
+    assert_eq!(back.client.push("onResumed").await, "");
+    client.push_raw("onMany", "and on").unwrap();
+    assert_eq!(back.client.push("onMany").await, "and on");
+
+    // And less.
+    for fewer in [
+        Limits::new().unacknowledged_messages(10),
+        Limits::new().unacknowledged_bytes(10 * "4...6.6.onMany.x".len()),
+    ] {
+        let (app, log) = app(MINUTE);
+        let node = app.limits(fewer).tcp("127.0.0.1:0").start().await.unwrap();
+        let away = self::away(&node, &log).await;
+        let session = session(&node);
+        let sent = (0..20).take_while(|_| session.push_raw("onMany", "x").is_ok());
+        let sent = sent.count();
+        assert!((10..20).contains(&sent), "{sent} were kept");
+        assert_eq!(lost(&node, &away.token, json!(0)).await, "overflow");
+    }
+}
+
+#[tokio::test]
 async fn a_final_close_ends_the_session_at_once() {
     let (app, log) = app(MINUTE);
     let node = app.tcp("127.0.0.1:0").start().await.unwrap();

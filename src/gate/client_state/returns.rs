@@ -316,10 +316,13 @@ impl World {
     }
 }
 
-fn limits(bytes: usize, messages: usize, slow_client: SlowClient) -> LiveLimits {
+/// Bounds of the queue, and of what is kept.
+fn limits(queue: (usize, usize), kept: (usize, usize), slow_client: SlowClient) -> LiveLimits {
     LiveLimits::new(&GateConfig {
-        queue_bytes: bytes,
-        queue_messages: messages,
+        queue_bytes: queue.0,
+        queue_messages: queue.1,
+        unacknowledged_bytes: Some(kept.0),
+        unacknowledged_messages: Some(kept.1),
         slow_client,
         ..GateConfig::default()
     })
@@ -339,17 +342,36 @@ proptest! {
     #[test]
     fn within_bounds_everything_arrives_or_the_session_ends(
         events in vec(event(), 0..150),
-        bytes in 40..600usize,
-        messages in 1..20usize,
+        queue in (40..600usize, 1..20usize),
+        kept in (40..600usize, 1..20usize),
         pipeline: bool,
         drops: bool,
     ) {
         let slow = if drops { SlowClient::DropPushes } else { SlowClient::Disconnect };
-        let mut world = World::new(limits(bytes, messages, slow), pipeline);
+        let mut world = World::new(limits(queue, kept, slow), pipeline);
         // What is kept, what is queued, and one packet more of each.
-        let result = world.run(&events, 2 * (bytes + 100));
+        let result = world.run(&events, queue.0 + kept.0 + 200);
         let ended = [Ok(()), Err(End::Closed), Err(End::Lost(Lost::Overflow)), Err(End::Lost(Lost::Closed))];
         prop_assert!(ended.contains(&result), "{:?}", result);
+    }
+}
+
+#[test]
+fn no_more_is_kept_of_what_a_client_has_not_acknowledged_than_its_bound_says() {
+    let many = (usize::MAX, usize::MAX);
+    let disconnects = SlowClient::Disconnect;
+    let packet = packet::HEADER + NUMBER + 1;
+    for kept in [(usize::MAX, 3), (3 * packet + 1, usize::MAX)] {
+        let mut world = World::new(limits(many, kept, disconnects), false);
+        world.write().unwrap();
+        world.read(usize::MAX);
+        world.acknowledge();
+        for _ in 0..10 {
+            world.send(1, true);
+            world.write().unwrap();
+        }
+        let replay = world.state.replay.as_ref().unwrap();
+        assert_eq!(replay.unacknowledged(), (3 * packet, 3));
     }
 }
 

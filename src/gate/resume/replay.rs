@@ -22,10 +22,17 @@ pub(in crate::gate) struct Replay {
     ready: VecDeque<Bytes>,
 }
 
+fn kept(limits: &LiveLimits) -> Limits {
+    Limits::new(
+        limits.unacknowledged_bytes(),
+        limits.unacknowledged_messages(),
+    )
+}
+
 impl Replay {
-    /// Keeps as much as the send queue does.
+    /// That of a client whose session is new.
     pub(in crate::gate) fn new(limits: &LiveLimits) -> Self {
-        let limits = Limits::new(limits.queue_bytes(), limits.queue_messages());
+        let limits = kept(limits);
         Self {
             endpoint: Endpoint::new(limits),
             again: Vec::new(),
@@ -35,7 +42,7 @@ impl Replay {
 
     /// That of a client which comes from another gate; `None` if the snapshot is invalid.
     pub(in crate::gate) fn adopted(limits: &LiveLimits, snapshot: Snapshot) -> Option<Self> {
-        let limits = Limits::new(limits.queue_bytes(), limits.queue_messages());
+        let limits = kept(limits);
         Some(Self {
             endpoint: Endpoint::restore(limits, snapshot).ok()?,
             again: Vec::new(),
