@@ -27,12 +27,12 @@ export function tiles(node, samples, schedulers) {
   const p99 = samples.quantiles('nano_request_seconds', {}, [0.99])?.[0]
   const held = schedulers.schedulers.filter(({ held }) => held?.running_ms >= 1000).length
   const all = [
-    ['Sessions', count(node.sessions.local + node.sessions.remote)],
+    ['Sessions here', count(node.sessions.local + node.sessions.remote)],
     ['Handled here', rate(sum(samples, 'nano_messages_handled_total', () => true))],
-    node.listeners.length ? ['Requests, p99', duration(p99)] : ['Members', count(node.members)],
-    ['Failed', rate(failed), failed > 0],
-    ['Tasks waiting', count(schedulers.waiting)],
-    ['Schedulers blocked', count(held), held > 0],
+    node.listeners.length ? ['Requests, p99', duration(p99)] : ['Members of the cluster', count(node.members)],
+    ['Failed here', rate(failed), failed > 0],
+    ['Tasks waiting here', count(schedulers.waiting)],
+    ['Schedulers blocked here', count(held), held > 0],
   ]
   show('tiles', ...all.map(([title, value, bad]) => el('div', { class: bad ? 'tile bad' : 'tile' }, el('span', {}, title), el('strong', {}, value))))
 }
@@ -165,7 +165,7 @@ export function sessions(page, inspect) {
     ['Sends', ({ messages_per_second }) => rate(messages_per_second ?? undefined), 'n'],
     ['User', ({ user }) => (user === null ? null : String(user))],
     ['Address', ({ address }) => (address ? el('code', {}, address) : null)],
-    ['Client', ({ client }) => client],
+    ['Client', ({ client }) => (client === 'local' ? 'here' : 'another gate')],
     ['Queued', ({ queue_bytes }) => bytes(queue_bytes), 'n'],
   ]
   show('sessions', table(columns, page.sessions, page.none))
