@@ -131,17 +131,19 @@ impl Seen {
         asked
     }
 
+    /// Connects one who does not resume.
+    async fn connect(&self, url: &str) -> Option<Client<Raw>> {
+        let connected = Client::builder().typed::<Raw>().connect(url).await;
+        let lost = |error: nano::Error| self.lose(format!("no way in: {error}"));
+        connected.map_err(lost).ok()
+    }
+
     /// One who plays short games, each with a session of its own. Returns as `resumes`.
     async fn plays_short_games(self: Arc<Self>, url: String) -> usize {
         let mut asked = 0;
         while !self.stops() {
-            let connected = Client::builder().typed::<Raw>().connect(&url).await;
-            let client = match connected {
-                Ok(client) => client,
-                Err(error) => {
-                    self.lose(format!("a game did not begin: {error}"));
-                    continue;
-                }
+            let Some(client) = self.connect(&url).await else {
+                continue;
             };
             let (end, stops, failed) = (Instant::now() + GAME, self.clone(), self.clone());
             let ends = move || Instant::now() > end || stops.stops();
@@ -157,13 +159,8 @@ impl Seen {
     async fn stays(self: Arc<Self>, url: String) -> usize {
         let mut asked = 0;
         while !self.stops() {
-            let connected = Client::builder().typed::<Raw>().connect(&url).await;
-            let client = match connected {
-                Ok(client) => client,
-                Err(error) => {
-                    self.lose(format!("no way back: {error}"));
-                    continue;
-                }
+            let Some(client) = self.connect(&url).await else {
+                continue;
             };
             let failed = Arc::new(AtomicUsize::new(0));
             let (stops, ended, fails) = (self.clone(), client.clone(), failed.clone());
