@@ -1,26 +1,15 @@
-//! The members that serve one session, by service, and those that served it before.
-
-use std::mem;
+//! The members that serve one session, by service.
 
 use parking_lot::RwLock;
 
-/// The bindings of one session.
+/// The bindings of one session. A list, because a session has few.
 #[derive(Debug, Default)]
-pub(crate) struct Bindings(RwLock<Members>);
-
-/// Lists, because a session has few.
-#[derive(Debug, Default)]
-struct Members {
-    /// Services, and the addresses they are bound to.
-    bound: Vec<(String, String)>,
-    /// The addresses of members at which the session has ended before it does at its gate.
-    former: Vec<String>,
-}
+pub(crate) struct Bindings(RwLock<Vec<(String, String)>>);
 
 impl Bindings {
     /// Binds a service to a member's address, or to none.
     pub(crate) fn set(&self, service: &str, address: Option<&str>) {
-        let bindings = &mut self.0.write().bound;
+        let mut bindings = self.0.write();
         let Some(address) = address else {
             return bindings.retain(|(bound, _)| bound != service);
         };
@@ -39,7 +28,6 @@ impl Bindings {
     pub(crate) fn with<R>(&self, service: &str, look: impl FnOnce(&str) -> Option<R>) -> Option<R> {
         self.0
             .read()
-            .bound
             .iter()
             .find(|(bound, _)| bound == service)
             .and_then(|(_, address)| look(address))
@@ -47,20 +35,11 @@ impl Bindings {
 
     /// Copies all bindings: services and addresses.
     pub(crate) fn list(&self) -> Vec<(String, String)> {
-        self.0.read().bound.clone()
+        self.0.read().clone()
     }
 
-    /// Removes all bindings to a member, at which the session has ended.
+    /// Removes all bindings to a member.
     pub(crate) fn forget(&self, member: &str) {
-        let mut members = self.0.write();
-        members.bound.retain(|(_, address)| address != member);
-        if !members.former.iter().any(|former| former == member) {
-            members.former.push(member.to_owned());
-        }
-    }
-
-    /// Takes the members at which the session ended before it did at its gate.
-    pub(crate) fn take_former(&self) -> Vec<String> {
-        mem::take(&mut self.0.write().former)
+        self.0.write().retain(|(_, address)| address != member);
     }
 }

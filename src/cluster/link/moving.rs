@@ -109,6 +109,7 @@ impl<S: LinkedSession> LinkState<S> {
     /// Forgets a session that another gate has now. A peer that still holds the session is to end it:
     /// the next gate could not attach it there. Returns the reader and the writer to wake.
     pub(in crate::cluster) fn session_moved(&mut self, id: i64) -> [Option<Waker>; 2] {
+        self.sender.lost.remove(&id);
         let Some(mut window) = self.sender.windows.remove(&id) else {
             return [None, None];
         };

@@ -5,7 +5,7 @@ use std::{
     task::{Poll, Waker},
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::Instant;
 
 use super::{
@@ -45,6 +45,8 @@ pub(super) struct Sender<S> {
     /// Requests in flight, of all windows.
     pub(super) requests: usize,
     pub(super) windows: FxHashMap<i64, SessionWindow<S>>,
+    /// Sessions that the peer has ended, or is to end, before they end at this gate.
+    pub(super) lost: FxHashSet<i64>,
     pub(super) user_pushes: UserPushes<Done>,
     pub(super) any_stale: bool,
     /// Sessions opened so far.
@@ -100,6 +102,7 @@ impl<S: LinkedSession> Sender<S> {
             unheard: false,
             requests: 0,
             windows: FxHashMap::default(),
+            lost: FxHashSet::default(),
             user_pushes: UserPushes::new(),
             any_stale: false,
             opened: 0,
@@ -255,6 +258,7 @@ impl<S: LinkedSession> Sender<S> {
         let count = windows.len();
         for window in windows {
             self.push(Frame::session_closed(window.session.id(), &reason));
+            self.lost.insert(window.session.id());
             forget(window, effects);
         }
         self.wake_all(effects);
@@ -266,6 +270,7 @@ impl<S: LinkedSession> Sender<S> {
         for window in self.take_windows() {
             forget(window, effects);
         }
+        self.lost = FxHashSet::default();
         self.fail_user_pushes(effects);
         self.phase = Phase::Closed;
         self.queue.clear();
@@ -355,6 +360,7 @@ impl<S: LinkedSession> Sender<S> {
     ) -> Option<Waker> {
         // The caller has another handle of the session, so this one's drop runs nothing.
         let window = self.windows.remove(&session.id());
+        self.lost.remove(&session.id());
         self.requests -= window.as_ref().map_or(0, SessionWindow::in_flight);
         (window.is_some() || always)
             .then(|| self.push(Frame::session_closed(session.id(), reason)))?
@@ -403,6 +409,7 @@ impl<S: LinkedSession> Sender<S> {
             && let Some(window) = self.windows.remove(&session)
         {
             self.requests -= window.in_flight();
+            self.lost.insert(session);
             forget(window, effects);
         }
     }

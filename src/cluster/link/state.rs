@@ -348,6 +348,12 @@ impl<S: LinkedSession> LinkState<S> {
         self.sender.session_bound(session)
     }
 
+    /// Whether the peer runs close callbacks of a session of this gate: it serves the session, or has
+    /// lost it.
+    pub(super) fn runs_callbacks_of(&self, id: i64) -> bool {
+        self.sender.windows.contains_key(&id) || self.sender.lost.contains(&id)
+    }
+
     /// Announces the end of a session to a peer that serves it, or to any with `always`.
     pub(super) fn session_closed(
         &mut self,

@@ -197,19 +197,19 @@ impl LinkStream {
         wakers.into_iter().for_each(wake);
     }
 
-    /// Returns whether the peer learns of it.
+    /// Returns whether the peer may run the session's close callbacks.
     pub(super) fn session_closed(
         &self,
         session: &Session,
         reason: &CloseReason,
         always: bool,
     ) -> bool {
-        let mut learns = always;
+        let mut runs_callbacks = always;
         self.send(|state| {
-            learns |= state.requests_of(session.id()).is_some();
+            runs_callbacks |= state.runs_callbacks_of(session.id());
             state.session_closed(session, reason, always)
         });
-        learns
+        runs_callbacks
     }
 
     /// Queues a frame to the gate of a served session.

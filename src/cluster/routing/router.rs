@@ -280,15 +280,13 @@ impl ClusterRouter for PeerRouter {
     }
 
     fn closed(&self, session: &Session, reason: &CloseReason) {
-        let mut servers = session.inner().bindings.take_former();
+        let mut servers = Vec::new();
         self.table.each(|transport| {
-            if transport.clone().session_closed(session, reason)
-                && !servers.iter().any(|server| server == transport.address())
-            {
+            if transport.clone().session_closed(session, reason) {
                 servers.push(transport.address().to_owned());
             }
         });
-        // Of another's session no login asks.
+        // Only logins ask, about sessions with a user.
         if session.user().is_some() {
             let last_servers = &self.context.node.sessions().last_servers;
             last_servers.add(session.id(), servers, Instant::now());
