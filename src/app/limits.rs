@@ -119,8 +119,8 @@ impl Limits {
     ///
     /// A client that returns and needs what is not kept any more has lost its session, with the reason
     /// `overflow`. The session of a client that is away ends when more is sent to it, or the push is
-    /// dropped: see [`slow_client`](Limits::slow_client). A change by a reload counts for clients that
-    /// connect later.
+    /// dropped: see [`slow_client`](Limits::slow_client). A reload changes at once what may wait for a
+    /// client that is away, and for clients that connect later what else is kept.
     pub fn unacknowledged_bytes(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.unacknowledged_bytes = bytes.into();
         self

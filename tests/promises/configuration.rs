@@ -117,6 +117,14 @@ async fn options_of_zero() {
             "limits.send_queue_messages",
         ),
         (
+            limits().unacknowledged_bytes(0),
+            "limits.unacknowledged_bytes",
+        ),
+        (
+            limits().unacknowledged_messages(0),
+            "limits.unacknowledged_messages",
+        ),
+        (
             limits().rate_limit(RateLimit::throttle(0, 1)),
             "limits.rate_limit",
         ),

@@ -24,8 +24,7 @@ const PUSHES: u64 = 8;
 /// Nodes that see each other so rarely that it does not show.
 const SELDOM: Duration = Duration::from_secs(60);
 
-/// A master numbers its first view after four heartbeats. They are less than a thousandth of what is
-/// counted.
+/// A master numbers its first view after four heartbeats. They are a small part of what is counted.
 const FIRST_VIEW_SOON: Duration = Duration::from_secs(1);
 
 /// The names of all cases.
