@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Expected {
-    /// By how much a count may be higher: with the compiler below, and with another. Builds of the same
-    /// code in two directories differ by up to 3 %, for what is inlined.
+    /// By how much a count may be higher: with the compiler below, and with another.
     tolerance: f64,
     tolerance_other_compiler: f64,
     compiler: String,
