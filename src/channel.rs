@@ -179,6 +179,10 @@ pub(crate) trait ChannelNetwork: Send + Sync {
     /// The number of members, and the users among them.
     fn members(&self, name: Arc<str>) -> Pending<(usize, Vec<UserId>)>;
 
+    /// Changes how many channels there may be. None that exist end.
+    #[cfg(feature = "config")]
+    fn set_limits(&self, limits: ChannelLimits);
+
     /// The channels with members on this node whose names come after `after`.
     #[cfg(feature = "admin")]
     fn list(&self, after: String, limit: usize) -> Pending<ChannelPage>;

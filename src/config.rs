@@ -307,14 +307,6 @@ impl Config {
         let live = ["deny", "log"];
         let node = old.node.changed(&new.node).into_iter();
         let node = node.filter(|key| !live.contains(key)).map(String::from);
-        let limits = old.limits.changed(&new.limits).into_iter();
-        let fixed = [
-            "memory",
-            "scheduler_capacity",
-            "max_channels",
-            "max_channels_per_session",
-        ];
-        let limits = limits.filter(|key| fixed.contains(key));
         let timeouts = old.timeouts.changed(&new.timeouts).into_iter();
         // Clients and deadlines under way count on these.
         let timeouts =
@@ -322,8 +314,7 @@ impl Config {
         let cluster = old.cluster.changed(&new.cluster).into_iter();
         let admin = old.admin.changed(&new.admin).into_iter();
         let listeners = (old.listeners != new.listeners).then(|| "listeners".to_owned());
-        node.chain(limits.map(|key| format!("limits.{key}")))
-            .chain(timeouts.map(|key| format!("timeouts.{key}")))
+        node.chain(timeouts.map(|key| format!("timeouts.{key}")))
             .chain(cluster.map(|key| format!("cluster.{key}")))
             .chain(admin.map(|key| format!("admin.{key}")))
             .chain(listeners)
@@ -393,6 +384,9 @@ impl App {
         if let Some(threads) = node.scheduler_threads.value {
             self = self.scheduler_threads(threads);
         }
+        if let Some(unique) = node.unique_users {
+            self = self.unique_users(unique);
+        }
         if node.suppress_error_replies {
             self = self.suppress_error_replies();
         }
@@ -418,7 +412,7 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
         Some(_) => Some(Logs::check(new.log())?),
         None => None,
     };
-    let (gate, times) = App::new()
+    let options = App::new()
         .limits(new.limits())
         .timeouts(new.timeouts())
         .traces(new.traces())
@@ -431,8 +425,11 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
         logs.replace(filter)?;
         new.logs = Some(logs.clone());
     }
-    limits.set(&gate);
-    node.lifecycle().set_stop_times(times);
+    limits.set(&options.settings);
+    node.memory().set_limit(options.settings.memory);
+    node.set_scheduler_capacity(options.scheduler_capacity);
+    node.set_channel_limits(options.channels);
+    node.lifecycle().set_stop_times(options.stop_times());
     if new.settings.node.deny != current.settings.node.deny {
         let (before, now) = (&current.settings.node.deny, &new.settings.node.deny);
         let gone = before.iter().filter(|network| !now.contains(network));

@@ -2,7 +2,10 @@
 
 use std::sync::{
     Arc, Weak,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+    atomic::{
+        AtomicUsize,
+        Ordering::{Acquire, Relaxed, Release},
+    },
 };
 
 use metrics::Gauge;
@@ -14,16 +17,17 @@ use tokio::sync::Notify;
 /// Each queue is charged in steps, so that those that stay short never write to the common counter.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
-    /// `usize::MAX` without a budget.
-    pub(crate) limit: usize,
-    /// 80 % of it.
-    pub(crate) mark: usize,
+    /// `usize::MAX` without a budget. Written with the mark by [`set_limit`](Self::set_limit) alone;
+    /// during a change a reader may see one of the two.
+    limit: AtomicUsize,
+    mark: AtomicUsize,
     used: AtomicUsize,
     /// The bytes above which a queue takes no more of what it may refuse.
     share: AtomicUsize,
     /// Notified when `used` passes the mark.
     pub(crate) pressed: Arc<Notify>,
-    gauge: Gauge,
+    queued_gauge: Gauge,
+    limit_gauge: Gauge,
     /// What the queues to other nodes are charged. A leaf lock, taken when a queue begins, and by who
     /// looks for the fullest.
     peers: Mutex<Vec<Weak<AtomicUsize>>>,
@@ -33,17 +37,43 @@ impl MemoryBudget {
     /// What a connection may have queued uncharged, and what its charge is a multiple of.
     pub(crate) const STEP: usize = 4 * 1024;
 
-    pub(crate) fn new(limit: Option<usize>, gauge: Gauge) -> Arc<Self> {
-        let limit = limit.unwrap_or(usize::MAX);
-        Arc::new(Self {
-            limit,
-            mark: limit / 5 * 4,
+    /// Makes a budget, of which nothing is used. The gauges show what is, and the limit.
+    pub(crate) fn new(limit: Option<usize>, queued_gauge: Gauge, limit_gauge: Gauge) -> Arc<Self> {
+        let budget = Self {
+            limit: AtomicUsize::default(),
+            mark: AtomicUsize::default(),
             used: AtomicUsize::new(0),
             share: AtomicUsize::new(usize::MAX),
             pressed: Arc::default(),
-            gauge,
+            queued_gauge,
+            limit_gauge,
             peers: Mutex::default(),
-        })
+        };
+        budget.set_limit(limit);
+        Arc::new(budget)
+    }
+
+    /// Changes the limit; `None` for none. What is queued already counts: with more than the new mark
+    /// the budget is pressed at once. Pressure ends when the queues are looked at next.
+    pub(crate) fn set_limit(&self, limit: Option<usize>) {
+        self.limit_gauge.set(limit.unwrap_or(0) as f64);
+        let limit = limit.unwrap_or(usize::MAX);
+        self.limit.store(limit, Relaxed);
+        self.mark.store(limit / 5 * 4, Relaxed);
+        // Adds nothing. A charge is either in what this reads, or reads `used` behind this, and with it
+        // the new mark: none passes the mark unseen.
+        let used = self.used.fetch_add(0, Release);
+        self.press_if_over(used);
+    }
+
+    /// The bytes that may be queued; `usize::MAX` without a limit.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+
+    /// 80 % of the limit.
+    pub(crate) fn mark(&self) -> usize {
+        self.mark.load(Relaxed)
     }
 
     /// The bytes that are charged.
@@ -60,18 +90,24 @@ impl MemoryBudget {
 
     fn change(&self, charged: usize, target: usize) {
         if target > charged {
-            self.gauge.increment((target - charged) as f64);
-            let used = self.used.fetch_add(target - charged, Relaxed) + (target - charged);
-            if used >= self.mark {
-                if used >= self.limit {
-                    // Until the queues have been looked at, only those that are read get more.
-                    self.share.store(Self::STEP, Relaxed);
-                }
-                self.pressed.notify_one();
-            }
+            self.queued_gauge.increment((target - charged) as f64);
+            // Pairs with the release of `set_limit`.
+            let used = self.used.fetch_add(target - charged, Acquire) + (target - charged);
+            self.press_if_over(used);
         } else if target < charged {
-            self.gauge.decrement((charged - target) as f64);
+            self.queued_gauge.decrement((charged - target) as f64);
             self.used.fetch_sub(charged - target, Relaxed);
+        }
+    }
+
+    /// Lets the queues be looked at, if so much is used that it passes the mark.
+    fn press_if_over(&self, used: usize) {
+        if used >= self.mark() {
+            if used >= self.limit() {
+                // Until the queues have been looked at, only those that are read get more.
+                self.share.store(Self::STEP, Relaxed);
+            }
+            self.pressed.notify_one();
         }
     }
 
@@ -156,10 +192,12 @@ impl Drop for PeerCharge {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     fn budget(limit: usize) -> Arc<MemoryBudget> {
-        MemoryBudget::new(Some(limit), Gauge::noop())
+        MemoryBudget::new(Some(limit), Gauge::noop(), Gauge::noop())
     }
 
     #[test]
@@ -188,6 +226,30 @@ mod tests {
         assert!(!memory.is_slow(9 * MemoryBudget::STEP));
         memory.charge(&mut charged, 10 * MemoryBudget::STEP);
         assert!(memory.is_slow(9 * MemoryBudget::STEP) && !memory.is_slow(MemoryBudget::STEP));
+    }
+
+    #[tokio::test]
+    async fn a_lower_limit_presses_at_once_and_counts_what_was_queued_without_one() {
+        let memory = MemoryBudget::new(None, Gauge::noop(), Gauge::noop());
+        let mut charged = 0;
+        memory.charge(&mut charged, 10 * MemoryBudget::STEP);
+        for (limit, pressed, refuses) in [
+            (Some(13), false, false),
+            (Some(12), true, false),
+            (Some(10), true, true),
+            (None, false, false),
+            (Some(1), true, true),
+        ] {
+            memory.set_share(usize::MAX);
+            memory.set_limit(limit.map(|steps| steps * MemoryBudget::STEP));
+            let notified = memory.pressed.notified().now_or_never().is_some();
+            let is_slow = memory.is_slow(2 * MemoryBudget::STEP);
+            assert_eq!((notified, is_slow), (pressed, refuses), "{limit:?}");
+        }
+        memory.set_share(usize::MAX);
+        memory.set_limit(Some(20 * MemoryBudget::STEP));
+        memory.charge(&mut charged, 16 * MemoryBudget::STEP);
+        assert!(memory.pressed.notified().now_or_never().is_some());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Serial executors for user code: tasks, async tasks and timers that never overlap.
 //!
-//! Files, from the bottom up: `runnable`, `clock`, `timer_queue`, `suspended`, and `watch`, which
+//! Files, from the bottom up: `runnable`, `capacity`, `clock`, `timer_queue`, `suspended`, and `watch`, which
 //! reports tasks that block for long. `executor` gives turns to runnables, and `pool` is its public
 //! handle. `strand` is the queue behind a scheduler; `task` and `timer` queue on a strand.
 //!
@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+mod capacity;
 mod clock;
 #[cfg(feature = "cron")]
 mod cron;
@@ -49,7 +50,7 @@ use crate::{
     trace::{current_trace, propagate, within, within_span},
 };
 
-pub(crate) use self::watch::TaskLabel;
+pub(crate) use self::{capacity::Capacity, watch::TaskLabel};
 pub use self::{
     pool::Pool,
     runnable::{PushError, Task},
@@ -105,13 +106,15 @@ impl Scheduler {
     }
 
     /// Returns the number of waiting tasks at which [`push_task`](Self::push_task) refuses more.
+    ///
+    /// A reload of the node's configuration may change it, for schedulers that the node makes.
     pub fn capacity(&self) -> usize {
-        self.0.capacity
+        self.0.capacity.get()
     }
 
     /// Whether [`push_task`](Self::push_task) would refuse a task now.
     pub fn is_full(&self) -> bool {
-        self.len() >= self.0.capacity
+        self.len() >= self.capacity()
     }
 
     /// Whether the calling thread is running a task of this scheduler now.
@@ -354,6 +357,11 @@ impl Pool {
     ///
     /// The name appears in logs.
     pub fn scheduler(&self, name: impl Into<Arc<str>>, capacity: usize) -> Scheduler {
+        self.sharing(name, Capacity::new(capacity))
+    }
+
+    /// Makes a scheduler whose capacity is that of others.
+    pub(crate) fn sharing(&self, name: impl Into<Arc<str>>, capacity: Capacity) -> Scheduler {
         Scheduler(Strand::new(
             name.into(),
             capacity,
@@ -383,7 +391,7 @@ impl fmt::Debug for Scheduler {
         f.debug_struct("Scheduler")
             .field("name", &self.name())
             .field("len", &self.len())
-            .field("capacity", &self.0.capacity)
+            .field("capacity", &self.capacity())
             .finish()
     }
 }

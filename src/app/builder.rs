@@ -21,10 +21,7 @@ use crate::{
     serialize::Serializer,
 };
 #[cfg(feature = "config")]
-use crate::{
-    gate::LiveLimits,
-    handle::{Handle, StopTimes},
-};
+use crate::{gate::LiveLimits, handle::Handle};
 
 /// Describes a node: its components, where clients connect, and everything that can be chosen about
 /// it.
@@ -273,6 +270,8 @@ impl App {
     /// Lets each user have one session in the cluster: [`Session::login`](crate::Session::login)
     /// replaces the others, or is refused while there is one. Give all nodes the same.
     ///
+    /// The key `unique_users` of a configuration says the same.
+    ///
     /// [`bind`](crate::Session::bind) stays as it is: it claims nothing. A later login of the user
     /// ends sessions that are only bound, too.
     ///
@@ -318,16 +317,15 @@ impl App {
         self
     }
 
-    /// What a reload may change: limits and time-outs of clients, and of the node's end.
+    /// What a reload may change: limits, and the time-outs of clients and of the node's end.
     ///
     /// # Errors
     /// Names the option that is not valid.
     #[cfg(feature = "config")]
-    pub(crate) fn into_live(self) -> Result<(GateConfig, StopTimes)> {
+    pub(crate) fn into_live(self) -> Result<NodeConfig> {
         self.config.check_durations()?;
-        self.config.settings.check_limits()?;
-        let times = self.config.stop_times();
-        Ok((self.config.settings, times))
+        self.config.check_limits()?;
+        Ok(self.config)
     }
 
     /// Sets what [`Handle::reload`](crate::Handle::reload) and SIGHUP do.

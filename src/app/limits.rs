@@ -8,6 +8,10 @@ use crate::{
 
 /// The bounds of a node: what one client, one scheduler and all clients together may use.
 ///
+/// A [reload](crate::Handle::reload) of the configuration changes all of them at once, but for
+/// [`max_packet`](Limits::max_packet) and what a client that is connected has
+/// [unacknowledged](Limits::unacknowledged_bytes): new ones are for clients that connect later.
+///
 /// ```
 /// use nano::{App, Limits, RateLimit, SlowClient};
 ///
@@ -149,6 +153,9 @@ impl Limits {
     /// clients with the fullest queues are disconnected, until 80 % is left. Up to 4 KiB of each client,
     /// and 64 KiB of each queue to a node, are not counted.
     ///
+    /// A reload may change it, also from and to `None`. What is queued already counts: a lower limit
+    /// that is used up disconnects clients at once, and a higher one lets the queues take more again.
+    ///
     /// It bounds what is queued, not what the process takes: allocators keep some of what is freed,
     /// and the application has memory of its own.
     pub fn memory(mut self, bytes: impl Into<Option<usize>>) -> Self {
@@ -158,7 +165,8 @@ impl Limits {
 
     /// How many tasks may wait on one scheduler. 16,384 unless set; not zero.
     ///
-    /// Beyond it connections stop reading, and tasks the application pushes are refused.
+    /// Beyond it connections stop reading, and tasks the application pushes are refused. A reload changes
+    /// it for schedulers that exist, too; tasks that wait stay.
     pub fn scheduler_capacity(mut self, tasks: usize) -> Self {
         self.scheduler_capacity = tasks;
         self
@@ -169,7 +177,7 @@ impl Limits {
     ///
     /// A join or publication that would make one more fails with
     /// [`code::TOO_MANY`](crate::code::TOO_MANY). A channel that has members already when this node
-    /// becomes its owner is not refused.
+    /// becomes its owner is not refused. Channels that exist stay when a reload lowers the bound.
     pub fn max_channels(mut self, channels: usize) -> Self {
         self.channels.most = channels;
         self
@@ -177,7 +185,7 @@ impl Limits {
 
     /// How many [channels](crate::Channel) each session of this gate may be in. 1,000 unless set; not
     /// zero. Further joins fail with [`code::TOO_MANY`](crate::code::TOO_MANY), and a session in more
-    /// channels does not move to this gate.
+    /// channels does not move to this gate. When a reload lowers the bound, no session leaves a channel.
     pub fn max_channels_per_session(mut self, channels: usize) -> Self {
         self.channels.per_session = channels;
         self

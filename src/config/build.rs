@@ -27,7 +27,7 @@ pub(super) fn limits(section: &LimitsSection) -> Limits {
         }
     };
     let limits = match section.memory.value {
-        Some(memory) => Limits::new().memory(memory.0),
+        Some(memory) => Limits::new().memory(memory.map(|it| it.0)),
         None => Limits::new(),
     };
     limits

@@ -4,7 +4,7 @@ use super::{
     setting::{Setting, mismatch, quote},
     value::Value,
 };
-use crate::{gate::SlowClient, log_format::LogFormat};
+use crate::{gate::SlowClient, handle::Unique, log_format::LogFormat};
 
 /// What happens to a client that exceeds the rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,13 @@ names! {
     SlowClient {
         "disconnect" => SlowClient::Disconnect,
         "drop-pushes" => SlowClient::DropPushes,
+    }
+}
+
+names! {
+    Unique {
+        "replace" => Unique::Replace,
+        "reject" => Unique::Reject,
     }
 }
 

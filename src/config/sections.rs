@@ -9,7 +9,7 @@ use super::{
     setting::{Secret, Setting, Size, Unset},
     value::Value,
 };
-use crate::{gate::SlowClient, log_format::LogFormat, net::network::Network};
+use crate::{gate::SlowClient, handle::Unique, log_format::LogFormat, net::network::Network};
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -39,12 +39,14 @@ section! {
         expose_errors: bool = false,
         /// Whether failed requests stay without an answer, as in Go nano.
         suppress_error_replies: bool = false,
+        /// What a login does while its user has another session in the cluster: replace ends that
+        /// one, reject refuses the login. The same on all nodes.
+        unique_users: Option<Unique> = None,
     }
 }
 
 section! {
-    /// Bounds of clients and schedulers. Taken by a reload, but for memory, scheduler_capacity and
-    /// those of channels.
+    /// Bounds of clients, schedulers and channels. Taken by a reload.
     LimitsSection {
         /// The longest packet body a client may send. At most 16777215 bytes. After a reload for
         /// new connections.
@@ -75,15 +77,14 @@ section! {
         /// What happens to a client whose send queue is full.
         slow_client: SlowClient = SlowClient::Disconnect,
         /// How many bytes may be queued for all clients and other nodes together; at the bound the
-        /// slowest clients are disconnected. A quarter of the memory there is unless set. Not taken by
-        /// a reload.
-        memory: Unset<Size> = Unset::like("\"256MiB\""),
-        /// How many tasks may wait on one scheduler.
+        /// slowest clients are disconnected. A quarter of the memory there is unless set.
+        memory: Unset<Option<Size>> = Unset::like("\"256MiB\""),
+        /// How many tasks may wait on one scheduler. Those that wait stay.
         scheduler_capacity: usize = 16384,
-        /// How many channels this node may own at a time, with members or a history. Not taken by a
-        /// reload.
+        /// How many channels this node may own at a time, with members or a history. Those that
+        /// exist stay.
         max_channels: usize = 100000,
-        /// How many channels each session of this gate may be in. Not taken by a reload.
+        /// How many channels each session of this gate may be in. Those it is in stay.
         max_channels_per_session: usize = 1000,
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::value::Value;
-use crate::net::network::Network;
+use crate::{handle::Unique, net::network::Network};
 
 /// A type that a key may have.
 pub(super) trait Setting {
@@ -428,6 +428,8 @@ macro_rules! blank {
 blank! {
     usize = 0,
     Size = Size(0),
+    Option<Size> = None,
+    Unique = Unique::Replace,
     Duration = Duration::ZERO,
     String = String::new(),
     Secret = Secret(String::new()),

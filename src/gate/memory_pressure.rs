@@ -27,7 +27,7 @@ pub(super) async fn run(gate: Weak<Shared>) {
         pressed.notified().await;
         let (begun, mut disconnected, mut pressed) = (Instant::now(), 0, false);
         while let Some(gate) = gate.upgrade()
-            && gate.memory.used() >= gate.memory.mark
+            && gate.memory.used() >= gate.memory.mark()
         {
             pressed = true;
             disconnected += gate.relieve();
@@ -53,15 +53,15 @@ impl Shared {
         let queued: Vec<_> = sessions.iter().filter_map(queued).collect();
         let mut bytes = self.memory.peers();
         bytes.extend(queued.iter().map(|(_, bytes)| *bytes));
-        let share = share(&mut bytes, self.memory.mark);
+        let share = share(&mut bytes, self.memory.mark());
         self.memory.set_share(share);
-        if self.memory.used() < self.memory.limit {
+        if self.memory.used() < self.memory.limit() {
             return 0;
         }
         let slow: Vec<_> = queued.iter().filter(|(_, bytes)| *bytes > share).collect();
         if !slow.is_empty() {
             warn!(
-                limit = self.memory.limit,
+                limit = self.memory.limit(),
                 share,
                 clients = slow.len(),
                 "memory budget used up: disconnecting the slowest clients"

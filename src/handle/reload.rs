@@ -6,6 +6,8 @@ use super::{
     certificates::Certificates,
     node_handle::{Handle, Inner, Reload},
 };
+#[cfg(feature = "config")]
+use crate::channel::ChannelLimits;
 use crate::error::{Error, Result, code};
 
 impl Handle {
@@ -25,7 +27,7 @@ impl Handle {
     /// Reads the configuration again that the node was started with, and the certificate files, also
     /// those of [`ClusterTls`](crate::ClusterTls).
     ///
-    /// Limits, time-outs, denied networks and certificates change at once; the functions of
+    /// Limits, most time-outs, denied networks and certificates change at once; the functions of
     /// `Config::on_reload` take the rest. Keys that need a restart are logged, and keep their values.
     ///
     /// # Errors
@@ -49,6 +51,21 @@ impl Handle {
         spawn_blocking(all_or_nothing)
             .await
             .map_err(|error| Error::unavailable(error.to_string()))?
+    }
+
+    /// Changes how many tasks may wait on each scheduler.
+    #[cfg(feature = "config")]
+    pub(crate) fn set_scheduler_capacity(&self, tasks: usize) {
+        self.0.schedulers.set_capacity(tasks);
+    }
+
+    /// Changes how many channels there may be.
+    #[cfg(feature = "config")]
+    pub(crate) fn set_channel_limits(&self, limits: ChannelLimits) {
+        let parts = self.0.parts.get();
+        if let Some(channels) = parts.and_then(|parts| parts.channels.upgrade()) {
+            channels.set_limits(limits);
+        }
     }
 
     /// Whether there is a configuration to read again.

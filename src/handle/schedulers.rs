@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use crate::scheduler::{Pool, Scheduler};
+use crate::scheduler::{Capacity, Pool, Scheduler};
 
 /// The pool of a node, its default scheduler, and the capacity of those it makes.
 #[derive(Clone)]
 pub(crate) struct Schedulers {
     pool: Pool,
     default: Scheduler,
-    capacity: usize,
+    capacity: Capacity,
 }
 
 impl Schedulers {
     pub(crate) fn new(pool: Pool, capacity: usize) -> Self {
+        let capacity = Capacity::new(capacity);
         Self {
-            default: pool.scheduler("node", capacity),
+            default: pool.sharing("node", capacity.clone()),
             pool,
             capacity,
         }
@@ -32,6 +33,12 @@ impl Schedulers {
 
     /// Makes a scheduler on the node's threads.
     pub(crate) fn create(&self, name: impl Into<Arc<str>>) -> Scheduler {
-        self.pool.scheduler(name, self.capacity)
+        self.pool.sharing(name, self.capacity.clone())
+    }
+
+    /// Changes how many tasks may wait on each scheduler, also on those that were made before.
+    #[cfg(feature = "config")]
+    pub(super) fn set_capacity(&self, tasks: usize) {
+        self.capacity.set(tasks);
     }
 }

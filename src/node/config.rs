@@ -87,16 +87,24 @@ impl NodeConfig {
     /// Names the invalid option.
     pub(super) fn check(&mut self) -> Result {
         self.check_durations()?;
+        self.check_limits()?;
         member::check_version(&self.version)
             .map_err(|fault| invalid(format!("version: {fault}")))?;
+        self.cluster.check()
+    }
+
+    /// Validates the limits, all of which a reload may change.
+    ///
+    /// # Errors
+    /// Names the invalid one.
+    pub(crate) fn check_limits(&self) -> Result {
         not_zero("limits.scheduler_capacity", self.scheduler_capacity == 0)?;
         not_zero("limits.max_channels", self.channels.most == 0)?;
         not_zero(
             "limits.max_channels_per_session",
             self.channels.per_session == 0,
         )?;
-        self.settings.check_limits()?;
-        self.cluster.check()
+        self.settings.check_limits()
     }
 
     pub(crate) fn stop_times(&self) -> StopTimes {

@@ -126,10 +126,11 @@ impl Running {
             )?),
             None => None,
         };
-        if let Some(limit) = config.settings.memory {
-            metrics.memory_limit.set(limit as f64);
-        }
-        let memory = MemoryBudget::new(config.settings.memory, metrics.memory_queued.clone());
+        let memory = MemoryBudget::new(
+            config.settings.memory,
+            metrics.memory_queued.clone(),
+            metrics.memory_limit.clone(),
+        );
         let handle = Handle::new(HandleConfig {
             schedulers,
             memory,

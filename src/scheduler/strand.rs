@@ -15,6 +15,7 @@ use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
 
 use super::{
+    capacity::Capacity,
     executor::Executor,
     runnable::{PushError, Runnable, Task},
     watch::{Progress, Queue, TaskLabel},
@@ -39,7 +40,7 @@ thread_local! {
 /// The queue behind a scheduler.
 pub(super) struct Strand {
     pub(super) name: Arc<str>,
-    pub(super) capacity: usize,
+    pub(super) capacity: Capacity,
     /// Interval between the checks of `poll_until` timers.
     pub(super) precision: Duration,
     pub(super) executor: Arc<Executor>,
@@ -64,7 +65,7 @@ struct State {
     scheduled: bool,
     /// Set when the executor has ended: a task queued now would never run.
     closed: bool,
-    /// The queue length that is logged next; doubles with each warning.
+    /// The queue length that is logged next, if it is half of the capacity; doubles with each warning.
     warn_length: usize,
     /// The duration of a turn that is logged next; doubles with each warning.
     warn_turn: Duration,
@@ -73,16 +74,15 @@ struct State {
 impl Strand {
     pub(super) fn new(
         name: Arc<str>,
-        capacity: usize,
+        capacity: Capacity,
         precision: Duration,
         executor: Arc<Executor>,
     ) -> Arc<Self> {
-        let capacity = capacity.max(1);
         let state = State {
             queue: VecDeque::new(),
             scheduled: false,
             closed: false,
-            warn_length: capacity.div_ceil(2).max(2),
+            warn_length: 2,
             warn_turn: LONG_TURN,
         };
         let progress = Arc::new(Progress::new(name.clone()));
@@ -139,7 +139,7 @@ impl Strand {
         if self.executor.is_closing() {
             return Err(PushError::Closed(task));
         }
-        self.insert(task, self.capacity)
+        self.insert(task, self.capacity.get())
     }
 
     pub(super) fn push_always(self: &Arc<Self>, task: Task) -> Result<(), Task> {
@@ -148,6 +148,7 @@ impl Strand {
 
     /// Queues a task unless `limit` tasks wait, and submits an idle strand to the executor.
     fn insert(self: &Arc<Self>, task: Task, limit: usize) -> Result<(), PushError> {
+        let capacity = self.capacity.get();
         let (idle, long) = {
             let mut state = self.state.lock();
             if state.closed {
@@ -158,7 +159,7 @@ impl Strand {
                 return Err(PushError::Full(task));
             }
             state.queue.push_back(task);
-            let long = length + 1 >= state.warn_length;
+            let long = length + 1 >= state.warn_length.max(capacity.div_ceil(2));
             if long {
                 state.warn_length = (length + 1).saturating_mul(2);
             }
@@ -168,7 +169,7 @@ impl Strand {
             )
         };
         if let Some(length) = long {
-            let (scheduler, capacity) = (&*self.name, self.capacity);
+            let scheduler = &*self.name;
             warn!(scheduler, length, capacity, "scheduler queue is long");
         }
         if idle && !self.executor.submit(self.clone()) {
@@ -249,7 +250,8 @@ impl Strand {
     /// when the queue has drained to half.
     pub(super) fn is_ready(&self) -> bool {
         let state = self.state.lock();
-        if state.closed || self.executor.is_closing() || self.waiting(&state) < self.capacity {
+        if state.closed || self.executor.is_closing() || self.waiting(&state) < self.capacity.get()
+        {
             return true;
         }
         self.drain_awaited.store(true, Ordering::Relaxed);
@@ -260,7 +262,7 @@ impl Strand {
         {
             let state = self.state.lock();
             if !self.drain_awaited.load(Ordering::Relaxed)
-                || self.waiting(&state) > self.capacity / 2
+                || self.waiting(&state) > self.capacity.get() / 2
             {
                 return;
             }
@@ -306,6 +308,6 @@ impl Queue for Strand {
     }
 
     fn capacity(&self) -> usize {
-        self.capacity
+        self.capacity.get()
     }
 }

@@ -129,8 +129,6 @@ fn every_option_that_is_data_has_a_key() {
         ("App", "listen"),
         ("App", "tcp"),
         ("App", "websocket"),
-        // Of the program, whose logins rely on it.
-        ("App", "unique_users"),
         // Of the program.
         ("App", "dictionary"),
         ("App", "dictionary_from_routes"),

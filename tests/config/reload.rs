@@ -1,42 +1,18 @@
 //! What a node takes while it runs, on SIGHUP and by its handle.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{fs, time::Duration};
 
 use nano::{App, Config, Error, Limits, code};
-use tempfile::TempDir;
 
 use crate::{
     configured::Configured,
+    file::File,
     support::{RawClient, eventually, within},
 };
 
-const LISTENER: &str = "[[listeners]]\naddress = \"127.0.0.1:0\"\n";
-
-struct File {
-    _folder: TempDir,
-    path: PathBuf,
-}
-
-impl File {
-    fn new(text: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node.toml");
-        let file = Self {
-            _folder: folder,
-            path,
-        };
-        file.write(text);
-        file
-    }
-
-    fn write(&self, text: &str) {
-        fs::write(&self.path, format!("{text}\n{LISTENER}")).unwrap();
-    }
-}
-
 #[tokio::test]
 async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
-    let mut node = Configured::start("log = \"error\"", LISTENER).await;
+    let mut node = Configured::start("log = \"error\"", File::LISTENER).await;
     let address = node.address("listening on ");
     let mut reloaded = async |text: &str| {
         node.reload(text).await;
@@ -48,6 +24,10 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
     for (text, reason) in [
         ("[limits]\nmax_conections = 1", "max_connections"),
         ("[limits]\nmax_packet = 0", "limits.max_packet must be"),
+        (
+            "[limits]\nmax_channels = 0",
+            "limits.max_channels must not be zero",
+        ),
         ("log = \"=,=\"", "invalid filter"),
         ("log = \"inof\"", "did you mean info?"),
     ] {
@@ -57,12 +37,12 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
     }
     assert_eq!(client.call(1, "Echo.Echo", "still").await, "still");
 
-    let text = "log = \"info\"\n[timeouts]\nrequest = \"1s\"\nshutdown = \"1s\"";
+    let text = "log = \"info\"\nunique_users = \"reject\"\n\
+        [timeouts]\nrequest = \"1s\"\nshutdown = \"1s\"\n\
+        [limits]\nmemory = \"8MiB\"\nscheduler_capacity = 9\nmax_channels = 9\nmax_channels_per_session = 9";
     let line = reloaded(text).await;
     assert!(
-        line.contains("WARN")
-            && line.contains("timeouts.request")
-            && !line.contains("timeouts.shutdown"),
+        line.contains("WARN") && line.contains("[\"unique_users\", \"timeouts.request\"]"),
         "{line}"
     );
     assert_eq!(client.call(2, "Echo.Echo", "still").await, "still");
@@ -74,8 +54,7 @@ async fn a_hangup_takes_the_new_limits_deny_list_and_log_filter() {
 #[tokio::test]
 async fn a_reload_leaves_networks_that_others_have_denied() {
     let file = File::new("deny = [\"192.0.2.0/24\", \"198.51.100.0/24\"]");
-    let config = Config::load(&file.path).unwrap();
-    let node = App::new().config(&config).start().await.unwrap();
+    let node = file.start().await;
     let list = node.handle().deny_list();
     list.add(["203.0.113.7".parse().unwrap()]);
     file.write("deny = [\"198.51.100.0/24\", \"10.0.0.0/8\"]");
@@ -88,8 +67,7 @@ async fn a_reload_leaves_networks_that_others_have_denied() {
 #[tokio::test]
 async fn a_reload_changes_limits_of_clients_that_are_connected() {
     let file = File::new("[limits]\nmax_connections = 2");
-    let config = Config::load(&file.path).unwrap();
-    let node = App::new().config(&config).start().await.unwrap();
+    let node = file.start().await;
     let connect = async || RawClient::tcp(node.addresses()[0]).await;
     let mut first = connect().await;
     first.handshake().await;
@@ -121,8 +99,7 @@ async fn a_reload_changes_limits_of_clients_that_are_connected() {
 #[tokio::test]
 async fn a_reload_changes_timeouts_of_new_clients_and_of_the_end() {
     let file = File::new("[timeouts]\ndrain = \"1m\"");
-    let config = Config::load(&file.path).unwrap();
-    let node = App::new().config(&config).start().await.unwrap();
+    let node = file.start().await;
     let connect = async || RawClient::tcp(node.addresses()[0]).await;
     let mut earlier = connect().await;
     earlier.handshake().await;

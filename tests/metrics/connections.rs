@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     future::pending,
     io,
     sync::{
@@ -15,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, Limits, Listener, Network, RateLimit, SlowClient, Timeouts, metrics as names,
+    App, Config, Limits, Listener, Network, RateLimit, SlowClient, Timeouts, metrics as names,
     packet::Decoder,
     transport::{Accepted, Acceptor, Transport},
 };
@@ -259,6 +260,25 @@ impl Acceptor for Clients {
             None => pending().await,
         }
     }
+}
+
+#[tokio::test]
+async fn a_reload_changes_the_memory_budget_that_is_shown() {
+    let mut counts = Counts::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    let write = |memory: &str| fs::write(&file, format!("[limits]\nmemory = {memory}")).unwrap();
+    write("\"8MiB\"");
+    let config = Config::load(&file).unwrap();
+    let node = start(App::new().config(&config)).await;
+    let limit = Series::of(&node).named(names::MEMORY_LIMIT);
+    counts.expect(&limit, 8 << 20).await;
+    write("\"9MiB\"");
+    drop(counts);
+    let mut counts = Counts::start().await;
+    node.handle().reload().await.unwrap();
+    counts.expect(&limit, 9 << 20).await;
+    node.shutdown().await;
 }
 
 #[tokio::test]

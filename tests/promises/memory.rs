@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     future::pending,
     io,
     sync::{
@@ -14,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use nano::{
-    App, CloseReason, Group, Limits, Listener, Node, code,
+    App, CloseReason, Config, Group, Limits, Listener, Node, code,
     packet::Decoder,
     transport::{Accepted, Acceptor, Transport},
 };
@@ -82,9 +83,9 @@ struct World {
 }
 
 impl World {
-    async fn new(limits: Limits) -> Self {
+    async fn new(app: App) -> Self {
         let (connect, clients) = mpsc::unbounded_channel();
-        let (app, ends) = Ends::of(App::new().limits(limits));
+        let (app, ends) = Ends::of(app);
         let listener = Listener::custom(Clients(clients));
         let node = app.listen(listener).start().await.unwrap();
         let room = Group::new("room");
@@ -123,7 +124,7 @@ async fn clients_that_do_not_read_are_disconnected_at_the_budget_and_readers_los
     let limits = Limits::new()
         .send_queue_bytes(1024 * KIB)
         .memory(1024 * KIB);
-    let world = World::new(limits).await;
+    let world = World::new(App::new().limits(limits)).await;
     for _ in 0..20 {
         world.join(false).await;
     }
@@ -173,4 +174,49 @@ async fn a_budget_below_the_queue_of_one_client_is_refused() {
         error.message().starts_with("limits.memory is 65535"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_reload_of_the_budget_counts_what_is_queued_and_lifts_the_pressure() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    let write = |memory: &str| {
+        let limits = "send_queue_bytes = \"64KiB\"\nslow_client = \"drop-pushes\"";
+        fs::write(&file, format!("[limits]\n{limits}\n{memory}")).unwrap();
+    };
+    write("memory = \"off\"");
+    let config = Config::load(&file).unwrap();
+    let world = World::new(App::new().config(&config)).await;
+    let reload = async |memory: &str| {
+        write(memory);
+        world.node.handle().reload().await.unwrap();
+    };
+    world.join(false).await;
+    let stalled = world.node.handle().sessions().list().pop().unwrap();
+    world.join(false).await;
+    let push = |bytes: usize| stalled.push_raw("onState", vec![b'x'; bytes]);
+    // Queued while there is no budget.
+    push(52 * KIB).unwrap();
+
+    // 80 % of it is used, so that the fullest queue refuses more; no client is disconnected.
+    reload("memory = \"64KiB\"").await;
+    eventually("a push is refused", || push(1).is_err()).await;
+    assert_eq!(push(1).unwrap_err().code(), code::TOO_MANY);
+    for room in ["memory = \"128KiB\"", "memory = \"off\"", ""] {
+        reload(room).await;
+        eventually("a push is taken", || push(1).is_ok()).await;
+        reload("memory = \"64KiB\"").await;
+        eventually("a push is refused", || push(1).is_err()).await;
+    }
+
+    // A budget that is used up already: nothing more needs to be pushed.
+    reload("memory = \"off\"").await;
+    eventually("a push is taken", || push(1).is_ok()).await;
+    for session in world.node.handle().sessions().list() {
+        while session.push_raw("onState", vec![b'x'; KIB]).is_ok() {}
+    }
+    assert_eq!(world.ends.count(), 0);
+    reload("memory = \"64KiB\"").await;
+    eventually("both are disconnected", || world.ends.count() == 2).await;
+    assert_eq!(world.ends.last(), CloseReason::SlowClient);
 }

@@ -208,6 +208,11 @@ impl Driver {
             Input::Gate { from, message } => self.gate.receive(&from, message, now, &mut gate),
             Input::Move(step) => self.take_step(step, now, &mut gate),
             Input::Members { channel, call } => self.members(&channel, call),
+            #[cfg(feature = "config")]
+            Input::Limits(limits) => {
+                self.owner.max_channels = limits.most;
+                self.gate.max_per_member = limits.per_session;
+            }
             #[cfg(feature = "admin")]
             Input::List {
                 after,

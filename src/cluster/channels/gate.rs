@@ -63,7 +63,7 @@ pub(super) struct Gate<M, T> {
     last_join: u64,
     /// The number of members of all channels.
     pub(super) memberships: usize,
-    /// The most channels of one member.
+    /// The most channels of one member. It may change; a member that is in more stays in them.
     pub(super) max_per_member: usize,
 }
 

@@ -15,6 +15,8 @@ use super::{
     request::Request,
     view::Address,
 };
+#[cfg(feature = "config")]
+use crate::channel::ChannelLimits;
 #[cfg(feature = "admin")]
 use crate::channel::ChannelPage;
 use crate::{
@@ -55,6 +57,9 @@ pub(super) enum Input {
     Move(MoveInput),
     /// Which members does this gate have?
     Members { channel: Name, call: NodeCall },
+    /// How many channels there may be has changed.
+    #[cfg(feature = "config")]
+    Limits(ChannelLimits),
     /// Which channels have members here?
     #[cfg(feature = "admin")]
     List {

@@ -38,8 +38,9 @@ pub(super) struct Owner<T> {
     view: View,
     collection: Collection,
     channels: HashMap<Name, Owned>,
-    /// The most channels, apart from those that have members already when their owner changes.
-    max_channels: usize,
+    /// The most channels, apart from those that have members already when their owner changes. It may
+    /// change; those beyond it stay.
+    pub(super) max_channels: usize,
     waiting: VecDeque<Request<T>>,
     epochs: Epochs,
     history_bytes: usize,

@@ -456,6 +456,12 @@ impl ChannelNetwork for Network {
         })
     }
 
+    #[cfg(feature = "config")]
+    fn set_limits(&self, limits: ChannelLimits) {
+        // An error means that the node has stopped.
+        let _ = self.inbox.push(Input::Limits(limits), 0);
+    }
+
     #[cfg(feature = "admin")]
     fn list(&self, after: String, limit: usize) -> Pending<ChannelPage> {
         let (reply, page) = oneshot::channel();

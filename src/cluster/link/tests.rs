@@ -171,7 +171,7 @@ fn a_session_that_fills_the_queue_waits_until_half_of_it_is_sent_and_others_do_n
 #[test]
 fn a_queue_above_its_share_of_the_memory_budget_takes_no_more_until_it_is_below() {
     let (stream, (session, _)) = (up(), mock::session());
-    let memory = MemoryBudget::new(Some(1024 * 1024), Gauge::noop());
+    let memory = MemoryBudget::new(Some(1024 * 1024), Gauge::noop(), Gauge::noop());
     stream.input(|state| state.charge_to(PeerCharge::new(&memory)));
     memory.set_share(PeerCharge::STEP);
     let (sent, mut reader) = fill(&stream, &session, FAIR_SHARE);
@@ -198,7 +198,7 @@ fn a_queue_above_its_share_of_the_memory_budget_takes_no_more_until_it_is_below(
 fn a_session_with_little_queued_goes_on_as_soon_as_the_queue_is_below_its_share_of_the_budget() {
     const SHARE: usize = 2 * MESSAGE_BYTES;
     let (stream, (small, _)) = (up(), mock::session());
-    let memory = MemoryBudget::new(Some(4 * SHARE), Gauge::noop());
+    let memory = MemoryBudget::new(Some(4 * SHARE), Gauge::noop(), Gauge::noop());
     stream.input(|state| state.charge_to(PeerCharge::new(&memory)));
     memory.set_share(SHARE);
     // None of these may send twice, but each once.
