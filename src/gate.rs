@@ -70,6 +70,8 @@ mod session_guard;
 mod shared;
 #[cfg(test)]
 mod simulation;
+mod timed_out;
+mod traffic;
 mod tunnel;
 mod tunnel_service;
 mod upgrade_request;
@@ -86,6 +88,9 @@ pub(crate) use self::{
     live_limits::LiveLimits,
     obstacle::Staying,
 };
+
+#[cfg(feature = "admin")]
+pub(crate) use self::timed_out::TimedOut;
 
 use self::{
     accept::{accept, accept_custom},
@@ -213,6 +218,12 @@ impl Gate {
     /// The limits of clients, which may change at any time.
     pub(crate) fn limits(&self) -> &Arc<LiveLimits> {
         &self.shared.limits
+    }
+
+    /// The routes of requests that have timed out lately.
+    #[cfg(feature = "admin")]
+    pub(crate) fn timed_out(&self) -> &Arc<TimedOut> {
+        &self.shared.timed_out
     }
 
     /// Moves sessions that can be resumed to other gates, for as long as it is polled.

@@ -1,5 +1,7 @@
 //! Sessions, as the API shows them.
 
+use std::sync::atomic::Ordering;
+
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -77,11 +79,24 @@ pub(super) async fn located(state: &AdminState, query: &Query) -> Result<Value, 
     let missing = || ApiError::bad_request("the parameter user is missing");
     let user = query.text("user").ok_or_else(missing)?;
     // A query has no types: what reads as a number may be a text.
-    let mut found = match user.parse::<i64>() {
-        Ok(number) => locate(state, &number.into()).await?,
-        Err(_) => Vec::new(),
+    let by_number = async {
+        match user.parse::<i64>() {
+            Ok(number) => locate(state, &number.into()).await,
+            Err(_) => Ok(Vec::new()),
+        }
     };
-    found.extend(locate(state, &user.into()).await?);
+    // At a time: a node that hangs may be asked for both.
+    let by_text = UserId::from(user);
+    let (by_number, by_text) = tokio::join!(by_number, locate(state, &by_text));
+    let found = match (by_number, by_text) {
+        (Ok(mut found), Ok(more)) => {
+            found.extend(more);
+            found
+        }
+        // What is found counts.
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) if !found.is_empty() => found,
+        (Err(error), _) | (_, Err(error)) => return Err(error),
+    };
     let found = found.into_iter().map(|Location { gate, session }| {
         let is_here = state
             .handle
@@ -156,11 +171,17 @@ pub(super) fn find(state: &AdminState, id: &str) -> Result<Session, ApiError> {
 
 fn summary(state: &AdminState, session: &Session) -> Value {
     let unsent = session.sink().unsent();
+    let traffic = session.sink().traffic();
+    let received = session.inner().messages.load(Ordering::Relaxed);
     json!({
         "id": session.id(),
         "user": session.user(),
         "address": session.remote_addr().map(|address| address.to_string()),
         "client": if session.inner().remote { "remote" } else { "local" },
+        "messages_received": received,
+        "bytes_received": traffic.map(|[bytes, ..]| bytes),
+        "messages_sent": traffic.map(|[_, packets, _]| packets),
+        "bytes_sent": traffic.map(|[.., bytes]| bytes),
         "messages_per_second": state.busiest.rate(session.id(), Instant::now()),
         "queue_bytes": unsent.map(|(bytes, _)| bytes),
         "requests_in_flight": unsent.map(|(_, requests)| requests),

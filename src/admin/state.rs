@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cluster::{NodeCaller, PeerReport, PeerTable},
     error::Result,
-    gate::LiveLimits,
+    gate::{LiveLimits, TimedOut},
     handle::Handle,
     log_limit::LogLimit,
     metrics::registry::Registry,
@@ -76,6 +76,8 @@ pub(crate) struct AdminNode {
     pub(crate) caller: NodeCaller,
     /// The limits of clients.
     pub(crate) limits: Arc<LiveLimits>,
+    /// The routes of requests that have timed out lately.
+    pub(crate) timed_out: Arc<TimedOut>,
 }
 
 /// The node, as the admin server sees it. Nothing in it waits but for other members.
@@ -95,6 +97,7 @@ pub(super) struct AdminState {
     load: LoadMeter,
     pub(super) caller: NodeCaller,
     pub(super) limits: Arc<LiveLimits>,
+    pub(super) timed_out: Arc<TimedOut>,
     /// What members said last, and when. Held while they are asked.
     pub(super) last_round: Mutex<Option<(Instant, Value)>>,
     pub(super) registry: Arc<Registry>,
@@ -134,6 +137,7 @@ impl AdminState {
             load: LoadMeter::default(),
             caller: node.caller,
             limits: node.limits,
+            timed_out: node.timed_out,
             last_round: Mutex::default(),
             registry,
             listeners: node.listeners,

@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{busiest::LocalRates, load::Load, reports::own_role, state::AdminState};
+use super::{busiest::LocalRates, load::Load, reports::own_role, state::AdminState, timeouts};
 use crate::{
     cluster::{NodeCall, NodeCaller, NodeService, NodeServices},
     error::{Error, Result, code},
@@ -47,6 +47,9 @@ const MAX_BYTES: usize = 16 * 1024;
 
 /// Entries of each list of a summary.
 const LISTED: usize = 5;
+
+/// Routes of requests that are not answered.
+const UNANSWERED_ROUTES: usize = 3;
 
 /// A task that runs for longer blocks its scheduler.
 const BLOCKED: Duration = Duration::from_secs(1);
@@ -83,6 +86,9 @@ pub(super) struct Summary {
     /// Requests per second that no handler answered in time. Older members do not say.
     #[serde(default)]
     unanswered_per_second: f64,
+    /// The routes of these requests, those with the most of them first.
+    #[serde(default)]
+    unanswered_routes: Vec<String>,
     /// Members that this node evicted as the master, and that have not returned, the latest last.
     #[serde(default)]
     lost: Vec<Lost>,
@@ -167,6 +173,11 @@ impl Summary {
             unanswered_per_second: state.timeouts.rate(
                 state.registry.total(names::REQUESTS_TIMED_OUT),
                 Instant::now(),
+            ),
+            unanswered_routes: state.timed_out.routes(
+                Instant::now(),
+                timeouts::WINDOW,
+                UNANSWERED_ROUTES,
             ),
             lost: lost(state),
             load: Some(state.load()),

@@ -56,8 +56,10 @@ pub(super) struct Warning {
     level: &'static str,
     target: String,
     message: String,
-    /// The fields of the event as `name=value`, separated by spaces.
+    /// The fields of the event as `name=value`, separated by spaces, but `held_back`.
     fields: String,
+    /// Lines about the same cause that were not written since the one before, which bounds their rate.
+    held_back: u64,
 }
 
 impl WarningLog {
@@ -105,6 +107,7 @@ impl<S: Subscriber> Layer<S> for WarningLog {
             target: metadata.target().to_owned(),
             message: cut(text.message),
             fields: cut(text.fields),
+            held_back: text.held_back,
         });
     }
 }
@@ -114,9 +117,17 @@ impl<S: Subscriber> Layer<S> for WarningLog {
 struct Text {
     message: String,
     fields: String,
+    held_back: u64,
 }
 
 impl Visit for Text {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "held_back" => self.held_back = value,
+            _ => self.record_debug(field, &value),
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // A write to a string cannot fail.
         let _ = match field.name() {
@@ -148,7 +159,12 @@ mod tests {
     fn the_latest_warnings_are_kept_with_their_fields() {
         let log = WarningLog::new();
         with_default(registry().with(log.clone()), || {
-            warn!(session = 7, route = "Room.Join", "handler still running");
+            warn!(
+                session = 7,
+                route = "Room.Join",
+                held_back = 3_u64,
+                "handler still running"
+            );
             debug!("not kept");
             error!("failed");
         });
@@ -157,6 +173,7 @@ mod tests {
         assert_eq!((kept[0].level, &*kept[0].message), ("error", "failed"));
         assert_eq!(kept[1].message, "handler still running");
         assert_eq!(kept[1].fields, "session=7 route=\"Room.Join\"");
+        assert_eq!((kept[0].held_back, kept[1].held_back), (0, 3));
         assert_eq!(log.after(1).len(), 1);
     }
 

@@ -253,7 +253,8 @@ async fn first_bytes<T: Transport>(
     let read = poll_fn(|cx| transport.poll_read(cx, &mut opening.decoder));
     let reason = match timeout(gate.limits.handshake_timeout(), read).await {
         Ok(Ok(count @ 1..)) => {
-            gate.metrics.bytes_received.increment(count as u64);
+            opening.read = count as u64;
+            gate.metrics.bytes_received.increment(opening.read);
             return Ok((transport, opening));
         }
         Ok(Ok(0)) => "closed by the client",

@@ -1,10 +1,6 @@
 //! Where a connection comes from, and whether it may come: proxies, deny list, limits by address.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpStream, time::timeout};
 use tracing::debug;
@@ -40,7 +36,7 @@ impl Origin {
         is_proxy: bool,
     ) -> Result<Self, Refused> {
         let ip = remote.map(|remote| remote.ip());
-        ip.map_or(Ok(()), |ip| check_denied(gate, ip))?;
+        remote.map_or(Ok(()), |remote| check_denied(gate, remote))?;
         let mut must_return = false;
         let permit = match (gate.limits.per_address(), ip) {
             (Some(bound), Some(ip)) if !is_proxy => {
@@ -118,14 +114,10 @@ impl Origin {
 ///
 /// # Errors
 /// It is denied.
-pub(super) fn check_denied(gate: &Shared, ip: IpAddr) -> Result<(), Refused> {
-    if !gate.node.is_denied(ip) {
+pub(super) fn check_denied(gate: &Shared, client: SocketAddr) -> Result<(), Refused> {
+    if !gate.node.is_denied(client.ip()) {
         return Ok(());
     }
-    gate.refused(
-        Refused::Denied,
-        Some(SocketAddr::new(ip, 0)),
-        "by the deny list",
-    );
+    gate.refused(Refused::Denied, Some(client), "by the deny list");
     Err(Refused::Denied)
 }

@@ -95,6 +95,7 @@ impl<T: Transport> Connection<T> {
         listener: Arc<str>,
     ) -> Self {
         let (config, now) = (&gate.config, Instant::now());
+        handle.traffic.received(opening.read);
         let begun = opening.begun;
         Self {
             liveness: Liveness::new(
@@ -221,6 +222,7 @@ impl<T: Transport> Connection<T> {
         };
         if written > 0 {
             self.gate.metrics.bytes_sent.increment(written);
+            self.handle.traffic.sent(written);
         }
         end
     }
@@ -254,7 +256,7 @@ impl<T: Transport> Connection<T> {
                     match ready!(self.transport.poll_read(cx, &mut self.decoder)) {
                         Ok(0) => return Poll::Ready(CloseReason::Client.into()),
                         Ok(count) => {
-                            self.gate.metrics.bytes_received.increment(count as u64);
+                            self.handle.received(count);
                             for _ in 0..self.transport.take_overhead() {
                                 if let Err(ending) = self.limit_rate() {
                                     return Poll::Ready(ending);

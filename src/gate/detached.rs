@@ -349,6 +349,7 @@ impl<T: Transport> Connection<T> {
             opening: Opening {
                 begun,
                 decoder: self.decoder,
+                read: self.handle.traffic.totals()[0],
                 request: self.request,
             },
             remote,
@@ -383,6 +384,7 @@ impl Connection<BoxTransport> {
         self.liveness.receive(Kind::Handshake, opening.begun);
         self.transport = arrival.transport;
         self.decoder = opening.decoder;
+        self.handle.traffic.received(opening.read);
         self.request = opening.request;
         self.reply(None, Offer::Grant(None));
         Ok(arrival.open)

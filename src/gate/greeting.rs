@@ -35,7 +35,7 @@ impl<T: Transport> Connection<T> {
             return Poll::Ready(Ok(()));
         };
         let (transport, decoder) = (&mut self.transport, &mut self.decoder);
-        let result = ready!(pending.poll(cx, transport, decoder, &self.gate))?;
+        let result = ready!(pending.poll(cx, transport, decoder, &self.handle))?;
         self.now = Instant::now();
         let spent = pending.check.elapsed(self.now);
         self.liveness.extend(spent, self.now);

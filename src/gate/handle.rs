@@ -13,6 +13,7 @@ use super::{
     connection_state::State,
     encoding::{MAX_RESPONSE, encode, response},
     shared::Shared,
+    traffic::Traffic,
 };
 use crate::{
     error::{Error, Result, code},
@@ -27,6 +28,7 @@ use crate::{
 pub(super) struct ConnectionHandle {
     pub(super) gate: Arc<Shared>,
     pub(super) remote: Mutex<Option<SocketAddr>>,
+    pub(super) traffic: Traffic,
     /// Held for a few instructions and for copying a small packet. No other lock is taken inside,
     /// no pipeline runs inside, and the task is woken after it is released.
     pub(super) state: Mutex<State>,
@@ -37,6 +39,7 @@ impl ConnectionHandle {
         Self {
             gate,
             remote: Mutex::new(remote),
+            traffic: Traffic::default(),
             state: Mutex::default(),
         }
     }
@@ -83,6 +86,12 @@ impl ConnectionHandle {
     /// Whether input is still wanted.
     pub(super) fn is_open(&self) -> bool {
         self.state.lock().client.is_open()
+    }
+
+    /// Counts bytes that were read.
+    pub(super) fn received(&self, count: usize) {
+        self.gate.metrics.bytes_received.increment(count as u64);
+        self.traffic.received(count as u64);
     }
 
     /// Returns how to go on when the socket takes no more. The task is woken when that changes.
@@ -151,6 +160,7 @@ impl ConnectionHandle {
         state.charge(&self.gate.memory);
         if messages > 0 {
             self.gate.metrics.sent.increment(messages as u64);
+            self.traffic.taken(messages as u64);
         }
         match flush {
             Some((ending, by)) => Output::Flush { ending, by },
@@ -434,6 +444,10 @@ impl SessionSink for ConnectionHandle {
     fn unsent(&self) -> Option<(usize, usize)> {
         let state = self.state.lock();
         Some((state.client.queue.bytes(), state.client.in_flight.len()))
+    }
+
+    fn traffic(&self) -> Option<[u64; 3]> {
+        Some(self.traffic.totals())
     }
 
     fn bind(&self, session: &Session, user: Option<UserId>) {

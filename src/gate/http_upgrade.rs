@@ -179,12 +179,12 @@ async fn answer(
     let (head, body) = request.into_parts();
     opening_handshake::check_host(&head).map_err(refuse)?;
     let client = forwarded_for(options, peer, &head.headers).map_err(refuse)?;
+    // A proxy names no port.
+    let client = client.map(|client| SocketAddr::new(client, 0));
     if let Some(client) = client {
         check_denied(gate, client).map_err(refuse_client)?;
     }
-    let remote = client
-        .map(|client| SocketAddr::new(client, 0))
-        .or(peer.remote);
+    let remote = client.or(peer.remote);
     let refuse_upgrade = |refusal: Refusal| {
         gate.refused(Refused::Upgrade, remote, refusal.1.trim_end());
         refuse(refusal)
@@ -222,9 +222,9 @@ async fn answer(
     };
     let key = opening_handshake::check_websocket(&head, allowed).map_err(refuse_upgrade)?;
     let subprotocol = opening_handshake::subprotocol(&head.headers, &options.subprotocols);
-    let admit = |client| {
-        let is_proxy = options.is_forwarder(client);
-        peer.behind(gate, SocketAddr::new(client, 0), is_proxy)
+    let admit = |client: SocketAddr| {
+        let is_proxy = options.is_forwarder(client.ip());
+        peer.behind(gate, client, is_proxy)
     };
     Ok(Accepted {
         client: client.map(admit).transpose().map_err(refuse_client)?,

@@ -13,6 +13,8 @@ pub(super) struct Opening {
     pub(super) begun: Instant,
     /// The bytes read so far.
     pub(super) decoder: Decoder,
+    /// How many these are.
+    pub(super) read: u64,
     /// The request that opened the WebSocket; `None` on other transports.
     pub(super) request: Option<Arc<UpgradeRequest>>,
 }
@@ -22,6 +24,7 @@ impl Opening {
         Self {
             begun: Instant::now(),
             decoder: Decoder::new(max_packet),
+            read: 0,
             request: None,
         }
     }

@@ -17,7 +17,6 @@ use tracing::{debug, warn};
 
 use super::{
     close_code::Ending, handle::ConnectionHandle, handshake_check::Accept, resume_handshake::Offer,
-    shared::Shared,
 };
 use crate::{
     error::{Error, Result, code},
@@ -60,17 +59,17 @@ impl Pending {
         cx: &mut Context<'_>,
         transport: &mut T,
         decoder: &mut Decoder,
-        gate: &Shared,
+        handle: &ConnectionHandle,
     ) -> Poll<Result<Result<Accept>, Ending>> {
         let check = &mut self.check;
-        if let Poll::Ready(result) = check.poll(cx, &gate.metrics.panics) {
+        if let Poll::Ready(result) = check.poll(cx, &handle.gate.metrics.panics) {
             return Poll::Ready(Ok(result));
         }
-        while check.reads_ahead(gate.limits.max_packet()) {
+        while check.reads_ahead(handle.gate.limits.max_packet()) {
             match ready!(transport.poll_read(cx, decoder)) {
                 Ok(0) => return Poll::Ready(Err(CloseReason::Client.into())),
                 Ok(count) => {
-                    gate.metrics.bytes_received.increment(count as u64);
+                    handle.received(count);
                     check.add_input(count);
                 }
                 Err(error) => return Poll::Ready(Err(Ending::of_io(&error))),

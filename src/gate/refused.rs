@@ -1,8 +1,12 @@
 //! Why clients are refused or disconnected: counted, and logged where an operator acts on it.
 
-use std::{fmt::Display, net::SocketAddr, time::Duration};
+use std::{
+    fmt::{self, Display},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, field::display, info, warn};
 
 use crate::{
     log_limit::LogLimit,
@@ -44,6 +48,18 @@ impl Refused {
     }
 }
 
+/// The address of a client in a log line. Proxies that forward HTTP name no port.
+struct Client(SocketAddr);
+
+impl Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.port() {
+            0 => self.0.ip().fmt(f),
+            _ => self.0.fmt(f),
+        }
+    }
+}
+
 /// What holds lines back, by cause.
 pub(super) struct RefusedLog {
     refused: [LogLimit; 6],
@@ -71,15 +87,15 @@ impl RefusedLog {
         client: Option<SocketAddr>,
         detail: impl Display,
     ) {
-        let reason = cause.label();
+        let (reason, client) = (cause.label(), client.map(|it| display(Client(it))));
         metrics.connection_refused(reason);
         let Some(held_back) = self.refused[cause as usize].pass() else {
-            return debug!(reason, ?client, %detail, "connection refused");
+            return debug!(reason, client, %detail, "connection refused");
         };
         match cause {
             // Players who did nothing wrong do not get in.
-            Refused::Limit => warn!(reason, ?client, %detail, held_back, "connection refused"),
-            _ => info!(reason, ?client, %detail, held_back, "connection refused"),
+            Refused::Limit => warn!(reason, client, %detail, held_back, "connection refused"),
+            _ => info!(reason, client, %detail, held_back, "connection refused"),
         }
     }
 
@@ -91,7 +107,7 @@ impl RefusedLog {
             _ => return,
         };
         if let Some(held_back) = limit.pass() {
-            info!(session = session.id(), user = session.logged_user(), remote = ?session.remote_addr(), %reason, held_back, "client disconnected");
+            info!(session = session.id(), user = session.logged_user(), remote = session.remote_addr().map(|it| display(Client(it))), %reason, held_back, "client disconnected");
         }
     }
 }

@@ -49,6 +49,7 @@ impl ConnectionHandle {
         };
         for (id, route) in expired {
             self.gate.metrics.timed_out.increment(1);
+            self.gate.timed_out.add(route.clone(), now);
             // A response that came in between wins.
             let _ = self.respond(id, Err(Error::new(code::TIMEOUT, "the request timed out")));
             if let Some(held_back) = self.gate.timeout_log.pass() {

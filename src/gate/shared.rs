@@ -20,6 +20,7 @@ use super::{
     migration_state::Migrations,
     refused::{Refused, RefusedLog},
     resume::registry::Registry,
+    timed_out::TimedOut,
     tunnel::client::TunnelClient,
 };
 use crate::{
@@ -56,6 +57,7 @@ pub(super) struct Shared {
     pub(super) memory: Arc<MemoryBudget>,
     /// For requests that time out.
     pub(super) timeout_log: LogLimit,
+    pub(super) timed_out: Arc<TimedOut>,
     refused_log: RefusedLog,
     /// The sessions whose clients may return.
     pub(super) resumable: Registry,
@@ -91,6 +93,7 @@ impl Shared {
             closed: Notify::new(),
             wakes: WakeBatcher::new(),
             timeout_log: LogLimit::default(),
+            timed_out: Arc::default(),
             refused_log: RefusedLog::default(),
             resumable: Registry::default(),
             anonymous_away: AddressLimit::new(),

@@ -1,6 +1,8 @@
 //! The node's admin server, if it has one: the one place that knows of the feature.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
+#[cfg(feature = "admin")]
+use std::sync::Arc;
 
 use super::config::NodeConfig;
 #[cfg(feature = "admin")]
@@ -8,7 +10,7 @@ use crate::admin::{AdminNode, AdminServer, BoundAdmin, KnownMasters};
 use crate::{
     cluster::{BoundCluster, NodeCaller, NodeServices},
     error::Result,
-    gate::LiveLimits,
+    gate::Gate,
     handle::Handle,
     metrics::Handles,
 };
@@ -85,7 +87,8 @@ impl BoundAdminPart {
         self,
         name: String,
         handle: Handle,
-        (listeners, limits): (Vec<SocketAddr>, Arc<LiveLimits>),
+        listeners: Vec<SocketAddr>,
+        gate: &Gate,
         cluster: Option<&BoundCluster>,
         (caller, services): (NodeCaller, &NodeServices),
     ) -> Result<AdminPart> {
@@ -100,7 +103,8 @@ impl BoundAdminPart {
             masters: self.masters,
             peers: cluster.map(BoundCluster::peer_table).unwrap_or_default(),
             caller,
-            limits,
+            limits: gate.limits().clone(),
+            timed_out: gate.timed_out().clone(),
         };
         let server = bound.serve(node, services)?;
         Ok(AdminPart {
@@ -141,7 +145,8 @@ impl BoundAdminPart {
         self,
         _: String,
         _: Handle,
-        _: (Vec<SocketAddr>, Arc<LiveLimits>),
+        _: Vec<SocketAddr>,
+        _: &Gate,
         _: Option<&BoundCluster>,
         _: (NodeCaller, &NodeServices),
     ) -> Result<AdminPart> {

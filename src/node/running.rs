@@ -213,7 +213,8 @@ impl Running {
         let admin = admin.serve(
             name,
             handle.clone(),
-            (listeners.addresses(), gate.limits().clone()),
+            listeners.addresses(),
+            &gate,
             cluster.as_ref(),
             (caller, &node_services),
         )?;

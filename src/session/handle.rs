@@ -397,6 +397,12 @@ pub trait SessionSink: Any + Send + Sync {
         None
     }
 
+    /// Bytes received from the client, packets and bytes sent to it, where they are known.
+    #[doc(hidden)]
+    fn traffic(&self) -> Option<[u64; 3]> {
+        None
+    }
+
     /// The address of the session's gate, if that is another node which answers calls.
     #[doc(hidden)]
     fn gate_address(&self) -> Option<Arc<str>> {

@@ -267,6 +267,8 @@ async fn a_backend_shows_how_much_clients_of_gates_send_it() {
     );
     let path = format!("/api/v1/sessions/{id}");
     let inspected = get(admin(&room), &path).await.ok();
+    assert!(inspected["messages_received"].as_u64() > Some(1));
+    assert_eq!(inspected["bytes_received"], Value::Null);
     assert_eq!(
         inspected["messages_per_second"],
         session["messages_per_second"]

@@ -6,7 +6,7 @@ use nano::{App, Group, Limits, RateLimit, Timeouts, WarningLog};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{Client, Echo, start},
+    harness::{Client, Echo, greeting, start},
     http::{admin, get},
     support::within,
 };
@@ -187,6 +187,55 @@ async fn the_client_that_sends_most_is_first_among_the_busiest() {
         }
         assert!(tokio::time::Instant::now() < deadline, "{report}");
     }
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_session_shows_how_much_its_client_has_sent_and_was_sent() {
+    let node = start(App::new().admin("127.0.0.1:0").component(Echo)).await;
+    let mut client = Client::connect(&node).await;
+    let path = format!("/api/v1/sessions/{}", client.session(&node).await.id());
+    let totals = async || {
+        let report = get(admin(&node), &path).await.ok();
+        let keys = [
+            "messages_received",
+            "bytes_received",
+            "messages_sent",
+            "bytes_sent",
+        ];
+        keys.map(|key| report[key].as_u64().unwrap())
+    };
+    let [messages, bytes, ..] = totals().await;
+    assert_eq!(messages, 0);
+    // What was read before there was a session, too.
+    assert!(bytes >= greeting().len() as u64, "{bytes}");
+    // The handshake's reply is counted when it is written, a moment after it has arrived.
+    let before = within("the handshake's reply", async {
+        loop {
+            let totals = totals().await;
+            if totals[3] > 0 {
+                break totals;
+            }
+        }
+    })
+    .await;
+    for _ in 0..10 {
+        client.ask("Echo.Echo", "x".repeat(1000)).await.unwrap();
+    }
+    within("all counts", async {
+        loop {
+            let now = totals().await;
+            let [messages, received, packets, sent] =
+                std::array::from_fn(|at| now[at] - before[at]);
+            assert_eq!(messages, 10);
+            assert!((10_000..11_000).contains(&received), "{received}");
+            if packets >= 10 && sent >= 10_000 {
+                assert!(packets < 13 && sent < 11_000, "{now:?}");
+                break;
+            }
+        }
+    })
+    .await;
     node.shutdown().await;
 }
 

@@ -134,16 +134,26 @@ async fn requests_that_no_handler_answers_stand_out() {
         .timeouts(Timeouts::new().request(Duration::from_millis(100)))
         .component(Hog(latch.clone()));
     let node = start(app).await;
-    let rate = async || {
+    let unanswered = async || {
         let report = get(admin(&node), "/api/v1/cluster").await.ok();
-        let rate = &report["members"][0]["summary"]["unanswered_per_second"];
-        rate.as_f64().unwrap()
+        let summary = &report["members"][0]["summary"];
+        let rate = summary["unanswered_per_second"].as_f64().unwrap();
+        (rate, summary["unanswered_routes"].clone())
     };
-    assert_eq!(rate().await, 0.0);
+    assert_eq!(unanswered().await, (0.0, json!([])));
     let mut client = Client::connect(&node).await;
     let refused = client.ask("Hog.Hold", "null").await.unwrap_err();
     assert_eq!(refused.code(), nano::code::TIMEOUT);
-    within("the time-out", async { while rate().await <= 0.0 {} }).await;
+    let seen = async {
+        loop {
+            if let (rate, routes) = unanswered().await
+                && rate > 0.0
+            {
+                break routes;
+            }
+        }
+    };
+    assert_eq!(within("the time-out", seen).await, json!(["Hog.Hold"]));
     latch.open();
     node.shutdown().await;
 }

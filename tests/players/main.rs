@@ -16,6 +16,7 @@ mod logins;
 mod members;
 #[path = "../fixtures/peer/players.rs"]
 mod players;
+mod silent_owner;
 #[path = "../support/mod.rs"]
 mod support;
 mod suspended;

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    denied::networks,
     harness::{Client, Echo, start},
     listeners::Certificate,
     log::Log,
@@ -58,6 +59,30 @@ async fn clients_that_are_refused_are_logged_with_the_reason() {
     let from = say(full.addresses()[0], "").await;
     eventually("a line about the limit", || refused("limit", from) == 1).await;
     full.shutdown().await;
+}
+
+#[tokio::test]
+async fn denied_clients_are_logged_with_their_ports_where_there_are_some() {
+    let log = Log::captured();
+    let node = start(App::new().deny(networks(["127.0.0.1"]))).await;
+    let line = |client: &str| {
+        let client = format!(" client={client} ");
+        log.count(&["connection refused", "reason=\"denied\"", &client])
+    };
+    let from = say(node.addresses()[0], "").await;
+    eventually("a line about the client", || line(&from.to_string()) == 1).await;
+    node.shutdown().await;
+
+    // A proxy tells no port.
+    let listener = Listener::websocket("127.0.0.1:0", "/game");
+    let listener = listener.forwarded_for(networks(["127.0.0.0/8"]));
+    let denied = networks(["198.51.100.77"]);
+    let node = App::new().listen(listener).deny(denied).start().await;
+    let node = node.unwrap();
+    let request = "GET /game HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 198.51.100.77\r\nConnection: close\r\n\r\n";
+    say(node.addresses()[0], request).await;
+    eventually("a line about the client", || line("198.51.100.77") == 1).await;
+    node.shutdown().await;
 }
 
 #[tokio::test]
