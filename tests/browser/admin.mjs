@@ -60,11 +60,37 @@ async function search(page) {
   page.expectsErrors = /404/
   await find('id', '5', 'No session on this node has the id 5.')
   page.expectsErrors = null
+  let located = 0
+  const count = (request) => (located += Number(request.url().includes('/users/locate')))
+  page.on('request', count)
   await find('user', 'Ann', 'No session on this node is bound to the user Ann.')
+  // Two more refreshes of the page; the cluster is not asked at each.
+  for (let refreshes = 0; refreshes < 2; refreshes++) await page.waitForResponse((answer) => answer.url().includes('/sessions?'))
+  page.off('request', count)
+  assert.equal(located, 1)
   await find('address', '127.', /\d\/s/)
   await page.selectOption('#by', 'busiest')
   await page.click('#search button')
   await see(page, '#session-count', /sent in the last/)
+}
+
+/** Searches for users until one is owned by the node that hangs. The page stays up to date meanwhile, and says what it does not know. */
+async function searchInVain(page) {
+  page.expectsErrors = /503/
+  await page.selectOption('#by', 'user')
+  for (let user = 1; ; user++) {
+    assert(user < 40, 'a node of three owns no user')
+    await page.fill('#term', `user ${user}`)
+    await page.click('#search button')
+    await see(page, '#sessions', `No session on this node is bound to the user user ${user}.`)
+    if (await page.textContent('#session-count') !== '5 on this node') break
+  }
+  await see(page, '#session-count', /^5 on this node, unknown whether on others: a gate does not answer$/)
+  assert(await page.isHidden('#problem'), 'this node answers')
+  await page.selectOption('#by', 'busiest')
+  await page.click('#search button')
+  await see(page, '#session-count', /sent in the last/)
+  page.expectsErrors = null
 }
 
 async function giveToken(page) {
@@ -91,6 +117,7 @@ async function kick(page, shoot) {
   await first(page)
   await see(page, '#dialog dl', /connected to this node/)
   await see(page, '#dialog dl', /Sends\s*\d/)
+  await see(page, '#dialog dl', /Received from it\s*[1-9]\d* messages?, [\d.]+ (KiB|B)\s*Sent to it\s*[1-9]\d* messages?, [\d.]+ (KiB|B)/)
   await shoot('admin-session')
   const title = await page.textContent('#dialog h2')
   await page.click('#act')
@@ -163,7 +190,7 @@ run(async ({ url, open, shoot }) => {
     const master = await start(program, ['--is-master', '--label', 'master', '--services', '', '--admin', '127.0.0.1:0'])
     const backend = ['--master', master['serving nodes at'], '--admin', '127.0.0.1:0', '--services', 'Echo,T', '--app-version', '1.4.2']
     const room1 = await start(program, [...backend, '--label', 'room-1'])
-    await start(program, [...backend, '--label', 'room-2'])
+    await start(program, [...backend, '--label', 'room-2\u202e<b>'])
     const admin = new URL(url).host
     const gate = await start(program, ['--master', master['serving nodes at'], '--label', 'gate <1>', '--client', '127.0.0.1:0', '--services', 'Grp', '--admin', admin])
     const players = await Promise.all(Array.from({ length: 6 }, (_, index) => player(gate['listening on'], index < 5)))
@@ -178,6 +205,10 @@ run(async ({ url, open, shoot }) => {
     await see(page, '#sessions tbody tr:last-child td:nth-child(2)', '0/s')
     await see(page, '#asked', '4 of 4 nodes answered')
     await see(page, '#members', /Our sessions/)
+    // Neither markup nor a change of direction.
+    await see(page, '#members tbody', /room-2\\u\{202e\}<b>/)
+    await see(page, '#map', /room-2\\u\{202e\}<b>/)
+    await see(page, '#rates', /since this page was opened/)
     // Of another member: its version, what it uses, what it has to do, and for how long it runs.
     const room = page.locator('#members tbody tr', { hasText: 'room-1' })
     const head = await page.locator('#members th').allTextContents()
@@ -215,6 +246,7 @@ run(async ({ url, open, shoot }) => {
     room1.child.kill('SIGSTOP')
     await see(page, '#asked', '3 of 4 nodes answered; no answer from room-1')
     await see(page, '#problems tr:not(.ended)', /no answer\s*room-1/)
+    await searchInVain(page)
     room1.child.kill('SIGCONT')
     await see(page, '#asked', '4 of 4 nodes answered')
     await see(page, '#problems tr.ended', /no answer\s*room-1/)

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { names } from '../../src/admin/dashboard/dom.js'
+import { names, visible } from '../../src/admin/dashboard/dom.js'
 import { behind, lostMembers, outcome, Problems } from '../../src/admin/dashboard/problems.js'
 import { Samples } from '../../src/admin/dashboard/samples.js'
+import { Lasting, noteElsewhere } from '../../src/admin/dashboard/search.js'
 
 const held = (age) => [{ key: 'room', age }]
 const seen = (rows) => rows.map(({ key, ended, times, seen }) => [key, ended, times, seen])
@@ -70,4 +71,41 @@ test('a time without answers is a gap in a chart, and in no rate', () => {
   const samples = new Samples()
   for (const [at, messages] of [[0, 0], [2000, 20], [4000, 40], [64_000, 4000], [66_000, 4040]]) samples.add(metrics(messages), at)
   assert.deepEqual(samples.rates('messages'), [[2000, 10], [4000, 10], [64_000, undefined], [66_000, 20]])
+})
+
+test('a chart begins when the page is opened or the node restarts', () => {
+  const samples = new Samples()
+  const up = (seconds) => ({ bounds: [], samples: [{ name: 'nano_uptime_seconds', labels: {}, value: seconds }] })
+  assert.equal(samples.begun, null)
+  samples.add(up(100), 1000)
+  samples.add(up(102), 3000)
+  assert.deepEqual(samples.begun, { at: 1000, restarted: false })
+  samples.add(up(1), 5000)
+  samples.add(up(3), 7000)
+  assert.deepEqual(samples.begun, { at: 5000, restarted: true })
+})
+
+test('names of others can neither control nor turn around the text of the page', () => {
+  assert.equal(visible('a\u001b[2J\u009b\r\n\u202e<b>ü\u2066'), 'a\\u{1b}[2J\\u{9b}\\u{d}\\u{a}\\u{202e}<b>ü\\u{2066}')
+  for (const text of ['plain “text”', 'שלום', '👩‍👩‍👧', 'a\u00a0b']) assert.equal(visible(text), text)
+  assert.equal(visible(7), 7)
+})
+
+test('the cluster is asked once for each search, and again after a while', () => {
+  const lasting = new Lasting(10_000)
+  let asked = 0
+  const get = (key, now) => lasting.get(key, now, () => ++asked)
+  const [ann, again] = [{ term: 'Ann' }, { term: 'Ann' }]
+  assert.deepEqual([0, 2000, 9999].map((now) => get(ann, now)), [1, 1, 1])
+  assert.equal(get(ann, 10_000), 2)
+  assert.equal(get(again, 10_001), 3)
+  assert.equal(get(again, 12_000), 3)
+})
+
+test('a search for a user says what is not known of other gates', () => {
+  const here = [{ id: 1 }]
+  assert.equal(noteElsewhere(here, undefined), 'other gates have not answered yet')
+  assert.equal(noteElsewhere(here, null), 'unknown whether on others: a gate does not answer')
+  assert.equal(noteElsewhere(here, [{ gate: 'a', session: 1, here: true }]), '')
+  assert.equal(noteElsewhere(here, [{ gate: 'b', session: 1, here: false }, { gate: 'b', session: 9, here: false }]), 'the user has session 9 at the gate b')
 })

@@ -7,8 +7,11 @@ const SPAN = 5 * 60 * 1000
 /** The width of a drawing: smaller where it is scaled down less, so that its text stays readable. */
 const room = () => (window.innerWidth < 600 ? 360 : 600)
 
-/** A chart from 0 to at least `least`. Series are `{ name, points: [[time, value]] }`, at most three; values without a number are gaps. */
-export function chart(series, format, least, label) {
+/**
+ * A chart from 0 to at least `least`. Series are `{ name, points: [[time, value]] }`, at most three; values without a number are gaps.
+ * `begun` is `{ at, restarted }`: nothing is known of the time before.
+ */
+export function chart(series, format, least, label, begun) {
   const WIDTH = room()
   const now = Math.max(...series.flatMap(({ points }) => points.map(([at]) => at)), 0)
   const values = series.flatMap(({ points }) => points.map(([, value]) => value)).filter(Number.isFinite)
@@ -25,6 +28,11 @@ export function chart(series, format, least, label) {
   const times = (WIDTH < 500 ? [4, 2] : [5, 4, 3, 2, 1]).map((minutes) =>
     svg('text', { x: x(now - minutes * 60_000), y: HEIGHT - 4, 'text-anchor': minutes === 5 ? 'start' : 'middle' }, `−${minutes} min`),
   )
+  // At the left end of the lines, where the chart is empty.
+  const start = begun && now - begun.at < SPAN ? x(begun.at) : 0
+  const since = begun?.restarted ? ['restarted', 'since the node restarted'] : ['opened', 'since this page was opened']
+  const text = since.findLast((text) => start - LEFT > 6 * text.length)
+  const empty = text ? svg('text', { x: start - 6, y: TOP + 14, 'text-anchor': 'end' }, `${text} →`) : null
   const lines = series.map(({ points }, index) => {
     let pen = 'M'
     let path = ''
@@ -38,7 +46,7 @@ export function chart(series, format, least, label) {
     }
     return svg('path', { class: `s${index + 1}`, d: path })
   })
-  return el('div', {}, legend(series, format), svg('svg', { class: 'chart', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': label }, rows.flat(), times, lines))
+  return el('div', {}, legend(series, format), svg('svg', { class: 'chart', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': label }, rows.flat(), times, empty, lines))
 }
 
 function legend(series, format) {

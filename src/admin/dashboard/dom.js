@@ -17,15 +17,20 @@ function build(element, attributes, children) {
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value)
     else if (value !== undefined && value !== null) element.setAttribute(name, value)
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined))
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined).map(visible))
   return element
 }
+
+const OBEYED = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
+
+/** A text with its control characters and changes of direction as `\u{202e}`: names are those of clients and other nodes. Other values stay. */
+export const visible = (text) => (typeof text === 'string' ? text.replace(OBEYED, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`) : text)
 
 /** Puts content into the element with this id. */
 export function show(id, ...content) {
   const place = document.getElementById(id)
   const { scrollTop, scrollLeft } = place
-  place.replaceChildren(...content)
+  place.replaceChildren(...content.map(visible))
   place.scrollTop = scrollTop
   place.scrollLeft = scrollLeft
 }

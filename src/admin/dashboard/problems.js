@@ -134,11 +134,12 @@ function current(cluster, name, inspect) {
       return { ...row(`link ${state}`, ['link', [address, peer].sort()], text), peer }
     })
     const unanswered = summary.unanswered_per_second
+    const routes = (summary.unanswered_routes ?? []).flatMap((route, index) => [index ? ', ' : ': ', el('code', {}, route)])
     return [
       ...blocked,
       ...floods,
       ...broken,
-      ...(unanswered > 0 ? [row('requests unanswered', ['unanswered', address], [`${count(unanswered)} requests per second had no answer in time`])] : []),
+      ...(unanswered > 0 ? [row('requests unanswered', ['unanswered', address], [`${count(unanswered)} requests per second had no answer in time`, ...routes])] : []),
       ...(summary.ready ? [] : [row('not ready', ['not ready', address], [summary.missing.join(', ')])]),
     ]
   })

@@ -8,15 +8,23 @@ const GAP = 10_000
 /** The snapshots, oldest first. */
 export class Samples {
   #snapshots = []
+  #begun = null
 
   /** Takes an answer of `/api/v1/metrics` that arrived at `at`, in milliseconds. */
   add({ bounds, samples }, at) {
     const values = new Map(samples.map((sample) => [key(sample.name, sample.labels), sample]))
     // Counts that shrink are those of another run of the node.
     const before = this.#snapshots.at(-1)?.values.get('nano_uptime_seconds{}')?.value
-    if (before > values.get('nano_uptime_seconds{}')?.value) this.#snapshots = []
+    const restarted = before > values.get('nano_uptime_seconds{}')?.value
+    if (restarted) this.#snapshots = []
+    if (restarted || !this.#begun) this.#begun = { at, restarted }
     this.#snapshots.push({ at, values, bounds })
     if (this.#snapshots.length > KEPT) this.#snapshots.shift()
+  }
+
+  /** When the oldest snapshot that could be kept was taken, and whether a restart of the node was the reason: `{ at, restarted }`. */
+  get begun() {
+    return this.#begun
   }
 
   get length() {

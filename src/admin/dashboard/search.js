@@ -5,6 +5,10 @@ import * as views from './views.js'
 
 const PAGE = 25
 const MOST = 500
+/** How long it is shown at which gates a user is, in milliseconds. */
+const LOCATED_FOR = 10_000
+/** How long a refresh waits for that, in milliseconds. */
+const ELSEWHERE_WITHIN = 500
 /** The most sessions in the list of the busiest. */
 const BUSIEST = 25
 
@@ -35,16 +39,47 @@ async function find({ by, term }) {
   return { ...page, note: '', none }
 }
 
+/** An answer that is asked for anew when it is older than `lasts` milliseconds, or with another key. */
+export class Lasting {
+  #lasts
+  #key
+  #at
+  #answer
+
+  constructor(lasts) {
+    this.#lasts = lasts
+  }
+
+  get(key, now, make) {
+    if (key !== this.#key || now - this.#at >= this.#lasts) {
+      this.#key = key
+      this.#at = now
+      this.#answer = make()
+    }
+    return this.#answer
+  }
+}
+
+const located = new Lasting(LOCATED_FOR)
+
 /** A user's sessions on this node, and where others are. */
 async function ofUser(user) {
   const term = encodeURIComponent(user)
-  // What this node has is shown although others do not answer.
-  const located = ask(`users/locate?user=${term}`).catch(() => ({ sessions: null }))
-  const [page, { sessions }] = await Promise.all([ask(`sessions?limit=${limit}&user=${term}`), located])
-  const listed = new Set(page.sessions.map(({ id }) => id))
-  const others = (sessions ?? []).filter(({ here, session }) => !here && !listed.has(session)).map(({ gate, session }) => `session ${session} at the gate ${gate}`)
-  const note = sessions === null ? 'other gates could not be asked' : others.length > 0 ? `the user has ${others.join(', ')}` : ''
-  return { ...page, note, none: `No session on this node is bound to the user ${user}.` }
+  // The whole cluster is asked. What this node has is shown although others do not answer.
+  const elsewhere = located.get(query, Date.now(), () => ask(`users/locate?user=${term}`).then(({ sessions }) => sessions, () => null))
+  // The rest of the page is not late for a gate that hangs: what is not known yet is at a later refresh.
+  const inTime = Promise.race([elsewhere, new Promise((resolve) => setTimeout(resolve, ELSEWHERE_WITHIN))])
+  const [page, sessions] = await Promise.all([ask(`sessions?limit=${limit}&user=${term}`), inTime])
+  return { ...page, note: noteElsewhere(page.sessions, sessions), none: `No session on this node is bound to the user ${user}.` }
+}
+
+/** Says where else a user has sessions: null if that is unknown, undefined if there is no answer yet. */
+export function noteElsewhere(here, sessions) {
+  if (sessions === undefined) return 'other gates have not answered yet'
+  if (sessions === null) return 'unknown whether on others: a gate does not answer'
+  const listed = new Set(here.map(({ id }) => id))
+  const others = sessions.filter(({ here, session }) => !here && !listed.has(session)).map(({ gate, session }) => `session ${session} at the gate ${gate}`)
+  return others.length > 0 ? `the user has ${others.join(', ')}` : ''
 }
 
 /** Those that send first, then the others by their ids. */

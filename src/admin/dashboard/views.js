@@ -1,13 +1,13 @@
 // What the page shows of each report. Lists that a node does not have are left out.
 import { chart, kindOf, map } from './chart.js'
-import { badge, bytes, clock, count, duration, el, show, table } from './dom.js'
+import { badge, bytes, clock, count, duration, el, show, table, visible } from './dom.js'
 import { lostMembers } from './problems.js'
 
 const QUANTILES = [0.5, 0.9, 0.99]
 
 export function header(node) {
   const name = node.label || node.name || 'nano'
-  document.title = `${name} · nano`
+  document.title = `${visible(name)} · nano`
   show('name', name)
   const address = node.address && node.address !== name ? ` · ${node.address}` : ''
   const version = node.version ? ` · version ${node.version}` : ''
@@ -43,13 +43,13 @@ export function charts(node, samples) {
     { name: 'handled here', points: samples.rates('nano_messages_handled_total') },
     { name: 'forwarded', points: samples.rates('nano_cluster_messages_forwarded_total') },
   ]
-  show('rates', chart(rates, count, 1, 'Messages per second over the last five minutes'))
+  show('rates', chart(rates, count, 1, 'Messages per second over the last five minutes', samples.begun))
   // A node without clients has no requests of its own: there the handlers are what takes time.
   const gate = node.listeners.length > 0
   const name = gate ? 'nano_request_seconds' : 'nano_message_handler_seconds'
   show('t-latency', ...(gate ? ['Requests ', el('small', {}, 'time to the answer')] : ['Handlers ', el('small', {}, 'time from start to end')]))
   const latency = QUANTILES.map((share) => ({ name: `p${share * 100}`, points: samples.quantileSeries(name, share) }))
-  show('latency', chart(latency, duration, 1e-3, 'Durations over the last five minutes'))
+  show('latency', chart(latency, duration, 1e-3, 'Durations over the last five minutes', samples.begun))
 }
 
 /** Pairs of members whose link one of them calls broken or suspect: each once, broken if either end says so. */
@@ -163,6 +163,9 @@ export function sessions(page, inspect) {
   const columns = [
     ['Session', ({ id }) => el('button', { type: 'button', class: 'link', onclick: () => inspect(id) }, String(id))],
     ['Sends', ({ messages_per_second }) => rate(messages_per_second ?? undefined), 'n'],
+    ['Messages', ({ messages_received }) => count(messages_received), 'n'],
+    ['From it', ({ bytes_received }) => bytes(bytes_received), 'n'],
+    ['To it', ({ bytes_sent }) => bytes(bytes_sent), 'n'],
     ['User', ({ user }) => (user === null ? null : String(user))],
     ['Address', ({ address }) => (address ? el('code', {}, address) : null)],
     ['Client', ({ client }) => (client === 'local' ? 'here' : 'another gate')],
@@ -205,11 +208,19 @@ export function session(report, members) {
     ['Address', report.address ?? '–'],
     ['Client', report.client === 'local' ? 'connected to this node' : gate(report, members)],
     ['Sends', rate(report.messages_per_second ?? undefined)],
+    ['Received from it', traffic(report.messages_received, report.bytes_received)],
+    ['Sent to it', traffic(report.messages_sent, report.bytes_sent)],
     ['Requests in flight', count(report.requests_in_flight)],
     ['Queued', bytes(report.queue_bytes)],
     ['Groups', report.groups?.join(', ') || '–'],
     ['Bound to', Object.entries(report.bindings ?? {}).map(([service, address]) => `${service} at ${address}`).join(', ') || '–'],
   ])
+}
+
+/** Messages and bytes, where they are known: a client's bytes are its gate's to count. */
+function traffic(messages, size) {
+  if (typeof messages !== 'number') return 'known to its gate'
+  return `${count(messages)} ${messages === 1 ? 'message' : 'messages'}${typeof size === 'number' ? `, ${bytes(size)}` : ''}`
 }
 
 /** The gate that a client is connected to, with its dashboard. */
@@ -228,9 +239,14 @@ export function warnings(report) {
   const columns = [
     ['Time', ({ at_ms }) => clock(at_ms)],
     ['', ({ level }) => badge(level === 'error' ? 'bad' : 'warn', level)],
-    ['Event', ({ message, fields }) => el('span', {}, message, ' ', el('small', {}, fields)), 'break'],
+    ['Event', ({ message, fields, held_back }) => el('span', {}, message, ' ', el('small', {}, fields), heldBack(held_back)), 'break'],
   ]
   show('warnings', table(columns, report.warnings, 'No warnings.'))
+}
+
+/** That lines are missing, which clients can cause as many of as they like. */
+function heldBack(lines) {
+  return lines > 0 ? el('small', {}, `(and ${count(lines)} more about this cause that ${lines === 1 ? 'was' : 'were'} not logged)`) : null
 }
 
 const rate = (value) => (value === undefined || value === null ? '–' : `${count(value)}/s`)
