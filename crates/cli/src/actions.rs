@@ -10,7 +10,7 @@ use crate::{
     admin::{Admin, TIMEOUT, Target},
     duration,
     failure::Failure,
-    table::{count, print},
+    table::{counted, print},
 };
 
 /// What a node may take longer than its drain, to end what is under way.
@@ -52,8 +52,7 @@ impl Kick {
         };
         let line = match self.json {
             true => json!({"kicked": kicked}).to_string(),
-            false if kicked == 1 => "kicked 1 session".to_owned(),
-            false => format!("kicked {} sessions", count(kicked)),
+            false => format!("kicked {}", counted(kicked, "session")),
         };
         Ok(print(&line)?)
     }
@@ -61,17 +60,29 @@ impl Kick {
     /// An argument has no type: what reads as a number may be the text of a user as well.
     async fn kick_user(&self, admin: &Admin, user: &str) -> Result<u64, Failure> {
         let number = user.parse::<i64>().ok().map(|number| json!(number));
-        let mut kicked = None;
+        let (mut kicked, mut failed) = (None, None);
         for user in number.into_iter().chain([json!(user)]) {
             let body = self.body(json!({"user": user}));
-            if let Some(answer) = admin.post_to("/api/v1/users/kick", &body).await? {
-                *kicked.get_or_insert(0) += answer["kicked"].as_u64().unwrap_or_default();
+            match admin.post_to("/api/v1/users/kick", &body).await {
+                Ok(None) => {}
+                Ok(Some(answer)) => {
+                    *kicked.get_or_insert(0) += answer["kicked"].as_u64().unwrap_or_default();
+                }
+                Err(failure) => failed = Some(failure),
             }
         }
-        kicked.ok_or_else(|| {
-            let message = format!("{}: no node has a session of the user {user}", admin.name());
-            Failure::Failed(message)
-        })
+        match (kicked, failed) {
+            (Some(kicked), failed) => {
+                // What was kicked is said although a gate does not answer.
+                failed.map(|failure| failure.report());
+                Ok(kicked)
+            }
+            (None, Some(failure)) => Err(failure),
+            (None, None) => {
+                let message = format!("{}: no node has a session of the user {user}", admin.name());
+                Err(Failure::Failed(message))
+            }
+        }
     }
 
     fn body(&self, mut body: Value) -> Value {
@@ -143,7 +154,7 @@ impl Drain {
             let local = node["sessions"]["local"].as_u64();
             if local != said {
                 said = local;
-                eprintln!("{} sessions", count(local.unwrap_or_default()));
+                eprintln!("{}", counted(local.unwrap_or_default(), "session"));
             }
             if Instant::now() > deadline {
                 let message = format!("{} still runs", admin.name());

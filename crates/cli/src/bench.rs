@@ -17,7 +17,7 @@ use crate::{
     failure::Failure,
     interrupt::interrupted,
     play::{Connect, allow_open_files, json, not_connected},
-    table::print,
+    table::{counted, print, print_json},
 };
 use measurement::Measurement;
 
@@ -50,7 +50,7 @@ pub(crate) struct Bench {
     #[arg(long, conflicts_with = "in_flight", value_parser = rate)]
     rate: Option<f64>,
     /// How long it is measured
-    #[arg(long, default_value = "10s", value_parser = duration::parse)]
+    #[arg(long, default_value = "10s", value_parser = duration::parse_positive)]
     time: Duration,
     /// How long requests are sent before that
     #[arg(long, default_value = "1s", value_parser = duration::parse)]
@@ -107,7 +107,7 @@ impl Bench {
         }
         let took = Instant::now().min(run.until) - run.from.min(Instant::now());
         match self.json {
-            true => print(&measured.json(took, self.clients).to_string())?,
+            true => print_json(&measured.json(took, self.clients))?,
             false => {
                 (measured.lines(took, self.clients).iter()).try_for_each(|line| print(line))?
             }
@@ -118,7 +118,10 @@ impl Bench {
                 Err(Failure::Failed("no request was answered".to_owned()))
             }
             0 => Ok(()),
-            failed => Err(Failure::Failed(format!("{failed} requests failed"))),
+            failed => {
+                let failed = counted(failed, "request");
+                Err(Failure::Failed(format!("{failed} failed")))
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
     failure::Failure,
     interrupt::interrupted,
     play::{Connect, allow_open_files},
-    table::{count, print},
+    table::{count, counted, print, print_json},
     terminal,
 };
 use player::Player;
@@ -47,7 +47,7 @@ pub(crate) struct Bots {
     #[arg(long, value_parser = duration::parse)]
     ramp: Option<Duration>,
     /// After which time all end, instead of the script's
-    #[arg(long, value_parser = duration::parse)]
+    #[arg(long, value_parser = duration::parse_positive)]
     time: Option<Duration>,
     #[command(flatten)]
     connect: Connect,
@@ -88,7 +88,7 @@ impl Bots {
         };
         let report = tally.report(begun.elapsed(), &script.limits);
         match self.json {
-            true => print(&report.json().to_string())?,
+            true => print_json(&report.json())?,
             false => report.lines().iter().try_for_each(|line| print(line))?,
         }
         match report.broken() {
@@ -137,14 +137,14 @@ async fn progress(tally: &Tally, script: &Script, begun: Instant) {
         let total = u64::from(script.players.count);
         let done = (now.ended * 20 / total.max(1)).min(20) as usize;
         let line = format!(
-            "{} [{}{}] {} playing, {} of {} ended, {} steps, {} failed",
+            "{} [{}{}] {} playing, {} of {} ended, {}, {} failed",
             duration::short(begun.elapsed().as_secs_f64()),
             "#".repeat(done),
             ".".repeat(20 - done),
             count(now.started - now.ended),
             count(now.ended),
             count(total),
-            count(now.steps),
+            counted(now.steps, "step"),
             count(now.failed),
         );
         // A line that went on in the next row could not be replaced.

@@ -28,6 +28,17 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// [`parse`], and not zero.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("it must be longer than zero".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
 /// Writes a duration in its largest unit that leaves a whole number, or nearly so.
 pub(crate) fn short(seconds: f64) -> String {
     let whole = seconds.max(0.0) as u64;
@@ -67,6 +78,10 @@ mod tests {
             "", "s", "5", "-1s", "5 s", "5d", "1e999s", "nans", "infs", "169h", "5ß", "ßs",
         ] {
             assert!(parse(text).is_err(), "{text}");
+        }
+        assert_eq!(parse_positive("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["0s", "0.0ms", "0.0000000001s"] {
+            assert!(parse_positive(text).is_err(), "{text}");
         }
     }
 

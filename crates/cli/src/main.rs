@@ -53,7 +53,7 @@ enum Command {
     Bots(bots::Bots),
     /// Measures how many requests a node answers, and how fast
     Bench(bench::Bench),
-    /// Shows a node as it runs: rates, members, routes, groups, schedulers, warnings
+    /// Shows a node as it runs: rates, members, routes, groups, schedulers, warnings; q ends it
     Top(top::Top),
 }
 

@@ -16,7 +16,7 @@ use crate::{
     failure::Failure,
     table::{
         Column::{self, Number, Text},
-        Table, bytes, cell, count, print,
+        Table, bytes, cell, count, print_json,
     },
 };
 
@@ -40,7 +40,7 @@ impl Members {
         answer["lost"] = lost(&answer, &cluster);
         add_loads(&mut answer, &cluster);
         if self.json {
-            return Ok(print(&answer.to_string())?);
+            return Ok(print_json(&answer)?);
         }
         let table = table(&answer, false);
         if table.is_empty() {

@@ -7,8 +7,8 @@ use crate::{
     admin::{Admin, Target, encode},
     failure::Failure,
     table::{
-        Column::{Number, Text},
-        Table, bytes, cell, count, print, printable,
+        Column::{self, Number, Text},
+        Table, bytes, cell, count, counted, print, print_json, printable,
     },
 };
 
@@ -67,16 +67,18 @@ impl Sessions {
             }
         }
         if self.json {
-            return Ok(print(&answer.to_string())?);
+            return Ok(print_json(&answer)?);
         }
         table(&answer, self.busiest).print()?;
         for other in &others {
             let (session, gate) = (cell(&other["session"]), cell(&other["gate"]));
-            eprintln!("session {session} of the user is at the gate {gate}");
+            let line = format!("session {session} of the user is at the gate {gate}");
+            eprintln!("{}", printable(&line));
         }
         let shown = answer["sessions"].as_array().map_or(0, Vec::len);
         if let (Some(next), Some(total)) = (answer["next"].as_i64(), answer["total"].as_u64()) {
-            eprintln!("{shown} of {} sessions; more: --after {next}", count(total));
+            let total = counted(total, "session");
+            eprintln!("{shown} of {total}; more: --after {next}");
         }
         Ok(())
     }
@@ -116,7 +118,7 @@ impl Sessions {
 
     fn print_one(&self, session: &Value) -> Result<(), Failure> {
         if self.json {
-            return Ok(print(&session.to_string())?);
+            return Ok(print_json(session)?);
         }
         let none = Map::new();
         for (name, value) in session.as_object().unwrap_or(&none) {
@@ -130,11 +132,8 @@ impl Sessions {
                 other => cell(other),
             };
             let value = if value.is_empty() { "-" } else { &value };
-            print(&format!(
-                "{:<20}{}",
-                name.replace('_', " "),
-                printable(value)
-            ))?;
+            let line = format!("{:<20}{value}", name.replace('_', " "));
+            print(&printable(&line))?;
         }
         Ok(())
     }
@@ -161,6 +160,7 @@ async fn busiest(admin: &Admin, limit: u64) -> Result<Value, Failure> {
     Ok(answer)
 }
 
+/// Messages are those that the client has sent.
 fn table(answer: &Value, busiest: bool) -> Table {
     let mut table = Table::new(match busiest {
         false => &HEAD[..HEAD.len() - 1],
@@ -177,6 +177,9 @@ fn table(answer: &Value, busiest: bool) -> Table {
             cell(&session["user"]),
             cell(&session["address"]),
             cell(&session["client"]),
+            number("messages_received", count),
+            number("bytes_received", bytes),
+            number("bytes_sent", bytes),
             number("queue_bytes", bytes),
             number("requests_in_flight", count),
             format!("{rate:.1}"),
@@ -185,11 +188,14 @@ fn table(answer: &Value, busiest: bool) -> Table {
     table
 }
 
-const HEAD: [crate::table::Column; 7] = [
+const HEAD: [Column; 10] = [
     Text("ID"),
     Text("USER"),
     Text("ADDRESS"),
     Text("CLIENT"),
+    Number("MESSAGES"),
+    Number("RECEIVED"),
+    Number("SENT"),
     Number("QUEUED"),
     Number("IN FLIGHT"),
     Number("MESSAGES/S"),

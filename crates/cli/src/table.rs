@@ -90,21 +90,48 @@ pub(crate) fn print(line: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{line}")
 }
 
+/// Prints JSON on the standard output, as [`json_text`].
+///
+/// # Errors
+/// Of the standard output.
+pub(crate) fn print_json(value: &Value) -> io::Result<()> {
+    print(&json_text(value))
+}
+
+/// JSON on one line, with the letters escaped that a terminal obeys.
+pub(crate) fn json_text(value: &Value) -> String {
+    let mut escaped = String::new();
+    // Outside of strings JSON has none of them, and in strings all have an escape.
+    for letter in value.to_string().chars() {
+        match is_obeyed(letter) {
+            true => escaped.extend(format!("\\u{:04x}", u32::from(letter)).chars()),
+            false => escaped.push(letter),
+        }
+    }
+    escaped
+}
+
 /// Replaces what would move the cursor or change colours: text of players and other nodes is shown
 /// on a terminal.
 pub(crate) fn printable(text: &str) -> String {
-    let hidden = |letter: char| {
-        let direction = matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        letter.is_control() || direction
-    };
     let mut printable = String::with_capacity(text.len());
     for letter in text.chars() {
-        match hidden(letter) {
+        match is_obeyed(letter) {
             true => printable.extend(letter.escape_default()),
             false => printable.push(letter),
         }
     }
     printable
+}
+
+/// Whether a terminal obeys a letter: control characters, ends of lines, changes of the direction. All
+/// have four hexadecimal digits.
+fn is_obeyed(letter: char) -> bool {
+    let layout = matches!(
+        letter,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    letter.is_control() || layout
 }
 
 /// Text as it is, nothing for null, and everything else as JSON.
@@ -128,6 +155,12 @@ pub(crate) fn count(number: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+/// A number of things: `1 session`, `2 sessions`.
+pub(crate) fn counted(number: u64, thing: &str) -> String {
+    let end = if number == 1 { "" } else { "s" };
+    format!("{} {thing}{end}", count(number))
 }
 
 /// Bytes in their largest unit: `1.5 MiB`.
@@ -164,6 +197,21 @@ mod tests {
             printable("a\u{1b}[2Jb\r\n\u{202e}ü"),
             "a\\u{1b}[2Jb\\r\\n\\u{202e}ü"
         );
+        let obeyed: String = (0..=0x10_ffff)
+            .filter_map(char::from_u32)
+            .filter(|letter| is_obeyed(*letter))
+            .collect();
+        for letter in [
+            '\0', '\x07', '\x1b', '\x7f', '\u{80}', '\u{9b}', '\u{9d}', '\u{61c}', '\u{2028}',
+            '\u{202e}', '\u{2066}',
+        ] {
+            assert!(obeyed.contains(letter), "{letter:?}");
+        }
+        assert!(!printable(&obeyed).contains(is_obeyed));
+        let value = serde_json::json!({ "label": obeyed, &*obeyed: 7 });
+        let json = json_text(&value);
+        assert!(!json.contains(is_obeyed), "{json}");
+        assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), value);
     }
 
     #[test]
@@ -171,6 +219,10 @@ mod tests {
         assert_eq!(
             [0, 999, 1000, 1_234_567].map(count),
             ["0", "999", "1,000", "1,234,567"]
+        );
+        assert_eq!(
+            [0, 1, 1000].map(|number| counted(number, "session")),
+            ["0 sessions", "1 session", "1,000 sessions"]
         );
         assert_eq!(
             [0, 1023, 1536, 5 << 40].map(bytes),

@@ -1,12 +1,18 @@
 //! The size of the terminal, and what it does with keys.
 
 #[cfg(unix)]
-use std::{io, os::fd::AsFd};
+use std::os::fd::AsFd;
+use std::{
+    io::{self, IsTerminal, Read},
+    thread,
+};
 
 #[cfg(unix)]
 use rustix::termios::{
-    LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr,
+    LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr,
+    tcsetattr,
 };
+use tokio::sync::oneshot;
 
 /// The columns and rows of a terminal; `None` where the system names none.
 #[cfg(unix)]
@@ -21,7 +27,27 @@ pub(crate) fn size<T>(_: &T) -> Option<(usize, usize)> {
     None
 }
 
-/// Keys are not shown while this lives, and those that were typed are forgotten. Ctrl-C interrupts.
+/// Completes when this key is typed; never where the standard input is no terminal.
+///
+/// Without [`Silence`] the key is read at the end of its line. The thread that reads keys ends with the
+/// process.
+pub(crate) async fn typed(key: u8) {
+    let (sender, found) = oneshot::channel();
+    let read = move || {
+        let mut keys = io::stdin().lock().bytes().map_while(Result::ok);
+        if keys.any(|typed| typed == key) {
+            // Whoever waited has ended otherwise.
+            let _ = sender.send(());
+        }
+    };
+    let reads = io::stdin().is_terminal() && thread::Builder::new().spawn(read).is_ok();
+    if !reads || found.await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Keys are not shown and not kept for a line while this lives, and those that were typed are forgotten.
+/// Ctrl-C interrupts.
 #[derive(Debug)]
 pub(crate) struct Silence {
     #[cfg(unix)]
@@ -34,7 +60,12 @@ impl Silence {
     pub(crate) fn begin() -> Option<Self> {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO);
+        silent
+            .local_modes
+            .remove(LocalModes::ECHO | LocalModes::ICANON);
+        // A read has at least one key.
+        silent.special_codes[SpecialCodeIndex::VMIN] = 1;
+        silent.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(io::stdin(), OptionalActions::Now, &silent).ok()?;
         Some(Self { before })
     }

@@ -13,6 +13,7 @@ use crate::{
     duration,
     failure::Failure,
     interrupt::interrupted,
+    terminal::typed,
 };
 use sample::Sample;
 use screen::Screen;
@@ -43,6 +44,14 @@ fn interval_argument(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Completes when `q` is typed. Keys are another program's while that shows the pictures.
+async fn quit(terminal: bool) {
+    match terminal {
+        true => typed(b'q').await,
+        false => std::future::pending().await,
+    }
+}
+
 impl Top {
     /// # Errors
     /// The node does not answer the first time, or refuses to. Later its picture says so, and comes
@@ -61,6 +70,7 @@ impl Top {
             drawn = self.draw(&admin, &mut before, &mut screen) => drawn,
             // The terminal gets its content back.
             () = interrupted() => Ok(()),
+            () = quit(terminal) => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     duration::{latency, short},
-    table::{count, printable},
+    table::{count, counted, printable},
 };
 
 /// Failures that are counted by their text; the rest counts as one.
@@ -95,10 +95,10 @@ impl Measurement {
         let rate = self.answered() as f64 / seconds.max(0.001);
         let mut lines = vec![
             format!(
-                "{} clients, {}: {} answers, {rate:.1} a second, {} failed",
-                count(clients.into()),
+                "{}, {}: {}, {rate:.1} a second, {} failed",
+                counted(clients.into(), "client"),
                 short(seconds),
-                count(self.answered()),
+                counted(self.answered(), "answer"),
                 count(self.failed())
             ),
             String::new(),

@@ -9,7 +9,7 @@ use crate::{
     duration::{latency, short},
     table::{
         Column::{Number, Text},
-        Table, count, printable,
+        Table, count, counted, printable,
     },
 };
 
@@ -53,7 +53,11 @@ impl Report {
         // A connection that is lost while the player waits fails no step of its own.
         let failed = failed.max(lost);
         if failed as f64 > all as f64 * limits.failed {
-            broken.push(format!("{} of {} steps failed", count(failed), count(all)));
+            broken.push(format!(
+                "{} of {} failed",
+                count(failed),
+                counted(all, "step")
+            ));
         }
         if all == 0 {
             broken.push("no player has done a step".to_owned());
@@ -91,8 +95,8 @@ impl Report {
     pub(super) fn lines(&self) -> Vec<String> {
         let seconds = self.took.as_secs_f64();
         let mut lines = vec![format!(
-            "{} players in {}: {} played to the end, {} stopped early, {} still played",
-            count(self.started),
+            "{} in {}: {} played to the end, {} stopped early, {} still played",
+            counted(self.started, "player"),
             short(seconds),
             count(self.finished),
             count(self.lost),

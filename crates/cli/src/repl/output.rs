@@ -10,7 +10,10 @@ use std::{
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use crate::{duration, table::printable};
+use crate::{
+    duration,
+    table::{json_text, printable},
+};
 
 /// The longest binary body that is printed, in bytes.
 const MAX_BINARY: usize = 256;
@@ -40,7 +43,7 @@ impl Output {
         if self.json {
             let ms = took.as_secs_f64() * 1e3;
             let line = json!({"response": route, "body": as_json(body), "ms": ms});
-            return self.line(&line.to_string());
+            return self.line(&json_text(&line));
         }
         match self.above {
             Some(_) => {
@@ -53,7 +56,7 @@ impl Output {
 
     pub(super) fn push(&self, route: &str, body: &[u8]) {
         match self.json {
-            true => self.line(&json!({"push": route, "body": as_json(body)}).to_string()),
+            true => self.line(&json_text(&json!({"push": route, "body": as_json(body)}))),
             false => self.line(&format!("{} {}", printable(route), text(body))),
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     members,
     table::{
         Column::{Number, Text},
-        Table, bytes, cell, count, printable,
+        Table, bytes, cell, count, counted, printable,
     },
 };
 
@@ -215,8 +215,8 @@ fn summary(now: &Sample, rates: &Rates) -> Vec<Line> {
             rates.handled, rates.failed, rates.forwarded,
         ),
         format!(
-            "queued {} tasks, {} to clients, {} to members",
-            count(number(&queues["scheduler_tasks"])),
+            "queued {}, {} to clients, {} to members",
+            counted(number(&queues["scheduler_tasks"]), "task"),
             bytes(number(&queues["client_bytes"])),
             bytes(number(&queues["cluster_bytes"])),
         ),
@@ -337,7 +337,10 @@ fn warnings(now: &Sample) -> Section {
         .and_then(|it| it["warnings"].as_array());
     let rows = list.into_iter().flatten().map(|warning| {
         let fields = warning["fields"].as_str().unwrap_or_default();
-        let text = format!("{} {fields}", cell(&warning["message"]));
+        let mut text = format!("{} {fields}", cell(&warning["message"]));
+        if let Some(more @ 1..) = warning["held_back"].as_u64() {
+            text += &format!(" (and {} held back)", counted(more, "line"));
+        }
         Line {
             text: printable(&text),
             style: match warning["level"].as_str() {
@@ -403,7 +406,9 @@ mod tests {
                 "group": if number == 0 { String::new() } else { format!("table {number}") },
                 "members": if number == 0 { 700 } else { number },
             }))})),
-            warnings: Some(json!({"warnings": rows(|_| json!({"message": "peer suspected"}))})),
+            warnings: Some(json!({"warnings": rows(|_| json!({
+                "message": "request timed out", "fields": "session=7", "held_back": 12,
+            }))})),
         }
     }
 
@@ -424,6 +429,7 @@ mod tests {
         for head in ["ADDRESS ", "ROUTE ", "SCHEDULER ", "WARNINGS"] {
             starts(head);
         }
+        starts("request timed out session=7 (and 12 lines held back)");
         // The slowest and the largest.
         assert_eq!(starts("Far.Route9 "), starts("FORWARDED ") + 1);
         assert_eq!(starts("without a name "), starts("GROUP ") + 1);

@@ -131,6 +131,8 @@ async fn what_cannot_be_measured_is_refused() {
     ] {
         bench(wrong).await.1.failed(2, "");
     }
+    let instant = ["bench", "tcp://127.0.0.1:1", "Room.Echo", "--time", "0s"];
+    nano(&instant).await.failed(2, "longer than zero");
     let nowhere = ["bench", "tcp://127.0.0.1:1", "Room.Echo"];
     nano(&nowhere).await.failed(3, "tcp://127.0.0.1:1");
     let wrong = ["bench", "http://127.0.0.1:1", "Room.Echo"];

@@ -7,7 +7,7 @@ use nano::{
     testing::{TestCluster, TestNode, eventually, within},
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
 };
 
@@ -52,7 +52,7 @@ fn url(node: &TestNode) -> String {
 async fn members_are_listed_with_their_links() {
     let cluster =
         TestCluster::with_master(app(), TestCluster::master_options().label("lobby")).await;
-    let options: Cluster = cluster.member_options().label("\u{1b}[31mred");
+    let options: Cluster = cluster.member_options().label("\u{1b}[31mred\u{9b}2J");
     let room = TestNode::start(app().cluster(options).version("1.4.2")).await;
     cluster.converged(&[&room]).await;
     let url = url(cluster.master());
@@ -63,12 +63,21 @@ async fn members_are_listed_with_their_links() {
     assert!(lines.next().unwrap().contains("this node"), "{out}");
     let member = lines.next().unwrap();
     assert!(
-        member.contains("\\u{1b}[31mred  member  1.4.2  ") && member.contains("Room"),
+        member.contains("\\u{1b}[31mred\\u{9b}2J  member  1.4.2  ") && member.contains("Room"),
         "{out}"
     );
 
-    let answer = nano(&["members", "--url", &url, "--json"]).await.json();
-    assert_eq!(answer["members"][1]["label"], "\u{1b}[31mred");
+    let json = nano(&["members", "--url", &url, "--json"]).await;
+    let top = nano(&["top", "--url", &url, "--frames", "1", "--interval", "200ms"]).await;
+    for said in [&out, &json.out, &top.out] {
+        let obeyed = |letter: char| letter.is_control() && letter != '\n';
+        assert!(
+            said.contains("31mred") && !said.contains(obeyed),
+            "{said:?}"
+        );
+    }
+    let answer = json.json();
+    assert_eq!(answer["members"][1]["label"], "\u{1b}[31mred\u{9b}2J");
     assert_eq!(answer["members"][1]["load"]["clients"], 0, "{answer}");
     assert!(out.starts_with("ADDRESS") && out.contains("CPU"), "{out}");
 }
@@ -156,10 +165,15 @@ async fn sessions_are_listed_in_pages_inspected_and_kicked() {
         "{one}"
     );
 
-    assert!(
-        one.lines()
-            .any(|line| line.starts_with("groups ") && line.ends_with(" -")),
-        "{one}"
+    for (name, value) in [("groups ", " -"), ("messages received ", " 1")] {
+        let is_line = |line: &str| line.starts_with(name) && line.ends_with(value);
+        assert!(one.lines().any(is_line), "{one}");
+    }
+    let all = nano(&["sessions", "--url", &url]).await.ok();
+    let titles: Vec<_> = all.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(
+        titles[4..],
+        ["MESSAGES", "RECEIVED", "SENT", "QUEUED", "IN", "FLIGHT"]
     );
 
     nano(&["kick", "--url", &url, &id])
@@ -207,7 +221,7 @@ async fn a_drain_waits_until_the_node_has_stopped() {
         .unwrap();
     let mut says = BufReader::new(process.stderr.take().unwrap()).lines();
     let first = within("the sessions", says.next_line()).await.unwrap();
-    assert_eq!(first.unwrap(), "1 sessions");
+    assert_eq!(first.unwrap(), "1 session");
     let handle = node.handle();
     eventually("the drain", || !handle.is_ready()).await;
     assert!(process.try_wait().unwrap().is_none());
@@ -256,7 +270,6 @@ async fn failures_have_a_message_and_a_code() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
         for answer in [
             "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n<p>",
             "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n",
@@ -276,6 +289,55 @@ async fn failures_have_a_message_and_a_code() {
     nano(&["members", "--url", &url])
         .await
         .failed(3, "(is this an admin server?)");
+}
+
+/// A stand-in for a node whose cluster has a gate that hangs: it knows its own sessions alone.
+async fn node_beside_a_gate_that_hangs() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let session = r#"{"id": 5, "user": 7, "address": null, "client": "local"}"#;
+    let page = format!(r#"{{"sessions": [{session}], "next": null, "total": 1}}"#);
+    let unknown = r#"{"code": "UNAVAILABLE", "message": "the member cannot be reached"}"#;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = String::new();
+            let is_whole = |request: &str| match request.starts_with("POST") {
+                true => request.ends_with('}'),
+                false => request.ends_with("\r\n\r\n"),
+            };
+            while !is_whole(&request) {
+                let mut bytes = [0; 1024];
+                let count = stream.read(&mut bytes).await.unwrap();
+                request.push_str(str::from_utf8(&bytes[..count]).unwrap());
+            }
+            let (status, body) = match request.contains(" /api/v1/users/") {
+                false => ("200 OK", &*page),
+                true if request.ends_with("\"user\":7}") => ("200 OK", r#"{"kicked": 1}"#),
+                true => ("503 Service Unavailable", unknown),
+            };
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn what_a_node_has_of_a_user_is_shown_although_a_gate_does_not_answer() {
+    let url = node_beside_a_gate_that_hangs().await;
+    let found = nano(&["sessions", "--url", &url, "--user", "7"]).await;
+    assert!(found.errors.contains("the member cannot be reached"));
+    assert!(found.ok().lines().nth(1).unwrap().starts_with("5   7"));
+    let json = nano(&["sessions", "--url", &url, "--user", "7", "--json"]).await;
+    assert_eq!(json.json()["elsewhere"], serde_json::Value::Null);
+
+    let kick = ["kick", "--url", &url, "--token", "secret", "--user"];
+    let kicked = nano(&[&kick[..], &["7"]].concat()).await;
+    assert!(kicked.errors.contains("the member cannot be reached"));
+    assert_eq!(kicked.ok(), "kicked 1 session\n");
+    let unknown = nano(&[&kick[..], &["ann"]].concat()).await;
+    unknown.failed(1, "the member cannot be reached");
 }
 
 #[tokio::test]
@@ -362,8 +424,16 @@ async fn top_fits_a_small_terminal() {
         assert!(!picture.contains('z'), "{picture}");
     }
 
-    // Ctrl-C ends it, and gives the terminal its content back.
+    // Ctrl-C ends it, and gives the terminal its content back; q does, too.
     signal(&top, Signal::INT);
+    terminal.shows("\x1b[?1049l").await;
+    let status = within("the end", top.wait()).await.unwrap();
+    assert!(status.success(), "{status}");
+
+    let mut terminal = Terminal::open(80, 24);
+    let mut top = terminal.run(program().args(["top", "--url", &url(&gate)]));
+    terminal.shows("\x1b[J").await;
+    terminal.type_keys("Qzq");
     terminal.shows("\x1b[?1049l").await;
     let status = within("the end", top.wait()).await.unwrap();
     assert!(status.success(), "{status}");
