@@ -10,14 +10,14 @@ use nano::{
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
-    process::{Child, Command},
+    process::Command,
     sync::mpsc,
 };
 
 #[path = "support/mod.rs"]
 mod support;
 
-use support::{program, within};
+use support::{Service, within};
 
 fn read(file: &str) -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
@@ -106,68 +106,16 @@ async fn alerts_fire_for_what_they_say() {
     assert!(tested.status.success(), "{said}");
 }
 
-/// A service of the compose file, as a process on ports the system chooses.
-struct Service {
-    _process: Child,
-    lines: Vec<String>,
-}
-
-impl Service {
-    async fn start(role: &str, services: &[&str], join: Option<SocketAddr>) -> Self {
-        let config =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("deploy/config/{role}.toml"));
-        let mut command = Command::new(program());
-        command.arg("--config").arg(config).args(services).envs([
-            ("NANO_CLUSTER_TOKEN", "swordfish"),
-            ("NANO_CLUSTER_LISTEN", "127.0.0.1:0"),
-            ("NANO_ADMIN_ADDRESS", "127.0.0.1:0"),
-            ("NANO_ADMIN_TOKEN", "tuna"),
-        ]);
-        if role == "gate" {
-            command.env("NANO_LISTENERS_0_ADDRESS", "127.0.0.1:0");
-        }
-        if let Some(master) = join {
-            command.env("NANO_CLUSTER_JOIN", master.to_string());
-        }
-        let mut process = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut lines = Vec::new();
-        // The line about nodes follows those about clients.
-        while !lines
-            .last()
-            .is_some_and(|line: &String| line.starts_with("serving nodes"))
-        {
-            let line = within("the service's address", output.next_line()).await;
-            lines.push(line.unwrap().expect("the service runs"));
-        }
-        Self {
-            _process: process,
-            lines,
-        }
-    }
-
-    fn address(&self, before: &str) -> SocketAddr {
-        let mut addresses = self
-            .lines
-            .iter()
-            .filter_map(|line| line.strip_prefix(before));
-        addresses.next().unwrap().parse().unwrap()
-    }
-}
-
 #[tokio::test]
 async fn the_services_of_the_compose_file_run_together() {
     let none = ["--services", ""];
-    let master = Service::start("master", &none, None).await;
-    let join = Some(master.address("serving nodes at "));
-    let _backend = Service::start("backend", &[], join).await;
-    let gate = Service::start("gate", &none, join).await;
-    let mut client = RawClient::websocket(gate.address("listening on "), "/nano").await;
+    let token = ("NANO_ADMIN_TOKEN", "tuna");
+    let master = Service::start("master", &none, &[token]).await;
+    let nodes = master.nodes().to_string();
+    let join = [token, ("NANO_CLUSTER_JOIN", &nodes)];
+    let _backend = Service::start("backend", &[], &join).await;
+    let gate = Service::start("gate", &none, &join).await;
+    let mut client = RawClient::websocket(gate.clients().unwrap(), "/nano").await;
     client.handshake().await;
     // The gate may learn of the backend a moment after it has joined.
     let answered = async {

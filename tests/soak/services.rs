@@ -1,17 +1,16 @@
 //! Nodes of `deploy/config` in processes of their own, and a load balancer that looks at their probes.
 
-use std::{net::SocketAddr, path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
-    process::{Child, Command},
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
 
-use crate::support::{program, within};
+use crate::support::{self, within};
 
 /// Between two probes of a node.
 const PROBE: Duration = Duration::from_millis(100);
@@ -25,9 +24,9 @@ pub(crate) enum Role {
     Backend,
 }
 
-/// A node of `deploy/config`, as a process.
+/// A node of `deploy/config` that gets work by its probe.
 pub(crate) struct Service {
-    process: Child,
+    process: support::Service,
     /// Where clients connect, if it is a gate.
     pub(crate) clients: Option<SocketAddr>,
     admin: SocketAddr,
@@ -36,67 +35,34 @@ pub(crate) struct Service {
 impl Service {
     /// Started, and ready by its probe. A master is the one at this place in the list of all.
     pub(crate) async fn start(role: Role, masters: &[String]) -> Self {
-        let (role, services, variables) = match role {
-            Role::Master(at) => {
-                let all = match masters.len() {
-                    1 => String::new(),
-                    _ => masters.join(","),
-                };
-                let listen = masters[at].clone();
-                let variables = [
-                    ("NANO_CLUSTER_LISTEN", listen),
-                    ("NANO_CLUSTER_MASTERS", all),
-                ];
-                ("master", &["--services", ""][..], variables.to_vec())
-            }
-            Role::Gate => {
-                let variables = [
-                    ("NANO_CLUSTER_JOIN", masters.join(",")),
-                    ("NANO_LISTENERS_0_ADDRESS", "127.0.0.1:0".to_owned()),
-                ];
-                ("gate", &["--services", ""][..], variables.to_vec())
-            }
-            Role::Backend => {
-                let join = ("NANO_CLUSTER_JOIN", masters.join(","));
-                ("backend", &[][..], vec![join])
-            }
+        let join = ("NANO_CLUSTER_JOIN", &*masters.join(","));
+        let all = match masters.len() {
+            1 => String::new(),
+            _ => masters.join(","),
         };
-        let config =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("deploy/config/{role}.toml"));
-        let mut command = Command::new(program());
-        command.arg("--config").arg(config).args(services).envs([
-            ("NANO_ADMIN_ADDRESS", "127.0.0.1:0"),
+        let (role, services, mut variables) = match role {
+            Role::Master(at) => {
+                let listen = ("NANO_CLUSTER_LISTEN", &*masters[at]);
+                let variables = vec![listen, ("NANO_CLUSTER_MASTERS", &all)];
+                ("master", &["--services", ""][..], variables)
+            }
+            Role::Gate => ("gate", &["--services", ""][..], vec![join]),
+            Role::Backend => ("backend", &[][..], vec![join]),
+        };
+        variables.extend([
             ("NANO_CLUSTER_HEARTBEAT", "1s"),
-            ("NANO_CLUSTER_LISTEN", "127.0.0.1:0"),
             ("NANO_CLUSTER_RETRY_INTERVAL", "250ms"),
-            ("NANO_CLUSTER_TOKEN", "swordfish"),
             ("NANO_LIMITS_RATE_LIMIT", "off"),
             // Long enough for the load balancer to see the probe.
             ("NANO_TIMEOUTS_SHUTDOWN_DELAY", "500ms"),
             // Players stay, so a backend would drain for as long as it may.
             ("NANO_TIMEOUTS_DRAIN", "2s"),
         ]);
-        command.envs(variables);
-        let mut process = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap()).lines();
-        let (mut clients, mut admin) = (None, None);
-        while admin.is_none() {
-            let line = within("the service's address", output.next_line()).await;
-            let line = line.unwrap().expect("the service runs");
-            let address = |before: &str| Some(line.strip_prefix(before)?.parse().unwrap());
-            clients = clients.or(address("listening on "));
-            admin = address("serving operators at ");
-        }
+        let process = support::Service::start(role, services, &variables).await;
         let service = Self {
+            clients: process.clients(),
+            admin: process.operators(),
             process,
-            clients,
-            admin: admin.unwrap(),
         };
         within("a ready node", async {
             while !is_ready(service.admin).await {
@@ -109,12 +75,10 @@ impl Service {
 
     /// Sends SIGTERM, and waits until it has drained and ended. Says how long that took.
     pub(crate) async fn stop(mut self) -> Duration {
-        let (id, begun) = (self.process.id().unwrap(), Instant::now());
-        let mut kill = Command::new("kill");
-        let sent = kill.args(["-TERM", &id.to_string()]).status().await;
-        assert!(sent.unwrap().success());
-        let ended = timeout(Duration::from_secs(60), self.process.wait()).await;
-        assert!(ended.expect("the node drains").unwrap().success());
+        let begun = Instant::now();
+        self.process.terminate().await;
+        let ended = timeout(Duration::from_secs(60), self.process.ended()).await;
+        assert!(ended.expect("the node drains").success());
         begun.elapsed()
     }
 }

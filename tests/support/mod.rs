@@ -8,6 +8,7 @@ mod peer;
 #[path = "../../src/sample.rs"]
 mod sample;
 mod server;
+mod service;
 
 pub(crate) use self::{
     address::free_address,
@@ -15,6 +16,7 @@ pub(crate) use self::{
     peer::{Exit, Peer, program},
     sample::sampled,
     server::Server,
+    service::Service,
 };
 pub(crate) use nano::testing::{
     DEADLINE, RawClient, eventually, websocket,
