@@ -14,11 +14,11 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_millis(100);
 
 /// How long the dashboard and `nano` wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 async fn locate(admin: SocketAddr, user: &str) -> Answer {
     let path = format!("/api/v1/users/locate?user={user}");
-    let answer = timeout(PATIENCE, get(admin, &path)).await;
+    let answer = timeout(ASK_TIMEOUT, get(admin, &path)).await;
     answer.expect("an answer while operators wait for it")
 }
 
@@ -52,7 +52,7 @@ async fn operators_are_answered_when_the_owner_of_a_user_is_suspended() {
     eventually("the session", || sessions.count() == 1).await;
     let session = gate.handle().sessions().list().remove(0);
     session.bind(7).unwrap();
-    assert_eq!(locate(admin, "nobody").await.ok(), json!({"sessions": []}));
+    assert_eq!(locate(admin, "unknown").await.ok(), json!({"sessions": []}));
 
     // No node evicts the other member while the master is suspended.
     master.signal("STOP").await;

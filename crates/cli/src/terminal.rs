@@ -36,7 +36,7 @@ pub(crate) async fn typed(key: u8) {
     let read = move || {
         let mut keys = io::stdin().lock().bytes().map_while(Result::ok);
         if keys.any(|typed| typed == key) {
-            // Whoever waited has ended otherwise.
+            // An error: the command has ended otherwise.
             let _ = sender.send(());
         }
     };
