@@ -34,7 +34,7 @@ pub use self::{
     scope::{current, propagate},
 };
 pub(crate) use self::{
-    sampling::Sampling,
+    sampling::{Gap, Sampling},
     scope::{current_trace, within, within_span},
     span::{OnSpan, OpenSpan, Source, Trace, Tracer},
 };

@@ -34,7 +34,7 @@ use crate::{
     net::{deadline::DeadlineTimer, stream::Transport},
     packet::{Decoder, Kind, Packet, PacketError},
     session::{CloseReason, Session, SessionSink},
-    trace::{OpenSpan, Source, TraceContext, within},
+    trace::{Gap, OpenSpan, Source, TraceContext, within},
 };
 
 /// The most chunks for which a spare list is kept.
@@ -81,6 +81,8 @@ pub(super) struct Connection<T> {
     pub(super) resumption: Resumption,
     /// The client's own span, of which those of its messages are children.
     pub(super) traced_by: Option<Box<TraceContext>>,
+    /// The messages that are not sampled.
+    pub(super) gap: Gap,
     /// Read once per poll, and again after a wait.
     pub(super) now: Instant,
 }
@@ -118,6 +120,7 @@ impl<T: Transport> Connection<T> {
             flush_by: None,
             resumption: Resumption::None,
             traced_by: None,
+            gap: Gap::default(),
             now,
             gate,
             handle,
@@ -356,10 +359,11 @@ impl<T: Transport> Connection<T> {
     }
 
     /// Begins the span of a message, if it is sampled.
-    fn sample(&self, message: &Message) -> Option<Box<OpenSpan>> {
+    fn sample(&mut self, message: &Message) -> Option<Box<OpenSpan>> {
         let sampling = self.gate.limits.sampling()?;
         let tracer = &self.gate.dispatch.reporter().tracer;
-        tracer.sample(sampling, self.traced_by.as_deref(), || Source {
+        let parent = self.traced_by.as_deref();
+        tracer.sample(sampling, parent, &mut self.gap, || Source {
             session: self.session.id(),
             user: self.session.logged_user(),
             route: &message.route,

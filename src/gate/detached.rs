@@ -330,6 +330,7 @@ impl<T: Transport> Connection<T> {
             requests_by: self.requests_by,
             resumption: self.resumption,
             traced_by: self.traced_by,
+            gap: self.gap,
             now: self.now,
         };
         (detached, self.transport)

@@ -8,7 +8,7 @@ use tracing::{Span, Value, field, info_span};
 
 use super::{
     context::{Hex, TraceContext},
-    sampling::Sampling,
+    sampling::{Gap, Sampling},
 };
 use crate::{error::Error, panic::catch_panic};
 
@@ -90,15 +90,36 @@ macro_rules! traced_span {
 }
 
 impl Tracer {
-    /// Begins the span of a client's message, if it is sampled. `parent` is the client's own.
+    /// Begins the span of a client's message, if it is sampled. `parent` is the client's own; `gap` is of
+    /// clients that name none.
+    #[inline]
     pub(crate) fn sample<'a>(
         self: &Arc<Self>,
         sampling: Sampling,
         parent: Option<&TraceContext>,
+        gap: &mut Gap,
         source: impl FnOnce() -> Source<'a>,
     ) -> Option<Box<OpenSpan>> {
-        let trace_id = sampling.decide(parent, rand::random)?;
-        let (source, ids) = (source(), self.ids(trace_id, parent));
+        let sampled = match parent {
+            Some(parent) => sampling.includes(parent),
+            None => gap.ends(sampling, || 1.0 - rand::random::<f64>()),
+        };
+        sampled.then(|| self.begin(sampling, parent, &source()))
+    }
+
+    /// Apart from the decision, which is made for every message.
+    #[cold]
+    fn begin(
+        self: &Arc<Self>,
+        sampling: Sampling,
+        parent: Option<&TraceContext>,
+        source: &Source<'_>,
+    ) -> Box<OpenSpan> {
+        let trace_id = match parent {
+            Some(parent) => parent.trace_id(),
+            None => sampling.begin(rand::random),
+        };
+        let ids = self.ids(trace_id, parent);
         let span = traced_span!(
             self,
             ids,
@@ -109,7 +130,7 @@ impl Tracer {
             request = source.request,
             outcome = field::Empty
         );
-        Some(Box::new(self.open(span, ids)))
+        Box::new(self.open(span, ids))
     }
 
     /// What other nodes refer to as their span is the current trace of what it causes here.
