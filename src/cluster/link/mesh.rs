@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
 use self::streams::{Event, Pipe};
@@ -27,6 +27,7 @@ use crate::{
     session::Session,
 };
 
+mod nodes;
 mod sessions;
 mod streams;
 
@@ -96,12 +97,18 @@ pub(crate) struct Mesh {
     served: Vec<Served>,
     sink: Arc<MockSink>,
     out: VecDeque<Out>,
+    /// How many streams came up.
+    streams: u64,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Node {
     incarnation: u64,
     alive: bool,
+    /// Until when nothing happens there.
+    suspended: Instant,
+    /// Other nodes that it does not reach, until then.
+    cut_off: BTreeMap<usize, Instant>,
 }
 
 struct Link {
@@ -137,17 +144,34 @@ pub(crate) fn node_at(address: &str) -> usize {
 }
 
 impl Mesh {
+    /// A cluster that knows of the end and the start of its nodes.
     pub(crate) fn new(seed: u64, nodes: usize, now: Instant) -> Self {
-        let alive = Node {
-            incarnation: 1,
-            alive: true,
+        let mut mesh = Self::without_members(seed, nodes, now);
+        for at in 0..nodes {
+            mesh.start(at, 1);
+        }
+        for at in 0..nodes {
+            for peer in (0..nodes).filter(|peer| *peer != at) {
+                mesh.join(at, peer, 1);
+            }
+        }
+        mesh
+    }
+
+    /// Nodes that have not [started](Self::start), and members that others [decide](Self::join) on.
+    pub(crate) fn without_members(seed: u64, nodes: usize, now: Instant) -> Self {
+        let node = Node {
+            incarnation: 0,
+            alive: false,
+            suspended: now,
+            cut_off: BTreeMap::new(),
         };
         let mut mesh = Self {
             random: StdRng::seed_from_u64(seed),
             now,
             events: BTreeMap::new(),
             count: 0,
-            nodes: vec![alive; nodes],
+            nodes: vec![node; nodes],
             links: BTreeMap::new(),
             pipes: BTreeMap::new(),
             opening: BTreeSet::new(),
@@ -156,12 +180,8 @@ impl Mesh {
             served: Vec::new(),
             sink: mock::session().1,
             out: VecDeque::new(),
+            streams: 0,
         };
-        for at in 0..nodes {
-            for peer in (0..nodes).filter(|peer| *peer != at) {
-                mesh.join(at, peer, 1);
-            }
-        }
         mesh.later(0, Event::Probe);
         mesh
     }
@@ -174,7 +194,13 @@ impl Mesh {
     pub(crate) fn step(&mut self) {
         if let Some(((at, _), event)) = self.events.pop_first() {
             self.now = at;
-            self.handle(event);
+            // What concerns a suspended node happens when it goes on, in the same order.
+            let resumes = event.node().map_or(at, |node| self.nodes[node].suspended);
+            if resumes > at {
+                self.at(resumes, event);
+            } else {
+                self.handle(event);
+            }
         }
     }
 
@@ -184,6 +210,11 @@ impl Mesh {
 
     pub(crate) fn take_out(&mut self) -> Option<Out> {
         self.out.pop_front()
+    }
+
+    /// How many streams came up so far.
+    pub(crate) fn streams(&self) -> u64 {
+        self.streams
     }
 
     pub(crate) fn is_alive(&self, node: usize) -> bool {
@@ -237,6 +268,12 @@ impl Mesh {
         Ok(call)
     }
 
+    /// Sends a service of another node a message without a reply. It may be lost.
+    pub(crate) fn notify(&mut self, (at, to): (usize, usize), method: &str, body: Vec<u8>) {
+        let frame = Frame::message(Kind::NodeCall, 0, 0, method.into(), body.into());
+        self.input((at, to), |state, _| drop(state.call(frame)));
+    }
+
     /// Waits no longer for the reply to a call.
     pub(crate) fn forget_call(&mut self, call: u64) {
         if let Some(ends) = self.calls.remove(&call) {
@@ -248,65 +285,8 @@ impl Mesh {
         self.input((at, to), |state, _| drop(state.reply(call, answer)));
     }
 
-    /// Ends a node without notice. The others learn of it later.
-    pub(crate) fn crash(&mut self, node: usize) {
-        self.nodes[node].alive = false;
-        self.links.retain(|(at, _), _| *at != node);
-        self.opening.retain(|(at, _)| *at != node);
-        self.calls.retain(|_, (at, _)| *at != node);
-        self.served.retain(|served| served.at != node);
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            self.break_pipe((other, node));
-            self.break_pipe((node, other));
-            self.pipes.remove(&(node, other));
-            let evicted = self.random.random_range(300..2_000);
-            let incarnation = self.nodes[node].incarnation;
-            self.later(
-                evicted,
-                Event::Leave {
-                    at: other,
-                    peer: node,
-                    incarnation,
-                },
-            );
-        }
-    }
-
-    /// Starts a node again that has crashed, with nothing.
-    pub(crate) fn restart(&mut self, node: usize) {
-        self.nodes[node].incarnation += 1;
-        self.nodes[node].alive = true;
-        let incarnation = self.nodes[node].incarnation;
-        for other in (0..self.nodes.len()).filter(|other| *other != node) {
-            if self.nodes[other].alive {
-                self.join(node, other, self.nodes[other].incarnation);
-                let delay = self.random.random_range(0..300);
-                let (at, peer) = (other, node);
-                self.later(
-                    delay,
-                    Event::Join {
-                        at,
-                        peer,
-                        incarnation,
-                    },
-                );
-            }
-        }
-    }
-
-    /// Loses what is under way between two nodes.
-    pub(crate) fn cut(&mut self, a: usize, b: usize) {
-        match self.random.random_range(0..3) {
-            0 => self.break_pipe((a, b)),
-            1 => self.break_pipe((b, a)),
-            _ => {
-                self.break_pipe((a, b));
-                self.break_pipe((b, a));
-            }
-        }
-    }
-
-    fn join(&mut self, at: usize, peer: usize, incarnation: u64) {
+    /// A node learns of a member.
+    pub(crate) fn join(&mut self, at: usize, peer: usize, incarnation: u64) {
         if !self.nodes[at].alive || self.member(at, peer) == Some(incarnation) {
             return;
         }
@@ -320,7 +300,8 @@ impl Mesh {
         self.links.insert((at, peer), link);
     }
 
-    fn leave(&mut self, at: usize, peer: usize) {
+    /// A node learns that a member has left.
+    pub(crate) fn leave(&mut self, at: usize, peer: usize) {
         self.input((at, peer), |state, effects| state.close(effects));
         self.links.remove(&(at, peer));
         self.pipes.remove(&(at, peer));
@@ -426,6 +407,9 @@ impl Mesh {
     fn probe(&mut self) {
         let ends: Vec<_> = self.links.keys().copied().collect();
         for end in ends {
+            if self.nodes[end.0].suspended > self.now {
+                continue;
+            }
             let sent = self.calls.values().any(|of| *of == end);
             let calls = OpenCalls {
                 sent,

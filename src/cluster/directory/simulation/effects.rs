@@ -7,7 +7,7 @@ use rand::RngExt;
 use super::{
     defects::Defect,
     network::{Event, Message, Node},
-    node::Process,
+    node::{Process, number},
     oracle::Key,
     world::{CALL_TIMEOUT, World},
 };
@@ -16,7 +16,6 @@ use crate::{
         holdings::{self, Outcome},
         message::{GateReply, GateRequest, OwnerReply},
         owner,
-        view::NodeId,
     },
     session::UserId,
 };
@@ -24,6 +23,7 @@ use crate::{
 impl World {
     /// Does what the state machines of a node want done.
     pub(super) fn flush(&mut self, node: Node) {
+        self.follow_members(node);
         loop {
             let Some(running) = self.nodes[node].as_mut() else {
                 return;
@@ -39,6 +39,17 @@ impl World {
             for effect in gate {
                 self.apply_gate(node, effect);
             }
+        }
+    }
+
+    /// The links of a node learn which members it knows.
+    fn follow_members(&mut self, node: Node) {
+        if self.network.links.is_some()
+            && let Some(running) = &self.nodes[node]
+        {
+            let members = running.members();
+            self.network
+                .change_links(|links| links.set_members(node, &members));
         }
     }
 
@@ -58,7 +69,7 @@ impl World {
                         let owner = from.incarnation;
                         self.oracle.grants(owner, &user, key, self.network.now);
                     }
-                    let node_of_caller = number(&to);
+                    let node_of_caller = number(&to.address);
                     let message = Message::OwnerReply {
                         to,
                         call,
@@ -93,7 +104,7 @@ impl World {
                     reply,
                 };
                 self.network.after(7 * CALL_TIMEOUT, timed_out);
-                let target = number(&to);
+                let target = number(&to.address);
                 let message = Message::GateCall {
                     from,
                     to,
@@ -114,7 +125,7 @@ impl World {
         match effect {
             holdings::Effect::Reply { caller, reply } => {
                 if let Some((to, call)) = running.callers.remove(&caller) {
-                    let target = number(&to);
+                    let target = number(&to.address);
                     let message = Message::GateReply {
                         to,
                         call,
@@ -135,7 +146,7 @@ impl World {
                     reply,
                 };
                 self.network.after(3 * CALL_TIMEOUT, timed_out);
-                let target = number(&to);
+                let target = number(&to.address);
                 let message = Message::OwnerCall {
                     from,
                     to,
@@ -145,7 +156,7 @@ impl World {
                 self.network.send(node, target, message);
             }
             holdings::Effect::Send { to, notice } => {
-                let target = number(&to);
+                let target = number(&to.address);
                 self.network
                     .send(node, target, Message::Notice { from, to, notice });
             }
@@ -291,8 +302,4 @@ impl World {
             },
         );
     }
-}
-
-fn number(id: &NodeId) -> Node {
-    id.address.trim_start_matches("n:").parse().unwrap()
 }

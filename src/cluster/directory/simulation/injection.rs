@@ -21,7 +21,12 @@ impl World {
                     self.start(node);
                 }
             }
-            return self.network.cut.clear();
+            let now = self.network.now;
+            for (a, b) in std::mem::take(&mut self.network.cut).into_keys() {
+                self.network
+                    .change_links(|links| links.mesh.cut_off(a, b, now));
+            }
+            return;
         }
         let next = self.network.millis(self.shape.fault_pause.clone());
         self.network.after(next, Event::Fault);
@@ -51,25 +56,23 @@ impl World {
                 // Never shorter than before: what waits for it keeps its order.
                 let known = self.network.suspended.entry(node).or_insert(until);
                 *known = until.max(*known);
+                self.network
+                    .change_links(|links| links.mesh.suspend(node, until));
                 self.network.resumed = self.network.resumed.max(until);
             }
             2 if node != other => {
-                self.network
-                    .cut
-                    .insert((node.min(other), node.max(other)), until);
+                self.network.cut_off(node, other, until);
             }
             3 => {
                 for other in (0..count).filter(|other| *other != node) {
-                    self.network
-                        .cut
-                        .insert((node.min(other), node.max(other)), until);
+                    self.network.cut_off(node, other, until);
                 }
             }
             4 => {
                 // Two sides, and the master is on one of them.
                 for (a, b) in (0..count).flat_map(|a| (a + 1..count).map(move |b| (a, b))) {
                     if (a + node) % 2 != (b + node) % 2 {
-                        self.network.cut.insert((a, b), until);
+                        self.network.cut_off(a, b, until);
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 use rand::{RngExt, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::shape::Shape;
+use super::{links::Links, shape::Shape};
 use crate::cluster::{
     directory::{
         message::{GateReply, GateRequest, Notice, OwnerReply, OwnerRequest},
@@ -127,6 +127,8 @@ pub(super) struct Network {
     pub(super) cut: BTreeMap<(Node, Node), Instant>,
     /// When the last message arrives on a link: each keeps its order.
     arrivals: BTreeMap<(Node, Node), Instant>,
+    /// `None` if messages of the directory find their way by themselves.
+    pub(super) links: Option<Links>,
     trace: Option<Vec<String>>,
 }
 
@@ -146,6 +148,7 @@ impl Network {
             resumed: now,
             cut: BTreeMap::new(),
             arrivals: BTreeMap::new(),
+            links: None,
             trace: None,
         }
     }
@@ -161,6 +164,7 @@ impl Network {
     /// Returns the next event and advances the time to it. `None` at the end.
     pub(super) fn next(&mut self) -> Option<Event> {
         loop {
+            self.play_links();
             let ((at, _), event) = self.events.pop_first()?;
             if at > self.ends {
                 return None;
@@ -217,11 +221,36 @@ impl Network {
     }
 
     pub(super) fn send(&mut self, from: Node, to: Node, message: Message) {
-        let link = (from.min(to), from.max(to));
-        if from != to && self.cut.get(&link).is_some_and(|until| *until > self.now) {
+        if self.links.is_some() && from != to && message.is_of_directory() {
+            let breaks = self.random.random_ratio(1, 200) && self.now < self.faults_end;
+            return self.change_links(|links| {
+                links.send(from, to, message);
+                if breaks {
+                    links.mesh.cut(from, to);
+                }
+            });
+        }
+        if self.is_cut(from, to) {
             self.log(&"lost");
             return self.fail(from, to, message);
         }
+        let arrives = self.arrival(from, to);
+        self.at(arrives, Event::Arrived { from, to, message });
+    }
+
+    /// Two nodes do not reach each other for a while.
+    pub(super) fn cut_off(&mut self, a: Node, b: Node, until: Instant) {
+        self.cut.insert((a.min(b), a.max(b)), until);
+        self.change_links(|links| links.mesh.cut_off(a, b, until));
+    }
+
+    fn is_cut(&self, from: Node, to: Node) -> bool {
+        let link = (from.min(to), from.max(to));
+        from != to && self.cut.get(&link).is_some_and(|until| *until > self.now)
+    }
+
+    /// When what is sent now arrives: behind all that was sent before.
+    fn arrival(&mut self, from: Node, to: Node) -> Instant {
         let delay = if from == to {
             Duration::from_micros(10)
         } else if self.random.random_ratio(1, 50) && self.now < self.faults_end {
@@ -229,11 +258,38 @@ impl Network {
         } else {
             self.millis(1..10)
         };
-        let mut arrives = self.now + delay;
+        let arrives = self.now + delay;
         let last = self.arrivals.entry((from, to)).or_insert(arrives);
-        arrives = arrives.max(*last);
-        *last = arrives;
-        self.at(arrives, Event::Arrived { from, to, message });
+        *last = arrives.max(*last);
+        *last
+    }
+
+    /// Takes what has arrived over links.
+    fn take_arrived(&mut self, now: Instant) {
+        while let Some((from, to, message)) = self.links.as_mut().and_then(Links::take_arrived) {
+            self.at(now, Event::Arrived { from, to, message });
+        }
+    }
+
+    /// Plays the links up to the next event, which may become another.
+    fn play_links(&mut self) {
+        while let Some(links) = &mut self.links
+            && let Some(at) = links.mesh.next_at()
+            && self.events.keys().next().is_none_or(|(next, _)| at < *next)
+            && at <= self.ends
+        {
+            links.mesh.step();
+            self.take_arrived(at);
+        }
+    }
+
+    /// Changes links at the current time.
+    pub(super) fn change_links(&mut self, change: impl FnOnce(&mut Links)) {
+        if let Some(links) = &mut self.links {
+            links.mesh.set_now(self.now);
+            change(links);
+            self.take_arrived(self.now);
+        }
     }
 
     /// A message is lost. The call that it belongs to fails at once, or when its time is over.
@@ -254,15 +310,15 @@ impl Network {
 
 impl Message {
     /// The failure of the call that a message belongs to, and the node that has made the call.
-    fn failure(self, sender: Node, receiver: Node) -> Option<(Node, Self)> {
-        let of_owner = |to, call| Self::OwnerReply {
-            to,
-            call,
+    pub(super) fn failure(&self, sender: Node, receiver: Node) -> Option<(Node, Self)> {
+        let of_owner = |to: &NodeId, call: &u64| Self::OwnerReply {
+            to: to.clone(),
+            call: *call,
             reply: None,
         };
-        let of_gate = |to, call| Self::GateReply {
-            to,
-            call,
+        let of_gate = |to: &NodeId, call: &u64| Self::GateReply {
+            to: to.clone(),
+            call: *call,
             reply: None,
         };
         match self {
@@ -272,6 +328,11 @@ impl Message {
             Self::GateReply { to, call, .. } => Some((receiver, of_gate(to, call))),
             Self::ToMaster { .. } | Self::FromMaster { .. } | Self::Notice { .. } => None,
         }
+    }
+
+    /// Whether it goes over links. Members call the master by themselves.
+    fn is_of_directory(&self) -> bool {
+        !matches!(self, Self::ToMaster { .. } | Self::FromMaster { .. })
     }
 }
 

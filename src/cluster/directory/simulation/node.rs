@@ -191,6 +191,18 @@ impl Process {
         yields
     }
 
+    /// The members that it knows: their nodes and processes.
+    pub(super) fn members(&self) -> BTreeMap<usize, u64> {
+        let registry = self.registry.as_ref();
+        let members = registry.map_or_else(|| self.table.list(), Registry::members);
+        let others = members
+            .into_iter()
+            .filter(|it| it.address() != self.member.address());
+        others
+            .map(|it| (number(it.address()), it.incarnation()))
+            .collect()
+    }
+
     /// Whether its state machines need the clock.
     pub(super) fn is_busy(&self) -> bool {
         !(self.owner.is_idle() && self.gate.is_idle())
@@ -213,4 +225,9 @@ impl Process {
         let members = registry.members();
         self.set_view(number, &members, self.process(), now)
     }
+}
+
+/// The number of the node with an address.
+pub(super) fn number(address: &str) -> usize {
+    address.trim_start_matches("n:").parse().unwrap()
 }

@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::{
     defects::Defect,
     injection::KINDS,
+    links::Links,
     network::{Event, Network, Node},
     node::{Process, Views, heartbeat},
     oracle::Oracle,
@@ -71,6 +72,19 @@ impl World {
         world
     }
 
+    /// As [`new`](Self::new), with messages of the directory on real links.
+    pub(super) fn over_links(seed: u64, defect: Option<Defect>) -> Self {
+        let mut world = Self::new(seed, defect);
+        let mut links = Links::new(seed, world.nodes.len(), world.network.now);
+        for (node, running) in world.nodes.iter().enumerate() {
+            if let Some(running) = running {
+                links.start(node, running.process());
+            }
+        }
+        world.network.links = Some(links);
+        world
+    }
+
     /// Plays the schedule. Returns what does not hold.
     pub(super) fn run(&mut self) -> Option<String> {
         while let Some(event) = self.network.next() {
@@ -89,6 +103,8 @@ impl World {
         let started = Process::new(node, incarnation, &self.views, self.defect, now);
         let process = started.process();
         self.nodes[node] = Some(started);
+        self.network
+            .change_links(|links| links.start(node, process));
         match node {
             0 => {
                 let evict = Event::Evict { node, process };
@@ -106,6 +122,7 @@ impl World {
             self.oracle.stopped(process.process(), self.network.now);
         }
         self.network.suspended.remove(&node);
+        self.network.change_links(|links| links.stop(node));
     }
 
     fn handle(&mut self, event: Event) {

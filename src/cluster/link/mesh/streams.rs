@@ -53,6 +53,23 @@ pub(super) enum Event {
     },
 }
 
+impl Event {
+    /// The node that it happens at.
+    pub(super) fn node(&self) -> Option<usize> {
+        match self {
+            Self::Probe => None,
+            Self::Connect { end: (_, at), .. }
+            | Self::Batch { end: (_, at), .. }
+            | Self::Accepted { end: (at, _), .. }
+            | Self::Answers { end: (at, _), .. }
+            | Self::OutboundBroken { end: (at, _), .. }
+            | Self::InboundBroken { end: (at, _), .. }
+            | Self::Leave { at, .. }
+            | Self::Join { at, .. } => Some(*at),
+        }
+    }
+}
+
 /// One stream, from the node that has opened it, with its answers.
 pub(super) struct Pipe {
     number: u64,
@@ -87,10 +104,16 @@ impl Mesh {
         match event {
             Event::Probe => self.probe(),
             Event::Connect { end, incarnation } => self.connect(end, incarnation),
+            Event::Accepted { end, .. } | Event::Batch { end, .. } | Event::Answers { end, .. }
+                if self.is_cut_off(end.0, end.1) =>
+            {
+                self.break_pipe(end);
+            }
             Event::Accepted { end, number } => {
                 let pipe = self.pipes.get_mut(&end);
                 if let Some(pipe) = pipe.filter(|pipe| pipe.number == number && !pipe.dead) {
                     pipe.up = true;
+                    self.streams += 1;
                     let epoch = pipe.accepted_by;
                     self.input(end, |state, effects| {
                         state.outbound_up(number, epoch, effects);
@@ -153,7 +176,9 @@ impl Mesh {
         let number = self.number();
         let epoch = self.links[&end].epoch;
         let back = (to, at);
-        let meets = self.nodes[to].alive && self.nodes[to].incarnation == incarnation;
+        let meets = self.nodes[to].alive
+            && self.nodes[to].incarnation == incarnation
+            && !self.is_cut_off(at, to);
         if meets {
             // As `LinkPeers::accept`: a stream may come before the announcement of its node.
             self.join(to, at, self.nodes[at].incarnation);
