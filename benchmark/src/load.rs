@@ -29,7 +29,7 @@ mod wire;
 mod worker;
 mod ws;
 
-pub(crate) use self::{options::Options, report::Report, wire::packet_header};
+pub(crate) use self::{options::Options, report::Report, tally::Sample, wire::packet_header};
 
 use self::{
     body::Template,
@@ -116,7 +116,15 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     for tally in tallies {
         total.add(&tally?)?;
     }
-    Ok(Report::new(options, connections, &readings, &total))
+    let mut report = Report::new(options, connections, &readings, &total);
+    let samples = total.samples.unwrap_or_default().into_iter();
+    report.samples = samples
+        .map(|Sample { due, latency }| Sample {
+            due: clock.epoch + due / 1_000,
+            latency: latency / 1_000,
+        })
+        .collect();
+    Ok(report)
 }
 
 fn worker(
@@ -125,7 +133,10 @@ fn worker(
     clock: Arc<Clock>,
     gates: &Gates,
 ) -> io::Result<Tally> {
-    let tally = Tally::new().map_err(io::Error::other)?;
+    let mut tally = Tally::new().map_err(io::Error::other)?;
+    if options.keep_samples {
+        tally.keep_samples();
+    }
     let first = part.start as u32;
     let template = |size| {
         if options.json_body {

@@ -19,11 +19,15 @@ mod send_queue;
 pub(crate) mod services;
 mod stream;
 mod stream_rpc;
+pub(crate) mod users_node;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Server {
     /// Ours: a node of its own, or one of a cluster.
     Nano(nano_app::Flags),
+    /// A node of the directory's growth curves, which start and control it.
+    #[command(hide = true)]
+    Users(users_node::Flags),
     /// A baseline: tokio and the same packets, answered where they are read.
     Bare(Listen),
     /// A baseline: each message is a boxed task of one scheduler, a thread of its own, and its answer
@@ -75,12 +79,13 @@ pub(crate) fn run(server: Server) -> Result {
     // A baseline is what the machine gives at best, and with two cores and a load on them that is with
     // one thread; ours runs as in an application.
     let mut runtime = match server {
-        Server::Nano(_) => Builder::new_multi_thread(),
+        Server::Nano(_) | Server::Users(_) => Builder::new_multi_thread(),
         _ => Builder::new_current_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
         match server {
             Server::Nano(flags) => nano_app::run(&flags).await,
+            Server::Users(flags) => users_node::run(&flags).await,
             Server::Bare(listen) => bare::run(listen.open().await?).await,
             Server::Hop { listen, on_workers } => hop::run(listen.open().await?, on_workers).await,
             Server::StreamGate { listen, backend } => {

@@ -5,7 +5,11 @@ use std::pin::Pin;
 use nano::Result;
 use serde::{Deserialize, Serialize};
 
-use super::{channels, connections, groups, members, schedulers, stalled, timers, users};
+use super::{
+    channels, connections, directory, groups,
+    handover::{self, Change},
+    members, schedulers, stalled, timers, users,
+};
 
 /// Measures one size.
 type Measures = fn(usize) -> Pin<Box<dyn Future<Output = Result<Point>> + Send>>;
@@ -94,6 +98,36 @@ pub(super) const CURVES: &[Curve] = &[
         title: "Users that are logged in, on four nodes",
         sizes: &[1_000, 10_000, 100_000, 1_000_000],
         measure: |size| Box::pin(users::measure(size)),
+    },
+    Curve {
+        name: "directory",
+        title: "Users of the directory of four nodes: memory, each node in a process",
+        sizes: &[10_000, 100_000, 1_000_000],
+        measure: |size| Box::pin(directory::measure(size, false)),
+    },
+    Curve {
+        name: "directory-text",
+        title: "The same users with UUIDs for ids",
+        sizes: &[10_000, 100_000, 1_000_000],
+        measure: |size| Box::pin(directory::measure(size, true)),
+    },
+    Curve {
+        name: "handover-kill",
+        title: "Users of a directory when one of four owners is killed",
+        sizes: &[1_000, 10_000, 100_000],
+        measure: |size| Box::pin(handover::measure(size, Change::Kill)),
+    },
+    Curve {
+        name: "handover-join",
+        title: "Users of a directory when one of four owners joins",
+        sizes: &[1_000, 10_000, 100_000],
+        measure: |size| Box::pin(handover::measure(size, Change::Join)),
+    },
+    Curve {
+        name: "handover-leave",
+        title: "Users of a directory when one of four owners leaves in order",
+        sizes: &[1_000, 10_000, 100_000],
+        measure: |size| Box::pin(handover::measure(size, Change::Leave)),
     },
     Curve {
         name: "schedulers",

@@ -25,16 +25,16 @@ const DATA: u8 = 4;
 
 /// How many data packets all clients of a node have taken.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Taken(Arc<AtomicU64>);
+pub(crate) struct Taken(Arc<AtomicU64>);
 
 impl Taken {
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 /// Makes `count` of these the clients of a node.
-pub(super) fn with_readers(app: App, count: usize) -> (App, Taken) {
+pub(crate) fn with_readers(app: App, count: usize) -> (App, Taken) {
     let taken = Taken::default();
     let readers = Readers {
         left: count,

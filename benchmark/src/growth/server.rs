@@ -7,6 +7,7 @@ use std::{
 
 use clap::Parser;
 use nano::{Error, Result, code};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::load::{self, Report};
 
@@ -25,6 +26,15 @@ impl Process {
 
     pub(super) fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(super) fn stop(mut self) -> Result {
+        if let Some(pid) = Pid::from_raw(self.id() as i32) {
+            kill_process(pid, Signal::TERM)?;
+        }
+        self.0.wait()?;
+        Ok(())
     }
 
     /// How many descriptors it has open.
@@ -46,8 +56,16 @@ impl Drop for Process {
 /// # Errors
 /// It does not start.
 pub(super) fn start(flags: &[&str]) -> Result<(Process, String)> {
+    start_one("nano", flags)
+}
+
+/// Starts one of the servers; returns it and what it says of its address.
+///
+/// # Errors
+/// It does not start.
+pub(super) fn start_one(server: &str, flags: &[&str]) -> Result<(Process, String)> {
     let child = Command::new(std::env::current_exe()?)
-        .args(["servers", "nano"])
+        .args(["servers", server])
         .args(flags)
         .stdout(Stdio::piped())
         .spawn()?;

@@ -59,6 +59,9 @@ pub(crate) struct Options {
     /// Prints the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
+    /// Every answer is in the report, with its time: for what this program looks for in it.
+    #[arg(skip)]
+    pub(crate) keep_samples: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -4,7 +4,7 @@ use std::{fmt, thread};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Options, tally::Tally};
+use super::{Options, Sample, tally::Tally};
 
 /// A thread this busy has no time left.
 const BUSY: f64 = 0.95;
@@ -52,6 +52,9 @@ pub(crate) struct Report {
     pub(crate) closed: u64,
     /// Why the load generator was the bottleneck, if it was.
     pub(crate) bottleneck: Option<String>,
+    /// What was due in the measured part, in no order, if it was to be kept.
+    #[serde(skip)]
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Report {
@@ -96,6 +99,7 @@ impl Report {
                 load_cores,
                 measured,
             ),
+            samples: Vec::new(),
         }
     }
 }

@@ -1,11 +1,18 @@
 //! What is counted, and when.
 
-use std::{ops::Range, sync::OnceLock, time::Instant};
+use std::{
+    ops::Range,
+    sync::OnceLock,
+    time::{Instant, SystemTime},
+};
 
 use hdrhistogram::Histogram;
 
 /// How long a request waits for its answer, in nanoseconds; a later one counts as late.
 pub(crate) const GIVE_UP: u64 = 2_000_000_000;
+
+/// Room for the samples of a thread.
+const SAMPLES: usize = 1 << 17;
 
 const SHORTEST: u64 = 1_000;
 const LONGEST: u64 = 120_000_000_000;
@@ -16,12 +23,16 @@ const LONGEST: u64 = 120_000_000_000;
 pub(crate) struct Clock {
     base: Instant,
     measured: OnceLock<Range<u64>>,
+    /// When the load began, in microseconds since 1970.
+    pub(crate) epoch: u64,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             base: Instant::now(),
+            epoch: since.map_or(0, |since| since.as_micros() as u64),
             measured: OnceLock::new(),
         }
     }
@@ -60,6 +71,17 @@ pub(crate) struct Tally {
     pub(crate) measured: u64,
     /// Of what was due in the measured part, whenever it came; nanoseconds.
     pub(crate) latency: Histogram<u64>,
+    /// What came, if it is kept.
+    pub(crate) samples: Option<Vec<Sample>>,
+}
+
+/// An answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sample {
+    /// In nanoseconds since the load began; in a report, in microseconds since 1970.
+    pub(crate) due: u64,
+    /// In nanoseconds; in a report, in microseconds.
+    pub(crate) latency: u64,
 }
 
 impl Tally {
@@ -75,7 +97,13 @@ impl Tally {
             closed: 0,
             measured: 0,
             latency: Histogram::new_with_bounds(SHORTEST, LONGEST, 3)?,
+            samples: None,
         })
+    }
+
+    /// Keeps what comes.
+    pub(crate) fn keep_samples(&mut self) {
+        self.samples = Some(Vec::with_capacity(SAMPLES));
     }
 
     pub(crate) fn measure(&mut self, window: Range<u64>) {
@@ -89,7 +117,11 @@ impl Tally {
             self.measured += 1;
         }
         if self.window.contains(&due) {
-            self.latency.saturating_record(now.saturating_sub(due));
+            let latency = now.saturating_sub(due);
+            self.latency.saturating_record(latency);
+            if let Some(samples) = &mut self.samples {
+                samples.push(Sample { due, latency });
+            }
         }
     }
 
@@ -102,6 +134,9 @@ impl Tally {
         self.errors += other.errors;
         self.closed += other.closed;
         self.measured += other.measured;
+        if let Some(samples) = &other.samples {
+            self.samples.get_or_insert_default().extend(samples);
+        }
         self.latency.add(&other.latency)
     }
 }

@@ -18,14 +18,23 @@ const BOUNDS: [f64; 11] = [
     0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
 
-/// Keeps what it handed out, as an exporter would.
-#[derive(Default)]
+/// Keeps what it handed out, as an exporter would. Clones share it.
+#[derive(Clone, Default)]
 pub(crate) struct Exporter {
-    numbers: Mutex<Vec<(Key, Arc<AtomicU64>)>>,
-    histograms: Mutex<Vec<(Key, Arc<Buckets>)>>,
+    numbers: Arc<Mutex<Vec<(Key, Arc<AtomicU64>)>>>,
+    histograms: Arc<Mutex<Vec<(Key, Arc<Buckets>)>>>,
 }
 
 impl Exporter {
+    /// Returns the value of the gauge with this name, of the first if there are several; 0 for none.
+    pub(crate) fn gauge(&self, name: &str) -> f64 {
+        let numbers = self.numbers.lock();
+        let known = numbers.iter().find(|(key, _)| key.name() == name);
+        known.map_or(0.0, |(_, bits)| {
+            f64::from_bits(bits.load(Ordering::Relaxed))
+        })
+    }
+
     fn number(&self, key: &Key) -> Arc<AtomicU64> {
         let mut numbers = self.numbers.lock();
         if let Some((_, number)) = numbers.iter().find(|(known, _)| known == key) {
