@@ -92,6 +92,7 @@ pub(crate) mod gauges;
 pub(crate) mod holdings;
 pub(crate) mod message;
 mod owner;
+mod packed_map;
 pub(crate) mod service;
 #[cfg(test)]
 mod simulation;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use self::{
-    comparison::{Comparison, GIVEN_UP, sums},
+    comparison::{Comparison, GIVEN_UP, sum},
     ended_sessions::EndedSessions,
     promises::Promises,
     record::{Call, Claiming, Closing, RETRY, Record, State},
+    records::Records,
 };
 pub(crate) use self::{
     effect::{Effect, Outcome},
@@ -31,13 +32,14 @@ mod ended_sessions;
 mod inspect;
 mod promises;
 mod record;
+mod records;
 
 /// The sessions of one gate that have a user.
 #[derive(Debug)]
 pub(crate) struct Holdings {
     view: View,
     promises: Promises,
-    sessions: BTreeMap<i64, Record>,
+    sessions: Records,
     /// Sessions whose state has a deadline: claims and close callbacks.
     timed: BTreeSet<i64>,
     last_call: CallId,
@@ -53,7 +55,7 @@ impl Holdings {
         Self {
             view: View::new(0, Vec::new(), 0),
             promises: Promises::default(),
-            sessions: BTreeMap::new(),
+            sessions: Records::new(),
             timed: BTreeSet::new(),
             last_call: 0,
             calls: BTreeMap::new(),
@@ -111,13 +113,13 @@ impl Holdings {
 
     /// The number of a session's claim, 0 for none; `None` while it is not decided.
     pub(crate) fn claim_of(&self, session: i64) -> Option<u64> {
-        let record = self.sessions.get(&session);
+        let record = self.sessions.get(session);
         record.map_or(Some(0), Record::decided)
     }
 
     /// Claims a user for a session. [`Effect::LoggedIn`] follows.
     pub(crate) fn login(&mut self, session: i64, user: UserId, policy: Policy, now: Instant) {
-        if let Some(record) = self.sessions.get(&session)
+        if let Some(record) = self.sessions.get(session)
             && record.user == user
             && matches!(record.state, State::Granted { .. })
         {
@@ -135,7 +137,7 @@ impl Holdings {
 
     /// Takes back what a session is bound to, as before another user takes it.
     pub(crate) fn unbind(&mut self, session: i64) {
-        match self.sessions.get(&session).map(|record| &record.state) {
+        match self.sessions.get(session).map(|record| &record.state) {
             None | Some(State::Closing(_)) => return,
             Some(State::Claiming(_)) => self.give_up(session, Outcome::Ended),
             Some(State::Bound | State::Granted { .. }) => {}
@@ -145,7 +147,7 @@ impl Holdings {
 
     /// Notes that a session has ended, and that its close callbacks begin to run.
     pub(crate) fn closed(&mut self, session: i64, now: Instant) {
-        let Some(record) = self.sessions.get_mut(&session) else {
+        let Some(record) = self.sessions.get_mut(session) else {
             return;
         };
         let claiming = match record.state {
@@ -167,13 +169,13 @@ impl Holdings {
     /// An owner that waits for it learns so by its answer: a notice beside it could come first, and does
     /// not say what the answer says.
     pub(crate) fn callbacks_done(&mut self, session: i64, late: bool, now: Instant) {
-        let record = self.sessions.get(&session);
+        let record = self.sessions.get(session);
         if let Some(replaced) = record.and_then(|record| record.made_way(late)) {
             self.ended.add(session, replaced, now);
         }
         if self.answer_waiting(session, late) {
             self.timed.remove(&session);
-            if let Some(record) = self.sessions.remove(&session) {
+            if let Some(record) = self.sessions.remove(session) {
                 // It was another owner that waited if there is a new one.
                 self.comparison.add(slot_of(&record.user), 1);
             }
@@ -239,7 +241,7 @@ impl Holdings {
         now: Instant,
     ) {
         let (slot, promises) = (slot_of(&user), &self.promises);
-        let record = self.sessions.get_mut(&session);
+        let record = self.sessions.get_mut(session);
         let outcome = record
             .filter(|record| record.user == user)
             .and_then(|it| it.on_claim_reply(reply, |view| promises.allow(slot, view), now));
@@ -272,7 +274,7 @@ impl Holdings {
         for node in next.nodes() {
             by_owner.entry(node).or_default();
         }
-        for holding in self.held(|_| true) {
+        for holding in held(self.sessions.iter()) {
             if let Some(owner) = next.owner(slot_of(&holding.user)) {
                 by_owner.entry(owner).or_default().push(holding);
             }
@@ -289,7 +291,7 @@ impl Holdings {
     fn tick_session(&mut self, session: i64, now: Instant) {
         let state = self
             .sessions
-            .get_mut(&session)
+            .get_mut(session)
             .map(|record| &mut record.state);
         match state {
             Some(State::Claiming(claiming)) if claiming.until <= now => {
@@ -312,7 +314,7 @@ impl Holdings {
     /// Has the close callbacks of a session that ends waited for, once. `replaced` if an owner has
     /// it ended.
     fn await_callbacks(&mut self, session: i64, replaced: bool, now: Instant) {
-        let record = self.sessions.get_mut(&session);
+        let record = self.sessions.get_mut(session);
         if let Some(State::Closing(closing)) = record.map(|record| &mut record.state)
             && !std::mem::replace(&mut closing.awaited, true)
         {
@@ -325,14 +327,14 @@ impl Holdings {
     }
 
     fn is_current(&self, session: i64, user: &UserId) -> bool {
-        matches!(self.sessions.get(&session), Some(record) if record.user == *user)
+        matches!(self.sessions.get(session), Some(record) if record.user == *user)
     }
 
     /// Makes the claim of a session, or schedules it if there is no owner.
     fn claim(&mut self, session: i64, now: Instant) {
-        let record = self.sessions.get(&session);
+        let record = self.sessions.get(session);
         let to = record.and_then(|record| self.owner(&record.user).cloned());
-        let Some(record) = self.sessions.get_mut(&session) else {
+        let Some(record) = self.sessions.get_mut(session) else {
             return;
         };
         let State::Claiming(claiming) = &mut record.state else {
@@ -369,7 +371,7 @@ impl Holdings {
 
     /// Ends the login of a session. An owner that has lost the notice may grant it still.
     fn give_up(&mut self, session: i64, outcome: Outcome) {
-        if let Some(record) = self.sessions.get(&session) {
+        if let Some(record) = self.sessions.get(session) {
             let user = record.user.clone();
             self.comparison.add(slot_of(&user), GIVEN_UP);
             self.logged_in(session, user, outcome);
@@ -379,7 +381,7 @@ impl Holdings {
     /// Forgets a session, and tells the owner.
     fn release(&mut self, session: i64) {
         self.timed.remove(&session);
-        if let Some(record) = self.sessions.remove(&session) {
+        if let Some(record) = self.sessions.remove(session) {
             let released = record.holding(session);
             self.notify(released, Notice::Released);
         }
@@ -397,7 +399,7 @@ impl Holdings {
     fn answer_waiting(&mut self, session: i64, late: bool) -> bool {
         let state = self
             .sessions
-            .get_mut(&session)
+            .get_mut(session)
             .map(|record| &mut record.state);
         let Some(State::Closing(closing)) = state else {
             return false;
@@ -420,7 +422,7 @@ impl Holdings {
         claimant: Option<Place>,
         now: Instant,
     ) {
-        let record = self.sessions.get(&session);
+        let record = self.sessions.get(session);
         let replaced = match record.filter(|record| record.user == *user) {
             None => {
                 let reply = self.ended.reply(session, user);
@@ -435,7 +437,7 @@ impl Holdings {
         };
         self.closed(session, now);
         self.await_callbacks(session, replaced, now);
-        let record = self.sessions.get_mut(&session);
+        let record = self.sessions.get_mut(session);
         if let Some(State::Closing(closing)) = record.map(|record| &mut record.state) {
             closing.waiting.push(caller);
             if replaced {
@@ -448,31 +450,20 @@ impl Holdings {
         if !self.promises.promise(from, view, slots) {
             return GateReply::Stale;
         }
-        let slots: BTreeSet<_> = slots.iter().collect();
-        let wanted = |slot| slots.contains(&slot);
-        let mut replaced = self.ended.within(now, wanted);
-        let records = self.sessions.values();
-        let records = records.filter(|record| wanted(slot_of(&record.user)));
-        replaced.extend(records.filter_map(|record| record.made_way(false)));
-        let held = self.held(wanted);
+        let slots: BTreeSet<_> = slots.iter().copied().collect();
+        let mut replaced = self.ended.within(now, |slot| slots.contains(&slot));
+        let sessions = slots.iter().flat_map(|slot| self.sessions.in_slot(*slot));
+        replaced.extend(sessions.filter_map(|(_, record)| record.made_way(false)));
+        let sessions = slots.iter().flat_map(|slot| self.sessions.in_slot(*slot));
+        let held = held(sessions);
         GateReply::Holdings { held, replaced }
-    }
-
-    /// Returns what the gate has in some slots: all but claims under way.
-    fn held(&self, wanted: impl Fn(u16) -> bool) -> Vec<Holding> {
-        let sessions = self.sessions.iter();
-        let held = sessions.filter(|(_, record)| record.is_held() && wanted(slot_of(&record.user)));
-        held.map(|(session, record)| record.holding(*session))
-            .collect()
     }
 
     /// Has owners compare the sums of what this gate has in slots that have changed.
     fn compare(&mut self, changed: &BTreeMap<u16, u8>) {
-        let held = self.sessions.iter().filter(|(_, record)| record.is_held());
-        let held = held.map(|(session, record)| (&record.user, *session));
-        let sums = sums(changed.keys(), held);
         let mut by_owner: BTreeMap<NodeId, Vec<(u16, u64)>> = BTreeMap::new();
-        for (slot, sum) in sums {
+        for slot in changed.keys().copied() {
+            let sum = sum(self.sessions.in_slot(slot));
             match self.owner_of(slot) {
                 Some(owner) => by_owner.entry(owner.clone()).or_default().push((slot, sum)),
                 None => self.comparison.add(slot, changed[&slot]),
@@ -484,4 +475,11 @@ impl Holdings {
             self.call(to, OwnerRequest::Compare(sums), Call::Compare(slots));
         }
     }
+}
+
+/// Returns what owners should know of some sessions: all but claims under way.
+fn held<'a>(sessions: impl Iterator<Item = (i64, &'a Record)>) -> Vec<Holding> {
+    let held = sessions.filter(|(_, record)| record.is_held());
+    held.map(|(session, record)| record.holding(session))
+        .collect()
 }

@@ -20,7 +20,6 @@ mod entries;
 mod inspect;
 mod leaving;
 mod outstanding;
-mod packed_map;
 mod recovery;
 mod slot;
 mod state;

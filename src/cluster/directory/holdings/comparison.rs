@@ -4,10 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{
-    cluster::directory::{checksum::checksum, slots::slot_of},
-    session::UserId,
-};
+use super::record::Record;
+use crate::cluster::directory::checksum::checksum;
 
 /// How long after a change a gate compares what it has with what the owner has.
 const COMPARE_AFTER: Duration = Duration::from_secs(5);
@@ -16,18 +14,12 @@ const COMPARE_AFTER: Duration = Duration::from_secs(5);
 /// lost the notice may grant the claim.
 pub(super) const GIVEN_UP: u8 = 5;
 
-/// Returns the sums of sessions in some slots.
-pub(super) fn sums<'a>(
-    slots: impl Iterator<Item = &'a u16>,
-    sessions: impl Iterator<Item = (&'a UserId, i64)>,
-) -> BTreeMap<u16, u64> {
-    let mut sums: BTreeMap<u16, u64> = slots.map(|slot| (*slot, 0)).collect();
-    for (user, session) in sessions {
-        if let Some(sum) = sums.get_mut(&slot_of(user)) {
-            *sum = sum.wrapping_add(checksum(user, session));
-        }
-    }
-    sums
+/// Returns the sum of the sessions of a slot which owners should know.
+pub(super) fn sum<'a>(sessions: impl Iterator<Item = (i64, &'a Record)>) -> u64 {
+    let held = sessions.filter(|(_, record)| record.is_held());
+    held.fold(0, |sum, (session, record)| {
+        sum.wrapping_add(checksum(&record.user, session))
+    })
 }
 
 /// The slots that have changed.

@@ -14,7 +14,7 @@ impl Holdings {
     pub(crate) fn granted(&self) -> impl Iterator<Item = (&UserId, i64)> {
         let sessions = self.sessions.iter();
         let granted = sessions.filter(|(_, record)| matches!(record.state, State::Granted { .. }));
-        granted.map(|(session, record)| (&record.user, *session))
+        granted.map(|(session, record)| (&record.user, session))
     }
 
     /// Returns the first call that has no reply yet.
@@ -24,7 +24,7 @@ impl Holdings {
 
     /// Returns the user of a session.
     pub(crate) fn user_of(&self, session: i64) -> Option<&UserId> {
-        self.sessions.get(&session).map(|record| &record.user)
+        self.sessions.get(session).map(|record| &record.user)
     }
 
     /// Returns the earliest view whose grants of a user are accepted.
@@ -34,7 +34,7 @@ impl Holdings {
 
     /// Returns the session whose login a session of the gate makes way for.
     pub(crate) fn claimant(&self, session: i64) -> Option<&Place> {
-        match &self.sessions.get(&session)?.state {
+        match &self.sessions.get(session)?.state {
             State::Closing(closing) => closing.claimant.as_ref(),
             _ => None,
         }
@@ -42,6 +42,6 @@ impl Holdings {
 
     /// Returns what the gate has.
     pub(crate) fn all(&self) -> Vec<Holding> {
-        self.held(|_| true)
+        super::held(self.sessions.iter())
     }
 }

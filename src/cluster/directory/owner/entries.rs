@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::packed_map::PackedMap;
 use crate::{
     cluster::directory::{
         checksum::checksum,
         message::{Holding, Place},
+        packed_map::PackedMap,
         view::NodeId,
     },
     session::UserId,

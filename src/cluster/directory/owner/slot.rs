@@ -310,11 +310,10 @@ impl Slot {
     ) -> Vec<StepDown> {
         self.unanswered.remove(gate);
         let mut ask = Vec::new();
+        // A slot may have many, and this runs on a thread that serves clients.
+        let named: BTreeSet<_> = told.iter().map(|told| (told.session, &told.user)).collect();
         for (user, entry) in self.entries.at_gate(gates, gate) {
-            if told
-                .iter()
-                .any(|told| told.user == user && told.session == entry.session)
-            {
+            if named.contains(&(entry.session, &user)) {
                 continue;
             }
             let place = gates.place(&entry);

@@ -53,6 +53,10 @@ impl<K: Ord, V> PackedMap<K, V> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
+        self.0.iter().map(|(key, _)| key)
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.0.iter().map(|(_, value)| value)
     }
@@ -94,6 +98,7 @@ mod tests {
             assert!(map.0.capacity() <= tree.len() + tree.len() / 4 + 2 * SPARE);
         }
         assert!(map.iter().eq(&tree), "sorted");
+        assert!(map.keys().eq(tree.keys()));
         assert!(map.values().eq(tree.values()));
         assert!(tree.len() > 10);
     }
