@@ -67,7 +67,7 @@ impl Node {
     where
         Answer: serde::de::DeserializeOwned + 'static,
     {
-        Ok(self.client.request(route, request).await?)
+        self.client.request(route, request).await
     }
 
     /// Logs in clients.

@@ -18,11 +18,13 @@ const BOUNDS: [f64; 11] = [
     0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0,
 ];
 
+type Kept<T> = Arc<Mutex<Vec<(Key, Arc<T>)>>>;
+
 /// Keeps what it handed out, as an exporter would. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Exporter {
-    numbers: Arc<Mutex<Vec<(Key, Arc<AtomicU64>)>>>,
-    histograms: Arc<Mutex<Vec<(Key, Arc<Buckets>)>>>,
+    numbers: Kept<AtomicU64>,
+    histograms: Kept<Buckets>,
 }
 
 impl Exporter {
