@@ -165,7 +165,9 @@ impl World {
         let Some(adopting) = this.adopting.get_mut(&id) else {
             return;
         };
-        let arrived = adopting.arrived.take().unwrap();
+        let Some(arrived) = adopting.arrived.take() else {
+            return self.expect(Err(format!("session {id}: enters {gate} twice")));
+        };
         let (from, closed) = (adopting.from, adopting.closed);
         let remember = arrived.remember;
         let session = self.mesh.session(id);

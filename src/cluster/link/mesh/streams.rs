@@ -224,13 +224,18 @@ impl Mesh {
         let Some(link) = self.links.get_mut(&end) else {
             return;
         };
-        let (mut sent, now) = (Vec::new(), self.now);
+        let (mut sent, now, mut is_over) = (Vec::new(), self.now, false);
         if let Some(pipe) = self.pipes.get_mut(&end).filter(|pipe| pipe.up) {
             let mut readers = Vec::new();
-            while let Poll::Ready(Some(batch)) =
+            while let Poll::Ready(batch) =
                 link.state
                     .poll_batch(pipe.number, Waker::noop(), &mut readers)
             {
+                let Some(batch) = batch else {
+                    // The state has given the stream up: the peer has begun anew.
+                    is_over = true;
+                    break;
+                };
                 if !pipe.dead {
                     let delay = Duration::from_millis(self.random.random_range(0..30));
                     let arrival = pipe.forward.send(now + delay, batch.frames);
@@ -253,6 +258,9 @@ impl Mesh {
         }
         for (at, event) in sent {
             self.at(at, event);
+        }
+        if is_over {
+            self.break_pipe(end);
         }
     }
 
