@@ -19,6 +19,7 @@ fn grow(curves: &[&str]) -> String {
 }
 
 #[test]
+#[ignore = "slow"]
 fn the_memory_of_the_directory_is_measured() {
     let table = grow(&["directory", "directory-text"]);
     assert_eq!(
@@ -29,6 +30,7 @@ fn the_memory_of_the_directory_is_measured() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn owners_that_are_killed_join_and_leave_hand_over() {
     let curves = ["handover-kill", "handover-join", "handover-leave"];
     // At the same time: they mostly wait.

@@ -50,7 +50,7 @@ fn no_user_ever_has_two_confirmed_sessions_with_many_seeds() {
 #[test]
 #[ignore = "slow"]
 fn no_user_ever_has_two_confirmed_sessions_over_links_with_many_seeds() {
-    check(seeds(0..sampled(10_000)), World::over_links);
+    check(seeds(0..sampled(5_000)), World::over_links);
 }
 
 #[test]
