@@ -18,7 +18,7 @@ pub(super) fn slot_of(user: &UserId) -> u16 {
 pub(super) fn owners(nodes: &[&str]) -> Vec<usize> {
     let hashes: Vec<_> = nodes.iter().map(|node| hash(4, node.as_bytes())).collect();
     let owner = |slot: u16| {
-        let weight = |at: &usize| mix(hashes[*at] ^ mix(u64::from(slot) + 1));
+        let weight = |at: &usize| weight(hashes[*at], slot);
         (0..nodes.len()).max_by_key(weight).unwrap_or_default()
     };
     (0..SLOTS).map(owner).collect()
@@ -39,6 +39,10 @@ pub(super) fn users_of(node: &str, nodes: &[&str], above: i64) -> Vec<i64> {
         }
     }
     users
+}
+
+fn weight(node_hash: u64, slot: u16) -> u64 {
+    mix(node_hash ^ mix(u64::from(slot) + 1))
 }
 
 fn hash(tag: u8, bytes: &[u8]) -> u64 {
@@ -67,7 +71,9 @@ mod tests {
             "42".into(),
         ];
         assert_eq!(users.map(|user| slot_of(&user)), [1018, 25, 687, 635, 283]);
-        assert_eq!(hash(4, b"10.0.0.1:9000"), 7_081_414_255_988_485_087);
+        let node_hash = hash(4, b"10.0.0.1:9000");
+        assert_eq!(node_hash, 7_081_414_255_988_485_087);
+        assert_eq!(weight(node_hash, 7), 5_300_859_076_414_287_254);
 
         let nodes = ["10.0.0.1:9000", "10.0.0.2:9000"];
         let owners = owners(&nodes);
