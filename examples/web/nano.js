@@ -569,11 +569,12 @@ export class Client extends EventTarget {
     this.#send(Packet.HEARTBEAT, this.#resumption?.count())
   }
 
-  /** Sends a heartbeat ahead of its time if the server should learn at once how much has arrived. */
+  /** Sends heartbeats ahead of their time if the server should learn at once how much has arrived, or is asked that. */
   #acknowledge() {
-    if (this.#state !== 'open' || !this.#resumption?.due) return
-    if (this.#heartbeat) this.#heartbeat.beat()
-    else this.#beat()
+    while (this.#state === 'open' && this.#resumption?.due) {
+      if (this.#heartbeat) this.#heartbeat.beat()
+      else this.#beat()
+    }
   }
 
   #emit(type, detail) {
@@ -600,8 +601,8 @@ class Resumption {
   #kept = []
   #acknowledged = 0
   #bytes = 0
-  /** Whether the server was asked for its count because half of the limits was used. */
-  #asked = false
+  /** Whether the server is asked for its count because half of the limits is used: `due` until a count repeats the one before. */
+  #question = 'none'
 
   constructor({ token, window }, limits) {
     this.#token = token
@@ -635,15 +636,20 @@ class Resumption {
     this.#kept.push(packet)
     this.#bytes += packet.length
     const half = this.#kept.length > this.#limits.messages / 2 || this.#bytes > this.#limits.bytes / 2
-    if (half && !this.#asked) this.#asked = this.due = true
+    if (half && this.#question === 'none') {
+      this.#question = 'due'
+      this.due = true
+    }
   }
 
   /** Takes the body of a heartbeat; an empty one says nothing. Throws when it cannot be right. */
   acknowledge(body) {
     if (!body.length) return
-    this.#forget(decodeVarint(body))
-    // The server may be waiting. It is answered once, and only if that tells it something.
-    if (this.#received > this.#announced) this.due = true
+    const count = decodeVarint(body)
+    // One that repeats the last is a question.
+    const repeated = count === this.#acknowledged
+    this.#forget(count)
+    if (repeated && this.#received > this.#announced) this.due = true
   }
 
   /** The body of a heartbeat. */
@@ -662,9 +668,10 @@ class Resumption {
   }
 
   #announce() {
+    if (this.#question === 'due' && this.#announced === this.#received) this.#question = 'asked'
     this.#announced = this.#received
     this.#unannounced = 0
-    this.due = false
+    this.due = this.#question === 'due'
   }
 
   #forget(count) {
@@ -674,7 +681,7 @@ class Resumption {
     }
     for (const packet of this.#kept.splice(0, count - this.#acknowledged)) this.#bytes -= packet.length
     this.#acknowledged = count
-    this.#asked = false
+    this.#question = 'none'
   }
 }
 

@@ -193,7 +193,7 @@ impl Connection {
         self.write(cx)?;
         self.read(cx)?;
         let due = |resumption: &Resumption| resumption.endpoint.heartbeat_due();
-        if self.resumption.as_deref().is_some_and(due) {
+        while self.resumption.as_deref().is_some_and(due) {
             self.send_heartbeat();
         }
         self.write(cx)

@@ -20,9 +20,9 @@ const MAX_COUNT: usize = 10;
 /// again.
 ///
 /// The owner reports each data packet it receives and each chunk it hands to the socket, in order.
-/// An acknowledgement is due early after 256 packets or 32 KiB, when the other end has sent a count
-/// of its own, and when half of the [`Limits`] is unacknowledged here: the count that is sent then
-/// makes the other end answer with its own.
+/// An acknowledgement is due early after 256 packets or 32 KiB, and when half of the [`Limits`] is
+/// unacknowledged here: the count is then sent until the last one is repeated, which asks the other end
+/// for its own. Such a question is answered if there is something to acknowledge.
 #[derive(Debug)]
 pub struct Endpoint {
     limits: Limits,
@@ -36,8 +36,18 @@ pub struct Endpoint {
     acknowledged: u64,
     /// Whether a heartbeat with the count is due.
     due: bool,
-    /// Whether one was sent because half of the limits was used, and not answered yet.
-    asked: bool,
+    question: Question,
+}
+
+/// Asks the other end how much it has received, because half of the limits is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Question {
+    #[default]
+    None,
+    /// The count must be sent, and repeat the one before.
+    Due,
+    /// Not answered yet.
+    Asked,
 }
 
 /// The state of an [`Endpoint`], to go on in another process.
@@ -101,7 +111,7 @@ impl Endpoint {
             retained: Retained::default(),
             acknowledged: 0,
             due: false,
-            asked: false,
+            question: Question::None,
         }
     }
 
@@ -159,7 +169,12 @@ impl Endpoint {
 
     /// Counts a received data packet, whose body has `len` bytes.
     pub fn receive(&mut self, len: usize) {
-        self.received += 1;
+        self.receive_all(1, len);
+    }
+
+    /// Counts several received data packets, whose bodies have `len` bytes together.
+    pub fn receive_all(&mut self, packets: u64, len: usize) {
+        self.received += packets;
         self.unannounced += len;
         self.due |= self.received - self.announced >= ACK_MESSAGES || self.unannounced >= ACK_BYTES;
     }
@@ -182,8 +197,8 @@ impl Endpoint {
     fn ask_for_count(&mut self) {
         let half_used = self.retained.bytes() > self.limits.bytes / 2
             || self.retained.messages() > self.limits.messages / 2;
-        if half_used && !self.asked {
-            (self.asked, self.due) = (true, true);
+        if half_used && self.question == Question::None {
+            (self.question, self.due) = (Question::Due, true);
         }
     }
 
@@ -202,19 +217,21 @@ impl Endpoint {
         if count < self.acknowledged {
             return Err(AckError::Backwards);
         }
+        // One that repeats the last is a question. To answer all counts would go on for ever, as long as
+        // both ends send something in the meantime.
+        let repeated = count == self.acknowledged;
         self.acknowledge(count);
-        // The other end may be waiting. It is answered once, and only if that tells it something.
-        self.due |= self.received > self.announced;
+        self.due |= repeated && self.received > self.announced;
         Ok(())
     }
 
     fn acknowledge(&mut self, count: u64) {
         self.acknowledged = count;
         self.retained.drop_before(count);
-        self.asked = false;
+        self.question = Question::None;
     }
 
-    /// Whether a heartbeat should be sent now, ahead of the next one.
+    /// Whether a heartbeat should be sent now, ahead of the next one. It may be due twice in a row.
     pub fn heartbeat_due(&self) -> bool {
         self.due
     }
@@ -227,7 +244,11 @@ impl Endpoint {
 
     /// Notes that the other end has been sent the count of received packets.
     pub fn announce(&mut self) {
-        (self.announced, self.unannounced, self.due) = (self.received, 0, false);
+        if self.question == Question::Due && self.announced == self.received {
+            self.question = Question::Asked;
+        }
+        (self.announced, self.unannounced) = (self.received, 0);
+        self.due = self.question == Question::Due;
     }
 
     /// Checks that the other end can go on after `received` packets. Changes nothing.

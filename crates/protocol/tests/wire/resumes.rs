@@ -17,9 +17,13 @@ struct Side {
     endpoint: Endpoint,
     next: u64,
     expected: u64,
+    /// The heartbeats that have arrived.
+    heartbeats: u64,
     decoder: Decoder,
     /// Bytes on their way to the other end.
     wire: VecDeque<u8>,
+    /// Chunks that others hold, too: they are shared, where others are copied.
+    shared: Vec<Bytes>,
 }
 
 impl Side {
@@ -28,8 +32,10 @@ impl Side {
             endpoint: Endpoint::new(limits),
             next: 0,
             expected: 0,
+            heartbeats: 0,
             decoder: Decoder::new(1024),
             wire: VecDeque::new(),
+            shared: Vec::new(),
         }
     }
 
@@ -40,6 +46,9 @@ impl Side {
         let mut out = BytesMut::new();
         packet::encode(Kind::Data, &body, &mut out).unwrap();
         let chunk = out.freeze();
+        if size.is_multiple_of(3) {
+            self.shared.push(chunk.clone());
+        }
         self.endpoint.record(&chunk);
         self.wire.extend(chunk);
         self.send_due();
@@ -53,7 +62,7 @@ impl Side {
     }
 
     fn send_due(&mut self) {
-        if self.endpoint.heartbeat_due() {
+        while self.endpoint.heartbeat_due() {
             self.heartbeat();
         }
     }
@@ -73,7 +82,10 @@ impl Side {
                     assert_eq!(number, self.expected, "exactly once, in order");
                     self.expected += 1;
                 }
-                _ => self.endpoint.on_heartbeat(&packet.body).unwrap(),
+                _ => {
+                    self.heartbeats += 1;
+                    self.endpoint.on_heartbeat(&packet.body).unwrap();
+                }
             }
         }
         self.send_due();
@@ -282,4 +294,22 @@ fn half_of_the_limits_makes_both_ends_acknowledge() {
     sides[0].arrive(&bytes);
     assert_eq!(sides[0].endpoint.unacknowledged(), (0, 0));
     assert!(sides[0].take(usize::MAX).is_empty(), "and not again");
+}
+
+#[test]
+fn ends_that_both_send_all_the_time_do_not_answer_each_other_for_ever() {
+    let mut sides = [Limits::default(), Limits::default()].map(Side::new);
+    const ROUNDS: u64 = 2560;
+    let mut on_their_way = VecDeque::from(vec![[Vec::new(), Vec::new()]; 3]);
+    for _ in 0..ROUNDS {
+        sides.iter_mut().for_each(|side| side.send(0));
+        on_their_way.push_back(sides.each_mut().map(|side| side.take(usize::MAX)));
+        let sent = on_their_way.pop_front().unwrap();
+        sides[0].arrive(&sent[1]);
+        sides[1].arrive(&sent[0]);
+    }
+    for side in &sides {
+        let expected = ROUNDS / 256 - 1..=ROUNDS / 256;
+        assert!(expected.contains(&side.heartbeats), "{}", side.heartbeats);
+    }
 }
