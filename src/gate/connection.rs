@@ -160,7 +160,9 @@ impl<T: Transport> Connection<T> {
     fn poll_once(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
         if self.handle.is_open() {
             self.reading = false;
-            if let Poll::Ready(ending) = self.poll_input(cx) {
+            let input = self.poll_input(cx);
+            self.resumption.count(&self.handle);
+            if let Poll::Ready(ending) = input {
                 if self.survives(&ending.reason) {
                     return Poll::Ready(ending);
                 }
@@ -291,9 +293,7 @@ impl<T: Transport> Connection<T> {
     }
 
     fn packet(&mut self, packet: Packet) -> Result<(), Ending> {
-        if self.resumption.is_allowed() {
-            self.resumption.receive(&packet, &self.handle)?;
-        }
+        self.resumption.receive(&packet, &self.handle)?;
         match self.liveness.receive(packet.kind, self.now) {
             Step::Handshake => self.shake_hands(packet.body),
             Step::Acknowledged => self.acknowledged(),

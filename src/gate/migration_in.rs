@@ -14,7 +14,7 @@ use super::{
     migration_state::Arriving,
     opening::Opening,
     resume::disconnected::Disconnected,
-    resume_handshake::Resumption,
+    resume_handshake::{Resumption, Uncounted},
     session_guard::SessionGuard,
     shared::Shared,
 };
@@ -144,7 +144,7 @@ async fn open(gate: &Arc<Shared>, arrived: Arrived) -> Result<Connection<BoxTran
     let transport: BoxTransport = Box::new(Disconnected);
     let mut connection =
         Connection::new(gate.clone(), handle, session, transport, opening, "".into());
-    connection.resumption = Resumption::Allowed;
+    connection.resumption = Resumption::Allowed(Uncounted::default());
     connection.opened = true;
     connection.login_by = arrived.login_by;
     connection.requests_by = requests_by;

@@ -29,11 +29,19 @@ pub(super) enum Resumption {
     /// The same, and the connection is one too many unless its client returns to another session.
     Required,
     /// The client may return after a loss.
-    Allowed,
+    Allowed(Uncounted),
     /// The client has closed it for good: a final close.
     Over,
     /// The client has returned to the session of another connection.
     Elsewhere(Box<Return>),
+}
+
+/// Data packets of a client that its session has yet to count.
+#[derive(Default)]
+pub(super) struct Uncounted {
+    packets: u64,
+    /// The bytes of their bodies.
+    bytes: usize,
 }
 
 /// A client's return to its session.
@@ -65,10 +73,11 @@ pub(super) enum Offer {
 impl Resumption {
     /// Whether the client may return.
     pub(super) fn is_allowed(&self) -> bool {
-        matches!(self, Self::Allowed)
+        matches!(self, Self::Allowed(_))
     }
 
-    /// Sees the packets of a client that may return: counts, acknowledgements, a final close.
+    /// Sees the packets of a client that may return: counts, acknowledgements, a final close. Data
+    /// packets are counted with the next [`count`](Resumption::count).
     ///
     /// # Errors
     /// Why the session ends.
@@ -77,10 +86,16 @@ impl Resumption {
         packet: &Packet,
         handle: &ConnectionHandle,
     ) -> Result<(), CloseReason> {
+        let Self::Allowed(uncounted) = self else {
+            return Ok(());
+        };
+        if packet.kind == Kind::Data {
+            uncounted.packets += 1;
+            uncounted.bytes += packet.body.len();
+            return Ok(());
+        }
+        self.count(handle);
         match packet.kind {
-            Kind::Data => {
-                handle.replay(|replay| replay.receive(packet.body.len()));
-            }
             Kind::Heartbeat => {
                 if let Some(Err(error)) = handle.replay(|replay| replay.on_heartbeat(&packet.body))
                 {
@@ -96,12 +111,23 @@ impl Resumption {
         Ok(())
     }
 
+    /// Counts the data packets that have come since the last time: with each read, because a lock for
+    /// each packet took 8 % of the CPU time of eight requests in flight.
+    pub(super) fn count(&mut self, handle: &ConnectionHandle) {
+        if let Self::Allowed(uncounted) = self
+            && uncounted.packets > 0
+        {
+            let Uncounted { packets, bytes } = mem::take(uncounted);
+            handle.replay(|replay| replay.receive(packets, bytes));
+        }
+    }
+
     /// Whether a connection that ends for this reason leaves a session behind, or belongs to a
     /// client that has returned to another one.
     pub(super) fn survives(&self, reason: &CloseReason) -> bool {
         match self {
             Self::None | Self::Required | Self::Over => false,
-            Self::Allowed => matches!(
+            Self::Allowed(_) => matches!(
                 reason,
                 CloseReason::Client
                     | CloseReason::Broken(_)
@@ -215,7 +241,7 @@ impl Resumption {
                 .resumable
                 .add(session.id(), handle.clone(), (most, node))?;
             handle.allow_return();
-            *self = Self::Allowed;
+            *self = Self::Allowed(Uncounted::default());
             token
         };
         let received = handle.replay(|replay| replay.received())?;

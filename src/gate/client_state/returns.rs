@@ -277,7 +277,7 @@ impl World {
                 if self.client.connected && self.client.acknowledged {
                     self.client.sent += 1;
                     let replay = self.state.replay.as_mut();
-                    replay.unwrap().receive(1);
+                    replay.unwrap().receive(1, 1);
                 }
             }
             Event::Write => self.write()?,

@@ -69,9 +69,9 @@ impl Replay {
         self.endpoint.unacknowledged()
     }
 
-    /// Counts a data packet of the client.
-    pub(in crate::gate) fn receive(&mut self, len: usize) {
-        self.endpoint.receive(len);
+    /// Counts data packets of the client, whose bodies have `len` bytes together.
+    pub(in crate::gate) fn receive(&mut self, packets: u64, len: usize) {
+        self.endpoint.receive_all(packets, len);
     }
 
     /// Applies the body of a heartbeat of the client.
@@ -86,7 +86,7 @@ impl Replay {
         body
     }
 
-    /// Moves everything that may be sent to `into`, and a heartbeat if one is due. Returns the
+    /// Moves everything that may be sent to `into`, and heartbeats that are due. Returns the
     /// number of packets.
     pub(in crate::gate) fn take(
         &mut self,
@@ -96,7 +96,7 @@ impl Replay {
         let mut packets = self.ready.len();
         into.append(&mut self.ready);
         packets += self.drain(queue, into);
-        if self.endpoint.heartbeat_due() {
+        while self.endpoint.heartbeat_due() {
             let (body, mut out) = (self.heartbeat(), BytesMut::new());
             // A count of ten bytes at most fits into a packet.
             if packet::encode(Kind::Heartbeat, &body, &mut out).is_ok() {

@@ -141,7 +141,7 @@ impl World {
             return;
         };
         match self.defect {
-            Some(Defect::CountsOneMore) => replay.receive(1),
+            Some(Defect::CountsOneMore) => replay.receive(1, 1),
             Some(Defect::ReplaysFromTooLate) => {
                 let mut snapshot = replay.snapshot();
                 if !snapshot.packets.is_empty() {

@@ -154,7 +154,7 @@ impl World {
                 self.expect(heard.map_err(|error| format!("session {id}: {error}")));
             }
             Up::Data(body) => {
-                client.replay.as_mut().unwrap().receive(body.len());
+                client.replay.as_mut().unwrap().receive(1, body.len());
                 let said = Said::decode(&body);
                 if said.request != 0 {
                     let by = Some(self.now + REQUEST_TIMEOUT);
