@@ -260,7 +260,8 @@ impl Holdings {
         for session in self.timed.clone() {
             self.tick_session(session, now);
         }
-        let due = self.comparison.take_due(now);
+        let sessions = |slot| self.sessions.count_in_slot(slot);
+        let due = self.comparison.take_due(now, sessions);
         if !due.is_empty() {
             self.compare(&due);
         }

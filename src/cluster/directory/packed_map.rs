@@ -53,6 +53,10 @@ impl<K: Ord, V> PackedMap<K, V> {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &K> {
         self.0.iter().map(|(key, _)| key)
     }

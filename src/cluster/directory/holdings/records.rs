@@ -61,6 +61,13 @@ impl Records {
         let sessions = sessions.flat_map(PackedMap::keys);
         sessions.filter_map(|session| Some((*session, self.get(*session)?)))
     }
+
+    /// The number of sessions in a slot.
+    pub(super) fn count_in_slot(&self, slot: u16) -> usize {
+        self.by_slot
+            .get(usize::from(slot))
+            .map_or(0, PackedMap::len)
+    }
 }
 
 #[cfg(test)]
