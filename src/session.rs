@@ -36,6 +36,17 @@ mod user_id;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::handle::SessionInner;
+pub(crate) use self::{
+    bindings::Departure,
+    close_state::{GroupRef, SessionKey},
+    handle::{Call, CallRouter, SessionTable},
+    kept::Kept,
+    push::GateMulticast,
+    registry::{OnBind, SessionHooks, SessionOwner, UserObserver},
+    reply_to::{Caller, CancelCall, ReplyTo},
+    sequencer::{Place, Sequenced, SequencedTask, Ticket},
+    shared_values::SharedValues,
+};
 pub use self::{
     call::{ByNode, BySession, CallBuilder},
     close_reason::CloseReason,
@@ -49,14 +60,4 @@ pub use self::{
     router::Router,
     shared::SharedData,
     user_id::UserId,
-};
-pub(crate) use self::{
-    close_state::{GroupRef, SessionKey},
-    handle::{Call, CallRouter, SessionTable},
-    kept::Kept,
-    push::GateMulticast,
-    registry::{OnBind, SessionHooks, SessionOwner, UserObserver},
-    reply_to::{Caller, CancelCall, ReplyTo},
-    sequencer::{Place, Sequenced, SequencedTask, Ticket},
-    shared_values::SharedValues,
 };
