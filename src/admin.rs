@@ -7,6 +7,7 @@
 mod access;
 mod actions;
 mod busiest;
+mod client_address;
 mod lists;
 mod load;
 #[cfg(feature = "logs")]

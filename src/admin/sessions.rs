@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{
+    client_address::client_address,
     request::{ApiError, Query},
     state::AdminState,
 };
@@ -56,7 +57,7 @@ pub(super) fn list(state: &AdminState, query: &Query) -> Result<Value, ApiError>
         let Some(session) = sessions.find(id) else {
             continue;
         };
-        let text = || session.remote_addr().map(|address| address.to_string());
+        let text = || session.remote_addr().map(client_address);
         if address.is_empty() || text().is_some_and(|text| text.starts_with(address)) {
             found.push(summary(state, &session));
         }
@@ -176,7 +177,7 @@ fn summary(state: &AdminState, session: &Session) -> Value {
     json!({
         "id": session.id(),
         "user": session.user(),
-        "address": session.remote_addr().map(|address| address.to_string()),
+        "address": session.remote_addr().map(client_address),
         "client": if session.inner().remote { "remote" } else { "local" },
         "messages_received": received,
         "bytes_received": traffic.map(|[bytes, ..]| bytes),

@@ -14,7 +14,10 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{busiest::LocalRates, load::Load, reports::own_role, state::AdminState, timeouts};
+use super::{
+    busiest::LocalRates, client_address::client_address, load::Load, reports::own_role,
+    state::AdminState, timeouts,
+};
 use crate::{
     cluster::{NodeCall, NodeCaller, NodeService, NodeServices},
     error::{Error, Result, code},
@@ -153,7 +156,7 @@ impl Summary {
             Some(Flood {
                 session: id,
                 user: session.user(),
-                address: session.remote_addr().map(|address| address.to_string()),
+                address: session.remote_addr().map(client_address),
                 messages_per_second,
             })
         });
