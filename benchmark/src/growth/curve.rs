@@ -108,7 +108,7 @@ pub(super) const CURVES: &[Curve] = &[
     Curve {
         name: "directory-text",
         title: "The same users with UUIDs for ids",
-        sizes: &[10_000, 100_000],
+        sizes: &[10_000, 100_000, 1_000_000],
         measure: |size| Box::pin(directory::measure(size, true)),
     },
     Curve {
