@@ -27,7 +27,8 @@
 //!   view).
 //!
 //! An owner that gets a slot asks every gate of its view, and grants nothing before all have
-//! answered. A node keeps its slots from one view to the next only if the numbers are adjacent: else
+//! answered. It asks a gate for a few slots at a time, one question after the other: the answer is made
+//! on a thread that serves clients. A node keeps its slots from one view to the next only if the numbers are adjacent: else
 //! another node may have owned them in between. Gates that are new in a view, or back, are asked for
 //! the slots that are kept.
 //!

@@ -20,6 +20,7 @@ mod entries;
 mod inspect;
 mod leaving;
 mod outstanding;
+mod questions;
 mod recovery;
 mod slot;
 mod state;
@@ -95,7 +96,10 @@ impl Owner {
             (
                 Outstanding::Recover { gate, slots, view },
                 Some(GateReply::Holdings { held, replaced }),
-            ) => self.recovered(&gate, (&slots, view), &held, replaced, now),
+            ) => {
+                self.recovered(&gate, (&slots, view), &held, replaced, now);
+                self.answered(&gate);
+            }
             (
                 Outstanding::StepDown { step, .. },
                 Some(GateReply::SteppedDown { claimant, late }),
@@ -155,6 +159,8 @@ impl Owner {
                         slots,
                         view: self.view.number(),
                     });
+                } else {
+                    self.answered(&gate);
                 }
             }
             Outstanding::StepDown { step, claimant, .. } => {

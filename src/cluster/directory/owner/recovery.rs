@@ -45,16 +45,41 @@ impl Owner {
             }
         }
         self.add_leaving();
+        self.questions.retain(|gate| self.view.contains(gate));
         for (gate, slots) in recover {
-            self.call(Outstanding::Recover {
-                gate,
-                slots,
-                view: self.view.number(),
-            });
+            self.recover(&gate, slots);
         }
         self.departed.follow(&before, &self.view);
         self.withdraw_departed(now);
         self.forget_departed(now);
+    }
+
+    /// Asks a gate for what it has in some slots, behind what it is asked for already.
+    fn recover(&mut self, gate: &NodeId, slots: Vec<u16>) {
+        self.questions.add(gate, slots);
+        self.ask(gate);
+    }
+
+    /// Asks a gate the next question, if it has none.
+    fn ask(&mut self, gate: &NodeId) {
+        while let Some(mut slots) = self.questions.next(gate, self.view.slots()) {
+            // What has another owner by now is not asked for.
+            slots.retain(|at| self.slots[usize::from(*at)].is_some());
+            if !slots.is_empty() && self.view.contains(gate) {
+                return self.call(Outstanding::Recover {
+                    gate: gate.clone(),
+                    slots,
+                    view: self.view.number(),
+                });
+            }
+            self.questions.answered(gate);
+        }
+    }
+
+    /// A gate has no question any more.
+    pub(super) fn answered(&mut self, gate: &NodeId) {
+        self.questions.answered(gate);
+        self.ask(gate);
     }
 
     /// A gate has told what it has.
@@ -112,11 +137,7 @@ impl Owner {
         }
         self.reply(caller, OwnerReply::Compared(equal));
         if !differ.is_empty() && self.view.contains(gate) {
-            self.call(Outstanding::Recover {
-                gate: gate.clone(),
-                slots: differ,
-                view: self.view.number(),
-            });
+            self.recover(gate, differ);
         }
     }
 

@@ -8,6 +8,7 @@ use super::{
     entries::Gates,
     leaving::Leaving,
     outstanding::{Calls, Outstanding, StepDown},
+    questions::Questions,
     slot::Slot,
 };
 use crate::{
@@ -30,6 +31,7 @@ pub(crate) struct Owner {
     pub(super) leaving: Leaving,
     pub(super) departed: Departed,
     pub(super) calls: Calls,
+    pub(super) questions: Questions,
     pub(super) waiting: usize,
     /// The users with claims that wait, by slot.
     pub(super) contested: BTreeSet<(u16, UserId)>,
@@ -47,6 +49,7 @@ impl Owner {
             leaving: Leaving::default(),
             departed: Departed::default(),
             calls: Calls::default(),
+            questions: Questions::default(),
             waiting: 0,
             contested: BTreeSet::new(),
             effects: Vec::new(),

@@ -9,7 +9,7 @@ use crate::{
     cluster::directory::{
         message::{
             CallId, CallerId, GateReply, GateRequest, Holding, Notice, OwnerReply, OwnerRequest,
-            Place, Policy,
+            Place, Policy, Replaced,
         },
         owner::{Effect, Owner},
         view::{NodeId, View},
@@ -107,13 +107,31 @@ impl Tested {
         taken.map(|(call, gate, _)| (call, gate)).collect()
     }
 
-    /// Answers all calls that ask gates for what they have: with these sessions, by gate.
+    /// Answers a call that asks a gate for what it has, and those that follow it: with these sessions.
+    fn answer(&mut self, first: CallId, held: Vec<Holding>) {
+        self.answer_with(first, held, Vec::new());
+    }
+
+    /// As [`answer`](Tested::answer), also with sessions that were replaced.
+    fn answer_with(&mut self, first: CallId, held: Vec<Holding>, replaced: Vec<Replaced>) {
+        let mut next = Some(first);
+        while let Some(call) = next {
+            let (held, replaced) = (held.clone(), replaced.clone());
+            let before = self.calls.len();
+            self.reply(call, Some(GateReply::Holdings { held, replaced }));
+            let is_next = |request: &GateRequest| matches!(request, GateRequest::Recover { .. });
+            let mut new = self.calls.extract_if(before.., |it| is_next(&it.2));
+            next = new.next().map(|(call, ..)| call);
+        }
+    }
+
+    /// Answers all calls that ask gates for what they have, and those that follow them: with these
+    /// sessions, by gate.
     fn all_answer(&mut self, sessions: &[(&str, Holding)]) {
         for (call, gate) in self.recovers() {
             let held = sessions.iter().filter(|(at, _)| node(at) == gate);
             let held = held.map(|(_, holding)| holding.clone()).collect();
-            let replaced = Vec::new();
-            self.reply(call, Some(GateReply::Holdings { held, replaced }));
+            self.answer(call, held);
         }
     }
 

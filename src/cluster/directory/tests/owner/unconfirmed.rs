@@ -21,12 +21,6 @@ fn user_of(views: &[View]) -> UserId {
 }
 
 impl Tested {
-    /// Answers the call of one gate for what it has.
-    fn answer(&mut self, call: CallId, held: Vec<Holding>) {
-        let replaced = Vec::new();
-        self.reply(call, Some(GateReply::Holdings { held, replaced }));
-    }
-
     /// Goes on to a view in which `a` does not answer. Returns its call.
     fn without_a(&mut self, view: &View) -> CallId {
         self.set_view(view);
@@ -233,7 +227,7 @@ fn what_has_ended_for_a_login_is_late_also_before_that_is_made_again() {
             true => (vec![holding(&user, 1, 9)], vec![replaced]),
             false => (Vec::new(), Vec::new()),
         };
-        tested.reply(call, Some(GateReply::Holdings { held, replaced }));
+        tested.answer_with(call, held, replaced);
     }
     tested.set_view(&views[1]);
     tested.all_answer(&[]);
