@@ -111,8 +111,8 @@ impl Resumption {
         Ok(())
     }
 
-    /// Counts the data packets that have come since the last time: with each read, because a lock for
-    /// each packet took 8 % of the CPU time of eight requests in flight.
+    /// Counts the data packets that have come since the last time: with each read, so that a batch takes
+    /// one lock.
     pub(super) fn count(&mut self, handle: &ConnectionHandle) {
         if let Self::Allowed(uncounted) = self
             && uncounted.packets > 0
