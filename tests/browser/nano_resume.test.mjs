@@ -60,7 +60,7 @@ test('a heartbeat counts what has arrived', async () => {
   assert.equal(await pushed(client, 'onEnd'), 1)
 })
 
-test('a count is sent early after 256 messages or 32 KiB, and as the answer to a count if there is something new', async () => {
+test('a count is sent early after 256 messages or 32 KiB, and as the answer to a question if there is something new', async () => {
   const server = await serve(
     async (peer) => {
       for (const body of numbers(256)) peer.send(push('onA', `${body}`))
@@ -84,6 +84,45 @@ test('a count is sent early after 256 messages or 32 KiB, and as the answer to a
   const end = pushed(client, 'onEnd')
   client.notify('end', 1)
   assert.equal(await end, 2)
+})
+
+test('only a count that repeats the last one is answered: ends that both send all the time would never stop', async () => {
+  const server = await serve(
+    async (peer) => {
+      assert.deepEqual(await bodies(peer, 2), [0, 1])
+      peer.send(push('onA', '1'))
+      peer.send(hex(count('02')))
+      peer.send(push('onNext', '1'))
+      assert.deepEqual(heard(await peer.next()), { kind: 1, route: 'end', body: 1 })
+      peer.send(hex(count('02')))
+      assert.equal(await peer.next(), count('02'))
+      peer.send(push('onEnd', '1'))
+    },
+    { handshake: grant() },
+  )
+  const client = await open(server, RESUME)
+  const [next, end] = [pushed(client, 'onNext'), pushed(client, 'onEnd')]
+  for (const body of numbers(2)) client.notify('tell', body)
+  await next
+  client.notify('end', 1)
+  await end
+})
+
+test('a question that tells something new is sent again, so that it repeats a count', async () => {
+  const server = await serve(
+    async (peer) => {
+      peer.send(push('onA', '1'))
+      for (const body of numbers(3)) assert.deepEqual(heard(await peer.next()).body, body)
+      assert.deepEqual([await peer.next(), await peer.next()], [count('01'), count('01')])
+      peer.send(push('onEnd', '1'))
+    },
+    { handshake: grant() },
+  )
+  const client = await open(server, { ...RESUME, resume: { messages: 4 } })
+  const end = pushed(client, 'onEnd')
+  await pushed(client, 'onA')
+  for (const body of numbers(3)) client.notify('tell', body)
+  await end
 })
 
 test('after a loss the client returns, sends again what is missing, in order, and a request gets its answer', async () => {

@@ -290,10 +290,32 @@ fn half_of_the_limits_makes_both_ends_acknowledge() {
     let bytes = sides[0].take(usize::MAX);
     sides[1].arrive(&bytes);
     let bytes = sides[1].take(usize::MAX);
-    assert!(!bytes.is_empty(), "the count is answered with a count");
+    assert!(!bytes.is_empty(), "the question is answered with a count");
     sides[0].arrive(&bytes);
     assert_eq!(sides[0].endpoint.unacknowledged(), (0, 0));
     assert!(sides[0].take(usize::MAX).is_empty(), "and not again");
+}
+
+#[test]
+fn a_question_that_tells_something_new_is_sent_again_so_that_it_repeats_a_count() {
+    let mut sides = [
+        Side::new(Limits::new(10_000, 4)),
+        Side::new(Limits::default()),
+    ];
+    sides[1].send(0);
+    let bytes = sides[1].take(usize::MAX);
+    sides[0].arrive(&bytes);
+    (0..2).for_each(|_| sides[0].send(0));
+    let bytes = sides[0].take(usize::MAX);
+    sides[1].arrive(&bytes);
+    sides[0].send(0);
+    let bytes = sides[0].take(usize::MAX);
+    sides[1].arrive(&bytes);
+    assert_eq!(sides[1].heartbeats, 2);
+    let bytes = sides[1].take(usize::MAX);
+    sides[0].arrive(&bytes);
+    assert_eq!(sides[0].endpoint.unacknowledged(), (0, 0));
+    assert_eq!(sides[0].heartbeats, 1, "and was answered once");
 }
 
 #[test]
