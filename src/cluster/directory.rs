@@ -93,7 +93,7 @@ pub(crate) mod gauges;
 pub(crate) mod holdings;
 pub(crate) mod message;
 mod owner;
-mod packed_map;
+mod packed_set;
 pub(crate) mod service;
 #[cfg(test)]
 mod simulation;

@@ -20,6 +20,7 @@ mod entries;
 mod inspect;
 mod leaving;
 mod outstanding;
+mod packed_users;
 mod questions;
 mod recovery;
 mod slot;

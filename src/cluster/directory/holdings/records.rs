@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::record::Record;
 use crate::cluster::directory::{
-    packed_map::PackedMap,
+    packed_set::PackedSet,
     slots::{SLOTS, slot_of},
 };
 
@@ -16,14 +16,14 @@ use crate::cluster::directory::{
 pub(super) struct Records {
     by_session: BTreeMap<i64, Record>,
     /// The ids of the sessions in each slot.
-    by_slot: Vec<PackedMap<i64, ()>>,
+    by_slot: Vec<PackedSet<i64>>,
 }
 
 impl Records {
     pub(super) fn new() -> Self {
         Self {
             by_session: BTreeMap::new(),
-            by_slot: (0..SLOTS).map(|_| PackedMap::default()).collect(),
+            by_slot: (0..SLOTS).map(|_| PackedSet::default()).collect(),
         }
     }
 
@@ -39,7 +39,7 @@ impl Records {
     /// Sets the record of a session.
     pub(super) fn insert(&mut self, session: i64, record: Record) {
         self.remove(session);
-        self.by_slot[usize::from(slot_of(&record.user))].insert(session, ());
+        self.by_slot[usize::from(slot_of(&record.user))].insert(session);
         self.by_session.insert(session, record);
     }
 
@@ -58,7 +58,7 @@ impl Records {
     /// Returns the sessions in a slot. There are none in one that does not exist.
     pub(super) fn in_slot(&self, slot: u16) -> impl Iterator<Item = (i64, &Record)> {
         let sessions = self.by_slot.get(usize::from(slot)).into_iter();
-        let sessions = sessions.flat_map(PackedMap::keys);
+        let sessions = sessions.flat_map(PackedSet::iter);
         sessions.filter_map(|session| Some((*session, self.get(*session)?)))
     }
 
@@ -66,7 +66,7 @@ impl Records {
     pub(super) fn count_in_slot(&self, slot: u16) -> usize {
         self.by_slot
             .get(usize::from(slot))
-            .map_or(0, PackedMap::len)
+            .map_or(0, PackedSet::len)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::packed_users::PackedUsers;
 use crate::{
     cluster::directory::{
         checksum::checksum,
         message::{Holding, Place},
-        packed_map::PackedMap,
         view::NodeId,
     },
     session::UserId,
@@ -24,20 +24,21 @@ struct Gate {
 }
 
 /// One session of a user.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
-    gate: u32,
+    /// Its number.
+    pub(super) gate: u32,
     pub(super) session: i64,
     pub(super) claim: u64,
     /// Whether the session has ended, and its close callbacks may still run.
     pub(super) closing: bool,
 }
 
-/// The users of one slot: about 42 bytes for each that has a number and one session.
+/// The users of one slot: about 16 bytes for each that has one session, and its number or text.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     /// The first session of each user.
-    users: PackedMap<UserId, Entry>,
+    users: PackedUsers,
     /// The other sessions of users that have several.
     more: BTreeMap<UserId, Vec<Entry>>,
 }
@@ -97,7 +98,7 @@ impl Entries {
     pub(super) fn of(&self, user: &UserId) -> Vec<Entry> {
         let first = self.users.get(user);
         let more = self.more.get(user).into_iter().flatten();
-        first.into_iter().chain(more).copied().collect()
+        first.into_iter().chain(more.copied()).collect()
     }
 
     /// Adds a session, or raises its claim, or notes that it has ended.
@@ -108,27 +109,27 @@ impl Entries {
             claim: holding.claim,
             closing: holding.closing,
         };
-        let same = |known: &&mut Entry| (known.gate, known.session) == (entry.gate, entry.session);
-        let more = self.more.get_mut(&holding.user).into_iter().flatten();
-        if let Some(known) = self
-            .users
-            .get_mut(&holding.user)
-            .into_iter()
-            .chain(more)
-            .find(same)
-        {
-            known.claim = known.claim.max(entry.claim);
-            known.closing |= entry.closing;
+        let user = &holding.user;
+        let raise = |known: &mut Entry| {
+            let same = (known.gate, known.session) == (entry.gate, entry.session);
+            if same {
+                known.claim = known.claim.max(entry.claim);
+                known.closing |= entry.closing;
+            }
+            same
+        };
+        let mut first = self.users.get(user);
+        if first.as_mut().is_none_or(raise) {
+            self.users.set(user, &first.unwrap_or(entry));
+            if first.is_none() {
+                gates.add(&entry);
+            }
             return;
         }
-        gates.add(&entry);
-        if self.users.get(&holding.user).is_some() {
-            self.more
-                .entry(holding.user.clone())
-                .or_default()
-                .push(entry);
-        } else {
-            self.users.insert(holding.user.clone(), entry);
+        let mut more = self.more.get_mut(user).into_iter().flatten();
+        if !more.any(raise) {
+            gates.add(&entry);
+            self.more.entry(user.clone()).or_default().push(entry);
         }
     }
 
@@ -146,7 +147,7 @@ impl Entries {
         let first = self.users.iter().filter(|(_, entry)| is_at(entry));
         let more = self.more.iter().filter(|(_, more)| more.iter().any(is_at));
         let users: BTreeSet<_> = first
-            .map(|(user, _)| user.clone())
+            .map(|(key, _)| key.user())
             .chain(more.map(|(user, _)| user.clone()))
             .collect();
         for user in &users {
@@ -157,9 +158,11 @@ impl Entries {
 
     /// Forgets all sessions.
     pub(super) fn clear(&mut self, gates: &mut Gates) {
-        for entry in self.users.values().chain(self.more.values().flatten()) {
-            gates.subtract(entry);
-        }
+        self.users
+            .iter()
+            .for_each(|(_, entry)| gates.subtract(&entry));
+        let more = self.more.values().flatten();
+        more.for_each(|entry| gates.subtract(entry));
         *self = Self::default();
     }
 
@@ -169,31 +172,27 @@ impl Entries {
     }
 
     /// Returns the sessions that a gate has here.
-    pub(super) fn at_gate(&self, gates: &Gates, node: &NodeId) -> Vec<(UserId, Entry)> {
-        let at_gate = self.iter_at_gate(gates, node);
-        at_gate
-            .map(|(user, entry)| (user.clone(), *entry))
-            .collect()
+    pub(super) fn at_gate(
+        &self,
+        gates: &Gates,
+        node: &NodeId,
+    ) -> impl Iterator<Item = (UserId, Entry)> {
+        let known = gates.0.iter().position(|gate| gate.node == *node);
+        let is_at = move |entry: &Entry| Some(entry.gate as usize) == known;
+        let first = self.users.iter().filter(move |(_, entry)| is_at(entry));
+        let more = self.more.iter();
+        let more = more.flat_map(|(user, more)| more.iter().map(move |entry| (user, *entry)));
+        let more = more.filter(move |(_, entry)| is_at(entry));
+        let more = more.map(|(user, entry)| (user.clone(), entry));
+        first.map(|(key, entry)| (key.user(), entry)).chain(more)
     }
 
     /// Returns the sum of what a gate has here.
     pub(super) fn sum(&self, gates: &Gates, node: &NodeId) -> u64 {
         let checksums = self
-            .iter_at_gate(gates, node)
-            .map(|(user, entry)| checksum(user, entry.session));
+            .at_gate(gates, node)
+            .map(|(user, entry)| checksum(&user, entry.session));
         checksums.fold(0, u64::wrapping_add)
-    }
-
-    fn iter_at_gate(
-        &self,
-        gates: &Gates,
-        node: &NodeId,
-    ) -> impl Iterator<Item = (&UserId, &Entry)> {
-        let known = gates.0.iter().position(|gate| gate.node == *node);
-        let more = self.more.iter();
-        let more = more.flat_map(|(user, more)| more.iter().map(move |entry| (user, entry)));
-        let all = self.users.iter().chain(more);
-        all.filter(move |(_, entry)| Some(entry.gate as usize) == known)
     }
 
     /// Whether a user has more than one session.
@@ -205,16 +204,12 @@ impl Entries {
     /// Returns all sessions, with their users.
     #[cfg(any(test, fuzzing))]
     pub(super) fn all(&self, gates: &Gates) -> Vec<(UserId, Place)> {
-        let place = |user: &UserId, entry: &Entry| (user.clone(), gates.place(entry));
-        let users = self.users.iter();
-        users
-            .flat_map(|(user, _)| {
-                self.of(user)
-                    .iter()
-                    .map(|entry| place(user, entry))
-                    .collect::<Vec<_>>()
-            })
-            .collect()
+        let all = self.users.iter().flat_map(|(key, _)| {
+            let user = key.user();
+            let entries = self.of(&user).into_iter();
+            entries.map(move |entry| (user.clone(), gates.place(&entry)))
+        });
+        all.collect()
     }
 
     fn retain_of(
@@ -235,7 +230,7 @@ impl Entries {
             self.users.remove(user);
             return;
         }
-        self.users.insert(user.clone(), kept.remove(0));
+        self.users.set(user, &kept.remove(0));
         if !kept.is_empty() {
             self.more.insert(user.clone(), kept);
         }
@@ -249,25 +244,32 @@ mod tests {
     /// A slot has a thousand users in a cluster of a million.
     #[test]
     fn a_user_takes_64_bytes_at_most() {
-        let node = NodeId {
-            address: "10.0.0.1:34567".into(),
-            incarnation: 1,
+        let number = |count: i64| UserId::from(count * 7_919 % 10_007 + 1_000_000_000);
+        let uuid = |count: i64| {
+            let first = count * 7_919 % 10_007;
+            UserId::from(format!("{first:08x}-1ad5-4b1c-8cfe-0123456789ab"))
         };
-        let (mut entries, mut gates) = (Entries::default(), Gates::default());
-        for count in 1..=1_000 {
-            let holding = Holding {
-                // In no order.
-                user: UserId::from(count * 7_919 % 10_007),
-                session: count,
-                claim: 1,
-                closing: false,
+        for (limit, id) in [(26, &number as &dyn Fn(i64) -> UserId), (40, &uuid)] {
+            let node = NodeId {
+                address: "10.0.0.1:34567".into(),
+                incarnation: 1,
             };
-            entries.insert(&mut gates, &node, &holding);
-            let bytes = entries.users.bytes();
-            assert!(
-                count < 100 || bytes <= 64 * count as usize,
-                "{count}: {bytes}"
-            );
+            let (mut entries, mut gates) = (Entries::default(), Gates::default());
+            for count in 1..=1_000 {
+                let holding = Holding {
+                    // In no order.
+                    user: id(count),
+                    session: i64::MAX - count,
+                    claim: 1_000_000,
+                    closing: false,
+                };
+                entries.insert(&mut gates, &node, &holding);
+                let bytes = entries.users.bytes();
+                assert!(
+                    count < 100 || bytes <= limit * count as usize,
+                    "{count}: {bytes}"
+                );
+            }
         }
     }
 }

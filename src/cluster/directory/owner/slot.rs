@@ -312,7 +312,8 @@ impl Slot {
         let mut ask = Vec::new();
         // A slot may have many, and this runs on a thread that serves clients.
         let named: BTreeSet<_> = told.iter().map(|told| (told.session, &told.user)).collect();
-        for (user, entry) in self.entries.at_gate(gates, gate) {
+        let known: Vec<_> = self.entries.at_gate(gates, gate).collect();
+        for (user, entry) in known {
             if named.contains(&(entry.session, &user)) {
                 continue;
             }
