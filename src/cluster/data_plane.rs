@@ -6,10 +6,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tokio::{
-    task::yield_now,
-    time::{Instant, sleep, timeout_at},
-};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
 use super::{
@@ -40,8 +37,9 @@ use crate::{
 /// How often a stopping node looks whether all is done.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// The sessions of which bindings are forgotten before other tasks have their turn.
-const FREED_AT_ONCE: usize = 512;
+/// The sessions of which bindings are forgotten before others have their turn, some 0.1 ms, and how long that is.
+const FREED_AT_ONCE: usize = 256;
+const FREE_PAUSE: Duration = Duration::from_millis(1);
 
 /// What an application may choose about messages between nodes.
 pub(crate) struct Options {
@@ -200,14 +198,14 @@ impl DataPlane {
     }
 
     /// Forgets what sessions are bound to a member that has left. No message goes there any more, so
-    /// that it may take its time: with 50,000 sessions it would keep a thread from its clients for 5 ms.
+    /// that it may take its time: 50,000 sessions would keep a thread from its clients for 15 ms.
     async fn free_sessions(self: Arc<Self>, left: Departure) {
-        let sessions = self.outbound.context.node.sessions().list_local();
-        for some in sessions.chunks(FREED_AT_ONCE) {
-            for session in some {
+        let sessions = self.outbound.context.node.sessions();
+        for some in sessions.local_ids().chunks(FREED_AT_ONCE) {
+            for session in some.iter().filter_map(|id| sessions.find_local(*id)) {
                 session.inner().bindings.forget_departed(&left);
             }
-            yield_now().await;
+            sleep(FREE_PAUSE).await;
         }
     }
 }

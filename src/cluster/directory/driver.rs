@@ -8,7 +8,7 @@ use prost::Message;
 use tokio::{
     runtime,
     sync::{Notify, oneshot},
-    time::Instant,
+    time::{Instant, sleep},
 };
 
 use self::state::{Effect, State};
@@ -55,8 +55,8 @@ pub(crate) struct Directory {
     sessions: Arc<dyn GateSessions>,
     /// No call is made and no session is touched while it is held.
     state: Mutex<State>,
-    /// Notified when the state machines need the clock again.
-    busy: Arc<Notify>,
+    /// Notified when the state machines need the clock earlier than they said.
+    needs_tick: Arc<Notify>,
 }
 
 impl Directory {
@@ -78,7 +78,7 @@ impl Directory {
             metrics,
             runtime: runtime::Handle::current(),
             sessions,
-            busy: Arc::default(),
+            needs_tick: Arc::default(),
         })
     }
 
@@ -176,18 +176,20 @@ impl Directory {
         self.step(|state, _| state.holdings.on_heartbeat(view));
     }
 
-    /// Lets the state machines look at the clock. Returns whether they need it again.
-    pub(super) fn tick(self: &Arc<Self>) -> bool {
+    /// Lets the state machines look at the clock. Returns when they need it again.
+    pub(super) fn tick(self: &Arc<Self>) -> Option<Instant> {
         self.step(|state, now| {
             state.holdings.tick(now);
             state.owner.tick(now);
         });
-        self.state.lock().busy
+        let mut state = self.state.lock();
+        state.next_tick = state.wants_tick(Instant::now());
+        state.next_tick
     }
 
-    /// Returns what is notified when the state machines need the clock.
-    pub(super) fn busy(&self) -> Arc<Notify> {
-        self.busy.clone()
+    /// Returns what is notified when the state machines need the clock earlier than they said.
+    pub(super) fn needs_tick(&self) -> Arc<Notify> {
+        self.needs_tick.clone()
     }
 
     /// Takes the call of a gate.
@@ -229,13 +231,15 @@ impl Directory {
     /// that is at it already, if there is one.
     fn step(self: &Arc<Self>, act: impl FnOnce(&mut State, Instant)) {
         let mut state = self.state.lock();
-        act(&mut state, Instant::now());
+        let now = Instant::now();
+        act(&mut state, now);
         state.collect();
-        let busy = !(state.owner.is_idle() && state.holdings.is_idle());
-        if busy && !state.busy {
-            self.busy.notify_one();
+        if let Some(wanted) = state.wants_tick(now)
+            && state.next_tick.is_none_or(|next| wanted < next)
+        {
+            state.next_tick = Some(wanted);
+            self.needs_tick.notify_one();
         }
-        state.busy = busy;
         if std::mem::replace(&mut state.applying, true) {
             return;
         }
@@ -263,7 +267,12 @@ impl Directory {
                 };
                 self.respond(caller, reply.into());
             }
-            owner::Effect::Call { call, to, request } => {
+            owner::Effect::Call {
+                call,
+                to,
+                request,
+                pause,
+            } => {
                 let runs = self.runs(&to);
                 let take = move |state: &mut State, reply: Option<GateReply>, now: Instant| {
                     state.owner.on_reply(call, reply, now);
@@ -297,7 +306,14 @@ impl Directory {
                     }
                     GateRequest::Recover { view, slots } => {
                         let request = wire::recover(runs, view, &slots);
-                        let reply = self.call(&to, "Directory.Recover", &request, CALL_TIMEOUT);
+                        let caller = self.caller.clone();
+                        let reply = async move {
+                            if !pause.is_zero() {
+                                sleep(pause).await;
+                            }
+                            let (gate, method) = (&to.address, "Directory.Recover");
+                            caller.call(gate, KEY, method, &request, CALL_TIMEOUT).await
+                        };
                         let read = |reply: Result<_>| wire::recovered(&reply.ok()?).ok();
                         self.feed(reply, read, take);
                     }

@@ -4,12 +4,11 @@ use std::{
     collections::HashSet,
     future::pending,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use tokio::{
     sync::{Notify, watch},
-    time::{MissedTickBehavior, interval},
+    time::sleep_until,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,9 +20,6 @@ use crate::{
     cluster::membership::view_status::ViewStatus,
     member::{Member, MemberSet},
 };
-
-/// How often the state machines look at the clock while they wait for something.
-const TICK: Duration = Duration::from_millis(100);
 
 /// What the directory needs to know of the cluster that its node is in.
 pub(crate) struct ClusterViews {
@@ -43,13 +39,11 @@ pub(crate) fn follow(
         let alone = vec![directory.own().clone()];
         directory.set_view(View::new(1, alone, 0));
     }
-    let run = run(Arc::downgrade(directory), directory.busy(), views);
+    let run = run(Arc::downgrade(directory), directory.needs_tick(), views);
     AbortOnDropHandle::new(tokio::spawn(run))
 }
 
-async fn run(directory: Weak<Directory>, busy: Arc<Notify>, mut views: Option<ClusterViews>) {
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn run(directory: Weak<Directory>, needs_tick: Arc<Notify>, mut views: Option<ClusterViews>) {
     loop {
         let Some(alive) = directory.upgrade() else {
             return;
@@ -57,8 +51,14 @@ async fn run(directory: Weak<Directory>, busy: Arc<Notify>, mut views: Option<Cl
         if let Some(views) = &mut views {
             set_latest_view(&alive, views);
         }
-        let is_busy = alive.tick();
+        let next_tick = alive.tick();
         drop(alive);
+        let ticks = async {
+            match next_tick {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        };
         let changed = async {
             let Some(views) = &mut views else {
                 return pending().await;
@@ -73,8 +73,8 @@ async fn run(directory: Weak<Directory>, busy: Arc<Notify>, mut views: Option<Cl
                 // The node has left its cluster: no view follows.
                 views = None;
             },
-            () = busy.notified(), if !is_busy => {}
-            _ = ticks.tick(), if is_busy => {}
+            () = needs_tick.notified() => {}
+            () = ticks => {}
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a node does for the users whose slots it owns. No I/O.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 pub(crate) use self::{effect::Effect, state::Owner};
@@ -44,7 +46,12 @@ impl Owner {
 
     /// Whether nothing is to be done until something else happens.
     pub(crate) fn is_idle(&self) -> bool {
-        self.contested.is_empty() && self.leaving.is_empty() && !self.calls.has_failed()
+        self.contested.is_empty() && self.leaving.is_empty() && self.next_retry().is_none()
+    }
+
+    /// When a call that has failed is to be repeated: [`tick`](Self::tick) then, if that is soon.
+    pub(crate) fn next_retry(&self) -> Option<Instant> {
+        self.calls.next_retry()
     }
 
     /// Takes a call of a gate. It is answered with [`Effect::Reply`].
@@ -95,11 +102,12 @@ impl Owner {
         };
         match (outstanding, reply) {
             (
-                Outstanding::Recover { gate, slots, view },
+                Outstanding::Recover {
+                    gate, slots, view, ..
+                },
                 Some(GateReply::Holdings { held, replaced }),
             ) => {
                 self.recovered(&gate, (&slots, view), &held, replaced, now);
-                self.answered(&gate);
             }
             (
                 Outstanding::StepDown { step, .. },
@@ -150,6 +158,8 @@ impl Owner {
                 gate,
                 mut slots,
                 view,
+                tries,
+                ..
             } => {
                 // What came back to this node since was asked for anew.
                 let since = |at: &u16| self.slots[usize::from(*at)].as_ref().map(|slot| slot.since);
@@ -159,9 +169,11 @@ impl Owner {
                         gate,
                         slots,
                         view: self.view.number(),
+                        pause: Duration::ZERO,
+                        tries: tries + 1,
                     });
                 } else {
-                    self.answered(&gate);
+                    self.withdrawn(&gate);
                 }
             }
             Outstanding::StepDown { step, claimant, .. } => {

@@ -1,6 +1,9 @@
 //! The state machines of one node, what waits for them, and what they want done.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use tokio::{sync::oneshot, time::Instant};
 
@@ -17,6 +20,9 @@ use crate::{
     session::UserId,
 };
 
+/// How often the state machines look at the clock while they wait for something.
+const TICK: Duration = Duration::from_millis(100);
+
 pub(super) struct State {
     pub(super) owner: Owner,
     pub(super) holdings: Holdings,
@@ -25,8 +31,8 @@ pub(super) struct State {
     last_caller: CallerId,
     /// Logins of this gate that wait, by session: those for one user. One for another user ends them.
     logins: HashMap<i64, (UserId, Vec<Login>)>,
-    /// Whether the state machines need the clock.
-    pub(super) busy: bool,
+    /// When the state machines look at the clock next; `None` if nobody waits for that.
+    pub(super) next_tick: Option<Instant>,
     /// What is to be done, in order, by the thread that is `applying`.
     pub(super) effects: VecDeque<Effect>,
     pub(super) applying: bool,
@@ -52,10 +58,23 @@ impl State {
             callers: HashMap::new(),
             last_caller: 0,
             logins: HashMap::new(),
-            busy: false,
+            next_tick: None,
             effects: VecDeque::new(),
             applying: false,
         }
+    }
+
+    /// When the state machines need the clock; `None` while they wait for nothing.
+    pub(super) fn wants_tick(&self, now: Instant) -> Option<Instant> {
+        if self.owner.is_idle() && self.holdings.is_idle() {
+            return None;
+        }
+        let usual = now + TICK;
+        Some(
+            self.owner
+                .next_retry()
+                .map_or(usual, |retry| retry.min(usual)),
+        )
     }
 
     pub(super) fn expect(&mut self, call: NodeCall) -> CallerId {

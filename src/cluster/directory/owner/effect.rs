@@ -1,5 +1,7 @@
 //! What an owner wants done.
 
+use std::time::Duration;
+
 use crate::cluster::directory::{
     message::{CallId, CallerId, GateRequest, OwnerReply},
     view::NodeId,
@@ -10,10 +12,11 @@ use crate::cluster::directory::{
 pub(crate) enum Effect {
     /// Answer a call.
     Reply { caller: CallerId, reply: OwnerReply },
-    /// Call a gate, and pass its reply to [`Owner::on_reply`].
+    /// Call a gate after a pause, and pass its reply to [`Owner::on_reply`].
     Call {
         call: CallId,
         to: NodeId,
         request: GateRequest,
+        pause: Duration,
     },
 }

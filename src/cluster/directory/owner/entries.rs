@@ -34,7 +34,7 @@ pub(super) struct Entry {
     pub(super) closing: bool,
 }
 
-/// The users of one slot: about 16 bytes for each that has one session, and its number or text.
+/// The users of one slot: about 18 bytes for each that has one session, and its number or text.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     /// The first session of each user.
@@ -118,12 +118,19 @@ impl Entries {
             }
             same
         };
-        let mut first = self.users.get(user);
-        if first.as_mut().is_none_or(raise) {
-            self.users.set(user, &first.unwrap_or(entry));
-            if first.is_none() {
-                gates.add(&entry);
-            }
+        let (mut is_new, mut is_first) = (false, true);
+        self.users.update(user, |first| {
+            let Some(mut first) = first else {
+                is_new = true;
+                return Some(entry);
+            };
+            is_first = raise(&mut first);
+            is_first.then_some(first)
+        });
+        if is_new {
+            gates.add(&entry);
+        }
+        if is_first {
             return;
         }
         let mut more = self.more.get_mut(user).into_iter().flatten();
@@ -230,7 +237,8 @@ impl Entries {
             self.users.remove(user);
             return;
         }
-        self.users.set(user, &kept.remove(0));
+        let first = kept.remove(0);
+        self.users.update(user, |_| Some(first));
         if !kept.is_empty() {
             self.more.insert(user.clone(), kept);
         }
@@ -249,7 +257,7 @@ mod tests {
             let first = count * 7_919 % 10_007;
             UserId::from(format!("{first:08x}-1ad5-4b1c-8cfe-0123456789ab"))
         };
-        for (limit, id) in [(26, &number as &dyn Fn(i64) -> UserId), (40, &uuid)] {
+        for (limit, id) in [(28, &number as &dyn Fn(i64) -> UserId), (44, &uuid)] {
             let node = NodeId {
                 address: "10.0.0.1:34567".into(),
                 incarnation: 1,

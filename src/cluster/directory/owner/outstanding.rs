@@ -1,7 +1,7 @@
 //! Calls of gates that have no reply yet.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -18,11 +18,14 @@ use crate::{
 /// A call of a gate.
 #[derive(Debug)]
 pub(super) enum Outstanding {
-    /// What the gate has in some slots. `view` is the owner's when it asked.
+    /// What the gate has in some slots, after a pause. `view` is the owner's when it asked. It has failed `tries`
+    /// times.
     Recover {
         gate: NodeId,
         slots: Vec<u16>,
         view: u64,
+        pause: Duration,
+        tries: u32,
     },
     /// `claimant` is the session whose login waits for the end of the other.
     StepDown {
@@ -56,6 +59,25 @@ impl Outstanding {
         }
     }
 
+    /// How long the call waits before it is made.
+    pub(super) fn pause(&self) -> Duration {
+        match self {
+            Self::Recover { pause, .. } => *pause,
+            Self::StepDown { .. } => Duration::ZERO,
+        }
+    }
+
+    /// How long after it has failed it is repeated. The link to a gate that has just joined may be about to be
+    /// there, and nobody can log in before.
+    fn retry_pause(&self) -> Duration {
+        match self {
+            Self::Recover { tries, .. } => {
+                RETRY.min(FIRST_RETRY.saturating_mul(1 << tries.min(&8)))
+            }
+            Self::StepDown { .. } => RETRY,
+        }
+    }
+
     pub(super) fn request(&self) -> GateRequest {
         match self {
             Self::Recover { slots, view, .. } => GateRequest::Recover {
@@ -77,15 +99,18 @@ impl Outstanding {
     }
 }
 
-/// The pause before a failed call of a gate is repeated.
+/// The longest pause before a failed call of a gate is repeated, and the first one of a question for what it has.
 const RETRY: Duration = Duration::from_millis(200);
+const FIRST_RETRY: Duration = Duration::from_millis(10);
 
 /// All calls of gates that have no reply yet, or have failed and are due again.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     last: CallId,
     calls: BTreeMap<CallId, Outstanding>,
-    retries: VecDeque<(Instant, Outstanding)>,
+    /// By the time when they are due, and in the order they failed.
+    retries: BTreeMap<(Instant, u64), Outstanding>,
+    failures: u64,
     /// Sessions that a call is about.
     stepping: BTreeSet<StepDown>,
 }
@@ -117,7 +142,7 @@ impl Calls {
     /// Returns a session that counts as asked for, and is not.
     #[cfg(any(test, fuzzing))]
     pub(super) fn stepping_without_call(&self) -> Option<&StepDown> {
-        let failed = self.retries.iter().map(|(_, outstanding)| outstanding);
+        let failed = self.retries.values();
         let calls = || self.calls.values().chain(failed.clone());
         let is_called = |wanted: &StepDown| {
             calls().any(|it| matches!(it, Outstanding::StepDown { step, .. } if step == wanted))
@@ -132,18 +157,20 @@ impl Calls {
 
     /// Keeps a call that has failed.
     pub(super) fn failed(&mut self, outstanding: Outstanding, now: Instant) {
-        self.retries.push_back((now + RETRY, outstanding));
+        self.failures += 1;
+        let due = now + outstanding.retry_pause();
+        self.retries.insert((due, self.failures), outstanding);
     }
 
-    /// Whether a call has failed and is to be repeated.
-    pub(super) fn has_failed(&self) -> bool {
-        !self.retries.is_empty()
+    /// When the next call that has failed is to be repeated.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.retries.keys().next().map(|(due, _)| *due)
     }
 
     /// Takes a call that has failed and is due again.
     pub(super) fn next_due(&mut self, now: Instant) -> Option<Outstanding> {
-        self.retries.front().filter(|(at, _)| *at <= now)?;
-        let (_, outstanding) = self.retries.pop_front()?;
+        self.next_retry().filter(|due| *due <= now)?;
+        let (_, outstanding) = self.retries.pop_first()?;
         if let Outstanding::StepDown { step, .. } = &outstanding {
             self.finish(step);
         }

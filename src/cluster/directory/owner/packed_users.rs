@@ -3,7 +3,7 @@
 use std::mem;
 
 use bytes::{Buf, BufMut};
-use prost::encoding::{decode_varint, encode_varint};
+use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 
 use super::entries::Entry;
 use crate::session::UserId;
@@ -17,13 +17,13 @@ const BLOCK: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct PackedUsers(Vec<Box<[u8]>>);
 
-/// A user as a block has it. All numbers are varints:
+/// A user as a block has it:
 ///
 /// | user | bytes |
 /// |---|---|
-/// | a number | 0, the number |
+/// | a number | 0, the number as a varint |
 /// | a text that is a UUID as it is mostly written | 1, its 16 bytes |
-/// | another text | its length and 2, the text |
+/// | another text | 2, the text |
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key<'a>(&'a [u8]);
 
@@ -42,12 +42,17 @@ impl PackedUsers {
         Some(entry)
     }
 
-    /// Sets the session of a user.
-    pub(super) fn set(&mut self, user: &UserId, entry: &Entry) {
-        let mut bytes = key_of(user);
-        let found = self.find(Key(&bytes));
-        encode(entry, &mut bytes);
-        self.replace(&found, &bytes);
+    /// Sets the session of a user to what `change` makes of it; `None` leaves it as it is.
+    pub(super) fn update(
+        &mut self,
+        user: &UserId,
+        change: impl FnOnce(Option<Entry>) -> Option<Entry>,
+    ) {
+        let key = key_of(user);
+        let found = self.find(Key(&key));
+        if let Some(entry) = change(found.known.map(|(_, entry)| entry)) {
+            self.replace(&found, &item(&key, &entry));
+        }
     }
 
     pub(super) fn remove(&mut self, user: &UserId) {
@@ -61,7 +66,8 @@ impl PackedUsers {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key<'_>, Entry)> {
-        self.0.iter().flat_map(|block| Items(block))
+        let items = self.0.iter().flat_map(|block| Items(block));
+        items.filter_map(|(key, value)| Some((key, decode(value)?)))
     }
 
     /// The bytes that it takes on the heap.
@@ -82,7 +88,7 @@ impl PackedUsers {
             let at = bytes.len() - items.0.len();
             let known = match items.next() {
                 Some((other, _)) if other < key => continue,
-                Some((other, entry)) if other == key => Some(entry),
+                Some((other, value)) if other == key => decode(value),
                 _ => None,
             };
             let end = bytes.len() - items.0.len();
@@ -132,7 +138,7 @@ impl PackedUsers {
 impl Key<'_> {
     pub(super) fn user(self) -> UserId {
         let mut left = self.0;
-        match decode_varint(&mut left) {
+        match left.try_get_u8() {
             Ok(0) => UserId::from(decode_varint(&mut left).unwrap_or_default() as i64),
             Ok(1) => UserId::from(uuid_text(left.try_get_u128().unwrap_or_default())),
             _ => UserId::from(&*String::from_utf8_lossy(left)),
@@ -140,37 +146,27 @@ impl Key<'_> {
     }
 }
 
-/// What is left of a block.
+/// What is left of a block. An item is the length of its key as a varint, the key, the length of the rest in a
+/// byte, and the rest.
 struct Items<'a>(&'a [u8]);
 
 impl<'a> Iterator for Items<'a> {
-    type Item = (Key<'a>, Entry);
+    type Item = (Key<'a>, &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        let Self(bytes) = self;
-        let mut rest = *bytes;
-        match decode_varint(&mut rest).ok()? {
-            0 => drop(decode_varint(&mut rest).ok()?),
-            1 => rest = rest.get(size_of::<u128>()..)?,
-            text => rest = rest.get(text as usize - 2..)?,
-        }
-        let (key, _) = bytes.split_at(bytes.len() - rest.len());
-        let place = decode_varint(&mut rest).ok()?;
-        let entry = Entry {
-            gate: (place >> 1) as u32,
-            closing: place & 1 == 1,
-            claim: decode_varint(&mut rest).ok()?,
-            session: rest.try_get_i64_le().ok()?,
-        };
-        *bytes = rest;
-        Some((Key(key), entry))
+        let mut left = self.0;
+        let length = decode_varint(&mut left).ok()?;
+        let (key, mut left) = left.split_at_checked(length as usize)?;
+        let length = left.try_get_u8().ok()?;
+        let (value, left) = left.split_at_checked(usize::from(length))?;
+        self.0 = left;
+        Some((Key(key), value))
     }
 }
 
 fn key_of(user: &UserId) -> Vec<u8> {
     let (number, text) = UserId::parts(Some(user));
-    // An entry follows.
-    let mut key = Vec::with_capacity(text.len() + 32);
+    let mut key = Vec::with_capacity(text.len() + 16);
     if user.number().is_some() {
         key.put_u8(0);
         encode_varint(number as u64, &mut key);
@@ -178,10 +174,34 @@ fn key_of(user: &UserId) -> Vec<u8> {
         key.put_u8(1);
         key.put_u128(uuid);
     } else {
-        encode_varint(text.len() as u64 + 2, &mut key);
+        key.put_u8(2);
         key.put_slice(text.as_bytes());
     }
     key
+}
+
+fn item(key: &[u8], entry: &Entry) -> Vec<u8> {
+    let place = u64::from(entry.gate) << 1 | u64::from(entry.closing);
+    let length = encoded_len_varint(place) + encoded_len_varint(entry.claim) + size_of::<i64>();
+    let mut item = Vec::with_capacity(key.len() + length + 4);
+    encode_varint(key.len() as u64, &mut item);
+    item.put_slice(key);
+    // At most 28.
+    item.put_u8(length as u8);
+    encode_varint(place, &mut item);
+    encode_varint(entry.claim, &mut item);
+    item.put_i64_le(entry.session);
+    item
+}
+
+fn decode(mut value: &[u8]) -> Option<Entry> {
+    let place = decode_varint(&mut value).ok()?;
+    Some(Entry {
+        gate: (place >> 1) as u32,
+        closing: place & 1 == 1,
+        claim: decode_varint(&mut value).ok()?,
+        session: value.try_get_i64_le().ok()?,
+    })
 }
 
 /// The number of a UUID, if the text is one in the form of [`uuid_text`].
@@ -199,13 +219,6 @@ fn uuid_text(uuid: u128) -> String {
     let digits = format!("{uuid:032x}");
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
     parts.map(|part| &digits[part]).join("-")
-}
-
-fn encode(entry: &Entry, bytes: &mut Vec<u8>) {
-    let place = u64::from(entry.gate) << 1 | u64::from(entry.closing);
-    encode_varint(place, bytes);
-    encode_varint(entry.claim, bytes);
-    bytes.put_i64_le(entry.session);
 }
 
 #[cfg(test)]
@@ -262,7 +275,11 @@ mod tests {
             let user = user((number >> 16) % 900);
             // It grows, then shrinks.
             if number >> 30 > step / 2_000 {
-                packed.set(&user, &entry(step));
+                packed.update(&user, |known| {
+                    assert_eq!(known, tree.get(&user).copied());
+                    Some(entry(step))
+                });
+                packed.update(&user, |_| None);
                 tree.insert(user.clone(), entry(step));
             } else {
                 packed.remove(&user);

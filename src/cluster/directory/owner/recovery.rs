@@ -62,7 +62,7 @@ impl Owner {
 
     /// Asks a gate the next question, if it has none.
     fn ask(&mut self, gate: &NodeId) {
-        while let Some(mut slots) = self.questions.next(gate, self.view.slots()) {
+        while let Some((mut slots, pause)) = self.questions.next(gate) {
             // What has another owner by now is not asked for.
             slots.retain(|at| self.slots[usize::from(*at)].is_some());
             if !slots.is_empty() && self.view.contains(gate) {
@@ -70,19 +70,21 @@ impl Owner {
                     gate: gate.clone(),
                     slots,
                     view: self.view.number(),
+                    pause,
+                    tries: 0,
                 });
             }
-            self.questions.answered(gate);
+            self.questions.withdrawn(gate);
         }
     }
 
     /// A gate has no question any more.
-    pub(super) fn answered(&mut self, gate: &NodeId) {
-        self.questions.answered(gate);
+    pub(super) fn withdrawn(&mut self, gate: &NodeId) {
+        self.questions.withdrawn(gate);
         self.ask(gate);
     }
 
-    /// A gate has told what it has.
+    /// A gate has told what it has. It is asked the next question.
     pub(super) fn recovered(
         &mut self,
         gate: &NodeId,
@@ -115,6 +117,8 @@ impl Owner {
         for at in slots {
             self.serve(*at, now);
         }
+        self.questions.answered(gate, held.len());
+        self.ask(gate);
     }
 
     /// Adds the sessions of gates that leave: with a view for slots that have come here, and at once for

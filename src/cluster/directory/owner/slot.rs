@@ -310,9 +310,12 @@ impl Slot {
     ) -> Vec<StepDown> {
         self.unanswered.remove(gate);
         let mut ask = Vec::new();
-        // A slot may have many, and this runs on a thread that serves clients.
-        let named: BTreeSet<_> = told.iter().map(|told| (told.session, &told.user)).collect();
         let known: Vec<_> = self.entries.at_gate(gates, gate).collect();
+        // A slot may have many, and this runs on a thread that serves clients.
+        let named: BTreeSet<_> = match known.is_empty() {
+            true => BTreeSet::new(),
+            false => told.iter().map(|told| (told.session, &told.user)).collect(),
+        };
         for (user, entry) in known {
             if named.contains(&(entry.session, &user)) {
                 continue;

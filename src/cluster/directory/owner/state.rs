@@ -71,8 +71,14 @@ impl Owner {
 
     pub(super) fn call(&mut self, outstanding: Outstanding) {
         let (to, request) = (outstanding.gate().clone(), outstanding.request());
+        let pause = outstanding.pause();
         if let Some(call) = self.calls.begin(outstanding) {
-            self.effects.push(Effect::Call { call, to, request });
+            self.effects.push(Effect::Call {
+                call,
+                to,
+                request,
+                pause,
+            });
         }
     }
 

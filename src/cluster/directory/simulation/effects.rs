@@ -78,7 +78,9 @@ impl World {
                     self.network.send(node, node_of_caller, message);
                 }
             }
-            owner::Effect::Call { call, to, request } => {
+            owner::Effect::Call {
+                call, to, request, ..
+            } => {
                 let process = from.incarnation;
                 let reply = Message::GateReply {
                     to: from.clone(),
@@ -134,7 +136,9 @@ impl World {
                     self.network.send(node, target, message);
                 }
             }
-            holdings::Effect::Call { call, to, request } => {
+            holdings::Effect::Call {
+                call, to, request, ..
+            } => {
                 let reply = Message::OwnerReply {
                     to: from.clone(),
                     call,

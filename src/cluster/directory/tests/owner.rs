@@ -54,7 +54,9 @@ impl Tested {
         act(&mut self.owner, self.now);
         for effect in self.owner.take_effects() {
             match effect {
-                Effect::Call { call, to, request } => self.calls.push((call, to, request)),
+                Effect::Call {
+                    call, to, request, ..
+                } => self.calls.push((call, to, request)),
                 Effect::Reply { caller, reply } => self.replies.push((caller, reply)),
             }
         }
@@ -419,4 +421,22 @@ fn a_call_that_has_failed_is_repeated_until_its_gate_leaves_the_view() {
     tested.wait(SECOND);
     assert_eq!(tested.calls, []);
     assert!(tested.owner.is_idle());
+}
+
+/// Nobody can log in until gates have answered, and the link to one that joins is there a moment later.
+#[test]
+fn a_question_that_has_failed_is_repeated_soon_and_then_less_often() {
+    let mut tested = Tested::new("o");
+    tested.set_view(&view(1, &["a", "o"]));
+    let is_to_gate = |(_, gate): &(CallId, NodeId)| *gate == node("a");
+    for pause in [10, 20, 40, 80, 160, 200, 200] {
+        let calls: Vec<_> = tested.recovers().into_iter().filter(is_to_gate).collect();
+        assert_eq!(calls.len(), 1);
+        tested.reply(calls[0].0, None);
+        let due = tested.now + Duration::from_millis(pause);
+        assert_eq!(tested.owner.next_retry(), Some(due));
+        tested.now = due;
+        tested.step(Owner::tick);
+        assert_eq!(tested.owner.next_retry(), None);
+    }
 }
