@@ -8,6 +8,7 @@ mod attributes;
 mod call;
 mod cancellation;
 mod closing;
+mod listing;
 mod messages;
 mod migration;
 mod registry;

@@ -210,51 +210,6 @@ impl Sessions {
         ids
     }
 
-    /// The users that come after `after`, the lowest `limit` of them, sorted, with the ids of their
-    /// sessions; and the number of all users.
-    #[cfg(feature = "admin")]
-    pub(crate) fn users(
-        &self,
-        after: Option<&UserId>,
-        limit: usize,
-    ) -> (Vec<(UserId, Vec<i64>)>, usize) {
-        let table = self.table.read();
-        let all = table.by_user.iter();
-        let mut users: Vec<_> = all.filter(|(user, _)| Some(*user) > after).collect();
-        if users.len() > limit && limit > 0 {
-            users.select_nth_unstable_by_key(limit - 1, |(user, _)| *user);
-            users.truncate(limit);
-        }
-        users.sort_unstable_by_key(|(user, _)| *user);
-        let with_ids = users.into_iter().map(|(user, sessions)| {
-            let ids = sessions.iter().map(|session| session.id).collect();
-            (user.clone(), ids)
-        });
-        (with_ids.collect(), table.by_user.len())
-    }
-
-    /// How many users have a session on this node.
-    #[cfg(feature = "admin")]
-    pub(crate) fn user_count(&self) -> usize {
-        self.table.read().by_user.len()
-    }
-
-    /// The sessions of this node's own clients, in no order.
-    pub(crate) fn list_local(&self) -> Vec<Session> {
-        self.table
-            .read()
-            .local
-            .values()
-            .map(|inner| Session::of(inner.clone(), 0))
-            .collect()
-    }
-
-    /// The ids of this node's own clients, in no order: without a look at the sessions, which takes much longer when
-    /// there are many.
-    pub(crate) fn local_ids(&self) -> Vec<i64> {
-        self.table.read().local.keys().copied().collect()
-    }
-
     /// Calls `callback` whenever a session has closed.
     ///
     /// It runs on the node's default scheduler, after the handlers of all messages of that session

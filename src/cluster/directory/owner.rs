@@ -17,6 +17,7 @@ mod claims;
 mod departed;
 mod effect;
 mod entries;
+mod entry;
 #[cfg(any(test, fuzzing))]
 #[cfg_attr(not(test), allow(dead_code, reason = "the simulation uses more of it"))]
 mod inspect;

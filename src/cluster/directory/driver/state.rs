@@ -31,7 +31,7 @@ pub(super) struct State {
     last_caller: CallerId,
     /// Logins of this gate that wait, by session: those for one user. One for another user ends them.
     logins: HashMap<i64, (UserId, Vec<Login>)>,
-    /// When the state machines look at the clock next; `None` if nobody waits for that.
+    /// When the state machines look at the clock next; `None` if nothing waits for that.
     pub(super) next_tick: Option<Instant>,
     /// What is to be done, in order, by the thread that is `applying`.
     pub(super) effects: VecDeque<Effect>,

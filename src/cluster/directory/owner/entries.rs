@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::packed_users::PackedUsers;
+use super::{entry::Entry, packed_users::PackedUsers};
 use crate::{
     cluster::directory::{
         checksum::checksum,
@@ -21,17 +21,6 @@ struct Gate {
     node: NodeId,
     /// The number is free for another gate when it is 0.
     sessions: usize,
-}
-
-/// One session of a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    /// Its number.
-    pub(super) gate: u32,
-    pub(super) session: i64,
-    pub(super) claim: u64,
-    /// Whether the session has ended, and its close callbacks may still run.
-    pub(super) closing: bool,
 }
 
 /// The users of one slot: about 18 bytes for each that has one session, and its number or text.

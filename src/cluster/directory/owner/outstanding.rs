@@ -68,7 +68,7 @@ impl Outstanding {
     }
 
     /// How long after it has failed it is repeated. The link to a gate that has just joined may be about to be
-    /// there, and nobody can log in before.
+    /// there, and no user can log in before.
     fn retry_pause(&self) -> Duration {
         match self {
             Self::Recover { tries, .. } => {

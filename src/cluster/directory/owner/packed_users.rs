@@ -5,7 +5,7 @@ use std::mem;
 use bytes::{Buf, BufMut};
 use prost::encoding::{decode_varint, encode_varint, encoded_len_varint};
 
-use super::entries::Entry;
+use super::entry::Entry;
 use crate::session::UserId;
 
 /// The bytes of a block: a change writes one anew, and a search reads one from its beginning.

@@ -423,7 +423,7 @@ fn a_call_that_has_failed_is_repeated_until_its_gate_leaves_the_view() {
     assert!(tested.owner.is_idle());
 }
 
-/// Nobody can log in until gates have answered, and the link to one that joins is there a moment later.
+/// No user can log in until gates have answered, and the link to one that joins is there a moment later.
 #[test]
 fn a_question_that_has_failed_is_repeated_soon_and_then_less_often() {
     let mut tested = Tested::new("o");
