@@ -78,6 +78,7 @@ async fn a_session_that_moves_is_counted() {
 }
 
 #[tokio::test]
+#[ignore = "slow"]
 async fn a_session_that_the_next_gate_has_no_room_for_is_counted() {
     let mut counts = Counts::start().await;
     let world = World::start().await;
@@ -196,6 +197,7 @@ async fn a_session_with_a_message_that_waits_for_room_is_counted() {
 }
 
 #[tokio::test]
+#[ignore = "slow"]
 async fn a_session_that_no_gate_takes_any_more_is_counted() {
     let mut counts = Counts::start().await;
     let world = World::start().await;
