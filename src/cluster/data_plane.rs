@@ -197,8 +197,8 @@ impl DataPlane {
         compat.close_all("this node stops");
     }
 
-    /// Forgets what sessions are bound to a member that has left. No message goes there any more, so
-    /// that it may take its time: 50,000 sessions would keep a thread from its clients for 15 ms.
+    /// Forgets what sessions are bound to a member that has left. No message goes there any more, nor to its
+    /// [successor](PeerTable::get_bound), so that it may take its time: 50,000 sessions would keep a thread from its clients for 15 ms.
     async fn free_sessions(self: Arc<Self>, left: Departure) {
         let sessions = self.outbound.context.node.sessions();
         for some in sessions.local_ids().chunks(FREED_AT_ONCE) {
@@ -221,8 +221,8 @@ impl MembershipSubscriber for DataPlane {
     }
 
     fn on_member_removed(self: Arc<Self>, member: &Member) {
-        self.outbound.table.remove_member(member);
         let left = Departure::new(member.address());
+        self.outbound.table.remove_member(member, left.number());
         self.outbound.compat.left(member);
         self.links.left(member);
         tokio::spawn(self.free_sessions(left));

@@ -27,11 +27,25 @@ pub(crate) struct PeerTable(RwLock<Table>);
 struct Table {
     members: FxHashMap<String, Member>,
     /// By address. A node may have a transport before it is a member.
-    transports: FxHashMap<Arc<str>, Arc<dyn PeerTransport>>,
+    transports: FxHashMap<Arc<str>, Placed<dyn PeerTransport>>,
     /// Services that a member had before it left, oldest first. Some may have come back.
     away: VecDeque<String>,
-    /// Addresses that had a member, oldest first. Some may have one again.
-    left: VecDeque<String>,
+    /// Addresses that had a member, oldest first, and the number of its departure. Some may have one again.
+    left: VecDeque<(String, u64)>,
+}
+
+/// A transport at its address.
+struct Placed<T: ?Sized> {
+    transport: Arc<T>,
+    /// The number of the last departure from the address before it came; 0 for none.
+    departure: u64,
+}
+
+impl<T: ?Sized> Placed<T> {
+    /// What a session was bound to after so many departures; `None` if that has left since.
+    fn bound_after(&self, departures: u64) -> Option<&Arc<T>> {
+        (self.departure <= departures).then_some(&self.transport)
+    }
 }
 
 /// A member and its transport.
@@ -52,8 +66,8 @@ impl PeerTable {
         self.0.write().members.insert(address, member.clone());
     }
 
-    /// Removes a member, unless another incarnation has taken its place.
-    pub(in crate::cluster) fn remove_member(&self, member: &Member) {
+    /// Removes a member, unless another incarnation has taken its place. Departures are numbered.
+    pub(in crate::cluster) fn remove_member(&self, member: &Member, departure: u64) {
         let mut table = self.0.write();
         if table
             .members
@@ -61,7 +75,7 @@ impl PeerTable {
             .is_some_and(|known| known.incarnation() == member.incarnation())
             && let Some(left) = table.members.remove(member.address())
         {
-            table.note_away(&left);
+            table.note_away(&left, departure);
         }
     }
 
@@ -71,7 +85,13 @@ impl PeerTable {
 
     /// Makes a transport the one for its address.
     pub(in crate::cluster) fn insert(&self, address: Arc<str>, transport: Arc<dyn PeerTransport>) {
-        self.0.write().transports.insert(address, transport);
+        let mut table = self.0.write();
+        let departure = table.departure(&address);
+        let placed = Placed {
+            transport,
+            departure,
+        };
+        table.transports.insert(address, placed);
     }
 
     /// Removes a transport, unless another has taken its place.
@@ -80,14 +100,28 @@ impl PeerTable {
         let address = transport.address();
         if transports
             .get(address)
-            .is_some_and(|known| std::ptr::addr_eq(Arc::as_ptr(known), transport))
+            .is_some_and(|known| std::ptr::addr_eq(Arc::as_ptr(&known.transport), transport))
         {
             transports.remove(address);
         }
     }
 
     pub(in crate::cluster) fn get(&self, address: &str) -> Option<Arc<dyn PeerTransport>> {
-        self.0.read().transports.get(address).cloned()
+        let table = self.0.read();
+        let known = table.transports.get(address)?;
+        Some(known.transport.clone())
+    }
+
+    /// The transport to which a session was bound after so many departures. Not that of a member which came to the
+    /// address of one that has left since: what it is asked for, it does not have.
+    pub(in crate::cluster) fn get_bound(
+        &self,
+        address: &str,
+        departures: u64,
+    ) -> Option<Arc<dyn PeerTransport>> {
+        let table = self.0.read();
+        let known = table.transports.get(address)?;
+        known.bound_after(departures).cloned()
     }
 
     /// All peers at this moment.
@@ -100,7 +134,12 @@ impl PeerTable {
 
     /// Looks at every transport under the lock: `look` must not take long.
     pub(in crate::cluster) fn each(&self, look: impl FnMut(&Arc<dyn PeerTransport>)) {
-        self.0.read().transports.values().for_each(look);
+        let table = self.0.read();
+        table
+            .transports
+            .values()
+            .map(|it| &it.transport)
+            .for_each(look);
     }
 
     /// Checks that an incarnation may appear at an address where no peer is.
@@ -137,6 +176,7 @@ impl PeerTable {
         providers.peek()?;
         let candidates = providers.filter_map(|member| {
             let transport = table.transports.get(member.address())?;
+            let Placed { transport, .. } = transport;
             usable(transport).then(|| (member.clone(), transport.clone()))
         });
         Some(candidates.collect())
@@ -179,7 +219,7 @@ impl PeerTable {
     pub(in crate::cluster) fn answering(&self, address: &str) -> Result<Arc<dyn PeerTransport>> {
         let table = self.0.read();
         match table.members.get(address) {
-            None if table.left.iter().any(|left| left == address) => Err(Error::new(
+            None if table.departure(address) > 0 => Err(Error::new(
                 code::UNAVAILABLE,
                 format!("the member at {address} has left"),
             )),
@@ -191,8 +231,8 @@ impl PeerTable {
             Some(_) => table
                 .transports
                 .get(address)
+                .map(|known| known.transport.clone())
                 .filter(|transport| transport.answers_calls())
-                .cloned()
                 .ok_or_else(|| {
                     Error::new(code::UNAVAILABLE, format!("{address} cannot be reached"))
                 }),
@@ -202,11 +242,19 @@ impl PeerTable {
 
 impl Table {
     /// Remembers the address and the services of a member that has left.
-    fn note_away(&mut self, member: &Member) {
+    fn note_away(&mut self, member: &Member, departure: u64) {
         for service in member.services() {
-            remember(&mut self.away, service);
+            remember(&mut self.away, service.clone(), |known| known == service);
         }
-        remember(&mut self.left, member.address());
+        let address = member.address();
+        let left = (address.to_owned(), departure);
+        remember(&mut self.left, left, |(known, _)| known == address);
+    }
+
+    /// The number of the last departure from an address; 0 for none that is remembered.
+    fn departure(&self, address: &str) -> u64 {
+        let left = self.left.iter().find(|(known, _)| known == address);
+        left.map_or(0, |(_, departure)| *departure)
     }
 
     fn providers(&self, service: &str) -> impl Iterator<Item = &Member> {
@@ -216,13 +264,13 @@ impl Table {
     }
 }
 
-/// Adds a name to the latest ones, or moves it to their end.
-fn remember(latest: &mut VecDeque<String>, name: &str) {
-    latest.retain(|known| known != name);
+/// Adds one to the latest, in the place of the same one before.
+fn remember<T>(latest: &mut VecDeque<T>, one: T, is_same: impl Fn(&T) -> bool) {
+    latest.retain(|known| !is_same(known));
     if latest.len() == MAX_AWAY {
         latest.pop_front();
     }
-    latest.push_back(name.to_owned());
+    latest.push_back(one);
 }
 
 /// The error of a call for a member, or a service, that cannot answer it.
@@ -249,15 +297,38 @@ mod tests {
                 ..Info::default()
             });
             table.insert_member(&member);
-            table.remove_member(&member);
+            table.remove_member(&member, 1);
             // Twice is as good as once.
             table.insert_member(&member);
-            table.remove_member(&member);
+            table.remove_member(&member, 2);
         }
         assert_eq!(code("S0"), code::NOT_FOUND);
         assert_eq!(code("S1"), code::UNAVAILABLE);
         assert_eq!(code("Never"), code::NOT_FOUND);
         assert_eq!(table.0.read().away.len(), MAX_AWAY);
+    }
+
+    #[test]
+    fn what_is_bound_to_a_member_that_left_is_not_bound_to_its_successor() {
+        let table = PeerTable::default();
+        let member = Member::new(Info {
+            address: "a:1".to_owned(),
+            ..Info::default()
+        });
+        let placed = |transport: &str| Placed::<str> {
+            transport: transport.into(),
+            departure: table.0.read().departure("a:1"),
+        };
+        let bound = |placed: Placed<str>, departures| {
+            let transport = placed.bound_after(departures);
+            transport.map(|transport| transport.to_string())
+        };
+        // Others have left before.
+        assert_eq!(bound(placed("first"), 3).as_deref(), Some("first"));
+        table.insert_member(&member);
+        table.remove_member(&member, 7);
+        assert_eq!(bound(placed("second"), 6), None);
+        assert_eq!(bound(placed("second"), 7).as_deref(), Some("second"));
     }
 
     #[test]
@@ -273,7 +344,7 @@ mod tests {
                 ..Info::default()
             });
             table.insert_member(&member);
-            table.remove_member(&member);
+            table.remove_member(&member, number as u64 + 1);
         }
         assert_eq!(code("a:0"), code::NOT_FOUND);
         assert_eq!(code("a:1"), code::UNAVAILABLE);

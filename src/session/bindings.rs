@@ -38,6 +38,11 @@ impl Departure {
             number: DEPARTURES.fetch_add(1, Release) + 1,
         }
     }
+
+    /// The departures so far, with this one.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl Bindings {
@@ -63,14 +68,19 @@ impl Bindings {
 
     /// Returns the address a service is bound to.
     pub(super) fn find(&self, service: &str) -> Option<String> {
-        self.with(service, |address| Some(address.to_owned()))
+        self.with(service, |address, _| Some(address.to_owned()))
     }
 
-    /// Reads a binding without a copy. `look` runs under the lock.
-    pub(crate) fn with<R>(&self, service: &str, look: impl FnOnce(&str) -> Option<R>) -> Option<R> {
+    /// Reads a binding without a copy: the address, and the departures before it was made. `look` runs under the
+    /// lock.
+    pub(crate) fn with<R>(
+        &self,
+        service: &str,
+        look: impl FnOnce(&str, u64) -> Option<R>,
+    ) -> Option<R> {
         let bindings = self.0.read();
         let binding = bindings.iter().find(|it| it.service == service)?;
-        look(&binding.address)
+        look(&binding.address, binding.since)
     }
 
     /// Copies all bindings: services and addresses.

@@ -67,10 +67,9 @@ impl PeerRouter {
         let service = service_of(route)?;
         let able = |transport: &Arc<dyn PeerTransport>| !calls || transport.answers_calls();
         let bound = session.and_then(|session| {
-            session
-                .inner()
-                .bindings
-                .with(service, |address| self.table.get(address))
+            session.inner().bindings.with(service, |address, since| {
+                self.table.get_bound(address, since)
+            })
         });
         if let Some(transport) = bound.filter(|transport| transport.status().bound) {
             return if able(&transport) {
