@@ -157,14 +157,15 @@ async fn a_killed_leader_is_followed_and_no_request_fails() {
     let traffic = Traffic::start(masters.names()).await;
     let evicted = evictions(&masters, &traffic);
     for _ in 0..2 {
-        let (former, leader, took) = masters.fail_over().await;
+        let (former, _, took) = masters.fail_over().await;
         assert!(took < Duration::from_secs(4), "{took:?}");
         let newcomer = Living::start(masters.member()).await;
         traffic.gate.sees_among(newcomer.address()).await;
-        let address = masters.addresses[leader].clone();
+        // On a busy machine another one may lead by now.
         eventually("members report to the new leader", || {
-            traffic.gate.handle().master() == Some(address.clone())
-                && traffic.gate.table()[0] == address
+            let leader = masters.leading().map(|at| &masters.addresses[at]);
+            traffic.gate.handle().master().as_ref() == leader
+                && traffic.gate.table().first() == leader
         })
         .await;
         masters.restart(former).await;
