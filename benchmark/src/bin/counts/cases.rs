@@ -28,11 +28,12 @@ const SELDOM: Duration = Duration::from_secs(60);
 const FIRST_VIEW_SOON: Duration = Duration::from_secs(1);
 
 /// The names of all cases.
-pub(crate) const NAMES: [&str; 10] = [
+pub(crate) const NAMES: [&str; 11] = [
     "echo-1",
     "echo-8",
     "resumed-8",
     "traced-8",
+    "measured-8",
     "json-1",
     "filtered-8",
     "broadcast-32",
@@ -82,6 +83,10 @@ impl Case {
             }
             // What it takes more than echo-8 is what traces cost, one in a hundred messages.
             "traced-8" => Self::requests(vec![traced().await?], "Echo.Echo", &[b'x'; 64], 8).await,
+            // What it takes more than echo-8 is what metrics cost that are recorded.
+            "measured-8" => {
+                Self::requests(vec![measured().await?], "Echo.Echo", &[b'x'; 64], 8).await
+            }
             "json-1" => Self::requests(vec![standalone().await?], "Echo.Json", json, 1).await,
             // What it takes more than echo-8 is the filter.
             "filtered-8" => {
@@ -263,6 +268,17 @@ async fn traced() -> Result<Node> {
     App::new()
         .component(Echo)
         .traces(Traces::new().ratio(0.01))
+        .tcp(LISTEN)
+        .scheduler_threads(None)
+        .start()
+        .await
+}
+
+/// A node that records metrics for its admin server.
+async fn measured() -> Result<Node> {
+    App::new()
+        .component(Echo)
+        .admin(LISTEN)
         .tcp(LISTEN)
         .scheduler_threads(None)
         .start()
