@@ -62,6 +62,7 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn defects_are_found() {
     for (defect, from) in ALL_DEFECTS {
         let is_found = |seed: &u64| World::new(*seed, Some(defect)).run().is_err();

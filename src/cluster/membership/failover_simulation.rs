@@ -52,6 +52,7 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
+#[ignore = "slow"]
 fn defects_are_found() {
     for defect in defects::FREQUENT {
         find(defect, 0);
