@@ -198,7 +198,8 @@ impl DataPlane {
     }
 
     /// Forgets what sessions are bound to a member that has left. No message goes there any more, nor to its
-    /// [successor](PeerTable::get_bound), so that it may take its time: 50,000 sessions would keep a thread from its clients for 15 ms.
+    /// [successor](PeerTable::get_bound), so that it may take its time: 50,000 sessions would keep a thread from
+    /// its clients for 15 ms.
     async fn free_sessions(self: Arc<Self>, left: Departure) {
         let sessions = self.outbound.context.node.sessions();
         for some in sessions.local_ids().chunks(FREED_AT_ONCE) {

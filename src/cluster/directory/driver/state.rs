@@ -134,6 +134,7 @@ mod tests {
     use tokio::sync::oneshot::{Receiver, error::TryRecvError};
 
     use super::*;
+    use crate::cluster::directory::view::View;
 
     fn log_in(state: &mut State, user: &str) -> Receiver<Outcome> {
         let (login, outcome) = oneshot::channel();
@@ -141,6 +142,30 @@ mod tests {
         state.login(1, user.into(), Policy::Replace, login, now);
         state.collect();
         outcome
+    }
+
+    /// No user of a slot can log in before its question is answered.
+    #[test]
+    fn a_question_that_has_failed_is_repeated_when_it_is_due_and_not_at_the_usual_time() {
+        let [own, gate] = ["o:1", "a:1"].map(|address| NodeId {
+            address: address.into(),
+            incarnation: 1,
+        });
+        let (mut state, now) = (State::new(own.clone()), Instant::now());
+        assert_eq!(state.wants_tick(now), None);
+        let view = View::new(1, vec![own, gate.clone()], 0);
+        state.owner.set_view(view, now);
+        state.collect();
+        assert_eq!(state.wants_tick(now), None, "only answers are waited for");
+        let asked = state.effects.iter().find_map(|effect| match effect {
+            Effect::Owner(owner::Effect::Call { call, to, .. }) if *to == gate => Some(*call),
+            _ => None,
+        });
+        state.owner.on_reply(asked.unwrap(), None, now);
+        let soon = now + Duration::from_millis(10);
+        assert_eq!(state.wants_tick(now), Some(soon));
+        // One that is overdue is not put off.
+        assert_eq!(state.wants_tick(now + TICK), Some(soon));
     }
 
     #[test]

@@ -14,8 +14,9 @@ const SESSIONS: usize = 256;
 /// The most slots in a question.
 const MAX_SLOTS: usize = 64;
 
-/// The longest pause before a question, after an answer with many sessions. Without pauses all nodes are busy with nothing else until all slots are
-/// known: some 40 ms for a fourth of 100,000 users, in which messages of clients take 5 ms.
+/// The longest pause before a question, after an answer with many sessions. Without pauses all nodes are busy with
+/// nothing else until all slots are known: some 40 ms for a fourth of 100,000 users, in which messages of clients
+/// take 5 ms.
 const MAX_PAUSE: Duration = Duration::from_millis(3);
 
 /// How long the pauses before all questions to a gate are at most, whose slots do not serve logins meanwhile.
