@@ -394,16 +394,25 @@ impl App {
         if config.source == Source::Given {
             return self;
         }
+        let started = config.clone();
         let current = Mutex::new(config.clone());
-        self.reload_with(move |node, limits| reload(node, limits, &current))
+        self.reload_with(move |node, limits| {
+            let new = reload(node, limits, &current)?;
+            let keys = started.needs_restart(&new);
+            if !keys.is_empty() {
+                warn!(?keys, "configuration differs in keys that need a restart");
+            }
+            info!("configuration reloaded");
+            Ok(keys)
+        })
     }
 }
 
-/// Reads the configuration again and applies what can change while the node runs. Nothing changes
-/// if anything is wrong.
+/// Reads the configuration again, applies what can change while the node runs, and returns it. Nothing
+/// changes if anything is wrong.
 ///
 /// The lock is held throughout, so that two reloads do not interleave.
-fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result {
+fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result<Config> {
     let mut current = current.lock();
     let mut new = Config::read(current.source.clone())?;
     new.on_reload.clone_from(&current.on_reload);
@@ -437,11 +446,6 @@ fn reload(node: &Handle, limits: &LiveLimits, current: &Mutex<Config>) -> Result
         node.deny_list().remove(gone.copied());
         node.deny_list().add(now.iter().copied());
     }
-    let keys = current.needs_restart(&new);
-    if !keys.is_empty() {
-        warn!(?keys, "configuration changed in keys that need a restart");
-    }
-    info!("configuration reloaded");
-    *current = new;
-    Ok(())
+    current.clone_from(&new);
+    Ok(new)
 }

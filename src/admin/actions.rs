@@ -9,6 +9,7 @@ use tracing::warn;
 
 use super::{reports, request::ApiError, sessions, state::AdminState};
 use crate::{
+    error::Error,
     net::network::Network,
     session::{CloseReason, UserId},
 };
@@ -127,10 +128,13 @@ pub(super) async fn reload(state: &AdminState, request: &Request<'_>) -> Outcome
     if !state.handle.can_reload() {
         return Err(ApiError::unsupported());
     }
-    let reloaded = state.handle.reload().await;
-    reloaded.map_err(|error| ApiError::bad_request(error.expose().message()))?;
-    warn!(peer = %request.peer, "admin: configuration reloaded");
-    Ok(json!({"reloaded": true}))
+    let reloaded = state.handle.reload().await.map_err(Error::expose);
+    let needs_restart = reloaded.map_err(|error| {
+        warn!(peer = %request.peer, %error, "admin: configuration not reloaded, keeping the old one");
+        ApiError::bad_request(error.message())
+    })?;
+    warn!(peer = %request.peer, ?needs_restart, "admin: configuration reloaded");
+    Ok(json!({"reloaded": true, "needs_restart": needs_restart}))
 }
 
 /// Changes the program's log filter.

@@ -332,7 +332,7 @@ impl App {
     #[cfg(feature = "config")]
     pub(crate) fn reload_with(
         mut self,
-        reload: impl Fn(&Handle, &LiveLimits) -> Result + Send + Sync + 'static,
+        reload: impl Fn(&Handle, &LiveLimits) -> Result<Vec<String>> + Send + Sync + 'static,
     ) -> Self {
         self.config.reload = Some(Box::new(reload));
         self

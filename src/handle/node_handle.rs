@@ -66,7 +66,7 @@ pub(super) struct Inner {
 }
 
 /// Reads the configuration again and applies what can change. Blocks on the file system.
-pub(super) type Reload = Arc<dyn Fn(&Handle) -> Result + Send + Sync>;
+pub(super) type Reload = Arc<dyn Fn(&Handle) -> Result<Vec<String>> + Send + Sync>;
 
 /// The parts of a running node that its handle calls.
 ///

@@ -28,13 +28,14 @@ impl Handle {
     /// those of [`ClusterTls`](crate::ClusterTls).
     ///
     /// Limits, most time-outs, denied networks and certificates change at once; the functions of
-    /// `Config::on_reload` take the rest. Keys that need a restart are logged, and keep their values.
+    /// `Config::on_reload` take the rest. Keys whose values differ from those that the node runs with, and need
+    /// a restart, are logged and returned.
     ///
     /// # Errors
     /// Lists what is wrong with the configuration, or names the certificate files that are: then
     /// nothing changes. [`code::NOT_FOUND`] if the node was not started with a configuration from a
     /// file or the environment.
-    pub async fn reload(&self) -> Result {
+    pub async fn reload(&self) -> Result<Vec<String>> {
         let reload = self.0.reload().cloned().ok_or_else(|| {
             Error::new(
                 code::NOT_FOUND,
@@ -44,9 +45,9 @@ impl Handle {
         let node = self.clone();
         let all_or_nothing = move || {
             let certificates = node.certificates().prepare()?;
-            reload(&node)?;
+            let needs_restart = reload(&node)?;
             certificates.apply();
-            Ok(())
+            Ok(needs_restart)
         };
         spawn_blocking(all_or_nothing)
             .await

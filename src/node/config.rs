@@ -29,7 +29,8 @@ type BuildService =
     Box<dyn FnOnce(&Schedulers, &Arc<ErrorReporter>, &[AnyFilter]) -> Result<Service> + Send>;
 type OnError = Box<dyn Fn(&Session, &str, Error) -> Error + Send + Sync>;
 /// Reads the configuration again and applies what can change.
-pub(crate) type Reload = Box<dyn Fn(&Handle, &LiveLimits) -> Result + Send + Sync>;
+/// Returns the keys that need a restart.
+pub(crate) type Reload = Box<dyn Fn(&Handle, &LiveLimits) -> Result<Vec<String>> + Send + Sync>;
 type OnSessionClosed = Box<dyn Fn(&Session, &CloseReason) + Send + Sync>;
 
 /// The options of a node.

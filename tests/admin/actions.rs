@@ -225,8 +225,13 @@ async fn a_configuration_is_reloaded() {
     let node = start(App::new().config(&config).component(Echo)).await;
     write("[\"192.0.2.0/24\"]");
     let reloaded = act(admin(&node), "/api/v1/reload", "{}").await.ok();
-    assert_eq!(reloaded, json!({"reloaded": true}));
+    assert_eq!(reloaded, json!({"reloaded": true, "needs_restart": []}));
     assert_eq!(node.handle().deny_list().networks().len(), 1);
+    write("[]\nversion = \"2\"");
+    for _ in 0..2 {
+        let reloaded = act(admin(&node), "/api/v1/reload", "{}").await.ok();
+        assert_eq!(reloaded["needs_restart"], json!(["version"]));
+    }
     write("7");
     let refused = act(admin(&node), "/api/v1/reload", "{}").await;
     assert_eq!(
