@@ -177,11 +177,23 @@ async function outage(page, gate) {
   page.expectsErrors = null
 }
 
+/** A client that sends far more than the others has a row for as long as it does, and for a while after. */
+async function flood(page, address) {
+  const socket = await player(address, false)
+  const timer = setInterval(() => Array.from({ length: 20 }, () => request(socket, 'Echo.Echo', '{}')), 10)
+  await see(page, '#problems tr:not(.ended)', /client floods\s*gate <1>.*sends [\d,.k]+ messages per second.*127\.0\.0\.1/)
+  clearInterval(timer)
+  socket.destroy()
+  await see(page, '#problems tr.ended', /client floods/)
+  await see(page, '#session-count', /^5 on this node/)
+}
+
 /** The players are all behind one address. */
 async function deny(page) {
   await first(page)
   await page.click('#more-act')
   await see(page, '#dialog h2', 'Deny 127.0.0.1?')
+  await see(page, '#dialog p', /^5 of this node's sessions are of clients there/)
   await page.click('#act')
   await see(page, '#notice', /Denied 127.0.0.1 at/)
   await see(page, '#session-count', /^0 on this node/)
@@ -234,6 +246,7 @@ run(async ({ url, open, shoot }) => {
     await cell('Clients', /^0$/)
     await cell('Messages', /^[1-9][\d.]*\/s$/)
     await cell('Waiting', /^\d+$/)
+    await see(page, '#members a[target=_blank][href^="http://127."]', 'dashboard')
     await cell('Age', /^[\d.]+ (ms|s|min)$/)
     assert(await page.isHidden('#drain'), 'an action that needs the token')
     await see(page, '#problems', /Nothing: /)
@@ -254,7 +267,11 @@ run(async ({ url, open, shoot }) => {
     await see(page, '#problems tr:not(.ended)', /T.Sleep has held/)
     await see(page, '#members', /handler blocks/)
     await page.screenshot({ path: `${process.argv[3]}/admin-blocked.png`, fullPage: true })
-    await see(page, '#problems tr.ended', /T.Sleep has held.*ended, seen until \d/)
+    await see(page, '#problems tr.ended', /T.Sleep held the scheduler node for [67].\d s.*ended, the last time at \d/)
+    // Over before the page could see it: its node tells.
+    request(players.at(-1), 'T.Sleep', '400')
+    await see(page, '#problems tr.ended', /T.Sleep held the scheduler node for [67].\d s at most.*2 times since \d/)
+    await flood(page, gate['listening on'])
     await ownUsers(url, 3)
     room1.child.kill('SIGSTOP')
     await see(page, '#asked', '3 of 4 nodes answered; no answer from room-1')
@@ -293,12 +310,24 @@ run(async ({ url, open, shoot }) => {
     await see(page, '#dialog .error', /Type whole seconds/)
     await page.fill('#field', '90')
     await page.click('#act')
-    await see(page, '#dialog p', /clients are connected to this node, and may stay for 90 s, until \d/)
+    await see(page, '#dialog p', /0 clients are connected to this node, and may stay for 90 s, until \d/)
+    await see(page, '#dialog p', /No other member has Grp\.$/)
     await page.keyboard.press('Escape')
+    // A player keeps the node that drains.
+    players.push(await player(gate['listening on']))
+    await see(page, '#session-count', /^1 on this node/)
+    await page.click('#drain')
+    await page.fill('#field', '90')
+    await page.click('#act')
+    await page.click('#act')
+    await see(page, '#notice', /The node drains since \d/)
+    await see(page, '#state', 'not ready: draining')
+    await see(page, '#problems tr:not(.ended)', /not ready\s*gate <1>.*draining/)
+    await see(page, '#session-count', /^1 on this node/)
     await page.click('#drain')
     await page.fill('#field', '0')
     await page.click('#act')
-    await see(page, '#dialog p', /0 clients are connected to this node. The node stops at once/)
+    await see(page, '#dialog p', /1 client is connected to this node. The node stops at once/)
     await shoot(page, 'admin-drain')
     await page.click('#act')
     await see(page, '#state', /not ready: draining|no answer/)

@@ -2,20 +2,20 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { names, visible } from '../../src/admin/dashboard/dom.js'
-import { behind, lostMembers, outcome, Problems } from '../../src/admin/dashboard/problems.js'
+import { names, steady, visible } from '../../src/admin/dashboard/dom.js'
+import { alone, behind, lostMembers, outcome, Problems } from '../../src/admin/dashboard/problems.js'
 import { Samples } from '../../src/admin/dashboard/samples.js'
 import { Lasting, noteElsewhere } from '../../src/admin/dashboard/search.js'
 
 const held = (age) => [{ key: 'room', age }]
 const seen = (rows) => rows.map(({ key, ended, times, seen }) => [key, ended, times, seen])
 
-test('what has ended stays for half a minute, with its end', () => {
+test('what has ended stays for a minute, with its end', () => {
   const problems = new Problems()
   assert.deepEqual(seen(problems.take(held(1000), 0)), [['room', false, 1, 0]])
   assert.deepEqual(seen(problems.take([], 2000)), [['room', true, 1, 0]])
-  assert.deepEqual(seen(problems.take([], 30_000)), [['room', true, 1, 0]])
-  assert.deepEqual(problems.take([], 30_001), [])
+  assert.deepEqual(seen(problems.take([], 60_000)), [['room', true, 1, 0]])
+  assert.deepEqual(problems.take([], 60_001), [])
 })
 
 test('tasks that block one after the other are one row that counts them', () => {
@@ -25,6 +25,42 @@ test('tasks that block one after the other are one row that counts them', () => 
   assert.deepEqual(seen(problems.take(held(1500), 4000)), [['room', false, 2, 4000], ['late', true, 1, 2000]])
   problems.take([], 6000)
   assert.deepEqual(seen(problems.take(held(2000), 8000)), [['room', false, 3, 8000], ['late', true, 1, 2000]])
+})
+
+test('what was over before it was seen has a row for as long as the member knows of it', () => {
+  const problems = new Problems()
+  const over = (ago, times) => [{ key: 'room', ago, times, since: 1000 }]
+  assert.deepEqual(seen(problems.take(over(9000, 1), 10_000)), [['room', true, 1, 1000]])
+  assert.deepEqual(seen(problems.take([{ key: 'room', age: 1000, times: 3, since: 1000 }], 12_000)), [['room', false, 3, 12_000]])
+  const [row] = problems.take(over(70_000, 3), 100_000)
+  assert.deepEqual([row.ended, row.times, row.since, row.seen], [true, 3, 1000, 30_000])
+  assert.deepEqual(problems.take([], 102_000), [])
+})
+
+test('a row stays where it is while the pointer is over its table', () => {
+  const order = (isHeld, ...rows) => steady('sessions', rows, (row) => row, isHeld).join()
+  assert.equal(order(false, 'a', 'b', 'c'), 'a,b,c')
+  assert.equal(order(true, 'c', 'new', 'b', 'a'), 'a,b,c,new')
+  assert.equal(order(true, 'new', 'c', 'a'), 'a,c,new')
+  assert.equal(order(false, 'c', 'a', 'new'), 'c,a,new')
+})
+
+test('services that only a member has are known', () => {
+  const members = [{ address: 'a', services: ['Arena', 'Chat'] }, { address: 'b', services: ['Arena'] }]
+  assert.deepEqual([alone(members, 'a'), alone(members, 'b'), alone(members, 'gone')], [['Chat'], [], []])
+})
+
+test('quantiles and the longest of a window come from the buckets that grew', () => {
+  const samples = new Samples()
+  const of = (buckets) => ({ bounds: [1, 2, 4], samples: [{ name: 'times', labels: {}, value: { buckets } }] })
+  samples.add(of([[2, 7]]), 0)
+  assert.equal(samples.most('times', {}), undefined)
+  samples.add(of([[0, 4], [1, 4], [2, 7]]), 1000)
+  assert.deepEqual(samples.quantiles('times', {}, [0.5, 0.75, 1]), [1, 1.5, 2])
+  assert.equal(samples.most('times', {}), 2)
+  // Beyond all bounds.
+  samples.add(of([[0, 4], [1, 4], [2, 7], [3, 1]]), 2000)
+  assert.deepEqual([samples.most('times', {}), samples.quantiles('times', {}, [1])], [4, [4]])
 })
 
 test('what requests wait for stands before them', () => {

@@ -1,6 +1,7 @@
 // Dialogs, and what an operator can change in them.
 import { ask, keep, token, tryToken } from './api.js'
 import { clock, count, el } from './dom.js'
+import { alone } from './problems.js'
 import * as views from './views.js'
 
 const SHOWN = 30_000
@@ -85,20 +86,24 @@ export async function inspect(id) {
     }
     // Clients are refused where they connect.
     const host = report.client === 'local' && report.address?.replace(/:\d+$/, '').replace(/[[\]]/g, '')
-    const more = host ? ['Deny its address', () => deny(host)] : undefined
+    const more = host ? ['Deny its address', () => deny(host, report.address.replace(/\d+$/, ''))] : undefined
     actionDialog(`Session ${id}`, { content: [views.session(report, known.members)], field, action: 'Kick', danger: true, act, more })
   } catch (problem) {
     dialog(`Session ${id}`, { content: [el('p', {}, problem.message)] })
   }
 }
 
-function deny(host) {
+/** `prefix` is what the addresses of all clients there begin with. */
+async function deny(host, prefix) {
+  const page = await ask(`sessions?limit=500&address=${encodeURIComponent(prefix)}`).catch(() => null)
+  const many = page && `${count(page.sessions.length)}${page.next === null ? '' : ' or more'}`
+  const met = page ? `${many} of this node's sessions ${many === '1' ? 'is' : 'are'} of clients there. ` : ''
   const text = 'Its clients that are connected to this node are disconnected, and it takes no others from there: all players behind the address. Other nodes are not told. It is in the list “Denied addresses” until it is allowed again, or the node stops.'
   const act = async () => {
     await ask('denied/add', { networks: [host] })
     notify(`Denied ${host} at ${clock(Date.now())}.`, ['Allow again', () => allow(host)])
   }
-  actionDialog(`Deny ${host}?`, { content: [el('p', {}, text)], action: 'Deny', danger: true, act })
+  actionDialog(`Deny ${host}?`, { content: [el('p', {}, met + text)], action: 'Deny', danger: true, act })
 }
 
 /** Takes a network from the deny list. */
@@ -159,11 +164,13 @@ function confirmDrain(seconds) {
   const { label, address, sessions } = known.node
   const name = label || address || 'this node'
   const clients = `${count(sessions.local)} ${sessions.local === 1 ? 'client is' : 'clients are'} connected to this node`
-  const served = sessions.remote ? ` It also serves ${count(sessions.remote)} sessions of other gates, which lose what they have here.` : ''
+  const served = sessions.remote ? ` It also serves ${count(sessions.remote)} sessions of other gates, which lose what they have here when it stops.` : ''
+  const only = alone(known.members, address)
+  const lack = only.length ? ` No other member has ${only.join(', ')}.` : ''
   const until = seconds < 86_400 ? `, until ${clock(Date.now() + seconds * 1000)}` : ''
   const text = seconds
-    ? `${clients}, and may stay for ${seconds} s${until}. New ones are refused from now on. Then the node stops, and those that are left are disconnected.${served}`
-    : `${clients}. The node stops at once, and disconnects all of them.${served}`
+    ? `${clients}, and may stay for ${seconds} s${until}. New ones are refused when the delay for load balancers is over. At the end the node stops, and those that are left are disconnected.${served}${lack}`
+    : `${clients}. The node stops at once, and disconnects all of them.${served}${lack}`
   const act = async () => {
     await ask('drain', { seconds })
     notify(seconds ? `The node drains since ${clock(Date.now())}.` : `The node stops since ${clock(Date.now())}.`)

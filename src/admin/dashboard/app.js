@@ -1,7 +1,7 @@
 // The dashboard of one node: asks the API every two seconds while the page is seen.
 import * as actions from './actions.js'
 import { ask, keep, token } from './api.js'
-import { clock, show } from './dom.js'
+import { clock, show, watchPointer } from './dom.js'
 import { problems } from './problems.js'
 import { Samples } from './samples.js'
 import * as search from './search.js'
@@ -85,4 +85,5 @@ async function run() {
 
 actions.start(() => update().catch(failed))
 search.start(failed)
+watchPointer()
 run()

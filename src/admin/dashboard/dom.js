@@ -26,9 +26,38 @@ const OBEYED = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
 /** A text with its control characters and changes of direction as `\u{202e}`: names are those of clients and other nodes. Other values stay. */
 export const visible = (text) => (typeof text === 'string' ? text.replace(OBEYED, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`) : text)
 
+let isPressed = false
+
+/** A press and its release must meet the same element, so nothing is replaced between them. */
+export function watchPointer() {
+  addEventListener('pointerdown', () => (isPressed = true))
+  for (const end of ['pointerup', 'pointercancel', 'blur']) addEventListener(end, () => (isPressed = false))
+}
+
+/** Whether the reader is about to copy something of this element. */
+function isSelected(place) {
+  const selection = getSelection()
+  return !selection.isCollapsed && selection.containsNode(place, true)
+}
+
+const orders = new Map()
+
+/**
+ * The rows of a table in the element with this id. While the pointer is over it they stay in the order in which they
+ * were, with new ones last: what one reads and presses is the same row.
+ */
+export function steady(id, rows, keyOf, isHeld = document.getElementById(id).matches(':hover')) {
+  const order = orders.get(id) ?? new Map()
+  const place = (row) => order.get(keyOf(row)) ?? order.size
+  const sorted = isHeld ? [...rows].sort((a, b) => place(a) - place(b)) : rows
+  orders.set(id, new Map(sorted.map((row, index) => [keyOf(row), index])))
+  return sorted
+}
+
 /** Puts content into the element with this id. */
 export function show(id, ...content) {
   const place = document.getElementById(id)
+  if (isPressed || isSelected(place)) return
   const { scrollTop, scrollLeft } = place
   place.replaceChildren(...content.map(visible))
   place.scrollTop = scrollTop
@@ -45,6 +74,9 @@ export function table(columns, rows, none, mark = () => undefined) {
   const body = rows.map((row) => el('tr', { class: mark(row) }, columns.map(([, cell, kind]) => el('td', { class: kind }, cell(row) ?? '–'))))
   return el('table', {}, el('thead', {}, head), el('tbody', {}, body))
 }
+
+/** A link to another page, which opens beside this one. */
+export const anchor = (href, text) => el('a', { href, target: '_blank', rel: 'noreferrer' }, text)
 
 export const badge = (kind, text) => el('span', { class: `badge ${kind}` }, text)
 

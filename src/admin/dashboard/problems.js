@@ -1,7 +1,7 @@
 // What stands out on any member, as the members say it. What has ended stays for a while, so that it is not missed.
-import { badge, clock, count, duration, el, names, show, table } from './dom.js'
+import { badge, clock, count, duration, el, anchor, names, show, steady, table } from './dom.js'
 
-const KEPT = 30_000
+const KEPT = 60_000
 const NAMED = 5
 const MILD = new Set(['not ready', 'link suspect'])
 
@@ -13,7 +13,8 @@ export class Problems {
   #rows = new Map()
 
   /**
-   * Takes what stands out now, each row with its `key` and, if it is known, its `age`. Returns what is to be shown.
+   * Takes what stands out now, each row with its `key` and, if it is known, its `age`. One with `ago`, in
+   * milliseconds, is over. Where a member counts itself, the row has its `times` and `since`. Returns what is to be shown.
    * `outcome` says of a row that no member reports any more what has become of it.
    */
   take(found, now, outcome = () => 'ended') {
@@ -22,12 +23,13 @@ export class Problems {
       const known = this.#rows.get(row.key)
       // A task that is younger than the one before is another one.
       const again = known && (known.ended || row.age < known.age)
-      this.#rows.set(row.key, { ...row, seen: now, ended: false, since: known?.since ?? now, times: (known?.times ?? 1) + (again ? 1 : 0) })
+      const counted = { since: known?.since ?? now, times: (known?.times ?? 1) + (again ? 1 : 0) }
+      this.#rows.set(row.key, { ...counted, ...row, seen: now - (row.ago ?? 0), ended: row.ago !== undefined })
     }
     for (const [key, row] of this.#rows) {
-      row.ended = !keys.has(key)
+      row.ended ||= !keys.has(key)
       row.outcome = row.ended ? outcome(row) : undefined
-      if (now - row.seen > KEPT) this.#rows.delete(key)
+      if (!keys.has(key) && now - row.seen > KEPT) this.#rows.delete(key)
     }
     return [...this.#rows.values()].sort((a, b) => isEffect(a) - isEffect(b))
   }
@@ -46,9 +48,10 @@ export function problems(cluster, members, inspect) {
   const columns = [
     ['', ({ title, ended }) => badge(ended ? '' : MILD.has(title) ? 'warn' : 'bad', title)],
     ['Node', (row) => el('span', {}, row.node, ' ', row.self ? el('small', {}, 'this node') : dashboard(admin(row)))],
-    ['What', ({ text, ended, outcome, seen, since, times }) => el('span', {}, text, times > 1 ? el('small', {}, `${count(times)} times since ${clock(since)}`) : null, ended ? el('small', {}, `${outcome}, seen until ${clock(seen)}`) : null), 'break'],
+    ['What', ({ text, ended, outcome, ago, seen, since, times }) => el('span', {}, text, times > 1 ? el('small', {}, `${count(times)} times since ${clock(since)}`) : null, ended ? el('small', {}, `${outcome}, ${ago === undefined ? 'seen until' : 'the last time at'} ${clock(seen)}`) : null), 'break'],
   ]
-  const rows = memory.take(current(cluster, name, inspect), Date.now(), (row) => outcome(row, cluster))
+  const all = memory.take(current(cluster, members, name, inspect), Date.now(), (row) => outcome(row, cluster))
+  const rows = steady('problems', all, ({ key }) => key)
   const list = table(columns, rows, 'Nothing: no handler blocks, no client floods, no link is broken, no member was lost.', ({ ended }) => (ended ? 'ended' : undefined))
   list.classList.add('rows')
   show('problems', list)
@@ -75,7 +78,13 @@ export function lostMembers(cluster) {
   return [...lost.values()].sort((a, b) => a.evicted_ms - b.evicted_ms)
 }
 
-const dashboard = (address) => (address ? el('a', { href: `http://${address}/`, rel: 'noreferrer' }, 'dashboard') : null)
+const dashboard = (address) => (address ? anchor(`http://${address}/`, 'dashboard') : null)
+
+/** The services of a member that no other member offers. */
+export function alone(members, address) {
+  const others = new Set(members.filter((member) => member.address !== address).flatMap(({ services }) => services))
+  return (members.find((member) => member.address === address)?.services ?? []).filter((service) => !others.has(service))
+}
 
 /** How many members have answered, and which have not. */
 function asked(cluster, name) {
@@ -100,7 +109,7 @@ function asked(cluster, name) {
 export const behind = (name, address) => (name.includes(address) ? [] : [address])
 
 /** What the members say now. */
-function current(cluster, name, inspect) {
+function current(cluster, members, name, inspect) {
   const links = new Set()
   const small = (name, address) => behind(name, address).map((text) => el('small', {}, text))
   const lost = lostMembers(cluster).map(({ address, label, evicted_ms }) => ({
@@ -111,7 +120,7 @@ function current(cluster, name, inspect) {
     text: [`evicted ${clock(evicted_ms)}: its heartbeats stopped`, ...small(label || address, address)],
   }))
   const reported = cluster.flatMap(({ address, self, summary, error }) => {
-    const row = (title, key, text, age) => ({ key: JSON.stringify(key), address, node: name(address), self, title, text, age })
+    const row = (title, key, text) => ({ key: JSON.stringify(key), address, node: name(address), self, title, text })
     if (error) return [row('no answer', ['no answer', address], [`to this node: ${error}`])]
     if (!summary) return []
     // Both ends may see that a link is broken; of a member that is gone all others do.
@@ -120,9 +129,22 @@ function current(cluster, name, inspect) {
       const pair = JSON.stringify([address, link.address].sort())
       return !links.has(pair) && links.add(pair)
     }
-    const blocked = summary.blocked.map(({ scheduler, route, running_ms }) => {
-      const text = [el('code', {}, route ?? 'a task'), ' has held the scheduler ', el('code', {}, scheduler), ` for ${duration(running_ms / 1000)}`]
-      return row('handler blocks', ['blocks', address, scheduler, route], text, running_ms)
+    const holds = ({ scheduler, route }, verb, ms, most) => {
+      const text = [el('code', {}, route ?? 'a task'), ` ${verb} the scheduler `, el('code', {}, scheduler), ` for ${duration(ms / 1000)}`, most ?? '']
+      return row('handler blocks', ['blocks', address, scheduler, route], text)
+    }
+    const ended = new Map((summary.long_tasks ?? []).map((task) => [JSON.stringify([task.scheduler, task.route]), task]))
+    const since = (task) => Date.now() - task.first_ago_ms
+    const blocked = summary.blocked.map((task) => {
+      const before = ended.get(JSON.stringify([task.scheduler, task.route]))
+      const counted = before ? { times: before.times + 1, since: since(before) } : {}
+      return { ...holds(task, 'has held', task.running_ms), age: task.running_ms, ...counted }
+    })
+    // One that blocks again now has its row already.
+    const isOver = ({ key }) => !blocked.some((row) => row.key === key)
+    const over = [...ended.values()].map((task) => {
+      const most = task.times > 1 ? ' at most' : ''
+      return { ...holds(task, 'held', task.longest_ms, most), ago: task.last_ago_ms, times: task.times, since: since(task) }
     })
     const floods = summary.floods.map(({ session, user, address: client, messages_per_second }) => {
       const id = el(self ? 'button' : 'span', self ? { type: 'button', class: 'link', onclick: () => inspect(session) } : { class: 'id' }, String(session))
@@ -130,13 +152,16 @@ function current(cluster, name, inspect) {
       return row('client floods', ['floods', address, session], ['session ', id, ` sends ${count(messages_per_second)} messages per second`, el('small', {}, who)])
     })
     const broken = summary.links.filter(isNew).map(({ state, address: peer }) => {
-      const text = [`to ${name(peer)}`, ...small(name(peer), peer)]
+      const only = alone(members, peer)
+      const lack = state === 'broken' && only.length ? [`; no other member has ${only.join(', ')}`] : []
+      const text = [`to ${name(peer)}`, ...small(name(peer), peer), ...lack]
       return { ...row(`link ${state}`, ['link', [address, peer].sort()], text), peer }
     })
     const unanswered = summary.unanswered_per_second
     const routes = (summary.unanswered_routes ?? []).flatMap((route, index) => [index ? ', ' : ': ', el('code', {}, route)])
     return [
       ...blocked,
+      ...over.filter(isOver),
       ...floods,
       ...broken,
       ...(unanswered > 0 ? [row('requests unanswered', ['unanswered', address], [`${count(unanswered)} requests per second had no answer in time`, ...routes])] : []),

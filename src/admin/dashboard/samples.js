@@ -50,7 +50,14 @@ export class Samples {
   /** The quantiles of a histogram over the last `seconds`, in seconds; undefined without samples. */
   quantiles(name, labels, shares, seconds = 60) {
     const [from, to] = this.#window(seconds)
-    return to ? quantiles(from, to, [key(name, labels)], shares) : undefined
+    return from ? quantiles(from, to, [key(name, labels)], shares) : undefined
+  }
+
+  /** What no value of a histogram in the last `seconds` exceeds, exact to a fifth; undefined without samples. */
+  most(name, labels, seconds = 60) {
+    const [from, to] = this.#window(seconds)
+    const last = from ? counts(from, to, [key(name, labels)]).findLastIndex((count) => count > 0) : -1
+    return last < 0 ? undefined : to.bounds[Math.min(last, to.bounds.length - 1)]
   }
 
   /** A rate for each snapshot, `[time, value]`, for a chart; undefined after a gap. Without labels, of all series with this name. */
@@ -98,23 +105,31 @@ function perSecond(from, to, id) {
   return Math.max(0, after - (from.values.get(id)?.value ?? 0)) / ((to.at - from.at) / 1000)
 }
 
-/** The samples between two snapshots, of several histograms together. */
-function quantiles(from, to, ids, shares) {
-  let total = 0
-  const below = to.bounds.map(() => 0)
-  for (const id of ids) {
-    const after = to.values.get(id)?.value
-    if (!after?.buckets) continue
-    const before = from?.values.get(id)?.value
-    total += after.count - (before?.count ?? 0)
-    after.buckets.forEach((count, index) => (below[index] += count - (before?.buckets?.[index] ?? 0)))
+/** The samples in each bucket between two snapshots, of several histograms together. */
+function counts(from, to, ids) {
+  const all = new Array(to.bounds.length + 1).fill(0)
+  const add = (snapshot, id, sign) => {
+    for (const [index, count] of snapshot?.values.get(id)?.value.buckets ?? []) all[index] += sign * count
   }
+  for (const id of ids) {
+    add(to, id, 1)
+    add(from, id, -1)
+  }
+  return all
+}
+
+function quantiles(from, to, ids, shares) {
+  const all = counts(from, to, ids)
+  const total = all.reduce((sum, count) => sum + count, 0)
   if (total <= 0) return undefined
   return shares.map((share) => {
     const rank = share * total
-    const index = below.findIndex((count) => count >= rank)
-    if (index < 0) return to.bounds.at(-1)
-    const [low, under] = index ? [to.bounds[index - 1], below[index - 1]] : [0, 0]
-    return low + (to.bounds[index] - low) * ((rank - under) / Math.max(1, below[index] - under))
+    let below = 0
+    const index = all.findIndex((count) => (below += count) >= rank)
+    const high = to.bounds[index]
+    // The last bucket has no end.
+    if (high === undefined) return to.bounds.at(-1)
+    const low = index ? to.bounds[index - 1] : 0
+    return low + (high - low) * ((rank - (below - all[index])) / Math.max(1, all[index]))
   })
 }

@@ -1,5 +1,5 @@
 // Sessions that match a search, and lists that are asked for by hand.
-import { allow, inspect } from './actions.js'
+import { allow, inspect, known } from './actions.js'
 import { ask } from './api.js'
 import * as views from './views.js'
 
@@ -26,7 +26,7 @@ export async function list(sessions = counts) {
   const page = await find(query)
   // Another search may have been begun meanwhile.
   if (asked !== query) return
-  views.sessions({ ...page, total: counts.local + counts.remote }, inspect)
+  views.sessions({ ...page, total: counts.local + counts.remote }, known.members, inspect)
   byId('more').hidden = page.next === null || limit >= MOST
 }
 
@@ -70,15 +70,22 @@ async function ofUser(user) {
   // The rest of the page is not late for a gate that hangs: what is not known yet is at a later refresh.
   const inTime = Promise.race([elsewhere, new Promise((resolve) => setTimeout(resolve, ELSEWHERE_WITHIN))])
   const [page, sessions] = await Promise.all([ask(`sessions?limit=${limit}&user=${term}`), inTime])
-  return { ...page, note: noteElsewhere(page.sessions, sessions), none: `No session on this node is bound to the user ${user}.` }
+  const others = elsewhereOf(page.sessions, sessions).map(({ session, gate }) => ({ id: session, user, elsewhere: gate }))
+  const none = `No session on this node is bound to the user ${user}.`
+  return { ...page, sessions: [...page.sessions, ...others], note: noteElsewhere(page.sessions, sessions), none }
+}
+
+/** The sessions of a user that are not on this node. */
+function elsewhereOf(here, sessions) {
+  const listed = new Set(here.map(({ id }) => id))
+  return (sessions ?? []).filter(({ here, session }) => !here && !listed.has(session))
 }
 
 /** Says where else a user has sessions: null if that is unknown, undefined if there is no answer yet. */
 export function noteElsewhere(here, sessions) {
   if (sessions === undefined) return 'other gates have not answered yet'
   if (sessions === null) return 'unknown whether on others: a gate does not answer'
-  const listed = new Set(here.map(({ id }) => id))
-  const others = sessions.filter(({ here, session }) => !here && !listed.has(session)).map(({ gate, session }) => `session ${session} at the gate ${gate}`)
+  const others = elsewhereOf(here, sessions).map(({ gate, session }) => `session ${session} at the gate ${gate}`)
   return others.length > 0 ? `the user has ${others.join(', ')}` : ''
 }
 

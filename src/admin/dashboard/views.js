@@ -1,9 +1,10 @@
 // What the page shows of each report. Lists that a node does not have are left out.
 import { chart, kindOf, map } from './chart.js'
-import { badge, bytes, clock, count, duration, el, show, table, visible } from './dom.js'
+import { badge, bytes, clock, count, duration, el, anchor, show, steady, table, visible } from './dom.js'
 import { lostMembers } from './problems.js'
 
 const QUANTILES = [0.5, 0.9, 0.99]
+const SLOW = 0.2
 
 export function header(node) {
   const name = node.label || node.name || 'nano'
@@ -99,7 +100,7 @@ export function members(all, cluster) {
     ['Our sessions', (member) => (member.link ? count(member.link.sessions) : null), 'n'],
     ['Queued', (member) => (works(member) ? bytes(member.link.queue_bytes) : null), 'n'],
     ['Services', (member) => member.services.join(', '), 'break'],
-    ['', (member) => (member.admin && !member.self ? el('a', { href: `http://${member.admin}/`, rel: 'noreferrer' }, 'dashboard') : '')],
+    ['', (member) => (member.admin && !member.self ? anchor(`http://${member.admin}/`, 'dashboard') : '')],
   ]
   show('members', table(columns, all, alone))
 }
@@ -114,8 +115,10 @@ export function schedulers(now, before, elapsed) {
     ['Waiting', ({ waiting, capacity }) => `${count(waiting)} / ${count(capacity)}`, 'n'],
     ['Busy', ({ name, busy_seconds }) => (busy.has(name) && elapsed ? `${Math.min(100, Math.round(((busy_seconds - busy.get(name)) / elapsed) * 100))} %` : null), 'n'],
     ['Longest turn', ({ longest_turn_ms }) => duration(longest_turn_ms / 1000), 'n'],
+    ['Held lately', ({ long_tasks: [last] }) => (last ? el('span', {}, el('code', {}, last.route ?? 'a task'), ` ${duration(last.longest_ms / 1000)}`, el('small', {}, `${duration(last.last_ago_ms / 1000)} ago`)) : null)],
   ]
-  show('schedulers', table(columns, now.schedulers, 'There are no schedulers.', ({ held }) => (held?.running_ms >= 1000 ? 'held' : undefined)))
+  const rows = steady('schedulers', now.schedulers, ({ name }) => name)
+  show('schedulers', table(columns, rows, 'There are no schedulers.', ({ held }) => (held?.running_ms >= 1000 ? 'held' : undefined)))
 }
 
 /** Routes of this node: those that hold a scheduler now, then the slowest. */
@@ -130,9 +133,10 @@ export function routes(samples, schedulers) {
     const handled = sum(samples, 'nano_messages_handled_total', (labels) => labels.route === route, 60)
     const queue = samples.quantiles('nano_message_queue_seconds', { route }, QUANTILES)
     const handler = samples.quantiles('nano_message_handler_seconds', { route }, QUANTILES)
-    return { route, failed, handled, queue, handler }
+    return { route, failed, handled, queue, handler, most: samples.most('nano_message_handler_seconds', { route }) }
   })
-  const worst = ({ queue, handler }) => (queue?.[2] ?? 0) + (handler?.[2] ?? 0)
+  // Of a route that is slow once in a thousand messages no quantile tells.
+  const worst = ({ queue, most }) => (queue?.[2] ?? 0) + (most ?? 0)
   const held = ({ route }) => running.get(route) ?? 0
   all.sort((a, b) => held(b) - held(a) || worst(b) - worst(a) || (b.handled ?? 0) - (a.handled ?? 0) || (a.route < b.route ? -1 : 1))
   const columns = [
@@ -140,17 +144,19 @@ export function routes(samples, schedulers) {
     ['Handled', ({ handled }) => rate(handled), 'n'],
     ['Failed', ({ failed }) => (failed > 0 ? badge('bad', rate(failed)) : '0'), 'n'],
     ...QUANTILES.map((share, index) => [`Handler p${share * 100}`, ({ handler }) => duration(handler?.[index]), 'n']),
+    ['Handler max', ({ most }) => slow(most), 'n'],
     ['Queue p50', ({ queue }) => duration(queue?.[0]), 'n'],
-    ['Queue p99', ({ queue }) => duration(queue?.[2]), 'n'],
+    ['Queue p99', ({ queue }) => slow(queue?.[2]), 'n'],
   ]
-  show('routes', table(columns, all, 'This node has no handlers.', ({ route }) => (running.has(route) ? 'held' : undefined)))
+  show('routes', table(columns, steady('routes', all, ({ route }) => route), 'This node has no handlers.', ({ route }) => (running.has(route) ? 'held' : undefined)))
 }
 
 /** Routes of other members: how long those take to answer, of a sample of this node's requests. */
 export function forwarded(samples) {
   const name = 'nano_cluster_request_seconds'
   const all = samples.series(name).map(({ labels }) => ({ route: labels.route, answers: samples.quantiles(name, labels, QUANTILES) }))
-  const known = all.filter(({ answers }) => answers).sort((a, b) => b.answers[2] - a.answers[2])
+  const slowest = all.filter(({ answers }) => answers).sort((a, b) => b.answers[2] - a.answers[2])
+  const known = steady('forwarded', slowest, ({ route }) => route)
   const columns = [
     ['Forwarded to other members', ({ route }) => el('code', {}, route)],
     ...QUANTILES.map((share, index) => [`Answer p${share * 100}`, ({ answers }) => duration(answers[index]), 'n']),
@@ -158,20 +164,21 @@ export function forwarded(samples) {
   show('forwarded', ...(known.length ? [table(columns, known)] : []))
 }
 
-export function sessions(page, inspect) {
+/** Sessions of this node, and those of a user that are `elsewhere`, at a gate. */
+export function sessions(page, members, inspect) {
   show('session-count', `${count(page.total)} on this node${page.note ? `, ${page.note}` : ''}`)
   const columns = [
-    ['Session', ({ id }) => el('button', { type: 'button', class: 'link', onclick: () => inspect(id) }, String(id))],
+    ['Session', ({ id, elsewhere }) => (elsewhere ? el('span', { class: 'id' }, String(id)) : el('button', { type: 'button', class: 'link', onclick: () => inspect(id) }, String(id)))],
     ['Sends', ({ messages_per_second }) => rate(messages_per_second ?? undefined), 'n'],
     ['Messages', ({ messages_received }) => count(messages_received), 'n'],
     ['From it', ({ bytes_received }) => bytes(bytes_received), 'n'],
     ['To it', ({ bytes_sent }) => bytes(bytes_sent), 'n'],
     ['User', ({ user }) => (user === null ? null : String(user))],
     ['Address', ({ address }) => (address ? el('code', {}, address) : null)],
-    ['Client', ({ client }) => (client === 'local' ? 'here' : 'another gate')],
+    ['Client', ({ client, elsewhere }) => (elsewhere ? gate(elsewhere, members) : client === 'local' ? 'here' : 'another gate')],
     ['Queued', ({ queue_bytes }) => bytes(queue_bytes), 'n'],
   ]
-  show('sessions', table(columns, page.sessions, page.none))
+  show('sessions', table(columns, steady('sessions', page.sessions, ({ id }) => id), page.none))
 }
 
 /** Users, groups or channels, which are asked for by hand. */
@@ -206,7 +213,7 @@ export function session(report, members) {
   return pairs([
     ['User', report.user ?? '–'],
     ['Address', report.address ?? '–'],
-    ['Client', report.client === 'local' ? 'connected to this node' : gate(report, members)],
+    ['Client', report.client === 'local' ? 'connected to this node' : report.gate ? gate(report.gate, members) : 'connected to another gate'],
     ['Sends', rate(report.messages_per_second ?? undefined)],
     ['Received from it', traffic(report.messages_received, report.bytes_received)],
     ['Sent to it', traffic(report.messages_sent, report.bytes_sent)],
@@ -224,11 +231,10 @@ function traffic(messages, size) {
 }
 
 /** The gate that a client is connected to, with its dashboard. */
-function gate({ gate: address }, members) {
-  if (!address) return 'connected to another gate'
+function gate(address, members) {
   const { label, admin } = members.find((member) => member.address === address) ?? {}
   const name = label ? `${label} (${address})` : address
-  return el('span', {}, 'connected to the gate ', admin ? el('a', { href: `http://${admin}/`, rel: 'noreferrer' }, name) : name)
+  return el('span', {}, 'at ', admin ? anchor(`http://${admin}/`, name) : name)
 }
 
 /** Terms with what is said of each. */
@@ -248,6 +254,9 @@ export function warnings(report) {
 function heldBack(lines) {
   return lines > 0 ? el('small', {}, `(and ${count(lines)} more about this cause that ${lines === 1 ? 'was' : 'were'} not logged)`) : null
 }
+
+/** A duration that players notice stands out. */
+const slow = (seconds) => (seconds >= SLOW ? badge('bad', duration(seconds)) : duration(seconds))
 
 const rate = (value) => (value === undefined || value === null ? '–' : `${count(value)}/s`)
 
