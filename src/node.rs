@@ -18,7 +18,7 @@ use crate::{
     error::{Error, Result},
     handle::Handle,
     metrics::Metrics,
-    scheduler::Pool,
+    scheduler::{Pool, PoolMetrics},
 };
 
 mod admin;
@@ -65,13 +65,13 @@ impl Node {
         };
         let (config, bound) = io.run(bind).await?;
         let metrics = Arc::new(Metrics::new(bound.admin.handles(&bound.name())));
-        let pool = Pool::with_turn_seconds(
-            "nano",
-            config.scheduler_threads,
-            RuntimeHandle::current(),
-            metrics.turn_seconds(),
-        )?
-        .with_precision(config.timer_precision)?;
+        let pool_metrics = PoolMetrics {
+            turn_seconds: metrics.turn_seconds(),
+            panics: metrics.panics.clone(),
+        };
+        let (threads, runtime) = (config.scheduler_threads, RuntimeHandle::current());
+        let pool = Pool::with_metrics("nano", threads, runtime, pool_metrics)?
+            .with_precision(config.timer_precision)?;
         let times = config.stop_times();
         let start = Running::start(config, bound, metrics, pool.clone());
         match io.run(start).await {

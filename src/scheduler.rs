@@ -1,7 +1,7 @@
 //! Serial executors for user code: tasks, async tasks and timers that never overlap.
 //!
-//! Files, from the bottom up: `runnable`, `capacity`, `clock`, `timer_queue`, `suspended`, and `watch`, which
-//! reports tasks that block for long. `executor` gives turns to runnables, and `pool` is its public
+//! Files, from the bottom up: `runnable`, `capacity`, `clock`, `timer_queue`, `suspended`, `progress`, and
+//! `long_turns` and `watch`, which report tasks that block: when they have ended, and while they run. `executor` gives turns to runnables, and `pool` is its public
 //! handle. `strand` is the queue behind a scheduler; `task` and `timer` queue on a strand.
 //!
 //! ```
@@ -23,7 +23,9 @@ mod clock;
 #[cfg(feature = "cron")]
 mod cron;
 mod executor;
+mod long_turns;
 mod pool;
+mod progress;
 mod runnable;
 mod strand;
 mod suspended;
@@ -50,8 +52,9 @@ use crate::{
     trace::{current_trace, propagate, within, within_span},
 };
 
-pub(crate) use self::{capacity::Capacity, watch::TaskLabel};
+pub(crate) use self::{capacity::Capacity, executor::PoolMetrics, progress::TaskLabel};
 pub use self::{
+    long_turns::LongTask,
     pool::Pool,
     runnable::{PushError, Task},
     timer::Timer,
@@ -125,6 +128,12 @@ impl Scheduler {
     /// Labels the task that the calling thread runs, for reports of tasks that block for long.
     pub(crate) fn label_task(label: TaskLabel, session: i64) {
         Strand::label_task(label, session);
+    }
+
+    /// Says how long the task took that the calling thread runs, for reports of turns that took long.
+    #[inline]
+    pub(crate) fn task_took(took: Duration) {
+        Strand::task_took(took);
     }
 
     /// The label of the task that the calling thread runs; none outside of tasks.

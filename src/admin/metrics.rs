@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use metrics::Gauge;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 
@@ -12,9 +11,9 @@ use super::{
     state::AdminState,
 };
 use crate::metrics::{
-    self as names, DESCRIPTIONS,
+    self as names, DESCRIPTIONS, Handles,
     exposition::{Format, encode},
-    histogram::{Distribution, duration_bounds},
+    histogram::{Distribution, bounds},
     registry::{Labels, Sample, Value},
 };
 
@@ -29,7 +28,7 @@ pub(super) fn scrape(state: &AdminState, accept: &str) -> Answer {
 pub(super) fn snapshot(state: &AdminState) -> Answer {
     let samples = samples(state);
     let snapshot = Snapshot {
-        bounds: duration_bounds().collect(),
+        bounds: bounds(names::REQUEST_SECONDS).collect(),
         samples: samples.iter().map(SampleReport::of).collect(),
     };
     json_answer(StatusCode::OK, &snapshot)
@@ -68,7 +67,7 @@ struct DistributionReport {
     p90: Option<f64>,
     p99: Option<f64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    buckets: Vec<u64>,
+    buckets: Vec<(usize, u64)>,
     /// Of a metric that is not in seconds.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     bounds: Vec<f64>,
@@ -135,11 +134,9 @@ impl<'a> SampleReport<'a> {
             Value::Histogram(values) => {
                 let mut report = DistributionReport::of(values);
                 if values.count() > 0 {
-                    let all = values.cumulative();
-                    report.buckets = all.map(|(_, below)| below).collect();
+                    report.buckets = values.buckets().collect();
                     if !sample.name.ends_with("_seconds") {
-                        let all = values.cumulative();
-                        report.bounds = all.map(|(bound, _)| bound).collect();
+                        report.bounds = bounds(sample.name).collect();
                     }
                 }
                 ("histogram", ValueReport::Histogram(report))
@@ -174,14 +171,12 @@ fn samples(state: &AdminState) -> Vec<Sample> {
     state.registry.read()
 }
 
-/// Sets the gauges that are computed for each scrape.
-fn update(state: &AdminState) {
-    let (handle, registry) = (&state.handle, &state.registry);
+/// Sets the gauges that are computed: for each scrape, and from time to time for the recorder of the process.
+pub(super) fn update(state: &AdminState) {
+    let (handle, registry) = (&state.handle, state.registry.clone());
+    let handles = Handles::new(&state.name).with_registry(Some(registry));
     let set = |name, label: Option<(&'static str, &'static str)>, value: f64| {
-        let labels = [("node", state.name.clone().into())].into_iter();
-        let more = label.map(|(label, value)| (label, value.into()));
-        let gauge = registry.gauge(name, labels.chain(more).collect(), Gauge::noop());
-        gauge.set(value);
+        handles.gauge_with(name, label.as_slice()).set(value);
     };
     let schedulers = handle.pool().schedulers();
     let waiting = schedulers.iter().map(|scheduler| scheduler.waiting);

@@ -150,6 +150,16 @@ fn scheduler(scheduler: &SchedulerStatus) -> Value {
             "running_ms": held.running.as_millis() as u64,
         })
     });
+    let long_tasks = scheduler.long_tasks.iter().map(|task| {
+        json!({
+            "route": task.route.as_deref(),
+            "session": task.session,
+            "times": task.times,
+            "longest_ms": task.longest.as_millis() as u64,
+            "first_ago_ms": task.first.as_millis() as u64,
+            "last_ago_ms": task.last.as_millis() as u64,
+        })
+    });
     json!({
         "name": &*scheduler.name,
         "waiting": scheduler.waiting,
@@ -157,6 +167,7 @@ fn scheduler(scheduler: &SchedulerStatus) -> Value {
         "turns": scheduler.turns,
         "busy_seconds": scheduler.busy.as_secs_f64(),
         "longest_turn_ms": scheduler.longest_turn.as_secs_f64() * 1e3,
+        "long_tasks": long_tasks.collect::<Vec<_>>(),
         "held": held,
     })
 }

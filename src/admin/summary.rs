@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    busiest::LocalRates, client_address::client_address, load::Load, reports::own_role,
+    busiest::LocalRates, client_address::client_address, load::Load, metrics, reports::own_role,
     state::AdminState, timeouts,
 };
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     error::{Error, Result, code},
     member::Member,
     metrics as names,
+    scheduler::SchedulerStatus,
     session::UserId,
 };
 
@@ -57,13 +58,17 @@ const UNANSWERED_ROUTES: usize = 3;
 /// A task that runs for longer blocks its scheduler.
 const BLOCKED: Duration = Duration::from_secs(1);
 
+/// A task that lately has held its scheduler for so long is named.
+const LONG_TASK: Duration = Duration::from_millis(200);
+
 /// A client floods that sends so many times as much as the median of this gate's clients, where at least
 /// so many send.
 const FLOOD_FACTOR: f64 = 5.0;
 const FLOOD_COMPARED: usize = 3;
 
 /// One that sends fewer messages per second does not flood. Fast games send what the player does with each picture: 60.
-const FLOOD_LEAST: f64 = 50.0;
+/// One that is held to 50, a usual limit, is counted with some fewer at times.
+const FLOOD_LEAST: f64 = 45.0;
 
 /// One that sends as much floods, whatever others do.
 const FLOOD_ALWAYS: f64 = 1000.0;
@@ -83,6 +88,9 @@ pub(super) struct Summary {
     sessions: usize,
     /// Tasks that block their schedulers, the longest first.
     blocked: Vec<Blocked>,
+    /// Tasks that have held their schedulers lately, the longest first. Older members do not say.
+    #[serde(default)]
+    long_tasks: Vec<LongTask>,
     floods: Vec<Flood>,
     /// Links that do not work.
     links: Vec<BadLink>,
@@ -105,6 +113,16 @@ struct Blocked {
     scheduler: String,
     route: Option<String>,
     running_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct LongTask {
+    scheduler: String,
+    route: Option<String>,
+    times: u64,
+    longest_ms: u64,
+    first_ago_ms: u64,
+    last_ago_ms: u64,
 }
 
 /// A client that sends far more than others.
@@ -133,22 +151,7 @@ impl Summary {
     pub(super) fn of(state: &AdminState) -> Self {
         let missing = state.handle.missing();
         let sessions = state.handle.sessions();
-        let mut blocked: Vec<_> = state
-            .handle
-            .pool()
-            .schedulers()
-            .into_iter()
-            .filter_map(|scheduler| {
-                let held = scheduler.held.filter(|held| held.running >= BLOCKED)?;
-                Some(Blocked {
-                    scheduler: scheduler.name.to_string(),
-                    route: held.route.map(|route| route.to_string()),
-                    running_ms: held.running.as_millis() as u64,
-                })
-            })
-            .collect();
-        blocked.sort_by_key(|blocked| std::cmp::Reverse(blocked.running_ms));
-        blocked.truncate(LISTED);
+        let schedulers = state.handle.pool().schedulers();
         let rates = state.busiest.count(sessions, Instant::now());
         let limit = state.limits.rate_limit().map(|limit| limit.per_second);
         let floods = floods(&rates.local, limit).filter_map(|(id, messages_per_second)| {
@@ -170,7 +173,8 @@ impl Summary {
             ready: missing.is_empty(),
             missing: missing.into_iter().map(str::to_owned).collect(),
             sessions: sessions.count(),
-            blocked,
+            blocked: blocked(&schedulers),
+            long_tasks: long_tasks(&schedulers),
             floods: floods.take(LISTED).collect(),
             links: links.take(LISTED).collect(),
             unanswered_per_second: state.timeouts.rate(
@@ -186,6 +190,42 @@ impl Summary {
             load: Some(state.load()),
         }
     }
+}
+
+fn blocked(schedulers: &[SchedulerStatus]) -> Vec<Blocked> {
+    let blocked = schedulers.iter().filter_map(|scheduler| {
+        let held = scheduler.held.as_ref();
+        let held = held.filter(|held| held.running >= BLOCKED)?;
+        Some(Blocked {
+            scheduler: scheduler.name.to_string(),
+            route: held.route.as_deref().map(str::to_owned),
+            running_ms: held.running.as_millis() as u64,
+        })
+    });
+    longest(blocked, |blocked| blocked.running_ms)
+}
+
+fn long_tasks(schedulers: &[SchedulerStatus]) -> Vec<LongTask> {
+    let tasks = schedulers.iter().flat_map(|scheduler| {
+        let tasks = scheduler.long_tasks.iter();
+        let tasks = tasks.filter(|task| task.longest >= LONG_TASK);
+        tasks.map(|task| LongTask {
+            scheduler: scheduler.name.to_string(),
+            route: task.route.as_deref().map(str::to_owned),
+            times: task.times,
+            longest_ms: task.longest.as_millis() as u64,
+            first_ago_ms: task.first.as_millis() as u64,
+            last_ago_ms: task.last.as_millis() as u64,
+        })
+    });
+    longest(tasks, |task| task.longest_ms)
+}
+
+fn longest<T>(all: impl Iterator<Item = T>, length: impl Fn(&T) -> u64) -> Vec<T> {
+    let mut all: Vec<_> = all.collect();
+    all.sort_by_key(|one| std::cmp::Reverse(length(one)));
+    all.truncate(LISTED);
+    all
 }
 
 /// The members that this node evicted.
@@ -256,10 +296,11 @@ pub(super) async fn answer(mut calls: Calls, state: Arc<AdminState>) {
     }
 }
 
-/// Counts the load for as long as the node runs.
+/// Counts the load, and sets the gauges that are computed, for as long as the node runs.
 pub(super) async fn follow_load(state: Arc<AdminState>) {
     loop {
         state.load();
+        metrics::update(&state);
         sleep(LOAD_INTERVAL).await;
     }
 }
@@ -415,6 +456,11 @@ mod tests {
             assert_eq!(flooding(&rates, Some(500.0)), 0);
         }
         assert_eq!(flooding(&[300.0], Some(500.0)), 0);
+        assert_eq!(
+            flooding(&[49.2, 3.0, 3.0], Some(50.0)),
+            1,
+            "held to the limit"
+        );
         assert_eq!(flooding(&[20.0], Some(20.0)), 0, "so little harms no node");
     }
 }

@@ -173,6 +173,7 @@ impl<S: Serializer> Invocation<S> {
                 let metrics = &self.handler.service.reporter.metrics;
                 metrics.handler_seconds.record(took);
                 self.record_handler(took);
+                Scheduler::task_took(took);
                 self.finish_at(result, Some(ended));
             }
             HandlerCall::Pending(work) => {
@@ -324,7 +325,7 @@ impl<S: Serializer> Invocation<S> {
 
     pub(super) fn panicked(&self) -> Error {
         self.handler.service.reporter.metrics.panics.increment(1);
-        Error::new(code::INTERNAL, "the handler panicked")
+        handler_panicked()
     }
 
     pub(super) fn session(&self) -> &Session<S> {
@@ -350,11 +351,16 @@ impl<S: Serializer> Invocation<S> {
     }
 }
 
+fn handler_panicked() -> Error {
+    Error::new(code::INTERNAL, "the handler panicked")
+}
+
 impl<S: Serializer> Drop for Invocation<S> {
     fn drop(&mut self) {
         if self.state != State::Finished {
             let error = if thread::panicking() {
-                self.panicked()
+                // The scheduler counts it.
+                handler_panicked()
             } else {
                 self.state.dropped()
             };

@@ -34,12 +34,13 @@ const BOUNDS: [u64; 22] = {
     bounds
 };
 
-/// The upper bounds of the buckets of durations, in seconds.
-pub(crate) fn duration_bounds() -> impl Iterator<Item = f64> {
-    BOUNDS.into_iter().map(|micros| micros as f64 / 1e6)
-}
-
 const BUCKETS: usize = 1 + DOUBLINGS * PER_DOUBLING as usize + 1;
+
+/// The upper bounds of all buckets but the last, in the unit of the metric of this name.
+pub(crate) fn bounds(name: &str) -> impl Iterator<Item = f64> {
+    let steps = 1.0 / step(name);
+    (0..BUCKETS - 1).map(move |bucket| end(bucket) as f64 / steps)
+}
 
 /// Counts of values by log-linear buckets, without the samples: 800 bytes, whatever is recorded.
 #[derive(Debug)]
@@ -143,6 +144,12 @@ impl Distribution {
             below += samples;
         }
         None
+    }
+
+    /// The buckets that have samples, by their place among all, and how many they have.
+    pub(crate) fn buckets(&self) -> impl Iterator<Item = (usize, u64)> {
+        let buckets = self.buckets.iter().copied().enumerate();
+        buckets.filter(|(_, samples)| *samples > 0)
     }
 
     /// The buckets of an exposition: each bound with the samples below.

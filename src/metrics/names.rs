@@ -80,8 +80,7 @@ names! {
     /// `member` (none takes it), `in_flight` (its client has as many requests in flight as it may), or
     /// `kind` (only servers send it).
     MESSAGES_REFUSED = "nano_messages_refused_total",
-    /// Panics of handlers, pipelines, hooks and callbacks. Panics of other tasks and of timers are in
-    /// [`Pool::panics`](crate::Pool::panics).
+    /// Panics of handlers, pipelines, hooks, callbacks, tasks and timers.
     PANICS = "nano_panics_total",
     /// Seconds that a handler held its scheduler. Async handlers are not measured.
     HANDLER_SECONDS = "nano_handler_seconds",

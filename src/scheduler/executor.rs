@@ -13,7 +13,7 @@ use std::{
     time::SystemTime,
 };
 
-use metrics::Histogram;
+use metrics::{Counter, Histogram};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
@@ -56,8 +56,24 @@ pub(super) struct Executor {
     /// where a late read runs one more task.
     ended: AtomicBool,
     panics: AtomicU64,
+    pub(super) metrics: PoolMetrics,
+}
+
+/// What a pool records; nothing by default.
+pub(crate) struct PoolMetrics {
     /// Takes the duration of each turn.
-    pub(super) turn_seconds: Option<Histogram>,
+    pub(crate) turn_seconds: Option<Histogram>,
+    /// Counts panics of tasks, futures and timers.
+    pub(crate) panics: Counter,
+}
+
+impl Default for PoolMetrics {
+    fn default() -> Self {
+        Self {
+            turn_seconds: None,
+            panics: Counter::noop(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -88,7 +104,7 @@ impl RunQueue {
 
 impl Executor {
     /// Makes an executor without threads; `simulated` ones get none.
-    pub(super) fn new(simulated: bool, runtime: Handle, turn_seconds: Option<Histogram>) -> Self {
+    pub(super) fn new(simulated: bool, runtime: Handle, metrics: PoolMetrics) -> Self {
         Self {
             clock: if simulated {
                 Clock::simulated(&runtime)
@@ -105,7 +121,7 @@ impl Executor {
             suspended: Suspended::default(),
             watch: Arc::default(),
             panics: AtomicU64::new(0),
-            turn_seconds,
+            metrics,
             runtime,
         }
     }
@@ -284,6 +300,7 @@ impl Executor {
         catch_unwind(AssertUnwindSafe(call))
             .map_err(|payload| {
                 self.panics.fetch_add(1, Ordering::Relaxed);
+                self.metrics.panics.increment(1);
                 tracing::error!(scheduler, panic = panic_message(&*payload), "task panicked");
             })
             .ok()

@@ -2,13 +2,15 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use metrics::Histogram;
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
 };
 
-use super::{executor::Executor, watch::SchedulerStatus};
+use super::{
+    executor::{Executor, PoolMetrics},
+    watch::SchedulerStatus,
+};
 use crate::error::{Error, Result, code};
 
 /// Default interval between the checks of `poll_until` timers; see [`Pool::with_precision`].
@@ -57,22 +59,22 @@ impl Pool {
     /// # Errors
     /// The operating system refuses a thread.
     pub fn new(name: impl Into<String>, threads: usize, runtime: Handle) -> io::Result<Self> {
-        Self::with_turn_seconds(name, threads, runtime, None)
+        Self::with_metrics(name, threads, runtime, PoolMetrics::default())
     }
 
-    /// A [`new`](Self::new) pool that records the duration of each turn.
-    pub(crate) fn with_turn_seconds(
+    /// A [`new`](Self::new) pool that records its turns and panics.
+    pub(crate) fn with_metrics(
         name: impl Into<String>,
         threads: usize,
         runtime: Handle,
-        turn_seconds: Option<Histogram>,
+        metrics: PoolMetrics,
     ) -> io::Result<Self> {
         // If a thread fails to start, dropping the pool ends those that did.
         let pool = Self {
             owner: Arc::new(Owner {
                 name: name.into(),
                 threads,
-                executor: Arc::new(Executor::new(threads == 0, runtime, turn_seconds)),
+                executor: Arc::new(Executor::new(threads == 0, runtime, metrics)),
             }),
             precision: PRECISION,
         };

@@ -17,8 +17,10 @@ use tracing::warn;
 use super::{
     capacity::Capacity,
     executor::Executor,
+    long_turns::{EndedTurn, LONG, LongTask, LongTurns, TaskName},
+    progress::{Progress, TaskLabel},
     runnable::{PushError, Runnable, Task},
-    watch::{Progress, Queue, TaskLabel},
+    watch::Queue,
 };
 
 /// Most tasks of one turn: many share the cost of taking them out, and a busy scheduler does not
@@ -29,8 +31,11 @@ const BATCH: usize = 256;
 /// the memory of their worst burst.
 const KEPT: usize = 64;
 
-/// A turn longer than this is logged when it ends; the threshold doubles with each warning.
-const LONG_TURN: Duration = Duration::from_millis(100);
+/// The shortest queue that is logged as long.
+const WARN_LENGTH: usize = 2;
+
+/// The time between two warnings of a queue of the same length.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
 
 thread_local! {
     /// The strand this thread runs a turn of.
@@ -57,6 +62,10 @@ pub(super) struct Strand {
     /// of `state`. A turn reads it between tasks without the lock and may read a set value late, so
     /// [`end_turn`](Self::end_turn) reads it once more under the lock.
     drain_awaited: AtomicBool,
+    /// The slowest task of this turn that was measured and took long. Turns alone use it. A leaf lock.
+    slowest: Mutex<Option<(Duration, TaskName)>>,
+    /// Turns alone write it, those that took long. No lock but that of the labels is taken under it.
+    long_turns: Mutex<LongTurns>,
 }
 
 struct State {
@@ -65,10 +74,13 @@ struct State {
     scheduled: bool,
     /// Set when the executor has ended: a task queued now would never run.
     closed: bool,
-    /// The queue length that is logged next, if it is half of the capacity; doubles with each warning.
+    /// The queue length that is logged next, if it is half of the capacity. Doubles with each warning, and
+    /// begins anew when the queue has been emptied and a minute has passed.
     warn_length: usize,
-    /// The duration of a turn that is logged next; doubles with each warning.
-    warn_turn: Duration,
+    warned: Option<Instant>,
+    /// Since the first turn that took long and had several tasks, each of which then costs one more look at
+    /// the clock: what the next one is held up by has a name.
+    times_tasks: bool,
 }
 
 impl Strand {
@@ -82,8 +94,9 @@ impl Strand {
             queue: VecDeque::new(),
             scheduled: false,
             closed: false,
-            warn_length: 2,
-            warn_turn: LONG_TURN,
+            warn_length: WARN_LENGTH,
+            warned: None,
+            times_tasks: false,
         };
         let progress = Arc::new(Progress::new(name.clone()));
         let strand = Arc::new(Self {
@@ -95,6 +108,8 @@ impl Strand {
             state: Mutex::new(state),
             progress,
             drain_awaited: AtomicBool::new(false),
+            slowest: Mutex::default(),
+            long_turns: Mutex::default(),
         });
         let queue: Weak<Self> = Arc::downgrade(&strand);
         strand.executor.watch.add(&strand.progress, queue);
@@ -115,6 +130,25 @@ impl Strand {
         CURRENT.with_borrow(|current| {
             if let Some(strand) = current {
                 strand.progress.label(label, session);
+            }
+        });
+    }
+
+    /// Says how long the task took that the calling thread runs, for who measures it anyway.
+    #[inline]
+    pub(super) fn task_took(took: Duration) {
+        if took > LONG {
+            Self::long_task(took);
+        }
+    }
+
+    #[cold]
+    fn long_task(took: Duration) {
+        CURRENT.with_borrow(|current| {
+            if let Some(strand) = current {
+                let task = (took, strand.progress.task());
+                let mut slowest = strand.slowest.lock();
+                *slowest = slowest.filter(|(took, _)| *took >= task.0).or(Some(task));
             }
         });
     }
@@ -162,6 +196,7 @@ impl Strand {
             let long = length + 1 >= state.warn_length.max(capacity.div_ceil(2));
             if long {
                 state.warn_length = (length + 1).saturating_mul(2);
+                state.warned = Some(Instant::now());
             }
             (
                 !std::mem::replace(&mut state.scheduled, true),
@@ -185,15 +220,17 @@ impl Strand {
 
     /// Runs one batch of tasks. Returns whether more tasks wait.
     fn run_batch(self: &Arc<Self>, batch: &mut Vec<Task>) -> bool {
-        {
+        let times_tasks = {
             let mut state = self.state.lock();
             let count = state.queue.len().min(BATCH);
             batch.extend(state.queue.drain(..count));
             self.progress.begin_turn(count);
-        }
+            state.times_tasks && count > 1
+        };
         let began = Instant::now();
         let outer = CURRENT.replace(Some(self.clone()));
         let count = batch.len();
+        let (mut task_began, mut slowest) = (began, None);
         for (index, task) in batch.drain(..).enumerate() {
             self.progress.start_task(count - index - 1);
             if self.executor.has_ended() {
@@ -205,40 +242,76 @@ impl Strand {
                 self.notify_drained();
             }
             self.guard(task);
+            if times_tasks {
+                let ended = Instant::now();
+                let task = (ended.duration_since(task_began), self.progress.task());
+                slowest = slowest.filter(|(took, _)| *took >= task.0).or(Some(task));
+                task_began = ended;
+            }
         }
         CURRENT.set(outer);
-        let took = began.elapsed();
+        let ended = Instant::now();
+        let took = ended.duration_since(began);
         self.progress.end_turn(took);
-        if let Some(seconds) = &self.executor.turn_seconds {
+        if let Some(seconds) = &self.executor.metrics.turn_seconds {
             seconds.record(took);
         }
-        self.end_turn(took, count)
+        let turn = EndedTurn {
+            took,
+            ended,
+            slowest: match count {
+                1 => Some(self.progress.task()),
+                _ => slowest.map(|(_, task)| task),
+            },
+        };
+        self.end_turn(turn, count)
     }
 
     /// Marks the strand idle if its queue is empty. Returns whether more tasks wait.
-    fn end_turn(&self, took: Duration, tasks: usize) -> bool {
+    fn end_turn(&self, turn: EndedTurn, tasks: usize) -> bool {
         if self.executor.has_ended() {
             self.abandon();
             return false;
         }
         // Read under the lock, since the reads between tasks may have missed a waiter.
         self.notify_drained();
-        let (more, long) = {
+        let is_long = turn.is_long();
+        let more = {
             let mut state = self.state.lock();
-            let long = took > state.warn_turn;
-            if long {
-                state.warn_turn = took.saturating_mul(2);
-            }
+            state.times_tasks |= is_long && tasks > 1;
             if state.queue.is_empty() {
                 state.scheduled = false;
                 state.queue.shrink_to(KEPT);
+                let passed =
+                    |warned: &mut Instant| turn.ended.duration_since(*warned) >= WARN_AGAIN;
+                if state.warned.take_if(passed).is_some() {
+                    state.warn_length = WARN_LENGTH;
+                }
             }
-            (state.scheduled, long)
+            state.scheduled
         };
-        if long {
-            warn!(scheduler = %self.name, ?took, tasks, "long turn");
+        if is_long {
+            self.report(turn, tasks);
         }
         more
+    }
+
+    #[cold]
+    fn report(&self, mut turn: EndedTurn, tasks: usize) {
+        if let (None, Some((took, task))) = (turn.slowest, self.slowest.lock().take()) {
+            turn.slowest = (2 * took > turn.took).then_some(task);
+        }
+        let took_ms = turn.took.as_millis() as u64;
+        let (route, session) = turn.handler().unzip();
+        let route = route.as_deref();
+        let logged = self.long_turns.lock().add(&turn);
+        if let Some(held_back) = logged {
+            let scheduler = &*self.name;
+            warn!(
+                scheduler,
+                session, route, took_ms, tasks, held_back, "long turn"
+            );
+        }
     }
 
     /// Calls user code. A panic is logged and counted, and gives `None`.
@@ -309,5 +382,104 @@ impl Queue for Strand {
 
     fn capacity(&self) -> usize {
         self.capacity.get()
+    }
+
+    fn long_tasks(&self, now: Instant) -> Vec<LongTask> {
+        self.long_turns.lock().tasks(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tokio::{runtime::Handle, time::timeout};
+
+    use super::*;
+    use crate::scheduler::{Pool, Scheduler};
+
+    /// Long enough for anything here on a slow machine.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Runs tasks with these labels in one turn, each for so many milliseconds.
+    fn run(scheduler: &Scheduler, tasks: &[(&'static str, u64)]) {
+        let (own, tasks) = (scheduler.clone(), tasks.to_vec());
+        // From within a turn, so that the next one has them all.
+        let queue = move || {
+            for (label, milliseconds) in tasks {
+                let run = move || {
+                    Strand::label_task(TaskLabel::new(label), 7);
+                    thread::sleep(Duration::from_millis(milliseconds));
+                };
+                own.push_task(run).unwrap();
+            }
+        };
+        scheduler.push_task(queue).unwrap();
+    }
+
+    #[tokio::test]
+    async fn slowest_task_of_a_long_turn_is_named_from_the_second_one_on() {
+        let pool = Pool::new("test", 1, Handle::current()).unwrap();
+        let scheduler = pool.scheduler("room", 10);
+        // The last task that took long, after so many turns.
+        let last = async |turns, at_least| {
+            let last = async {
+                loop {
+                    let status = pool.schedulers().remove(0);
+                    let task = status.long_tasks.into_iter().next();
+                    if status.turns == turns && task.as_ref().map(|task| task.longest) >= at_least {
+                        return task.map(|task| (task.route, task.session));
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(DEADLINE, last).await.unwrap()
+        };
+        let at_least = |milliseconds| Some(Duration::from_millis(milliseconds));
+        run(&scheduler, &[("Room.Fast", 0), ("Room.Fast", 1)]);
+        assert_eq!(last(2, None).await, None);
+        run(
+            &scheduler,
+            &[("Room.Fast", 0), ("Room.Slow", 110), ("Room.Fast", 1)],
+        );
+        assert_eq!(last(4, at_least(110)).await, Some((None, None)));
+        let named = |route: &str| Some((Some(route.into()), Some(7)));
+        run(
+            &scheduler,
+            &[("Room.Fast", 1), ("Room.Slow", 250), ("Room.Fast", 2)],
+        );
+        assert_eq!(last(6, at_least(250)).await, named("Room.Slow"));
+        // The only task of a turn needs no clock.
+        run(&scheduler, &[("Room.Alone", 500)]);
+        assert_eq!(last(8, at_least(500)).await, named("Room.Alone"));
+    }
+
+    #[tokio::test]
+    async fn measured_task_is_named_the_first_time() {
+        let pool = Pool::new("test", 1, Handle::current()).unwrap();
+        let scheduler = pool.scheduler("room", 10);
+        let (own, queue) = (scheduler.clone(), |label, milliseconds| {
+            move || {
+                Strand::label_task(TaskLabel::new(label), 7);
+                Strand::task_took(Duration::from_millis(milliseconds));
+                thread::sleep(Duration::from_millis(milliseconds));
+            }
+        });
+        let tasks = move || {
+            for (label, milliseconds) in [("Room.Slow", 150), ("Room.Slower", 200)] {
+                own.push_task(queue(label, milliseconds)).unwrap();
+            }
+        };
+        scheduler.push_task(tasks).unwrap();
+        let named = async {
+            loop {
+                if let Some(task) = pool.schedulers().remove(0).long_tasks.pop() {
+                    return task.route;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let named = timeout(DEADLINE, named).await.unwrap();
+        assert_eq!(named.as_deref(), Some("Room.Slower"));
     }
 }

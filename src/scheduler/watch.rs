@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicI64, AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak},
     thread,
     time::Duration,
 };
@@ -14,133 +11,24 @@ use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::{
+    long_turns::LongTask,
+    progress::{Progress, RunningTask},
+};
+
 /// Time between two samples.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// A task that is seen to run for this long is reported, so up to one interval later.
 const REPORT_AFTER: Duration = Duration::from_secs(5);
 
-/// The texts of all labels; label `n` has the text at `n - 1`.
-///
-/// One table for the process, so that a label means the same in every pool. It grows with the
-/// number of distinct texts, which are the routes of handlers. A leaf lock.
-static LABELS: Mutex<Vec<Arc<str>>> = Mutex::new(Vec::new());
-
-/// A name for what a task does, as one word that a task can publish without a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TaskLabel(u32);
-
-impl TaskLabel {
-    /// A task without a name.
-    pub(super) const NONE: Self = Self(0);
-
-    /// Returns the label of a text, such as the route of a handler. Equal texts share a label.
-    pub(crate) fn new(text: &str) -> Self {
-        let mut labels = LABELS.lock();
-        let index = labels.iter().position(|label| **label == *text);
-        let index = index.unwrap_or_else(|| {
-            labels.push(text.into());
-            labels.len() - 1
-        });
-        u32::try_from(index + 1).map_or(Self::NONE, Self)
-    }
-
-    pub(crate) fn text(self) -> Option<Arc<str>> {
-        let index = (self.0 as usize).checked_sub(1)?;
-        LABELS.lock().get(index).cloned()
-    }
-}
-
-/// What a scheduler publishes about its turn.
-///
-/// The turn alone writes; other threads read. All accesses are relaxed loads and stores: a reader
-/// may be late by one task.
-pub(super) struct Progress {
-    scheduler: Arc<str>,
-    /// Turns begun plus turns ended, so odd within a turn.
-    turns: AtomicU64,
-    /// Lower half: the tasks that the turn has taken out of the queue and not started. Upper half:
-    /// the label of the running task. One word, so that both change with one store per task.
-    tasks: AtomicU64,
-    /// The id of the session that the running task is for; of an earlier task where that has no label.
-    session: AtomicI64,
-    /// Microseconds of all turns, and of the longest.
-    busy: AtomicU64,
-    longest: AtomicU64,
-}
-
-impl Progress {
-    pub(super) fn new(scheduler: Arc<str>) -> Self {
-        Self {
-            scheduler,
-            turns: AtomicU64::new(0),
-            tasks: AtomicU64::new(0),
-            session: AtomicI64::new(0),
-            busy: AtomicU64::new(0),
-            longest: AtomicU64::new(0),
-        }
-    }
-
-    /// Begins a turn that has taken `tasks` tasks out of the queue.
-    pub(super) fn begin_turn(&self, tasks: usize) {
-        self.start_task(tasks);
-        self.count_turn();
-    }
-
-    /// Starts a task, without a label; `waiting` more tasks of the turn have not started.
-    pub(super) fn start_task(&self, waiting: usize) {
-        self.tasks.store(waiting as u64, Ordering::Relaxed);
-    }
-
-    /// Labels the running task, which is for a session.
-    pub(super) fn label(&self, TaskLabel(label): TaskLabel, session: i64) {
-        self.session.store(session, Ordering::Relaxed);
-        let tasks = self.waiting() as u64 | u64::from(label) << 32;
-        self.tasks.store(tasks, Ordering::Relaxed);
-    }
-
-    pub(super) fn end_turn(&self, took: Duration) {
-        let took = took.as_micros() as u64;
-        let busy = self.busy.load(Ordering::Relaxed);
-        self.busy.store(busy.wrapping_add(took), Ordering::Relaxed);
-        if took > self.longest.load(Ordering::Relaxed) {
-            self.longest.store(took, Ordering::Relaxed);
-        }
-        self.count_turn();
-    }
-
-    /// Returns how many tasks the turn has taken out and not started.
-    pub(super) fn waiting(&self) -> usize {
-        self.tasks.load(Ordering::Relaxed) as u32 as usize
-    }
-
-    fn count_turn(&self) {
-        let turns = self.turns.load(Ordering::Relaxed);
-        self.turns.store(turns + 1, Ordering::Relaxed);
-    }
-
-    fn running(&self) -> Option<RunningTask> {
-        let turn = self.turns.load(Ordering::Relaxed);
-        let waiting = self.waiting();
-        (turn % 2 == 1).then_some(RunningTask { turn, waiting })
-    }
-
-    pub(super) fn task_label(&self) -> TaskLabel {
-        TaskLabel((self.tasks.load(Ordering::Relaxed) >> 32) as u32)
-    }
-
-    /// What the running task is, if it is a handler: its route, and the id of the session.
-    fn handler(&self) -> Option<(Arc<str>, i64)> {
-        let route = self.task_label().text()?;
-        Some((route, self.session.load(Ordering::Relaxed)))
-    }
-}
-
 /// The tasks that wait for a scheduler.
 pub(super) trait Queue: Send + Sync {
     fn len(&self) -> usize;
 
     fn capacity(&self) -> usize;
+
+    fn long_tasks(&self, now: Instant) -> Vec<LongTask>;
 }
 
 /// A scheduler at one moment: [`Pool::schedulers`](super::Pool::schedulers).
@@ -159,6 +47,8 @@ pub struct SchedulerStatus {
     pub busy: Duration,
     /// How long the longest turn took.
     pub longest_turn: Duration,
+    /// Tasks that have held it for more than 100 ms in the last five minutes: eight at most, the last one first.
+    pub long_tasks: Vec<LongTask>,
     /// The task that runs now, if it has run since an earlier sample. One is taken every second.
     pub held: Option<HeldBy>,
 }
@@ -173,13 +63,6 @@ pub struct HeldBy {
     pub session: Option<i64>,
     /// How long it has run, at least: it started up to a second before it was first seen.
     pub running: Duration,
-}
-
-/// Identifies a task of one scheduler while it runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct RunningTask {
-    turn: u64,
-    waiting: usize,
 }
 
 /// Samples the schedulers of a pool on a thread of its own, by the clock of the system.
@@ -262,14 +145,15 @@ impl Watch {
         };
         let status =
             |(progress, queue, held): (Arc<Progress>, Arc<dyn Queue>, Option<Duration>)| {
-                let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+                let (turns, busy, longest_turn) = progress.turns();
                 SchedulerStatus {
                     name: progress.scheduler.clone(),
                     waiting: queue.len(),
                     capacity: queue.capacity(),
-                    turns: read(&progress.turns) / 2,
-                    busy: Duration::from_micros(read(&progress.busy)),
-                    longest_turn: Duration::from_micros(read(&progress.longest)),
+                    turns,
+                    busy,
+                    longest_turn,
+                    long_tasks: queue.long_tasks(now),
                     held: held.map(|running| {
                         let (route, session) = progress.handler().unzip();
                         HeldBy {
@@ -357,6 +241,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scheduler::progress::TaskLabel;
 
     struct Empty;
 
@@ -367,6 +252,10 @@ mod tests {
 
         fn capacity(&self) -> usize {
             1
+        }
+
+        fn long_tasks(&self, _: Instant) -> Vec<LongTask> {
+            Vec::new()
         }
     }
 
@@ -456,14 +345,5 @@ mod tests {
         drop(progress);
         assert_eq!(watch.sample(start), []);
         assert!(watch.state.lock().watched.is_empty());
-    }
-
-    #[test]
-    fn equal_texts_share_a_label() {
-        let first = TaskLabel::new("Watch.First");
-        assert_eq!(first, TaskLabel::new("Watch.First"));
-        assert_ne!(first, TaskLabel::new("Watch.Second"));
-        assert_eq!(first.text().as_deref(), Some("Watch.First"));
-        assert_eq!(TaskLabel::NONE.text(), None);
     }
 }

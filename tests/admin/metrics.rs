@@ -121,6 +121,11 @@ async fn routes_count_messages_by_status_and_measure_them() {
     assert_eq!(values[names::SCHEDULERS], 1.0);
     assert_eq!(values[names::SCHEDULER_TASKS], 0.0);
     assert_eq!(values[names::PANICS], 1.0);
+    node.handle()
+        .scheduler()
+        .push_task(|| panic!("a test's panic in a task"))
+        .unwrap();
+    expect(&node, names::PANICS, 2.0).await;
 
     let routes = get(admin(&node), "/api/v1/routes").await.ok();
     let buy = &routes["routes"][0];

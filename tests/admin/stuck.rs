@@ -66,6 +66,24 @@ async fn the_handler_that_holds_a_scheduler_is_named() {
     })
     .await;
     expect(&node, names::SCHEDULERS_BLOCKED, 0.0).await;
+    // What it was is known for some minutes.
+    let session = client.session(&node).await.id();
+    let known = async {
+        loop {
+            let report = get(address, "/api/v1/schedulers").await.ok();
+            let task = report["schedulers"][0]["long_tasks"][0].clone();
+            if task != Value::Null {
+                return task;
+            }
+        }
+    };
+    let task = within("the handler that held it", known).await;
+    assert_eq!(
+        (&task["route"], &task["session"], &task["times"]),
+        (&json!("Hog.Hold"), &json!(session), &json!(1))
+    );
+    assert!(task["longest_ms"].as_u64() >= Some(1000), "{task}");
+    assert_eq!(task["first_ago_ms"], task["last_ago_ms"]);
     node.shutdown().await;
 }
 
@@ -121,6 +139,21 @@ async fn a_blocked_handler_is_seen_from_another_node() {
         (&Value::Null, &Value::Null)
     );
     latch.open();
+    let ended = async {
+        loop {
+            let report = of(&room).await.unwrap_or_default();
+            let summary = &report["summary"];
+            if summary["blocked"] == json!([]) && summary["long_tasks"][0]["times"] == 1 {
+                return summary["long_tasks"][0].clone();
+            }
+        }
+    };
+    let task = within("the handler that has ended", ended).await;
+    assert_eq!(
+        (&task["route"], &task["scheduler"]),
+        (&json!("Hog.Hold"), &json!("node"))
+    );
+    assert!(task["longest_ms"].as_u64() >= Some(1000), "{task}");
     for node in [room, mute, gate] {
         node.shutdown().await;
     }

@@ -96,5 +96,12 @@ async fn blocked_handler_is_logged_once_with_its_route_and_session_while_it_bloc
         assert_eq!(client.answer(request).await.unwrap(), "true");
         client.ask("Deadlock.Echo", r#""free""#).await.unwrap();
         assert_eq!(lines(route, session), 1, "{route}");
+        // And once more when its end tells how long it was.
+        let (session, route) = (
+            format!(" session={session} "),
+            format!(" route=\"{route}\" "),
+        );
+        let ended = || log.count(&["long turn", &session, &route, " took_ms="]) > 0;
+        eventually("the end is logged", ended).await;
     }
 }

@@ -315,9 +315,20 @@ fn schedulers(before: &Sample, now: &Sample, seconds: f64) -> Section {
             .max(0.0)
             / seconds;
         let held = &scheduler["held"];
-        let held = match held["running_ms"].as_u64() {
-            None => String::new(),
-            Some(ms) => format!("{} for {}", cell(&held["route"]), latency(ms as f64 / 1e3)),
+        let long = &scheduler["long_tasks"][0];
+        let time = |milliseconds: u64| latency(milliseconds as f64 / 1e3);
+        let held = match (held["running_ms"].as_u64(), long["longest_ms"].as_u64()) {
+            (Some(running), _) => format!("{} for {}", cell(&held["route"]), time(running)),
+            (None, Some(took)) => {
+                let ago = long["last_ago_ms"].as_u64().unwrap_or_default();
+                format!(
+                    "{} took {}, {} ago",
+                    cell(&long["route"]),
+                    time(took),
+                    time(ago)
+                )
+            }
+            (None, None) => String::new(),
         };
         table.row([
             cell(&scheduler["name"]),
