@@ -397,9 +397,11 @@ impl Cluster {
         if self.state.is_master() && self.state.leadership().is_none() {
             self.state.metrics.leads.set(1.0);
             self.state.reports_to(self.state.own.address());
-            let watch = self.state.clone().evict_silent_members(self.heartbeat);
+            let state = self.state.clone();
+            let watch = state.clone().evict_silent_members(self.heartbeat);
             self.spawn(async move {
                 leave.run_until_cancelled(watch).await;
+                state.metrics.leads.set(0.0);
             });
             return Ok(());
         }

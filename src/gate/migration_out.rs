@@ -59,10 +59,12 @@ const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Moves all sessions that can, for as long as it is polled.
 pub(super) async fn migrate_all(gate: &Arc<Shared>) {
-    if gate.tunnels.is_none() {
-        return std::future::pending().await;
+    match gate.tunnels {
+        None => report(gate).await,
+        Some(_) => {
+            tokio::join!(move_all(gate), report(gate));
+        }
     }
-    tokio::join!(move_all(gate), report(gate));
 }
 
 async fn move_all(gate: &Arc<Shared>) {

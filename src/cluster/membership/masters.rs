@@ -88,6 +88,7 @@ impl Masters {
                 self.hand_over().await;
             }
             self.state.step_down();
+            self.state.metrics.leads.set(0.0);
         }
         drop(election);
         self.resign().await;
@@ -96,7 +97,6 @@ impl Masters {
 
     /// Does what this master does while that one leads. Does not return.
     async fn serve_under(&self, leader: &Leader) {
-        self.state.metrics.leads.set(0.0);
         match leader {
             Leader::Unknown => self.warn_of_missing_majority().await,
             Leader::Own(term) => {
