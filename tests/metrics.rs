@@ -320,30 +320,6 @@ async fn nodes_of_one_process_have_a_label_each() {
 }
 
 #[tokio::test]
-async fn refused_connections_of_nodes_are_counted_by_reason() {
-    let mut counts = Counts::start().await;
-    let cluster = Cluster::master()
-        .listen("127.0.0.1:0")
-        .max_unauthenticated_connections(2)
-        .max_connections_per_address(3)
-        .authentication_timeout(Duration::from_millis(300));
-    let master = App::new().cluster(cluster).start().await.unwrap();
-    let of = Series::of(&master);
-    let address = master.handle().member().unwrap().address().to_owned();
-    let open = of.named(names::CLUSTER_CONNECTIONS);
-    let refused = |reason| of.because(names::CLUSTER_CONNECTIONS_REFUSED, reason);
-    let silent: Vec<_> = (0..3)
-        .map(|_| std::net::TcpStream::connect(&address).unwrap())
-        .collect();
-    counts.expect(&refused("displaced"), 1).await;
-    counts.expect(&refused("deadline"), 2).await;
-    counts.expect(&open, 0).await;
-    assert_eq!(counts.total(&refused("limit")), 0);
-    drop(silent);
-    master.shutdown().await;
-}
-
-#[tokio::test]
 async fn panics_of_membership_callbacks_are_counted_and_end_that_call_only() {
     let mut counts = Counts::start().await;
     let listen = "127.0.0.1:0";

@@ -40,6 +40,16 @@ async fn channels_count_members_publications_returns_and_refusals() {
     let never = Position { epoch: 1, ..at };
     guild.rejoin(&session, never).await.unwrap();
     counts.expect(&outcome("lost"), 1).await;
+    counts.expect(&named(names::CHANNEL_MEMBERS), 1).await;
+    guild.leave(&session).await.unwrap();
+    counts.expect(&named(names::CHANNEL_MEMBERS), 0).await;
+    // The history keeps it; a channel without one goes with its last member.
+    counts.expect(&named(names::CHANNELS), 1).await;
+    node.handle().channel("other").join(&session).await.unwrap();
+    counts.expect(&named(names::CHANNELS), 2).await;
+    counts.expect(&named(names::CHANNEL_MEMBERS), 1).await;
     drop(client);
+    counts.expect(&named(names::CHANNEL_MEMBERS), 0).await;
+    counts.expect(&named(names::CHANNELS), 1).await;
     node.shutdown().await;
 }

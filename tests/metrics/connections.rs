@@ -42,11 +42,14 @@ async fn sessions_that_wait_return_and_are_lost_are_counted() {
     let node = start(App::new().timeouts(timeouts)).await;
     let series = Series::of(&node);
     let away = series.named(names::SESSIONS_DETACHED);
+    let returned = series.because(names::CONNECTIONS_CLOSED, "returned");
     let mut client = Returning::connect(&node).await;
     client.client.finish().await;
     counts.expect(&away, 1).await;
+    assert!(counts.has_none(&returned));
     let _client = client.again(&node, 0).await;
     counts.expect(&away, 0).await;
+    counts.expect(&returned, 1).await;
     counts
         .expect(&series.named(names::SESSIONS_RESUMED), 1)
         .await;
@@ -273,11 +276,11 @@ async fn a_reload_changes_the_memory_budget_that_is_shown() {
     let node = start(App::new().config(&config)).await;
     let limit = Series::of(&node).named(names::MEMORY_LIMIT);
     counts.expect(&limit, 8 << 20).await;
-    write("\"9MiB\"");
-    drop(counts);
-    let mut counts = Counts::start().await;
-    node.handle().reload().await.unwrap();
-    counts.expect(&limit, 9 << 20).await;
+    for (memory, shown) in [("\"9MiB\"", 9 << 20), ("\"off\"", 0), ("\"8MiB\"", 8 << 20)] {
+        write(memory);
+        node.handle().reload().await.unwrap();
+        counts.expect(&limit, shown).await;
+    }
     node.shutdown().await;
 }
 
@@ -321,6 +324,9 @@ async fn the_memory_budget_and_who_it_costs_the_connection_are_counted() {
     })
     .await;
     assert!(most > 64 * 1024, "{most}");
+    let slow = series.because(names::CONNECTIONS_CLOSED, "slow_client");
+    let disconnected = counts.total(&disconnects);
+    counts.expect_at_least(&slow, disconnected).await;
     node.shutdown().await;
     counts.expect(&queued, 0).await;
 }

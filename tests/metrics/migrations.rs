@@ -10,11 +10,15 @@ use std::{
 };
 
 use nano::{
-    Accept, App, Cluster, Component, Handlers, Limits, Result, Session, Timeouts, metrics as names,
+    Accept, App, Cluster, Component, Group, Handlers, Limits, Pool, Result, Scheduler, Session,
+    Timeouts, metrics as names,
     testing::{RawClient, TestCluster, TestNode},
 };
 use parking_lot::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::{
+    runtime::Handle as Runtime,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+};
 
 use crate::{
     Till,
@@ -51,8 +55,12 @@ impl World {
 
 /// The attempts of a gate that have ended so.
 fn outcome(gate: &TestNode, outcome: &str) -> String {
-    let series = Series::of(gate.node()).named(names::SESSION_MIGRATIONS);
-    format!("{series}{{outcome={outcome}}}")
+    Series::of(gate.node()).with(names::SESSION_MIGRATIONS, ("outcome", outcome))
+}
+
+/// The sessions that this keeps on a gate.
+fn kept(gate: &TestNode, obstacle: &str) -> String {
+    Series::of(gate.node()).with(names::DRAINING_SESSIONS, ("obstacle", obstacle))
 }
 
 /// What a hook waits for, and reports.
@@ -74,6 +82,8 @@ async fn a_session_that_moves_is_counted() {
     let client = Returning::connect(first.node()).await;
     first.handle().drain(LONG);
     counts.expect(&outcome(&first, "moved"), 1).await;
+    let moved = Series::of(first.node()).because(names::CONNECTIONS_CLOSED, "moved");
+    counts.expect(&moved, 1).await;
     client.again(second.node(), 0).await;
 }
 
@@ -122,6 +132,7 @@ async fn a_session_whose_channels_the_next_gate_cannot_enter_is_counted() {
     counts
         .expect_at_least(&outcome(&first, "channels"), 1)
         .await;
+    counts.expect(&kept(&first, "channels"), 1).await;
 }
 
 #[tokio::test]
@@ -137,6 +148,7 @@ async fn a_session_that_a_dead_backend_serves_is_counted() {
     backend.kill();
     first.handle().drain(LONG);
     counts.expect_at_least(&outcome(&first, "hold"), 1).await;
+    counts.expect(&kept(&first, "hold"), 1).await;
 }
 
 #[tokio::test]
@@ -194,6 +206,7 @@ async fn a_session_with_a_message_that_waits_for_room_is_counted() {
     counts
         .expect_at_least(&outcome(&first, "deferred"), 1)
         .await;
+    counts.expect(&kept(&first, "deferred"), 1).await;
 }
 
 #[tokio::test]
@@ -249,7 +262,8 @@ async fn a_session_that_no_gate_takes_any_more_is_counted() {
     for _ in 0..2 {
         next("a round without a gate", &mut rounds).await;
     }
-    assert_eq!(counts.total(&outcome(&first, "gates")), 0);
+    counts.update();
+    assert!(counts.has_none(&outcome(&first, "gates")));
     release.send(()).unwrap();
     counts.expect(&outcome(&first, "gates"), 1).await;
 }
@@ -303,27 +317,33 @@ async fn a_session_that_the_next_gate_takes_without_an_answer_is_counted() {
 }
 
 #[tokio::test]
-async fn what_keeps_sessions_on_a_gate_that_drains_is_counted() {
-    type Keep = fn(&Session);
-    let keeps: [Keep; 4] = [
-        |session| session.set("lives", 3),
-        |session| drop(session.extensions().insert(3u8)),
-        |session| drop(session.on_closed(|_, _| {})),
+async fn what_keeps_sessions_on_a_gate_that_drains_is_counted_while_it_does() {
+    type Keep = fn(&Session, &Scheduler, &Group);
+    let keeps: [Keep; 6] = [
+        |session, _, _| session.set("lives", 3),
+        |session, _, _| drop(session.extensions().insert(3u8)),
+        |session, _, _| drop(session.on_closed(|_, _| {})),
+        |session, desk, _| session.pin("desk", desk),
+        |session, _, room| assert!(room.add(session).unwrap()),
         // It moves.
-        |_| {},
+        |_, _, _| {},
     ];
     let mut counts = Counts::start().await;
     let world = World::start().await;
-    let next = AtomicUsize::new(0);
-    let app = App::new().component(Till::default());
-    let app = app.on_session_open(move |session| {
+    let (next, pool) = (
+        AtomicUsize::new(0),
+        Pool::new("desks", 1, Runtime::current()),
+    );
+    let (desk, room) = (pool.unwrap().scheduler("desk", 1), Group::new("room"));
+    let app = || App::new().component(Till::default()).component(Jam);
+    let first = app().on_session_open(move |session| {
         if let Some(keep) = keeps.get(next.fetch_add(1, Ordering::SeqCst)) {
-            keep(session);
+            keep(session, &desk, &room);
         }
         Ok(())
     });
-    let first = world.gate(app).await;
-    let hook = world.gate(App::new().component(Till::default()).on_migrate(|_| false));
+    let first = world.gate(first).await;
+    let hook = world.gate(app().on_migrate(|session| session.user().is_some()));
     let hook = hook.await;
     world.0.converged(&[&first, &hook]).await;
     let mut clients = Vec::new();
@@ -336,13 +356,24 @@ async fn what_keeps_sessions_on_a_gate_that_drains_is_counted() {
         served.client.call(1, "Till.Echo", r#""x""#).await;
         clients.push(served);
     }
+    let mut jammed = Returning::connect(first.node()).await;
+    jammed.client.notify("Jam.Wait", "null").await;
+    // This hook lets users go, but their requests are to be answered first.
+    let mut asks = Returning::connect(hook.node()).await;
+    asks.client.request(1, "Till.Keep", "null").await;
+    let sessions = hook.handle().sessions().list();
+    let last = sessions.iter().max_by_key(|session| session.id()).unwrap();
+    last.bind(7).unwrap();
+    clients.extend([jammed, asks]);
     let mut plain = RawClient::tcp(first.client_address()).await;
     plain.handshake().await;
+    // It is granted a return, and does not acknowledge that.
+    let mut hesitates = RawClient::tcp(first.client_address()).await;
+    let request = br#"{"sys":{"type":"test","version":"1","resume":{}}}"#;
+    let kind = nano::packet::Kind::Handshake;
+    hesitates.send_packet(kind, request).await;
+    hesitates.packet_of(kind).await;
 
-    let kept = |gate: &TestNode, obstacle: &str| {
-        let series = Series::of(gate.node()).named(names::DRAINING_SESSIONS);
-        format!("{series}{{obstacle={obstacle}}}")
-    };
     // The other gate takes no sessions when it drains itself.
     first.handle().drain(LONG);
     counts.expect(&outcome(&first, "moved"), 1).await;
@@ -351,10 +382,41 @@ async fn what_keeps_sessions_on_a_gate_that_drains_is_counted() {
         "data",
         "extensions",
         "callbacks",
+        "pins",
+        "groups",
+        "messages",
         "no_hook",
         "not_resumable",
+        "handshake",
     ] {
-        counts.expect_at_least(&kept(&first, obstacle), 1).await;
+        counts.expect(&kept(&first, obstacle), 1).await;
     }
-    counts.expect_at_least(&kept(&hook, "hook"), 1).await;
+    for obstacle in ["hook", "requests", "gates"] {
+        counts.expect(&kept(&hook, obstacle), 1).await;
+    }
+
+    // One ends, and one has no data any more.
+    drop(plain);
+    for session in first.handle().sessions().list() {
+        session.remove("lives");
+    }
+    for obstacle in ["data", "not_resumable"] {
+        counts.expect(&kept(&first, obstacle), 0).await;
+    }
+    counts.expect(&kept(&first, "gates"), 1).await;
+    counts.expect(&kept(&first, "pins"), 1).await;
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_node_without_a_cluster_that_drains_are_counted() {
+    let mut counts = Counts::start().await;
+    let node = TestNode::start(App::new().tcp("127.0.0.1:0")).await;
+    let clients = [node.client().await, node.client().await];
+    node.handle().drain(LONG);
+    let kept = kept(&node, "no_cluster");
+    counts.expect(&kept, 2).await;
+    let [stays, leaves] = clients;
+    drop(leaves);
+    counts.expect(&kept, 1).await;
+    drop(stays);
 }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use nano::{
-    App, Cluster, Error, code, metrics as names,
+    App, Cluster, Error, Unique, code, metrics as names,
     testing::{TestCluster, TestNode},
 };
 use tonic::Code;
@@ -20,6 +21,7 @@ use crate::{
         RawLink, frame, hello, link,
         proto::{Frame, Kind, Share, SharedValue},
     },
+    support::free_address,
 };
 
 /// Slow enough that no member is evicted during a test.
@@ -32,29 +34,101 @@ async fn members_that_join_leave_and_crash_are_counted() {
     let series = Series::of(cluster.master().node());
     let first = cluster.add(App::new()).await;
     let mut second = cluster.add(App::new()).await;
+    let members = series.named(names::CLUSTER_MEMBERS);
     counts.expect(&series.named(names::CLUSTER_JOINED), 2).await;
+    counts.expect(&members, 2).await;
     first.stop().await;
     counts.expect(&series.named(names::CLUSTER_LEFT), 1).await;
+    counts.expect(&members, 1).await;
     second.kill();
     counts
         .expect(&series.named(names::CLUSTER_EVICTED), 1)
         .await;
     counts.expect(&series.named(names::CLUSTER_LEFT), 2).await;
+    counts.expect(&members, 0).await;
+    let leads = series.named(names::CLUSTER_LEADS);
+    counts.expect(&leads, 1).await;
+    cluster.master().stop().await;
+    counts.expect(&leads, 0).await;
+}
+
+#[tokio::test]
+async fn refused_connections_of_nodes_are_counted_by_reason() {
+    let mut counts = Counts::start().await;
+    let options = TestCluster::master_options()
+        .max_unauthenticated_connections(2)
+        .authentication_timeout(Duration::from_millis(300));
+    let master = TestNode::start(App::new().cluster(options)).await;
+    let of = Series::of(master.node());
+    let refused = |reason| of.because(names::CLUSTER_CONNECTIONS_REFUSED, reason);
+    let connect = |node: &TestNode| std::net::TcpStream::connect(node.address()).unwrap();
+    let silent: Vec<_> = (0..3).map(|_| connect(&master)).collect();
+    counts.expect(&refused("displaced"), 1).await;
+    counts.expect(&refused("deadline"), 2).await;
+    counts
+        .expect(&of.named(names::CLUSTER_CONNECTIONS), 0)
+        .await;
+    assert!(counts.has_none(&refused("limit")));
+    drop(silent);
+
+    let options = TestCluster::master_options;
+    for (options, reason) in [
+        (options().max_connections(1), "limit"),
+        (options().max_connections_per_address(1), "address_limit"),
+    ] {
+        let master = TestNode::start(App::new().cluster(options)).await;
+        let of = Series::of(master.node());
+        let open = of.named(names::CLUSTER_CONNECTIONS);
+        counts.expect(&open, 0).await;
+        let mut client = MasterClient::new(channel(&master.address()));
+        // The call is authenticated, for there is no token, and that is all.
+        let call = client.register(RegisterRequest::default()).await;
+        call.unwrap_err();
+        counts.expect(&open, 1).await;
+        let _refused = connect(&master);
+        let refused = of.because(names::CLUSTER_CONNECTIONS_REFUSED, reason);
+        counts.expect(&refused, 1).await;
+        counts.expect(&open, 1).await;
+        drop(client);
+        counts.expect(&open, 0).await;
+    }
 }
 
 #[tokio::test]
 async fn every_node_states_the_master_that_leads_and_whom_it_reports_to() {
     let mut counts = Counts::start().await;
-    let cluster = TestCluster::start().await;
-    let master = cluster.master();
-    let member = cluster.add(App::new()).await;
-    counts
-        .expect(&Series::of(master.node()).named(names::CLUSTER_LEADS), 1)
-        .await;
-    for node in [master, &member] {
-        let reports_to =
-            Series::of(node.node()).of_master(names::CLUSTER_REPORTS_TO, &master.address());
-        counts.expect(&reports_to, 1).await;
+    let addresses: [_; 3] = std::array::from_fn(|_| free_address());
+    let start = |address: &String| {
+        let options = TestCluster::master_options().listen(address);
+        TestNode::start(App::new().cluster(options.masters(&addresses)))
+    };
+    // Each waits for a majority.
+    let masters = join_all(addresses.iter().map(start)).await;
+    let member = Cluster::join(&addresses).listen("127.0.0.1:0");
+    let member = TestNode::start(App::new().cluster(member)).await;
+    let nodes: Vec<_> = masters.iter().chain([&member]).collect();
+    let leads = |node: &TestNode| Series::of(node.node()).named(names::CLUSTER_LEADS);
+    let reports_to = |node: &TestNode, master: &str| {
+        Series::of(node.node()).of_master(names::CLUSTER_REPORTS_TO, master)
+    };
+    let first = member.handle().master().unwrap();
+    for node in &nodes {
+        let own = node.address();
+        counts.expect(&leads(node), usize::from(own == first)).await;
+        counts.expect(&reports_to(node, &first), 1).await;
+    }
+
+    let former = masters.iter().find(|master| master.address() == first);
+    former.unwrap().stop().await;
+    counts.expect(&leads(former.unwrap()), 0).await;
+    counts.expect(&reports_to(&member, &first), 0).await;
+    let next = member.handle().master().unwrap();
+    assert_ne!(next, first);
+    for node in nodes.iter().filter(|node| node.address() != first) {
+        let own = node.address();
+        counts.expect(&leads(node), usize::from(own == next)).await;
+        counts.expect(&reports_to(node, &next), 1).await;
+        counts.expect(&reports_to(node, &first), 0).await;
     }
 }
 
@@ -159,18 +233,30 @@ async fn messages_that_no_member_takes_are_counted() {
     let mut client = Client::connect(gate).await;
     let code = client.ask_in_vain("Till.Echo", r#""x""#).await;
     assert_eq!(code, code::UNAVAILABLE);
-    let refused = Series::of(gate).because(names::MESSAGES_REFUSED, "member");
+    let series = Series::of(gate);
+    let refused = series.because(names::MESSAGES_REFUSED, "member");
+    counts.expect(&refused, 1).await;
+
+    // And a message that comes from another node.
+    let raw = RawLink::new(cluster.master(), hello(0, 1)).await;
+    raw.send(vec![Frame {
+        session: client.session(gate).await.id(),
+        route: Bytes::from_static(b"Till.Echo"),
+        ..frame(Kind::RpcViaGate)
+    }]);
+    let refused = series.because(names::CLUSTER_FRAMES_REFUSED, "other");
     counts.expect(&refused, 1).await;
 }
 
 #[tokio::test]
-async fn members_of_groups_that_a_broadcast_misses_are_counted() {
+async fn pushes_and_logins_that_fail_because_a_gate_is_away_are_counted() {
     let mut counts = Counts::start().await;
     let options = TestCluster::master_options().heartbeat(SLOW);
-    let app = App::new().component(crate::Till::default());
-    let cluster = TestCluster::with_master(app, options).await;
+    let app = || App::new().unique_users(Unique::Replace);
+    let master = app().component(crate::Till::default());
+    let cluster = TestCluster::with_master(master, options).await;
     let options = cluster.member_options().heartbeat(SLOW);
-    let app = App::new().tcp("127.0.0.1:0").cluster(options);
+    let app = app().tcp("127.0.0.1:0").cluster(options);
     let mut gate = TestNode::start(app).await;
     cluster.converged(&[&gate]).await;
     let mut client = Client::connect(gate.node()).await;
@@ -180,17 +266,22 @@ async fn members_of_groups_that_a_broadcast_misses_are_counted() {
     let session = master.handle().sessions().list().pop().unwrap();
     group.add(&session).unwrap();
     gate.kill();
-    let dropped = Series::of(master.node()).because(names::PUSHES_DROPPED, "link");
+    let series = Series::of(master.node());
+    let dropped = series.because(names::PUSHES_DROPPED, "link");
     // Together more than may wait for a gate that is away.
     let body = Bytes::from(vec![b'x'; 1_000_000]);
     for _ in 0..100 {
         group.broadcast_raw("on", body.clone()).unwrap();
     }
     counts.expect_at_least(&dropped, 1).await;
+    // Nor is a login decided by the session's gate.
+    session.login("ann").await.unwrap_err();
+    let failed = series.with(names::LOGINS, ("outcome", "failed"));
+    counts.expect(&failed, 1).await;
 }
 
 #[tokio::test]
-async fn publications_that_a_gate_misses_are_counted() {
+async fn publications_that_a_gate_misses_because_of_a_link_are_counted() {
     let mut counts = Counts::start().await;
     let options = TestCluster::master_options().heartbeat(SLOW);
     let cluster = TestCluster::with_master(App::new(), options).await;
@@ -210,10 +301,13 @@ async fn publications_that_a_gate_misses_are_counted() {
             .await
             .unwrap();
     }
-    let links = Series::of(gate.node()).named(names::CLUSTER_LINKS);
-    counts.expect_at_least(&links, 1).await;
-    gate.kill();
     let master = cluster.master();
+    let [links, others] =
+        [gate.node(), master.node()].map(|node| Series::of(node).named(names::CLUSTER_LINKS));
+    counts.expect_at_least(&links, 1).await;
+    counts.expect_at_least(&others, 1).await;
+    gate.kill();
+    counts.expect(&others, 0).await;
     // Together more than may wait for a gate that is away.
     let body = Bytes::from(vec![b'x'; 1_000_000]);
     let publish = channels.iter().map(|name| {
@@ -221,8 +315,29 @@ async fn publications_that_a_gate_misses_are_counted() {
         let body = body.clone();
         async move { channel.publish_raw("on", body).await.is_ok() }
     });
-    let published = futures_util::future::join_all(publish).await;
+    let published = join_all(publish).await;
     assert!(published.contains(&true));
     let dropped = Series::of(master.node()).because(names::CHANNEL_DROPPED, "link");
     counts.expect_at_least(&dropped, 1).await;
+}
+
+#[tokio::test]
+async fn publications_that_are_late_are_counted() {
+    let mut counts = Counts::start().await;
+    let app = App::new().tcp("127.0.0.1:0");
+    let node = TestNode::start(app.cluster(TestCluster::master_options())).await;
+    let client = Client::connect(node.node()).await;
+    let session = client.session(node.node()).await;
+    let guild = node.handle().channel("guild");
+    guild.join(&session).await.unwrap();
+    let late = Series::of(node.node()).because(names::CHANNEL_DROPPED, "late");
+    counts.expect(&late, 0).await;
+    // A publication to the channel `guild` without a position, which is the first of all.
+    let raw = RawLink::new(&node, hello(0, 1)).await;
+    raw.send(vec![Frame {
+        route: Bytes::from_static(b"Channels.Deliver"),
+        body: Bytes::from_static(b"\x0a\x05guild\x12\x02\x0a\x00"),
+        ..frame(Kind::NodeCall)
+    }]);
+    counts.expect(&late, 1).await;
 }

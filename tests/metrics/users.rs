@@ -10,7 +10,7 @@ use std::{
 };
 
 use nano::{
-    App, Login, Result, Session, Unique, UserId, metrics as names,
+    App, Login, Result, Session, Unique, UserId, code, metrics as names,
     testing::{TestCluster, TestNode},
 };
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use tokio::task::yield_now;
 
 use crate::{
     counts::{Counts, Series},
-    harness::Client,
+    harness::{Client, start},
     support::{eventually, within},
 };
 
@@ -30,10 +30,7 @@ async fn logins_lookups_and_pushes_to_users_are_counted() {
     let options = cluster.member_options();
     let gate = TestNode::start(app.tcp("127.0.0.1:0").cluster(options)).await;
     cluster.converged(&[&gate]).await;
-    let logins = |outcome| {
-        let logins = Series::of(gate.node()).named(names::LOGINS);
-        format!("{logins}{{outcome={outcome}}}")
-    };
+    let logins = |which| outcome(&gate, which);
     let first = Client::connect(gate.node()).await;
     let session = gate.handle().sessions().list().pop().unwrap();
     session.login("ann").await.unwrap();
@@ -85,9 +82,34 @@ async fn logins_lookups_and_pushes_to_users_are_counted() {
     counts.expect(&pushes, before[2] + 2).await;
     counts.expect_at_least(&looked_up, before[0] + 2).await;
     counts.expect_at_least(&cached, before[1] + 1).await;
-    counts
-        .expect_at_least(&series.named(names::USER_LOCATIONS), 1)
-        .await;
+    let locations = series.named(names::USER_LOCATIONS);
+    counts.expect(&locations, 1).await;
+    // A location is forgotten when the user is not found there.
+    drop(second);
+    let ends = || gate.handle().sessions().count() == 0;
+    eventually("the user to go", ends).await;
+    let missed = master.handle().users(["ann"]).push("on", &1).await;
+    assert_eq!(missed.unwrap(), ["ann".into()]);
+    counts.expect(&locations, 0).await;
+}
+
+#[tokio::test]
+async fn a_login_that_is_refused_is_counted() {
+    let mut counts = Counts::start().await;
+    let node = start(App::new().unique_users(Unique::Reject)).await;
+    let logins = Series::of(&node);
+    let logins = |outcome| logins.with(names::LOGINS, ("outcome", outcome));
+    let [one, two] = [Client::connect(&node).await, Client::connect(&node).await];
+    let (first, second) = (one.session(&node).await, two.session(&node).await);
+    first.login("ann").await.unwrap();
+    counts.expect(&logins("granted"), 1).await;
+    for refused in 1..=2 {
+        let login = second.login("ann").await;
+        assert_eq!(login.unwrap_err().code(), code::CONFLICT);
+        counts.expect(&logins("refused"), refused).await;
+    }
+    assert_eq!(counts.total(&logins("failed")), 0);
+    node.shutdown().await;
 }
 
 /// A gate with unique users, in a cluster.
@@ -106,8 +128,7 @@ async fn are_numbered(counts: &mut Counts, nodes: &[&TestNode]) {
 }
 
 fn outcome(node: &TestNode, outcome: &str) -> String {
-    let logins = Series::of(node.node()).named(names::LOGINS);
-    format!("{logins}{{outcome={outcome}}}")
+    Series::of(node.node()).with(names::LOGINS, ("outcome", outcome))
 }
 
 /// Logs a new client in, as the user with this number.
@@ -198,6 +219,21 @@ async fn a_login_of_a_user_without_a_session_costs_one_call() {
     println!("no frame, a call and its answer, others: {frames:?}");
     let [here, one_call, other] = frames;
     assert!(here > 10 && one_call > 10 && other < 5, "{frames:?}");
+
+    // Of a view with one node less.
+    let [view, all, owners] = [
+        names::DIRECTORY_VIEW,
+        names::DIRECTORY_NODES,
+        names::DIRECTORY_OWNERS,
+    ]
+    .map(|name| series.named(name));
+    counts.expect(&all, 3).await;
+    counts.expect(&owners, 2).await;
+    let number = counts.total(&view);
+    owner.stop().await;
+    counts.expect(&all, 2).await;
+    counts.expect(&owners, 1).await;
+    counts.expect_at_least(&view, number + 1).await;
 }
 
 #[tokio::test]
