@@ -158,6 +158,9 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
     );
     assert_eq!(seen[0]["version"], "1.4.2");
 
+    let remote = format!("{}{{client=\"remote\"}}", names::SESSIONS);
+    expect(&room, &remote, 1.0).await;
+    expect(&gate, &remote, 0.0).await;
     // The session of the gate's client, as the backend has it.
     let sessions = get(admin(&room), "/api/v1/sessions?user=7").await.ok();
     assert_eq!(sessions["sessions"][0]["client"], "remote");
@@ -228,6 +231,8 @@ async fn members_are_listed_with_their_links_and_admin_addresses() {
         let line = text.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(!line.ends_with(" 0"), "{line}");
     }
+    drop(client);
+    expect(&room, &remote, 0.0).await;
     room.shutdown().await;
     eventually("the room has left", || gate.handle().members().is_empty()).await;
     assert_eq!(members(&gate).await.len(), 1);

@@ -2,12 +2,13 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use nano::{App, Cluster, Component, Handle, Handlers, Result, Session};
+use nano::{App, Cluster, Component, Handle, Handlers, Result, Session, metrics as names};
 use serde_json::json;
 
 use crate::{
     harness::{Echo, Latch, start},
     http::{admin, get},
+    metrics::values,
     support::{eventually, free_address},
 };
 
@@ -89,8 +90,11 @@ async fn a_node_that_starts_or_stops_is_alive_and_not_ready() {
     assert_eq!(ready.status, 503);
     let missing = json!(["components", "cluster", "listeners"]);
     assert_eq!(ready.json()["missing"], missing);
+    let in_metrics = async || values(address).await[names::READY];
+    assert_eq!(in_metrics().await, 0.0);
     latch.open();
     let node = starting.await.unwrap();
+    assert_eq!(in_metrics().await, 1.0);
     assert_eq!(get(address, "/readyz").await.status, 200);
 
     node.handle().shutdown();

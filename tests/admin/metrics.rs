@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use nano::{App, Component, Error, Handlers, Node, Result, Session, metrics as names};
+use nano::{App, Component, Error, Handlers, Node, Result, Session, code, metrics as names};
+use serde_json::json;
 
 use crate::{
     harness::{Client, start},
@@ -26,6 +27,15 @@ impl Component for Shop {
             "Resell",
             |_: Arc<Self>, session: Session, price: i64| async move {
                 session.call("Shop.Buy").json::<i64, _>(&price).await
+            },
+        )
+        .on("Fail", |_: &Self, _: &Session, code: String| -> Result {
+            Err(Error::new(code, "no"))
+        })
+        .on(
+            "Pass",
+            |_: Arc<Self>, session: Session, code: String| async move {
+                session.call("Shop.Fail").json::<(), _>(&code).await
             },
         )
         .on("Panic", |_: &Self, _: &Session, _: ()| -> Result {
@@ -106,11 +116,8 @@ async fn routes_count_messages_by_status_and_measure_them() {
     assert_eq!(values[&format!("{}_count", names::CALL_SECONDS)], 2.0);
     assert!(values[&format!("{}_count", names::TURN_SECONDS)] >= 7.0);
     assert_eq!(values[names::READY], 1.0);
-    assert!(values[names::UPTIME_SECONDS] > 0.0);
-    assert_eq!(
-        values[&format!("{}{{client=\"local\"}}", names::SESSIONS)],
-        1.0
-    );
+    let local = format!("{}{{client=\"local\"}}", names::SESSIONS);
+    assert_eq!(values[&local], 1.0);
     assert_eq!(
         values[&format!("{}{{client=\"remote\"}}", names::SESSIONS)],
         0.0
@@ -135,6 +142,48 @@ async fn routes_count_messages_by_status_and_measure_them() {
     );
     assert_eq!(buy["handler"]["count"], 5);
     assert!(buy["queue"]["p99"].as_f64().unwrap() > 0.0);
+
+    drop(client);
+    expect(&node, &local, 0.0).await;
+    expect(&node, names::USERS, 0.0).await;
+    let desk = node.handle().new_scheduler("desk");
+    expect(&node, names::SCHEDULERS, 2.0).await;
+    drop(desk);
+    expect(&node, names::SCHEDULERS, 1.0).await;
+    let uptime = self::values(admin(&node)).await[names::UPTIME_SECONDS];
+    assert!(uptime > values[names::UPTIME_SECONDS], "{uptime}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn each_code_of_an_error_counts_as_its_status() {
+    let node = start(App::new().admin("127.0.0.1:0").component(Shop)).await;
+    let mut client = Client::connect(&node).await;
+    for (code, status) in [
+        (code::TIMEOUT, "timeout"),
+        (code::TOO_MANY, "too_many"),
+        (code::INTERNAL, "internal"),
+        (code::UNAVAILABLE, "unavailable"),
+        (code::NOT_FOUND, "error"),
+    ] {
+        let series = [
+            format!(
+                "{}{{route=\"Shop.Fail\",status=\"{status}\"}}",
+                names::MESSAGES_HANDLED
+            ),
+            format!("{}{{status=\"{status}\"}}", names::CALLS),
+        ];
+        expect(&node, &series[0], 0.0).await;
+        expect(&node, &series[1], 0.0).await;
+        assert_eq!(
+            client
+                .ask_in_vain("Shop.Pass", json!(code.as_str()).to_string())
+                .await,
+            code
+        );
+        expect(&node, &series[0], 1.0).await;
+        expect(&node, &series[1], 1.0).await;
+    }
     node.shutdown().await;
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, env, fs, path::Path};
 
 /// The files with tests of metrics.
-const TESTS: [&str; 11] = [
+const TESTS: [&str; 13] = [
     "tests/metrics.rs",
     "tests/metrics/channels.rs",
     "tests/metrics/connections.rs",
@@ -13,7 +13,9 @@ const TESTS: [&str; 11] = [
     "tests/metrics/nodes.rs",
     "tests/metrics/users.rs",
     "tests/admin/cluster.rs",
+    "tests/admin/health.rs",
     "tests/admin/metrics.rs",
+    "tests/admin/peers.rs",
     "tests/admin/stuck.rs",
 ];
 
