@@ -4,12 +4,13 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, SharedString};
 use parking_lot::Mutex;
+use tracing::warn;
 
 use super::histogram::{Distribution, LogLinearHistogram};
 
@@ -23,7 +24,11 @@ pub(crate) type Labels = Vec<(&'static str, SharedString)>;
 ///
 /// The lock guards the list alone, when a handle is made or all are read. Handles write without it.
 #[derive(Debug, Default)]
-pub(crate) struct Registry(Mutex<BTreeMap<(&'static str, Labels), Series>>);
+pub(crate) struct Registry {
+    all: Mutex<BTreeMap<(&'static str, Labels), Series>>,
+    /// Whether it is logged that there are too many.
+    logged: AtomicBool,
+}
 
 #[derive(Clone, Debug)]
 enum Series {
@@ -92,19 +97,29 @@ impl Registry {
         labels: Labels,
         make: impl FnOnce() -> Series,
     ) -> Option<Series> {
-        let mut all = self.0.lock();
-        let full = all.len() >= MAX_SERIES;
         let key = (name, labels);
-        match all.get(&key) {
-            Some(series) => Some(series.clone()),
-            None if full => None,
-            None => Some(all.entry(key).or_insert_with(make).clone()),
+        {
+            let mut all = self.all.lock();
+            if let Some(series) = all.get(&key) {
+                return Some(series.clone());
+            }
+            if all.len() < MAX_SERIES {
+                return Some(all.entry(key).or_insert_with(make).clone());
+            }
         }
+        if !self.logged.swap(true, Ordering::Relaxed) {
+            let series = MAX_SERIES;
+            warn!(
+                name,
+                series, "too many series of metrics: further ones are not kept"
+            );
+        }
+        None
     }
 
     /// The sum of the counters with this name.
     pub(crate) fn total(&self, name: &'static str) -> u64 {
-        let all = self.0.lock();
+        let all = self.all.lock();
         let series = all.range((name, Labels::new())..);
         series
             .take_while(|((other, _), _)| *other == name)
@@ -117,7 +132,7 @@ impl Registry {
 
     /// Reads all series, sorted by name and labels.
     pub(crate) fn read(&self) -> Vec<Sample> {
-        let all = self.0.lock();
+        let all = self.all.lock();
         all.iter()
             .map(|((name, labels), series)| Sample {
                 name,

@@ -53,6 +53,17 @@ async fn members_that_join_leave_and_crash_are_counted() {
 }
 
 #[tokio::test]
+async fn gauges_that_are_computed_reach_the_recorder_without_a_scrape() {
+    let mut counts = Counts::start().await;
+    let app = App::new().tcp("127.0.0.1:0").admin("127.0.0.1:0");
+    let node = TestNode::start(app).await;
+    let series = Series::of(node.node());
+    counts.expect(&series.named(names::SCHEDULERS), 1).await;
+    let clients = series.with(names::SESSIONS, ("client", "local"));
+    counts.expect(&clients, 0).await;
+}
+
+#[tokio::test]
 async fn refused_connections_of_nodes_are_counted_by_reason() {
     let mut counts = Counts::start().await;
     let options = TestCluster::master_options()

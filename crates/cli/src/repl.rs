@@ -167,9 +167,11 @@ async fn deliver(mut pushes: Pushes, inbox: Arc<Inbox>, output: Output) {
 async fn routes_of(url: &str) -> Result<BTreeSet<String>, Failure> {
     let token = env::var("NANO_ADMIN_TOKEN").ok();
     let answer = Admin::new(url, token)?.get("/api/v1/routes").await?;
-    let routes = answer["routes"].as_array().into_iter().flatten();
-    let names = routes.filter_map(|route| route["route"].as_str().map(str::to_owned));
-    Ok(names.collect())
+    let routes = |list: &str| answer[list].as_array().cloned().unwrap_or_default();
+    let names = [routes("routes"), routes("forwarded")].concat().into_iter();
+    let names = names.filter_map(|route| route["route"].as_str().map(str::to_owned));
+    // What stands for the routes that have no series of their own.
+    Ok(names.filter(|name| name != "other").collect())
 }
 
 impl Play<'_> {

@@ -20,6 +20,16 @@ export async function ask(path, body, given = token()) {
   throw refused(answer.status, json.message, given)
 }
 
+/** Opens a page of the node beside this one: a link alone would not send the token. */
+export async function openBeside(path) {
+  const headers = token() ? { Authorization: `Bearer ${token()}` } : {}
+  const answer = await fetch(path, { headers, signal: AbortSignal.timeout(TIMEOUT) })
+  if (!answer.ok) throw refused(answer.status, undefined, token())
+  const text = URL.createObjectURL(new Blob([await answer.text()], { type: 'text/plain; charset=utf-8' }))
+  open(text, '_blank')
+  setTimeout(() => URL.revokeObjectURL(text), TIMEOUT)
+}
+
 function refused(status, message, given) {
   const error = new Error(message ?? `status ${status}`)
   if (status === 401) error.message = given ? 'The token is wrong.' : 'This node needs its token.'

@@ -1,6 +1,6 @@
 // The dashboard of one node: asks the API every two seconds while the page is seen.
 import * as actions from './actions.js'
-import { ask, keep, token } from './api.js'
+import { ask, keep, openBeside, token } from './api.js'
 import { clock, show, watchPointer } from './dom.js'
 import { problems } from './problems.js'
 import { Samples } from './samples.js'
@@ -86,4 +86,10 @@ async function run() {
 actions.start(() => update().catch(failed))
 search.start(failed)
 watchPointer()
+for (const page of document.querySelectorAll('footer a')) {
+  page.addEventListener('click', (event) => {
+    event.preventDefault()
+    openBeside(page.getAttribute('href')).catch((problem) => actions.fail(problem.message))
+  })
+}
 run()

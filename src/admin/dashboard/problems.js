@@ -46,13 +46,13 @@ export function problems(cluster, members, inspect) {
   show('asked', asked(cluster, name))
   const admin = ({ address, self }) => (self ? null : members.find((member) => member.address === address)?.admin)
   const columns = [
-    ['', ({ title, ended }) => badge(ended ? '' : MILD.has(title) ? 'warn' : 'bad', title)],
+    ['', ({ title, ended, recurs }) => badge(recurs ? 'warn' : ended ? '' : MILD.has(title) ? 'warn' : 'bad', title)],
     ['Node', (row) => el('span', {}, row.node, ' ', row.self ? el('small', {}, 'this node') : dashboard(admin(row)))],
     ['What', ({ text, ended, outcome, ago, seen, since, times }) => el('span', {}, text, times > 1 ? el('small', {}, `${count(times)} times since ${clock(since)}`) : null, ended ? el('small', {}, `${outcome}, ${ago === undefined ? 'seen until' : 'the last time at'} ${clock(seen)}`) : null), 'break'],
   ]
   const all = memory.take(current(cluster, members, name, inspect), Date.now(), (row) => outcome(row, cluster))
   const rows = steady('problems', all, ({ key }) => key)
-  const list = table(columns, rows, 'Nothing: no handler blocks, no client floods, no link is broken, no member was lost.', ({ ended }) => (ended ? 'ended' : undefined))
+  const list = table(columns, rows, 'Nothing: no handler blocks, no client floods, no link is broken, no member was lost.', ({ ended, recurs }) => (ended && !recurs ? 'ended' : undefined))
   list.classList.add('rows')
   show('problems', list)
 }
@@ -144,7 +144,9 @@ function current(cluster, members, name, inspect) {
     const isOver = ({ key }) => !blocked.some((row) => row.key === key)
     const over = [...ended.values()].map((task) => {
       const most = task.times > 1 ? ' at most' : ''
-      return { ...holds(task, 'held', task.longest_ms, most), ago: task.last_ago_ms, times: task.times, since: since(task) }
+      // One that blocks again and again is no fault of the past between two times.
+      const recurs = task.times > 1 && task.last_ago_ms < KEPT
+      return { ...holds(task, 'held', task.longest_ms, most), ago: task.last_ago_ms, times: task.times, since: since(task), recurs }
     })
     const floods = summary.floods.map(({ session, user, address: client, messages_per_second }) => {
       const id = el(self ? 'button' : 'span', self ? { type: 'button', class: 'link', onclick: () => inspect(session) } : { class: 'id' }, String(session))

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod beginning;
+mod completion;
 mod measuring;
 mod operating;
 mod playing;

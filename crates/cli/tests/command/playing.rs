@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[derive(Default)]
-struct Room(Group);
+pub(crate) struct Room(Group);
 
 impl Component for Room {
     fn handlers(h: Handlers<Self>) -> Handlers<Self> {
@@ -59,11 +59,11 @@ async fn node() -> (TestNode, String) {
     (node, url)
 }
 
-fn address(node: &TestNode) -> String {
+pub(crate) fn address(node: &TestNode) -> String {
     format!("tcp://{}", node.client_address())
 }
 
-async fn repl(url: &str, flags: &[&str], script: &str) -> Ended {
+pub(crate) async fn repl(url: &str, flags: &[&str], script: &str) -> Ended {
     run(program().args(["repl", url]).args(flags), script).await
 }
 
