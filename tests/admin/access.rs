@@ -1,5 +1,7 @@
 //! Which requests are served.
 
+use std::net::SocketAddr;
+
 use nano::{Admin, App};
 
 use crate::{
@@ -7,15 +9,13 @@ use crate::{
     http::{JSON, TOKEN, act, admin, get, send},
 };
 
-const ACTIONS: [&str; 7] = [
-    "/api/v1/reload",
-    "/api/v1/sessions/1/kick",
-    "/api/v1/users/kick",
-    "/api/v1/denied/add",
-    "/api/v1/denied/remove",
-    "/api/v1/log-filter",
-    "/api/v1/drain",
-];
+/// The paths of all actions.
+async fn actions(address: SocketAddr) -> Vec<String> {
+    let document = get(address, "/api/openapi.json").await.ok();
+    let paths = document["paths"].as_object().unwrap().iter();
+    let actions = paths.filter(|(_, methods)| methods.get("post").is_some());
+    actions.map(|(path, _)| path.replace("{id}", "1")).collect()
+}
 
 #[tokio::test]
 async fn no_action_works_without_the_token() {
@@ -26,7 +26,9 @@ async fn no_action_works_without_the_token() {
         }
         let node = start(App::new().admin(options).component(Echo)).await;
         let address = admin(&node);
-        for path in ACTIONS {
+        let actions = actions(address).await;
+        assert!(actions.len() >= 7, "{actions:?}");
+        for path in &actions {
             let bare = send(address, "POST", path, &[JSON], "{}").await;
             let expected = if token.is_some() { 401 } else { 403 };
             assert_eq!(bare.status, expected, "{path}");
@@ -145,6 +147,7 @@ async fn bad_requests_are_named_in_json() {
         ("GET", "/api/v1/sessions?limit=0", 400),
         ("GET", "/api/v1/sessions?limit=501", 400),
         ("GET", "/api/v1/sessions?limit=1&limit=2", 400),
+        ("GET", "/api/v1/sessions?after=-1", 400),
         ("GET", "/api/v1/sessions?nonsense=1", 400),
         ("GET", "/api/v1/sessions?user=%ff", 400),
         ("GET", "/api/v1/node?x", 400),

@@ -59,15 +59,36 @@ async fn networks_are_denied_and_allowed_again() {
         .await
         .ok();
     assert_eq!(left, json!({"networks": []}));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn networks_that_are_none_or_too_many_change_nothing() {
+    let node = start(app()).await;
+    let many = |count| json!({"networks": vec!["192.0.2.1"; count]}).to_string();
+    let change = async |path: &str, networks: &str| {
+        let path = format!("/api/v1/denied/{path}");
+        act(admin(&node), &path, networks).await
+    };
+    let denied = change("add", &many(1000)).await.ok();
+    assert_eq!(denied, json!({"networks": ["192.0.2.1/32"]}));
     for networks in [
         r#"{"networks":[]}"#,
-        r#"{"networks":["here"]}"#,
-        r#"{"networks":"127.0.0.1"}"#,
+        r#"{"networks":["192.0.2.1","here"]}"#,
+        r#"{"networks":["192.0.2.1","192.0.2.0/33"]}"#,
+        r#"{"networks":"192.0.2.1"}"#,
+        &many(1001),
     ] {
-        let refused = act(admin(&node), "/api/v1/denied/add", networks).await;
-        assert_eq!(refused.status, 400, "{networks}");
+        for path in ["add", "remove"] {
+            let status = change(path, networks).await.status;
+            assert_eq!(status, 400, "{path} {networks:.60}");
+        }
     }
-    assert!(node.handle().deny_list().networks().is_empty());
+    assert_eq!(get(admin(&node), "/api/v1/denied").await.ok(), denied);
+    assert_eq!(
+        change("remove", &many(1000)).await.ok(),
+        json!({"networks": []})
+    );
     node.shutdown().await;
 }
 
@@ -129,6 +150,7 @@ async fn only_objects_are_bodies_of_actions() {
         &kick,
         "/api/v1/users/kick",
         "/api/v1/denied/add",
+        "/api/v1/denied/remove",
         "/api/v1/log-filter",
         "/api/v1/reload",
         "/api/v1/drain",
@@ -205,7 +227,17 @@ async fn a_drained_node_stops_in_order() {
     let node = start(app()).await;
     let client = Client::connect(&node).await;
     let session = client.session(&node).await;
-    act(admin(&node), "/api/v1/drain", "{}").await.ok();
+    let drain = async |body: &str| act(admin(&node), "/api/v1/drain", body).await;
+    for seconds in ["604801", "-1", "1.5", "\"600\"", "null"] {
+        let body = format!("{{\"seconds\":{seconds}}}");
+        assert_eq!(drain(&body).await.status, 400, "{seconds}");
+    }
+    assert!(node.handle().is_ready());
+    // For a week, and then at once.
+    drain(r#"{"seconds":604800}"#).await.ok();
+    assert!(!node.handle().is_ready());
+    assert_eq!(session.closed(), None);
+    drain("{}").await.ok();
     node.stopped().await;
     assert!(session.closed().is_some());
 }

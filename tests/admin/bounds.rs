@@ -4,8 +4,9 @@ use nano::{Admin, App};
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use crate::{
+    described::check,
     harness::start,
-    http::{act, admin, get, raw},
+    http::{JSON, TOKEN, act, admin, get, raw},
     support::within,
 };
 
@@ -70,5 +71,27 @@ async fn silent_connections_do_not_keep_others_out() {
     // The oldest made room.
     let read = within("the oldest to be closed", silent[0].read(&mut [0])).await;
     assert!(matches!(read, Ok(0) | Err(_)));
+    node.shutdown().await;
+}
+
+#[tokio::test]
+#[ignore = "slow"]
+async fn a_body_that_does_not_arrive_ends_the_request_and_no_action_runs() {
+    let node = start(App::new().admin(Admin::new("127.0.0.1:0").token("secret"))).await;
+    let address = admin(&node);
+    let document = get(address, "/api/openapi.json").await.ok();
+    // The connection stays open. The last byte is missing.
+    let body = format!(
+        "POST /api/v1/drain HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{TOKEN}\r\n{JSON}\r\n\
+         Content-Length: 3\r\n\r\n{{}}"
+    );
+    let late = raw(address, body.as_bytes()).await;
+    assert_eq!((late.status, late.code()), (408, "TIMEOUT".to_owned()));
+    check(&document, ("/api/v1/drain", "post"), &late);
+    // A head that does not end has no answer.
+    let head = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n");
+    let late = raw(address, head.as_bytes()).await;
+    assert_eq!((late.status, late.ended), (0, true));
+    assert!(node.handle().is_ready());
     node.shutdown().await;
 }

@@ -34,6 +34,7 @@ mod configured;
 mod described;
 mod health;
 mod logs;
+mod malformed;
 mod metrics;
 mod peers;
 mod reports;

@@ -104,6 +104,10 @@ async fn warnings_are_listed_with_the_latest_first() {
     assert_eq!(report["warnings"][1]["fields"], "peer=\"b\"");
     let later = get(admin(&node), "/api/v1/warnings?after=2").await.ok();
     assert_eq!(later["warnings"], json!([]));
+    for after in ["-1", "x", "1.5", "9223372036854775808"] {
+        let refused = get(admin(&node), &format!("/api/v1/warnings?after={after}")).await;
+        assert_eq!(refused.code(), "BAD_REQUEST", "{after}");
+    }
     node.shutdown().await;
 }
 
