@@ -145,7 +145,7 @@ async fn messages_over_a_limit_are_counted() {
     let mut counts = Counts::start().await;
     let limits = Limits::new()
         .max_in_flight(1)
-        .rate_limit(RateLimit::throttle(1000, 2));
+        .rate_limit(RateLimit::throttle(10, 2));
     let app = App::new().component(Till::default()).limits(limits);
     let node = start(app).await;
     let series = Series::of(&node);
