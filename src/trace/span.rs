@@ -31,6 +31,8 @@ pub(crate) struct Trace {
     pub(crate) context: TraceContext,
     /// That of this node.
     tracer: Arc<Tracer>,
+    /// The session whose message this is about, if this node knows.
+    session: Option<i64>,
 }
 
 /// The message that a span is about.
@@ -130,14 +132,19 @@ impl Tracer {
             request = source.request,
             outcome = field::Empty
         );
-        Box::new(self.open(span, ids))
+        Box::new(self.open(span, ids, Some(source.session)))
     }
 
     /// What other nodes refer to as their span is the current trace of what it causes here.
     pub(crate) fn remote(self: &Arc<Self>, context: TraceContext) -> Arc<Trace> {
+        self.trace(context, None)
+    }
+
+    fn trace(self: &Arc<Self>, context: TraceContext, session: Option<i64>) -> Arc<Trace> {
         Arc::new(Trace {
             context,
             tracer: self.clone(),
+            session,
         })
     }
 
@@ -153,7 +160,7 @@ impl Tracer {
         ids
     }
 
-    fn open(self: &Arc<Self>, span: Span, mut ids: Ids<'_>) -> OpenSpan {
+    fn open(self: &Arc<Self>, span: Span, mut ids: Ids<'_>, session: Option<i64>) -> OpenSpan {
         let context = ids.own.take().unwrap_or_else(|| {
             let named = self.on_span.as_ref().and_then(|hook| {
                 let named = catch_panic(&self.panics, "the span hook panicked", || {
@@ -168,7 +175,7 @@ impl Tracer {
         });
         OpenSpan {
             span,
-            trace: self.remote(context),
+            trace: self.trace(context, session),
             opened: Instant::now(),
             ended: false,
         }
@@ -190,28 +197,38 @@ impl Trace {
             queue_us = field::Empty,
             outcome = field::Empty
         );
-        Box::new(self.tracer.open(span, ids))
+        Box::new(self.tracer.open(span, ids, Some(source.session)))
     }
 
     /// Begins the span of a call.
     pub(crate) fn call(&self, route: &str) -> Box<OpenSpan> {
         let ids = self.ids();
-        let span = traced_span!(self.tracer, ids, "call", route, outcome = field::Empty);
-        Box::new(self.tracer.open(span, ids))
+        let session = self.session;
+        let span = traced_span!(
+            self.tracer,
+            ids,
+            "call",
+            session,
+            route,
+            outcome = field::Empty
+        );
+        Box::new(self.tracer.open(span, ids, session))
     }
 
     /// Begins the span of a scheduler's task.
     pub(crate) fn task(&self, scheduler: &str) -> OpenSpan {
         let ids = self.ids();
-        let span = traced_span!(self.tracer, ids, "task", scheduler);
-        self.tracer.open(span, ids).without_outcome()
+        let session = self.session;
+        let span = traced_span!(self.tracer, ids, "task", session, scheduler);
+        self.tracer.open(span, ids, session).without_outcome()
     }
 
     /// Begins the span of a timer's callback.
     pub(crate) fn timer(&self, scheduler: &str) -> OpenSpan {
         let ids = self.ids();
-        let span = traced_span!(self.tracer, ids, "timer", scheduler);
-        self.tracer.open(span, ids).without_outcome()
+        let session = self.session;
+        let span = traced_span!(self.tracer, ids, "timer", session, scheduler);
+        self.tracer.open(span, ids, session).without_outcome()
     }
 
     fn ids(&self) -> Ids<'_> {

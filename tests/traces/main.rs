@@ -157,6 +157,7 @@ async fn one_trace_has_the_gate_the_backend_and_a_call_to_a_third_node() {
     assert_eq!(gate.field("request"), room.field("request"));
     assert_ne!(gate.field("session"), "");
     assert_eq!(gate.field("session"), price.field("session"));
+    assert_eq!(gate.field("session"), call.field("session"));
     // It was bound by the first handler.
     assert_eq!((gate.field("user"), price.field("user")), ("", "7"));
     assert_ne!(room.field("queue_us"), "");
