@@ -1,19 +1,13 @@
 //! The files of `deploy/`: configurations are valid, names exist, and the services run together.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::{fs, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
-use nano::{
-    App, Config,
-    testing::{RawClient, TestNode},
-};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    net::TcpListener,
-    process::Command,
-    sync::mpsc,
-};
+use nano::{Config, testing::RawClient};
+use tokio::process::Command;
 
+#[path = "deploy/agones.rs"]
+mod agones;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -128,65 +122,4 @@ async fn the_services_of_the_compose_file_run_together() {
         }
     };
     within("an answer of the backend", answered).await;
-}
-
-/// A stand-in for the SDK server of Agones: notes what is posted to it.
-async fn agones() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (posted, received) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            let mut request = BufReader::new(socket);
-            let mut line = String::new();
-            request.read_line(&mut line).await.unwrap();
-            let path = line.split(' ').nth(1).unwrap_or_default().to_owned();
-            let answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}";
-            request.write_all(answer).await.unwrap();
-            if posted.send(path).is_err() {
-                break;
-            }
-        }
-    });
-    (address, received)
-}
-
-#[tokio::test]
-async fn agones_learns_whether_a_gate_has_players_and_that_it_has_ended() {
-    if Command::new("curl")
-        .arg("--version")
-        .output()
-        .await
-        .is_err()
-    {
-        println!("skipped: no curl");
-        return;
-    }
-    let node = TestNode::start(App::new().admin("127.0.0.1:0").tcp("127.0.0.1:0")).await;
-    let (sdk, mut posted) = agones().await;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/agones/bridge.sh");
-    let admin = node.handle().admin_address().unwrap();
-    let mut bridge = Command::new("sh")
-        .arg(script)
-        .env("NODE", format!("http://{admin}"))
-        .env("AGONES", format!("http://{sdk}"))
-        .env("INTERVAL", "0.1")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut told = async |state: &str| {
-        let arrives = async { while posted.recv().await.unwrap() != state {} };
-        within(state, arrives).await;
-    };
-    told("/health").await;
-    told("/ready").await;
-    let client = node.client().await;
-    told("/allocate").await;
-    client.close();
-    told("/ready").await;
-    node.stop().await;
-    told("/shutdown").await;
-    let ended = within("the end of the bridge", bridge.wait()).await;
-    assert!(ended.unwrap().success());
 }
