@@ -4,10 +4,18 @@
 use std::{fs, path::Path, time::Duration};
 
 use nano::{Config, testing::RawClient};
-use tokio::process::Command;
 
 #[path = "deploy/agones.rs"]
 mod agones;
+#[path = "deploy/monitoring.rs"]
+mod monitoring;
+#[path = "deploy/programs.rs"]
+mod programs;
+#[path = "deploy/reload.rs"]
+mod reload;
+#[path = "layering/source.rs"]
+#[allow(dead_code, reason = "only the list of files is used here")]
+mod source;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -43,61 +51,6 @@ fn configurations_are_valid_and_the_same_in_kubernetes() {
             "{role}"
         );
     }
-}
-
-/// The words of a text that begin with `nano_`.
-fn metrics(text: &str) -> Vec<&str> {
-    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| word.starts_with("nano_")).collect()
-}
-
-#[test]
-fn alerts_panels_and_documents_name_metrics_that_exist_and_the_runbook_names_the_alerts() {
-    let source = read("src/metrics/names.rs");
-    let (alerts, board) = (
-        read("deploy/prometheus/alerts.yml"),
-        read("deploy/grafana/board.json"),
-    );
-    let board: serde_json::Value = serde_json::from_str(&board).unwrap();
-    let board = board.to_string();
-    let (runbook, operations) = (read("docs/runbook.md"), read("docs/operations.md"));
-    let texts = [&alerts, &board, &runbook, &operations];
-    let used = texts.map(|text| metrics(text)).concat();
-    assert!(used.len() > 20);
-    for metric in used {
-        // The series of a histogram.
-        let series = ["_bucket", "_count", "_sum"];
-        let name = series.iter().find_map(|end| metric.strip_suffix(end));
-        let metric = name.unwrap_or(metric);
-        assert!(source.contains(&format!("\"{metric}\"")), "{metric}");
-    }
-    let alerts = lines_after(&alerts, "- alert: ");
-    let chapters = lines_after(&runbook, "## ").into_iter();
-    let chapters: Vec<_> = chapters.filter(|it| it.starts_with("Nano")).collect();
-    assert_eq!(alerts, chapters);
-    let tests = read("tests/fixtures/alerts.yml");
-    let tested = lines_after(&tests, "alertname: ");
-    let untested = alerts.iter().filter(|alert| !tested.contains(alert));
-    assert_eq!(untested.collect::<Vec<_>>(), Vec::<&&str>::new());
-}
-
-/// What follows at the lines that begin so.
-fn lines_after<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
-    let lines = text.lines().map(str::trim);
-    lines.filter_map(|line| line.strip_prefix(before)).collect()
-}
-
-/// promtool is in Debian's package `prometheus`.
-#[tokio::test]
-async fn alerts_fire_for_what_they_say() {
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/alerts.yml");
-    let mut promtool = Command::new("promtool");
-    let Ok(tested) = promtool.args(["test", "rules"]).arg(rules).output().await else {
-        println!("skipped: promtool is not installed");
-        return;
-    };
-    let said = String::from_utf8_lossy(&tested.stderr) + String::from_utf8_lossy(&tested.stdout);
-    assert!(tested.status.success(), "{said}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 // Reads Kubernetes manifests as the API server does with strict validation: a field that is unknown or comes twice is an
-// error, and so is a value of another type. Of a resource that is no part of Kubernetes, only its template of a pod is read.
+// error, and so is a value of another type. Of a resource that is no part of Kubernetes or of the Prometheus operator, only
+// its template of a pod is read.
 // usage: go run . FILE...
 package main
 
@@ -11,6 +12,7 @@ import (
 	"log"
 	"os"
 
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	apps "k8s.io/api/apps/v1"
 	autoscaling "k8s.io/api/autoscaling/v2"
 	core "k8s.io/api/core/v1"
@@ -34,7 +36,8 @@ type fleet struct {
 
 func check(document []byte) (string, error) {
 	kinds := runtime.NewScheme()
-	known := runtime.NewSchemeBuilder(core.AddToScheme, apps.AddToScheme, policy.AddToScheme, autoscaling.AddToScheme)
+	known := runtime.NewSchemeBuilder(
+		core.AddToScheme, apps.AddToScheme, policy.AddToScheme, autoscaling.AddToScheme, monitoring.AddToScheme)
 	if err := known.AddToScheme(kinds); err != nil {
 		return "", err
 	}
