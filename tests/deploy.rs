@@ -53,20 +53,36 @@ fn configurations_are_valid_and_the_same_in_kubernetes() {
     }
 }
 
+#[test]
+fn compose_publishes_each_admin_server_on_this_machine_alone() {
+    let compose = read("deploy/compose.yaml");
+    let services = ["master", "gate1", "gate2", "backend1", "backend2"];
+    for (service, port) in services.into_iter().zip(9470..) {
+        let begin = format!("\n  {service}:\n");
+        let (_, rest) = compose.split_once(&begin).unwrap();
+        let section = rest.split("\n\n").next().unwrap();
+        let published = format!("\"127.0.0.1:{port}:9470\"");
+        assert!(section.contains(&published), "{service}");
+    }
+    assert_eq!(compose.matches(":9470\"").count(), services.len());
+}
+
 #[tokio::test]
 async fn the_services_of_the_compose_file_run_together() {
-    let none = ["--services", ""];
     let token = ("NANO_ADMIN_TOKEN", "tuna");
-    let master = Service::start("master", &none, &[token]).await;
+    let master = Service::start("master", &[], &[token]).await;
     let nodes = master.nodes().to_string();
     let join = [token, ("NANO_CLUSTER_JOIN", &nodes)];
-    let _backend = Service::start("backend", &[], &join).await;
-    let gate = Service::start("gate", &none, &join).await;
+    let gate = Service::start("gate", &[], &join).await;
     let mut client = RawClient::websocket(gate.clients().unwrap(), "/nano").await;
     client.handshake().await;
+    // The master and the gate offer nothing.
+    client.request(1, "Echo.Echo", "hello").await;
+    assert_eq!(client.error(1).await.code(), nano::code::NOT_FOUND);
+    let _backend = Service::start("backend", &[], &join).await;
     // The gate may learn of the backend a moment after it has joined.
     let answered = async {
-        for id in 1.. {
+        for id in 2.. {
             client.request(id, "Echo.Echo", "hello").await;
             if client.message().await.body == "hello" {
                 break;
