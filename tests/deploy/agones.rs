@@ -5,10 +5,11 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use nano::{App, testing::TestNode};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -132,13 +133,13 @@ impl Admin {
             while let Ok((socket, _)) = listener.accept().await {
                 let mut socket = BufReader::new(socket);
                 let path = path(&mut socket).await;
-                let answer = read.lock().unwrap().get(path.as_str()).cloned();
+                let answer = read.lock().get(path.as_str()).cloned();
                 if let Some(answer) = answer {
                     let _ = socket.write_all(&answer).await;
                 } else {
                     kept.push(socket);
                 }
-                *count.lock().unwrap().entry(path).or_default() += 1;
+                *count.lock().entry(path).or_default() += 1;
             }
         });
         let it = Self {
@@ -152,7 +153,7 @@ impl Admin {
     }
 
     fn answer(&self, path: &'static str, bytes: Vec<u8>) {
-        self.answers.lock().unwrap().insert(path, bytes);
+        self.answers.lock().insert(path, bytes);
     }
 
     fn status(&self, path: &'static str, status: u16) {
@@ -167,7 +168,7 @@ impl Admin {
 
     /// Waits until the path has been asked for so often from now on.
     async fn asked(&self, path: &str, times: usize) {
-        let count = || self.asked.lock().unwrap().get(path).copied();
+        let count = || self.asked.lock().get(path).copied();
         let before = count().unwrap_or_default();
         eventually(path, || count() >= Some(before + times)).await;
     }
@@ -240,7 +241,7 @@ async fn a_game_server_stays_allocated_while_its_sessions_cannot_be_counted() {
         admin.answer("/metrics", bytes);
         admin.asked("/metrics", 3).await;
     }
-    admin.answers.lock().unwrap().remove("/metrics");
+    admin.answers.lock().remove("/metrics");
     admin.asked("/metrics", 3).await;
     let posted = posts.arrived();
     assert!(!posted.is_empty());
@@ -260,7 +261,7 @@ async fn a_node_that_hangs_is_left_to_the_health_check_of_agones() {
     posts.until_done("/allocate").await;
     for hangs in [true, false] {
         match hangs {
-            true => drop(admin.answers.lock().unwrap().remove("/healthz")),
+            true => drop(admin.answers.lock().remove("/healthz")),
             false => admin.status("/healthz", 500),
         }
         // The round that had begun before may still post.
