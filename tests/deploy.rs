@@ -7,6 +7,8 @@ use nano::{Config, testing::RawClient};
 
 #[path = "deploy/agones.rs"]
 mod agones;
+#[path = "deploy/kubernetes.rs"]
+mod kubernetes;
 #[path = "deploy/monitoring.rs"]
 mod monitoring;
 #[path = "deploy/programs.rs"]

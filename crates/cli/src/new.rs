@@ -2,16 +2,16 @@
 
 use std::{
     fs, io,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use clap::Args;
 
 use crate::{failure::Failure, table::print};
 
-/// The files of a project. In them `{{name}}` is the package, `{{crate}}` its library, `{{path}}`
-/// the checkout as a string of TOML, and `{{docs}}` its documentation.
-const FILES: [(&str, &str); 11] = [
+/// The files of a project. In them `{{name}}` is the package, `{{crate}}` its library, `{{clone}}`
+/// the checkout, and `{{path}}` the same as a string of TOML.
+const FILES: [(&str, &str); 13] = [
     ("Cargo.toml", include_str!("../template/Cargo.toml.in")),
     ("README.md", include_str!("../template/README.md.in")),
     ("game.toml", include_str!("../template/game.toml.in")),
@@ -28,7 +28,12 @@ const FILES: [(&str, &str); 11] = [
         "cluster/room.toml",
         include_str!("../template/room.toml.in"),
     ),
-    (".gitignore", "/target\n"),
+    (
+        "Containerfile",
+        include_str!("../template/Containerfile.in"),
+    ),
+    (".dockerignore", include_str!("../template/dockerignore.in")),
+    (".gitignore", "/target\n*.env\n"),
     ("src/lib.rs", include_str!("../template/lib.rs.in")),
     ("src/main.rs", include_str!("../template/main.rs.in")),
     ("tests/game.rs", include_str!("../template/test.rs.in")),
@@ -143,7 +148,7 @@ impl New {
         ))?)
     }
 
-    /// The folder of the crate.
+    /// The folder of the crate, as the project names it.
     fn checkout(&self) -> Result<String, String> {
         let built_from = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let path = self.path.clone().unwrap_or_else(built_from);
@@ -159,11 +164,27 @@ impl New {
                 }
             });
         }
-        let path =
-            fs::canonicalize(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let absolute = |path: &Path| {
+            fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))
+        };
+        let (path, project) = (absolute(&path)?, absolute(Path::new("."))?.join(&self.name));
+        let path = relative(&project, &path).unwrap_or(path);
         let path = path.into_os_string().into_string();
         path.map_err(|path| format!("{}: the path is not UTF-8", path.display()))
     }
+}
+
+/// The way from one folder to another, both absolute, so that they can be moved, or built elsewhere,
+/// together. `None` if they have only the root in common: they are not beside each other.
+fn relative(from: &Path, to: &Path) -> Option<PathBuf> {
+    let common = from.ancestors().find(|it| to.starts_with(it))?;
+    let (up, down) = (
+        from.strip_prefix(common).ok()?,
+        to.strip_prefix(common).ok()?,
+    );
+    let up = up.components().map(|_| Component::ParentDir);
+    common.parent()?;
+    Some(up.chain(down.components()).collect())
 }
 
 /// # Errors
@@ -190,7 +211,7 @@ fn fill(template: &str, name: &str, checkout: &str) -> String {
         .replace("{{crate}}", &name.replace('-', "_"))
         // A string of JSON is one of TOML.
         .replace("{{path}}", &serde_json::Value::from(checkout).to_string())
-        .replace("{{docs}}", &format!("{checkout}/README.md"))
+        .replace("{{clone}}", checkout)
 }
 
 #[cfg(test)]
@@ -219,6 +240,22 @@ mod tests {
         ] {
             assert!(check_name(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_checkout_beside_the_project_is_named_from_there() {
+        let way = |from: &str, to: &str| {
+            let way = relative(Path::new(from), Path::new(to))?;
+            Some(way.to_str().unwrap().to_owned())
+        };
+        let relative = |text: &str| Some(text.to_owned());
+        assert_eq!(way("/home/ann/game", "/home/ann/nano"), relative("../nano"));
+        assert_eq!(
+            way("/home/ann/games/one", "/home/ann/libs/nano"),
+            relative("../../libs/nano")
+        );
+        assert_eq!(way("/home/ann/nano/game", "/home/ann/nano"), relative(".."));
+        assert_eq!(way("/tmp/game", "/home/ann/nano"), None);
     }
 
     #[test]

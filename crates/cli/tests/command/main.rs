@@ -3,6 +3,7 @@
 
 mod beginning;
 mod completion;
+mod image;
 mod measuring;
 mod operating;
 mod playing;
