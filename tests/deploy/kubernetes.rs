@@ -36,6 +36,10 @@ fn a_kustomization_of_the_tutorial_puts_a_game_in_place_of_the_test_server() {
     for gone in ["nano-node", "replace-me"] {
         assert!(!made.contains(gone), "{gone}");
     }
+    // In base64.
+    for token in ["cluster-token: c3dvcmRmaXNo\n", "admin-token: dHVuYQ==\n"] {
+        assert!(made.contains(token), "{token}");
+    }
     let map = made
         .split("\n---\n")
         .find(|it| it.contains("kind: ConfigMap"));
