@@ -20,6 +20,8 @@ mod reload;
 mod source;
 #[path = "support/mod.rs"]
 mod support;
+#[path = "deploy/systemd.rs"]
+mod systemd;
 
 use support::{Service, within};
 
