@@ -48,8 +48,8 @@ fn the_unit_has_the_credentials_of_the_tutorial_and_starts_without_them() {
 #[tokio::test]
 async fn a_node_starts_with_the_credentials_that_the_tutorial_names() {
     let tutorial = read("docs/tutorial/production.md");
-    let all = blocks(&tutorial, "toml").into_iter();
-    let block = all.filter(|it| it.contains(DIRECTORY)).collect::<String>();
+    let mut all = blocks(&tutorial, "text").into_iter();
+    let block = all.find(|it| it.starts_with("[cluster]\n")).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = format!("{}/", folder.path().display());
     let config = block
