@@ -78,11 +78,14 @@ fn of_other_types(schema: &Value) -> Vec<String> {
 fn out_of_bounds(schema: &Value) -> Vec<String> {
     let bound = |name: &str| schema[name].as_i64();
     let text = |length: i64| json!("x".repeat(length.try_into().unwrap())).to_string();
+    let items = |length: i64| json!(vec!["192.0.2.0/24"; length.try_into().unwrap()]).to_string();
     let out = [
         bound("minimum").map(|least| (least - 1).to_string()),
         bound("maximum").map(|most| (most + 1).to_string()),
         bound("minLength").map(|least| text(least - 1)),
         bound("maxLength").map(|most| text(most + 1)),
+        bound("minItems").map(|least| items(least - 1)),
+        bound("maxItems").map(|most| items(most + 1)),
     ];
     out.into_iter().flatten().collect()
 }

@@ -26,18 +26,25 @@ const OBEYED = /[\p{Cc}\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/gu
 /** A text with its control characters and changes of direction as `\u{202e}`: names are those of clients and other nodes. Other values stay. */
 export const visible = (text) => (typeof text === 'string' ? text.replace(OBEYED, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`) : text)
 
+/** How long a selection keeps what it is in as it is, in milliseconds. */
+const COPIED_WITHIN = 20_000
+
 let isPressed = false
+let selectedAt = 0
 
 /** A press and its release must meet the same element, so nothing is replaced between them. */
 export function watchPointer() {
   addEventListener('pointerdown', () => (isPressed = true))
   for (const end of ['pointerup', 'pointercancel', 'blur']) addEventListener(end, () => (isPressed = false))
+  // One that was released outside of the window is seen when the pointer returns.
+  addEventListener('pointermove', ({ buttons }) => (isPressed &&= buttons > 0))
+  document.addEventListener('selectionchange', () => (selectedAt = Date.now()))
 }
 
 /** Whether the reader is about to copy something of this element. */
 function isSelected(place) {
   const selection = getSelection()
-  return !selection.isCollapsed && selection.containsNode(place, true)
+  return Date.now() - selectedAt < COPIED_WITHIN && !selection.isCollapsed && selection.containsNode(place, true)
 }
 
 const orders = new Map()
