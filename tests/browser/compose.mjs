@@ -55,7 +55,7 @@ async function start(name, service, nodes) {
   env.NANO_CLUSTER_LISTEN = env.NANO_CLUSTER_ADVERTISE
   env.NANO_ADMIN_ADDRESS = '127.0.0.1:0'
   if (name !== 'master') env.NANO_CLUSTER_JOIN = advertised('master:34580')
-  if (service.ports) env.NANO_LISTENERS_0_ADDRESS = '127.0.0.1:0'
+  if (service.ports?.some((port) => port.endsWith(':3250'))) env.NANO_LISTENERS_0_ADDRESS = '127.0.0.1:0'
   const child = spawn(program, command, { env, stdio: ['ignore', 'pipe', 'ignore'] })
   children.push(child)
   const addresses = {}
