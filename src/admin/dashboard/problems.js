@@ -1,5 +1,5 @@
 // What stands out on any member, as the members say it. What has ended stays for a while, so that it is not missed.
-import { badge, clock, count, duration, el, anchor, names, show, steady, table } from './dom.js'
+import { anchor, badge, clock, count, duration, el, names, show, steady, table } from './dom.js'
 
 const KEPT = 60_000
 const NAMED = 5

@@ -1,6 +1,6 @@
 // What the page shows of each report. Lists that a node does not have are left out.
 import { chart, kindOf, map } from './chart.js'
-import { badge, bytes, clock, count, duration, el, anchor, show, steady, table, visible } from './dom.js'
+import { anchor, badge, bytes, clock, count, duration, el, show, steady, table, visible } from './dom.js'
 import { lostMembers } from './problems.js'
 
 const QUANTILES = [0.5, 0.9, 0.99]
